@@ -1,0 +1,312 @@
+"""Stores of pictures in LMDB: BasicSR's encoded layout, and an uncompressed one.
+
+A store is a folder with `data.mdb`, which maps keys to pictures, and `meta_info.txt`, which has
+a line for each: `0001.png (480,480,3) 1` for an encoded picture (1 is PNG's compression level, as
+BasicSR writes it) and `0001.png (480,480,3) raw` for plain RGB bytes, row by row, from which a
+crop is copied without decoding and without reading the rest.
+"""
+
+import contextlib
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Literal, NamedTuple
+from weakref import WeakValueDictionary
+
+import lmdb
+import numpy as np
+
+from .images import Image, Shape, decode_image, encode_png, write_whole
+from .pictures import DecodedPicture, Picture, WholeFromWindow, Window
+
+Layout = Literal["raw", "png"]
+
+META: Final = "meta_info.txt"
+_COMPRESS_LEVEL: Final = 1
+_META_LINE: Final = re.compile(r"(.+)\.\w+ \((\d+), ?(\d+), ?(\d+)\) (raw|\d)")
+_LONGEST_KEY: Final = 511  # LMDB's own limit, in bytes
+
+
+class Entry(NamedTuple):
+    """What `meta_info.txt` tells of a picture."""
+
+    shape: Shape
+    layout: Layout
+
+
+class ImageStore:
+    """Reads a store of either layout; cheap to send to worker processes and safe to fork.
+
+    Args:
+        path: The folder.
+
+    Raises:
+        FileNotFoundError: If the folder does not exist.
+        ValueError: If it is not a store, or one of an unknown layout.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        if not self.path.is_dir():
+            raise FileNotFoundError(f"expected an LMDB store, but {self.path} does not exist")
+        for name in ("data.mdb", META):
+            if not (self.path / name).is_file():
+                raise ValueError(
+                    f"{self.path} is not a store of pictures: it has no {name}; "
+                    "make one with tools/create_store.py"
+                )
+        self._entries = _read_meta(self.path / META)
+        self._environment: lmdb.Environment | None = None
+        self._pid = 0
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The keys, sorted."""
+        return tuple(self._entries)
+
+    def shape(self, key: str) -> Shape:
+        """Tells (height, width, 3) without touching the picture."""
+        height, width, _ = self._entry(key).shape
+        return height, width, 3
+
+    def __getitem__(self, key: str) -> Picture:
+        """The picture of that key, not yet read."""
+        name = f"{key} of {self.path}"
+        if self._entry(key).layout == "raw":
+            return RawPicture(name=name, shape=self.shape(key), store=self, key=key)
+        return DecodedPicture(name, partial(self._decode, key, name))
+
+    def read(self, key: str, window: Window) -> Image:
+        """Copies a window out of an uncompressed picture.
+
+        Raises:
+            ValueError: If the store does not hold the bytes that `meta_info.txt` promises.
+        """
+        height, width, channels = self._entry(key).shape
+        with self._value(key) as value:
+            if len(value) != height * width * channels:
+                raise ValueError(
+                    f"{key} of {self.path} should have {height}x{width}x{channels} bytes, but has "
+                    f"{len(value)}: the store is damaged, make it again"
+                )
+            pixels = np.frombuffer(value, np.uint8).reshape(height, width, channels)
+            crop: Image = pixels[window].copy()
+            return crop
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_environment": None, "_pid": 0}
+
+    def _entry(self, key: str) -> Entry:
+        try:
+            return self._entries[key]
+        except KeyError:
+            raise ValueError(f"{self.path} has no picture {key}: see its {META}") from None
+
+    def _decode(self, key: str, name: str) -> Image:
+        with self._value(key) as value:
+            return decode_image(value, name)
+
+    @contextlib.contextmanager
+    def _value(self, key: str) -> Iterator[memoryview]:
+        """The stored bytes, valid inside the context."""
+        if self._environment is None or self._pid != os.getpid():
+            self._environment, self._pid = _shared_environment(self.path), os.getpid()
+        with self._environment.begin(buffers=True) as transaction:
+            value = transaction.get(key.encode())
+            if value is None:
+                raise ValueError(
+                    f"{self.path} lists {key} in {META}, but does not hold it: make it again"
+                )
+            yield value
+
+
+@dataclass(frozen=True)
+class RawPicture(WholeFromWindow):
+    """A picture of an uncompressed store: a window touches only its own rows."""
+
+    name: str
+    shape: Shape
+    store: ImageStore
+    key: str
+
+    def __getitem__(self, window: Window, /) -> Image:
+        """See `Picture`."""
+        return self.store.read(self.key, window)
+
+
+class StoreWriter:
+    """Writes a store that appears under its name only when it is whole and on the disk.
+
+    A context manager; whatever leaves it by an exception leaves nothing behind.
+
+    Args:
+        path: The folder to make.
+        layout: `raw` for plain bytes, `png` for BasicSR's layout.
+
+    Raises:
+        FileExistsError: If `path` exists already.
+        OSError: If the disk is full.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], layout: Layout) -> None:
+        self.path = Path(path)
+        self.layout = layout
+        self._lines: dict[str, str] = {}
+        self._building = self._build()
+
+    def __enter__(self) -> "StoreWriter":
+        return self._building.__enter__()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._building.__exit__(kind, error, trace)
+
+    def put(self, key: str, rgb: Image) -> None:
+        """Adds a picture: (H, W, 3), uint8, RGB."""
+        self.put_encoded(key, encode(rgb, self.layout), rgb.shape)
+
+    def put_encoded(self, key: str, value: bytes, shape: tuple[int, ...]) -> None:
+        """Adds the result of `encode` of a picture of that shape.
+
+        Raises:
+            ValueError: If the key is longer than LMDB allows.
+            OSError: If the disk is full.
+        """
+        if len(key.encode()) > _LONGEST_KEY:
+            raise ValueError(f"{key} is too long a name for LMDB: use at most {_LONGEST_KEY} bytes")
+        assert key not in self._lines, key
+        try:
+            self._put(key.encode(), value)
+        except lmdb.MapFullError:
+            size = self._environment.info()["map_size"]
+            self._environment.set_mapsize(2 * size + len(value))
+            self._put(key.encode(), value)
+        height, width, channels = shape
+        level = "raw" if self.layout == "raw" else _COMPRESS_LEVEL
+        self._lines[key] = f"{key}.png ({height},{width},{channels}) {level}\n"
+
+    def _put(self, key: bytes, value: bytes) -> None:
+        with _full_disk_named(self.path), self._environment.begin(write=True) as writing:
+            writing.put(key, value)
+
+    @contextlib.contextmanager
+    def _build(self) -> Iterator["StoreWriter"]:
+        with whole_folder(self.path) as folder:
+            self._environment = lmdb.open(str(folder), map_size=1 << 26, sync=False, lock=False)
+            with contextlib.closing(self._environment):
+                yield self
+                with _full_disk_named(self.path):
+                    self._environment.sync(True)
+            text = "".join(line for _, line in sorted(self._lines.items()))
+            write_whole(folder / META, text.encode())
+
+
+def encode(rgb: Image, layout: Layout) -> bytes:
+    """Encodes a picture, (H, W, 3), uint8, RGB, as a store of that layout holds it."""
+    return encode_png(rgb, _COMPRESS_LEVEL) if layout == "png" else rgb.tobytes()
+
+
+@contextlib.contextmanager
+def whole_folder(path: str | os.PathLike[str], *, replace: bool = False) -> Iterator[Path]:
+    """Yields a temporary folder that takes the name `path` once the context is left without error.
+
+    After an error the temporary folder is removed and what lay under `path` is untouched.
+
+    Args:
+        path: The folder to make; missing parents are made.
+        replace: Whether a folder of that name may be there and gives way.
+
+    Raises:
+        FileExistsError: If `path` exists and may not be replaced.
+    """
+    path = Path(path)
+    if path.exists() and not replace:
+        raise FileExistsError(f"{path} exists already: remove it or choose another name")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    replaced = path.with_name(f".{path.name}.{os.getpid()}.old")
+    temporary.mkdir()
+    try:
+        yield temporary
+        _sync_folder(temporary)
+        if path.exists():
+            path.rename(replaced)
+        temporary.rename(path)
+        _sync_folder(path.parent)
+    except BaseException:
+        if replaced.exists() and not path.exists():
+            replaced.rename(path)
+        raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(replaced, ignore_errors=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _full_disk_named(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except lmdb.MapFullError:
+        raise
+    except lmdb.Error as error:
+        raise OSError(
+            f"could not write {path}: {error}; nothing was left behind, make room and try again"
+        ) from error
+
+
+def _read_meta(path: Path) -> dict[str, Entry]:
+    entries: dict[str, Entry] = {}
+    for line in path.read_text(encoding="utf-8").splitlines():
+        match = _META_LINE.fullmatch(line.strip())
+        if match is None:
+            raise ValueError(
+                f"{path} says {line.strip()!r}, of no known layout: "
+                "expected lines like '0001.png (480,480,3) 1' or '… raw'"
+            )
+        key, height, width, channels, layout = match.groups()
+        shape = int(height), int(width), int(channels)
+        entries[key] = Entry(shape, "raw" if layout == "raw" else "png")
+    if not entries:
+        raise ValueError(f"{path} is empty: the store holds no picture")
+    return dict(sorted(entries.items()))
+
+
+# LMDB lets a process open a store only once, so that those who read the same one share it.
+_environments: "WeakValueDictionary[tuple[int, int, int], lmdb.Environment]" = WeakValueDictionary()
+
+
+def _shared_environment(path: Path) -> lmdb.Environment:
+    """Opens a store for reading, or finds it open in this very process."""
+    pid = os.getpid()
+    for key, inherited in list(_environments.items()):
+        if key[0] != pid:  # opened before a fork: LMDB wants the child to open its own
+            inherited.close()
+            del _environments[key]
+    try:
+        file = (path / "data.mdb").stat()
+        key = pid, file.st_dev, file.st_ino
+        environment = _environments.get(key)
+        if environment is None:
+            # Crops are scattered: reading ahead would fetch what nobody asked for.
+            environment = lmdb.open(str(path), readonly=True, lock=False, readahead=False)
+            _environments[key] = environment
+    except (OSError, lmdb.Error) as error:
+        raise ValueError(f"cannot open the store {path}: {error}") from None
+    return environment

@@ -1,0 +1,220 @@
+"""Pairs of low-resolution and ground-truth pictures, from folders, stores or photographs alone."""
+
+import itertools
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Final, NamedTuple, Protocol
+
+from .images import list_images, read_image
+from .lmdb_store import ImageStore
+from .pictures import CroppedPicture, DecodedPicture, DownscaledPicture, Picture
+
+__all__ = ["ImageFolder", "ImagePairs", "ImageSource", "Pair", "Picture", "open_images"]
+
+GT_STORE: Final = "GT.lmdb"
+
+
+class ImageSource(Protocol):
+    """Pictures by key: a folder or a store."""
+
+    @property
+    def path(self) -> Path:
+        """Where they lie."""
+        ...
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The keys, sorted."""
+        ...
+
+    def __getitem__(self, key: str, /) -> Picture:
+        """The picture of that key, not yet read."""
+        ...
+
+
+class ImageFolder:
+    """The pictures of a folder; for keys and errors see `list_images`."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self._files = list_images(path)
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The keys, sorted."""
+        return tuple(self._files)
+
+    def __getitem__(self, key: str) -> Picture:
+        """The picture of that key, not yet read."""
+        file = self._files[key]
+        return DecodedPicture(str(file), partial(read_image, file))
+
+
+class Pair(NamedTuple):
+    """One low-resolution picture and its ground truth, `scale` times as large."""
+
+    key: str
+    lr: Picture
+    gt: Picture
+
+
+def open_images(path: str | os.PathLike[str]) -> ImageSource:
+    """Opens a folder of pictures or an LMDB store, whichever `path` is.
+
+    Raises:
+        FileNotFoundError: If `path` does not exist.
+        ValueError: If it holds no pictures.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(
+            f"expected a folder or store of pictures, but {path} does not exist"
+        )
+    if path.suffix == ".lmdb" or (path / "data.mdb").exists():
+        return ImageStore(path)
+    return ImageFolder(path)
+
+
+class ImagePairs:
+    """Pairs of pictures, sorted by key; cheap to send to worker processes.
+
+    Args:
+        gt: Folder or store of ground truth, or what `create_store` makes (`GT.lmdb` and
+            `LRx4.lmdb` in one folder), which gives both.
+        lr: Folder or store of low-resolution pictures, called like the ground truth or like
+            DIV2K's (`0801x4` for `0801`). None: they are made by MATLAB's bicubic, as far as their
+            pixels are asked for, from the ground truth cropped to a multiple of the scale.
+        scale: How many times larger the ground truth is.
+        ann_file: A text file that chooses the pictures: a name per line, the rest of the line is
+            ignored (`0001_s001.png (480,480,3)`, as MMagic and BasicSR have it).
+
+    Raises:
+        FileNotFoundError: If a path does not exist.
+        ValueError: If the pictures do not pair up.
+    """
+
+    def __init__(
+        self,
+        gt: str | os.PathLike[str],
+        lr: str | os.PathLike[str] | None = None,
+        *,
+        scale: int = 4,
+        ann_file: str | os.PathLike[str] | None = None,
+    ) -> None:
+        if lr is None and (Path(gt) / GT_STORE).exists():
+            gt, lr = Path(gt) / GT_STORE, _lr_store(Path(gt), scale)
+        self.scale = scale
+        self.gt = open_images(gt)
+        self.lr = None if lr is None else open_images(lr)
+        self.keys = self.gt.keys if ann_file is None else _chosen(Path(ann_file), self.gt)
+        self._lr_keys = self.keys
+        if self.lr is not None:
+            self._lr_keys = _partners(self.keys, self.gt, self.lr, scale, whole=ann_file is None)
+            if isinstance(self.gt, ImageStore) and isinstance(self.lr, ImageStore):
+                for pair in self:
+                    self._check_sizes(pair)
+
+    @property
+    def lr_origin(self) -> str:
+        """Where the low-resolution pictures come from, in words."""
+        return "MATLAB bicubic of GT" if self.lr is None else "given"
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def __iter__(self) -> Iterator[Pair]:
+        return map(self._pair, range(len(self)))
+
+    def __getitem__(self, index: int) -> Pair:
+        """The pair of that number, its pictures not yet read as far as that can be helped.
+
+        Raises:
+            ValueError: If a picture cannot be read, or the sizes do not fit.
+        """
+        pair = self._pair(index)
+        if self.lr is not None:
+            self._check_sizes(pair)
+        return pair
+
+    def _pair(self, index: int) -> Pair:
+        key = self.keys[index]
+        gt = self.gt[key]
+        if self.lr is not None:
+            return Pair(key, self.lr[self._lr_keys[index]], gt)
+        gt = CroppedPicture(gt, self.scale)
+        return Pair(key, DownscaledPicture(gt, self.scale), gt)
+
+    def _check_sizes(self, pair: Pair) -> None:
+        (gt_height, gt_width, _), (lr_height, lr_width, _) = pair.gt.shape, pair.lr.shape
+        if (gt_height, gt_width) != (self.scale * lr_height, self.scale * lr_width):
+            raise ValueError(
+                f"{pair.gt.name} is {gt_height}x{gt_width}, which is not {self.scale} times the "
+                f"{lr_height}x{lr_width} of {pair.lr.name}: remake the LR or change the scale"
+            )
+
+
+def lr_store_name(scale: int) -> str:
+    """What `create_store` calls the low-resolution store of a scale."""
+    return f"LRx{scale}.lmdb"
+
+
+def _lr_store(folder: Path, scale: int) -> Path:
+    wanted = folder / lr_store_name(scale)
+    if not wanted.exists():
+        others = ", ".join(path.name for path in sorted(folder.glob("LRx*.lmdb"))) or "none"
+        raise ValueError(
+            f"{folder} has no {wanted.name} (low-resolution stores there: {others}): change the "
+            f"scale, or give {folder / GT_STORE} to have the LR made on the fly"
+        )
+    return wanted
+
+
+def _chosen(ann_file: Path, gt: ImageSource) -> tuple[str, ...]:
+    """The keys that an annotation file names, sorted."""
+    if not ann_file.is_file():
+        raise FileNotFoundError(f"expected a list of pictures, but {ann_file} does not exist")
+    # A name may have spaces; the size in brackets, where there is one, follows the last of them.
+    names = (line.split(" (")[0].strip() for line in ann_file.read_text().splitlines())
+    keys = tuple(sorted({Path(name).with_suffix("").as_posix() for name in names if name}))
+    missing = sorted(set(keys) - set(gt.keys))
+    if missing or not keys:
+        raise ValueError(
+            f"{ann_file} names {_some(missing) if missing else 'no pictures'}, "
+            f"but {gt.path} does not hold that: correct the list or the folder"
+        )
+    return keys
+
+
+def _partners(
+    keys: tuple[str, ...], gt: ImageSource, lr: ImageSource, scale: int, *, whole: bool
+) -> tuple[str, ...]:
+    """The low-resolution key of each ground-truth key; `whole`: nothing may be left over."""
+    partners = _match(keys, set(lr.keys), scale)
+    alone = [key for key in keys if key not in partners]
+    left_over = sorted(set(lr.keys) - set(partners.values())) if whole else []
+    if alone or left_over:
+        complaints = (
+            f"{_some(names)} of {there.path} {'has' if len(names) == 1 else 'have'} "
+            f"no counterpart in {elsewhere.path}"
+            for names, there, elsewhere in ((alone, gt, lr), (left_over, lr, gt))
+            if names
+        )
+        raise ValueError(f"LR and GT do not pair up: {'; '.join(complaints)}")
+    return tuple(partners[key] for key in keys)
+
+
+def _match(keys: Iterable[str], lr_keys: set[str], scale: int) -> Mapping[str, str]:
+    named = ((key, (key, f"{key}x{scale}")) for key in keys)
+    return {
+        key: next(name for name in names if name in lr_keys)
+        for key, names in named
+        if not lr_keys.isdisjoint(names)
+    }
+
+
+def _some(names: list[str]) -> str:
+    """The first names of a list, and how many more there are."""
+    shown = ", ".join(itertools.islice(names, 3))
+    return shown if len(names) <= 3 else f"{shown} and {len(names) - 3} more"

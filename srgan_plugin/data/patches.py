@@ -1,0 +1,176 @@
+"""The endless stream of training samples: which picture, which crop, which flips.
+
+Everything is a function of the seed and the sample's number in the stream alone, so that neither
+the number of workers nor an interruption changes what is trained on.
+"""
+
+from functools import lru_cache
+from typing import Any, Final, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .images import Image
+from .pairs import Pair
+
+# The streams of random numbers of a sample, one for each decision.
+CROP_TOP: Final = 0
+CROP_LEFT: Final = 1
+HORIZONTAL_FLIP: Final = 2
+VERTICAL_FLIP: Final = 3
+TRANSPOSE: Final = 4
+
+_WORD: Final = (1 << 64) - 1
+_GOLDEN: Final = 0x9E3779B97F4A7C15
+
+
+class Draw(int):
+    """The index of the picture of a sample, which also knows where in the stream it stands.
+
+    Being an int, it can be handed to any dataset; one that knows better makes the sample's crop
+    and flips from `seed` and `number`.
+
+    Args:
+        index: Which picture.
+        seed: The stream's seed.
+        number: The sample's number in the stream, from 0.
+    """
+
+    seed: int
+    number: int
+
+    def __new__(cls, index: int, seed: int, number: int) -> "Draw":
+        """An int with two attributes."""
+        self = super().__new__(cls, index)
+        self.seed = seed
+        self.number = number
+        return self
+
+    def __getnewargs__(self) -> tuple[int, int, int]:  # type: ignore[override]
+        return int(self), self.seed, self.number
+
+    def __repr__(self) -> str:
+        return f"Draw({int(self)}, seed={self.seed}, number={self.number})"
+
+
+def draw(number: int, *, seed: int, length: int, shuffle: bool = True) -> Draw:
+    """Draws sample `number` of the endless stream over `length` pictures.
+
+    Each pass over the pictures takes every one once, in an order of its own.
+    """
+    turn, position = divmod(number, length)
+    index = int(_permutation(seed, turn, length)[position]) if shuffle else position
+    return Draw(index, seed, number)
+
+
+@overload
+def uniform(seed: int, number: int, stream: int) -> float: ...
+@overload
+def uniform(seed: int, number: NDArray[Any], stream: int) -> NDArray[np.float64]: ...
+def uniform(seed: int, number: int | NDArray[Any], stream: int) -> float | NDArray[np.float64]:
+    """A random number for one decision on a sample: equally distributed, and a pure function.
+
+    SplitMix64 (Steele, Lea and Flood, 2014): a generator for each seed and stream, whose state
+    after `number` steps is known without taking them.
+
+    Args:
+        seed: The stream of samples.
+        number: The sample's number; an array gives an array, with the same values.
+        stream: Which decision: `CROP_TOP`, ….
+
+    Returns:
+        float64 in [0, 1), a multiple of 2**-53.
+    """
+    start = _mix(_mix(seed * _GOLDEN & _WORD) + (stream + 1) * _GOLDEN & _WORD)
+    if isinstance(number, np.ndarray):
+        with np.errstate(over="ignore"):
+            state = np.uint64(start) + number.astype(np.uint64) * np.uint64(_GOLDEN)
+            words = _mix_array(state) >> np.uint64(11)
+        numbers: NDArray[np.float64] = words.astype(np.float64) * 2.0**-53
+        return numbers
+    return (_mix(start + number * _GOLDEN & _WORD) >> 11) * 2.0**-53
+
+
+def random_window(draw: Draw, lr_height: int, lr_width: int, size: int) -> tuple[int, int]:
+    """Where the sample's crop of `size` x `size` lies in the low-resolution picture: top, left."""
+    top = uniform(draw.seed, draw.number, CROP_TOP) * (lr_height - size + 1)
+    left = uniform(draw.seed, draw.number, CROP_LEFT) * (lr_width - size + 1)
+    return int(top), int(left)
+
+
+def random_flips(draw: Draw, p_h: float, p_v: float, p_t: float) -> tuple[bool, bool, bool]:
+    """Whether the sample is flipped horizontally, vertically, and transposed, by probabilities."""
+    return (
+        uniform(draw.seed, draw.number, HORIZONTAL_FLIP) < p_h,
+        uniform(draw.seed, draw.number, VERTICAL_FLIP) < p_v,
+        uniform(draw.seed, draw.number, TRANSPOSE) < p_t,
+    )
+
+
+def crop_pair(pair: Pair, gt_patch_size: int, scale: int, draw: Draw) -> tuple[Image, Image]:
+    """Cuts the sample's crop out of both pictures of a pair.
+
+    Args:
+        pair: The low-resolution picture and the ground truth.
+        gt_patch_size: Side of the crop in the ground truth, in pixels.
+        scale: How many times larger the ground truth is.
+        draw: The sample.
+
+    Returns:
+        The crops, low resolution first: (S / scale, S / scale, 3) and (S, S, 3), uint8, RGB.
+
+    Raises:
+        ValueError: If the scale does not divide the crop, or the picture is smaller than it.
+    """
+    size, rest = divmod(gt_patch_size, scale)
+    if rest or size < 1:
+        raise ValueError(
+            f"expected a crop size that is a multiple of the scale {scale}, but got "
+            f"{gt_patch_size}: use {max(size, 1) * scale}"
+        )
+    height, width, _ = pair.lr.shape
+    if min(height, width) < size:
+        raise ValueError(
+            f"{pair.gt.name} is {height * scale}x{width * scale}, smaller than the crop of "
+            f"{gt_patch_size}x{gt_patch_size}: remove it or use a smaller crop"
+        )
+    top, left = random_window(draw, height, width, size)
+    return pair.lr[_square(top, left, size)], pair.gt[_square(top, left, size, scale)]
+
+
+def augment(image: Image, hflip: bool, vflip: bool, transpose: bool) -> Image:
+    """Flips columns, flips rows, then swaps rows and columns: (H, W, C) in, contiguous out."""
+    if hflip:
+        image = image[:, ::-1]
+    if vflip:
+        image = image[::-1]
+    if transpose:
+        image = image.swapaxes(0, 1)
+    return np.ascontiguousarray(image)
+
+
+@lru_cache(maxsize=2)
+def _permutation(seed: int, turn: int, length: int) -> NDArray[np.int64]:
+    return np.random.default_rng([seed, turn]).permutation(length)
+
+
+def _square(top: int, left: int, size: int, scale: int = 1) -> tuple[slice, slice]:
+    return (
+        slice(top * scale, (top + size) * scale),
+        slice(left * scale, (left + size) * scale),
+    )
+
+
+def _mix(word: int) -> int:
+    """SplitMix64's finalizer on one 64-bit word."""
+    word = (word ^ word >> 30) * 0xBF58476D1CE4E5B9 & _WORD
+    word = (word ^ word >> 27) * 0x94D049BB133111EB & _WORD
+    return word ^ word >> 31
+
+
+def _mix_array(word: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """`_mix` on an array."""
+    word = (word ^ word >> np.uint64(30)) * np.uint64(0xBF58476D1CE4E5B9)
+    word = (word ^ word >> np.uint64(27)) * np.uint64(0x94D049BB133111EB)
+    mixed: NDArray[np.uint64] = word ^ word >> np.uint64(31)
+    return mixed

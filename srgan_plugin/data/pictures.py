@@ -1,0 +1,137 @@
+"""Pictures that are read when, and as far as, their pixels are asked for."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Protocol
+
+from .images import Image, Shape
+from .resize import lr_window
+
+Window = tuple[slice, slice]
+
+
+class Picture(Protocol):
+    """A picture that may still lie on the disk: RGB, uint8, (height, width, 3)."""
+
+    @property
+    def name(self) -> str:
+        """What to call it in an error: its file, or its store and key."""
+        ...
+
+    @property
+    def shape(self) -> Shape:
+        """Height, width, 3."""
+        ...
+
+    def __getitem__(self, window: Window, /) -> Image:
+        """A contiguous copy of the pixels in a slice of rows and a slice of columns."""
+        ...
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Image:
+        """The whole picture, for `np.asarray`."""
+        ...
+
+
+class WholeFromWindow:
+    """Makes `np.asarray(picture)` from the picture's windows."""
+
+    def __getitem__(self, window: Window, /) -> Image:
+        """See `Picture`."""
+        raise NotImplementedError
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Image:
+        """See `Picture`."""
+        whole = self[:, :]
+        return whole if dtype is None else whole.astype(dtype, copy=False)
+
+
+@dataclass
+class DecodedPicture(WholeFromWindow):
+    """An encoded picture, decoded once, when its pixels or its shape are first asked for.
+
+    Args:
+        name: What to call it in an error.
+        decode: Returns the whole picture.
+    """
+
+    name: str
+    decode: Callable[[], Image] = field(repr=False)
+
+    @cached_property
+    def _pixels(self) -> Image:
+        return self.decode()
+
+    @property
+    def shape(self) -> Shape:
+        """See `Picture`."""
+        height, width, channels = self._pixels.shape
+        return height, width, channels
+
+    def __getitem__(self, window: Window, /) -> Image:
+        """See `Picture`."""
+        pixels: Image = self._pixels[window].copy()
+        return pixels
+
+
+@dataclass(frozen=True)
+class CroppedPicture(WholeFromWindow):
+    """The top-left part of a picture, its sizes made multiples of a number."""
+
+    whole: Picture
+    multiple: int
+
+    @property
+    def name(self) -> str:
+        """See `Picture`."""
+        return self.whole.name
+
+    @property
+    def shape(self) -> Shape:
+        """See `Picture`."""
+        height, width, channels = self.whole.shape
+        return height - height % self.multiple, width - width % self.multiple, channels
+
+    def __getitem__(self, window: Window, /) -> Image:
+        """See `Picture`."""
+        height, width, _ = self.shape
+        return self.whole[_within(window[0], height), _within(window[1], width)]
+
+
+@dataclass(frozen=True)
+class DownscaledPicture(WholeFromWindow):
+    """The low-resolution picture that MATLAB's bicubic makes of another one, window by window."""
+
+    hr: Picture
+    scale: int
+
+    @property
+    def name(self) -> str:
+        """See `Picture`."""
+        return f"{self.hr.name} (bicubic /{self.scale})"
+
+    @property
+    def shape(self) -> Shape:
+        """See `Picture`."""
+        height, width, channels = self.hr.shape
+        return height // self.scale, width // self.scale, channels
+
+    def __getitem__(self, window: Window, /) -> Image:
+        """See `Picture`."""
+        height, width, _ = self.shape
+        rows, columns = _within(window[0], height), _within(window[1], width)
+        return lr_window(
+            self.hr,
+            self.scale,
+            top=rows.start,
+            left=columns.start,
+            height=rows.stop - rows.start,
+            width=columns.stop - columns.start,
+        )
+
+
+def _within(part: slice, size: int) -> slice:
+    """The slice with its ends filled in and kept inside, as indexing an array does."""
+    start, stop, step = part.indices(size)
+    assert step == 1, part
+    return slice(start, max(start, stop))

@@ -1,0 +1,188 @@
+"""MATLAB's bicubic `imresize`, and the low-resolution pictures of the super-resolution benchmarks.
+
+A resize is, per axis, a table of taps: which input pixels, and with which weights. Every output
+pixel is summed in the order of its taps, so that a window is bit-identical to the same window of
+the whole result.
+"""
+
+import math
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Sliceable(Protocol):
+    """An array, or anything else with a shape that hands out windows of itself."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Height, width and, where there are any, channels."""
+        ...
+
+    def __getitem__(self, window: tuple[slice, slice], /) -> NDArray[Any]:
+        """The pixels of a window of rows and columns."""
+        ...
+
+
+class Taps(NamedTuple):
+    """Which input pixels make the output pixels of one axis; both arrays are (taps, outputs)."""
+
+    indices: NDArray[np.intp]
+    weights: NDArray[np.float64]
+
+
+def imresize(
+    image: NDArray[Any],
+    scale: float | None = None,
+    *,
+    output_size: tuple[int, int] | None = None,
+) -> NDArray[Any]:
+    """Resizes as MATLAB's `imresize(image, scale, 'bicubic')` does, antialiasing included.
+
+    The kernel is Keys' cubic with a = -0.5, widened by the scale when shrinking; edges are
+    mirrored. The axis with the smaller scale goes first, rows when they are equal.
+
+    Args:
+        image: (H, W) or (H, W, C). uint8 is rounded after each of the two passes, half away from
+            zero, as MATLAB does; floating point is neither rounded nor clipped.
+        scale: Output size over input size; the output is ceil(scale * size).
+        output_size: Height and width wanted, instead of `scale`.
+
+    Returns:
+        The resized image in the dtype of `image`; the arithmetic is float64.
+
+    Raises:
+        ValueError: If not exactly one of `scale` and `output_size` is given, if one is not
+            positive, or if the image is neither uint8 nor floating point.
+    """
+    if image.dtype != np.uint8 and not np.issubdtype(image.dtype, np.floating):
+        raise ValueError(
+            f"imresize takes uint8 or floating-point images, but got {image.dtype}: convert first"
+        )
+    if image.ndim not in (2, 3) or 0 in image.shape:
+        raise ValueError(
+            f"imresize takes images of shape (H, W) or (H, W, C), but got {image.shape}"
+        )
+    scales, sizes = _scales_and_sizes(image.shape, scale, output_size)
+    result: NDArray[Any] = image
+    for axis in sorted((0, 1), key=lambda axis: scales[axis]):
+        taps = _taps(image.shape[axis], scales[axis], 0, sizes[axis])
+        result = _weighted_sum(result, taps, axis)
+        if image.dtype == np.uint8:
+            result = _round(result)
+    return result.astype(image.dtype, copy=False)
+
+
+def make_lr(hr: NDArray[np.uint8], scale: int) -> NDArray[np.uint8]:
+    """Makes the low-resolution picture of the benchmarks (`LRbicx4`).
+
+    MATLAB's bicubic on floating-point pixels, rounded once at the end.
+
+    Args:
+        hr: (H, W) or (H, W, C), uint8, both sizes multiples of `scale`.
+        scale: How many times smaller the result is.
+
+    Returns:
+        (H / scale, W / scale[, C]), uint8.
+
+    Raises:
+        ValueError: If a size is not a multiple of the scale.
+    """
+    height, width = hr.shape[:2]
+    if height % scale or width % scale:
+        raise ValueError(
+            f"expected height and width to be multiples of {scale}, but got {height}x{width}: "
+            f"crop to {height - height % scale}x{width - width % scale}"
+        )
+    return lr_window(hr, scale, 0, 0, height // scale, width // scale)
+
+
+def lr_window(
+    hr: Sliceable, scale: int, top: int, left: int, height: int, width: int
+) -> NDArray[np.uint8]:
+    """Makes a window of the low-resolution picture from the pixels that it depends on, and no more.
+
+    Args:
+        hr: uint8, (H, W[, C]), both sizes multiples of `scale`: an array or a lazily read picture.
+        scale: How many times smaller the low-resolution picture is.
+        top: First row, in pixels of the low-resolution picture.
+        left: First column.
+        height: Number of rows.
+        width: Number of columns.
+
+    Returns:
+        Bit for bit `make_lr(hr, scale)[top:top + height, left:left + width]`.
+
+    Raises:
+        ValueError: If the window does not lie inside the low-resolution picture.
+    """
+    lr_height, lr_width = hr.shape[0] // scale, hr.shape[1] // scale
+    if not (0 <= top < top + height <= lr_height and 0 <= left < left + width <= lr_width):
+        raise ValueError(
+            f"expected a window inside {lr_height}x{lr_width}, but got {height}x{width} at "
+            f"row {top}, column {left}"
+        )
+    rows, row_span = _within_span(_taps(hr.shape[0], 1 / scale, top, top + height))
+    columns, column_span = _within_span(_taps(hr.shape[1], 1 / scale, left, left + width))
+    pixels = hr[row_span, column_span]
+    return _round(_weighted_sum(_weighted_sum(pixels, rows, 0), columns, 1))
+
+
+def _scales_and_sizes(
+    shape: tuple[int, ...], scale: float | None, output_size: tuple[int, int] | None
+) -> tuple[tuple[float, float], tuple[int, int]]:
+    if output_size is not None and scale is None and min(output_size) > 0:
+        return (output_size[0] / shape[0], output_size[1] / shape[1]), output_size
+    if scale is not None and output_size is None and scale > 0:
+        return (scale, scale), (math.ceil(scale * shape[0]), math.ceil(scale * shape[1]))
+    raise ValueError(
+        "imresize wants one of scale and output_size, and a positive one, but got "
+        f"scale={scale}, output_size={output_size}"
+    )
+
+
+def _cubic(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Keys, 1981, equation 15: cubic convolution with a = -0.5."""
+    x = np.abs(x)
+    near = (1.5 * x - 2.5) * x * x + 1
+    far = ((-0.5 * x + 2.5) * x - 4) * x + 2
+    return np.where(x <= 1, near, np.where(x <= 2, far, 0.0))
+
+
+def _taps(size: int, scale: float, start: int, stop: int) -> Taps:
+    """The taps of output pixels start … stop - 1 along an axis of `size` input pixels."""
+    shrink = min(scale, 1.0)
+    reach = 4 / shrink
+    centers = (np.arange(start, stop) + 0.5) / scale - 0.5
+    first = np.floor(centers - reach / 2).astype(np.intp)
+    positions = first + np.arange(math.ceil(reach) + 2)[:, None]
+    weights = _cubic(shrink * (centers - positions))
+    # Not weights.sum(axis=0): its order, and with it the last bit, depends on the shape.
+    weights /= sum(weights)
+    used = weights.any(axis=1)
+    mirrored = positions[used] % (2 * size)
+    return Taps(np.minimum(mirrored, 2 * size - 1 - mirrored), weights[used])
+
+
+def _within_span(taps: Taps) -> tuple[Taps, slice]:
+    """The same taps counted from the first pixel that they touch, and the span they touch."""
+    start, stop = int(taps.indices.min()), int(taps.indices.max()) + 1
+    return Taps(taps.indices - start, taps.weights), slice(start, stop)
+
+
+def _weighted_sum(image: NDArray[Any], taps: Taps, axis: int) -> NDArray[np.float64]:
+    shape = [1] * image.ndim
+    shape[axis] = -1
+    total: NDArray[np.float64] | None = None
+    for indices, weights in zip(*taps, strict=True):
+        term = image.take(indices, axis=axis) * weights.reshape(shape)
+        total = term if total is None else np.add(total, term, out=total)
+    assert total is not None
+    return total
+
+
+def _round(image: NDArray[np.float64]) -> NDArray[np.uint8]:
+    """To uint8, half away from zero."""
+    rounded: NDArray[np.uint8] = np.floor(np.clip(image, 0, 255) + 0.5).astype(np.uint8)
+    return rounded

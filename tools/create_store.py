@@ -1,0 +1,68 @@
+#!/usr/bin/env python
+"""Makes a training store out of a folder of photographs.
+
+python tools/create_store.py data/DIV2K/DIV2K_train_HR --out data/DIV2K/train_x4
+"""
+
+import argparse
+
+from srgan_plugin.command_line import command
+
+
+def parse_args(argv: list[str] | None) -> argparse.Namespace:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("hr_dir", metavar="HR_DIR", help="photographs: a folder (nested or not)")
+    parser.add_argument(
+        "--lr",
+        metavar="LR_DIR",
+        help="their low-resolution pictures (default: made by MATLAB's bicubic)",
+    )
+    parser.add_argument("--out", metavar="STORE", required=True, help="the folder to make")
+    parser.add_argument(
+        "--layout",
+        choices=("raw", "png"),
+        default="raw",
+        help="raw: crops are copied without decoding; png: BasicSR's layout (default: raw)",
+    )
+    parser.add_argument("--scale", type=int, default=4, help="GT size over LR size (default: 4)")
+    parser.add_argument("--workers", type=int, help="processes (default: one for each processor)")
+    parser.add_argument(
+        "--force", action="store_true", help="replace STORE, once the new one is whole"
+    )
+    args = parser.parse_args(argv)
+    for name in ("scale", "workers"):
+        if getattr(args, name) is not None and getattr(args, name) < 1:
+            parser.error(f"--{name} must be at least 1")
+    return args
+
+
+@command
+def main(argv: list[str] | None = None) -> None:
+    """Makes the store, showing progress."""
+    args = parse_args(argv)
+
+    from tqdm import tqdm
+
+    from srgan_plugin.data.prepare import create_store
+
+    with tqdm(unit="picture", disable=None) as bar:
+
+        def show(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        create_store(
+            args.hr_dir,
+            args.out,
+            lr_dir=args.lr,
+            layout=args.layout,
+            scale=args.scale,
+            workers=args.workers,
+            progress=show,
+            replace=args.force,
+        )
+
+
+if __name__ == "__main__":
+    main()
