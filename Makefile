@@ -1,0 +1,30 @@
+# `make demo` and `make test` set everything up in .venv, from nothing but Python and the registry.
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+
+.PHONY: demo test lint clean
+
+demo: $(VENV)/.demo
+	$(BIN)/python tools/demo.py
+
+test: lint
+	$(BIN)/pytest
+
+lint: $(VENV)/.tests
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+# One environment serves both; each stamp says which requirements are in it.
+$(VENV)/.%: requirements/runtime.txt requirements/%.txt setup.py | $(VENV)
+	$(BIN)/pip install --quiet --editable . --requirement requirements/$*.txt
+	$(BIN)/python -c "import cv2, torch; cv2.imencode"
+	touch $@
+
+$(VENV):
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade pip
+
+clean:
+	rm -rf $(VENV) work_dirs build *.egg-info .mypy_cache .ruff_cache

@@ -1,0 +1,30 @@
+"""SRGAN (Ledig et al. 2016) for MMagic, mmengine and BasicSR on today's torch.
+
+Importing this package imports nothing heavy. The rooms are `core` (networks and objectives), `data`
+(pictures in, patches out), `evaluation` (metrics and protocol), `zoo` (checkpoints), and `hosts`
+(the adapters for mmengine/MMagic and for BasicSR).
+"""
+
+from pathlib import Path
+
+__version__ = "0.1.0"
+
+
+def config_path(name: str = "") -> str:
+    """Return where a config of ours lies, for `_base_` in a config of another repository.
+
+    Args:
+        name: File name relative to the configs folder, such as
+            `"srgan_x4c64b16_g1_1000k_div2k.py"`; empty for the folder itself.
+
+    Raises:
+        FileNotFoundError: There is no such config; the message lists those there are.
+    """
+    package = Path(__file__).resolve().parent
+    # A wheel carries the configs inside the package; a checkout has them beside it.
+    roots = [package / ".mim" / "configs", package.parent / "configs"]
+    for root in roots:
+        if root.is_dir() and (root / name).exists():
+            return str(root / name)
+    known = sorted({path.name for root in roots for path in root.glob("*.py")})
+    raise FileNotFoundError(f"no config {name!r}; there are: {', '.join(known)}")

@@ -1,0 +1,97 @@
+"""How every tool ends: one line on standard error where the cause is the user's input.
+
+Exit status 0 is success, 1 a failure, 2 a wrong command line (argparse's own), 130 an interrupt.
+`SRGAN_DEBUG=1` shows the stack trace.
+"""
+
+import argparse
+import functools
+import os
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ParamSpec
+
+P = ParamSpec("P")
+
+# mmengine's registry puts `class `X` in module.py: ` before the message of whatever a constructor
+# raised; torch's loader puts a whole stack trace of the worker before it.
+_REGISTRY_PREFIX = re.compile(r"^(class|function|method)? ?`[^`]+` in [\w./]+?(\.py)?: ")
+
+
+def command(main: Callable[P, None]) -> Callable[P, None]:
+    """Make `main` end with a line and a status where it would end with a stack trace."""
+
+    @functools.wraps(main)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            main(*args, **kwargs)
+        except (ValueError, OSError) as error:
+            if os.environ.get("SRGAN_DEBUG"):
+                raise
+            sys.stderr.write(f"error: {one_line(error)}\n")
+            raise SystemExit(1) from None
+        except KeyboardInterrupt:
+            sys.stderr.write("interrupted\n")
+            raise SystemExit(130) from None
+
+    return wrapper
+
+
+def one_line(error: BaseException) -> str:
+    """The cause of `error` in one line, without what mmengine and torch wrap around it."""
+    text = str(error).strip() or type(error).__name__
+    if "Original Traceback" in text:
+        text = text.splitlines()[-1].partition(": ")[2] or text.splitlines()[-1]
+    text = " ".join(text.split())
+    while (shorter := _REGISTRY_PREFIX.sub("", text)) != text:
+        text = shorter
+    return text
+
+
+def add_config_options(parser: argparse.ArgumentParser) -> None:
+    """Add what every tool that runs a config takes, with MMagic's names."""
+    parser.add_argument(
+        "--cfg-options",
+        nargs="+",
+        default=[],
+        metavar="KEY=VALUE",
+        help='change settings of the config: a.b=1 a.list="[1,2]" a.0.c=x',
+    )
+    parser.add_argument(
+        "--launcher", choices=["none", "pytorch", "slurm"], default="none", help="job launcher"
+    )
+    # torchrun sets LOCAL_RANK; torch.distributed.launch passed one of these flags instead.
+    parser.add_argument("--local_rank", "--local-rank", type=int, default=0)
+
+
+def load_config(args: argparse.Namespace) -> Any:
+    """Return the mmengine config that the command line asks for.
+
+    The work dir is `--work-dir`, else the config's, else `work_dirs/NAME_OF_CONFIG`.
+
+    Raises:
+        FileNotFoundError: There is no such config.
+        ValueError: An option is not of the form KEY=VALUE.
+    """
+    os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
+    path = Path(args.config)
+    if not path.is_file():
+        near = ", ".join(sorted(other.name for other in path.parent.glob("*.py"))) or "none"
+        raise FileNotFoundError(f"there is no config at {path}; configs in that folder: {near}")
+    if wrong := [option for option in args.cfg_options if "=" not in option]:
+        raise ValueError(f"--cfg-options: expected KEY=VALUE, got {wrong[0]!r}")
+    from mmengine.config import Config, DictAction
+
+    import srgan_plugin.registry  # noqa: F401 - `_base_ = 'srgan_plugin::…'` and scopes need it
+
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--cfg-options", nargs="+", action=DictAction)
+    options = parser.parse_args(["--cfg-options", *args.cfg_options] if args.cfg_options else [])
+    cfg = Config.fromfile(path)
+    if options.cfg_options:
+        cfg.merge_from_dict(options.cfg_options)
+    cfg.launcher = args.launcher
+    cfg.work_dir = args.work_dir or cfg.get("work_dir") or str(Path("work_dirs") / path.stem)
+    return cfg

@@ -1,0 +1,143 @@
+"""Datasets and the sampler that numbers the endless stream of samples."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from mmengine.dataset import Compose
+from mmengine.dist import get_dist_info, sync_random_seed
+from torch.utils.data import Dataset, Sampler
+
+from srgan_plugin.data.div2k import find_div2k_train
+from srgan_plugin.data.pairs import ImagePairs, Pair
+from srgan_plugin.data.patches import Draw, draw
+from srgan_plugin.evaluation.benchmarks import data_root as default_data_root
+from srgan_plugin.evaluation.benchmarks import find_benchmark
+from srgan_plugin.registry import DATA_SAMPLERS, DATASETS, TRANSFORMS
+
+Config = dict[str, Any]
+
+
+def _sample(pair: Pair, scale: int) -> dict[str, Any]:
+    """The entries that MMagic's transforms know, with pictures that are read when sliced."""
+    return {
+        "img": pair.lr,
+        "gt": pair.gt,
+        "key": pair.key,
+        "img_path": pair.lr.name,
+        "gt_path": pair.gt.name,
+        "scale": scale,
+        "img_channel_order": "RGB",
+        "gt_channel_order": "RGB",
+    }
+
+
+def _pipeline(steps: Sequence[Config]) -> Compose:
+    return Compose([TRANSFORMS.build(step) for step in steps])
+
+
+@DATASETS.register_module()
+class PairedImageDataset(Dataset[Any]):
+    """LR and GT pictures for training, from folders or LMDB stores.
+
+    Args:
+        gt: Folder of pictures, LMDB store, or the directory that `tools/create_store.py` made (then
+            `lr` is in there). Empty: the DIV2K training set is looked for under `data_root`.
+        lr: Folder or store of the LR pictures; empty: LR is made from GT by MATLAB's bicubic.
+        scale: GT is `scale` times LR.
+        ann_file: A `meta_info_*.txt` that lists the GT pictures to use; empty for all.
+        pipeline: Transforms; each sample enters as a dict with `img`, `gt`, `key`, `draw`, ….
+        data_root: Where DIV2K is looked for; by default `$SRGAN_DATA` or `data`.
+        metainfo: Anything that hooks want to know of the set.
+    """
+
+    def __init__(
+        self,
+        gt: str = "",
+        lr: str = "",
+        scale: int = 4,
+        ann_file: str = "",
+        pipeline: Sequence[Config] = (),
+        data_root: str = "",
+        metainfo: Config | None = None,
+    ) -> None:
+        if not gt:
+            gt, lr, ann_file = find_div2k_train(data_root or default_data_root(), scale)
+        self.pairs = ImagePairs(gt, lr or None, scale=scale, ann_file=ann_file or None)
+        self.scale = scale
+        self.pipeline = _pipeline(pipeline)
+        self.metainfo = {"source": str(gt), "lr_origin": self.pairs.lr_origin, **(metainfo or {})}
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __getitem__(self, index: int) -> Any:
+        results = _sample(self.pairs[index], self.scale)
+        if isinstance(index, Draw):
+            results["draw"] = index
+        return self.pipeline(results)
+
+
+@DATASETS.register_module()
+class BenchmarkDataset(Dataset[Any]):
+    """A test set by its name: whole pictures, in the layouts that BasicSR, MMagic and DIV2K use.
+
+    Args:
+        name: `Set5`, `Set14`, `B100`, `Urban100`, `DIV2K`, or any folder under `data_root`.
+        scale: GT is `scale` times LR.
+        pipeline: Transforms.
+        data_root: By default `$SRGAN_DATA` or `data`.
+
+    Raises:
+        FileNotFoundError: The set is not there; the message names the folders looked for.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        scale: int = 4,
+        pipeline: Sequence[Config] = (),
+        data_root: str = "",
+    ) -> None:
+        self.benchmark = find_benchmark(name, Path(data_root or default_data_root()), scale)
+        self.scale = scale
+        self.pipeline = _pipeline(pipeline)
+        self.metainfo = {"dataset_name": name, "lr_origin": self.benchmark.lr_origin}
+
+    def __len__(self) -> int:
+        return len(self.benchmark.pairs)
+
+    def __getitem__(self, index: int) -> Any:
+        return self.pipeline(_sample(self.benchmark.pairs[int(index)], self.scale))
+
+
+@DATA_SAMPLERS.register_module()
+class StreamSampler(Sampler[int]):
+    """Numbers the samples of a run 0, 1, 2, …; sample `n` follows from the seed and `n` alone.
+
+    Pass `n // len(dataset)` over the set has its own permutation. Rank `r` of `w` takes the numbers
+    `r, r + w, …`: together the ranks see each sample once. Setting `start` continues a run there.
+
+    Args:
+        dataset: Whose length is sampled.
+        seed: By default a random one, the same on all ranks.
+        shuffle: Whether passes are permuted.
+        start: The first number.
+    """
+
+    def __init__(
+        self, dataset: Any, seed: int | None = None, shuffle: bool = True, start: int = 0
+    ) -> None:
+        self.length = len(dataset)
+        self.seed = int(sync_random_seed() if seed is None else seed)
+        self.shuffle, self.start = shuffle, start
+        self.rank, self.world_size = get_dist_info()
+
+    def __iter__(self) -> Iterator[int]:
+        number = self.start + self.rank
+        while True:
+            yield draw(number, seed=self.seed, length=self.length, shuffle=self.shuffle)
+            number += self.world_size
+
+    def __len__(self) -> int:
+        return self.length

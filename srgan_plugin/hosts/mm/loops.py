@@ -1,0 +1,191 @@
+"""A training loop that seeks, and loops that validate and test on several sets."""
+
+import logging
+from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar, Literal
+
+import torch
+from mmengine.evaluator import Evaluator
+from mmengine.logging import print_log
+from mmengine.runner import IterBasedTrainLoop
+from mmengine.runner.amp import autocast
+from mmengine.runner.base_loop import BaseLoop
+from torch.utils.data import DataLoader
+
+from srgan_plugin.registry import LOOPS
+
+from .datasets import StreamSampler
+
+Config = dict[str, Any]
+
+
+@LOOPS.register_module()
+class SRTrainLoop(IterBasedTrainLoop):
+    """mmengine's loop over iterations, which on resuming seeks in the stream of samples.
+
+    mmengine's own reads and throws away every batch up to the saved iteration. Where the sampler
+    is a `StreamSampler`, the batches from there on are asked for directly: they are the same ones.
+    """
+
+    def run(self) -> Any:
+        """Train from the current iteration to `max_iters`."""
+        sampler = self.dataloader.sampler
+        if self._iter == 0 or not isinstance(sampler, StreamSampler):
+            return super().run()
+        sampler.start = self._iter * self.dataloader.batch_size * sampler.world_size
+        self.dataloader_iterator = iter(self.dataloader)
+        self.runner.logger.info(f"the data goes on at sample {sampler.start} of the stream")
+        return self._run_from_here()
+
+    def _run_from_here(self) -> Any:
+        runner = self.runner
+        runner.call_hook("before_train")
+        runner.call_hook("before_train_epoch")
+        while self._iter < self._max_iters and not self.stop_training:
+            runner.model.train()
+            self.run_iter(next(self.dataloader_iterator))
+            self._decide_current_val_interval()
+            due = self._iter % self.val_interval == 0 or self._iter == self._max_iters
+            if runner.val_loop is not None and self._iter >= self.val_begin and due:
+                runner.val_loop.run()
+        runner.call_hook("after_train_epoch")
+        runner.call_hook("after_train")
+        return runner.model
+
+
+class _MultiLoop(BaseLoop):
+    """Runs the model over several sets; each metric's name gets its set's name in front.
+
+    Args:
+        runner: mmengine's.
+        dataloader: One loader (or config) or a list of them. A set whose files are not there is
+            named and left out.
+        evaluator: Metrics for all sets, or, as in MMagic, a list of
+            `dict(type='Evaluator', metrics=[...])`, one for each set.
+        fp16: Predict in half precision.
+    """
+
+    mode: ClassVar[Literal["val", "test"]]
+
+    def __init__(
+        self,
+        runner: Any,
+        dataloader: DataLoader[Any] | Config | Sequence[DataLoader[Any] | Config],
+        evaluator: Evaluator | Config | Sequence[Config],
+        fp16: bool = False,
+    ) -> None:
+        self._runner = runner
+        self.fp16 = fp16
+        loaders = list(dataloader) if isinstance(dataloader, Sequence) else [dataloader]
+        evaluators = _one_per_set(evaluator, len(loaders))
+        self.missing: list[str] = []
+        self.sets = [
+            (loader, self._evaluator(config, loader))
+            for loader, config in zip(map(self._loader, loaders), evaluators, strict=True)
+            if loader is not None
+        ]
+        # What mmengine's hooks ask a loop for: the set it is at.
+        self.dataloader, self.evaluator = self.sets[0] if self.sets else ([], None)
+
+    @property
+    def lr_origins(self) -> dict[str, str]:
+        """How the LR of each set was made, in words."""
+        return {
+            _name(loader): loader.dataset.metainfo.get("lr_origin", "") for loader, _ in self.sets
+        }
+
+    def _loader(self, config: DataLoader[Any] | Config) -> DataLoader[Any] | None:
+        if not isinstance(config, dict):
+            return config
+        try:
+            return self.runner.build_dataloader(config, seed=self.runner.seed)
+        except FileNotFoundError as error:
+            self.missing.append(str(error))
+            print_log(f"left out: {error}", logger="current", level=logging.WARNING)
+            return None
+
+    def _evaluator(self, config: Any, loader: DataLoader[Any]) -> Evaluator:
+        evaluator = config if isinstance(config, Evaluator) else self.runner.build_evaluator(config)
+        evaluator.dataset_meta = getattr(loader.dataset, "metainfo", None)
+        for metric in evaluator.metrics:
+            if metric.prefix is None:
+                metric.prefix = _name(loader)
+        return evaluator
+
+    def run(self) -> dict[str, float]:
+        """Measure all sets.
+
+        Returns:
+            `{"Set5/PSNR": …, …}`.
+        """
+        call_hook, mode = self.runner.call_hook, self.mode
+        call_hook(f"before_{mode}")
+        call_hook(f"before_{mode}_epoch")
+        self.runner.model.eval()
+        measured: dict[str, float] = {}
+        for loader, evaluator in self.sets:
+            self.dataloader, self.evaluator = loader, evaluator
+            for index, batch in enumerate(loader):
+                self.run_iter(index, batch)
+            measured |= evaluator.evaluate(len(loader.dataset))
+        call_hook(f"after_{mode}_epoch", metrics=measured)
+        call_hook(f"after_{mode}")
+        return measured
+
+    @torch.no_grad()
+    def run_iter(self, index: int, batch: Any) -> None:
+        """Predict and measure one batch."""
+        hook_args = {"batch_idx": index, "data_batch": batch}
+        self.runner.call_hook(f"before_{self.mode}_iter", **hook_args)
+        with autocast(enabled=self.fp16):
+            outputs = getattr(self.runner.model, f"{self.mode}_step")(batch)
+        self.evaluator.process(data_samples=outputs, data_batch=batch)
+        self.runner.call_hook(f"after_{self.mode}_iter", outputs=outputs, **hook_args)
+
+
+def _name(loader: DataLoader[Any]) -> str:
+    metainfo = getattr(loader.dataset, "metainfo", None) or {}
+    return str(metainfo.get("dataset_name") or type(loader.dataset).__name__)
+
+
+def _one_per_set(evaluator: Any, sets: int) -> Iterator[Any]:
+    """Yield an evaluator for each set: MMagic's list of evaluators, or the same metrics for all."""
+    if isinstance(evaluator, Sequence) and all("metrics" in config for config in evaluator):
+        if len(evaluator) != sets:
+            raise ValueError(
+                f"expected one evaluator for each of {sets} sets, got {len(evaluator)}"
+            )
+        metrics = [config["metrics"] for config in evaluator]
+    elif isinstance(evaluator, dict) and "metrics" in evaluator:
+        metrics = [evaluator["metrics"]] * sets
+    else:
+        metrics = [evaluator] * sets
+    return iter(metrics)
+
+
+@LOOPS.register_module()
+class MultiValLoop(_MultiLoop):
+    """Validation on several sets; with none of them there, training goes on without."""
+
+    mode = "val"
+
+    def run(self) -> dict[str, float]:
+        """Measure all sets; nothing where there are none."""
+        return super().run() if self.sets else {}
+
+
+@LOOPS.register_module()
+class MultiTestLoop(_MultiLoop):
+    """Test on several sets."""
+
+    mode = "test"
+
+    def run(self) -> dict[str, float]:
+        """Measure all sets.
+
+        Raises:
+            FileNotFoundError: None of the sets is there.
+        """
+        if not self.sets:
+            raise FileNotFoundError("no test set is there: " + " | ".join(self.missing))
+        return super().run()

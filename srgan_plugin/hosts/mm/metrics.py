@@ -1,0 +1,117 @@
+"""PSNR and SSIM as mmengine metrics, with MMagic's names and arguments."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from mmengine.evaluator import BaseMetric
+from numpy.typing import NDArray
+
+from srgan_plugin.evaluation import metrics
+from srgan_plugin.evaluation.protocol import Protocol
+from srgan_plugin.registry import METRICS
+
+
+def _pictures(
+    sample: dict[str, Any], gt_key: str, pred_key: str
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return prediction (float, [0, 255]) and ground truth (uint8), both HWC RGB."""
+    predicted, truth = sample["output"][pred_key], sample[gt_key]
+    return _hwc(predicted), _hwc(truth)
+
+
+def _hwc(image: torch.Tensor) -> NDArray[Any]:
+    return image.detach().cpu().permute(1, 2, 0).numpy()
+
+
+class _PerPicture(BaseMetric):
+    """Averages over pictures what `_measure` returns for each: a dict of numbers."""
+
+    def __init__(
+        self,
+        gt_key: str = "gt_img",
+        pred_key: str = "pred_img",
+        collect_device: str = "cpu",
+        prefix: str | None = None,
+    ) -> None:
+        super().__init__(collect_device=collect_device, prefix=prefix)
+        self.gt_key, self.pred_key = gt_key, pred_key
+
+    def _measure(self, predicted: NDArray[Any], truth: NDArray[Any]) -> dict[str, float]:
+        raise NotImplementedError
+
+    def process(self, data_batch: Any, data_samples: Sequence[dict[str, Any]]) -> None:
+        """Measure every picture of a batch."""
+        for sample in data_samples:
+            self.results.append(self._measure(*_pictures(sample, self.gt_key, self.pred_key)))
+
+    def compute_metrics(self, results: list[dict[str, float]]) -> dict[str, float]:
+        """Average over the pictures of the set."""
+        return {name: float(np.mean([r[name] for r in results])) for name in results[0]}
+
+
+class _OneMeasure(_PerPicture):
+    metric: ClassVar[str]
+    function: ClassVar[Callable[..., float]]
+
+    def __init__(
+        self,
+        crop_border: int = 0,
+        convert_to: Literal["Y"] | None = None,
+        rounding: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if convert_to not in (None, "Y", "y"):
+            raise ValueError(f"convert_to is None or 'Y', got {convert_to!r}")
+        self.border, self.rounding = crop_border, rounding
+        self.channel = "y" if convert_to else "rgb"
+
+    def _measure(self, predicted: NDArray[Any], truth: NDArray[Any]) -> dict[str, float]:
+        if self.rounding:
+            predicted = metrics.quantize(predicted / 255)
+        measure = type(self).function
+        return {self.metric: measure(predicted, truth, border=self.border, channel=self.channel)}
+
+
+@METRICS.register_module()
+class PSNR(_OneMeasure):
+    """Peak signal-to-noise ratio in dB.
+
+    Args:
+        crop_border: Pixels left out on each side.
+        convert_to: `None` for RGB, `"Y"` for luma (BT.601, studio range).
+        rounding: Round predictions to 8 bit first, as BasicSR and MMEditing 0.x did when they made
+            the published table; MMagic 1.x does not.
+        kwargs: `gt_key`, `pred_key`, `collect_device`, `prefix`, as in MMagic.
+    """
+
+    metric = "PSNR"
+    function = staticmethod(metrics.psnr)
+
+
+@METRICS.register_module()
+class SSIM(_OneMeasure):
+    """Structural similarity, 11x11 Gaussian window; arguments as in `PSNR`."""
+
+    metric = "SSIM"
+    function = staticmethod(metrics.ssim)
+
+
+@METRICS.register_module()
+class BenchmarkMetric(_PerPicture):
+    """PSNR, SSIM, PSNR_Y and SSIM_Y by one protocol.
+
+    Args:
+        crop_border: Pixels left out on each side; the published table leaves out `scale`.
+        rounding: As in `PSNR`.
+        kwargs: `gt_key`, `pred_key`, `collect_device`, `prefix`, as in MMagic.
+    """
+
+    def __init__(self, crop_border: int = 4, rounding: bool = True, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.protocol = Protocol(border=crop_border, rounding=rounding)
+
+    def _measure(self, predicted: NDArray[Any], truth: NDArray[Any]) -> dict[str, float]:
+        return self.protocol.score(predicted / 255, truth)

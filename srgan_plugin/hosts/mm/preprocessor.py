@@ -1,0 +1,75 @@
+"""uint8 batches in, float batches in [0, 1] on the device out; and the way back for predictions."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from mmengine.model import BaseDataPreprocessor
+from mmengine.structures import BaseDataElement
+from torch import Tensor
+
+from srgan_plugin.registry import MODELS
+
+
+def stacked(images: Tensor | Sequence[Tensor]) -> Tensor:
+    """Return a batch N3HW from a batch or from a list of pictures 3HW of one size."""
+    if isinstance(images, Tensor):
+        return images if images.ndim == 4 else images[None]
+    sizes = {tuple(image.shape) for image in images}
+    if len(sizes) > 1:
+        raise ValueError(
+            f"expected pictures of one size in a batch, got {sorted(sizes)}; "
+            "crop them in the pipeline or set batch_size=1"
+        )
+    return torch.stack(list(images))
+
+
+def gt_batch(data_samples: Any) -> Tensor:
+    """Return the ground truth of a batch, N3HW, from one stacked element or a list of elements."""
+    if isinstance(data_samples, BaseDataElement):
+        return stacked(data_samples.gt_img)
+    return stacked([sample.gt_img for sample in data_samples])
+
+
+@MODELS.register_module()
+class DataPreprocessor(BaseDataPreprocessor):
+    """Moves a batch to the device as uint8 and makes floats of it there.
+
+    Args:
+        mean: Subtracted first, in units of the uint8 input; one number or one per channel.
+        std: Divided by afterwards. The defaults map [0, 255] to [0, 1].
+        non_blocking: Do not wait for the copy to the device.
+    """
+
+    def __init__(
+        self,
+        mean: float | Sequence[float] = 0.0,
+        std: float | Sequence[float] = 255.0,
+        non_blocking: bool = True,
+    ) -> None:
+        super().__init__(non_blocking=non_blocking)
+        self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(-1, 1, 1), persistent=False)
+
+    def forward(self, data: dict[str, Any], training: bool = False) -> dict[str, Any]:
+        """Make `inputs` a float batch N3HW; in training the ground truth as well.
+
+        Args:
+            data: `inputs`, uint8 3HW RGB pictures (a list or stacked), and `data_samples`, elements
+                with `gt_img` (a list, or one whose `gt_img` is stacked).
+            training: Whether the ground truth becomes a float batch, too. For testing it stays
+                uint8, which is what metrics measure against.
+        """
+        data = self.cast_data(data)
+        inputs = self._normalised(stacked(data["inputs"]))
+        samples = data.get("data_samples")
+        if training and samples is not None:
+            samples = BaseDataElement(gt_img=self._normalised(gt_batch(samples)))
+        return {"inputs": inputs, "data_samples": samples}
+
+    def destruct(self, batch: Tensor, data_samples: Any = None, key: str = "pred_img") -> Tensor:
+        """Map the network's pictures back to [0, 255], clamped, not rounded (metrics round)."""
+        return (batch.float() * self.std + self.mean).clamp(0, 255)
+
+    def _normalised(self, images: Tensor) -> Tensor:
+        return (images.float() - self.mean) / self.std

@@ -1,0 +1,147 @@
+"""`make demo`: train a small MSRResNet, then SRGAN, on photographs that come with scikit-image."""
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from srgan_plugin.command_line import command
+
+ROOT = Path(__file__).resolve().parent.parent
+TRAIN = ("astronaut.png", "hubble_deep_field.jpg", "ihc.png", "motorcycle_left.png",
+         "motorcycle_right.png", "retina.jpg", "rocket.jpg")  # fmt: skip
+APART = ("chelsea.png", "coffee.png")
+# A telling 96x96 window of each photograph kept apart: top, left.
+WINDOWS = {"chelsea": (96, 108), "coffee": (120, 220)}
+CONFIGS = {"msrresnet": "demo_msrresnet_x4c32b6", "srgan": "demo_srgan_x4c32b6"}
+
+
+def say(text: str) -> None:
+    """Print what happens next."""
+    print(f"\n== {text}", flush=True)
+
+
+def run(tool: str, *arguments: str) -> None:
+    """Run one of our tools as a user would."""
+    line = [sys.executable, str(ROOT / "tools" / tool), *arguments]
+    if status := subprocess.run(line, check=False).returncode:
+        raise ValueError(f"tools/{tool} ended with status {status}; its message is above")
+
+
+def copy_photographs(work: Path) -> None:
+    """Put scikit-image's photographs where the configs look for them."""
+    import skimage
+
+    from srgan_plugin.data.images import read_image, write_image
+
+    source = Path(skimage.__file__).parent / "data"
+    for folder, names in (("train", TRAIN), ("test", APART)):
+        for name in names:
+            photograph = read_image(source / name)
+            write_image((work / "photographs" / folder / name).with_suffix(".png"), photograph)
+
+
+def bicubic(work: Path) -> tuple[dict[str, float], dict[str, Any]]:
+    """Score bicubic on the photographs kept apart; return LR, bicubic and GT pictures as well."""
+    import numpy as np
+
+    from srgan_plugin.data.resize import imresize
+    from srgan_plugin.evaluation.benchmarks import find_benchmark
+    from srgan_plugin.evaluation.metrics import quantize
+    from srgan_plugin.evaluation.protocol import Protocol
+
+    protocol, scores, pictures = Protocol(border=4), [], {}
+    for pair in find_benchmark("test", work / "photographs", 4).pairs:
+        lr, gt = np.asarray(pair.lr), np.asarray(pair.gt)
+        large = imresize(lr / 255, 4)
+        scores.append(protocol.score(large, gt))
+        pictures[pair.key] = {"LR": lr.repeat(4, 0).repeat(4, 1), "HR": gt}
+        pictures[pair.key]["bicubic"] = quantize(large)
+    return {m: float(np.mean([s[m] for s in scores])) for m in ("PSNR", "SSIM")}, pictures
+
+
+def train_and_test(name: str, work: Path, *options: str) -> dict[str, float]:
+    """Train one of the demo's configs and return its scores."""
+    config, folder = str(ROOT / "configs" / f"{CONFIGS[name]}.py"), work / name
+    run("train.py", config, "--work-dir", str(folder), "--cfg-options", *options)
+    checkpoint = (folder / "last_checkpoint").read_text().strip()
+    out = folder / "test.json"
+    images = str(folder / "images")
+    run("test.py", config, checkpoint, "--work-dir", str(folder), "--out", str(out),
+        "--save-images", images, "--cfg-options", f"test_dataloader.0.dataset.data_root={work}/photographs")  # fmt: skip # noqa: E501
+    scores = json.loads(out.read_text())["test"]
+    return {measure: scores[measure] for measure in ("PSNR", "SSIM")}
+
+
+def draw_comparison(rows: dict[str, dict[str, Any]], target: Path) -> None:
+    """Write one labelled row of enlarged windows for each photograph."""
+    import cv2
+    import numpy as np
+
+    from srgan_plugin.data.images import write_image
+
+    size, zoom, band = 96, 3, 28
+    lines = []
+    for name, pictures in rows.items():
+        top, left = WINDOWS[name]
+        cells = []
+        for label in ("LR", "bicubic", "MSRResNet", "SRGAN", "HR"):
+            window = pictures[label][top : top + size, left : left + size]
+            cell = np.full((band + size * zoom, size * zoom + 4, 3), 255, np.uint8)
+            cell[band:, 4:] = window.repeat(zoom, 0).repeat(zoom, 1)
+            cv2.putText(cell, label, (8, 20), cv2.FONT_HERSHEY_SIMPLEX, 0.6, (0, 0, 0), 1)
+            cells.append(cell)
+        lines.append(np.concatenate(cells, axis=1))
+    write_image(target, np.concatenate(lines))
+
+
+@command
+def main(argv: list[str] | None = None) -> None:
+    """Run the demo."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--work-dir", type=Path, default=Path("work_dirs/demo"))
+    work = parser.parse_args(argv).work_dir
+    started = time.monotonic()
+    say("photographs from scikit-image, and an uncompressed LMDB store of those for training")
+    copy_photographs(work)
+    run("create_store.py", str(work / "photographs/train"), "--out", str(work / "store"), "--force")
+    results = {}
+    results["bicubic"], pictures = bicubic(work)
+    store = f"train_dataloader.dataset.gt={work}/store"
+
+    say("MSRResNet: 32 features, 6 blocks, L1 loss")
+    results["msrresnet"] = train_and_test("msrresnet", work, store)
+
+    from srgan_plugin.core.vgg import torchvision_file
+
+    with_content = torchvision_file().is_file()
+    say(
+        "SRGAN from it, with the VGG-19 content loss"
+        if with_content
+        else "SRGAN from it, WITHOUT the VGG-19 content loss: its weights are not at hand (put "
+        f"{torchvision_file().name} into {torchvision_file().parent}); expect more noise than "
+        "texture"
+    )
+    start = (work / "msrresnet" / "last_checkpoint").read_text().strip()
+    options = [] if with_content else ["model.perceptual_loss=None"]
+    results["srgan"] = train_and_test("srgan", work, store, f"load_from={start}", *options)
+
+    from srgan_plugin.data.images import read_image
+    from srgan_plugin.files import write_text
+
+    for name, row in pictures.items():
+        for label, folder in (("MSRResNet", "msrresnet"), ("SRGAN", "srgan")):
+            row[label] = read_image(work / folder / "images" / "test" / f"{name}.png")
+    draw_comparison(pictures, work / "comparison.png")
+    write_text(json.dumps(results, indent=2) + "\n", work / "results.json")
+    say(f"done in {time.monotonic() - started:.0f} s; PSNR and SSIM (RGB) on {', '.join(APART)}")
+    for name, scores in results.items():
+        print(f"{name:10s} {scores['PSNR']:7.3f} dB  {scores['SSIM']:.4f}")
+    print(f"look at {work}/comparison.png; numbers in {work}/results.json")
+
+
+if __name__ == "__main__":
+    main()

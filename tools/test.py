@@ -1,0 +1,89 @@
+"""Test a checkpoint on the benchmark sets: `python tools/test.py CONFIG CHECKPOINT`."""
+
+import argparse
+import json
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+from srgan_plugin.command_line import add_config_options, command, load_config
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """Read the command line; the flags are MMagic's."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("config", help="config file")
+    parser.add_argument("checkpoint", help="a path, a URL, or 'none' for configs without weights")
+    parser.add_argument("--work-dir", help="where the log goes")
+    parser.add_argument("--out", metavar="FILE.json", help="write the measures there")
+    parser.add_argument(
+        "--save-images", metavar="DIR", help="write the pictures there, SET/NAME.png"
+    )
+    add_config_options(parser)
+    return parser.parse_args(argv)
+
+
+def by_set(measured: dict[str, float]) -> dict[str, dict[str, float]]:
+    """Turn `{"Set5/PSNR": …}` into `{"Set5": {"PSNR": …}}`."""
+    sets: dict[str, dict[str, float]] = defaultdict(dict)
+    for name, value in measured.items():
+        dataset, _, measure = name.rpartition("/")
+        sets[dataset or "test"][measure] = float(value)
+    return dict(sets)
+
+
+def protocol_of(runner: Any) -> Any:
+    """The protocol of the loop's metric, or None where a metric of another kind measured."""
+    metrics = runner.test_loop.evaluator.metrics
+    return next((m.protocol for m in metrics if hasattr(m, "protocol")), None)
+
+
+@command
+def main(argv: list[str] | None = None) -> None:
+    """Build the runner, test, print the table."""
+    args = parse_args(argv)
+    cfg = load_config(args)
+    if args.checkpoint.lower() != "none":
+        if "://" not in args.checkpoint and not Path(args.checkpoint).is_file():
+            raise FileNotFoundError(
+                f"expected a checkpoint, a URL or 'none', there is no file at {args.checkpoint}"
+            )
+        cfg.load_from = args.checkpoint
+    elif cfg.model.generator.type.split(".")[-1] != "Bicubic":
+        raise ValueError(
+            f"'none' is for configs without weights such as bicubic_x4.py; "
+            f"{args.config} trains {cfg.model.generator.type}: name a checkpoint"
+        )
+    if args.save_images:
+        cfg.custom_hooks = [
+            *(cfg.get("custom_hooks") or []),
+            {"type": "SaveImagesHook", "out_dir": args.save_images},
+        ]
+    for part in ("train_dataloader", "train_cfg", "optim_wrapper", "param_scheduler"):
+        cfg[part] = None
+    for part in ("val_dataloader", "val_cfg", "val_evaluator"):
+        cfg[part] = None
+    from mmengine.dist import is_main_process
+    from mmengine.runner import Runner
+
+    from srgan_plugin.evaluation.tables import format_table
+    from srgan_plugin.files import write_text
+
+    runner = Runner.from_cfg(cfg)
+    results = by_set(runner.test())
+    if not is_main_process():
+        return
+    if args.out:
+        write_text(json.dumps(results, indent=2) + "\n", args.out)
+    print(
+        format_table(
+            results,
+            protocol=protocol_of(runner),
+            lr_origins=getattr(runner.test_loop, "lr_origins", {}),
+            model=cfg.get("published"),
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()
