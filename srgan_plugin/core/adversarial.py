@@ -1,0 +1,120 @@
+"""The adversarial loss in its usual variants, on logits."""
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .checks import check_option
+
+GANType = Literal["vanilla", "lsgan", "l1", "wgan", "wgan_softplus", "hinge"]
+
+
+def _to_label(distance: Callable[[Tensor, Tensor], Tensor]) -> Callable[..., Tensor]:
+    """Make a loss that compares every logit with its label."""
+
+    def loss(logits: Tensor, *, label: float, real: bool, is_disc: bool) -> Tensor:
+        return distance(logits, torch.full_like(logits, label))
+
+    return loss
+
+
+def _wgan(logits: Tensor, *, label: float, real: bool, is_disc: bool) -> Tensor:
+    return -logits.mean() if real else logits.mean()
+
+
+def _wgan_softplus(logits: Tensor, *, label: float, real: bool, is_disc: bool) -> Tensor:
+    return F.softplus(-logits if real else logits).mean()
+
+
+def _hinge(logits: Tensor, *, label: float, real: bool, is_disc: bool) -> Tensor:
+    if not is_disc:
+        return -logits.mean()
+    return F.relu(1 - logits if real else 1 + logits).mean()
+
+
+_GAN_LOSSES: dict[str, Callable[..., Tensor]] = {
+    "vanilla": _to_label(F.binary_cross_entropy_with_logits),
+    "lsgan": _to_label(F.mse_loss),
+    "l1": _to_label(F.l1_loss),
+    "wgan": _wgan,
+    "wgan_softplus": _wgan_softplus,
+    "hinge": _hinge,
+}
+
+
+def gan_loss(
+    logits: Tensor,
+    target_is_real: bool,
+    *,
+    gan_type: GANType = "vanilla",
+    is_disc: bool = False,
+    real_label_val: float = 1.0,
+    fake_label_val: float = 0.0,
+) -> Tensor:
+    """Mean adversarial loss of a batch of logits.
+
+    With D = sigmoid(logits) and label 1, 'vanilla' is -log D: for the generator's pictures the
+    paper's eq. 6, there summed, here the mean over the batch.
+
+    Args:
+        logits: The discriminator's, of any shape.
+        target_is_real: Whether they ought to say real.
+        gan_type: 'vanilla' (cross entropy), 'lsgan' (squares), 'l1', 'wgan' (the plain mean),
+            'wgan_softplus' (as in StyleGAN2), 'hinge'.
+        is_disc: For the discriminator. Matters to 'hinge' alone, whose generator loss is the
+            negative mean whatever the target.
+        real_label_val: The label of real, for the first three.
+        fake_label_val: The label of fake, for the first three.
+
+    Returns:
+        A scalar.
+
+    Raises:
+        ValueError: An unknown `gan_type`.
+    """
+    check_option("gan_type", gan_type, _GAN_LOSSES)
+    label = real_label_val if target_is_real else fake_label_val
+    return _GAN_LOSSES[gan_type](logits, label=label, real=target_is_real, is_disc=is_disc)
+
+
+class GANLoss(nn.Module):
+    """`gan_loss` with its options fixed.
+
+    Args:
+        gan_type: See `gan_loss`.
+        real_label_val: See `gan_loss`.
+        fake_label_val: See `gan_loss`.
+        loss_weight: Factor of the generator's loss; the discriminator's is always 1.
+
+    Raises:
+        ValueError: An unknown `gan_type`.
+    """
+
+    def __init__(
+        self,
+        gan_type: GANType,
+        real_label_val: float = 1.0,
+        fake_label_val: float = 0.0,
+        loss_weight: float = 1.0,
+    ) -> None:
+        super().__init__()
+        check_option("gan_type", gan_type, _GAN_LOSSES)
+        self.gan_type = gan_type
+        self.real_label_val = real_label_val
+        self.fake_label_val = fake_label_val
+        self.loss_weight = loss_weight
+
+    def forward(self, input: Tensor, target_is_real: bool, is_disc: bool = False) -> Tensor:
+        """Mean loss of logits of any shape, weighted if it is the generator's (not `is_disc`)."""
+        loss = gan_loss(
+            input,
+            target_is_real,
+            gan_type=self.gan_type,
+            is_disc=is_disc,
+            real_label_val=self.real_label_val,
+            fake_label_val=self.fake_label_val,
+        )
+        return loss if is_disc else loss * self.loss_weight

@@ -1,0 +1,135 @@
+"""The two discriminators: real pictures against generated ones, as logits.
+
+Both are pairs of convolutions whose second one halves the picture, then two dense layers. The
+sigmoid stays inside the loss. Any memory format, any floating type.
+"""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class _PairedConvDiscriminator(nn.Module):
+    """What both have in common: keys convI_0, bnI_0, convI_1, bnI_1, linear1, linear2.
+
+    Every convolution is followed by batch normalisation but the first, which alone has a bias;
+    LeakyReLU(0.2) follows everything but the last dense layer. Features double with each stage up
+    to eight times `mid_channels`.
+    """
+
+    def __init__(
+        self,
+        *,
+        in_channels: int,
+        mid_channels: int,
+        input_size: int,
+        num_stages: int,
+        down_kernel: int,
+        hidden: int,
+    ) -> None:
+        super().__init__()
+        side, rest = divmod(input_size, 2**num_stages)
+        if side < 1 or rest:
+            raise ValueError(
+                f"input_size must be a multiple of {2**num_stages} ({num_stages} halvings), "
+                f"got {input_size}"
+            )
+        self.input_size = input_size
+        self.num_stages = num_stages
+        width = in_channels
+        for stage in range(num_stages):
+            features = mid_channels * min(2**stage, 8)
+            self._add_conv(f"{stage}_0", width, features, kernel=3, stride=1)
+            self._add_conv(f"{stage}_1", features, features, kernel=down_kernel, stride=2)
+            width = features
+        self.linear1 = nn.Linear(width * side**2, hidden)
+        self.linear2 = nn.Linear(hidden, 1)
+
+    def _add_conv(self, name: str, width: int, features: int, *, kernel: int, stride: int) -> None:
+        first = name == "0_0"
+        conv = nn.Conv2d(width, features, kernel, stride=stride, padding=1, bias=first)
+        self.add_module(f"conv{name}", conv)
+        self.add_module(f"bn{name}", None if first else nn.BatchNorm2d(features))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Judge pictures.
+
+        Args:
+            x: RGB in [0, 1], (N, in_channels, input_size, input_size).
+
+        Returns:
+            Logits, (N, 1): positive for real.
+
+        Raises:
+            ValueError: Pictures of another size.
+        """
+        size = self.input_size
+        if x.shape[-2:] != (size, size):
+            raise ValueError(
+                f"{type(self).__name__} judges pictures of {size}x{size}, got "
+                f"{x.shape[-2]}x{x.shape[-1]} (height x width): set its input_size to the crop size"
+            )
+        feat = x
+        for name in (f"{stage}_{half}" for stage in range(self.num_stages) for half in (0, 1)):
+            feat = getattr(self, f"conv{name}")(feat)
+            norm = getattr(self, f"bn{name}")
+            feat = F.leaky_relu(feat if norm is None else norm(feat), 0.2, inplace=True)
+        # flatten, not view: channels_last features have no such view
+        feat = F.leaky_relu(self.linear1(feat.flatten(1)), 0.2, inplace=True)
+        logits: Tensor = self.linear2(feat)
+        return logits
+
+
+class ModifiedVGG(_PairedConvDiscriminator):
+    """The VGG-style discriminator of the toolboxes: strided convolutions are 4x4.
+
+    Keys, shapes and function are those of MMagic 1.2.0's ModifiedVGG and, at the defaults, of
+    BasicSR 1.4.2's VGGStyleDiscriminator; BasicSR's for 256x256 is `input_size=256, num_stages=6`.
+
+    Args:
+        in_channels: Channels of the pictures.
+        mid_channels: Features of the first stage.
+        input_size: Height and width, a multiple of 2**num_stages.
+        num_stages: Halvings.
+
+    Raises:
+        ValueError: `input_size` cannot be halved that often.
+    """
+
+    def __init__(
+        self,
+        in_channels: int = 3,
+        mid_channels: int = 64,
+        input_size: int = 128,
+        num_stages: int = 5,
+    ) -> None:
+        super().__init__(
+            in_channels=in_channels,
+            mid_channels=mid_channels,
+            input_size=input_size,
+            num_stages=num_stages,
+            down_kernel=4,
+            hidden=100,
+        )
+
+
+class SRGANDiscriminator(_PairedConvDiscriminator):
+    """The paper's discriminator (Ledig et al. 2016, fig. 4): eight 3x3 convolutions, dense 1024.
+
+    Args:
+        in_channels: Channels of the pictures.
+        mid_channels: Features of the first two convolutions (64 to 512 at the default).
+        input_size: Height and width, a multiple of 16; the paper's crops are 96.
+
+    Raises:
+        ValueError: `input_size` is not a multiple of 16.
+    """
+
+    def __init__(self, in_channels: int = 3, mid_channels: int = 64, input_size: int = 96) -> None:
+        super().__init__(
+            in_channels=in_channels,
+            mid_channels=mid_channels,
+            input_size=input_size,
+            num_stages=4,
+            down_kernel=3,
+            hidden=1024,
+        )

@@ -1,0 +1,176 @@
+"""The two generators: MSRResNet, which the toolboxes train, and the paper's SRResNet.
+
+Both take RGB in [0, 1], shape (N, 3, H, W), and return RGB of `upscale_factor` times the size, in
+the scale of [0, 1] but not clamped to it. Any height and width, any memory format, any floating
+type.
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn import init
+
+from .blocks import NormResidualBlock, PlainResidualBlock, ShuffleUpsample
+from .checks import check_option
+
+# upscale_factor -> the pixel shuffles it is made of
+_MSRRESNET_SHUFFLES = {2: (2,), 3: (3,), 4: (2, 2)}
+_SRRESNET_SHUFFLES = {2: (2,), 4: (2, 2), 8: (2, 2, 2)}
+
+
+class MSRResNet(nn.Module):
+    """Modified SRResNet: no batch normalisation, a bilinear skip around the whole network.
+
+    State-dict keys, function and initialisation are those of MMagic 1.2.0 (MMEditing 0.x keys are
+    the same); with `activate_after_shuffle` the function and the initialisation are BasicSR
+    1.4.2's, whose keys differ. Receptive field: 35 LR pixels to each side at x4 with 16 blocks.
+
+    Args:
+        in_channels: Channels of the LR picture.
+        out_channels: Channels of the result; equal to `in_channels` unless that is 1, because the
+            enlarged input is added to the result.
+        mid_channels: Features.
+        num_blocks: Residual blocks.
+        upscale_factor: 2, 3 or 4.
+        activate_after_shuffle: LeakyReLU(0.1) after each pixel shuffle. BasicSR, KAIR and early
+            ESRGAN do so, MMagic does not: weights load either way, and the wrong one gives wrong
+            pictures.
+
+    Raises:
+        ValueError: A scale other than 2, 3, 4, or channels that cannot be added.
+    """
+
+    def __init__(
+        self,
+        in_channels: int = 3,
+        out_channels: int = 3,
+        mid_channels: int = 64,
+        num_blocks: int = 16,
+        upscale_factor: int = 4,
+        activate_after_shuffle: bool = False,
+    ) -> None:
+        super().__init__()
+        check_option("upscale_factor", upscale_factor, _MSRRESNET_SHUFFLES)
+        if in_channels not in (1, out_channels):
+            raise ValueError(
+                f"the input is added to the result, so in_channels must be 1 or out_channels "
+                f"({out_channels}), got {in_channels}"
+            )
+        self.upscale_factor = upscale_factor
+        self.activate_after_shuffle = activate_after_shuffle
+        self.conv_first = nn.Conv2d(in_channels, mid_channels, 3, padding=1)
+        self.trunk_net = nn.Sequential(
+            *(PlainResidualBlock(mid_channels) for _ in range(num_blocks))
+        )
+        for n, factor in enumerate(_MSRRESNET_SHUFFLES[upscale_factor], start=1):
+            act = nn.LeakyReLU(0.1, inplace=True) if activate_after_shuffle else None
+            self.add_module(f"upsample{n}", ShuffleUpsample(mid_channels, factor, act))
+        self.conv_hr = nn.Conv2d(mid_channels, mid_channels, 3, padding=1)
+        self.conv_last = nn.Conv2d(mid_channels, out_channels, 3, padding=1)
+        self._init_weights()
+
+    def _init_weights(self) -> None:
+        """He's normal initialisation, a tenth of it where a path is added to another (ESRGAN).
+
+        MMagic leaves the upsampling convolutions at full scale, BasicSR does not.
+        """
+        shuffle_scale = 0.1 if self.activate_after_shuffle else 1.0
+        with torch.no_grad():
+            for name, parameter in self.named_parameters():
+                if name.endswith("bias"):
+                    parameter.zero_()
+                else:
+                    init.kaiming_normal_(parameter, nonlinearity="relu")
+                    parameter.mul_(shuffle_scale if name.startswith("upsample") else 0.1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Enlarge LR pictures.
+
+        Args:
+            x: RGB in [0, 1], (N, in_channels, H, W).
+
+        Returns:
+            RGB in the scale of [0, 1], not clamped, (N, out_channels, H*scale, W*scale).
+        """
+        feat = F.leaky_relu(self.conv_first(x), 0.1, inplace=True)
+        feat = _upsample(self, self.trunk_net(feat), len(_MSRRESNET_SHUFFLES[self.upscale_factor]))
+        feat = F.leaky_relu(self.conv_hr(feat), 0.1, inplace=True)
+        skip = F.interpolate(
+            x, scale_factor=float(self.upscale_factor), mode="bilinear", align_corners=False
+        )
+        out: Tensor = self.conv_last(feat) + skip
+        return out
+
+
+class SRResNet(nn.Module):
+    """The paper's generator (Ledig et al. 2016, fig. 4): 9x9 ends, BN, PReLU, one long skip.
+
+    The convolutions before a batch normalisation keep their bias, which the normalisation makes
+    redundant: usual implementations have it, and so have the checkpoints made with them.
+
+    Args:
+        in_channels: Channels of the LR picture.
+        out_channels: Channels of the result.
+        mid_channels: Features; each upsampling convolution makes four times as many.
+        num_blocks: Residual blocks.
+        upscale_factor: 2, 4 or 8, as repeated doubling.
+        prelu: 'shared' learns one slope for each activation, 'channel' one for each channel.
+        output_range: (0, 1) or (-1, 1): what the last convolution was trained to produce; the
+            paper has (-1, 1). `forward` returns the scale of [0, 1] in either case.
+
+    Raises:
+        ValueError: A closed option has another value.
+    """
+
+    def __init__(
+        self,
+        in_channels: int = 3,
+        out_channels: int = 3,
+        mid_channels: int = 64,
+        num_blocks: int = 16,
+        upscale_factor: int = 4,
+        prelu: Literal["shared", "channel"] = "shared",
+        output_range: Sequence[float] = (0.0, 1.0),
+    ) -> None:
+        super().__init__()
+        check_option("upscale_factor", upscale_factor, _SRRESNET_SHUFFLES)
+        check_option("prelu", prelu, ("shared", "channel"))
+        check_option("output_range", tuple(output_range), ((0.0, 1.0), (-1.0, 1.0)))
+        slopes = 1 if prelu == "shared" else mid_channels
+        self.upscale_factor = upscale_factor
+        self.output_range = tuple(output_range)
+        self.conv_first = nn.Conv2d(in_channels, mid_channels, 9, padding=4)
+        self.act_first = nn.PReLU(slopes)
+        self.trunk_net = nn.Sequential(
+            *(NormResidualBlock(mid_channels, nn.PReLU(slopes)) for _ in range(num_blocks))
+        )
+        self.conv_trunk = nn.Conv2d(mid_channels, mid_channels, 3, padding=1)
+        self.bn_trunk = nn.BatchNorm2d(mid_channels)
+        for n, factor in enumerate(_SRRESNET_SHUFFLES[upscale_factor], start=1):
+            self.add_module(f"upsample{n}", ShuffleUpsample(mid_channels, factor, nn.PReLU(slopes)))
+        self.conv_last = nn.Conv2d(mid_channels, out_channels, 9, padding=4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Enlarge LR pictures.
+
+        Args:
+            x: RGB in [0, 1], (N, in_channels, H, W).
+
+        Returns:
+            RGB in the scale of [0, 1], not clamped, (N, out_channels, H*scale, W*scale). A network
+            trained on [-1, 1] is mapped by (y + 1) / 2.
+        """
+        first = self.act_first(self.conv_first(x))
+        feat = self.bn_trunk(self.conv_trunk(self.trunk_net(first))) + first
+        feat = _upsample(self, feat, len(_SRRESNET_SHUFFLES[self.upscale_factor]))
+        out: Tensor = self.conv_last(feat)
+        return out if self.output_range[0] == 0 else (out + 1) / 2
+
+
+def _upsample(network: nn.Module, feat: Tensor, count: int) -> Tensor:
+    for n in range(1, count + 1):
+        feat = getattr(network, f"upsample{n}")(feat)
+    return feat

@@ -1,0 +1,90 @@
+"""The two objectives of SRGAN, each written once, for any host's training step to call.
+
+The losses may be ours or a toolbox's: what counts is how they are called. Names are MMagic's.
+"""
+
+from typing import Protocol
+
+from torch import Tensor
+
+
+class PixelLoss(Protocol):
+    """Compares (N, C, H, W) pictures."""
+
+    def __call__(self, pred: Tensor, target: Tensor, /) -> Tensor:
+        """Give a scalar."""
+
+
+class PerceptualLoss(Protocol):
+    """Compares (N, 3, H, W) pictures by features."""
+
+    def __call__(self, pred: Tensor, target: Tensor, /) -> tuple[Tensor | None, Tensor | None]:
+        """Give the perceptual and the style term, None for one that is left out."""
+
+
+class AdversarialLoss(Protocol):
+    """Judges the discriminator's logits."""
+
+    def __call__(self, logits: Tensor, target_is_real: bool, /, *, is_disc: bool) -> Tensor:
+        """Give a scalar; weighted for the generator only."""
+
+
+def generator_objective(
+    pred: Tensor,
+    gt: Tensor,
+    *,
+    pixel: PixelLoss | None = None,
+    perceptual: PerceptualLoss | None = None,
+    gan: AdversarialLoss | None = None,
+    fake_logits: Tensor | None = None,
+) -> dict[str, Tensor]:
+    """Content plus adversarial loss (Ledig et al. 2016, eq. 3); the objective is their sum.
+
+    Args:
+        pred: Generated RGB, (N, 3, H, W), in the range that the losses expect.
+        gt: Real pictures of the same shape and range.
+        pixel: Pixel loss.
+        perceptual: Perceptual loss.
+        gan: Adversarial loss, with `fake_logits`.
+        fake_logits: The discriminator's answer to `pred`, through which gradients reach it.
+
+    Returns:
+        Weighted scalars under loss_pix, loss_perceptual, loss_style, loss_gan: those that there
+        are, in this order.
+
+    Raises:
+        ValueError: Nothing to minimise, or only one of `gan` and `fake_logits`.
+    """
+    if (gan is None) != (fake_logits is None):
+        raise ValueError("the adversarial term wants both gan and fake_logits, got only one")
+    content, style = perceptual(pred, gt) if perceptual else (None, None)
+    losses = {
+        "loss_pix": pixel(pred, gt) if pixel else None,
+        "loss_perceptual": content,
+        "loss_style": style,
+    }
+    if gan is not None and fake_logits is not None:
+        losses["loss_gan"] = gan(fake_logits, True, is_disc=False)
+    found = {name: loss for name, loss in losses.items() if loss is not None}
+    if not found:
+        raise ValueError("the generator has no loss: give pixel, perceptual or gan")
+    return found
+
+
+def discriminator_objective(
+    real_logits: Tensor, fake_logits: Tensor, gan: AdversarialLoss
+) -> dict[str, Tensor]:
+    """Tell real from generated pictures (Ledig et al. 2016, eq. 2); the objective is the sum.
+
+    Args:
+        real_logits: The discriminator's answer to real pictures, (N, 1).
+        fake_logits: Its answer to generated ones that are detached from the generator.
+        gan: Adversarial loss.
+
+    Returns:
+        Scalars under loss_d_real and loss_d_fake.
+    """
+    return {
+        "loss_d_real": gan(real_logits, True, is_disc=True),
+        "loss_d_fake": gan(fake_logits, False, is_disc=True),
+    }
