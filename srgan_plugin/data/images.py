@@ -4,7 +4,6 @@ A picture is RGB, uint8, (height, width, 3), as the file stores it: EXIF orienta
 profiles are left alone. What cannot become that without loss is refused by name.
 """
 
-import contextlib
 import os
 import struct
 from collections.abc import Callable, Iterator
@@ -14,6 +13,8 @@ from typing import Any, Final
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+from srgan_plugin.files import atomic_path
 
 Image = NDArray[np.uint8]
 Buffer = bytes | memoryview
@@ -134,23 +135,9 @@ def write_image(path: str | os.PathLike[str], rgb: Image) -> None:
     path = Path(path)
     if path.suffix.lower() != ".png":
         raise ValueError(f"pictures are written as PNG, but got {path}: let its name end in .png")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, encode_png(rgb))
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Writes a file that appears under its name only when it is whole and on the disk."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise
+    encoded = encode_png(rgb)
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(encoded)
 
 
 def _suffixes() -> str:

@@ -21,7 +21,9 @@ from weakref import WeakValueDictionary
 import lmdb
 import numpy as np
 
-from .images import Image, Shape, decode_image, encode_png, write_whole
+from srgan_plugin.files import write_text
+
+from .images import Image, Shape, decode_image, encode_png
 from .pictures import DecodedPicture, Picture, WholeFromWindow, Window
 
 Layout = Literal["raw", "png"]
@@ -207,7 +209,7 @@ class StoreWriter:
                 with _full_disk_named(self.path):
                     self._environment.sync(True)
             text = "".join(line for _, line in sorted(self._lines.items()))
-            write_whole(folder / META, text.encode())
+            write_text(text, folder / META)
 
 
 def encode(rgb: Image, layout: Layout) -> bytes:

@@ -81,11 +81,10 @@ def uniform(seed: int, number: int | NDArray[Any], stream: int) -> float | NDArr
     Returns:
         float64 in [0, 1), a multiple of 2**-53.
     """
-    start = _mix(_mix(seed * _GOLDEN & _WORD) + (stream + 1) * _GOLDEN & _WORD)
+    start = _start(seed, stream)
     if isinstance(number, np.ndarray):
-        with np.errstate(over="ignore"):
-            state = np.uint64(start) + number.astype(np.uint64) * np.uint64(_GOLDEN)
-            words = _mix_array(state) >> np.uint64(11)
+        state = np.uint64(start) + number.astype(np.uint64) * np.uint64(_GOLDEN)
+        words = _mix_array(state) >> np.uint64(11)
         numbers: NDArray[np.float64] = words.astype(np.float64) * 2.0**-53
         return numbers
     return (_mix(start + number * _GOLDEN & _WORD) >> 11) * 2.0**-53
@@ -159,6 +158,12 @@ def _square(top: int, left: int, size: int, scale: int = 1) -> tuple[slice, slic
         slice(top * scale, (top + size) * scale),
         slice(left * scale, (left + size) * scale),
     )
+
+
+@lru_cache(maxsize=64)
+def _start(seed: int, stream: int) -> int:
+    """The state of the generator of a seed and stream before its first step."""
+    return _mix(_mix(seed * _GOLDEN & _WORD) + (stream + 1) * _GOLDEN & _WORD)
 
 
 def _mix(word: int) -> int:

@@ -120,7 +120,7 @@ _worker: Callable[[int], EncodedPair]
 
 def _start_worker(pairs: ImagePairs, layout: Layout) -> None:
     """Sends what all jobs of a process share once, not with each of them."""
-    global _worker
+    global _worker  # noqa: PLW0603 - of a process that does nothing else
     _worker = partial(_encoded_pair, pairs, layout)
 
 

@@ -1,0 +1,31 @@
+"""Small folders of pictures to read, pair and store."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from srgan_plugin.data.images import Image, write_image
+from srgan_plugin.data.resize import make_lr
+
+SIZES = {"a": (48, 64), "b": (40, 40), "c": (72, 36)}
+
+
+def noise(height: int, width: int, seed: int = 0) -> Image:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+@pytest.fixture(scope="session")
+def gt_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("gt")
+    for seed, (key, size) in enumerate(SIZES.items()):
+        write_image(folder / f"{key}.png", noise(*size, seed=seed))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def lr_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("lr")
+    for seed, (key, size) in enumerate(SIZES.items()):
+        write_image(folder / f"{key}x4.png", make_lr(noise(*size, seed=seed), 4))
+    return folder

@@ -1,0 +1,185 @@
+"""Reading files exactly or not at all, against Pillow as the one who wrote them."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from srgan_plugin.data.images import (
+    decode_image,
+    encode_png,
+    image_shape,
+    list_images,
+    read_image,
+    write_image,
+)
+
+RGB = np.random.default_rng(0).integers(0, 256, (21, 34, 3), dtype=np.uint8)
+LOSSLESS = {
+    "png": {"format": "PNG"},
+    "bmp": {"format": "BMP"},
+    "tif": {"format": "TIFF", "compression": "tiff_lzw"},
+    "webp": {"format": "WEBP", "lossless": True},
+}
+LOSSY = {
+    "jpg": {"format": "JPEG", "quality": 90},
+    "progressive.jpg": {"format": "JPEG", "progressive": True},
+    "lossy.webp": {"format": "WEBP", "quality": 80},
+}
+
+
+def encoded(image: np.ndarray, options: dict) -> bytes:
+    buffer = io.BytesIO()
+    PIL.Image.fromarray(image).save(buffer, **options)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("name", LOSSLESS)
+def test_a_lossless_file_gives_its_pixels_in_rgb_order(tmp_path: Path, name: str) -> None:
+    path = tmp_path / f"x.{name}"
+    path.write_bytes(encoded(RGB, LOSSLESS[name]))
+    image = read_image(path)
+    assert image.dtype == np.uint8 and image.flags.c_contiguous
+    np.testing.assert_array_equal(image, RGB)
+
+
+@pytest.mark.parametrize("name", [*LOSSLESS, *LOSSY])
+def test_the_header_tells_the_shape_that_decoding_gives(tmp_path: Path, name: str) -> None:
+    path = tmp_path / f"x.{name}"
+    path.write_bytes(encoded(RGB, (LOSSLESS | LOSSY)[name]))
+    assert image_shape(path) == read_image(path).shape[:2] == (21, 34)
+
+
+def test_a_webp_with_an_extended_header_tells_its_shape(tmp_path: Path) -> None:
+    path = tmp_path / "x.webp"
+    path.write_bytes(encoded(RGB, {"format": "WEBP", "exif": b"Exif\0\0" + bytes(40)}))
+    assert path.read_bytes()[12:16] == b"VP8X"
+    assert image_shape(path) == read_image(path).shape[:2] == (21, 34)
+
+
+@pytest.mark.parametrize("name", [*LOSSLESS, *LOSSY])
+def test_a_truncated_file_is_refused_by_name_wherever_it_ends(name: str) -> None:
+    whole = encoded(RGB, (LOSSLESS | LOSSY)[name])
+    lengths = {1, 3, 10, 13, 20, 30, len(whole) // 3, len(whole) // 2, len(whole) - 1}
+    for length in lengths - ({len(whole) - 1} if name == "tif" else set()):
+        with pytest.raises(ValueError, match=r"^broken\.x is (corrupt or truncated|not a pic)"):
+            decode_image(whole[:length], "broken.x")
+
+
+def test_a_jpeg_cut_behind_the_end_of_its_thumbnail_is_refused() -> None:
+    thumbnail = encoded(RGB, LOSSY["jpg"])
+    whole = encoded(RGB, LOSSY["jpg"] | {"exif": b"Exif\0\0" + thumbnail})
+    np.testing.assert_array_equal(decode_image(whole + b"trailer", "x"), decode_image(whole, "x"))
+    with pytest.raises(ValueError, match="corrupt or truncated"):
+        decode_image(whole[:-40], "x")
+
+
+def test_a_png_with_a_flipped_bit_is_refused() -> None:
+    broken = bytearray(encoded(RGB, LOSSLESS["png"]))
+    broken[len(broken) // 2] ^= 1
+    with pytest.raises(ValueError, match="corrupt or truncated"):
+        decode_image(bytes(broken), "x.png")
+
+
+@settings(max_examples=200, deadline=None)
+@given(data=st.data(), name=st.sampled_from([*LOSSLESS, *LOSSY]))
+def test_a_mutilated_file_gives_a_picture_or_a_value_error(data: st.DataObject, name: str) -> None:
+    broken = bytearray(encoded(RGB, (LOSSLESS | LOSSY)[name]))
+    for _ in range(data.draw(st.integers(1, 4))):
+        at = data.draw(st.integers(0, min(len(broken) - 1, 200)))
+        broken[at] = data.draw(st.integers(0, 255))
+    try:
+        image = decode_image(bytes(broken[: data.draw(st.integers(0, len(broken)))]), "x")
+    except ValueError as error:
+        assert str(error).startswith("x ") and "\n" not in str(error)
+    else:
+        assert image.dtype == np.uint8 and image.shape[2] == 3
+
+
+@pytest.mark.parametrize("name", ["png", "tif", "bmp"])
+def test_grey_becomes_rgb_by_replication(name: str) -> None:
+    image = decode_image(encoded(RGB[..., 0], LOSSLESS[name]), "x")
+    np.testing.assert_array_equal(image, np.repeat(RGB[..., :1], 3, axis=2))
+
+
+def test_an_opaque_alpha_is_dropped_and_a_transparent_one_refused() -> None:
+    rgba = np.dstack([RGB, np.full(RGB.shape[:2], 255, np.uint8)])
+    np.testing.assert_array_equal(decode_image(encoded(rgba, LOSSLESS["png"]), "x"), RGB)
+    rgba[3, 4, 3] = 254
+    with pytest.raises(ValueError, match=r"^x\.png has transparent pixels: flatten"):
+        decode_image(encoded(rgba, LOSSLESS["png"]), "x.png")
+
+
+def test_sixteen_bits_become_eight_where_that_is_exact_and_are_refused_elsewhere() -> None:
+    grey = RGB[..., 0].astype(np.uint16) * 257
+    image = decode_image(encoded(grey, LOSSLESS["png"]), "x")
+    np.testing.assert_array_equal(image[..., 1], RGB[..., 0])
+    grey[0, 0] += 1
+    with pytest.raises(ValueError, match=r"^x\.png has pixels of type uint16.*convert it to 8"):
+        decode_image(encoded(grey, LOSSLESS["png"]), "x.png")
+
+
+def test_a_palette_is_resolved() -> None:
+    palette = PIL.Image.fromarray(RGB).quantize(16)
+    buffer = io.BytesIO()
+    palette.save(buffer, "PNG")
+    expected = np.asarray(palette.convert("RGB"))
+    np.testing.assert_array_equal(decode_image(buffer.getvalue(), "x"), expected)
+
+
+@pytest.mark.parametrize("content", [b"", b"hello", b"GIF89a" + bytes(40), bytes(100)])
+def test_what_is_no_picture_is_refused_by_name(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "x.png"
+    path.write_bytes(content)
+    for read in (read_image, image_shape):
+        with pytest.raises(ValueError, match=r"x\.png is not a picture: expected PNG, JPEG"):
+            read(path)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"x\.png does not exist"):
+        read_image(tmp_path / "x.png")
+
+
+@pytest.mark.parametrize("level", [0, 1, 9])
+def test_what_is_encoded_as_png_is_read_back_by_another_reader(level: int) -> None:
+    decoded = PIL.Image.open(io.BytesIO(encode_png(RGB, level)))
+    np.testing.assert_array_equal(np.asarray(decoded), RGB)
+
+
+def test_a_written_file_is_whole_and_leaves_nothing_beside_it(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "x.png"
+    write_image(path, RGB)
+    write_image(path, RGB[::-1])
+    np.testing.assert_array_equal(np.asarray(PIL.Image.open(path)), RGB[::-1])
+    assert [file.name for file in path.parent.iterdir()] == ["x.png"]
+    with pytest.raises(ValueError, match=r"let its name end in \.png"):
+        write_image(tmp_path / "x.jpg", RGB)
+
+
+def test_pictures_are_listed_by_key_with_nested_folders_and_without_hidden_files(
+    tmp_path: Path,
+) -> None:
+    for name in ("b/2.PNG", "b/10.jpg", "1.webp", "a.1.png", ".hidden.png", ".d/3.png", "x.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    found = list_images(tmp_path)
+    assert list(found) == ["1", "a.1", "b/10", "b/2"]
+    assert found["b/2"] == tmp_path / "b" / "2.PNG"
+
+
+def test_two_files_of_one_key_and_an_empty_and_a_missing_folder_are_refused(
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(ValueError, match="holds no picture: expected files ending in .png"):
+        list_images(tmp_path)
+    (tmp_path / "1.png").touch()
+    (tmp_path / "1.jpg").touch()
+    with pytest.raises(ValueError, match=r"holds both 1\.jpg and 1\.png: keep one"):
+        list_images(tmp_path)
+    with pytest.raises(FileNotFoundError, match="nowhere does not exist"):
+        list_images(tmp_path / "nowhere")

@@ -1,0 +1,151 @@
+"""Pairs from folders, stores and photographs alone: the same pictures, in the same order."""
+
+import pickle
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from srgan_plugin.data.images import write_image
+from srgan_plugin.data.pairs import ImagePairs, open_images
+from srgan_plugin.data.prepare import create_store
+
+from .conftest import SIZES, noise
+
+
+@pytest.fixture(scope="module")
+def all_pairs(
+    gt_folder: Path, lr_folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, ImagePairs]:
+    folder = tmp_path_factory.mktemp("stores")
+    create_store(gt_folder, folder / "raw", layout="raw", workers=1)
+    create_store(gt_folder, folder / "png", layout="png", lr_dir=lr_folder, workers=1)
+    return {
+        "folders": ImagePairs(gt_folder, lr_folder),
+        "photographs": ImagePairs(gt_folder),
+        "raw": ImagePairs(folder / "raw"),
+        "png": ImagePairs(folder / "png"),
+        "gt store alone": ImagePairs(folder / "raw" / "GT.lmdb"),
+        "mixed": ImagePairs(folder / "png" / "GT.lmdb", lr_folder),
+    }
+
+
+def test_every_source_gives_the_same_pairs_in_the_same_order(
+    all_pairs: dict[str, ImagePairs],
+) -> None:
+    reference = all_pairs["folders"]
+    assert reference.keys == tuple(SIZES) and len(reference) == 3
+    for pairs in all_pairs.values():
+        assert pairs.keys == reference.keys
+        for pair, expected in zip(map(pairs.__getitem__, range(3)), reference, strict=True):
+            assert pair.key == expected.key
+            for picture, wanted in ((pair.lr, expected.lr), (pair.gt, expected.gt)):
+                assert picture.shape == wanted.shape == np.asarray(wanted).shape
+                np.testing.assert_array_equal(np.asarray(picture), np.asarray(wanted))
+                np.testing.assert_array_equal(picture[3:8, 2:9], np.asarray(wanted)[3:8, 2:9])
+
+
+def test_the_origin_of_the_lr_is_told_in_words(all_pairs: dict[str, ImagePairs]) -> None:
+    origins = {name: pairs.lr_origin for name, pairs in all_pairs.items()}
+    made = {"photographs", "gt store alone"}
+    assert {name for name, origin in origins.items() if origin == "MATLAB bicubic of GT"} == made
+    assert {origins[name] for name in origins.keys() - made} == {"given"}
+
+
+def test_pairs_survive_pickling_and_stay_small(all_pairs: dict[str, ImagePairs]) -> None:
+    for pairs in all_pairs.values():
+        np.asarray(pairs[0].gt)
+        packed = pickle.dumps(pairs)
+        assert len(packed) < 4000
+        np.testing.assert_array_equal(
+            np.asarray(pickle.loads(packed)[0].lr), np.asarray(pairs[0].lr)
+        )
+
+
+def test_photographs_alone_are_cropped_to_a_multiple_of_the_scale(tmp_path: Path) -> None:
+    picture = noise(31, 50)
+    write_image(tmp_path / "x.png", picture)
+    _, lr, gt = ImagePairs(tmp_path, scale=3)[0]
+    assert (lr.shape, gt.shape) == ((10, 16, 3), (30, 48, 3))
+    np.testing.assert_array_equal(np.asarray(gt), picture[:30, :48])
+    np.testing.assert_array_equal(gt[20:99, 40:99], picture[20:30, 40:48])
+
+
+def test_a_picture_is_decoded_once_and_only_when_asked_for(
+    gt_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads: list[Path] = []
+    monkeypatch.setattr(
+        "srgan_plugin.data.pairs.read_image", lambda path: reads.append(path) or noise(48, 64)
+    )
+    pair = ImagePairs(gt_folder)[0]
+    assert reads == []
+    for _ in range(3):
+        assert pair.lr[:4, :4].shape == pair.gt[:4, :4].shape
+    assert len(reads) == 1
+
+
+def test_an_annotation_file_chooses_pictures(
+    all_pairs: dict[str, ImagePairs], gt_folder: Path, lr_folder: Path, tmp_path: Path
+) -> None:
+    chosen = tmp_path / "list.txt"
+    chosen.write_text("c.png (72,36,3)\n\na.png (48,64,3)\n")
+    for gt, lr in (
+        (gt_folder, lr_folder),
+        (gt_folder, None),
+        (all_pairs["raw"].gt.path.parent, None),
+    ):
+        pairs = ImagePairs(gt, lr, ann_file=chosen)
+        assert pairs.keys == ("a", "c")
+        assert pairs[1].gt.shape == (72, 36, 3) and pairs[1].lr.shape == (18, 9, 3)
+    chosen.write_text("z.png (1,1,3)\n")
+    with pytest.raises(ValueError, match=r"list\.txt names z, but .* does not hold that"):
+        ImagePairs(gt_folder, ann_file=chosen)
+    with pytest.raises(FileNotFoundError, match=r"no\.txt does not exist"):
+        ImagePairs(gt_folder, ann_file=tmp_path / "no.txt")
+
+
+def test_names_that_do_not_pair_up_are_told_with_both_folders(
+    gt_folder: Path, lr_folder: Path, tmp_path: Path
+) -> None:
+    lr = shutil.copytree(lr_folder, tmp_path / "lr")
+    (lr / "ax4.png").rename(lr / "d.png")
+    with pytest.raises(ValueError, match=r"^LR and GT do not pair up: a of .*gt.* d of .*lr.*gt"):
+        ImagePairs(gt_folder, lr)
+
+
+def test_only_the_first_names_of_many_are_told(tmp_path: Path) -> None:
+    for folder, count in (("gt", 9), ("lr", 1)):
+        for number in range(count):
+            write_image(tmp_path / folder / f"{number}.png", noise(4, 4))
+    with pytest.raises(ValueError, match=r"1, 2, 3 and 5 more of .*gt have no counterpart in"):
+        ImagePairs(tmp_path / "gt", tmp_path / "lr", scale=1)
+
+
+def test_sizes_that_do_not_fit_are_told_at_access_by_folders_and_at_opening_by_stores(
+    tmp_path: Path,
+) -> None:
+    message = r"x.* is 40x40, which is not 4 times the 10x11 of .*x"
+    for name, width in (("gt", 40), ("lr", 11)):
+        write_image(tmp_path / name / "x.png", noise(40 if name == "gt" else 10, width))
+        create_store(tmp_path / name, tmp_path / f"{name}s", scale=1, workers=1)
+    pairs = ImagePairs(tmp_path / "gt", tmp_path / "lr")
+    with pytest.raises(ValueError, match=message):
+        pairs[0]
+    with pytest.raises(ValueError, match=message):
+        ImagePairs(tmp_path / "gts" / "GT.lmdb", tmp_path / "lrs" / "GT.lmdb")
+
+
+def test_a_missing_folder_and_a_missing_scale_are_told(
+    tmp_path: Path, all_pairs: dict[str, ImagePairs]
+) -> None:
+    with pytest.raises(FileNotFoundError, match="nowhere does not exist"):
+        open_images(tmp_path / "nowhere")
+    with pytest.raises(FileNotFoundError, match=r"nowhere\.lmdb does not exist"):
+        ImagePairs(tmp_path / "nowhere.lmdb")
+    with pytest.raises(ValueError, match=r"has no LRx2\.lmdb .*stores there: LRx4\.lmdb"):
+        ImagePairs(all_pairs["raw"].gt.path.parent, scale=2)
+    (tmp_path / "x.lmdb").mkdir()
+    with pytest.raises(ValueError, match=r"x\.lmdb is not a store of pictures"):
+        open_images(tmp_path / "x.lmdb")

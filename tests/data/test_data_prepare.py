@@ -1,0 +1,115 @@
+"""Making stores: the function, and the tool as a user calls it."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from srgan_plugin.data.images import write_image
+from srgan_plugin.data.pairs import ImagePairs
+from srgan_plugin.data.prepare import create_store
+from srgan_plugin.data.resize import make_lr
+
+from .conftest import noise
+
+ROOT = Path(__file__).parents[2]
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+
+
+@pytest.mark.parametrize("layout", ["raw", "png"])
+def test_a_store_is_the_same_to_the_byte_for_any_number_of_workers(
+    tmp_path: Path, gt_folder: Path, layout: str
+) -> None:
+    for workers in (1, 2):
+        create_store(gt_folder, tmp_path / str(workers), layout=layout, workers=workers)
+    alone = contents(tmp_path / "1")
+    assert alone == contents(tmp_path / "2")
+    assert sorted(alone) == [
+        f"{store}.lmdb/{file}" for store in ("GT", "LRx4") for file in ("data.mdb", "meta_info.txt")
+    ]
+
+
+def test_a_store_holds_cropped_photographs_of_nested_folders_and_their_lr(tmp_path: Path) -> None:
+    picture = noise(31, 50)
+    write_image(tmp_path / "hr" / "a" / "x.png", picture)
+    seen: list[tuple[int, int]] = []
+    create_store(
+        tmp_path / "hr",
+        tmp_path / "out",
+        scale=3,
+        workers=1,
+        progress=lambda *counts: seen.append(counts),
+    )
+    pairs = ImagePairs(tmp_path / "out", scale=3)
+    assert pairs.keys == ("a/x",) and seen == [(1, 1)]
+    np.testing.assert_array_equal(np.asarray(pairs[0].gt), picture[:30, :48])
+    np.testing.assert_array_equal(np.asarray(pairs[0].lr), make_lr(picture[:30, :48], 3))
+
+
+def test_a_store_can_be_made_of_another_store(tmp_path: Path, gt_folder: Path) -> None:
+    create_store(gt_folder, tmp_path / "png", layout="png", workers=1)
+    create_store(gt_folder, tmp_path / "raw", workers=1)
+    create_store(tmp_path / "png", tmp_path / "again", workers=1)
+    assert contents(tmp_path / "again") == contents(tmp_path / "raw")
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_broken_picture_is_named_and_leaves_nothing_behind(tmp_path: Path, workers: int) -> None:
+    for number in range(3):
+        write_image(tmp_path / "hr" / f"{number}.png", noise(16, 16))
+    broken = tmp_path / "hr" / "1.png"
+    broken.write_bytes(broken.read_bytes()[:-100])
+    with pytest.raises(ValueError, match=r"1\.png is corrupt or truncated"):
+        create_store(tmp_path / "hr", tmp_path / "out", workers=workers)
+    assert [path.name for path in tmp_path.iterdir()] == ["hr"]
+
+
+def test_a_folder_that_is_no_store_is_never_replaced(tmp_path: Path, gt_folder: Path) -> None:
+    with pytest.raises(FileExistsError, match="exists already and is not a store of ours"):
+        create_store(gt_folder, tmp_path, replace=True, workers=1)
+    assert tmp_path.is_dir()
+
+
+def tool(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, ROOT / "tools" / "create_store.py", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"PYTHONPATH": str(ROOT)},
+    )
+
+
+def test_the_tool_makes_a_store_refuses_to_overwrite_it_and_replaces_it_when_told(
+    tmp_path: Path, gt_folder: Path, lr_folder: Path
+) -> None:
+    out = tmp_path / "store"
+    made = tool(gt_folder, "--lr", lr_folder, "--out", out, "--layout", "png", "--workers", "1")
+    assert made.returncode == 0, made.stderr
+    assert len(ImagePairs(out)) == 3
+
+    again = tool(gt_folder, "--out", out)
+    assert again.returncode == 1
+    assert again.stderr.strip().endswith("choose another name or remove it")
+    assert "Traceback" not in again.stderr and len(again.stderr.splitlines()) == 1
+
+    forced = tool(gt_folder, "--out", out, "--force", "--workers", "1")
+    assert forced.returncode == 0, forced.stderr
+    assert "raw" in (out / "GT.lmdb" / "meta_info.txt").read_text()
+    assert [path.name for path in tmp_path.iterdir()] == ["store"]
+
+
+def test_the_tool_ends_with_one_line_for_bad_input_and_status_2_for_bad_usage(
+    tmp_path: Path,
+) -> None:
+    missing = tool(tmp_path / "nowhere", "--out", tmp_path / "out")
+    assert missing.returncode == 1
+    assert len(missing.stderr.splitlines()) == 1 and "does not exist" in missing.stderr
+    for usage in (["x"], ["x", "--out", "y", "--scale", "0"], ["x", "--out", "y", "--layout", "z"]):
+        assert tool(*usage).returncode == 2
