@@ -1,0 +1,169 @@
+"""The test sets: which there are, and the folder layouts in which people have them."""
+
+import math
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+from srgan_plugin.data.images import SUFFIXES
+from srgan_plugin.data.pairs import ImagePairs, Pair
+from srgan_plugin.data.pictures import CroppedPicture, DownscaledPicture
+
+# GT of the usual sets is cropped to multiples of 12, so that x2, x3 and x4 see the same pixels.
+MULTIPLE = 12
+
+
+class Pairs(Protocol):
+    """Pairs of LR and GT pictures by number, as `ImagePairs` has them."""
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Their names."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Pair: ...
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """A test set on the disk.
+
+    Attributes:
+        name: as tables have it, such as "B100" however the folder is called.
+        pairs: the pictures, RGB uint8, not yet read.
+        lr_origin: where the LR pictures come from, in words.
+    """
+
+    name: str
+    pairs: Pairs
+    lr_origin: str
+
+
+@dataclass(frozen=True)
+class CroppedPairs:
+    """GT cropped to multiples of a number, and the LR that MATLAB's bicubic makes of it."""
+
+    source: ImagePairs
+    multiple: int = MULTIPLE
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The names of the pictures."""
+        return self.source.keys
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, index: int) -> Pair:
+        key, _, whole = self.source[index]
+        gt = CroppedPicture(whole, math.lcm(self.multiple, self.source.scale))
+        return Pair(key, DownscaledPicture(gt, self.source.scale), gt)
+
+
+class Layout(NamedTuple):
+    """Where a set's pictures may lie under the data root; `{scale}` is filled in."""
+
+    gt: str
+    lr: str = ""
+    ann_file: str = ""
+
+
+# In the order of preference. The last one of a name of no special layout is HR pictures alone.
+_USUAL = (
+    Layout("{name}/GTmod12", "{name}/LRbicx{scale}"),
+    Layout("{name}/GTmod12"),
+    Layout("{name}/HR"),
+    Layout("{name}"),
+)
+_DIV2K = tuple(
+    layout
+    for folder in ("DIV2K/", "")
+    for layout in (
+        Layout(f"{folder}DIV2K_valid_HR", folder + "DIV2K_valid_LR_bicubic/X{scale}"),
+        Layout(f"{folder}DIV2K_valid_HR"),
+    )
+)
+_DIV2K_SUB = tuple(
+    Layout(
+        f"{folder}DIV2K_train_HR_sub",
+        folder + "DIV2K_train_LR_bicubic/X{scale}_sub",
+        f"{folder}meta_info_DIV2K100sub_GT.txt",
+    )
+    for folder in ("DIV2K/", "")
+)
+_SPECIAL = {"DIV2K": _DIV2K, "DIV2Ksub": _DIV2K_SUB}
+# What a set's folder may be called, the name in tables first.
+_FOLDERS = (
+    ("Set5",),
+    ("Set14",),
+    ("B100", "BSD100", "BSDS100"),
+    ("Urban100",),
+    ("DIV2K",),
+    ("DIV2Ksub",),
+)
+
+
+def data_root() -> Path:
+    """Tells where the data lies: `$SRGAN_DATA`, or `data` below the working directory."""
+    return Path(os.environ.get("SRGAN_DATA") or "data")
+
+
+def find_benchmark(name: str, root: str | os.PathLike[str], scale: int = 4) -> Benchmark:
+    """Finds a test set in whichever layout it is there.
+
+    Given LR is taken as it is. Without, GT is cropped to multiples of 12 and LR made of it by
+    MATLAB's bicubic in floating point, rounded once.
+
+    Args:
+        name: "Set5", "Set14", "B100" (or "BSD100", "BSDS100"), "Urban100", "DIV2K" (the 100 whole
+            validation images), "DIV2Ksub" (their 480x480 sub-images in a merged training folder,
+            as MMagic 1.x evaluates), or any folder of `root` that holds pictures.
+        root: the folder of all data.
+        scale: GT is so many times larger than LR.
+
+    Raises:
+        FileNotFoundError: the set is there in no layout; the message names the folders looked for.
+        ValueError: it is there, but its pictures do not pair up.
+    """
+    name, folders = _known(name)
+    layouts = list(_layouts(name, folders, Path(root), scale))
+    for gt, lr, ann_file in layouts:
+        if all(_is_there(path) for path in (gt, lr, ann_file) if path):
+            pairs = ImagePairs(gt, lr, scale=scale, ann_file=ann_file)
+            if lr:
+                return Benchmark(name, pairs, pairs.lr_origin)
+            return Benchmark(name, CroppedPairs(pairs), f"{pairs.lr_origin} cropped to mod 12")
+    looked_for = ", ".join(" + ".join(str(path) for path in row if path) for row in layouts)
+    raise FileNotFoundError(
+        f"test set {name} (x{scale}) is not there, looked for {looked_for}: "
+        "put it into one of them or set SRGAN_DATA to the folder of all data"
+    )
+
+
+def _known(name: str) -> tuple[str, tuple[str, ...]]:
+    """The name in tables and what the folder may be called."""
+    for folders in _FOLDERS:
+        if name.lower() in map(str.lower, folders):
+            return folders[0], folders
+    return name, (name,)
+
+
+def _layouts(
+    name: str, folders: tuple[str, ...], root: Path, scale: int
+) -> Iterator[tuple[Path, Path | None, Path | None]]:
+    for folder in folders:
+        for layout in _SPECIAL.get(name, _USUAL):
+            gt, *rest = (part.format(name=folder, scale=scale) for part in layout)
+            lr, ann_file = (root / part if part else None for part in rest)
+            yield root / gt, lr, ann_file
+
+
+def _is_there(path: Path) -> bool:
+    """A list, or a folder with pictures right in it: its parent may only hold other layouts."""
+    if not path.is_dir():
+        return path.is_file()
+    return any(entry.suffix.lower() in SUFFIXES for entry in path.iterdir())

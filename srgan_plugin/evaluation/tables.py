@@ -1,0 +1,93 @@
+"""Results as a table for people: measured, published, difference, and the protocol below."""
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+from srgan_plugin.evaluation.protocol import MEASURES, Measure, Protocol
+from srgan_plugin.evaluation.published import Published, published
+
+Style = Literal["text", "markdown"]
+
+
+def format_table(
+    results: Mapping[str, Mapping[Measure, float]],
+    *,
+    protocol: Protocol,
+    lr_origins: Mapping[str, str],
+    model: str | None = None,
+    style: Style = "text",
+) -> str:
+    """Lays out the results of one method on several test sets.
+
+    Args:
+        results: for each test set, its measures (dB for PSNR).
+        protocol: the conditions they were measured under.
+        lr_origins: for each test set, in words, where its LR images come from.
+        model: a name `published` knows; None where there is nothing to compare with.
+        style: aligned plain text, or a Markdown table.
+
+    Returns:
+        The lines of the table and under it the protocol and the sources, without a last newline.
+
+    Raises:
+        ValueError: there are no results, or nobody has published such a model.
+    """
+    if not results:
+        raise ValueError("expected results on at least one test set, got none")
+    sources: dict[str, None] = {}
+    rows = [["set", "", *MEASURES]]
+    for name, measured in results.items():
+        rows.append([name, "measured", *(_number(m, measured.get(m)) for m in MEASURES)])
+        known = {m: published(model, name, m) for m in MEASURES} if model else {}
+        rows += _comparison(measured, known)
+        sources |= {entry.source: None for entry in known.values() if entry}
+    notes = [f"Protocol: {protocol.describe()}; LR: {_origins(results, lr_origins)}."]
+    notes += [f"Published: {'; '.join(sources)}."] if sources else []
+    return "\n".join([*_STYLES[style](rows), "", *notes])
+
+
+def _comparison(
+    measured: Mapping[Measure, float], known: Mapping[Measure, Published | None]
+) -> list[list[str]]:
+    """The two rows under a measured one: what was published, and by how much we are off."""
+    pairs = [(m, known.get(m), measured.get(m)) for m in MEASURES]
+    if not any(entry for _, entry, _ in pairs):
+        return []
+    values = [_number(m, entry.value if entry else None) for m, entry, _ in pairs]
+    differences = [
+        _number(m, ours - entry.value if entry and ours is not None else None, sign="+")
+        for m, entry, ours in pairs
+    ]
+    return [["", "published", *values], ["", "difference", *differences]]
+
+
+def _number(measure: Measure, value: float | None, *, sign: str = "") -> str:
+    return "–" if value is None else f"{value:{sign}.4f}"
+
+
+def _origins(names: Mapping[str, object], lr_origins: Mapping[str, str]) -> str:
+    """Groups test sets whose LR was made the same way: 'given (Set5, Set14), … (B100)'."""
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        groups.setdefault(lr_origins.get(name, "unknown"), []).append(name)
+    return ", ".join(f"{origin} ({', '.join(members)})" for origin, members in groups.items())
+
+
+def _text(rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            cell.ljust(width) if index < 2 else cell.rjust(width)
+            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+
+
+def _markdown(rows: Sequence[Sequence[str]]) -> list[str]:
+    head, *body = ["| " + " | ".join(row) + " |" for row in rows]
+    rule = "|" + "|".join([" --- "] * 2 + [" ---: "] * (len(rows[0]) - 2)) + "|"
+    return [head, rule, *body]
+
+
+_STYLES = {"text": _text, "markdown": _markdown}

@@ -1,0 +1,155 @@
+"""Checkpoint files: read without running what they say, written whole or not at all."""
+
+import contextlib
+import io
+import os
+import pickletools
+import re
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+
+from srgan_plugin.zoo.pickled import STAND_INS, History, settle
+
+_ZIP = b"PK\x03\x04"
+# What torch.save wrote before 1.6 (the published checkpoints): a pickled magic number.
+_LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
+_WANTED = re.compile(r"GLOBAL ([\w.]+)")
+
+
+def load_checkpoint_file(
+    path: str | os.PathLike[str], *, history: Callable[..., object] = History
+) -> dict[str, Any]:
+    """Reads a checkpoint of torch (either format) or safetensors onto the CPU.
+
+    Tensors, plain containers, numbers, and the numpy numbers and log histories of mmengine's
+    checkpoints are read. Whatever else a file asks for is not looked up, let alone run.
+
+    Args:
+        path: the file; one that ends in `.safetensors` is read as such.
+        history: what to make of mmengine's log histories, called with log_history, count_history
+            (arrays) and max_length; give mmengine's `HistoryBuffer` to resume a run.
+
+    Returns:
+        What was saved: a state dict, or a dict around one.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is empty, damaged, no checkpoint, or wants to run code; one line that
+            names the file and the cause.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"expected a checkpoint file, but {path} does not exist")
+    # A damaged file can fail in any way inside the readers; the user needs its name and one line.
+    try:
+        loaded = _read(path, history)
+    except Exception as error:
+        raise ValueError(_refusal(path, error)) from error
+    if not isinstance(loaded, dict):
+        raise ValueError(f"expected a dict of weights in {path}, got a {type(loaded).__name__}")
+    return loaded
+
+
+def save_atomically(obj: object, path: str | os.PathLike[str]) -> None:
+    """Saves with `torch.save` so that the file appears, or replaces the old one, only when whole.
+
+    Raises:
+        OSError: the file cannot be written; whatever had that name before is untouched.
+    """
+    path = Path(path)
+    # Into memory first: torch turns a full disk into errors that no longer say so.
+    buffer = io.BytesIO()
+    torch.save(obj, buffer)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(buffer.getbuffer())
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        reason = f"{error.strerror}; what was there before is untouched"
+        raise OSError(error.errno, reason, str(path)) from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def _read(path: Path, history: Callable[..., object]) -> Any:
+    if path.suffix == ".safetensors":
+        from safetensors.torch import load_file
+
+        return load_file(path)
+    start = _start(path, len(_LEGACY))
+    if start.startswith(_ZIP):
+        _check_archive(path)
+    elif start != _LEGACY:
+        raise UnpicklingError("it was not written by torch.save")
+    with _nothing_else_allowed():
+        return settle(torch.load(path, map_location="cpu", weights_only=True), history)
+
+
+@contextlib.contextmanager
+def _nothing_else_allowed() -> Iterator[None]:
+    """Allows the stand-ins alone, whatever this process may have allowed to torch before."""
+    before = torch.serialization.get_safe_globals()
+    torch.serialization.clear_safe_globals()
+    torch.serialization.add_safe_globals(STAND_INS)
+    try:
+        yield
+    finally:
+        torch.serialization.clear_safe_globals()
+        torch.serialization.add_safe_globals(before)
+
+
+def _check_archive(path: Path) -> None:
+    """Finds flipped bits, which torch does not look for, and archives larger than their file."""
+    with zipfile.ZipFile(path) as archive:
+        unpacked = sum(entry.file_size for entry in archive.infolist())
+        if unpacked > path.stat().st_size:
+            raise ValueError(f"it unpacks to {unpacked} bytes, which torch.save never writes")
+        if broken := archive.testzip():
+            raise ValueError(f"the checksum of its part {broken} does not match")
+
+
+def _refusal(path: Path, error: Exception) -> str:
+    """One line on why a file was not read."""
+    if not path.stat().st_size:
+        return f"{path} is empty, expected a checkpoint: copy or download it again"
+    if isinstance(error, UnpicklingError):
+        named = _WANTED.search(str(error))
+        if wanted := named[1] if named else _first_foreign_name(path):
+            return (
+                f"{path} wants {wanted}, which is neither weights nor numbers; nothing of it was "
+                "run or loaded: ask its author for a state dict"
+            )
+    cause = " ".join(str(error).split())
+    if not cause or len(cause) > 160:  # torch's advice to switch the check off
+        cause = f"{type(error).__name__} while reading it"
+    return (
+        f"expected a whole checkpoint, but {path}, which begins with {_start(path, 12)!r}, is none "
+        f"({cause}): copy or download it again"
+    )
+
+
+def _first_foreign_name(path: Path) -> str | None:
+    """What a bare pickle wants to call, found without running it."""
+    strings = [""]
+    with path.open("rb") as file, contextlib.suppress(Exception):
+        for opcode, value, _ in pickletools.genops(file):
+            name = {"GLOBAL": str(value), "STACK_GLOBAL": ".".join(strings[-2:])}.get(opcode.name)
+            if name and not name.startswith(("torch", "collections", "numpy", "_codecs")):
+                return name.replace(" ", ".")
+            if isinstance(value, str):
+                strings.append(value)
+    return None
+
+
+def _start(path: Path, length: int) -> bytes:
+    with path.open("rb") as file:
+        return file.read(length)

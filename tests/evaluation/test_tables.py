@@ -1,0 +1,85 @@
+"""Published numbers and the table that compares with them."""
+
+import pytest
+
+from srgan_plugin.evaluation.protocol import Protocol
+from srgan_plugin.evaluation.published import MODELS, published
+from srgan_plugin.evaluation.tables import format_table
+
+RESULTS = {
+    "Set5": {"PSNR": 30.2300, "SSIM": 0.8490, "PSNR_Y": 32.0, "SSIM_Y": 0.894},
+    "B100": {"PSNR": 26.0, "SSIM": 0.7, "PSNR_Y": 27.5, "SSIM_Y": 0.73},
+}
+ORIGINS = {"Set5": "given", "B100": "MATLAB bicubic of GT"}
+
+
+def table(**options):
+    options = {"protocol": Protocol(), "lr_origins": ORIGINS, **options}
+    return format_table(RESULTS, **options)
+
+
+def test_measured_published_and_difference_stand_below_each_other():
+    assert table(model="msrresnet").splitlines() == [
+        "set                  PSNR     SSIM   PSNR_Y  SSIM_Y",
+        "Set5  measured    30.2300   0.8490  32.0000  0.8940",
+        "      published   30.2252   0.8491        –       –",
+        "      difference  +0.0048  -0.0001        –       –",
+        "B100  measured    26.0000   0.7000  27.5000  0.7300",
+        "",
+        "Protocol: RGB and Y (BT.601), 4 pixels cut off each edge, output rounded to uint8; "
+        "LR: given (Set5), MATLAB bicubic of GT (B100).",
+        "Published: OpenMMLab model zoo, RGB, border 4, rounded.",
+    ]
+
+
+def test_without_a_model_nothing_is_compared():
+    text = table()
+    assert "published" not in text.lower()
+    assert "difference" not in text
+
+
+def test_markdown_has_one_cell_per_column_in_every_row():
+    rows = [line for line in table(style="markdown", model="srgan").splitlines() if "|" in line]
+    assert {row.count("|") for row in rows} == {7}
+    assert rows[1] == "| --- | --- | ---: | ---: | ---: | ---: |"
+    assert "| Set5 | measured | 30.2300 | 0.8490 | 32.0000 | 0.8940 |" in rows
+
+
+def test_a_measure_that_was_not_taken_is_a_dash():
+    text = format_table(
+        {"Set5": {"PSNR": 30.0}}, protocol=Protocol(), lr_origins={}, model="msrresnet"
+    )
+    assert "30.0000" in text and "LR: unknown (Set5)" in text
+    assert text.splitlines()[3].split() == ["difference", "-0.2252", "–", "–", "–"]
+
+
+def test_no_results_and_unknown_models_are_refused():
+    with pytest.raises(ValueError, match="at least one test set"):
+        format_table({}, protocol=Protocol(), lr_origins={})
+    with pytest.raises(ValueError, match=r"one of msrresnet, .* got 'esrgan'"):
+        table(model="esrgan")
+
+
+@pytest.mark.parametrize(
+    ("model", "dataset", "measure", "value"),
+    [
+        ("msrresnet", "Set14", "PSNR", 26.7762),
+        ("msrresnet", "DIV2K", "SSIM", 0.8178),
+        ("srgan", "Set5", "PSNR", 27.9499),
+        ("srgan_vgg54", "B100", "PSNR_Y", 25.16),
+        ("srresnet", "Set5", "PSNR_Y", 32.05),
+        ("bicubic", "Set5", "PSNR_Y", 28.43),
+    ],
+)
+def test_published_values_come_with_their_source(model, dataset, measure, value):
+    entry = published(model, dataset, measure)
+    assert entry.value == value
+    assert ("Ledig" in entry.source) == measure.endswith("_Y")
+
+
+def test_the_papers_ssim_is_never_compared_with():
+    assert all(published(model, "Set5", "SSIM_Y") is None for model in MODELS)
+
+
+def test_a_set_without_a_published_value_has_none():
+    assert published("msrresnet", "Kodak24", "PSNR") is None

@@ -1,0 +1,318 @@
+"""Recognising weights and loading them into generators: all of them, or none."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from srgan_plugin.core import ModifiedVGG, MSRResNet, SRGANDiscriminator, SRResNet
+from srgan_plugin.zoo import adapt_training_state, describe, load_generator_weights, unwrap
+
+SMALL = {"mid_channels": 8, "num_blocks": 3}
+# Written out once more, regardless of the table: what ours are called elsewhere.
+BASICSR = {
+    "trunk_net.": "body.",
+    "upsample1.upsample_conv.": "upconv1.",
+    "upsample2.upsample_conv.": "upconv2.",
+}
+KAIR = {**BASICSR, "trunk_net.": "recon_trunk.", "conv_hr.": "HRconv."}
+
+
+def network(seed=0, cls=MSRResNet, **options):
+    torch.manual_seed(seed)
+    return cls(**{**SMALL, **options})
+
+
+def renamed(state, names):
+    def rename(key):
+        return next(
+            (new + key[len(old) :] for old, new in names.items() if key[: len(old)] == old), key
+        )
+
+    return {rename(key): weight for key, weight in state.items()}
+
+
+def saved(tmp_path, obj):
+    torch.save(obj, tmp_path / "x.pth")
+    return tmp_path / "x.pth"
+
+
+def same(a, b):
+    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+
+
+def prefixed(state, prefix):
+    return {prefix + key: weight for key, weight in state.items()}
+
+
+STATE = network().state_dict()
+OTHER = network(1).state_dict()
+WRAPPED = {
+    "bare": STATE,
+    "MMagic": {"state_dict": STATE, "meta": {"iter": 3}},
+    "MMEditing": {"state_dict": prefixed(STATE, "generator."), "optimizer": {}},
+    "MMagic's training": {
+        "state_dict": {
+            **prefixed(STATE, "generator."),
+            **prefixed(OTHER, "discriminator."),
+            "step_counter": torch.tensor(3),
+            "data_preprocessor.mean": torch.zeros(3),
+        }
+    },
+    "EMA copy beside the weights": {
+        "state_dict": {**prefixed(OTHER, "generator."), **prefixed(STATE, "generator_ema.")}
+    },
+    "BasicSR": {"params": STATE},
+    "BasicSR with EMA": {"params": OTHER, "params_ema": STATE},
+    "data parallel": {"state_dict": prefixed(STATE, "module.")},
+    "data parallel training": prefixed(STATE, "module.generator."),
+    "plain torch": {"model": STATE, "optimizer": {"state": {}}, "epoch": 3},
+    "with a preprocessor": {**STATE, "data_preprocessor.mean": torch.zeros(3)},
+    "half precision": {k: w.half() for k, w in STATE.items()},
+}
+
+
+@pytest.mark.parametrize("wrapping", WRAPPED)
+def test_weights_come_out_of_every_wrapping(wrapping):
+    expected = STATE if wrapping != "half precision" else WRAPPED[wrapping]
+    assert same(unwrap(WRAPPED[wrapping]), dict(expected))
+
+
+def test_without_ema_the_trained_weights_come_out():
+    assert same(unwrap(WRAPPED["BasicSR with EMA"], ema=False), dict(OTHER))
+    assert same(unwrap(WRAPPED["EMA copy beside the weights"], ema=False), dict(OTHER))
+
+
+@pytest.mark.parametrize("checkpoint", [{}, {"meta": {"iter": 3}}, {"state_dict": {}, "iter": 3}])
+def test_a_checkpoint_without_weights_says_what_it_has(checkpoint):
+    with pytest.raises(ValueError, match="expected weights in the checkpoint, but its keys are"):
+        unwrap(checkpoint)
+
+
+def test_wrappers_within_themselves_come_to_an_end():
+    endless = {"iter": 1}
+    endless["model"] = endless
+    with pytest.raises(ValueError, match="its keys are iter, model"):
+        unwrap(endless)
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+@pytest.mark.parametrize(
+    ("names", "origin"), [({}, "MMagic's"), (BASICSR, "BasicSR's"), (KAIR, "KAIR's")]
+)
+def test_an_msrresnet_is_described_by_its_shapes_in_each_layout(scale, names, origin):
+    state = renamed(network(upscale_factor=scale).state_dict(), names)
+    assert describe(state) == f"MSRResNet x{scale} (8 features, 3 blocks) in {origin} keys"
+
+
+@pytest.mark.parametrize("scale", [2, 4, 8])
+@pytest.mark.parametrize("prelu", ["shared", "channel"])
+def test_an_srresnet_is_described_with_its_prelu(scale, prelu):
+    state = network(cls=SRResNet, upscale_factor=scale, prelu=prelu).state_dict()
+    expected = f"SRResNet x{scale} (8 features, 3 blocks, PReLU {prelu}) in our own keys"
+    assert describe(state) == expected
+
+
+@pytest.mark.parametrize(
+    ("discriminator", "expected"),
+    [
+        (ModifiedVGG(mid_channels=4), "discriminator ModifiedVGG (4 features, input 128)"),
+        (
+            ModifiedVGG(mid_channels=4, input_size=256, num_stages=6),
+            "discriminator ModifiedVGG (4 features, input 256)",
+        ),
+        (
+            SRGANDiscriminator(mid_channels=4, input_size=96),
+            "discriminator SRGANDiscriminator (4 features, input 96)",
+        ),
+    ],
+)
+def test_discriminators_are_described_with_the_pictures_they_take(discriminator, expected):
+    assert describe(discriminator.state_dict()).startswith(expected)
+
+
+ZERO = torch.zeros(8, 8, 3, 3)
+
+
+@pytest.mark.parametrize(
+    ("state", "expected"),
+    [
+        (
+            {f"body.{n}.rdb{m}.conv1.weight": ZERO for n in range(3) for m in (1, 2, 3)},
+            "RRDBNet (ESRGAN) (3 blocks)",
+        ),
+        (
+            {f"model.1.sub.{n}.RDB1.conv1.0.weight": ZERO for n in range(4)},
+            "RRDBNet (ESRGAN) (4 blocks) in the first",
+        ),
+        (
+            {
+                "conv_first.weight": torch.zeros(8, 3, 3, 3),
+                "body.0.conv1.weight": ZERO,
+                "conv_after_body.weight": ZERO,
+                "upsample.0.weight": torch.zeros(32, 8, 3, 3),
+                "upsample.2.weight": torch.zeros(32, 8, 3, 3),
+            },
+            "EDSR x4 (8 features, 1 blocks)",
+        ),
+        ({"features.0.weight": ZERO, "features.16.weight": ZERO}, "VGG-19"),
+        ({"a": ZERO, "b": ZERO}, "an unknown network of 2 tensors (a, b, …)"),
+        # the keys of an MSRResNet with shapes that none can have
+        (
+            {k: torch.zeros(()) for k in network().state_dict()},
+            "an unknown network of 22 tensors",
+        ),
+    ],
+)
+def test_networks_of_others_and_none_at_all_are_told_apart(state, expected):
+    assert describe(state).startswith(expected)
+
+
+@pytest.mark.parametrize("wrapping", WRAPPED)
+def test_a_generator_loads_from_every_wrapping(tmp_path, wrapping):
+    generator = network(7)
+    held = load_generator_weights(generator, saved(tmp_path, WRAPPED[wrapping]))
+    assert held == "MSRResNet x4 (8 features, 3 blocks) in MMagic's keys"
+    tolerance = 1e-3 if wrapping == "half precision" else 0
+    for key, weight in generator.state_dict().items():
+        torch.testing.assert_close(weight, STATE[key], rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize("names", [BASICSR, KAIR])
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_basicsr_and_kair_weights_load_where_the_activation_is_on(tmp_path, names, scale):
+    source = network(upscale_factor=scale, activate_after_shuffle=True)
+    path = saved(tmp_path, {"params": renamed(source.state_dict(), names)})
+    generator = network(5, upscale_factor=scale, activate_after_shuffle=True)
+    load_generator_weights(generator, path)
+    x = torch.rand(1, 3, 9, 7)
+    assert torch.equal(generator(x), source(x))
+
+
+def refusal(generator, path):
+    """The one line with which a checkpoint is refused, the generator being untouched."""
+    before = copy.deepcopy(generator.state_dict())
+    with pytest.raises(ValueError, match="expected") as caught:
+        load_generator_weights(generator, path)
+    assert same(generator.state_dict(), before)
+    assert "\n" not in str(caught.value) and str(path) in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("names", [BASICSR, KAIR])
+def test_basicsr_weights_are_refused_with_the_option_that_makes_them_right(tmp_path, names):
+    line = refusal(network(), saved(tmp_path, {"params": renamed(STATE, names)}))
+    assert line.endswith(": set activate_after_shuffle=True in the generator's config")
+
+
+def test_other_sizes_of_the_network_are_refused_with_the_options_that_fit_them(tmp_path):
+    path = saved(tmp_path, network(num_blocks=5, upscale_factor=2).state_dict())
+    assert refusal(network(), path) == (
+        "expected MSRResNet x4 (8 features, 3 blocks) in MMagic's keys, "
+        f"{path} holds MSRResNet x2 (8 features, 5 blocks) in MMagic's keys: "
+        "set num_blocks=5, upscale_factor=2 in the generator's config"
+    )
+
+
+def test_the_prelu_of_the_weights_is_named(tmp_path):
+    path = saved(tmp_path, network(cls=SRResNet, prelu="channel").state_dict())
+    assert "set prelu='channel' in" in refusal(network(cls=SRResNet), path)
+
+
+def test_another_network_is_refused_by_its_name(tmp_path):
+    line = refusal(network(), saved(tmp_path, network(cls=SRResNet).state_dict()))
+    assert "holds SRResNet x4 (8 features, 3 blocks, PReLU shared)" in line
+    assert "give a checkpoint of that network" in line
+
+
+def mutated(change):
+    state = dict(STATE)
+    change(state)
+    return state
+
+
+@pytest.mark.parametrize(
+    ("state", "complaint"),
+    [
+        (mutated(lambda s: s.pop("conv_last.bias")), "1 weights missing, first conv_last.bias"),
+        (mutated(lambda s: s.update(z=ZERO)), "1 weights unexpected, first z"),
+        (
+            mutated(lambda s: s.update({"conv_hr.bias": torch.zeros(9)})),
+            "1 weights of another kind, first conv_hr.bias",
+        ),
+        (
+            mutated(lambda s: s.update({"conv_hr.bias": torch.zeros(8, dtype=torch.long)})),
+            "1 weights of another kind, first conv_hr.bias",
+        ),
+        (
+            mutated(lambda s: s.update({"conv_hr.bias": torch.zeros(8).to_sparse()})),
+            "1 weights missing, first conv_hr.bias",
+        ),
+        ({"a": ZERO}, "22 weights missing, first conv_first.weight"),
+    ],
+)
+def test_incomplete_and_altered_weights_are_refused_whole(tmp_path, state, complaint):
+    assert complaint in refusal(network(), saved(tmp_path, state))
+
+
+def test_a_network_that_is_not_ours_loads_its_own_weights_and_no_others(tmp_path):
+    torch.manual_seed(0)
+    source, target = nn.Linear(3, 2), nn.Linear(3, 2)
+    load_generator_weights(target, saved(tmp_path, {"params": source.state_dict()}))
+    assert same(source.state_dict(), target.state_dict())
+    assert "3 tensors" not in refusal(target, saved(tmp_path, STATE))
+
+
+def test_old_batch_normalisation_without_counters_loads(tmp_path):
+    state = network(cls=SRResNet).state_dict()
+    old = {k: w for k, w in state.items() if not k.endswith("num_batches_tracked")}
+    assert len(old) < len(state)
+    generator = network(3, cls=SRResNet)
+    load_generator_weights(generator, saved(tmp_path, old))
+    assert same(generator.state_dict(), state)
+
+
+class Training(nn.Module):
+    """What a host trains: a generator, a discriminator, losses."""
+
+    def __init__(self, seed, **options):
+        super().__init__()
+        self.generator = network(seed, **options)
+        self.discriminator = SRGANDiscriminator(mid_channels=2, input_size=32)
+
+
+@pytest.mark.parametrize("prefix", ["", "model."])
+@pytest.mark.parametrize("wrapping", sorted(set(WRAPPED) - {"half precision", "data parallel"}))
+def test_a_training_model_is_given_its_generator_from_any_layout(prefix, wrapping):
+    inner = WRAPPED[wrapping].get("state_dict", WRAPPED[wrapping])
+    state = prefixed(inner, prefix)
+    if wrapping == "EMA copy beside the weights":
+        state = {k: w for k, w in state.items() if "_ema" in k}
+    if prefix:
+        state["elsewhere"] = torch.ones(1)
+    adapt_training_state(state, Training(5), prefix=prefix)
+    found = {k: w for k, w in state.items() if k.startswith(f"{prefix}generator.")}
+    assert same(found, prefixed(STATE, f"{prefix}generator."))
+    others = {k for k in state if k not in found and k != "elsewhere"}
+    assert all(key.startswith(f"{prefix}discriminator.") for key in others)
+    assert ("elsewhere" in state) == bool(prefix)
+
+
+def test_a_resumed_run_gets_its_own_weights_back_and_not_their_average():
+    model = Training(5)
+    state = model.state_dict()
+    before = dict(state)
+    state.update(prefixed(OTHER, "generator_ema."))
+    adapt_training_state(state, model)
+    assert same(dict(state), before)
+    model.load_state_dict(state, strict=True)
+
+
+def test_basicsr_weights_enter_training_only_with_the_activation():
+    theirs = {"params": renamed(STATE, BASICSR)}
+    state = dict(theirs)
+    adapt_training_state(state, Training(5, activate_after_shuffle=True))
+    assert same(state, prefixed(STATE, "generator."))
+    with pytest.raises(ValueError, match="set activate_after_shuffle=True"):
+        adapt_training_state(dict(theirs), Training(5))

@@ -1,0 +1,237 @@
+"""Checkpoint files: what is read, what is refused, and that saving is all or nothing."""
+
+import io
+import math
+import os
+import pickle
+import random
+import resource
+import signal
+import subprocess
+import sys
+import zipfile
+from collections import OrderedDict
+
+import numpy as np
+import pytest
+import torch
+
+from srgan_plugin.zoo.loading import load_checkpoint_file, save_atomically
+from srgan_plugin.zoo.pickled import History
+
+FORMATS = [pytest.param(True, id="zip"), pytest.param(False, id="legacy")]
+
+
+class Calls:
+    """Pickles as a call of a function."""
+
+    def __init__(self, function, *args):
+        self.call = function, args
+
+    def __reduce__(self):
+        return self.call
+
+
+def save(path, obj, *, zipped=True):
+    torch.save(obj, path, _use_new_zipfile_serialization=zipped)
+    return path
+
+
+def weights():
+    return OrderedDict(a=torch.arange(6.0).reshape(2, 3), b=torch.tensor([1, 2]))
+
+
+@pytest.mark.parametrize("zipped", FORMATS)
+def test_both_formats_of_torch_are_read_with_whatever_plain_values_they_hold(tmp_path, zipped):
+    saved = {"state_dict": weights(), "iter": 3, "meta": {"names": ["x", (1, 2.5)], "none": None}}
+    loaded = load_checkpoint_file(save(tmp_path / "x.pth", saved, zipped=zipped))
+    assert loaded["meta"] == saved["meta"] and loaded["iter"] == 3
+    assert all(torch.equal(loaded["state_dict"][k], w) for k, w in weights().items())
+
+
+def test_safetensors_are_read(tmp_path):
+    safetensors = pytest.importorskip("safetensors.torch")
+    safetensors.save_file(dict(weights()), tmp_path / "x.safetensors")
+    loaded = load_checkpoint_file(tmp_path / "x.safetensors")
+    assert torch.equal(loaded["a"], weights()["a"])
+    (tmp_path / "x.safetensors").write_bytes(b"\x09" * 40)
+    with pytest.raises(ValueError, match=r"expected a whole checkpoint, but .*x\.safetensors"):
+        load_checkpoint_file(tmp_path / "x.safetensors")
+
+
+@pytest.mark.parametrize("zipped", FORMATS)
+def test_what_mmengine_writes_beside_the_weights_is_read(tmp_path, zipped):
+    logging = pytest.importorskip("mmengine.logging")
+    buffer = logging.HistoryBuffer([1.0, 3.0], [1, 2])
+    saved = {
+        "message_hub": {"loss": buffer, "same": buffer},
+        "numbers": [np.float64(2.5), np.int32(-7), np.bool_(True), np.arange(6.0).reshape(2, 3).T],
+    }
+    path = save(tmp_path / "x.pth", saved, zipped=zipped)
+    loaded = load_checkpoint_file(path)
+    *scalars, array = loaded["numbers"]
+    assert scalars == [2.5, -7, True]
+    assert [type(s) for s in scalars] == [np.float64, np.int32, np.bool_]
+    np.testing.assert_array_equal(array, np.arange(6.0).reshape(2, 3).T)
+    curve = loaded["message_hub"]["loss"]
+    assert isinstance(curve, History) and curve is loaded["message_hub"]["same"]
+    assert (curve.log_history.tolist(), curve.count_history.tolist()) == ([1.0, 3.0], [1, 2])
+    resumed = load_checkpoint_file(path, history=logging.HistoryBuffer)["message_hub"]["loss"]
+    assert resumed.mean() == buffer.mean() and resumed.current() == 3.0
+
+
+def test_reading_mmengines_types_does_not_load_mmengine(tmp_path):
+    logging = pytest.importorskip("mmengine.logging")
+    path = save(tmp_path / "x.pth", {"curve": logging.HistoryBuffer([1.0], [1])})
+    code = (
+        "import sys; from srgan_plugin.zoo import load_checkpoint_file as load;"
+        f"load({str(path)!r});"
+        "sys.exit(any(m in sys.modules for m in ('mmengine', 'mmagic', 'basicsr', 'mmcv')))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_what_else_the_process_allows_to_torch_changes_nothing(tmp_path):
+    path = save(tmp_path / "x.pth", {"numbers": np.arange(3), "call": Calls(math.sqrt, 4.0)})
+    allowed = [np.dtype, np.ndarray, math.sqrt]
+    with torch.serialization.safe_globals(allowed):
+        with pytest.raises(ValueError, match=r"wants math\.sqrt"):
+            load_checkpoint_file(path)
+        assert set(torch.serialization.get_safe_globals()) >= set(allowed)
+    save(path, {"numbers": np.arange(3)})
+    with torch.serialization.safe_globals(allowed):
+        assert load_checkpoint_file(path)["numbers"].tolist() == [0, 1, 2]
+    assert not set(torch.serialization.get_safe_globals()) & set(allowed)
+
+
+@pytest.mark.parametrize("zipped", FORMATS)
+def test_a_call_is_refused_by_name_and_not_made(tmp_path, zipped):
+    mark = tmp_path / "mark"
+    saved = {"state_dict": weights(), "x": Calls(os.system, f"touch {mark}")}
+    path = save(tmp_path / "x.pth", saved, zipped=zipped)
+    with pytest.raises(ValueError, match=r"x\.pth wants (posix|nt)\.system, which") as caught:
+        load_checkpoint_file(path)
+    assert "\n" not in str(caught.value) and not mark.exists()
+
+
+@pytest.mark.parametrize("protocol", range(6))
+def test_a_bare_pickle_is_refused_by_the_name_of_what_it_wants(tmp_path, protocol):
+    mark = tmp_path / "mark"
+    path = tmp_path / "x.pth"
+    path.write_bytes(pickle.dumps({"x": Calls(os.system, f"touch {mark}")}, protocol))
+    with pytest.raises(ValueError, match=r"wants (posix|nt)\.system") as caught:
+        load_checkpoint_file(path)
+    assert "\n" not in str(caught.value) and not mark.exists()
+
+
+def test_getattr_which_mmengine_uses_reaches_nothing_else(tmp_path):
+    path = save(tmp_path / "x.pth", {"x": Calls(getattr, torch.Tensor, "numpy")})
+    with pytest.raises(ValueError, match="a call of getattr"):
+        load_checkpoint_file(path)
+
+
+def test_numpy_objects_and_forged_types_are_refused(tmp_path):
+    """A dtype whose flags lie makes real numpy take bytes for pointers, and the process dies."""
+    path = save(tmp_path / "x.pth", {"x": np.array([{}], dtype=object)})
+    with pytest.raises(ValueError, match="numpy data of type 'O8'"):
+        load_checkpoint_file(path)
+
+    class Forged:
+        def __reduce__(self):
+            return np.dtype, ("f8", False, True), (3, "|", None, None, None, -1, -1, 63)
+
+    scalar = np.float64(1).__reduce__()[0]
+    save(path, {"x": Calls(scalar, Forged(), b"A" * 8)})
+    assert load_checkpoint_file(path)["x"] == np.frombuffer(b"A" * 8)[0]
+
+
+def test_a_checkpoint_that_holds_itself_is_no_trap(tmp_path):
+    saved = {"state_dict": {}}
+    saved["state_dict"]["again"] = saved
+    loaded = load_checkpoint_file(save(tmp_path / "x.pth", saved))
+    assert loaded["state_dict"]["again"] is loaded
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "is empty, expected a checkpoint"),
+        (b"<!DOCTYPE html><html>", "begins with b'<!DOCTYPE ht', is none"),
+        (b"\x89PNG\r\n\x1a\n", "not written by torch.save"),
+        (b"PK\x03\x04 and so on", "not a zip file"),
+    ],
+)
+def test_files_that_are_no_checkpoints_get_one_line(tmp_path, content, message):
+    path = tmp_path / "model.pth"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=message) as caught:
+        load_checkpoint_file(path)
+    assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_missing_file_and_a_folder_are_named(tmp_path):
+    for path in (tmp_path / "no.pth", tmp_path):
+        with pytest.raises(FileNotFoundError, match=f"{path} does not exist"):
+            load_checkpoint_file(path)
+
+
+def test_a_checkpoint_that_is_no_dict_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"expected a dict of weights in .*, got a list"):
+        load_checkpoint_file(save(tmp_path / "x.pth", [torch.ones(2)]))
+
+
+def test_an_archive_that_unpacks_to_more_than_itself_is_refused(tmp_path):
+    path = save(tmp_path / "x.pth", {"a": torch.zeros(200_000)})
+    packed = tmp_path / "bomb.pth"
+    with zipfile.ZipFile(path) as source, zipfile.ZipFile(packed, "w") as bomb:
+        for entry in source.namelist():
+            bomb.writestr(entry, source.read(entry), zipfile.ZIP_DEFLATED)
+    with pytest.raises(ValueError, match="it unpacks to"):
+        load_checkpoint_file(packed)
+
+
+def test_no_damage_to_a_file_crashes_or_changes_a_weight_unnoticed(tmp_path):
+    draw = random.Random(0)
+    buffer = io.BytesIO()
+    torch.save({"state_dict": weights()}, buffer)
+    whole, path, refused = buffer.getvalue(), tmp_path / "x.pth", 0
+    for number in range(300):
+        damaged = bytearray(whole)
+        if number % 3:
+            for _ in range(number % 3):
+                damaged[draw.randrange(len(whole))] ^= 1 << draw.randrange(8)
+        else:
+            del damaged[draw.randrange(len(whole)) :]
+        path.write_bytes(damaged)
+        try:
+            loaded = load_checkpoint_file(path)["state_dict"]
+        except ValueError as error:
+            refused += 1
+            assert str(path) in str(error) and "\n" not in str(error)
+        else:
+            assert all(torch.equal(loaded[key], weight) for key, weight in weights().items())
+    assert refused > 150
+
+
+def test_what_is_saved_is_read_again_and_leaves_nothing_else(tmp_path):
+    save_atomically({"a": torch.ones(3)}, tmp_path / "x.pth")
+    save_atomically({"a": torch.zeros(3)}, tmp_path / "x.pth")
+    assert load_checkpoint_file(tmp_path / "x.pth")["a"].tolist() == [0, 0, 0]
+    assert [path.name for path in tmp_path.iterdir()] == ["x.pth"]
+
+
+def test_a_file_that_cannot_be_written_leaves_the_old_one(tmp_path):
+    path = tmp_path / "x.pth"
+    save_atomically({"a": torch.ones(3)}, path)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+        with pytest.raises(OSError, match="what was there before is untouched") as caught:
+            save_atomically({"a": torch.zeros(100_000)}, path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert caught.value.filename == str(path)
+    assert load_checkpoint_file(path)["a"].tolist() == [1, 1, 1]
+    assert [entry.name for entry in tmp_path.iterdir()] == ["x.pth"]
