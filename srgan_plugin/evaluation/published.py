@@ -21,11 +21,11 @@ class Published(NamedTuple):
 
 # DIV2K means the 100 whole validation images: the figures fit those, not their sub-images.
 _TABLE: dict[str, dict[Measure, tuple[str, dict[str, float]]]] = {
-    "msrresnet": {
+    "msrresnet_x4c64b16_1x16_300k_div2k": {
         "PSNR": (OPENMMLAB, {"Set5": 30.2252, "Set14": 26.7762, "DIV2K": 28.9748}),
         "SSIM": (OPENMMLAB, {"Set5": 0.8491, "Set14": 0.7369, "DIV2K": 0.8178}),
     },
-    "srgan": {
+    "srgan_x4c64b16_1x16_1000k_div2k": {
         "PSNR": (OPENMMLAB, {"Set5": 27.9499, "Set14": 24.7383, "DIV2K": 26.5697}),
         "SSIM": (OPENMMLAB, {"Set5": 0.7846, "Set14": 0.6491, "DIV2K": 0.7365}),
     },
@@ -40,8 +40,8 @@ def published(model: str, dataset: str, measure: Measure) -> Published | None:
     """Looks up a published x4 result.
 
     Args:
-        model: one of `MODELS`: "msrresnet" and "srgan" are OpenMMLab's, "bicubic", "srresnet"
-            and "srgan_vgg54" are the paper's.
+        model: one of `MODELS`: OpenMMLab's go by the names of their checkpoints, "bicubic",
+            "srresnet" and "srgan_vgg54" are the paper's.
         dataset: the test set's name as `Benchmark.name` has it, such as "Set5".
         measure: "PSNR" (dB) or "SSIM" over RGB, "PSNR_Y" or "SSIM_Y" over luma.
 

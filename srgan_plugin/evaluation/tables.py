@@ -12,7 +12,7 @@ Style = Literal["text", "markdown"]
 def format_table(
     results: Mapping[str, Mapping[Measure, float]],
     *,
-    protocol: Protocol,
+    protocol: Protocol | None,
     lr_origins: Mapping[str, str],
     model: str | None = None,
     style: Style = "text",
@@ -21,7 +21,7 @@ def format_table(
 
     Args:
         results: for each test set, its measures (dB for PSNR).
-        protocol: the conditions they were measured under.
+        protocol: the conditions they were measured under; None for measures of other makers.
         lr_origins: for each test set, in words, where its LR images come from.
         model: a name `published` knows; None where there is nothing to compare with.
         style: aligned plain text, or a Markdown table.
@@ -41,7 +41,8 @@ def format_table(
         known = {m: published(model, name, m) for m in MEASURES} if model else {}
         rows += _comparison(measured, known)
         sources |= {entry.source: None for entry in known.values() if entry}
-    notes = [f"Protocol: {protocol.describe()}; LR: {_origins(results, lr_origins)}."]
+    conditions = protocol.describe() if protocol else "that of the configured metrics"
+    notes = [f"Protocol: {conditions}; LR: {_origins(results, lr_origins)}."]
     notes += [f"Published: {'; '.join(sources)}."] if sources else []
     return "\n".join([*_STYLES[style](rows), "", *notes])
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from srgan_plugin.files import atomic_path
 from srgan_plugin.zoo.pickled import STAND_INS, History, settle
 
 _ZIP = b"PK\x03\x04"
@@ -65,19 +66,12 @@ def save_atomically(obj: object, path: str | os.PathLike[str]) -> None:
     # Into memory first: torch turns a full disk into errors that no longer say so.
     buffer = io.BytesIO()
     torch.save(obj, buffer)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with temporary.open("wb") as file:
-            file.write(buffer.getbuffer())
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        with atomic_path(path) as temporary:
+            temporary.write_bytes(buffer.getbuffer())
     except OSError as error:
         reason = f"{error.strerror}; what was there before is untouched"
         raise OSError(error.errno, reason, str(path)) from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
 
 
 def _read(path: Path, history: Callable[..., object]) -> Any:

@@ -10,6 +10,7 @@ RESULTS = {
     "Set5": {"PSNR": 30.2300, "SSIM": 0.8490, "PSNR_Y": 32.0, "SSIM_Y": 0.894},
     "B100": {"PSNR": 26.0, "SSIM": 0.7, "PSNR_Y": 27.5, "SSIM_Y": 0.73},
 }
+MSRRESNET, SRGAN = "msrresnet_x4c64b16_1x16_300k_div2k", "srgan_x4c64b16_1x16_1000k_div2k"
 ORIGINS = {"Set5": "given", "B100": "MATLAB bicubic of GT"}
 
 
@@ -19,7 +20,7 @@ def table(**options):
 
 
 def test_measured_published_and_difference_stand_below_each_other():
-    assert table(model="msrresnet").splitlines() == [
+    assert table(model=MSRRESNET).splitlines() == [
         "set                  PSNR     SSIM   PSNR_Y  SSIM_Y",
         "Set5  measured    30.2300   0.8490  32.0000  0.8940",
         "      published   30.2252   0.8491        –       –",
@@ -38,8 +39,12 @@ def test_without_a_model_nothing_is_compared():
     assert "difference" not in text
 
 
+def test_measures_of_other_makers_are_not_given_our_protocol():
+    assert "Protocol: that of the configured metrics; LR: given (Set5)" in table(protocol=None)
+
+
 def test_markdown_has_one_cell_per_column_in_every_row():
-    rows = [line for line in table(style="markdown", model="srgan").splitlines() if "|" in line]
+    rows = [line for line in table(style="markdown", model=SRGAN).splitlines() if "|" in line]
     assert {row.count("|") for row in rows} == {7}
     assert rows[1] == "| --- | --- | ---: | ---: | ---: | ---: |"
     assert "| Set5 | measured | 30.2300 | 0.8490 | 32.0000 | 0.8940 |" in rows
@@ -47,7 +52,7 @@ def test_markdown_has_one_cell_per_column_in_every_row():
 
 def test_a_measure_that_was_not_taken_is_a_dash():
     text = format_table(
-        {"Set5": {"PSNR": 30.0}}, protocol=Protocol(), lr_origins={}, model="msrresnet"
+        {"Set5": {"PSNR": 30.0}}, protocol=Protocol(), lr_origins={}, model=MSRRESNET
     )
     assert "30.0000" in text and "LR: unknown (Set5)" in text
     assert text.splitlines()[3].split() == ["difference", "-0.2252", "–", "–", "–"]
@@ -56,16 +61,16 @@ def test_a_measure_that_was_not_taken_is_a_dash():
 def test_no_results_and_unknown_models_are_refused():
     with pytest.raises(ValueError, match="at least one test set"):
         format_table({}, protocol=Protocol(), lr_origins={})
-    with pytest.raises(ValueError, match=r"one of msrresnet, .* got 'esrgan'"):
+    with pytest.raises(ValueError, match=r"one of msrresnet_.*, .* got 'esrgan'"):
         table(model="esrgan")
 
 
 @pytest.mark.parametrize(
     ("model", "dataset", "measure", "value"),
     [
-        ("msrresnet", "Set14", "PSNR", 26.7762),
-        ("msrresnet", "DIV2K", "SSIM", 0.8178),
-        ("srgan", "Set5", "PSNR", 27.9499),
+        (MSRRESNET, "Set14", "PSNR", 26.7762),
+        (MSRRESNET, "DIV2K", "SSIM", 0.8178),
+        (SRGAN, "Set5", "PSNR", 27.9499),
         ("srgan_vgg54", "B100", "PSNR_Y", 25.16),
         ("srresnet", "Set5", "PSNR_Y", 32.05),
         ("bicubic", "Set5", "PSNR_Y", 28.43),
@@ -82,4 +87,4 @@ def test_the_papers_ssim_is_never_compared_with():
 
 
 def test_a_set_without_a_published_value_has_none():
-    assert published("msrresnet", "Kodak24", "PSNR") is None
+    assert published(MSRRESNET, "Kodak24", "PSNR") is None
