@@ -5,8 +5,7 @@ profiles are left alone. What cannot become that without loss is refused by name
 """
 
 import os
-import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,8 +15,9 @@ from numpy.typing import NDArray
 
 from srgan_plugin.files import atomic_path
 
+from .image_headers import Buffer, header_shape, is_tiff
+
 Image = NDArray[np.uint8]
-Buffer = bytes | memoryview
 Shape = tuple[int, int, int]
 
 SUFFIXES: Final = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
@@ -81,7 +81,7 @@ def decode_image(buffer: Buffer, name: str) -> Image:
         ValueError: If the picture is corrupt, truncated, of another format, or not convertible
             without loss.
     """
-    if _header_shape(buffer, name) is None and not _is_tiff(buffer):
+    if header_shape(buffer, name) is None and not is_tiff(buffer):
         raise ValueError(f"{name} is not a picture: expected PNG, JPEG, WebP, BMP or TIFF data")
     try:
         image = cv2.imdecode(np.frombuffer(buffer, np.uint8), cv2.IMREAD_UNCHANGED)
@@ -101,7 +101,7 @@ def image_shape(path: str | os.PathLike[str]) -> tuple[int, int]:
     """
     path = Path(path)
     buffer = _read(path)
-    shape = _header_shape(buffer, str(path))
+    shape = header_shape(buffer, str(path))
     if shape is None:
         height, width, _ = decode_image(buffer, str(path)).shape
         return height, width
@@ -183,73 +183,3 @@ _CONVERSIONS: Final = {
     3: cv2.COLOR_BGR2RGB,
     4: cv2.COLOR_BGRA2RGB,
 }
-
-
-def _is_tiff(buffer: Buffer) -> bool:
-    return bytes(buffer[:4]) in (b"II*\0", b"MM\0*")
-
-
-def _header_shape(buffer: Buffer, name: str) -> tuple[int, int] | None:
-    """Height and width of a picture that is there to its end; None for an unknown format.
-
-    Decoders, OpenCV's of some versions among them, fill the missing part of a truncated file with
-    grey without a word, so each format's end is looked for here.
-    """
-    for magic, at, parse in _HEADERS:
-        if bytes(buffer[at : at + len(magic)]) == magic:
-            try:
-                return parse(bytes(buffer))
-            except (struct.error, ValueError):
-                raise ValueError(
-                    f"{name} is corrupt or truncated: restore it from its source"
-                ) from None
-    return None
-
-
-def _png_shape(buffer: bytes) -> tuple[int, int]:
-    buffer.rindex(b"IEND\xaeB`\x82")
-    width, height = struct.unpack_from(">II", buffer, 16)
-    return height, width
-
-
-def _jpeg_shape(buffer: bytes) -> tuple[int, int]:
-    at = 2
-    shape = (0, 0)
-    while True:
-        while buffer[at : at + 2] == b"\xff\xff":  # padding between segments
-            at += 1
-        marker, length = struct.unpack_from(">HH", buffer, at)
-        if 0xFFC0 <= marker <= 0xFFCF and marker not in (0xFFC4, 0xFFC8, 0xFFCC):
-            height, width = struct.unpack_from(">HH", buffer, at + 5)
-            shape = (height, width)
-        at += 2 + length
-        if marker == 0xFFDA:
-            buffer.index(b"\xff\xd9", at)  # not before: a thumbnail has an end of its own
-            return shape
-
-
-def _webp_shape(buffer: bytes) -> tuple[int, int]:
-    size, kind = struct.unpack_from("<I4x4s", buffer, 4)
-    if size + 8 > len(buffer):
-        raise ValueError
-    if kind == b"VP8L":
-        (bits,) = struct.unpack_from("<I", buffer, 21)
-        return (bits >> 14 & 0x3FFF) + 1, (bits & 0x3FFF) + 1
-    if kind == b"VP8X":
-        width, height = (int.from_bytes(buffer[at : at + 3], "little") for at in (24, 27))
-        return height + 1, width + 1
-    width, height = struct.unpack_from("<HH", buffer, 26)
-    return height & 0x3FFF, width & 0x3FFF
-
-
-def _bmp_shape(buffer: bytes) -> tuple[int, int]:
-    width, height = struct.unpack_from("<ii", buffer, 18)
-    return abs(height), width
-
-
-_HEADERS: Final[tuple[tuple[bytes, int, Callable[[bytes], tuple[int, int]]], ...]] = (
-    (b"\x89PNG\r\n\x1a\n", 0, _png_shape),
-    (b"\xff\xd8\xff", 0, _jpeg_shape),
-    (b"WEBP", 8, _webp_shape),
-    (b"BM", 0, _bmp_shape),
-)

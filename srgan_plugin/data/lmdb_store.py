@@ -9,29 +9,23 @@ crop is copied without decoding and without reading the rest.
 import contextlib
 import os
 import re
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Final, Literal, NamedTuple
 from weakref import WeakValueDictionary
 
 import lmdb
 import numpy as np
 
-from srgan_plugin.files import write_text
-
-from .images import Image, Shape, decode_image, encode_png
+from .images import Image, Shape, decode_image
 from .pictures import DecodedPicture, Picture, WholeFromWindow, Window
 
 Layout = Literal["raw", "png"]
 
 META: Final = "meta_info.txt"
-_COMPRESS_LEVEL: Final = 1
 _META_LINE: Final = re.compile(r"(.+)\.\w+ \((\d+), ?(\d+), ?(\d+)\) (raw|\d)")
-_LONGEST_KEY: Final = 511  # LMDB's own limit, in bytes
 
 
 class Entry(NamedTuple):
@@ -89,7 +83,7 @@ class ImageStore:
         Raises:
             ValueError: If the store does not hold the bytes that `meta_info.txt` promises.
         """
-        height, width, channels = self._entry(key).shape
+        height, width, channels = self.shape(key)
         with self._value(key) as value:
             if len(value) != height * width * channels:
                 raise ValueError(
@@ -139,138 +133,6 @@ class RawPicture(WholeFromWindow):
     def __getitem__(self, window: Window, /) -> Image:
         """See `Picture`."""
         return self.store.read(self.key, window)
-
-
-class StoreWriter:
-    """Writes a store that appears under its name only when it is whole and on the disk.
-
-    A context manager; whatever leaves it by an exception leaves nothing behind.
-
-    Args:
-        path: The folder to make.
-        layout: `raw` for plain bytes, `png` for BasicSR's layout.
-
-    Raises:
-        FileExistsError: If `path` exists already.
-        OSError: If the disk is full.
-    """
-
-    def __init__(self, path: str | os.PathLike[str], layout: Layout) -> None:
-        self.path = Path(path)
-        self.layout = layout
-        self._lines: dict[str, str] = {}
-        self._building = self._build()
-
-    def __enter__(self) -> "StoreWriter":
-        return self._building.__enter__()
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._building.__exit__(kind, error, trace)
-
-    def put(self, key: str, rgb: Image) -> None:
-        """Adds a picture: (H, W, 3), uint8, RGB."""
-        self.put_encoded(key, encode(rgb, self.layout), rgb.shape)
-
-    def put_encoded(self, key: str, value: bytes, shape: tuple[int, ...]) -> None:
-        """Adds the result of `encode` of a picture of that shape.
-
-        Raises:
-            ValueError: If the key is longer than LMDB allows.
-            OSError: If the disk is full.
-        """
-        if len(key.encode()) > _LONGEST_KEY:
-            raise ValueError(f"{key} is too long a name for LMDB: use at most {_LONGEST_KEY} bytes")
-        assert key not in self._lines, key
-        try:
-            self._put(key.encode(), value)
-        except lmdb.MapFullError:
-            size = self._environment.info()["map_size"]
-            self._environment.set_mapsize(2 * size + len(value))
-            self._put(key.encode(), value)
-        height, width, channels = shape
-        level = "raw" if self.layout == "raw" else _COMPRESS_LEVEL
-        self._lines[key] = f"{key}.png ({height},{width},{channels}) {level}\n"
-
-    def _put(self, key: bytes, value: bytes) -> None:
-        with _full_disk_named(self.path), self._environment.begin(write=True) as writing:
-            writing.put(key, value)
-
-    @contextlib.contextmanager
-    def _build(self) -> Iterator["StoreWriter"]:
-        with whole_folder(self.path) as folder:
-            self._environment = lmdb.open(str(folder), map_size=1 << 26, sync=False, lock=False)
-            with contextlib.closing(self._environment):
-                yield self
-                with _full_disk_named(self.path):
-                    self._environment.sync(True)
-            text = "".join(line for _, line in sorted(self._lines.items()))
-            write_text(text, folder / META)
-
-
-def encode(rgb: Image, layout: Layout) -> bytes:
-    """Encodes a picture, (H, W, 3), uint8, RGB, as a store of that layout holds it."""
-    return encode_png(rgb, _COMPRESS_LEVEL) if layout == "png" else rgb.tobytes()
-
-
-@contextlib.contextmanager
-def whole_folder(path: str | os.PathLike[str], *, replace: bool = False) -> Iterator[Path]:
-    """Yields a temporary folder that takes the name `path` once the context is left without error.
-
-    After an error the temporary folder is removed and what lay under `path` is untouched.
-
-    Args:
-        path: The folder to make; missing parents are made.
-        replace: Whether a folder of that name may be there and gives way.
-
-    Raises:
-        FileExistsError: If `path` exists and may not be replaced.
-    """
-    path = Path(path)
-    if path.exists() and not replace:
-        raise FileExistsError(f"{path} exists already: remove it or choose another name")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    replaced = path.with_name(f".{path.name}.{os.getpid()}.old")
-    temporary.mkdir()
-    try:
-        yield temporary
-        _sync_folder(temporary)
-        if path.exists():
-            path.rename(replaced)
-        temporary.rename(path)
-        _sync_folder(path.parent)
-    except BaseException:
-        if replaced.exists() and not path.exists():
-            replaced.rename(path)
-        raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-        shutil.rmtree(replaced, ignore_errors=True)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-@contextlib.contextmanager
-def _full_disk_named(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except lmdb.MapFullError:
-        raise
-    except lmdb.Error as error:
-        raise OSError(
-            f"could not write {path}: {error}; nothing was left behind, make room and try again"
-        ) from error
 
 
 def _read_meta(path: Path) -> dict[str, Entry]:

@@ -13,8 +13,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .lmdb_store import Layout, StoreWriter, encode, whole_folder
+from .lmdb_store import Layout
 from .pairs import GT_STORE, ImagePairs, Picture, lr_store_name
+from .store_writer import StoreWriter, encode, whole_folder
 
 
 class Encoded(NamedTuple):

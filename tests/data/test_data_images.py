@@ -175,7 +175,7 @@ def test_pictures_are_listed_by_key_with_nested_folders_and_without_hidden_files
 def test_two_files_of_one_key_and_an_empty_and_a_missing_folder_are_refused(
     tmp_path: Path,
 ) -> None:
-    with pytest.raises(ValueError, match="holds no picture: expected files ending in .png"):
+    with pytest.raises(ValueError, match=r"holds no picture: expected files ending in \.png"):
         list_images(tmp_path)
     (tmp_path / "1.png").touch()
     (tmp_path / "1.jpg").touch()

@@ -16,7 +16,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from srgan_plugin.data.lmdb_store import ImageStore, StoreWriter, whole_folder
+from srgan_plugin.data.lmdb_store import ImageStore
+from srgan_plugin.data.store_writer import StoreWriter, whole_folder
 
 PICTURES = {
     key: np.random.default_rng(seed).integers(0, 256, (20 + seed, 30, 3), dtype=np.uint8)
@@ -67,8 +68,9 @@ def test_the_raw_layout_is_plain_rgb_bytes_and_the_png_layout_is_basicsrs(
         # A copy, because LMDB lets a process open the original only once.
         path = shutil.copytree(original, tmp_path / layout)
         lines = (path / "meta_info.txt").read_text(encoding="utf-8").splitlines()
-        assert lines[:2] == [f"0001.png (21,30,3) {levels[layout]}"] + [
-            f"b/0002.png (20,30,3) {levels[layout]}"
+        assert lines[:2] == [
+            f"0001.png (21,30,3) {levels[layout]}",
+            f"b/0002.png (20,30,3) {levels[layout]}",
         ]
         assert sorted(file.name for file in path.iterdir()) == ["data.mdb", "meta_info.txt"]
         with lmdb.open(str(path), readonly=True, lock=False) as other, other.begin() as reading:
@@ -176,7 +178,7 @@ def test_a_replaced_folder_comes_back_when_its_successor_fails(tmp_path: Path) -
 FULL_DISK = """
 import resource, signal, sys
 import numpy as np
-from srgan_plugin.data.lmdb_store import StoreWriter
+from srgan_plugin.data.store_writer import StoreWriter
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
 try:
