@@ -84,7 +84,7 @@ def load_vgg19(
         ValueError: The file holds something else, or less.
         FileNotFoundError: The weights are not there and cannot be downloaded.
     """
-    path = torchvision_file() if str(pretrained) == TORCHVISION else Path(pretrained)
+    path = _fetched_torchvision_file() if str(pretrained) == TORCHVISION else Path(pretrained)
     state = _read(path)
     rescaled = state["0.weight"].shape[-1] == 1
     index = _RESCALED_INDEX if rescaled else _TORCHVISION_INDEX
@@ -126,7 +126,12 @@ def random_vgg19_state_dict(seed: int = 0, depth: str = "conv5_4") -> dict[str, 
 
 
 def torchvision_file() -> Path:
-    path = Path(torch.hub.get_dir()) / "checkpoints" / URL.rsplit("/", 1)[-1]
+    """Say where torchvision's VGG-19 file lies or would lie: torch.hub's checkpoint folder."""
+    return Path(torch.hub.get_dir()) / "checkpoints" / URL.rsplit("/", 1)[-1]
+
+
+def _fetched_torchvision_file() -> Path:
+    path = torchvision_file()
     if path.is_file():
         return path
     try:
