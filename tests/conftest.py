@@ -3,7 +3,12 @@
 import os
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
+
+from srgan_plugin.data.images import read_image, write_image
+from srgan_plugin.data.resize import make_lr
 
 ROOT = Path(__file__).resolve().parent.parent
 # Real photographs and oracles, where a checkout has them beside it; see `shared_data`.
@@ -12,7 +17,43 @@ SHARED = Path(os.environ.get("SRGAN_SHARED", ROOT.parent / "shared")) / "data"
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """The folder of real photographs, benchmark sets and oracles; a test that needs it skips without."""
+    """Real photographs, benchmark sets and oracles; a test that needs them skips without."""
     if not SHARED.is_dir():
         pytest.skip(f"needs the benchmark data, which is not at {SHARED} (set SRGAN_SHARED)")
     return SHARED
+
+
+def picture(height: int, width: int, seed: int = 0) -> np.ndarray:
+    """A smooth random RGB picture, uint8: something that a network can learn on."""
+    rng = np.random.default_rng(seed)
+    coarse = rng.integers(0, 256, (height // 8 + 2, width // 8 + 2, 3)).astype(np.uint8)
+    return cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
+
+
+@pytest.fixture
+def fresh_mmengine() -> None:
+    """Forget mmengine's globals of the run before, its logger with a closed stream among them."""
+    from mmengine.logging import MessageHub, MMLogger
+    from mmengine.registry import DefaultScope
+    from mmengine.visualization import Visualizer
+
+    for kind in (MessageHub, MMLogger, DefaultScope, Visualizer):
+        kind._instance_dict.clear()
+
+
+@pytest.fixture(scope="session")
+def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data root: `train` with six pictures, and the benchmark sets Set5 and Set14 in small."""
+    root = tmp_path_factory.mktemp("data")
+    sizes = {"train": [(96, 128), (100, 84), (144, 96), (96, 96), (120, 101), (97, 112)]}
+    sizes |= {"Set5": [(60, 72), (48, 60)], "Set14": [(72, 48)]}
+    for folder, shapes in sizes.items():
+        where = root / folder / ("" if folder == "train" else "GTmod12")
+        where.mkdir(parents=True)
+        for i, (height, width) in enumerate(shapes):
+            cv2.imwrite(str(where / f"{i:04d}.png"), picture(height, width, seed=i))
+    for folder in ("Set5", "Set14"):
+        (root / folder / "LRbicx4").mkdir()
+        for path in (root / folder / "GTmod12").iterdir():
+            write_image(root / folder / "LRbicx4" / path.name, make_lr(read_image(path), 4))
+    return root

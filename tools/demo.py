@@ -115,7 +115,7 @@ def main(argv: list[str] | None = None) -> None:
     say("MSRResNet: 32 features, 6 blocks, L1 loss")
     results["msrresnet"] = train_and_test("msrresnet", work, store)
 
-    from srgan_plugin.core.vgg import torchvision_file
+    from srgan_plugin.core.vgg_weights import torchvision_file
 
     with_content = torchvision_file().is_file()
     say(

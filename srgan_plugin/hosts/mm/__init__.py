@@ -2,7 +2,7 @@
 
 from . import compat
 
-compat.allow_mmengine_checkpoints()
+compat.load_checkpoints_safely()
 
 from . import datasets, hooks, loops, metrics, models, optim, preprocessor, transforms  # noqa: E402
 

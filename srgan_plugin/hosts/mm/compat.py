@@ -1,30 +1,45 @@
 """What today's torch needs to work with mmengine 0.10, each mend in a function of its name."""
 
-import numpy as np
+import re
+from pathlib import Path
+from typing import Any
+
 import torch
 from mmengine.logging.history_buffer import HistoryBuffer
+from mmengine.runner import CheckpointLoader
+
+from srgan_plugin.zoo.loading import load_checkpoint_file
+
+_HASH_IN_NAME = re.compile(r"-([0-9a-f]{8,})\.\w+$")
 
 
-def allow_mmengine_checkpoints() -> None:
-    """Let `torch.load(weights_only=True)` read the harmless types that mmengine's checkpoints hold.
+def load_checkpoints_safely() -> None:
+    """Make mmengine's `load_from` and `resume` read checkpoints by our loader.
 
-    mmengine saves its log history: `HistoryBuffer` objects with numpy arrays and scalars in them.
-    torch has refused these since 2.6, and mmengine's `resume` fails. Nothing else is allowed, and
-    the check stays on.
+    mmengine's own calls `torch.load`, which since torch 2.6 refuses the log history that mmengine
+    itself saves, so that nothing resumes; for a URL it calls a function that runs whatever a pickle
+    says. Ours reads the history and runs nothing. mmengine has a public registry for this.
     """
-    # numpy 2 moved these; a checkpoint written by numpy 1 names the old place.
-    multiarray = getattr(np, "_core", None) or np.core
-    reconstruct, scalar = multiarray.multiarray._reconstruct, multiarray.multiarray.scalar
-    number_types = [type(np.dtype(t)) for t in (np.float64, np.float32, np.int64, np.int32, bool)]
-    torch.serialization.add_safe_globals(
-        [
-            HistoryBuffer,
-            np.ndarray,
-            np.dtype,
-            *number_types,
-            reconstruct,
-            scalar,
-            (reconstruct, "numpy.core.multiarray._reconstruct"),
-            (scalar, "numpy.core.multiarray.scalar"),
-        ]
-    )
+    CheckpointLoader.register_scheme(prefixes="", loader=_load_local, force=True)
+    CheckpointLoader.register_scheme(prefixes=("http://", "https://"), loader=_load_url, force=True)
+
+
+def _load_local(filename: str, map_location: Any = None) -> dict[str, Any]:
+    # The tensors stay on the CPU, whatever the host asks for: load_state_dict copies them.
+    return load_checkpoint_file(filename, history=HistoryBuffer)
+
+
+def _load_url(filename: str, map_location: Any = None, model_dir: Any = None) -> dict[str, Any]:
+    """Download once to torch's own folder; the hash that closes published names is checked."""
+    folder = Path(model_dir or Path(torch.hub.get_dir()) / "checkpoints")
+    target = folder / filename.rsplit("/", 1)[-1]
+    if not target.is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        stated = _HASH_IN_NAME.search(filename)
+        try:
+            torch.hub.download_url_to_file(filename, str(target), stated and stated[1])
+        except (OSError, RuntimeError) as error:
+            raise OSError(
+                f"could not download {filename} ({error}); fetch it by hand and put it at {target}"
+            ) from error
+    return load_checkpoint_file(target, history=HistoryBuffer)

@@ -71,7 +71,7 @@ class _MultiLoop(BaseLoop):
         self,
         runner: Any,
         dataloader: DataLoader[Any] | Config | Sequence[DataLoader[Any] | Config],
-        evaluator: Evaluator | Config | Sequence[Config],
+        evaluator: Config | Sequence[Config],
         fp16: bool = False,
     ) -> None:
         self._runner = runner
@@ -105,11 +105,9 @@ class _MultiLoop(BaseLoop):
             return None
 
     def _evaluator(self, config: Any, loader: DataLoader[Any]) -> Evaluator:
-        evaluator = config if isinstance(config, Evaluator) else self.runner.build_evaluator(config)
+        metrics = config if isinstance(config, Sequence) else [config]
+        evaluator = self.runner.build_evaluator([{"prefix": _name(loader), **m} for m in metrics])
         evaluator.dataset_meta = getattr(loader.dataset, "metainfo", None)
-        for metric in evaluator.metrics:
-            if metric.prefix is None:
-                metric.prefix = _name(loader)
         return evaluator
 
     def run(self) -> dict[str, float]:

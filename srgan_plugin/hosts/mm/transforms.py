@@ -14,9 +14,9 @@ import torch
 from mmengine.structures import BaseDataElement
 
 from srgan_plugin.data.patches import (
-    STREAM_FLIP_HORIZONTAL,
-    STREAM_FLIP_VERTICAL,
-    STREAM_TRANSPOSE,
+    HORIZONTAL_FLIP,
+    TRANSPOSE,
+    VERTICAL_FLIP,
     Draw,
     random_window,
     uniform,
@@ -24,7 +24,7 @@ from srgan_plugin.data.patches import (
 from srgan_plugin.registry import FUNCTIONS, TRANSFORMS
 
 # Axis of an HWC array, and which random number of the sample decides.
-DIRECTIONS = {"horizontal": (1, STREAM_FLIP_HORIZONTAL), "vertical": (0, STREAM_FLIP_VERTICAL)}
+DIRECTIONS = {"horizontal": (1, HORIZONTAL_FLIP), "vertical": (0, VERTICAL_FLIP)}
 META_KEYS = ("key", "gt_path", "img_path", "scale", "gt_channel_order", "img_channel_order")
 
 
@@ -132,7 +132,7 @@ class RandomTransposeHW:
     def __call__(self, results: dict[str, Any]) -> dict[str, Any]:
         """Transpose or leave `results[key]` for each key."""
         draw = _draw_of(results)
-        if uniform(draw.seed, draw.number, STREAM_TRANSPOSE) < self.transpose_ratio:
+        if uniform(draw.seed, draw.number, TRANSPOSE) < self.transpose_ratio:
             for key in self.keys:
                 results[key] = results[key].transpose(1, 0, 2)
         return results

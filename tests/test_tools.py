@@ -1,0 +1,224 @@
+"""The command lines, as a user types them: what they leave, and what they say when input is bad."""
+
+import importlib.util
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from srgan_plugin.core import MSRResNet
+from srgan_plugin.data.resize import imresize
+
+ROOT = Path(__file__).resolve().parent.parent
+MSRRESNET = str(ROOT / "configs/msrresnet_x4c64b16_g1_1000k_div2k.py")
+BICUBIC = str(ROOT / "configs/bicubic_x4.py")
+SMALL = (
+    "model.generator.mid_channels=8",
+    "model.generator.num_blocks=2",
+    "train_dataloader.num_workers=0",
+    "train_dataloader.persistent_workers=False",
+    "train_dataloader.pin_memory=False",
+    "train_dataloader.batch_size=2",
+    "train_dataloader.dataset.pipeline.0.gt_patch_size=64",
+    "train_cfg.max_iters=2",
+    "train_cfg.val_interval=2",
+)
+
+
+def tool(name: str) -> ModuleType:
+    """Import a script of `tools/`."""
+    spec = importlib.util.spec_from_file_location(f"tool_{name}", ROOT / "tools" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+pytestmark = pytest.mark.usefixtures("fresh_mmengine")
+
+
+@pytest.fixture(autouse=True)
+def in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("SRGAN_DEBUG", raising=False)
+
+
+@pytest.fixture
+def data(photographs: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("SRGAN_DATA", str(photographs))
+    return photographs
+
+
+@pytest.fixture
+def fails(capfd: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Run a tool that has to fail: its last line on standard error, and only one `error:`."""
+
+    def run(name: str, *arguments: str, status: int = 1) -> str:
+        with pytest.raises(SystemExit) as stop:
+            tool(name).main(list(arguments))
+        said = capfd.readouterr().err
+        assert stop.value.code == status, said
+        assert "Traceback" not in said
+        last = said.strip().splitlines()[-1]
+        assert last.startswith("error: ") or status == 2
+        return last
+
+    return run
+
+
+def test_bicubic_through_the_test_tool_equals_the_resize_measured_by_hand(
+    data: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    tool("test").main([BICUBIC, "none", "--out", "out/b.json", "--save-images", "pictures"])
+    results = json.loads(Path("out/b.json").read_text())
+    assert set(results) == {"Set5", "Set14"}  # B100 and DIV2K are not there
+    errors = []
+    for path in sorted((data / "Set5" / "GTmod12").iterdir()):
+        gt = cv2.imread(str(path))[4:-4, 4:-4].astype(float)
+        lr = cv2.imread(str(data / "Set5/LRbicx4" / path.name))
+        sr = np.rint(np.clip(imresize(lr / 255, 4), 0, 1) * 255)
+        saved = cv2.imread(f"pictures/Set5/{path.name}")
+        assert np.array_equal(saved, sr)
+        errors.append(10 * np.log10(255**2 / np.mean((sr[4:-4, 4:-4] - gt) ** 2)))
+    assert results["Set5"]["PSNR"] == pytest.approx(np.mean(errors), abs=1e-9)
+    said = capfd.readouterr()
+    assert "border" in said.out
+    assert "left out" in said.out + said.err
+
+
+def test_training_validates_keeps_the_best_checkpoint_and_its_result_can_be_tested(
+    data: Path,
+) -> None:
+    options = [*SMALL, f"train_dataloader.dataset.gt={data}/train"]
+    tool("train").main([MSRRESNET, "--work-dir", "run", "--cfg-options", *options])
+    assert {path.name for path in Path("run").glob("*.pth")} == {
+        "iter_2.pth",
+        "best_Set5_PSNR_iter_2.pth",
+    }
+    tool("test").main([MSRRESNET, "run/iter_2.pth", "--out", "r.json", "--cfg-options", *SMALL[:2]])
+    scores = json.loads(Path("r.json").read_text())["Set14"]
+    assert set(scores) == {"PSNR", "SSIM", "PSNR_Y", "SSIM_Y"}
+
+
+def test_a_config_that_is_not_there_is_answered_by_those_that_are(
+    fails: Callable[..., str],
+) -> None:
+    assert "msrresnet_x4c64b16_g1_1000k_div2k.py" in fails("train", str(ROOT / "configs/x.py"))
+
+
+def test_missing_training_data_is_one_line_that_names_the_folders(
+    fails: Callable[..., str],
+) -> None:
+    said = fails("train", MSRRESNET, "--cfg-options", *SMALL)
+    assert "DIV2K_train_HR_sub" in said
+    assert "SRGAN_DATA" in said
+
+
+def test_missing_test_sets_are_an_error_when_none_is_left(fails: Callable[..., str]) -> None:
+    said = fails("test", BICUBIC, "none")
+    assert "no test set is there" in said
+    assert "Set5" in said
+
+
+def test_an_unknown_type_is_answered_by_the_nearest_names_and_the_scope(
+    data: Path, fails: Callable[..., str]
+) -> None:
+    said = fails("test", BICUBIC, "none", "--cfg-options", "model.generator.type=MSResNet")
+    assert "name a checkpoint" in said  # `none` is for configs without weights
+    torch.save({}, "x.pth")
+    said = fails("test", BICUBIC, "x.pth", "--cfg-options", "model.generator.type=MSResNet")
+    assert "'MSResNet'" in said
+    assert "MSRResNet" in said
+    assert "srgan_plugin" in said
+
+
+def test_a_checkpoint_of_another_size_is_refused_with_what_it_looks_like(
+    data: Path, fails: Callable[..., str]
+) -> None:
+    state = MSRResNet(mid_channels=16, num_blocks=3).state_dict()
+    torch.save({"state_dict": {f"generator.{k}": v for k, v in state.items()}}, "other.pth")
+    said = fails("test", MSRRESNET, "other.pth", "--cfg-options", *SMALL[:2])
+    assert "MSRResNet x4 (16 features, 3 blocks)" in said
+    assert "MSRResNet x4 (8 features, 2 blocks)" in said
+
+
+def test_weights_of_basicsr_are_refused_where_the_function_would_be_another(
+    data: Path, fails: Callable[..., str]
+) -> None:
+    state = MSRResNet(mid_channels=8, num_blocks=2).state_dict()
+    renames = {"trunk_net": "body", "upsample1.upsample_conv": "upconv1"}
+    renames["upsample2.upsample_conv"] = "upconv2"
+    for ours, theirs in renames.items():
+        state = {key.replace(ours, theirs): value for key, value in state.items()}
+    torch.save({"params": state}, "basicsr.pth")
+    said = fails("test", MSRRESNET, "basicsr.pth", "--cfg-options", *SMALL[:2])
+    assert "activate_after_shuffle" in said
+    tool("test").main(
+        [
+            MSRRESNET,
+            "basicsr.pth",
+            "--cfg-options",
+            *SMALL[:2],
+            "model.generator.activate_after_shuffle=True",
+        ]
+    )
+
+
+def test_a_checkpoint_that_is_not_there_is_one_line(data: Path, fails: Callable[..., str]) -> None:
+    assert "no_such.pth" in fails("test", MSRRESNET, "no_such.pth")
+
+
+def test_a_file_that_is_no_checkpoint_is_one_line(data: Path, fails: Callable[..., str]) -> None:
+    Path("bad.pth").write_bytes(b"not a checkpoint")
+    assert "bad.pth" in fails("test", MSRRESNET, "bad.pth")
+
+
+def test_a_picture_smaller_than_the_crop_is_named(
+    data: Path, tmp_path: Path, fails: Callable[..., str]
+) -> None:
+    folder = tmp_path / "small"
+    folder.mkdir()
+    cv2.imwrite(str(folder / "tiny.png"), np.zeros((40, 200, 3), np.uint8))
+    options = [*SMALL, f"train_dataloader.dataset.gt={folder}"]
+    said = fails("train", MSRRESNET, "--cfg-options", *options)
+    assert "tiny" in said
+    assert "40x200" in said
+    said = fails("train", MSRRESNET, "--cfg-options", *options, "train_dataloader.num_workers=1")
+    assert said.startswith("error: ")
+    assert "40x200" in said
+
+
+def test_a_crop_that_the_scale_does_not_divide_is_one_line(
+    data: Path, fails: Callable[..., str]
+) -> None:
+    options = [*SMALL, f"train_dataloader.dataset.gt={data}/train"]
+    options[6] = "train_dataloader.dataset.pipeline.0.gt_patch_size=66"
+    said = fails("train", MSRRESNET, "--cfg-options", *options)
+    assert "66" in said
+    assert "multiple of the scale 4" in said
+
+
+def test_a_truncated_picture_is_named(
+    data: Path, tmp_path: Path, fails: Callable[..., str]
+) -> None:
+    folder = tmp_path / "cut"
+    shutil.copytree(data / "train", folder)
+    whole = (folder / "0003.png").read_bytes()
+    (folder / "0003.png").write_bytes(whole[: len(whole) // 2])
+    options = [*SMALL, f"train_dataloader.dataset.gt={folder}", "train_cfg.max_iters=6"]
+    assert "0003.png" in fails("train", MSRRESNET, "--cfg-options", *options)
+
+
+def test_an_option_without_a_value_is_one_line(fails: Callable[..., str]) -> None:
+    assert "KEY=VALUE" in fails("train", MSRRESNET, "--cfg-options", "model")
+
+
+def test_a_wrong_flag_is_a_usage_error(fails: Callable[..., str]) -> None:
+    fails("train", MSRRESNET, "--no-such-flag", status=2)
