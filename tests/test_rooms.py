@@ -17,7 +17,7 @@ ALLOWED = {
     "zoo": {"core"},
     "hosts/mm": {"core", "data", "evaluation", "zoo", "registry"},
 }
-OPEN = {"files"}
+OPEN = {"files", "download"}
 
 
 def imports_of(path: Path) -> set[str]:
@@ -60,13 +60,18 @@ def test_a_host_free_room_loads_no_toolbox(room: str) -> None:
         f"found = [name for name in {TOOLBOXES} if name in sys.modules]\n"
         "raise SystemExit(', '.join(found) or 0)"
     )
-    result = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True)
+    result = subprocess.run(
+        [sys.executable, "-c", check], capture_output=True, text=True, check=False
+    )
     assert result.returncode == 0, result.stderr
 
 
 def test_the_mmengine_host_loads_neither_mmagic_nor_basicsr() -> None:
-    check = "import sys, srgan_plugin.hosts.mm as m; raise SystemExit(bool({'mmagic','basicsr'} & set(sys.modules)))"  # noqa: E501
-    assert subprocess.run([sys.executable, "-c", check]).returncode == 0
+    check = (
+        "import sys, srgan_plugin.hosts.mm\n"
+        "sys.exit(any(name in sys.modules for name in ('mmagic', 'basicsr')))"
+    )
+    assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0
 
 
 def test_importing_the_package_loads_nothing_heavy() -> None:
@@ -74,7 +79,7 @@ def test_importing_the_package_loads_nothing_heavy() -> None:
         "import sys, srgan_plugin; "
         "raise SystemExit(any(m in sys.modules for m in ('torch', 'numpy', 'cv2', 'mmengine')))"
     )
-    assert subprocess.run([sys.executable, "-c", check]).returncode == 0
+    assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0
 
 
 @pytest.mark.parametrize("tool", ["train.py", "test.py", "create_store.py", "demo.py"])
@@ -88,6 +93,8 @@ def test_the_help_of_a_tool_loads_nothing_heavy(tool: str) -> None:
         "    pass\n"
         "sys.exit(any(m in sys.modules for m in ('torch', 'cv2', 'mmengine')))"
     )
-    result = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True)
+    result = subprocess.run(
+        [sys.executable, "-c", check], capture_output=True, text=True, check=False
+    )
     assert result.returncode == 0, result.stdout + result.stderr
     assert "usage:" in result.stdout
