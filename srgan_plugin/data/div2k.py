@@ -1,4 +1,4 @@
-"""Where the DIV2K training set lies: the layouts that people have, in the order they are preferred."""
+"""Where the DIV2K training set lies: the layouts that people have, the preferred one first."""
 
 from pathlib import Path
 

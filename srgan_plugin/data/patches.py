@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .images import Image
-from .pairs import Pair
+from .pictures import Picture
 
 # The streams of random numbers of a sample, one for each decision.
 CROP_TOP: Final = 0
@@ -109,20 +109,25 @@ def random_flips(draw: Draw, p_h: float, p_v: float, p_t: float) -> tuple[bool, 
     )
 
 
-def crop_pair(pair: Pair, gt_patch_size: int, scale: int, draw: Draw) -> tuple[Image, Image]:
+def crop_pair(
+    lr: Picture | Image, gt: Picture | Image, gt_patch_size: int, scale: int, draw: Draw, name: str
+) -> tuple[Image, Image]:
     """Cuts the sample's crop out of both pictures of a pair.
 
     Args:
-        pair: The low-resolution picture and the ground truth.
+        lr: The low-resolution picture, (h, w, 3), uint8, RGB; anything that is read when sliced.
+        gt: The ground truth, `scale` times larger.
         gt_patch_size: Side of the crop in the ground truth, in pixels.
         scale: How many times larger the ground truth is.
         draw: The sample.
+        name: What to call the pair in an error.
 
     Returns:
         The crops, low resolution first: (S / scale, S / scale, 3) and (S, S, 3), uint8, RGB.
 
     Raises:
-        ValueError: If the scale does not divide the crop, or the picture is smaller than it.
+        ValueError: If the scale does not divide the crop, the sizes do not fit, or the picture is
+            smaller than the crop.
     """
     size, rest = divmod(gt_patch_size, scale)
     if rest or size < 1:
@@ -130,14 +135,19 @@ def crop_pair(pair: Pair, gt_patch_size: int, scale: int, draw: Draw) -> tuple[I
             f"expected a crop size that is a multiple of the scale {scale}, but got "
             f"{gt_patch_size}: use {max(size, 1) * scale}"
         )
-    height, width, _ = pair.lr.shape
+    (height, width), (gt_height, gt_width) = lr.shape[:2], gt.shape[:2]
+    if (gt_height, gt_width) != (height * scale, width * scale):
+        raise ValueError(
+            f"{name} is {gt_height}x{gt_width}, which is not {scale} times the {height}x{width} of "
+            "its LR: remake the LR or change the scale"
+        )
     if min(height, width) < size:
         raise ValueError(
-            f"{pair.gt.name} is {height * scale}x{width * scale}, smaller than the crop of "
+            f"{name} is {gt_height}x{gt_width}, smaller than the crop of "
             f"{gt_patch_size}x{gt_patch_size}: remove it or use a smaller crop"
         )
     top, left = random_window(draw, height, width, size)
-    return pair.lr[_square(top, left, size)], pair.gt[_square(top, left, size, scale)]
+    return lr[_square(top, left, size)], gt[_square(top, left, size, scale)]
 
 
 def augment(image: Image, hflip: bool, vflip: bool, transpose: bool) -> Image:

@@ -10,7 +10,7 @@ Style = Literal["text", "markdown"]
 
 
 def format_table(
-    results: Mapping[str, Mapping[Measure, float]],
+    results: Mapping[str, Mapping[str, float]],
     *,
     protocol: Protocol | None,
     lr_origins: Mapping[str, str],
@@ -48,7 +48,7 @@ def format_table(
 
 
 def _comparison(
-    measured: Mapping[Measure, float], known: Mapping[Measure, Published | None]
+    measured: Mapping[str, float], known: Mapping[Measure, Published | None]
 ) -> list[list[str]]:
     """The two rows under a measured one: what was published, and by how much we are off."""
     pairs = [(m, known.get(m), measured.get(m)) for m in MEASURES]

@@ -143,7 +143,7 @@ def test_both_crops_show_the_same_place(
     gt = lr.repeat(scale, 0).repeat(scale, 1)
     pair = Pair("x", picture(lr), picture(gt))
     sample = Draw(0, seed=3, number=number)
-    lr_crop, gt_crop = crop_pair(pair, 4 * scale, scale, sample)
+    lr_crop, gt_crop = crop_pair(pair.lr, pair.gt, 4 * scale, scale, sample, pair.key)
     assert lr_crop.shape == (4, 4, 3)
     np.testing.assert_array_equal(gt_crop, lr_crop.repeat(scale, 0).repeat(scale, 1))
     top, left = random_window(sample, lr_height, lr_width, 4)
@@ -157,8 +157,8 @@ def test_the_crop_of_an_lr_made_on_the_fly_equals_the_crop_of_the_lr_file(
     for number in range(30):
         sample = draw(number, seed=1, length=3)
         for mine, expected in zip(
-            crop_pair(made[sample], 32, 4, sample),
-            crop_pair(given_[sample], 32, 4, sample),
+            crop_pair(made[sample].lr, made[sample].gt, 32, 4, sample, "x"),
+            crop_pair(given_[sample].lr, given_[sample].gt, 32, 4, sample, "x"),
             strict=True,
         ):
             np.testing.assert_array_equal(mine, expected)
@@ -167,9 +167,9 @@ def test_the_crop_of_an_lr_made_on_the_fly_equals_the_crop_of_the_lr_file(
 def test_a_crop_that_does_not_fit_is_refused_with_name_and_sizes() -> None:
     pair = Pair("x", picture(np.zeros((5, 9, 3), np.uint8)), picture(np.zeros((20, 36, 3))))
     with pytest.raises(ValueError, match=r"^x\.png is 20x36, smaller than the crop of 24x24"):
-        crop_pair(pair, 24, 4, Draw(0, 0, 0))
+        crop_pair(pair.lr, pair.gt, 24, 4, Draw(0, 0, 0), pair.gt.name)
     with pytest.raises(ValueError, match=r"multiple of the scale 4, but got 18: use 16"):
-        crop_pair(pair, 18, 4, Draw(0, 0, 0))
+        crop_pair(pair.lr, pair.gt, 18, 4, Draw(0, 0, 0), pair.gt.name)
 
 
 @pytest.mark.parametrize("hflip", [False, True])

@@ -79,13 +79,14 @@ class _MultiLoop(BaseLoop):
         loaders = list(dataloader) if isinstance(dataloader, Sequence) else [dataloader]
         evaluators = _one_per_set(evaluator, len(loaders))
         self.missing: list[str] = []
-        self.sets = [
+        self.sets: list[tuple[Any, Evaluator]] = [
             (loader, self._evaluator(config, loader))
             for loader, config in zip(map(self._loader, loaders), evaluators, strict=True)
             if loader is not None
         ]
         # What mmengine's hooks ask a loop for: the set it is at.
-        self.dataloader, self.evaluator = self.sets[0] if self.sets else ([], None)
+        first: tuple[Any, Any] = self.sets[0] if self.sets else ([], None)
+        self.dataloader, self.evaluator = first
 
     @property
     def lr_origins(self) -> dict[str, str]:
@@ -94,7 +95,7 @@ class _MultiLoop(BaseLoop):
             _name(loader): loader.dataset.metainfo.get("lr_origin", "") for loader, _ in self.sets
         }
 
-    def _loader(self, config: DataLoader[Any] | Config) -> DataLoader[Any] | None:
+    def _loader(self, config: DataLoader[Any] | Config) -> Any:
         if not isinstance(config, dict):
             return config
         try:

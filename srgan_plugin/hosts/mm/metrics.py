@@ -34,9 +34,10 @@ class _PerPicture(BaseMetric):
         pred_key: str = "pred_img",
         collect_device: str = "cpu",
         prefix: str | None = None,
+        rounding: bool = True,
     ) -> None:
         super().__init__(collect_device=collect_device, prefix=prefix)
-        self.gt_key, self.pred_key = gt_key, pred_key
+        self.gt_key, self.pred_key, self.rounding = gt_key, pred_key, rounding
 
     def _measure(self, predicted: NDArray[Any], truth: NDArray[Any]) -> dict[str, float]:
         raise NotImplementedError
@@ -44,7 +45,11 @@ class _PerPicture(BaseMetric):
     def process(self, data_batch: Any, data_samples: Sequence[dict[str, Any]]) -> None:
         """Measure every picture of a batch."""
         for sample in data_samples:
-            self.results.append(self._measure(*_pictures(sample, self.gt_key, self.pred_key)))
+            predicted, truth = _pictures(sample, self.gt_key, self.pred_key)
+            predicted = predicted.clip(0, 255)
+            if self.rounding:
+                predicted = np.rint(predicted).astype(np.uint8)
+            self.results.append(self._measure(predicted, truth))
 
     def compute_metrics(self, results: list[dict[str, float]]) -> dict[str, float]:
         """Average over the pictures of the set."""
@@ -59,18 +64,15 @@ class _OneMeasure(_PerPicture):
         self,
         crop_border: int = 0,
         convert_to: Literal["Y"] | None = None,
-        rounding: bool = True,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         if convert_to not in (None, "Y", "y"):
             raise ValueError(f"convert_to is None or 'Y', got {convert_to!r}")
-        self.border, self.rounding = crop_border, rounding
-        self.channel = "y" if convert_to else "rgb"
+        self.border = crop_border
+        self.channel: metrics.Channel = "y" if convert_to else "rgb"
 
     def _measure(self, predicted: NDArray[Any], truth: NDArray[Any]) -> dict[str, float]:
-        if self.rounding:
-            predicted = metrics.quantize(predicted / 255)
         measure = type(self).function
         return {self.metric: measure(predicted, truth, border=self.border, channel=self.channel)}
 
@@ -109,9 +111,11 @@ class BenchmarkMetric(_PerPicture):
         kwargs: `gt_key`, `pred_key`, `collect_device`, `prefix`, as in MMagic.
     """
 
-    def __init__(self, crop_border: int = 4, rounding: bool = True, **kwargs: Any) -> None:
+    def __init__(self, crop_border: int = 4, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.protocol = Protocol(border=crop_border, rounding=rounding)
+        self.protocol = Protocol(border=crop_border, rounding=self.rounding)
 
     def _measure(self, predicted: NDArray[Any], truth: NDArray[Any]) -> dict[str, float]:
-        return self.protocol.score(predicted / 255, truth)
+        finished = predicted if self.rounding else predicted.astype(np.float64) / 255
+        scores = self.protocol.score(finished, truth)
+        return {str(name): score for name, score in scores.items()}

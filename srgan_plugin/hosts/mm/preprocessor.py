@@ -69,7 +69,9 @@ class DataPreprocessor(BaseDataPreprocessor):
 
     def destruct(self, batch: Tensor, data_samples: Any = None, key: str = "pred_img") -> Tensor:
         """Map the network's pictures back to [0, 255], clamped, not rounded (metrics round)."""
-        return (batch.float() * self.std + self.mean).clamp(0, 255)
+        pictures: Tensor = (batch.float() * self.std + self.mean).clamp(0, 255)
+        return pictures
 
     def _normalised(self, images: Tensor) -> Tensor:
-        return (images.float() - self.mean) / self.std
+        normalised: Tensor = (images.float() - self.mean) / self.std
+        return normalised

@@ -18,7 +18,7 @@ from srgan_plugin.data.patches import (
     TRANSPOSE,
     VERTICAL_FLIP,
     Draw,
-    random_window,
+    crop_pair,
     uniform,
 )
 from srgan_plugin.registry import FUNCTIONS, TRANSFORMS
@@ -62,28 +62,15 @@ class PairedRandomCrop:
             ValueError: The scale does not divide the patch, LR and GT do not fit, or the picture is
                 smaller than the patch.
         """
-        lr, gt, name = results["img"], results["gt"], results.get("key", "the picture")
-        scale, size = results.get("scale") or gt.shape[0] // lr.shape[0], self.gt_patch_size
-        if size % scale:
-            raise ValueError(
-                f"gt_patch_size {size} is not a multiple of the scale {scale}; "
-                f"the nearest are {size // scale * scale} and {(size // scale + 1) * scale}"
-            )
-        if (gt.shape[0], gt.shape[1]) != (lr.shape[0] * scale, lr.shape[1] * scale):
-            raise ValueError(
-                f"{name}: expected GT to be {scale} times LR, got GT {gt.shape[0]}x{gt.shape[1]} "
-                f"and LR {lr.shape[0]}x{lr.shape[1]}"
-            )
-        if min(gt.shape[:2]) < size:
-            raise ValueError(
-                f"{name}: {gt.shape[0]}x{gt.shape[1]} is smaller than the {size}x{size} patch; "
-                "leave the picture out or lower gt_patch_size"
-            )
-        small = size // scale
-        top, left = random_window(_draw_of(results), lr.shape[0], lr.shape[1], small)
-        big_top, big_left = top * scale, left * scale
-        results["img"] = lr[top : top + small, left : left + small]
-        results["gt"] = gt[big_top : big_top + size, big_left : big_left + size]
+        lr, gt = results["img"], results["gt"]
+        results["img"], results["gt"] = crop_pair(
+            lr,
+            gt,
+            self.gt_patch_size,
+            results.get("scale") or gt.shape[0] // lr.shape[0],
+            _draw_of(results),
+            str(results.get("gt_path") or results.get("key", "a picture")),
+        )
         return results
 
 
