@@ -59,6 +59,8 @@ def main(argv: list[str] | None = None) -> None:
             *(cfg.get("custom_hooks") or []),
             {"type": "SaveImagesHook", "out_dir": args.save_images},
         ]
+    if "perceptual_loss" in cfg.model:
+        cfg.model.perceptual_loss = None  # only training needs VGG-19's weights
     for part in ("train_dataloader", "train_cfg", "optim_wrapper", "param_scheduler"):
         cfg[part] = None
     for part in ("val_dataloader", "val_cfg", "val_evaluator"):
