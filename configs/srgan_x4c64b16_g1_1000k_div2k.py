@@ -56,9 +56,6 @@ optim_wrapper = dict(
         type='OptimWrapper',
         optimizer=dict(type='Adam', lr=1e-4, betas=(0.9, 0.999))))
 
-# Each network in its own wrapper when training is distributed.
-model_wrapper_cfg = dict(type='MMSeparateDistributedDataParallel')
-
 param_scheduler = dict(
     _delete_=True,
     type='MultiStepLR',

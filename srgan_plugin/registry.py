@@ -53,12 +53,22 @@ def _child(name: str) -> PluginRegistry:
     )
 
 
+# All that mmengine's runner asks for: a scope without one of them makes it warn and fall back.
 DATASETS = _child("DATASETS")
 DATA_SAMPLERS = _child("DATA_SAMPLERS")
+EVALUATOR = _child("EVALUATOR")
 FUNCTIONS = _child("FUNCTIONS")
 HOOKS = _child("HOOKS")
+LOG_PROCESSORS = _child("LOG_PROCESSORS")
 LOOPS = _child("LOOPS")
 METRICS = _child("METRICS")
 MODELS = _child("MODELS")
+MODEL_WRAPPERS = _child("MODEL_WRAPPERS")
+OPTIMIZERS = _child("OPTIMIZERS")
+OPTIM_WRAPPERS = _child("OPTIM_WRAPPERS")
 OPTIM_WRAPPER_CONSTRUCTORS = _child("OPTIM_WRAPPER_CONSTRUCTORS")
+PARAM_SCHEDULERS = _child("PARAM_SCHEDULERS")
+RUNNERS = _child("RUNNERS")
 TRANSFORMS = _child("TRANSFORMS")
+VISBACKENDS = _child("VISBACKENDS")
+VISUALIZERS = _child("VISUALIZERS")

@@ -70,7 +70,9 @@ def main(argv: list[str] | None = None) -> None:
 
     from srgan_plugin.evaluation.tables import format_table
     from srgan_plugin.files import write_text
+    from srgan_plugin.hosts.mm.launch import join_process_group
 
+    join_process_group(args.launcher)
     runner = Runner.from_cfg(cfg)
     results = by_set(runner.test())
     if not is_main_process():

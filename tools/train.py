@@ -1,7 +1,6 @@
 """Train a config: `python tools/train.py configs/srgan_x4c64b16_g1_1000k_div2k.py`."""
 
 import argparse
-import os
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,13 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         metavar="FILE",
         help="go on from FILE, or without one from the newest checkpoint of the work dir",
     )
-    parser.add_argument("--amp", action="store_true", help="automatic mixed precision")
+    parser.add_argument(
+        "--amp",
+        nargs="?",
+        const="auto",
+        choices=["auto", "bfloat16", "float16"],
+        help="mixed precision; by itself bfloat16 where the device has it, else float16",
+    )
     parser.add_argument(
         "--auto-scale-lr",
         action="store_true",
@@ -30,17 +35,18 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def use_amp(optim_wrapper: Any) -> None:
-    """Turn every `OptimWrapper` of the config into mmengine's `AmpOptimWrapper`."""
+def use_amp(optim_wrapper: Any, dtype: str | None) -> None:
+    """Turn every `OptimWrapper` of the config into an `AmpOptimWrapper`."""
     wrappers = [optim_wrapper] if "optimizer" in optim_wrapper else optim_wrapper.values()
     for wrapper in wrappers:
-        if isinstance(wrapper, dict) and wrapper.get("type", "OptimWrapper") != "AmpOptimWrapper":
-            if wrapper.get("type", "OptimWrapper") != "OptimWrapper":
-                raise ValueError(
-                    f"--amp: expected type='OptimWrapper' in optim_wrapper, got "
-                    f"{wrapper['type']!r}; leave --amp out or change the config"
-                )
-            wrapper.update(type="AmpOptimWrapper", loss_scale="dynamic")
+        if not isinstance(wrapper, dict):
+            continue
+        if (kind := wrapper.get("type", "OptimWrapper")) not in ("OptimWrapper", "AmpOptimWrapper"):
+            raise ValueError(
+                f"--amp: expected type='OptimWrapper' in optim_wrapper, got {kind!r}; "
+                "leave --amp out or change the config"
+            )
+        wrapper.update(type="AmpOptimWrapper", **({"dtype": dtype} if dtype else {}))
 
 
 @command
@@ -48,8 +54,13 @@ def main(argv: list[str] | None = None) -> None:
     """Build the runner and train."""
     args = parse_args(argv)
     cfg = load_config(args)
+    from mmengine.runner import Runner
+
+    from srgan_plugin.hosts.mm.launch import join_process_group
+    from srgan_plugin.hosts.mm.resume import newest_checkpoint
+
     if args.amp:
-        use_amp(cfg.optim_wrapper)
+        use_amp(cfg.optim_wrapper, None if args.amp == "auto" else args.amp)
     if args.auto_scale_lr:
         if "base_batch_size" not in (cfg.get("auto_scale_lr") or {}):
             raise ValueError(
@@ -58,15 +69,16 @@ def main(argv: list[str] | None = None) -> None:
             )
         cfg.auto_scale_lr.enable = True
     if args.resume:
-        cfg.resume = True
-        cfg.load_from = None if args.resume == "auto" else args.resume
+        newest = newest_checkpoint(cfg.work_dir) if args.resume == "auto" else args.resume
+        # Without a checkpoint the run starts from load_from, as it would without --resume.
+        cfg.resume = newest is not None
+        cfg.load_from = str(newest) if newest else cfg.get("load_from")
     if cfg.get("load_from") and "://" not in cfg.load_from and not Path(cfg.load_from).is_file():
         raise FileNotFoundError(f"load_from: there is no checkpoint at {cfg.load_from}")
-    from mmengine.runner import Runner
-
+    join_process_group(args.launcher)
     runner = Runner.from_cfg(cfg)
     runner.train()
-    if int(os.environ.get("RANK", "0")) == 0:
+    if runner.rank == 0:
         print(f"checkpoints and logs: {cfg.work_dir}")
 
 

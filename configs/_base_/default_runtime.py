@@ -12,7 +12,15 @@ default_hooks = dict(
         max_keep_ckpts=10,
         save_best='auto',  # the first measure of the first test set that is there
         rule='greater'),
-    sampler_seed=dict(type='DistSamplerSeedHook'))
+    sampler_seed=dict(type='DistSamplerSeedHook'),
+    # A run that was stopped goes on as if it had not been.
+    random_state=dict(type='RandomStateHook'),
+    interrupt=dict(type='InterruptHook'),
+    watch=dict(type='WatchHook'),
+    pictures=dict(type='ValidationPicturesHook'))
+
+# Each network in its own wrapper when training is distributed.
+model_wrapper_cfg = dict(type='MMSeparateDistributedDataParallel')
 
 env_cfg = dict(
     cudnn_benchmark=True,
@@ -21,7 +29,8 @@ env_cfg = dict(
 
 log_level = 'INFO'
 log_processor = dict(type='LogProcessor', window_size=100, by_epoch=False)
-vis_backends = [dict(type='LocalVisBackend')]
+# For Weights & Biases add dict(type='WandbVisBackend'); it logs in by itself.
+vis_backends = [dict(type='LocalVisBackend'), dict(type='TensorboardVisBackend')]
 visualizer = dict(type='Visualizer', vis_backends=vis_backends)
 
 load_from = None

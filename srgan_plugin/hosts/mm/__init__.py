@@ -4,7 +4,18 @@ from . import compat
 
 compat.load_checkpoints_safely()
 
-from . import datasets, hooks, loops, metrics, models, optim, preprocessor, transforms  # noqa: E402
+from . import (  # noqa: E402
+    datasets,
+    hooks,
+    loops,
+    metrics,
+    models,
+    optim,
+    preprocessor,
+    resume,
+    transforms,
+    watch,
+)
 
 __all__ = [
     "compat",
@@ -15,5 +26,7 @@ __all__ = [
     "models",
     "optim",
     "preprocessor",
+    "resume",
     "transforms",
+    "watch",
 ]

@@ -31,7 +31,10 @@ class SRTrainLoop(IterBasedTrainLoop):
         """Train from the current iteration to `max_iters`."""
         sampler = self.dataloader.sampler
         if self._iter == 0 or not isinstance(sampler, StreamSampler):
+            self.runner.message_hub.update_info("stream_seed", getattr(sampler, "seed", None))
             return super().run()
+        # The stream is that of the run's start, whatever seed this process drew.
+        sampler.seed = self.runner.message_hub.get_info("stream_seed", sampler.seed)
         sampler.start = self._iter * self.dataloader.batch_size * sampler.world_size
         self.dataloader_iterator = iter(self.dataloader)
         self.runner.logger.info(f"the data goes on at sample {sampler.start} of the stream")

@@ -1,10 +1,11 @@
 """The networks, losses and models under their registry names."""
 
+from copy import deepcopy
 from typing import Any, Literal
 
 import numpy as np
 import torch
-from mmengine.model import BaseModel
+from mmengine.model import BaseModel, is_model_wrapper
 from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 
@@ -56,6 +57,11 @@ def build(config: Config | nn.Module | None) -> Any:
     return MODELS.build({"_scope_": SCOPE, **config})
 
 
+def unwrapped(network: Any) -> Any:
+    """The network itself, where a wrapper for distributed training is around it."""
+    return network.module if is_model_wrapper(network) else network
+
+
 @MODELS.register_module()
 class SRModel(BaseModel):
     """A generator trained with a pixel loss, with the arguments of MMagic's `BaseEditModel`.
@@ -67,6 +73,8 @@ class SRModel(BaseModel):
         test_cfg: Kept for MMagic's configs; unused.
         init_cfg: mmengine's initialisation.
         data_preprocessor: By default our `DataPreprocessor`.
+        ema: `dict(decay=0.999)` keeps an exponential moving average of the generator, as BasicSR
+            does; it validates and tests, and lies in checkpoints under MMagic's `generator_ema`.
     """
 
     def __init__(
@@ -77,11 +85,14 @@ class SRModel(BaseModel):
         test_cfg: Config | None = None,
         init_cfg: Config | None = None,
         data_preprocessor: Config | None = None,
+        ema: Config | None = None,
     ) -> None:
         preprocessor = build(data_preprocessor or {"type": "DataPreprocessor"})
         super().__init__(data_preprocessor=preprocessor, init_cfg=init_cfg)
         self.generator = build(generator)
         self.pixel_loss = build(pixel_loss)
+        self.ema_decay = float(ema["decay"]) if ema else None
+        self.generator_ema = deepcopy(self.generator).requires_grad_(False) if ema else None
         self.train_cfg, self.test_cfg = train_cfg or {}, test_cfg or {}
         # Whoever loads a checkpoint (load_from, resume, another toolbox's launcher) comes by here.
         self.register_load_state_dict_pre_hook(_check_generator)
@@ -100,12 +111,41 @@ class SRModel(BaseModel):
             mode: `tensor` returns the SR batch, `loss` a dict of losses, `predict` a list of
                 elements with `output.pred_img`, 3HW in [0, 255] on the CPU.
         """
-        sr = self.generator(inputs)
+        averaged = self.generator_ema if mode != "loss" and not self.training else None
+        sr = (averaged or self.generator)(inputs)
         if mode == "tensor":
             return sr
         if mode == "loss":
             return core.generator_objective(sr, gt_batch(data_samples), pixel=self.pixel_loss)
         return self._predictions(sr, data_samples)
+
+    def train_step(self, data: Config, optim_wrapper: Any) -> dict[str, Tensor]:
+        """One step of the generator."""
+        losses: dict[str, Tensor] = super().train_step(data, optim_wrapper)
+        self._average()
+        return losses
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """As torch's; no key tells whether the networks are wrapped for distributed training."""
+        state: dict[str, Any] = super().state_dict(*args, **kwargs)
+        start = kwargs.get("prefix", "")
+        for name in [name for name, child in self.named_children() if is_model_wrapper(child)]:
+            wrapped = f"{start}{name}.module."
+            for key in [key for key in state if key.startswith(wrapped)]:
+                state[f"{start}{name}.{key.removeprefix(wrapped)}"] = state.pop(key)
+        return state
+
+    @torch.no_grad()
+    def _average(self) -> None:
+        """Move the averaged generator towards the trained one; counters are copied."""
+        if self.generator_ema is None or self.ema_decay is None:
+            return
+        trained = unwrapped(self.generator).state_dict()
+        for key, average in self.generator_ema.state_dict().items():
+            if average.is_floating_point():
+                average.lerp_(trained[key], 1 - self.ema_decay)
+            else:
+                average.copy_(trained[key])
 
     def _predictions(self, sr: Tensor, data_samples: Any) -> list[BaseDataElement]:
         pictures = self.data_preprocessor.destruct(sr, data_samples).cpu()
@@ -141,6 +181,7 @@ class SRGAN(SRModel):
         test_cfg: Kept for MMagic's configs; unused.
         init_cfg: mmengine's initialisation.
         data_preprocessor: As in `SRModel`.
+        ema: As in `SRModel`.
     """
 
     def __init__(
@@ -154,8 +195,11 @@ class SRGAN(SRModel):
         test_cfg: Config | None = None,
         init_cfg: Config | None = None,
         data_preprocessor: Config | None = None,
+        ema: Config | None = None,
     ) -> None:
-        super().__init__(generator, pixel_loss, train_cfg, test_cfg, init_cfg, data_preprocessor)
+        super().__init__(
+            generator, pixel_loss, train_cfg, test_cfg, init_cfg, data_preprocessor, ema
+        )
         self.discriminator = build(discriminator)
         self.gan_loss = build(gan_loss)
         self.perceptual_loss = build(perceptual_loss)
@@ -174,7 +218,8 @@ class SRGAN(SRModel):
             optim_wrapper: mmengine's `OptimWrapperDict` with `generator` and `discriminator`.
 
         Returns:
-            The losses by MMagic's names, detached.
+            The losses by MMagic's names, and BasicSR's `out_d_real` and `out_d_fake` (the mean
+            logits), detached.
         """
         data = self.data_preprocessor(data, True)
         lr, gt = data["inputs"], gt_batch(data["data_samples"])
@@ -186,6 +231,7 @@ class SRGAN(SRModel):
                 sr = self.generator(lr)
             if generator_moves:
                 losses |= self._generator_step(sr, gt, optim_wrapper["generator"])
+                self._average()
         if self.adversarial:
             for _ in range(self.disc_repeat):
                 losses |= self._discriminator_step(sr.detach(), gt, optim_wrapper["discriminator"])
@@ -196,9 +242,10 @@ class SRGAN(SRModel):
         with optimizer.optim_context(self):
             fake_logits = None
             if self.adversarial:
-                self.discriminator.requires_grad_(False)
-                fake_logits = self.discriminator(sr)
-                self.discriminator.requires_grad_(True)
+                # Without the wrapper: this pass leaves no gradients to exchange.
+                judge = unwrapped(self.discriminator).requires_grad_(False)
+                fake_logits = judge(sr)
+                judge.requires_grad_(True)
             losses = core.generator_objective(
                 sr,
                 gt,
@@ -212,8 +259,8 @@ class SRGAN(SRModel):
 
     def _discriminator_step(self, sr: Tensor, gt: Tensor, optimizer: Any) -> dict[str, Tensor]:
         with optimizer.optim_context(self):
-            losses = core.discriminator_objective(
-                self.discriminator(gt), self.discriminator(sr), self.gan_loss
-            )
+            real, fake = self.discriminator(gt), self.discriminator(sr)
+            losses = core.discriminator_objective(real, fake, self.gan_loss)
         optimizer.update_params(sum(losses.values()))
-        return {name: loss.detach() for name, loss in losses.items()}
+        seen = {**losses, "out_d_real": real.mean(), "out_d_fake": fake.mean()}
+        return {name: value.detach() for name, value in seen.items()}

@@ -1,12 +1,137 @@
-"""One optimiser wrapper per network."""
+"""Optimiser wrappers: one per network, in any precision, that leave out non-finite steps."""
 
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Literal
 
+import torch
+from mmengine.logging import MessageHub
+from mmengine.optim import OptimWrapper as MMEngineOptimWrapper
 from mmengine.optim import OptimWrapperDict
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS as ROOT_CONSTRUCTORS
-from torch import nn
+from torch import Tensor, nn
 
-from srgan_plugin.registry import OPTIM_WRAPPER_CONSTRUCTORS
+from srgan_plugin.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS
+
+Precision = Literal["float32", "bfloat16", "float16"]
+
+
+class NonFiniteError(ValueError):
+    """Training cannot go on: too many steps in a row had gradients that are not finite."""
+
+
+@OPTIM_WRAPPERS.register_module()
+class OptimWrapper(MMEngineOptimWrapper):
+    """mmengine's wrapper; a step whose gradients are not finite is left out and counted.
+
+    Args:
+        optimizer: torch's.
+        max_skipped: End the run when so many steps in a row were left out.
+        kwargs: As mmengine's: `accumulative_counts`, `clip_grad=dict(max_norm=...)`.
+    """
+
+    def __init__(self, optimizer: torch.optim.Optimizer, max_skipped: int = 50, **kwargs: Any):
+        super().__init__(optimizer, **kwargs)
+        self.name = "optimizer"  # whose steps; `MultiOptimWrapperConstructor` knows the network
+        self.max_skipped = max_skipped
+        self.skipped = self.skipped_in_a_row = 0
+
+    def step(self, **kwargs: Any) -> None:
+        """Clip, then move the parameters, unless a gradient is not finite.
+
+        Raises:
+            NonFiniteError: `max_skipped` steps in a row were left out.
+        """
+        norm = self._gradient_norm()
+        MessageHub.get_current_instance().update_scalar(f"train/grad_norm_{self.name}", norm.item())
+        if self._left_out(bool(torch.isfinite(norm))):
+            return
+        self.optimizer.step(**kwargs)
+
+    def _gradient_norm(self) -> Tensor:
+        """The norm of all gradients before clipping; they are clipped afterwards."""
+        parameters = [p for g in self.optimizer.param_groups for p in g["params"]]
+        parameters = [p for p in parameters if p.grad is not None]
+        norm: Tensor = torch.nn.utils.get_total_norm([p.grad for p in parameters])
+        if self.clip_grad_kwargs:
+            self.clip_func(parameters, **self.clip_grad_kwargs)
+        return norm
+
+    def _left_out(self, finite: bool) -> bool:
+        if finite:
+            self.skipped_in_a_row = 0
+            return False
+        self.skipped += 1
+        self.skipped_in_a_row += 1
+        MessageHub.get_current_instance().update_info(f"skipped_{self.name}", self.skipped)
+        if self.skipped_in_a_row >= self.max_skipped:
+            raise NonFiniteError(
+                f"{self.skipped_in_a_row} steps of the {self.name} in a row had gradients that are "
+                f"not finite; {self._last_good()}. Go on from there with a lower learning rate, "
+                "gradient clipping, or without --amp"
+            )
+        return True
+
+    @staticmethod
+    def _last_good() -> str:
+        info = MessageHub.get_current_instance().runtime_info
+        saved = info.get("last_ckpt")
+        return f"the last good checkpoint is {saved}" if saved else "there is no checkpoint yet"
+
+
+@OPTIM_WRAPPERS.register_module()
+class AmpOptimWrapper(OptimWrapper):
+    """`OptimWrapper` with autocast, on any device, and a scaler of its own for float16.
+
+    Args:
+        optimizer: torch's.
+        dtype: `"bfloat16"`, `"float16"`, or None for bfloat16 where the device has it.
+        loss_scale: `"dynamic"` or the initial scale; float16 only.
+        kwargs: As `OptimWrapper`.
+    """
+
+    def __init__(
+        self,
+        optimizer: torch.optim.Optimizer,
+        dtype: Precision | None = None,
+        loss_scale: float | Literal["dynamic"] = "dynamic",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(optimizer, **kwargs)
+        self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        has_bfloat16 = self.device == "cpu" or torch.cuda.is_bf16_supported(False)
+        self.dtype = getattr(torch, dtype or ("bfloat16" if has_bfloat16 else "float16"))
+        scale = 2.0**16 if loss_scale == "dynamic" else float(loss_scale)
+        self.scaler = torch.amp.GradScaler(
+            self.device, init_scale=scale, enabled=self.dtype == torch.float16
+        )
+
+    @contextmanager
+    def optim_context(self, model: nn.Module) -> Iterator[None]:
+        """Run the forward pass in the lower precision."""
+        with super().optim_context(model), torch.autocast(self.device, self.dtype):
+            yield
+
+    def backward(self, loss: Tensor, **kwargs: Any) -> None:
+        """Differentiate the scaled loss."""
+        super().backward(self.scaler.scale(loss), **kwargs)
+
+    def step(self, **kwargs: Any) -> None:
+        """Unscale, then as `OptimWrapper`; a scale that overflowed is halved."""
+        self.scaler.unscale_(self.optimizer)
+        super().step(**kwargs)
+        self.scaler.update()
+
+    def state_dict(self) -> dict[str, Any]:
+        """The optimiser's state and the scaler's."""
+        return {**super().state_dict(), "loss_scaler": self.scaler.state_dict()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Load both; a checkpoint of a run without `--amp` has no scaler's."""
+        state = dict(state_dict)
+        if scaler := state.pop("loss_scaler", None):
+            self.scaler.load_state_dict(scaler)
+        super().load_state_dict(state)
 
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
@@ -51,4 +176,6 @@ class MultiOptimWrapperConstructor:
             raise ValueError(
                 f"optim_wrapper.{name}: the model has no such network; it has {children}"
             ) from None
-        return constructor(child)
+        wrapper = constructor(child)
+        wrapper.name = name
+        return wrapper

@@ -1,23 +1,35 @@
 """Training by the tools, on small pictures: order of samples, steps, checkpoints, resuming."""
 
 import json
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.hooks import Hook
+from mmengine.optim import OptimWrapperDict
 from mmengine.runner import Runner
+from mmengine.structures import BaseDataElement
 from torch import nn
 
 from srgan_plugin.core import GANLoss, L1Loss, ModifiedVGG, MSRResNet
 from srgan_plugin.core.vgg_weights import random_vgg19_state_dict
 from srgan_plugin.data.prepare import create_store
 from srgan_plugin.hosts.mm.datasets import PairedImageDataset, StreamSampler
-from srgan_plugin.registry import MODELS
+from srgan_plugin.hosts.mm.optim import NonFiniteError, OptimWrapper
+from srgan_plugin.hosts.mm.resume import newest_checkpoint
+from srgan_plugin.registry import MODELS, OPTIM_WRAPPERS
 
 pytestmark = pytest.mark.usefixtures("fresh_mmengine")
 ROOT = Path(__file__).resolve().parents[3]
+SMALL_DISCRIMINATOR = {
+    "model.discriminator.mid_channels": 4,
+    "model.discriminator.input_size": 64,
+    "model.perceptual_loss": None,
+}
 PIPELINE = [
     {"type": "PairedRandomCrop", "gt_patch_size": 64},
     {"type": "Flip", "direction": "horizontal"},
@@ -161,8 +173,6 @@ class PlainSRGANStep:
 
 
 def test_the_training_step_of_srgan_equals_one_written_out_with_torch_alone() -> None:
-    from mmengine.optim import OptimWrapper, OptimWrapperDict
-
     torch.manual_seed(0)
     model = MODELS.build(
         {
@@ -187,11 +197,9 @@ def test_the_training_step_of_srgan_equals_one_written_out_with_torch_alone() ->
     for _ in range(3):
         lr = torch.randint(0, 256, (4, 3, 8, 8), dtype=torch.uint8)
         gt = torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8)
-        from mmengine.structures import BaseDataElement
-
         samples = [BaseDataElement(gt_img=image) for image in gt]
         logs = model.train_step({"inputs": list(lr), "data_samples": samples}, wrappers)
-        assert list(logs) == ["loss_pix", "loss_gan", "loss_d_real", "loss_d_fake"]
+        assert list(logs)[:4] == ["loss_pix", "loss_gan", "loss_d_real", "loss_d_fake"]
         oracle(lr / 255, gt / 255)
     for mine, plain in ((model.generator, generator), (model.discriminator, discriminator)):
         for (key, value), expected in zip(
@@ -256,3 +264,179 @@ def test_the_published_hyper_parameters_are_in_the_configs() -> None:
     assert gan.optim_wrapper.discriminator.optimizer.lr == 1e-4
     assert gan.param_scheduler.milestones == [50_000, 100_000, 200_000, 300_000]
     assert gan.train_cfg.max_iters == 400_000
+
+
+@pytest.mark.parametrize("name", ["msrresnet", "srgan"])
+@pytest.mark.parametrize("source", ["folder", "store"])
+def test_stopped_and_resumed_with_workers_and_ema_the_weights_are_those_of_an_undisturbed_run(
+    photographs: Path, tmp_path: Path, name: str, source: str
+) -> None:
+    gt = photographs / "train"
+    if source == "store":
+        gt = tmp_path / "store"
+        create_store(photographs / "train", gt, workers=1)
+    options: dict[str, Any] = {
+        "default_hooks.checkpoint.interval": 30,
+        "train_dataloader.num_workers": 2,
+        "train_dataloader.batch_size": 2,
+        "train_dataloader.dataset.pipeline.0.gt_patch_size": 32,
+        "model.ema": {"decay": 0.9},
+        "model.generator.mid_channels": 4,
+        "model.generator.num_blocks": 1,
+        # A start without a seed draws one; the resumed process draws another.
+        "randomness": {},
+    }
+    if name == "srgan":
+        options |= SMALL_DISCRIMINATOR | {"model.discriminator.input_size": 32}
+    config = f"{name}_x4c64b16_g1_1000k_div2k.py"
+    work = tmp_path / "run"
+    whole = Runner.from_cfg(small_config(config, gt, work, 60, **options))
+    whole.train()
+    (work / "iter_60.pth").unlink()
+    options["resume"] = True
+    options["load_from"] = str(newest_checkpoint(work))
+    resumed = Runner.from_cfg(small_config(config, gt, work, 60, **options))
+    resumed.train()
+    state = resumed.model.state_dict()
+    assert any(key.startswith("generator_ema.") for key in state)
+    for key, value in whole.model.state_dict().items():
+        assert torch.equal(value, state[key]), key
+
+
+def test_the_newest_whole_checkpoint_is_found_and_a_cut_one_passed_over(tmp_path: Path) -> None:
+    assert newest_checkpoint(tmp_path) is None
+    for number in (9, 10, 100):
+        torch.save({"state_dict": {}}, tmp_path / f"iter_{number}.pth")
+    whole = (tmp_path / "iter_100.pth").read_bytes()
+    (tmp_path / "iter_100.pth").write_bytes(whole[: len(whole) // 2])
+    torch.save({}, tmp_path / "best_Set5_PSNR_iter_1000.pth")
+    assert newest_checkpoint(tmp_path) == tmp_path / "iter_10.pth"
+
+
+def test_the_average_of_the_generator_is_that_of_its_definition() -> None:
+    model = MODELS.build(
+        {
+            "type": "srgan_plugin.SRModel",
+            "generator": {"type": "SRResNet", "mid_channels": 4, "num_blocks": 1},
+            "pixel_loss": {"type": "L1Loss"},
+            "ema": {"decay": 0.9},
+        }
+    )
+    wrapper = OptimWrapper(torch.optim.SGD(model.generator.parameters(), lr=0.1))
+    key = "trunk_net.0.conv1.weight"
+    expected = model.generator.state_dict()[key].clone()
+    for seed in range(4):
+        batch = torch.randint(0, 256, (2, 3, 8, 8), generator=torch.manual_seed(seed))
+        sample = BaseDataElement(gt_img=torch.zeros(2, 3, 32, 32))
+        model.train_step({"inputs": batch, "data_samples": sample}, wrapper)
+        expected = 0.9 * expected + 0.1 * model.generator.state_dict()[key]
+    torch.testing.assert_close(model.generator_ema.state_dict()[key], expected)
+    # Batch statistics are averaged, their counters copied, and testing uses the average.
+    assert model.generator_ema.state_dict()["bn_trunk.num_batches_tracked"] == 4
+    model.eval()
+    picture = torch.rand(1, 3, 8, 8)
+    assert torch.equal(model(picture), model.generator_ema(picture))
+
+
+@pytest.mark.parametrize("kind", ["OptimWrapper", "AmpOptimWrapper"])
+def test_a_step_that_is_not_finite_is_left_out_and_too_many_in_a_row_end_the_run(
+    kind: str,
+) -> None:
+    weight = torch.nn.Parameter(torch.tensor([1.0, 2.0]))
+    optimizer = torch.optim.Adam([weight], lr=0.1)
+    wrapper = OPTIM_WRAPPERS.build(
+        {"type": f"srgan_plugin.{kind}", "optimizer": optimizer, "max_skipped": 3}
+    )
+    wrapper.update_params((weight * torch.tensor([1.0, float("nan")])).sum())
+    assert weight.tolist() == [1.0, 2.0]
+    assert wrapper.skipped == 1
+    assert not optimizer.state
+    wrapper.update_params((weight**2).sum())
+    assert weight[0] != 1.0
+    assert wrapper.skipped_in_a_row == 0
+    with pytest.raises(NonFiniteError, match=r"3 steps of the optimizer in a row.*checkpoint"):
+        for _ in range(3):
+            wrapper.update_params((weight * float("inf")).sum())
+
+
+def test_gradients_are_clipped_to_the_norm_that_the_config_says() -> None:
+    weight = torch.nn.Parameter(torch.zeros(4))
+    optimizer = torch.optim.SGD([weight], lr=1.0)
+    wrapper = OptimWrapper(optimizer, clip_grad={"max_norm": 1.0})
+    wrapper.update_params((weight * torch.tensor([3.0, 4.0, 0.0, 0.0])).sum())
+    torch.testing.assert_close(weight.detach(), torch.tensor([-0.6, -0.8, 0.0, 0.0]))
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_srgan_trains_in_half_precision_with_a_wrapper_for_each_network(
+    photographs: Path, tmp_path: Path, dtype: str
+) -> None:
+    amp = {"type": "AmpOptimWrapper", "dtype": dtype, "loss_scale": 256.0}
+    options = SMALL_DISCRIMINATOR | {
+        "train_dataloader.batch_size": 2,
+        "optim_wrapper.generator": amp | {"optimizer": {"type": "Adam", "lr": 1e-4}},
+        "optim_wrapper.discriminator": amp | {"optimizer": {"type": "Adam", "lr": 1e-4}},
+    }
+    name, gt = "srgan_x4c64b16_g1_1000k_div2k.py", photographs / "train"
+    Runner.from_cfg(small_config(name, gt, tmp_path / dtype, 3, **options)).train()
+    plain = SMALL_DISCRIMINATOR | {"train_dataloader.batch_size": 2}
+    Runner.from_cfg(small_config(name, gt, tmp_path / "float32", 3, **plain)).train()
+    half, full = losses(tmp_path / dtype), losses(tmp_path / "float32")
+    assert half == pytest.approx(full, rel=3e-2)
+    assert half != full
+    assert losses(tmp_path / dtype, "grad_norm_discriminator")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_a_checkpoint_and_ends_the_run_with_its_status(
+    photographs: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    cfg = small_config(
+        "msrresnet_x4c64b16_g1_1000k_div2k.py", photographs / "train", tmp_path / "run", 1000
+    )
+    before = signal.getsignal(number)
+    runner = Runner.from_cfg(cfg)
+
+    class Sender(Hook):
+        def after_train_iter(self, runner: Runner, *_: Any, **__: Any) -> None:
+            if runner.iter == 4:
+                os.kill(os.getpid(), number)
+
+    runner.register_hook(Sender())
+    with pytest.raises(SystemExit) as stop:
+        runner.train()
+    assert stop.value.code == 128 + number
+    assert newest_checkpoint(tmp_path / "run") == tmp_path / "run" / "iter_5.pth"
+    assert signal.getsignal(number) is before
+
+
+def test_the_log_says_how_long_data_were_waited_for_and_the_curves_stay_short(
+    photographs: Path, tmp_path: Path
+) -> None:
+    options = {"default_hooks.watch.window": 4, "default_hooks.watch.max_history": 5}
+    cfg = small_config(
+        "msrresnet_x4c64b16_g1_1000k_div2k.py",
+        photographs / "train",
+        tmp_path / "run",
+        12,
+        **options,
+    )
+    runner = Runner.from_cfg(cfg)
+    runner.train()
+    assert all(0 <= share <= 1 for share in losses(tmp_path / "run", "waiting"))
+    assert len(losses(tmp_path / "run", "waiting")) >= 11
+    assert len(runner.message_hub.get_scalar("train/loss_pix").data[0]) == 5
+
+
+def test_a_discriminator_that_wins_for_long_is_reported(
+    photographs: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    options = SMALL_DISCRIMINATOR | {
+        "default_hooks.watch.window": 2,
+        "default_hooks.watch.winning": 10.0,
+    }
+    name = "srgan_x4c64b16_g1_1000k_div2k.py"
+    cfg = small_config(name, photographs / "train", tmp_path / "run", 2, **options)
+    Runner.from_cfg(cfg).train()
+    heard = capfd.readouterr()
+    assert "the discriminator wins" in heard.out + heard.err
