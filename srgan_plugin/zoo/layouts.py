@@ -1,52 +1,14 @@
-"""Weights into networks: taken out of what is wrapped around them, strictly or not at all."""
+"""Weights into networks that are there already: all of them, in our keys, or none."""
 
 import os
 from collections.abc import Mapping, MutableMapping
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from srgan_plugin.zoo.architectures import Found, describe, recognise
-from srgan_plugin.zoo.loading import load_checkpoint_file
-
-__all__ = ["adapt_training_state", "describe", "load_generator_weights", "unwrap"]
-
-# The keys under which code bases put a network's weights, and what its own keys then begin with:
-# averaged weights (EMA) first.
-_WRAPPERS = ("params_ema", "params", "state_dict", "model_state_dict", "model")
-_PREFIXES = ("generator_ema.", "generator.")
-_NOT_WEIGHTS = ("data_preprocessor.", "step_counter")
-_DEEPEST = 4
-
-
-def unwrap(checkpoint: Mapping[str, Any], *, ema: bool = True) -> dict[str, Tensor]:
-    """Takes a network's bare weights out of a checkpoint.
-
-    Wrappers (`state_dict`, `params`, …) and the `module.` of data-parallel training come off. Of a
-    whole-training checkpoint the generator remains, of any other all weights.
-
-    Args:
-        checkpoint: what `load_checkpoint_file` returned.
-        ema: whether to take averaged weights where there are both.
-
-    Raises:
-        ValueError: there are no weights in it.
-    """
-    inner = _inner(checkpoint, _WRAPPERS if ema else (*_WRAPPERS[1:], _WRAPPERS[0]))
-    weights = {
-        key.removeprefix("module."): value
-        for key, value in inner.items()
-        if isinstance(key, str) and _is_plain(value)
-    }
-    for prefix in _PREFIXES if ema else reversed(_PREFIXES):
-        if chosen := _below(weights, prefix):
-            return chosen
-    weights = {key: w for key, w in weights.items() if not key.startswith(_NOT_WEIGHTS)}
-    if not weights:
-        keys = ", ".join(map(str, list(inner)[:5])) or "none"
-        raise ValueError(f"expected weights in the checkpoint, but its keys are {keys}")
-    return weights
+from srgan_plugin.zoo.loading import load_checkpoint_file, named
+from srgan_plugin.zoo.recognition import Found, describe, recognise
+from srgan_plugin.zoo.wrappings import below, unwrap
 
 
 def load_generator_weights(generator: nn.Module, path: str | os.PathLike[str]) -> str:
@@ -65,11 +27,9 @@ def load_generator_weights(generator: nn.Module, path: str | os.PathLike[str]) -
             what came and what to do.
     """
     checkpoint = load_checkpoint_file(path)
-    try:
+    with named(path):
         weights = unwrap(checkpoint)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
-    generator.load_state_dict(_fitted(weights, generator, source=str(path)))
+    generator.load_state_dict(fitted(weights, generator, source=str(path)))
     return describe(weights)
 
 
@@ -89,11 +49,12 @@ def adapt_training_state(
     Raises:
         ValueError: the generator's weights are missing or belong to another network.
     """
-    inside = _below(state, prefix)
+    inside = below(state, prefix)
     # A run goes on with the weights that it trained, not with their average.
-    weights = unwrap(inside, ema=not _below(inside, "generator."))
+    found = unwrap(inside, ema=not below(inside, "generator."))
     generator = model.get_submodule("generator")
-    fitted = _fitted(weights, generator, source="the checkpoint")
+    generator = getattr(generator, "module", generator)  # wrapped for distributed training
+    weights = fitted(found, generator)
     known = model.state_dict()
     kept = {
         key: v for key, v in inside.items() if key in known and not key.startswith("generator.")
@@ -101,50 +62,53 @@ def adapt_training_state(
     for key in inside:
         del state[prefix + key]
     state.update({f"{prefix}{key}": value for key, value in kept.items()})
-    state.update({f"{prefix}generator.{key}": weight for key, weight in fitted.items()})
+    state.update({f"{prefix}generator.{key}": weight for key, weight in weights.items()})
+    if getattr(model, "generator_ema", None) is not None and not below(inside, "generator_ema."):
+        # An average begins at what it averages.
+        averaged = {f"{prefix}generator_ema.{key}": w.clone() for key, w in weights.items()}
+        state.update(averaged)
 
 
-def _inner(checkpoint: Mapping[str, Any], wrappers: tuple[str, ...]) -> Mapping[str, Any]:
-    for _ in range(_DEEPEST):  # a dict may hold itself
-        inside = (checkpoint[name] for name in wrappers if name in checkpoint)
-        checkpoint = next((value for value in inside if isinstance(value, Mapping)), checkpoint)
-    return checkpoint
+def fitted(
+    weights: dict[str, Tensor], network: nn.Module, *, source: str = "the checkpoint"
+) -> dict[str, Tensor]:
+    """Gives weights in the network's keys, every one of the right shape and finite.
 
+    Args:
+        weights: bare weights of any known layout.
+        network: whose weights they are to be; it is not changed, and may be on the meta device.
+        source: where they come from, for messages.
 
-def _is_plain(value: object) -> bool:
-    """Whether a value is a tensor with all its elements there."""
-    return (
-        isinstance(value, Tensor)
-        and value.layout == torch.strided
-        and not (value.is_meta or value.is_quantized)
-    )
-
-
-def _below(entries: Mapping[str, Any], prefix: str) -> dict[str, Any]:
-    """The entries whose keys begin with a prefix, without it."""
-    return {
-        key.removeprefix(prefix): value for key, value in entries.items() if key.startswith(prefix)
-    }
-
-
-def _fitted(weights: dict[str, Tensor], network: nn.Module, *, source: str) -> dict[str, Tensor]:
-    """Returns the weights in the network's keys, every one of the right shape."""
+    Raises:
+        ValueError: they belong to another network, are incomplete, or hold NaN.
+    """
     own: dict[str, Tensor] = network.state_dict()
     misfit = _misfit(weights, own)
     if not misfit:
-        return weights
+        return _finite(weights, source)
     found, wanted = recognise(weights), recognise(own)
     advice = f"give a checkpoint of that network ({misfit})"
     if found and wanted and found.layout.network == wanted.layout.network:
-        renamed = found.in_our_keys(weights)
+        renamed = found.layout.in_our_keys(weights)
         misfit = _misfit(renamed, own)
         if changes := _changes(found, wanted, network):
             advice = f"set {changes} in the generator's config"
-        elif not misfit:
-            return renamed
+        elif not misfit and len(renamed) == len(weights):
+            return _finite(renamed, source)
         else:
+            misfit = misfit or "two of its keys have the same name in ours"
             advice = f"it is damaged or was changed ({misfit}), get it from its source again"
     raise ValueError(f"expected {describe(own)}, {source} holds {describe(weights)}: {advice}")
+
+
+def _finite(weights: dict[str, Tensor], source: str) -> dict[str, Tensor]:
+    for key, weight in weights.items():
+        if weight.is_floating_point() and not weight.float().isfinite().all():
+            raise ValueError(
+                f"expected numbers, {source} holds NaN or infinite values (first in {key}): the "
+                "training that saved it had diverged; take an earlier checkpoint"
+            )
+    return weights
 
 
 def _changes(found: Found, wanted: Found, network: nn.Module) -> str:

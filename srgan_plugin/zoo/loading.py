@@ -1,7 +1,9 @@
 """Checkpoint files: read without running what they say, written whole or not at all."""
 
 import contextlib
+import hashlib
 import io
+import json
 import os
 import pickletools
 import re
@@ -16,10 +18,28 @@ import torch
 from srgan_plugin.files import atomic_path
 from srgan_plugin.zoo.pickled import STAND_INS, History, settle
 
+NOTE = "srgan_plugin"  # what we note beside weights, under `meta`
 _ZIP = b"PK\x03\x04"
 # What torch.save wrote before 1.6 (the published checkpoints): a pickled magic number.
 _LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 _WANTED = re.compile(r"GLOBAL ([\w.]+)")
+_HASH = re.compile(r"-([0-9a-f]{8}|[0-9a-f]{64})\.\w+$")
+_DATE = re.compile(r"(19|20)\d{6}")
+
+
+@contextlib.contextmanager
+def named(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Puts a file's name before the message of a `ValueError` from within."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def stated_hash(name: str) -> str:
+    """The first digits of a SHA-256 with which a published name closes; empty if it has none."""
+    found = _HASH.search(name)
+    return "" if found is None or _DATE.fullmatch(found[1]) else found[1]
 
 
 def load_checkpoint_file(
@@ -28,7 +48,8 @@ def load_checkpoint_file(
     """Reads a checkpoint of torch (either format) or safetensors onto the CPU.
 
     Tensors, plain containers, numbers, and the numpy numbers and log histories of mmengine's
-    checkpoints are read. Whatever else a file asks for is not looked up, let alone run.
+    checkpoints are read. Whatever else a file asks for is not looked up, let alone run. A file
+    whose name closes with the digits of its SHA-256, as published ones do, has to have that hash.
 
     Args:
         path: the file; one that ends in `.safetensors` is read as such.
@@ -56,29 +77,52 @@ def load_checkpoint_file(
     return loaded
 
 
-def save_atomically(obj: object, path: str | os.PathLike[str]) -> None:
+def save_atomically(
+    obj: object,
+    path: str | os.PathLike[str],
+    *,
+    check: Callable[[Path], None] | None = None,
+) -> None:
     """Saves with `torch.save` so that the file appears, or replaces the old one, only when whole.
+
+    Args:
+        obj: what to save; for a path that ends in `.safetensors`, a dict of `state_dict` (weights)
+            and `meta`, of which plain values are kept as the file's metadata.
+        path: the file.
+        check: is given the written file before it gets its name; what it raises prevents that.
 
     Raises:
         OSError: the file cannot be written; whatever had that name before is untouched.
     """
     path = Path(path)
-    # Into memory first: torch turns a full disk into errors that no longer say so.
-    buffer = io.BytesIO()
-    torch.save(obj, buffer)
+    content = _encoded(obj, path.suffix)
     try:
         with atomic_path(path) as temporary:
-            temporary.write_bytes(buffer.getbuffer())
+            temporary.write_bytes(content)
+            if check is not None:
+                check(temporary)
     except OSError as error:
         reason = f"{error.strerror}; what was there before is untouched"
         raise OSError(error.errno, reason, str(path)) from error
 
 
-def _read(path: Path, history: Callable[..., object]) -> Any:
-    if path.suffix == ".safetensors":
-        from safetensors.torch import load_file
+def _encoded(obj: Any, suffix: str) -> bytes:
+    if suffix != ".safetensors":
+        # In memory: torch turns a full disk into errors that no longer say so.
+        buffer = io.BytesIO()
+        torch.save(obj, buffer)
+        return buffer.getvalue()
+    from safetensors.torch import save
 
-        return load_file(path)
+    weights = {key: weight.contiguous() for key, weight in obj["state_dict"].items()}
+    return save(weights, metadata={key: json.dumps(value) for key, value in obj["meta"].items()})
+
+
+def _read(path: Path, history: Callable[..., object]) -> Any:
+    if (stated := stated_hash(path.name)) and not sha256(path).startswith(stated):
+        raise ValueError("its SHA-256 is not the one that its name closes with")
+    if path.suffix == ".safetensors":
+        return _read_safetensors(path)
     start = _start(path, len(_LEGACY))
     if start.startswith(_ZIP):
         _check_archive(path)
@@ -86,6 +130,26 @@ def _read(path: Path, history: Callable[..., object]) -> Any:
         raise UnpicklingError("it was not written by torch.save")
     with _nothing_else_allowed():
         return settle(torch.load(path, map_location="cpu", weights_only=True), history)
+
+
+def _read_safetensors(path: Path) -> dict[str, Any]:
+    from safetensors import safe_open
+
+    with safe_open(path, "pt") as file:
+        weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - no dict
+        notes = {key: value for key, value in (file.metadata() or {}).items() if key == NOTE}
+    if not notes:
+        return weights
+    return {"state_dict": weights, "meta": {key: json.loads(notes[key]) for key in notes}}
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal digits."""
+    with path.open("rb") as file:
+        digest = hashlib.sha256()
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 @contextlib.contextmanager
