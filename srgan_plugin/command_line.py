@@ -5,11 +5,12 @@ Exit status 0 is success, 1 a failure, 2 a wrong command line (argparse's own), 
 """
 
 import argparse
+import contextlib
 import functools
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, ParamSpec
 
@@ -48,6 +49,25 @@ def one_line(error: BaseException) -> str:
     while (shorter := _REGISTRY_PREFIX.sub("", text)) != text:
         text = shorter
     return text
+
+
+@contextlib.contextmanager
+def progress_bar(what: str, unit: str = "picture") -> Iterator[Callable[[int, int], None]]:
+    """Show a bar on a terminal, nothing elsewhere; yields what is called with done and total.
+
+    Args:
+        what: Stands before the bar.
+        unit: What is counted; "B" for bytes.
+    """
+    from tqdm import tqdm
+
+    with tqdm(desc=what, unit=unit, unit_scale=unit == "B", disable=None) as bar:
+
+        def show(done: int, total: int) -> None:
+            bar.total = total or None
+            bar.update(done - bar.n)
+
+        yield show
 
 
 def add_config_options(parser: argparse.ArgumentParser) -> None:

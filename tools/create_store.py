@@ -6,7 +6,7 @@ python tools/create_store.py data/DIV2K/DIV2K_train_HR --out data/DIV2K/train_x4
 
 import argparse
 
-from srgan_plugin.command_line import command
+from srgan_plugin.command_line import command, progress_bar
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
@@ -42,16 +42,9 @@ def main(argv: list[str] | None = None) -> None:
     """Makes the store, showing progress."""
     args = parse_args(argv)
 
-    from tqdm import tqdm
-
     from srgan_plugin.data.prepare import create_store
 
-    with tqdm(unit="picture", disable=None) as bar:
-
-        def show(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-
+    with progress_bar("store") as show:
         create_store(
             args.hr_dir,
             args.out,

@@ -114,7 +114,7 @@ class ImagePairs:
             self._lr_keys = _partners(self.keys, self.gt, self.lr, scale, whole=ann_file is None)
             if isinstance(self.gt, ImageStore) and isinstance(self.lr, ImageStore):
                 for pair in self:
-                    self._check_sizes(pair)
+                    check_sizes(pair.gt, pair.lr, scale)
 
     @property
     def lr_origin(self) -> str:
@@ -135,7 +135,7 @@ class ImagePairs:
         """
         pair = self._pair(index)
         if self.lr is not None:
-            self._check_sizes(pair)
+            check_sizes(pair.gt, pair.lr, self.scale)
         return pair
 
     def _pair(self, index: int) -> Pair:
@@ -146,13 +146,19 @@ class ImagePairs:
         gt = CroppedPicture(gt, self.scale)
         return Pair(key, DownscaledPicture(gt, self.scale), gt)
 
-    def _check_sizes(self, pair: Pair) -> None:
-        (gt_height, gt_width, _), (lr_height, lr_width, _) = pair.gt.shape, pair.lr.shape
-        if (gt_height, gt_width) != (self.scale * lr_height, self.scale * lr_width):
-            raise ValueError(
-                f"{pair.gt.name} is {gt_height}x{gt_width}, which is not {self.scale} times the "
-                f"{lr_height}x{lr_width} of {pair.lr.name}: remake the LR or change the scale"
-            )
+
+def check_sizes(gt: Picture, lr: Picture, scale: int) -> None:
+    """Refuses a low-resolution picture that is not exactly `scale` times smaller.
+
+    Raises:
+        ValueError: With both names and sizes.
+    """
+    (gt_height, gt_width, _), (lr_height, lr_width, _) = gt.shape, lr.shape
+    if (gt_height, gt_width) != (scale * lr_height, scale * lr_width):
+        raise ValueError(
+            f"{gt.name} is {gt_height}x{gt_width}, which is not {scale} times the "
+            f"{lr_height}x{lr_width} of {lr.name}: remake the LR or change the scale"
+        )
 
 
 def lr_store_name(scale: int) -> str:

@@ -1,20 +1,18 @@
-"""Making a training store out of a folder of photographs."""
+"""Making training stores out of photographs."""
 
 import os
-from collections import deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Sequence
+from contextlib import ExitStack
 from functools import partial
-from itertools import islice
-from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from .div2k_sources import Source, read_source
 from .lmdb_store import Layout
 from .pairs import GT_STORE, ImagePairs, Picture, lr_store_name
+from .parallel import Progress, ordered_map
 from .store_writer import StoreWriter, encode, whole_folder
 
 
@@ -41,7 +39,7 @@ def create_store(
     layout: Layout = "raw",
     scale: int = 4,
     workers: int | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
     replace: bool = False,
 ) -> None:
     """Makes a folder with `GT.lmdb` and `LRx4.lmdb` (for scale 4), which `ImagePairs` opens.
@@ -79,32 +77,49 @@ def create_store(
         StoreWriter(folder / GT_STORE, layout) as gt_store,
         StoreWriter(folder / lr_store_name(scale), layout) as lr_store,
     ):
-        encoded = _encoded_pairs(pairs, layout, workers or os.cpu_count() or 1)
-        for done, (key, lr, gt) in enumerate(encoded, start=1):
+        encode_pair = partial(_encoded_pair, pairs, layout)
+        for key, lr, gt in ordered_map(encode_pair, range(len(pairs)), workers, progress):
             gt_store.put_encoded(key, gt.value, gt.shape)
             lr_store.put_encoded(key, lr.value, lr.shape)
-            if progress is not None:
-                progress(done, len(pairs))
 
 
-def _encoded_pairs(pairs: ImagePairs, layout: Layout, workers: int) -> Iterator[EncodedPair]:
-    """Every pair in order, read by so many processes; few at a time are in memory."""
-    workers = min(workers, len(pairs))
-    if workers == 1:
-        yield from (_encoded_pair(pairs, layout, index) for index in range(len(pairs)))
+def add_stores(
+    sources: Sequence[Source],
+    folder: str | os.PathLike[str],
+    *,
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> None:
+    """Makes uncompressed stores of photographs and all their low-resolution pictures in one pass.
+
+    Each store, `GT.lmdb`, `LRx2.lmdb` and so on, appears only when it is whole, and one that is
+    there already is left alone: scales can be added later and share the photographs.
+
+    Args:
+        sources: The photographs, with the same scales each.
+        folder: Where the stores go; made where it is missing.
+        workers: Processes that read. None: one for each processor.
+        progress: Called with the numbers of photographs done and in all.
+
+    Raises:
+        ValueError: If a picture is broken or does not fit its photograph.
+        OSError: If the disk is full.
+    """
+    folder = Path(folder)
+    stores = {scale: folder / lr_store_name(scale) for scale in sources[0].lrs}
+    stores[1] = folder / GT_STORE
+    missing = {scale: path for scale, path in stores.items() if not path.exists()}
+    if not missing:
         return
-    # Spawned, because a fork of a process with threads may hang.
-    pool = ProcessPoolExecutor(workers, get_context("spawn"), _start_worker, (pairs, layout))
-    jobs = (pool.submit(_work, index) for index in range(len(pairs)))
-    waiting: deque[Future[EncodedPair]] = deque(islice(jobs, 2 * workers))
-    try:
-        while waiting:
-            yield waiting.popleft().result()
-            waiting.extend(islice(jobs, 1))
-    except BrokenProcessPool:
-        raise OSError("a reading process died, perhaps of memory: use fewer workers") from None
-    finally:
-        pool.shutdown(cancel_futures=True)
+    with ExitStack() as writing:
+        writers = {
+            scale: writing.enter_context(StoreWriter(path, "raw"))
+            for scale, path in missing.items()
+        }
+        pictures = ordered_map(read_source, sources, workers, progress)
+        for source, by_scale in zip(sources, pictures, strict=True):
+            for scale, writer in writers.items():
+                writer.put(source.key, by_scale[scale])
 
 
 def _encoded_pair(pairs: ImagePairs, layout: Layout, index: int) -> EncodedPair:
@@ -114,16 +129,3 @@ def _encoded_pair(pairs: ImagePairs, layout: Layout, index: int) -> EncodedPair:
 
 def _encoded(picture: Picture, layout: Layout) -> Encoded:
     return Encoded(encode(np.asarray(picture), layout), picture.shape)
-
-
-_worker: Callable[[int], EncodedPair]
-
-
-def _start_worker(pairs: ImagePairs, layout: Layout) -> None:
-    """Sends what all jobs of a process share once, not with each of them."""
-    global _worker  # noqa: PLW0603 - of a process that does nothing else
-    _worker = partial(_encoded_pair, pairs, layout)
-
-
-def _work(index: int) -> EncodedPair:
-    return _worker(index)

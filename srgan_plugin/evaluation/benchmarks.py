@@ -10,9 +10,7 @@ from typing import NamedTuple, Protocol
 from srgan_plugin.data.images import SUFFIXES
 from srgan_plugin.data.pairs import ImagePairs, Pair
 from srgan_plugin.data.pictures import CroppedPicture, DownscaledPicture
-
-# GT of the usual sets is cropped to multiples of 12, so that x2, x3 and x4 see the same pixels.
-MULTIPLE = 12
+from srgan_plugin.data.test_sets import MULTIPLE
 
 
 class Pairs(Protocol):

@@ -1,0 +1,131 @@
+"""The photographs of DIV2K by their numbers, each with its official low-resolution pictures."""
+
+from collections.abc import Iterable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import cv2
+import numpy as np
+
+from srgan_plugin.files import write_text
+
+from .images import Image, read_image
+from .pairs import Picture, check_sizes
+from .parallel import Progress, ordered_map
+from .pictures import DecodedPicture
+
+TRAIN: Final = range(1, 801)
+VALIDATION: Final = range(801, 901)
+# Mean difference, of 255, that no kind of downscaling explains but another picture does.
+_ANOTHER_PICTURE: Final = 24.0
+
+
+class Source(NamedTuple):
+    """A photograph, `0001` for example, and its low-resolution pictures by scale."""
+
+    key: str
+    hr: Path
+    lrs: dict[int, Path]
+
+
+def picture_path(root: Path, number: int, scale: int = 1) -> Path:
+    """Where a picture is, or where the official archives put it.
+
+    A merged `DIV2K_train_HR`, as MMagic wants it, holds the validation pictures too.
+
+    Args:
+        root: The folder `DIV2K`.
+        number: 1 to 900.
+        scale: 1 for the photograph, else that of the low-resolution picture.
+    """
+    name = f"{number:04d}.png" if scale == 1 else f"{number:04d}x{scale}.png"
+    kind = "HR" if scale == 1 else f"LR_bicubic/X{scale}"
+    merged = root / f"DIV2K_train_{kind}" / name
+    if number in TRAIN or merged.is_file():
+        return merged
+    return root / f"DIV2K_valid_{kind}" / name
+
+
+def find_sources(root: Path, numbers: Iterable[int], scales: Sequence[int]) -> list[Source]:
+    """Finds photographs with all their low-resolution pictures.
+
+    Raises:
+        FileNotFoundError: If any is missing; the message tells how many, and the first.
+    """
+    sources = [
+        Source(
+            f"{number:04d}",
+            picture_path(root, number),
+            {scale: picture_path(root, number, scale) for scale in scales},
+        )
+        for number in numbers
+    ]
+    files = [path for source in sources for path in (source.hr, *source.lrs.values())]
+    if missing := [path for path in files if not path.is_file()]:
+        raise FileNotFoundError(
+            f"DIV2K is not complete: {len(missing)} of {len(files)} pictures are missing, "
+            f"{missing[0]} the first; put the official archives into {root}, or add --download"
+        )
+    return sources
+
+
+def read_source(source: Source) -> dict[int, Image]:
+    """Decodes each picture once and checks the low-resolution ones against the photograph.
+
+    Returns:
+        RGB uint8 pictures by scale; 1 is the photograph.
+
+    Raises:
+        ValueError: If a picture is broken, of the wrong size, or shows something else.
+    """
+    hr = _picture(source.hr)
+    pixels = np.asarray(hr)
+    pictures = {1: pixels}
+    for scale, path in source.lrs.items():
+        lr = _picture(path)
+        check_sizes(hr, lr, scale)
+        pictures[scale] = np.asarray(lr)
+        _check_content(pixels, pictures[scale], hr.name, lr.name)
+    return pictures
+
+
+def check_sources(
+    sources: Sequence[Source],
+    list_path: str | Path,
+    *,
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> None:
+    """Reads and checks every picture, then writes the list of the photographs.
+
+    Args:
+        sources: The photographs.
+        list_path: The list: a line `0001.png (1404,2040,3)` for each.
+        workers: Processes. None: one for each processor.
+        progress: Called with the numbers of photographs done and in all.
+
+    Raises:
+        ValueError: As `read_source`.
+    """
+    shapes = ordered_map(_checked_shape, sources, workers, progress)
+    lines = [
+        f"{source.hr.name} ({','.join(map(str, shape))})\n"
+        for source, shape in zip(sources, shapes, strict=True)
+    ]
+    write_text("".join(lines), list_path)
+
+
+def _checked_shape(source: Source) -> tuple[int, ...]:
+    return read_source(source)[1].shape
+
+
+def _picture(path: Path) -> Picture:
+    return DecodedPicture(str(path), partial(read_image, path))
+
+
+def _check_content(hr: Image, lr: Image, hr_name: str, lr_name: str) -> None:
+    height, width, _ = lr.shape
+    averaged = cv2.resize(hr, (width, height), interpolation=cv2.INTER_AREA)
+    if cv2.absdiff(averaged, lr).mean() > _ANOTHER_PICTURE:
+        raise ValueError(f"{lr_name} shows another picture than {hr_name}: restore both")

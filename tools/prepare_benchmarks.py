@@ -1,0 +1,58 @@
+#!/usr/bin/env python
+"""Makes test sets ready, GTmod12 and LRbicx4, out of HR photographs; checks what is there.
+
+python tools/prepare_benchmarks.py ~/Downloads/Set5 ~/Downloads/Set14 data/B100 data/Urban100
+"""
+
+import argparse
+from pathlib import Path
+
+from srgan_plugin.command_line import command, progress_bar
+
+
+def parse_args(argv: list[str] | None) -> argparse.Namespace:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument(
+        "hr_dirs",
+        metavar="HR_DIR",
+        nargs="+",
+        help="photographs of a set, in a folder of its name (data/B100, or data/B100/HR)",
+    )
+    parser.add_argument("--data-root", help="default: $SRGAN_DATA, or data")
+    parser.add_argument(
+        "--scale", type=int, nargs="+", choices=(2, 3, 4), default=[2, 3, 4], help="default: 2 3 4"
+    )
+    parser.add_argument("--workers", type=int, help="processes (default: one for each processor)")
+    args = parser.parse_args(argv)
+    if args.workers is not None and args.workers < 1:
+        parser.error("--workers must be at least 1")
+    return args
+
+
+def set_name(hr_dir: Path) -> str:
+    """What the set is called: its folder, or the one above a folder `HR`."""
+    hr_dir = hr_dir.resolve()
+    return hr_dir.parent.name if hr_dir.name in ("HR", "original") else hr_dir.name
+
+
+@command
+def main(argv: list[str] | None = None) -> None:
+    """Makes or checks each set and says how many pictures it has."""
+    args = parse_args(argv)
+
+    from srgan_plugin.data.test_sets import prepare_test_set
+    from srgan_plugin.evaluation.benchmarks import data_root
+
+    for hr_dir in map(Path, args.hr_dirs):
+        name = set_name(hr_dir)
+        out = Path(args.data_root or data_root()) / name
+        with progress_bar(name) as show:
+            pictures = prepare_test_set(
+                hr_dir, out, scales=sorted(set(args.scale)), workers=args.workers, progress=show
+            )
+        print(f"ready: {out}, {pictures} pictures")
+
+
+if __name__ == "__main__":
+    main()
