@@ -1,6 +1,8 @@
 """Small folders of pictures to read, pair and store."""
 
+import importlib.util
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -8,11 +10,21 @@ import pytest
 from srgan_plugin.data.images import Image, write_image
 from srgan_plugin.data.resize import make_lr
 
+ROOT = Path(__file__).parents[2]
 SIZES = {"a": (48, 64), "b": (40, 40), "c": (72, 36)}
 
 
 def noise(height: int, width: int, seed: int = 0) -> Image:
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def tool(name: str) -> ModuleType:
+    """Imports a script of `tools/`."""
+    spec = importlib.util.spec_from_file_location(f"tool_{name}", ROOT / "tools" / f"{name}.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,302 @@
+"""DIV2K from archives or folders to sub-images, stores and lists, in small."""
+
+import os
+import threading
+import zipfile
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from srgan_plugin.data.div2k import find_div2k_train
+from srgan_plugin.data.div2k_archives import Archive, archives, unpack
+from srgan_plugin.data.div2k_sources import check_sources, find_sources, read_source
+from srgan_plugin.data.images import Image, read_image, write_image
+from srgan_plugin.data.pairs import ImagePairs
+from srgan_plugin.data.prepare import add_stores
+from srgan_plugin.data.resize import make_lr
+from srgan_plugin.data.subimages import cut_subimages, starts
+
+from .conftest import tool
+
+SIZES = {1: (492, 972), 2: (720, 480), 801: (480, 492)}
+
+
+def smooth(height: int, width: int, seed: int) -> Image:
+    coarse = np.random.default_rng(seed).integers(0, 256, (7, 9, 3)).astype(np.uint8)
+    return cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
+
+
+@pytest.fixture(scope="session")
+def whole_div2k(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three photographs in DIV2K's own folders, the last one of the validation set."""
+    root = tmp_path_factory.mktemp("div2k")
+    for number, (height, width) in SIZES.items():
+        part = "train" if number <= 800 else "valid"
+        picture = smooth(height, width, seed=number)
+        write_image(root / f"DIV2K_{part}_HR" / f"{number:04d}.png", picture)
+        for scale in (2, 3, 4):
+            folder = root / f"DIV2K_{part}_LR_bicubic" / f"X{scale}"
+            write_image(folder / f"{number:04d}x{scale}.png", make_lr(picture, scale))
+    return root
+
+
+@pytest.fixture
+def div2k(whole_div2k: Path, tmp_path: Path) -> Path:
+    """A copy that a test may change, of links."""
+    for path in whole_div2k.rglob("*.png"):
+        copy = tmp_path / "DIV2K" / path.relative_to(whole_div2k)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        os.link(path, copy)
+    return tmp_path / "DIV2K"
+
+
+def cut_by_basicsrs_rule(image: Image, crop: int, step: int) -> list[Image]:
+    """`extract_subimages.py` of BasicSR with thresh_size 0, spelled out."""
+    height, width = image.shape[:2]
+    rows = list(np.arange(0, height - crop + 1, step))
+    if height - (rows[-1] + crop) > 0:
+        rows.append(height - crop)
+    columns = list(np.arange(0, width - crop + 1, step))
+    if width - (columns[-1] + crop) > 0:
+        columns.append(width - crop)
+    return [image[y : y + crop, x : x + crop] for y in rows for x in columns]
+
+
+def stamps(folder: Path) -> dict[Path, int]:
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*_s*.png")}
+
+
+@settings(max_examples=60, deadline=None)
+@given(size=st.integers(1, 200), crop=st.integers(1, 60), step=st.integers(1, 60))
+def test_crops_begin_at_every_step_and_the_last_one_ends_at_the_edge(
+    size: int, crop: int, step: int
+) -> None:
+    if size < crop:
+        with pytest.raises(ValueError, match=f"expected at least {crop} pixels, got {size}"):
+            starts(size, crop, step)
+        return
+    found = starts(size, crop, step)
+    line = np.repeat(np.arange(size, dtype=np.uint32)[:, None], size, axis=1)
+    expected = cut_by_basicsrs_rule(line, crop, step)
+    assert found == sorted({int(piece[0, 0]) for piece in expected})
+    assert found[-1] + crop == size
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_subimages_names_and_list_are_those_of_basicsr(div2k: Path, workers: int) -> None:
+    sources = find_sources(div2k, [1, 2], [2, 3, 4])
+    seen: list[tuple[int, int]] = []
+    pieces = cut_subimages(
+        sources, div2k, "list.txt", workers=workers, progress=lambda *counts: seen.append(counts)
+    )
+    names = [f"0001_s{n:03d}.png" for n in range(1, 9)] + ["0002_s001.png", "0002_s002.png"]
+    assert pieces == len(names) and seen == [(1, 2), (2, 2)]
+    assert (div2k / "list.txt").read_text().splitlines() == [f"{n} (480,480,3)" for n in names]
+    folders = {1: "DIV2K_train_HR", 2: "DIV2K_train_LR_bicubic/X2"}
+    folders |= {scale: f"DIV2K_train_LR_bicubic/X{scale}" for scale in (3, 4)}
+    for scale, folder in folders.items():
+        suffix = "" if scale == 1 else f"x{scale}"
+        wholes = [read_image(div2k / folder / f"{key}{suffix}.png") for key in ("0001", "0002")]
+        expected = [
+            p for whole in wholes for p in cut_by_basicsrs_rule(whole, 480 // scale, 240 // scale)
+        ]
+        there = sorted((div2k / f"{folder}_sub").iterdir())
+        assert [path.name for path in there] == names
+        for path, piece in zip(there, expected, strict=True):
+            np.testing.assert_array_equal(read_image(path), piece)
+
+
+def test_cutting_again_touches_only_what_is_missing_or_not_whole(div2k: Path) -> None:
+    sources = find_sources(div2k, [1, 2], [4])
+    cut_subimages(sources, div2k, "list.txt", workers=1)
+    before = stamps(div2k)
+    gone = div2k / "DIV2K_train_HR_sub" / "0001_s003.png"
+    broken = div2k / "DIV2K_train_LR_bicubic" / "X4_sub" / "0002_s001.png"
+    pixels = {path: read_image(path) for path in (gone, broken)}
+    gone.unlink()
+    broken.write_bytes(broken.read_bytes()[:-1])
+    cut_subimages(sources, div2k, "list.txt", workers=1)
+    changed = {path for path, stamp in stamps(div2k).items() if stamp != before[path]}
+    assert changed == {gone, broken}
+    for path, expected in pixels.items():
+        np.testing.assert_array_equal(read_image(path), expected)
+
+
+def test_the_merged_layout_is_read_and_made_and_never_trained_on_without_its_list(
+    div2k: Path,
+) -> None:
+    for kind in ("HR/0801.png", "LR_bicubic/X4/0801x4.png"):
+        (div2k / f"DIV2K_valid_{kind}").rename(div2k / f"DIV2K_train_{kind}")
+    cut_subimages(find_sources(div2k, [801], [4]), div2k, "meta_info_DIV2K100sub_GT.txt", workers=1)
+    assert (div2k / "DIV2K_train_HR_sub" / "0801_s002.png").is_file()
+    with pytest.raises(ValueError, match="validation pictures too"):
+        find_div2k_train(div2k.parent, 4)
+    name = "meta_info_DIV2K800sub_GT.txt"
+    cut_subimages(find_sources(div2k, [1, 2], [4]), div2k, name, workers=1)
+    gt, lr, ann_file = find_div2k_train(div2k.parent, 4)
+    keys = ImagePairs(gt, lr, ann_file=ann_file).keys
+    assert len(keys) == 10 and not any(key.startswith("08") for key in keys)
+
+
+def test_stores_of_several_scales_share_the_photographs_and_can_be_added_later(
+    div2k: Path,
+) -> None:
+    folder = div2k / "train"
+    add_stores(find_sources(div2k, [1, 2], [4]), folder, workers=1)
+    first = (folder / "GT.lmdb" / "data.mdb").stat().st_mtime_ns
+    add_stores(find_sources(div2k, [1, 2], [2, 4]), folder, workers=2)
+    assert (folder / "GT.lmdb" / "data.mdb").stat().st_mtime_ns == first
+    for scale in (2, 4):
+        gt, lr, ann_file = find_div2k_train(div2k.parent, scale)
+        assert Path(gt) == folder / "GT.lmdb" and ann_file == ""
+        pairs = ImagePairs(gt, lr, scale=scale)
+        assert pairs.keys == ("0001", "0002")
+        for pair, seed in zip(pairs, (1, 2), strict=True):
+            photograph = smooth(*SIZES[seed], seed=seed)
+            np.testing.assert_array_equal(np.asarray(pair.gt), photograph)
+            np.testing.assert_array_equal(np.asarray(pair.lr), make_lr(photograph, scale))
+
+
+def test_each_picture_is_decoded_once(div2k: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+
+    def noted(path: Path) -> Image:
+        read.append(Path(path).name)
+        return read_image(path)
+
+    monkeypatch.setattr("srgan_plugin.data.div2k_sources.read_image", noted)
+    cut_subimages(find_sources(div2k, [1, 2], [2, 4]), div2k, "list.txt", workers=1)
+    every = ["0001.png", "0001x2.png", "0001x4.png", "0002.png", "0002x2.png", "0002x4.png"]
+    assert sorted(read) == every
+
+
+def test_a_low_resolution_picture_of_another_photograph_or_size_is_refused(div2k: Path) -> None:
+    (source,) = find_sources(div2k, [1], [4])
+    lr = div2k / "DIV2K_train_LR_bicubic" / "X4" / "0001x4.png"
+    lr.unlink()
+    write_image(lr, make_lr(smooth(*SIZES[1], seed=5), 4))
+    with pytest.raises(ValueError, match=r"0001x4\.png shows another picture than .*0001\.png"):
+        read_source(source)
+    write_image(lr, smooth(123, 200, seed=1))
+    with pytest.raises(ValueError, match="492x972, which is not 4 times the 123x200"):
+        read_source(source)
+
+
+def test_missing_pictures_are_counted_and_a_small_one_is_named(div2k: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"4 of 8 pictures are missing, .*0003\.png"):
+        find_sources(div2k, [1, 2, 3, 4], [4])
+    write_image(div2k / "DIV2K_train_HR" / "0003.png", smooth(400, 600, 3))
+    write_image(div2k / "DIV2K_train_LR_bicubic" / "X4" / "0003x4.png", smooth(100, 150, 3))
+    with pytest.raises(ValueError, match=r"0003\.png: expected at least 480 pixels, got 400"):
+        cut_subimages(find_sources(div2k, [3], [4]), div2k, "list.txt", workers=1)
+    assert not (div2k / "list.txt").exists()
+
+
+def test_whole_pictures_are_checked_and_listed(div2k: Path) -> None:
+    check_sources(find_sources(div2k, [1, 2], [3]), div2k / "list.txt", workers=1)
+    assert (div2k / "list.txt").read_text() == "0001.png (492,972,3)\n0002.png (720,480,3)\n"
+
+
+def packed(div2k: Path, kind: str, name: str) -> Path:
+    """An archive of one of the folders, as the official ones are laid out."""
+    file = div2k / f"{name}.zip"
+    with zipfile.ZipFile(file, "w") as archive:
+        for path in sorted((div2k / kind).iterdir()):
+            archive.write(path, path.relative_to(div2k))
+    return file
+
+
+def test_an_archive_is_unpacked_whole_and_what_is_there_is_left_alone(div2k: Path) -> None:
+    archive = Archive("DIV2K_train_HR", range(1, 3), 1)
+    packed(div2k, archive.name, archive.name)
+    first, second = archive.pictures(div2k)
+    expected = second.read_bytes()
+    second.unlink()
+    stamp = first.stat().st_mtime_ns
+    assert not archive.is_unpacked(div2k)
+    unpack(archive, div2k)
+    assert archive.is_unpacked(div2k)
+    assert second.read_bytes() == expected and first.stat().st_mtime_ns == stamp
+
+
+def test_a_damaged_or_foreign_archive_is_named_and_leaves_no_half_picture(div2k: Path) -> None:
+    archive = Archive("DIV2K_train_HR", range(1, 3), 1)
+    file = packed(div2k, archive.name, archive.name)
+    whole = file.read_bytes()
+    for path in archive.pictures(div2k):
+        path.unlink()
+    damaged = bytearray(whole)
+    damaged[len(whole) // 2] ^= 1
+    for content in (bytes(damaged), whole[: len(whole) // 2]):
+        file.write_bytes(content)
+        with pytest.raises(ValueError, match=r"DIV2K_train_HR\.zip is damaged .*fetch it again"):
+            unpack(archive, div2k)
+        assert not archive.is_unpacked(div2k)
+        assert not list((div2k / archive.name).glob(".*"))
+    file.write_bytes(whole)
+    with pytest.raises(ValueError, match=r"lacks 1 of 3 pictures, 0003\.png the first"):
+        unpack(archive._replace(numbers=range(1, 4)), div2k)
+
+
+def test_the_official_archives_have_their_published_names() -> None:
+    assert [archive.name for archive in archives([4])] == [
+        "DIV2K_train_HR",
+        "DIV2K_train_LR_bicubic_X4",
+        "DIV2K_valid_HR",
+        "DIV2K_valid_LR_bicubic_X4",
+    ]
+
+
+@pytest.fixture
+def mirror(tmp_path: Path) -> Iterator[str]:
+    """A server with archives of 900 tiny pictures under the official names."""
+    folder = tmp_path / "mirror"
+    folder.mkdir()
+    hr = cv2.imencode(".png", np.full((24, 24, 3), 90, np.uint8))[1].tobytes()
+    lr = cv2.imencode(".png", np.full((6, 6, 3), 90, np.uint8))[1].tobytes()
+    for archive in archives([4]):
+        with zipfile.ZipFile(folder / f"{archive.name}.zip", "w") as file:
+            for path in archive.pictures(Path()):
+                file.writestr(path.as_posix(), hr if archive.scale == 1 else lr)
+    handler = partial(SimpleHTTPRequestHandler, directory=str(folder))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_the_tool_fetches_checks_and_stores_everything_by_one_command(
+    mirror: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--data-root", str(tmp_path / "data"), "--workers", "1"]
+    prepare = tool("prepare_div2k").main
+    prepare([*arguments, "--download", "--url", mirror])
+    assert "ready:" in capfd.readouterr().out
+    gt, lr, _ = find_div2k_train(tmp_path / "data", 4)
+    assert len(ImagePairs(gt, lr)) == 800
+    assert len(list((tmp_path / "data/DIV2K/DIV2K_valid_HR").iterdir())) == 100
+    prepare([*arguments, "--layout", "whole"])
+    listed = (tmp_path / "data/DIV2K/meta_info_DIV2K800_GT.txt").read_text().splitlines()
+    assert len(listed) == 800 and listed[-1] == "0800.png (24,24,3)"
+
+
+def test_the_tool_fails_by_one_line_without_pictures_and_by_status_2_on_bad_usage(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    prepare = tool("prepare_div2k").main
+    with pytest.raises(SystemExit) as stop:
+        prepare(["--data-root", str(tmp_path)])
+    said = capfd.readouterr().err
+    assert stop.value.code == 1
+    assert said.startswith("error: DIV2K is not complete: 1600 of 1600") and said.count("\n") == 1
+    for usage in (["--merged"], ["--scale", "5"], ["--workers", "0"]):
+        with pytest.raises(SystemExit) as stop:
+            prepare(usage)
+        assert stop.value.code == 2
