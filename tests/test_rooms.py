@@ -15,6 +15,7 @@ ALLOWED = {
     "data": set(),
     "evaluation": {"core", "data"},
     "zoo": {"core"},
+    "hosts/basicsr": {"core", "data", "evaluation", "zoo"},
     "hosts/mm": {"core", "data", "evaluation", "zoo", "registry"},
 }
 OPEN = {"files", "download"}

@@ -1,0 +1,66 @@
+"""`python -m srgan_plugin doctor`, and MMagic's own tools on today's torch.
+
+`python -m srgan_plugin mmagic train CONFIG …` mends MMagic for this process and then runs the
+`tools/train.py` that came with it, with its own flags; `test` likewise.
+"""
+
+import argparse
+import platform
+import runpy
+import sys
+import warnings
+from importlib.util import find_spec
+from pathlib import Path
+
+from srgan_plugin import __version__
+from srgan_plugin.command_line import command
+
+
+def doctor() -> None:
+    """Print what works here; exit with 1 if something is broken."""
+    from srgan_plugin import doctor
+
+    warnings.simplefilter("ignore")  # of the toolboxes' dependencies, one screen full
+    installed = ", ".join(f"{name} {number}" for name, number in doctor.versions().items())
+    sys.stdout.write(
+        f"srgan_plugin {__version__}, Python {platform.python_version()}, {installed}\n"
+    )
+    findings = [check() for check in doctor.CHECKS]
+    sys.stdout.write(doctor.report(findings) + "\n")
+    if any(finding.state == "broken" for finding in findings):
+        raise SystemExit(1)
+
+
+def run_mmagic(tool: str, arguments: list[str]) -> None:
+    """Run a tool of MMagic's, `train` or `test`, after mending what it lacks."""
+    import srgan_plugin.hosts.mm.mmagic  # noqa: F401 - mends on import
+
+    spec = find_spec("mmagic")
+    assert spec is not None and spec.origin is not None, "the import above made sure of it"
+    path = Path(spec.origin).parent / ".mim" / "tools" / f"{tool}.py"
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"MMagic's tools are not in its package ({path}): install its wheel, not a checkout"
+        )
+    sys.argv = [str(path), *arguments]
+    runpy.run_path(str(path), run_name="__main__")
+
+
+@command
+def main(argv: list[str] | None = None) -> None:
+    """Read the command line and do it."""
+    parser = argparse.ArgumentParser(prog="python -m srgan_plugin", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("doctor", help="what works on this machine, and what mends the rest")
+    mmagic = commands.add_parser("mmagic", help="run a tool of MMagic's on today's torch")
+    mmagic.add_argument("tool", choices=["train", "test"])
+    mmagic.add_argument("arguments", nargs=argparse.REMAINDER, help="the tool's own arguments")
+    args = parser.parse_args(argv)
+    if args.command == "doctor":
+        doctor()
+    else:
+        run_mmagic(args.tool, args.arguments)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,12 @@
+"""SRGAN for BasicSR: importing this mends BasicSR and registers our parts by the suffix.
+
+`MSRResNet_srgan_plugin` in a YAML is ours, `MSRResNet` stays BasicSR's.
+"""
+
+from . import compat
+
+APPLIED = compat.APPLIED
+
+from . import archs, datasets, losses, model  # noqa: E402 - BasicSR imports after its mends
+
+__all__ = ["APPLIED", "archs", "compat", "datasets", "losses", "model"]

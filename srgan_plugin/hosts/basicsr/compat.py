@@ -1,0 +1,61 @@
+"""BasicSR 1.4.2 beside today's torch and torchvision: what it lacks, and importing it."""
+
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+
+from srgan_plugin.hosts.mends import Mend, Toolbox, has
+
+_GONE = "torchvision.transforms.functional_tensor"
+
+
+def _add_functional_tensor() -> None:
+    from torchvision.transforms.functional import rgb_to_grayscale
+
+    module = sys.modules.setdefault(_GONE, ModuleType(_GONE))
+    module.rgb_to_grayscale = rgb_to_grayscale  # type: ignore[attr-defined]
+
+
+TOOLBOX = Toolbox(
+    name="basicsr",
+    oldest="1.4.2",
+    below="1.5",
+    extra="basicsr",
+    probes=("basicsr",),
+    mends=(
+        Mend(
+            name=_GONE,
+            reason="torchvision 0.17 removed it, basicsr.data.degradations imports it",
+            missing=lambda: not has(_GONE, ["rgb_to_grayscale"]),
+            apply=_add_functional_tensor,
+        ),
+    ),
+)
+
+#: The mends that this process needed.
+APPLIED = TOOLBOX.load()
+
+
+def load_resume_state(opt: dict[str, Any]) -> dict[str, Any] | None:
+    """Find and read the state to resume, as BasicSR's function does, on machines without a GPU.
+
+    Args:
+        opt: BasicSR's options; `path.resume_state` and the paths of the networks are filled in.
+
+    Returns:
+        Iteration, epoch, optimisers and schedulers; None to start from the beginning.
+    """
+    from basicsr.utils import check_resume
+
+    if opt["auto_resume"]:
+        folder = Path(opt["root_path"], "experiments", opt["name"], "training_states")
+        saved = sorted(folder.glob("*.state"), key=lambda path: float(path.stem))
+        opt["path"]["resume_state"] = str(saved[-1]) if saved else None
+    if not (path := opt["path"].get("resume_state")):
+        return None
+    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    check_resume(opt, state["iter"])
+    return state

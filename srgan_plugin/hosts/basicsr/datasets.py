@@ -1,0 +1,71 @@
+"""Pairs of pictures as BasicSR's models take them."""
+
+import random
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from basicsr.utils.registry import DATASET_REGISTRY
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from srgan_plugin.data.images import Image
+from srgan_plugin.data.pairs import ImagePairs, Picture
+from srgan_plugin.data.patches import Draw, augment, crop_pair, random_flips
+
+from .archs import SUFFIX
+
+
+@DATASET_REGISTRY.register(suffix=SUFFIX)
+class PairedImageDataset(Dataset[dict[str, Any]]):
+    """LR and GT from folders or LMDB stores of either layout, with BasicSR's options.
+
+    Args:
+        opt: `dataroot_gt`; `dataroot_lq` (without it LR is made by MATLAB's bicubic, or comes from
+            the store that `tools/create_store.py` made); `meta_info_file`; `scale`; `phase`; for
+            training `gt_size`, `use_hflip`, `use_rot`. `io_backend` is told from the path, and
+            `filename_tmpl` from the names, where DIV2K's `x4` is known.
+
+    Raises:
+        ValueError: An option that would change the pictures and is not supported.
+    """
+
+    def __init__(self, opt: Mapping[str, Any]) -> None:
+        for name, accepted in (("color", (None, "rgb")), ("mean", (None,)), ("std", (None,))):
+            if opt.get(name) not in accepted:
+                raise ValueError(
+                    f"{name}: {opt[name]} is not supported by PairedImageDataset_{SUFFIX}; "
+                    "remove the line or use BasicSR's PairedImageDataset"
+                )
+        self.opt = opt
+        self.training = opt["phase"] == "train"
+        self.pairs = ImagePairs(
+            opt["dataroot_gt"],
+            opt.get("dataroot_lq") or None,
+            scale=opt["scale"],
+            ann_file=opt.get("meta_info_file") or None,
+        )
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """Return `lq` and `gt`, float32 3HW RGB in [0, 1], and where they came from."""
+        key, lr, gt = self.pairs[index]
+        small, large = self._cut(lr, gt, key) if self.training else (lr, gt)
+        return {"lq": _tensor(small), "gt": _tensor(large), "lq_path": key, "gt_path": key}
+
+    def _cut(self, lr: Picture, gt: Picture, key: str) -> tuple[Image, Image]:
+        # BasicSR seeds Python's random numbers in each worker.
+        draw = Draw(0, seed=random.getrandbits(32), number=random.getrandbits(32))
+        hflip, rot = (0.5 * bool(self.opt.get(name)) for name in ("use_hflip", "use_rot"))
+        flips = random_flips(draw, hflip, rot, rot)
+        crops = crop_pair(lr, gt, self.opt["gt_size"], self.opt["scale"], draw, key)
+        small, large = (augment(crop, *flips) for crop in crops)
+        return small, large
+
+
+def _tensor(image: Picture | Image) -> Tensor:
+    channels_first = np.asarray(image).transpose(2, 0, 1)
+    return torch.from_numpy(np.ascontiguousarray(channels_first)).float() / 255

@@ -1,0 +1,57 @@
+"""The losses under BasicSR's names and arguments."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+from basicsr.utils.registry import LOSS_REGISTRY
+
+from srgan_plugin import core
+from srgan_plugin.core.vgg_weights import TORCHVISION
+
+from .archs import SUFFIX
+
+# Same names, same arguments, same function.
+for _loss in (core.L1Loss, core.MSELoss, core.GANLoss):
+    LOSS_REGISTRY.register(_loss, suffix=SUFFIX)
+
+
+@LOSS_REGISTRY.register(suffix=SUFFIX)
+class PerceptualLoss(core.PerceptualLoss):
+    """`core.PerceptualLoss` with BasicSR's names and defaults, and VGG weights from any file.
+
+    Args:
+        layer_weights: Weight by layer name, such as `{'conv5_4': 1}`.
+        vgg_type: 'vgg19'.
+        use_input_norm: Normalise by ImageNet's statistics.
+        range_norm: The pictures are in [-1, 1].
+        perceptual_weight: Factor of the perceptual term; not above 0 leaves it out.
+        style_weight: Factor of the style term; not above 0 leaves it out.
+        criterion: 'l1', 'mse' or 'fro'.
+        pretrained: Where VGG's weights are; see `core.VGG19Features`.
+        feature_scale: Factor of the features; the paper's is 1 / 12.75.
+    """
+
+    def __init__(
+        self,
+        layer_weights: Mapping[str, float],
+        vgg_type: Literal["vgg19"] = "vgg19",
+        use_input_norm: bool = True,
+        range_norm: bool = False,
+        perceptual_weight: float = 1.0,
+        style_weight: float = 0.0,
+        criterion: Literal["l1", "mse", "fro"] = "l1",
+        pretrained: str | Path = TORCHVISION,
+        feature_scale: float = 1.0,
+    ) -> None:
+        super().__init__(
+            layer_weights,
+            vgg_type=vgg_type,
+            use_input_norm=use_input_norm,
+            norm_img=range_norm,
+            perceptual_weight=perceptual_weight,
+            style_weight=style_weight,
+            criterion=criterion,
+            pretrained=pretrained,
+            feature_scale=feature_scale,
+        )

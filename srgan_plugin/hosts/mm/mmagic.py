@@ -1,0 +1,64 @@
+"""MMagic 1.2 beside today's torch and numpy: importing this module mends it and imports it.
+
+Any config of ours that names a part of MMagic's by prefix (`type='mmagic.PSNR'`) comes by here; a
+config of MMagic's own that should run on MMagic's tools goes through
+`python -m srgan_plugin mmagic train|test …`.
+"""
+
+import sys
+from types import ModuleType
+from typing import Any, NoReturn
+
+import numpy as np
+
+from srgan_plugin.hosts.mends import Mend, Toolbox, has
+
+
+class MissingOps(ModuleType):
+    """Stands for mmcv's compiled ops: any of them can be looked up, none can be called."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+
+        def op(*_: object, **__: object) -> NoReturn:
+            raise NotImplementedError(
+                f"the compiled op {name} of mmcv is missing (mmcv-lite has none); use a model "
+                "without it, or compile the full mmcv"
+            )
+
+        return op
+
+
+def _add_bool8() -> None:
+    np.bool8 = np.bool_  # type: ignore[attr-defined]
+
+
+def _add_ops() -> None:
+    sys.modules["mmcv._ext"] = MissingOps("mmcv._ext")
+
+
+TOOLBOX = Toolbox(
+    name="mmagic",
+    oldest="1.2.0",
+    below="1.3",
+    extra="mmagic",
+    probes=("mmagic.models", "mmagic.evaluation", "mmagic.structures"),
+    mends=(
+        Mend(
+            name="numpy.bool8",
+            reason="numpy 2 removed it, mmagic.utils reads it",
+            missing=lambda: not has("numpy", ["bool8"]),
+            apply=_add_bool8,
+        ),
+        Mend(
+            name="mmcv._ext",
+            reason="mmcv-lite has no compiled ops, mmagic imports Python around them",
+            missing=lambda: not has("mmcv._ext"),
+            apply=_add_ops,
+        ),
+    ),
+)
+
+#: The mends that this process needed.
+APPLIED = TOOLBOX.load()
