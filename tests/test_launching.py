@@ -1,0 +1,132 @@
+"""The scripts for several GPUs: what they start, and that what they start trains."""
+
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parent.parent
+CONFIG = str(ROOT / "configs/msrresnet_x4c64b16_g1_1000k_div2k.py")
+VARIABLES = ("GPUS", "GPUS_PER_NODE", "CPUS_PER_TASK", "SRUN_ARGS", "PORT", "NNODES", "NODE_RANK")
+
+
+@pytest.fixture
+def recorder(tmp_path: Path) -> Path:
+    """A folder with an `srun` and an `interpreter` that say what they were started with."""
+    for name in ("srun", "interpreter"):
+        program = tmp_path / "bin" / name
+        program.parent.mkdir(exist_ok=True)
+        program.write_text('#!/bin/sh\nprintf "%s\\n" "$@" "PORT=$MASTER_PORT"\n')
+        program.chmod(program.stat().st_mode | stat.S_IXUSR)
+    return tmp_path / "bin"
+
+
+def start(script: str, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    clean = {name: value for name, value in os.environ.items() if name not in VARIABLES}
+    return subprocess.run(
+        [ROOT / "tools" / script, *arguments],
+        env=clean | variables,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+
+
+def recorded(recorder: Path, script: str, *arguments: str, **variables: str) -> list[str]:
+    path = f"{recorder}{os.pathsep}{os.environ['PATH']}"
+    python = str(recorder / "interpreter")
+    done = start(script, *arguments, PATH=path, PYTHON=python, **variables)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+def test_slurm_train_asks_for_the_gpus_and_hands_everything_on(recorder: Path) -> None:
+    said = recorded(
+        recorder,
+        "slurm_train.sh",
+        *("short", "sr gan", "a config.py", "work dir", "--amp", "--cfg-options", "a=b c"),
+        GPUS="16",
+        SRUN_ARGS="--time=1:00 --mem=8G",
+        PORT="12345",
+    )
+    script = said.index(str(ROOT / "tools" / "train.py"))
+    assert said[:script] == [
+        *("--partition=short", "--job-name=sr gan", "--gres=gpu:8", "--ntasks=16"),
+        *("--ntasks-per-node=8", "--cpus-per-task=5", "--kill-on-bad-exit=1"),
+        *("--time=1:00", "--mem=8G", str(recorder / "interpreter"), "-u"),
+    ]
+    assert said[script + 1 :] == [
+        *("a config.py", "--work-dir", "work dir", "--amp", "--cfg-options", "a=b c"),
+        *("--launcher", "slurm", "PORT=12345"),
+    ]
+
+
+def test_slurm_test_with_less_than_a_machine_asks_for_no_more(recorder: Path) -> None:
+    said = recorded(
+        recorder, "slurm_test.sh", "p", "j", "c.py", "x.pth", "--out", "r.json", GPUS="2"
+    )
+    assert {"--gres=gpu:2", "--ntasks=2", "--ntasks-per-node=2"} <= set(said)
+    script = said.index(str(ROOT / "tools" / "test.py"))
+    assert said[script + 1 : -1] == ["c.py", "x.pth", "--out", "r.json", "--launcher", "slurm"]
+    port = int(said[-1].removeprefix("PORT="))
+    assert 20_000 <= port < 30_000
+
+
+def test_several_machines_meet_at_the_usual_variables(recorder: Path) -> None:
+    said = recorded(
+        recorder,
+        "dist_train.sh",
+        *("c.py", "8", "--resume"),
+        NNODES="2",
+        NODE_RANK="1",
+        MASTER_ADDR="node0",
+        PORT="29501",
+    )
+    assert said[:-1] == [
+        *("-m", "torch.distributed.run", "--nnodes=2", "--node_rank=1", "--master_addr=node0"),
+        *("--master_port=29501", "--nproc_per_node=8", str(ROOT / "tools/train.py")),
+        *("c.py", "--resume", "--launcher", "pytorch"),
+    ]
+
+
+def test_dist_test_takes_checkpoint_and_gpus_in_mmagics_order(recorder: Path) -> None:
+    said = recorded(recorder, "dist_test.sh", "c.py", "x.pth", "4", "--out", "r.json")
+    assert said[:-1] == [
+        *("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=4"),
+        *(str(ROOT / "tools/test.py"), "c.py", "x.pth", "--out", "r.json"),
+        *("--launcher", "pytorch"),
+    ]
+
+
+@pytest.mark.parametrize("script", ["dist_train", "dist_test", "slurm_train", "slurm_test"])
+def test_a_script_without_its_arguments_says_how_it_is_used(script: str) -> None:
+    done = start(f"{script}.sh", "one")
+    assert done.returncode == 2
+    assert done.stderr.startswith("usage:") and "CONFIG" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_dist_train_trains_with_two_processes(photographs: Path, tmp_path: Path) -> None:
+    done = start(
+        "dist_train.sh",
+        *(CONFIG, "2", "--work-dir", str(tmp_path / "run"), "--cfg-options"),
+        "model.generator.mid_channels=4",
+        "model.generator.num_blocks=1",
+        "train_dataloader.num_workers=0",
+        "train_dataloader.persistent_workers=False",
+        "train_dataloader.batch_size=1",
+        "train_dataloader.dataset.pipeline.0.gt_patch_size=32",
+        f"train_dataloader.dataset.gt={photographs}/train",
+        "train_cfg.max_iters=2",
+        PYTHON=sys.executable,
+        SRGAN_DATA=str(tmp_path),
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "GPU number: 2" in done.stdout
+    state = torch.load(tmp_path / "run" / "iter_2.pth", weights_only=False)
+    assert state["meta"]["iter"] == 2
