@@ -3,10 +3,14 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo test lint clean
+.PHONY: demo table test lint clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python tools/demo.py
+
+# Published and measured side by side: make table ARGS="--checkpoint srresnet=FILE"
+table: $(VENV)/.demo
+	$(BIN)/python tools/make_table.py $(ARGS)
 
 test: lint
 	$(BIN)/pytest

@@ -7,7 +7,7 @@ from setuptools import find_packages, setup
 from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).resolve().parent
-EXTRAS = ("tests", "demo", "mmagic", "basicsr")
+EXTRAS = ("tests", "demo", "mmagic", "basicsr", "export")
 
 
 def requirements(name):

@@ -5,6 +5,7 @@ Exit status 0 is success, 1 a failure, 2 a wrong command line (argparse's own), 
 """
 
 import argparse
+import ast
 import contextlib
 import functools
 import os
@@ -68,6 +69,44 @@ def progress_bar(what: str, unit: str = "picture") -> Iterator[Callable[[int, in
             bar.update(done - bar.n)
 
         yield show
+
+
+def add_network_options(parser: argparse.ArgumentParser) -> None:
+    """Add what every tool that reads a network out of a checkpoint takes."""
+    parser.add_argument("source", metavar="SRC", help="a checkpoint of any layout, or its URL")
+    parser.add_argument(
+        "--ema",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="take the averaged weights where there are both (default), or the trained ones",
+    )
+    parser.add_argument(
+        "--part",
+        choices=("generator", "discriminator"),
+        default="generator",
+        help="which network of a whole-training checkpoint (default: generator)",
+    )
+    parser.add_argument(
+        "--told",
+        nargs="+",
+        type=_told,
+        default=[],
+        metavar="KEY=VALUE",
+        help='what the file does not tell: activate_after_shuffle=True output_range="(-1,1)"',
+    )
+
+
+def network_options(args: argparse.Namespace) -> dict[str, Any]:
+    """Return those options as keyword arguments of the zoo's functions."""
+    return {"ema": args.ema, "part": args.part, "arguments": dict(args.told)}
+
+
+def _told(option: str) -> tuple[str, Any]:
+    key, _, text = option.partition("=")
+    try:
+        return key, ast.literal_eval(text)
+    except SyntaxError:
+        raise ValueError(option) from None
 
 
 def add_config_options(parser: argparse.ArgumentParser) -> None:

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import sys
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,27 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     add_config_options(parser)
     return parser.parse_args(argv)
+
+
+def follow_checkpoint(generator: Any, location: str) -> str:
+    """Make a config's generator the network that a checkpoint holds, and say what that changed.
+
+    Returns where the checkpoint lies on this machine; locations that only mmengine knows, such as
+    `s3://`, stay as they are.
+    """
+    from srgan_plugin.zoo import generator_changes, identify, load_checkpoint_file
+    from srgan_plugin.zoo.fetching import local_checkpoint
+
+    path = local_checkpoint(location)
+    if generator is None or "://" in str(path):
+        return str(path)
+    checkpoint = load_checkpoint_file(path)
+    if changes := generator_changes(generator, checkpoint):
+        words = ", ".join(f"{name}={value!r}" for name, value in changes.items())
+        note = f"{path} holds {identify(checkpoint)}: testing with {words}, unlike the config"
+        print(f"NOTE: {note}", file=sys.stderr)
+        generator.update(changes)
+    return str(path)
 
 
 def by_set(measured: dict[str, float]) -> dict[str, dict[str, float]]:
@@ -48,7 +70,7 @@ def main(argv: list[str] | None = None) -> None:
             raise FileNotFoundError(
                 f"expected a checkpoint, a URL or 'none', there is no file at {args.checkpoint}"
             )
-        cfg.load_from = args.checkpoint
+        cfg.load_from = follow_checkpoint(cfg.model.get("generator"), args.checkpoint)
     elif cfg.model.generator.type.split(".")[-1] != "Bicubic":
         raise ValueError(
             f"'none' is for configs without weights such as bicubic_x4.py; "
@@ -70,7 +92,7 @@ def main(argv: list[str] | None = None) -> None:
 
     from srgan_plugin.evaluation.tables import format_table
     from srgan_plugin.files import write_text
-    from srgan_plugin.hosts.mm.launch import join_process_group
+    from srgan_plugin.hosts.mm.distributed import join_process_group
 
     join_process_group(args.launcher)
     runner = Runner.from_cfg(cfg)

@@ -49,6 +49,23 @@ def use_amp(optim_wrapper: Any, dtype: str | None) -> None:
         wrapper.update(type="AmpOptimWrapper", **({"dtype": dtype} if dtype else {}))
 
 
+def check_start(generator: Any, location: str) -> None:
+    """Refuse a start whose weights fit but whose network computes something else."""
+    from srgan_plugin.zoo import generator_changes, load_checkpoint_file
+    from srgan_plugin.zoo.fetching import local_checkpoint
+    from srgan_plugin.zoo.networks import UNTOLD
+
+    path = local_checkpoint(location)
+    if generator is None or "://" in str(path):
+        return
+    changes = generator_changes(generator, load_checkpoint_file(path))
+    if wrong := ", ".join(f"{name}={changes[name]!r}" for name in UNTOLD if name in changes):
+        raise ValueError(
+            f"load_from: the network in {path} has {wrong}, the config's generator has not; "
+            f"training follows the config: set {wrong} in it, or start from another checkpoint"
+        )
+
+
 @command
 def main(argv: list[str] | None = None) -> None:
     """Build the runner and train."""
@@ -56,7 +73,7 @@ def main(argv: list[str] | None = None) -> None:
     cfg = load_config(args)
     from mmengine.runner import Runner
 
-    from srgan_plugin.hosts.mm.launch import join_process_group
+    from srgan_plugin.hosts.mm.distributed import join_process_group
     from srgan_plugin.hosts.mm.resume import newest_checkpoint
 
     if args.amp:
@@ -75,6 +92,8 @@ def main(argv: list[str] | None = None) -> None:
         cfg.load_from = str(newest) if newest else cfg.get("load_from")
     if cfg.get("load_from") and "://" not in cfg.load_from and not Path(cfg.load_from).is_file():
         raise FileNotFoundError(f"load_from: there is no checkpoint at {cfg.load_from}")
+    if cfg.get("load_from") and not cfg.get("resume"):
+        check_start(cfg.model.get("generator"), cfg.load_from)
     join_process_group(args.launcher)
     runner = Runner.from_cfg(cfg)
     runner.train()

@@ -1,0 +1,25 @@
+# SRGAN-VGG22 x4 (Ledig et al. 2016): content loss on phi_2,2, VGG-19's conv2_2 after its ReLU.
+#
+#   python tools/train.py configs/srgan_vgg22_x4c64b16_g1_200k_div2k.py \
+#       --cfg-options load_from=work_dirs/srresnet_x4c64b16_g1_1000k_div2k/iter_1000000.pth
+#
+# Features are scaled by 1/12.75, which the paper chose so that the loss is about as large as the
+# MSE. That depends on the weights: with Gatys et al.'s rescaled ones (mean activations 1; name the
+# file by model.perceptual_loss.pretrained=FILE) the content loss is 0.035 where the MSE in [-1, 1]
+# is 0.026. Torchvision's were trained anew and have activations of another size: compare
+# loss_perceptual of the first lines of the log with about 0.03, and set feature_scale by the root
+# of the ratio.
+_base_ = './srgan_mse_x4c64b16_g1_200k_div2k.py'
+
+model = dict(
+    pixel_loss=None,
+    perceptual_loss=dict(
+        type='PerceptualLoss',
+        layer_weights={'relu2_2': 1.0},
+        vgg_type='vgg19',
+        perceptual_weight=1.0,
+        style_weight=0,
+        norm_img=False,  # pictures are in [0, 1] here
+        criterion='mse',  # eq. 5
+        feature_scale=1 / 12.75,
+        pretrained='torchvision://vgg19'))

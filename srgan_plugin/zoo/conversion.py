@@ -1,0 +1,187 @@
+"""Checkpoints into another code base's layout, proved by the pictures that come out."""
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+import torch
+from torch import Tensor, nn
+
+from srgan_plugin.zoo.architectures import LAYOUTS, CodeBase, Layout
+from srgan_plugin.zoo.loading import NOTE, load_checkpoint_file, named, save_atomically, sha256
+from srgan_plugin.zoo.networks import UNTOLD, Identified, identify
+from srgan_plugin.zoo.wrappings import Part
+
+CODE_BASES: tuple[CodeBase, ...] = get_args(CodeBase)
+TOLERANCE = 1e-5  # of the pictures' range of 1
+_DISCRIMINATORS = ("ModifiedVGG", "SRGANDiscriminator")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conversion:
+    """What was converted.
+
+    Attributes:
+        source: what the file held.
+        path: the file written.
+        sha256: of it, in hexadecimal digits.
+        difference: the largest, of the two networks' answers to the fixed picture.
+    """
+
+    source: Identified
+    path: Path
+    sha256: str
+    difference: float
+
+    def report(self) -> list[str]:
+        """Says so in lines."""
+        return [
+            f"found    {self.source}",
+            f"dropped  {', '.join(self.source.dropped) or 'nothing'}",
+            f"compared on a fixed picture: largest difference {self.difference:.1e}",
+            f"wrote    {self.path}",
+            f"SHA-256  {self.sha256}",
+        ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Rules:
+    """How a code base wraps weights, and what it can do.
+
+    `wrap` is given the part's name, its weights in that code base's keys, and our note.
+    """
+
+    wrap: Callable[[Part, Mapping[str, Tensor], Mapping[str, Any]], dict[str, Any]]
+    activates: bool | None = None  # after each shuffle; None: as the network's switch says
+    judges: tuple[int, ...] = ()  # the sizes of its discriminators' pictures; empty: any
+
+
+def _openmmlab(part: Part, weights: Mapping[str, Tensor], _: Mapping[str, Any]) -> dict[str, Any]:
+    return {"meta": {}, "state_dict": {f"{part}.{key}": w for key, w in weights.items()}}
+
+
+_RULES: dict[CodeBase, _Rules] = {
+    "mmagic": _Rules(wrap=_openmmlab, activates=False, judges=(128,)),
+    "mmediting": _Rules(wrap=_openmmlab, activates=False, judges=(128,)),
+    "basicsr": _Rules(
+        wrap=lambda part, weights, note: {"params": dict(weights)},
+        activates=True,
+        judges=(128, 256),
+    ),
+    "kair": _Rules(wrap=lambda part, weights, note: dict(weights), activates=True, judges=(128,)),
+    "plugin": _Rules(
+        wrap=lambda part, weights, note: {
+            "meta": {NOTE: dict(note)},
+            "state_dict": dict(weights),
+        }
+    ),
+}
+
+
+def convert(
+    source: str | os.PathLike[str],
+    target: str | os.PathLike[str],
+    *,
+    to: CodeBase,
+    origin: CodeBase | None = None,
+    ema: bool = True,
+    part: Part = "generator",
+    arguments: Mapping[str, Any] | None = None,
+) -> Conversion:
+    """Writes a checkpoint anew in the layout of a code base; the weights stay bit for bit.
+
+    The written file is read again, its network built, and both networks are asked about a fixed
+    picture; unless they agree nothing appears under `target`.
+
+    Args:
+        source: a file of any layout.
+        target: the file to write. `.safetensors` holds bare weights, and our note as metadata.
+        to: whose layout.
+        origin: whose layout the source must have; None takes what it has.
+        ema: whether to take averaged weights where there are both.
+        part: which network of a whole-training checkpoint.
+        arguments: what no file tells, see `identify`.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is damaged or no network of ours, or `to` cannot compute what it does.
+        OSError: `target` cannot be written.
+    """
+    target = Path(target)
+    if target.suffix == ".safetensors" and to != "plugin":
+        raise ValueError(f"{to} does not read safetensors: end {target} in .pth, or --to plugin")
+    checkpoint = load_checkpoint_file(source)
+    with named(source):
+        found = identify(checkpoint, ema=ema, part=part, arguments=arguments)
+        if origin is not None and origin not in found.layout.code_bases:
+            raise ValueError(f"expected {origin}'s layout, got {found}")
+        network = found.build()
+        layout = _target_layout(found, network, to)
+    note = {name: found.arguments[name] for name in UNTOLD if name in found.arguments}
+    note = {"network": found.layout.network, **note}
+    name: Part = "discriminator" if found.layout.network in _DISCRIMINATORS else "generator"
+    content = _RULES[to].wrap(name, layout.in_its_keys(found.weights), note)
+    differences: list[float] = []
+    save_atomically(
+        content, target, check=lambda written: differences.append(_compare(written, found, network))
+    )
+    return Conversion(source=found, path=target, sha256=sha256(target), difference=differences[0])
+
+
+def fixed_input(network: nn.Module, channels: int = 3) -> Tensor:
+    """The picture on which networks are compared: (1, channels, H, W) in [0, 1].
+
+    Args:
+        network: one of ours; a discriminator is given the size that it takes.
+        channels: of the picture.
+    """
+    size = getattr(network, "input_size", None)
+    height, width = (size, size) if isinstance(size, int) else (20, 24)
+    noise = torch.rand(1, channels, height, width, generator=torch.Generator().manual_seed(0))
+    ramp = torch.linspace(0, 1, width).expand_as(noise)
+    return (noise + ramp) / 2
+
+
+def _target_layout(found: Identified, network: nn.Module, to: CodeBase) -> Layout:
+    """The target's layout of this network, if the target computes what the network does."""
+    name, rules = found.layout.network, _RULES[to]
+    layout = next((x for x in LAYOUTS if x.network == name and to in x.code_bases), None)
+    if layout is None:
+        raise ValueError(f"{to} has no {name}: only --to plugin takes it")
+    activates = getattr(network, "activate_after_shuffle", None)
+    if activates is not None and rules.activates not in (None, activates):
+        has, lacks = ("has", "has none") if rules.activates else ("has none", "has one")
+        raise ValueError(
+            f"{to}'s MSRResNet {has} an activation after each shuffle, these weights' network "
+            f"{lacks}: under {to} they would load and give other pictures. Nothing converts one "
+            f"into the other; use --to {' or '.join(_same_function(activates))}"
+        )
+    sizes = rules.judges
+    if name == "ModifiedVGG" and sizes:
+        size, stages = found.arguments["input_size"], found.arguments["num_stages"]
+        if size not in sizes or size != 4 * 2**stages:
+            raise ValueError(
+                f"{to}'s discriminator takes pictures of {' or '.join(map(str, sizes))}, this one "
+                f"takes {size} in {stages} halvings: only --to plugin takes it"
+            )
+    return layout
+
+
+def _same_function(activates: bool) -> list[str]:
+    return [name for name, rules in _RULES.items() if rules.activates in (None, activates)]
+
+
+def _compare(written: Path, found: Identified, network: nn.Module) -> float:
+    """The largest difference between a network and the one that a written file makes."""
+    again = identify(load_checkpoint_file(written))
+    picture = fixed_input(network, found.arguments["in_channels"])
+    with torch.inference_mode():
+        difference = float((network(picture) - again.build()(picture)).abs().max())
+    if not difference <= TOLERANCE:  # NaN is no agreement either
+        raise ValueError(
+            f"the converted network differs by {difference:.1e} (allowed {TOLERANCE:.0e}) on the "
+            "fixed picture; nothing was written"
+        )
+    return difference

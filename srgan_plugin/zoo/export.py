@@ -1,0 +1,96 @@
+"""Generators for other runtimes: ONNX with any height and width."""
+
+import importlib.util
+import logging
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from srgan_plugin.files import atomic_path
+
+TOLERANCE = 1e-4  # of the pictures' range of 1
+#: Height and width of the LR pictures on which an export is checked.
+SIZES = ((24, 24), (17, 40), (33, 21))
+_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
+
+
+def export_onnx(
+    network: nn.Module,
+    target: str | Path,
+    *,
+    sizes: Sequence[tuple[int, int]] = SIZES,
+) -> float:
+    """Writes a generator as ONNX and compares it with onnxruntime; it appears only if they agree.
+
+    The graph's `lr`, float32 (1, C, H, W) in [0, 1], has any height and width from 2; its `sr` is
+    what the network returns.
+
+    Args:
+        network: one of our generators, on the CPU, in evaluation mode.
+        target: the `.onnx` file.
+        sizes: of the LR pictures to compare on.
+
+    Returns:
+        The largest difference found.
+
+    Raises:
+        ValueError: no generator, a package is missing (the message has the line that installs
+            it), or the outputs differ by more than `TOLERANCE`.
+        OSError: the file cannot be written.
+    """
+    if missing := [name for name in _PACKAGES if importlib.util.find_spec(name) is None]:
+        needed = " ".join(missing)
+        raise ValueError(f"exporting to ONNX needs more packages: pip install {needed}")
+    if not hasattr(network, "upscale_factor"):
+        raise ValueError(f"expected a generator to export, got {type(network).__name__}")
+    channels = next(network.parameters()).shape[1]
+    with atomic_path(target) as temporary:
+        _write_onnx(network, temporary, channels)
+        difference = max(_difference(network, temporary, channels, size) for size in sizes)
+        if not difference <= TOLERANCE:
+            raise ValueError(
+                f"the exported network differs from torch by {difference:.1e} (allowed "
+                f"{TOLERANCE:.0e}); nothing was written"
+            )
+    return difference
+
+
+def _write_onnx(network: nn.Module, target: Path, channels: int) -> None:
+    sides = {axis: torch.export.Dim(name, min=2) for axis, name in ((2, "height"), (3, "width"))}
+    # The exporter narrates; what matters is checked afterwards.
+    chatty = logging.getLogger("torch.onnx")
+    level = chatty.level
+    chatty.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            torch.onnx.export(
+                network,
+                (_picture(channels, (20, 24)),),
+                target,
+                input_names=["lr"],
+                output_names=["sr"],
+                dynamic_shapes=(sides,),
+                dynamo=True,
+                external_data=False,
+                verbose=False,
+            )
+    finally:
+        chatty.setLevel(level)
+
+
+def _difference(network: nn.Module, path: Path, channels: int, size: tuple[int, int]) -> float:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    picture = _picture(channels, size)
+    (exported,) = session.run(["sr"], {"lr": picture.numpy()})
+    with torch.inference_mode():
+        return float((network(picture) - torch.from_numpy(exported)).abs().max())
+
+
+def _picture(channels: int, size: tuple[int, int]) -> Tensor:
+    return torch.rand(1, channels, *size, generator=torch.Generator().manual_seed(0))

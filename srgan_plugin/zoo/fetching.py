@@ -1,0 +1,44 @@
+"""The published checkpoints, and files that may lie on a server."""
+
+from pathlib import Path
+
+import torch
+
+from srgan_plugin.download import Progress, download
+from srgan_plugin.zoo.loading import stated_hash
+
+_OPENMMLAB = "https://download.openmmlab.com/mmediting/restorers/srresnet_srgan"
+#: By the names that tables have; the digits are the first of the file's SHA-256.
+PUBLISHED = {
+    "msrresnet_x4c64b16_1x16_300k_div2k": (
+        f"{_OPENMMLAB}/msrresnet_x4c64b16_1x16_300k_div2k_20200521-61556be5.pth"
+    ),
+    "srgan_x4c64b16_1x16_1000k_div2k": (
+        f"{_OPENMMLAB}/srgan_x4c64b16_1x16_1000k_div2k_20200606-a1f0810e.pth"
+    ),
+}
+
+
+def local_checkpoint(
+    location: str, *, folder: str | Path | None = None, progress: Progress | None = None
+) -> Path:
+    """Tells where a checkpoint lies on this machine; one with a URL is fetched, once.
+
+    Size and, where the name closes with its digits, SHA-256 of what is fetched are verified.
+
+    Args:
+        location: a path, or a URL (`http://`, `https://`).
+        folder: where fetched files go; by default torch's own folder of checkpoints.
+        progress: see `download`.
+
+    Raises:
+        ValueError: what came is not the published file.
+        OSError: it cannot be fetched; the message says where to put it by hand.
+    """
+    if not location.startswith(("http://", "https://")):
+        return Path(location)
+    folder = Path(folder or Path(torch.hub.get_dir()) / "checkpoints")
+    name = location.rsplit("/", 1)[-1]
+    return download(
+        location, folder / name, sha256_prefix=stated_hash(name) or None, progress=progress
+    )

@@ -1,0 +1,78 @@
+"""What a checkpoint file is, in words."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from srgan_plugin.zoo.loading import load_checkpoint_file, sha256, stated_hash
+from srgan_plugin.zoo.networks import Identified, identify
+from srgan_plugin.zoo.recognition import describe
+from srgan_plugin.zoo.wrappings import unwrap_and_list
+
+_FUNCTION = {
+    True: "LeakyReLU after each pixel shuffle, as BasicSR's and KAIR's",
+    False: "no activation after the pixel shuffles, as MMagic's",
+    None: "no activation after the pixel shuffles, unless it was trained with our switch for it",
+}
+
+
+def inspect_checkpoint(path: str | Path) -> dict[str, str]:
+    """Tells what a file is, by topic, in the order in which to show it.
+
+    Args:
+        path: a checkpoint of torch or a safetensors file, of any network.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is damaged, no checkpoint, or wants to run code.
+    """
+    path = Path(path)
+    checkpoint = load_checkpoint_file(path)
+    digest = sha256(path)
+    confirmed = ", as its name says" if stated_hash(path.name) else ""
+    topics = {
+        "file": f"{path}, {path.stat().st_size} bytes",
+        "SHA-256": digest + confirmed,
+    }
+    try:
+        found = identify(checkpoint)
+    except ValueError as error:
+        return topics | _foreign(checkpoint, str(error))
+    topics |= {"holds": str(found), "arguments": _listed(found.arguments)}
+    if found.layout.network == "MSRResNet":
+        topics["function"] = _FUNCTION[found.arguments.get("activate_after_shuffle")]
+    if found.layout.network == "SRResNet" and "output_range" not in found.arguments:
+        topics["function"] = "its output range is not stated: (0, 1), or the paper's (-1, 1)"
+    topics["fits"] = _fits(found)
+    topics["beside it"] = ", ".join(found.dropped) or "nothing"
+    return topics | _progress(checkpoint)
+
+
+def _foreign(checkpoint: Mapping[str, Any], reason: str) -> dict[str, str]:
+    try:
+        weights, rest = unwrap_and_list(checkpoint)
+    except ValueError:
+        return {"holds": reason}
+    return {
+        "holds": f"{describe(weights)}; none of our networks",
+        "beside it": ", ".join(rest) or "nothing",
+    }
+
+
+def _fits(found: Identified) -> str:
+    try:
+        network = found.build()
+    except ValueError as error:
+        return f"no: {error}"
+    count = sum(parameter.numel() for parameter in network.parameters())
+    return f"srgan_plugin's {type(network).__name__}, {count} parameters, strictly"
+
+
+def _listed(arguments: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name}={value!r}" for name, value in arguments.items())
+
+
+def _progress(checkpoint: Mapping[str, Any]) -> dict[str, str]:
+    meta = checkpoint.get("meta")
+    step = meta.get("iter") if isinstance(meta, Mapping) else None
+    return {"iteration": str(step)} if isinstance(step, int) else {}

@@ -1,0 +1,38 @@
+#!/usr/bin/env python
+"""Write a checkpoint anew in another code base's layout, and prove that it is the same network.
+
+python tools/convert_checkpoint.py net_g_400000.pth msrresnet.pth --to plugin
+"""
+
+import argparse
+from pathlib import Path
+
+from srgan_plugin.command_line import add_network_options, command, network_options
+
+CODE_BASES = ("mmagic", "mmediting", "basicsr", "kair", "plugin")
+
+
+def parse_args(argv: list[str] | None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    add_network_options(parser)
+    parser.add_argument("target", metavar="DST", type=Path, help=".pth, or .safetensors")
+    parser.add_argument("--to", required=True, choices=CODE_BASES, help="whose layout to write")
+    parser.add_argument("--from", dest="origin", choices=CODE_BASES, help="whose layout it must be")
+    return parser.parse_args(argv)
+
+
+@command
+def main(argv: list[str] | None = None) -> None:
+    """Convert and report."""
+    args = parse_args(argv)
+    from srgan_plugin.zoo.conversion import convert
+    from srgan_plugin.zoo.fetching import local_checkpoint
+
+    source = local_checkpoint(args.source)
+    done = convert(source, args.target, to=args.to, origin=args.origin, **network_options(args))
+    print("\n".join(done.report()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,26 @@
+#!/usr/bin/env python
+"""Tell what a checkpoint file is: network, layout, what else it holds. Nothing in it is run.
+
+python tools/inspect_checkpoint.py FILE
+"""
+
+import argparse
+
+from srgan_plugin.command_line import command
+
+
+@command
+def main(argv: list[str] | None = None) -> None:
+    """Read the file and print what it is."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("file", metavar="FILE", help="a checkpoint, or its URL")
+    location = parser.parse_args(argv).file
+    from srgan_plugin.zoo.fetching import local_checkpoint
+    from srgan_plugin.zoo.inspection import inspect_checkpoint
+
+    for name, words in inspect_checkpoint(local_checkpoint(location)).items():
+        print(f"{name:10s} {words}")
+
+
+if __name__ == "__main__":
+    main()

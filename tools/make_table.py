@@ -1,0 +1,159 @@
+#!/usr/bin/env python
+"""Measure published models and yours on every test set that is there, beside what was published.
+
+python tools/make_table.py --checkpoint srresnet=work_dirs/srresnet/iter_1000000.pth
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from srgan_plugin.command_line import command, progress_bar
+
+SCALE = 4
+HALVES = {
+    "OpenMMLab's table (RGB)": (
+        "msrresnet_x4c64b16_1x16_300k_div2k",
+        "srgan_x4c64b16_1x16_1000k_div2k",
+    ),
+    "The paper's table (Y)": ("bicubic", "srresnet", "srgan_vgg54"),
+}
+
+
+def parse_args(argv: list[str] | None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument(
+        "--checkpoint",
+        nargs="+",
+        default=[],
+        metavar="NAME=FILE",
+        help="measure this file as NAME: a row of the tables, or any name of yours",
+    )
+    parser.add_argument("--out", type=Path, default=Path("results"), help="for NAME.json")
+    parser.add_argument("--sets", nargs="+", default=["Set5", "Set14", "B100", "DIV2K"])
+    parser.add_argument("--offline", action="store_true", help="fetch nothing")
+    parser.add_argument(
+        "--mirror", metavar="URL", help="a folder on a server that has the published files"
+    )
+    args = parser.parse_args(argv)
+    if wrong := [given for given in args.checkpoint if "=" not in given]:
+        parser.error(f"--checkpoint: expected NAME=FILE, got {wrong[0]!r}")
+    args.checkpoint = dict(given.split("=", 1) for given in args.checkpoint)
+    return args
+
+
+def say(text: str) -> None:
+    """Tell what happens, apart from the tables."""
+    print(text, file=sys.stderr)
+
+
+def published_checkpoints(folder: Path, *, mirror: str | None, known: Any) -> dict[str, str]:
+    """Fetch and convert the published files that are not among the given ones."""
+    from srgan_plugin.zoo.conversion import convert
+    from srgan_plugin.zoo.fetching import PUBLISHED, local_checkpoint
+
+    files = {}
+    for name, url in PUBLISHED.items():
+        if name in known:
+            continue
+        try:
+            with progress_bar(name, unit="B") as progress:
+                location = f"{mirror.rstrip('/')}/{url.rsplit('/', 1)[-1]}" if mirror else url
+                fetched = local_checkpoint(location, folder=folder, progress=progress)
+        except OSError as error:
+            say(f"{name} is left out: {error}")
+            continue
+        done = convert(fetched, folder / f"{name}.pth", to="plugin", origin="mmagic")
+        say(f"{name}: {done.source}, verified and converted")
+        files[name] = str(done.path)
+    return files
+
+
+def bicubic(lr: Any) -> Any:
+    """Enlarge (h, w, 3) uint8 by MATLAB's bicubic in floating point, to about [0, 1]."""
+    from srgan_plugin.data.resize import imresize
+
+    return imresize(lr / 255, SCALE)
+
+
+def upscaler(path: str) -> Callable[[Any], Any]:
+    """Make the network of a checkpoint a function from (h, w, 3) uint8 to about [0, 1]."""
+    import torch
+
+    from srgan_plugin.zoo import identify, load_checkpoint_file
+
+    found = identify(load_checkpoint_file(path))
+    if found.arguments.get("upscale_factor") != SCALE:
+        raise ValueError(f"the tables are of x{SCALE} generators, {path} holds {found}")
+    if found.layout.network == "SRResNet" and "output_range" not in found.arguments:
+        raise ValueError(
+            f"{path} does not tell the SRResNet's output range: note it by tools/convert_checkpoint"
+            '.py FILE NEW --to plugin --told output_range="(-1,1)" and measure NEW'
+        )
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    network = found.build().to(device)
+
+    @torch.inference_mode()
+    def upscale(lr: Any) -> Any:
+        picture = torch.from_numpy(lr).to(device).permute(2, 0, 1)[None].float() / 255
+        return network(picture)[0].permute(1, 2, 0).cpu().numpy()
+
+    return upscale
+
+
+def test_sets(names: list[str]) -> list[Any]:
+    """Find those sets that are there; the others are named."""
+    from srgan_plugin.evaluation import data_root, find_benchmark
+
+    found = []
+    for name in names:
+        try:
+            found.append(find_benchmark(name, data_root(), SCALE))
+        except FileNotFoundError as error:
+            say(f"left out: {error}")
+    if not found:
+        raise FileNotFoundError(f"no test set is there, looked for {', '.join(names)}")
+    return found
+
+
+@command
+def main(argv: list[str] | None = None) -> None:
+    """Measure, write `results/*.json`, print the tables."""
+    args = parse_args(argv)
+    from srgan_plugin.evaluation import Protocol, evaluate, format_table
+    from srgan_plugin.evaluation.published import MODELS
+    from srgan_plugin.files import write_text
+
+    sets, protocol = test_sets(args.sets), Protocol(border=SCALE)
+    files = dict(args.checkpoint)
+    if not args.offline:
+        files |= published_checkpoints(
+            args.out / "checkpoints", mirror=args.mirror, known=args.checkpoint
+        )
+    methods = {"bicubic": bicubic} | {name: upscaler(path) for name, path in files.items()}
+    measured: dict[str, dict[str, Any]] = {}
+    for name, upscale in methods.items():
+        say(f"measuring {name}")
+        measured[name] = {each.name: evaluate(upscale, each, protocol) for each in sets}
+        write_text(json.dumps(measured[name], indent=2) + "\n", args.out / f"{name}.json")
+    others = tuple(name for name in measured if name not in MODELS)
+    for title, names in {**HALVES, "Yours": others}.items():
+        for name in names:
+            absent = "" if name in measured else " – not measured: no checkpoint (--checkpoint)"
+            print(f"\n{title}: {name}{absent}\n")
+            print(
+                format_table(
+                    measured.get(name, {each.name: {} for each in sets}),
+                    protocol=protocol,
+                    lr_origins={each.name: each.lr_origin for each in sets},
+                    model=name if name in MODELS else None,
+                )
+            )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,69 @@
+#!/usr/bin/env python
+"""Make a checkpoint ready for others: one network, no optimiser, its hash in its name.
+
+python tools/publish_model.py work_dirs/srgan/iter_400000.pth published/srgan_x4.safetensors \
+    --config configs/srgan_x4c64b16_g1_1000k_div2k.py --results results/srgan.json
+"""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from srgan_plugin.command_line import add_network_options, command, network_options
+
+
+def parse_args(argv: list[str] | None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    add_network_options(parser)
+    parser.add_argument(
+        "target", metavar="DST", type=Path, help="NAME.pth or NAME.safetensors; digits are added"
+    )
+    parser.add_argument(
+        "--to",
+        choices=("plugin", "mmagic", "mmediting", "basicsr", "kair"),
+        default="plugin",
+        help="whose layout to write (default: plugin)",
+    )
+    parser.add_argument("--config", help="the config that trained it, for the metafile")
+    parser.add_argument("--results", type=Path, help="JSON of tools/test.py --out, likewise")
+    args = parser.parse_args(argv)
+    if args.target.suffix not in (".pth", ".safetensors"):
+        parser.error(f"DST ends in .pth or .safetensors, got {args.target}")
+    return args
+
+
+def add_entry(entry: dict[str, Any], metafile: Path) -> None:
+    """Put a model into a metafile, in the place of an older one of its name."""
+    import yaml
+
+    from srgan_plugin.files import write_text
+
+    known = yaml.safe_load(metafile.read_text(encoding="utf-8")) if metafile.is_file() else None
+    content = known or {"Models": []}
+    if not isinstance(content, dict) or not isinstance(content.get("Models"), list):
+        raise ValueError(f"expected a list under Models in {metafile}: move that file away")
+    others = [model for model in content["Models"] if model.get("Name") != entry["Name"]]
+    content["Models"] = [*others, entry]
+    write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), metafile)
+
+
+@command
+def main(argv: list[str] | None = None) -> None:
+    """Publish and report."""
+    args = parse_args(argv)
+    from srgan_plugin.zoo.fetching import local_checkpoint
+    from srgan_plugin.zoo.publishing import metafile_entry, publish
+
+    results = json.loads(args.results.read_text(encoding="utf-8")) if args.results else {}
+    source = local_checkpoint(args.source)
+    done = publish(source, args.target, to=args.to, **network_options(args))
+    metafile = args.target.with_name("metafile.yml")
+    entry = metafile_entry(done, name=args.target.stem, config=args.config, results=results)
+    add_entry(entry, metafile)
+    print("\n".join([*done.report(), f"entry    {entry['Name']} in {metafile}"]))
+
+
+if __name__ == "__main__":
+    main()
