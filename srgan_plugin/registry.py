@@ -5,13 +5,22 @@ mmengine imports this module by its name when a config says `default_scope = 'sr
 first look-up.
 """
 
+import functools
+import importlib
 from difflib import get_close_matches
 from typing import Any
 
 import mmengine.registry as root
-from mmengine.registry import Registry
+from mmengine.logging import print_log
+from mmengine.registry import DefaultScope, Registry
+
+from srgan_plugin.config_prefix import resolve_our_prefix
+
+resolve_our_prefix()
 
 SCOPE = "srgan_plugin"
+# What makes another toolbox work when a config names it by prefix.
+ADAPTERS = {"mmagic": "srgan_plugin.hosts.mm.mmagic"}
 
 
 class UnknownNameError(KeyError, ValueError):
@@ -21,22 +30,43 @@ class UnknownNameError(KeyError, ValueError):
         return str(self.args[0])
 
 
+def _in_its_scope(found: Any, scope: str) -> Any:
+    """Make another toolbox's class build its own parts: unprefixed names inside it are its."""
+    if not isinstance(found, type):
+        return found
+
+    @functools.wraps(found, updated=())
+    def build(*args: Any, **kwargs: Any) -> Any:
+        with DefaultScope.overwrite_default_scope(scope):
+            return found(*args, **kwargs)
+
+    return build
+
+
 class PluginRegistry(Registry):
-    """A registry that answers an unknown name with the nearest ones instead of a stack of hints."""
+    """A registry that says what it found, and names the nearest where it finds nothing."""
 
     def get(self, key: str) -> Any:
         """Return what is registered under `key`, here or in mmengine's registry above.
 
+        A name with another toolbox's prefix makes that toolbox's adapter mend and import it; names
+        without a prefix inside such a part are that toolbox's.
+
         Raises:
             UnknownNameError: No registry knows the name.
         """
+        scope = key.partition(".")[0]
+        if scope in ADAPTERS:
+            importlib.import_module(ADAPTERS[scope])
         try:
             found = super().get(key)
         except RuntimeError:  # mmengine's answer to a key that is no importable object either
             found = None
         if found is None:
             raise UnknownNameError(self._unknown(key))
-        return found
+        if self.name == "model" and isinstance(found, type):
+            print_log(f"{key} is {found.__module__}.{found.__qualname__}", logger="current")
+        return _in_its_scope(found, scope) if scope in ADAPTERS else found
 
     def _unknown(self, key: str) -> str:
         names = list(self.module_dict) + list(self.parent.module_dict if self.parent else ())

@@ -13,7 +13,7 @@ from srgan_plugin.data.pairs import ImagePairs, Pair
 from srgan_plugin.data.patches import Draw, draw
 from srgan_plugin.evaluation.benchmarks import data_root as default_data_root
 from srgan_plugin.evaluation.benchmarks import find_benchmark
-from srgan_plugin.registry import DATA_SAMPLERS, DATASETS, TRANSFORMS
+from srgan_plugin.registry import DATA_SAMPLERS, DATASETS, SCOPE, TRANSFORMS
 
 Config = dict[str, Any]
 
@@ -33,7 +33,7 @@ def _sample(pair: Pair, scale: int) -> dict[str, Any]:
 
 
 def _pipeline(steps: Sequence[Config]) -> Compose:
-    return Compose([TRANSFORMS.build(step) for step in steps])
+    return Compose([TRANSFORMS.build({"_scope_": SCOPE, **step}) for step in steps])
 
 
 @DATASETS.register_module()

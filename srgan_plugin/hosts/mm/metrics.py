@@ -12,13 +12,15 @@ from srgan_plugin.evaluation import metrics
 from srgan_plugin.evaluation.protocol import Protocol
 from srgan_plugin.registry import METRICS
 
+from .preprocessor import as_rgb
+
 
 def _pictures(
     sample: dict[str, Any], gt_key: str, pred_key: str
 ) -> tuple[NDArray[Any], NDArray[Any]]:
     """Return prediction (float, [0, 255]) and ground truth (uint8), both HWC RGB."""
     predicted, truth = sample["output"][pred_key], sample[gt_key]
-    return _hwc(predicted), _hwc(truth)
+    return _hwc(as_rgb(predicted, sample)), _hwc(as_rgb(truth, sample))
 
 
 def _hwc(image: torch.Tensor) -> NDArray[Any]:
@@ -27,6 +29,9 @@ def _hwc(image: torch.Tensor) -> NDArray[Any]:
 
 class _PerPicture(BaseMetric):
     """Averages over pictures what `_measure` returns for each: a dict of numbers."""
+
+    # How MMagic's evaluator groups metrics: those that look at the model's plain predictions.
+    SAMPLER_MODE, sample_model = "normal", "orig"
 
     def __init__(
         self,
@@ -50,6 +55,19 @@ class _PerPicture(BaseMetric):
             if self.rounding:
                 predicted = np.rint(predicted).astype(np.uint8)
             self.results.append(self._measure(predicted, truth))
+
+    def prepare(self, module: Any, dataloader: Any) -> None:
+        """Note the number of pictures, which MMagic's evaluator does not tell `evaluate`."""
+        self.size = len(dataloader.dataset)
+
+    def get_metric_sampler(self, model: Any, dataloader: Any, metrics: Any) -> Any:
+        """Return what MMagic's loop iterates over: the loader itself."""
+        return dataloader
+
+    def evaluate(self, size: int | None = None) -> dict[str, float]:
+        """Average over the set, and forget it."""
+        measured: dict[str, float] = super().evaluate(self.size if size is None else size)
+        return measured
 
     def compute_metrics(self, results: list[dict[str, float]]) -> dict[str, float]:
         """Average over the pictures of the set."""

@@ -1,6 +1,6 @@
 """uint8 batches in, float batches in [0, 1] on the device out; and the way back for predictions."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -31,6 +31,25 @@ def gt_batch(data_samples: Any) -> Tensor:
     return stacked([sample.gt_img for sample in data_samples])
 
 
+def as_rgb(image: Tensor, meta: Mapping[str, Any]) -> Tensor:
+    """Return a picture ...3HW of a test sample in RGB: where MMagic takes part, samples are BGR."""
+    return image.flip(-3) if meta.get("gt_img_output_channel_order") == "BGR" else image
+
+
+def _is_rgb(sample: BaseDataElement, key: str) -> bool:
+    order = sample.metainfo.get(key) or "RGB"
+    return str(order if isinstance(order, str) else order[0]).upper() == "RGB"
+
+
+def _stacked_bgr(samples: Sequence[Any]) -> Any:
+    """One stacked sample with GT in BGR: what MMagic's models and metrics take for granted."""
+    for sample in samples:
+        if _is_rgb(sample, "gt_channel_order"):
+            sample.gt_img = sample.gt_img.flip(-3)
+        sample.set_metainfo({"gt_img_output_channel_order": "BGR"})
+    return type(samples[0]).stack(samples)
+
+
 @MODELS.register_module()
 class DataPreprocessor(BaseDataPreprocessor):
     """Moves a batch to the device as uint8 and makes floats of it there.
@@ -58,19 +77,30 @@ class DataPreprocessor(BaseDataPreprocessor):
             data: `inputs`, uint8 3HW RGB pictures (a list or stacked), and `data_samples`, elements
                 with `gt_img` (a list, or one whose `gt_img` is stacked).
             training: Whether the ground truth becomes a float batch, too. For testing it stays
-                uint8, which is what metrics measure against.
+                uint8, which is what metrics measure against; MMagic's samples are stacked and get
+                the channel order BGR, which MMagic's metrics expect.
         """
         data = self.cast_data(data)
         inputs = self._normalised(stacked(data["inputs"]))
         samples = data.get("data_samples")
         if training and samples is not None:
             samples = BaseDataElement(gt_img=self._normalised(gt_batch(samples)))
+        elif samples and hasattr(samples[0], "stack"):
+            samples = _stacked_bgr(samples)
         return {"inputs": inputs, "data_samples": samples}
 
     def destruct(self, batch: Tensor, data_samples: Any = None, key: str = "pred_img") -> Tensor:
-        """Map the network's pictures back to [0, 255], clamped, not rounded (metrics round)."""
+        """Map the network's pictures back to [0, 255], clamped, not rounded (metrics round).
+
+        Args:
+            batch: What the network takes or makes, N3HW.
+            data_samples: What `forward` made of the samples; with MMagic's stacked one the result
+                is BGR, as its ground truth is, else RGB.
+            key: Kept for MMagic's models; unused.
+        """
         pictures: Tensor = (batch.float() * self.std + self.mean).clamp(0, 255)
-        return pictures
+        to_bgr = hasattr(data_samples, "stack") and _is_rgb(data_samples, "img_channel_order")
+        return pictures.flip(-3) if to_bgr else pictures
 
     def _normalised(self, images: Tensor) -> Tensor:
         normalised: Tensor = (images.float() - self.mean) / self.std

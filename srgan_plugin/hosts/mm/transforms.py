@@ -6,6 +6,7 @@ sample's number alone; without one (a dataset of another toolbox) they follow fr
 state, which mmengine seeds per worker.
 """
 
+import sys
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -131,11 +132,17 @@ class PackInputs:
 
     def __call__(self, results: dict[str, Any]) -> dict[str, Any]:
         """Return `dict(inputs=<LR, uint8 3HW>, data_samples=<element with gt_img, uint8 3HW>)`."""
-        sample = BaseDataElement(
+        sample = _element()(
             metainfo={key: results[key] for key in META_KEYS if key in results},
             gt_img=_tensor(results["gt"]),
         )
         return {"inputs": _tensor(results["img"]), "data_samples": sample}
+
+
+def _element() -> Any:
+    """The class of a sample: MMagic's where it takes part, because its preprocessor insists."""
+    structures = sys.modules.get("mmagic.structures")
+    return structures.DataSample if structures else BaseDataElement
 
 
 def _tensor(image: Any) -> torch.Tensor:
