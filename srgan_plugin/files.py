@@ -1,10 +1,13 @@
 """Files that appear under their name only when they are whole. Every room may import this."""
 
+import errno
 import os
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+_NO_ROOM = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT}
 
 
 @contextmanager
@@ -25,6 +28,11 @@ def atomic_path(target: str | Path) -> Iterator[Path]:
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
         temporary.replace(target)
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        reason = f"{error.strerror}; whatever had this name before is untouched; make room"
+        raise OSError(error.errno, reason, str(target)) from error
     finally:
         temporary.unlink(missing_ok=True)
 

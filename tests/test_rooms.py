@@ -18,7 +18,7 @@ ALLOWED = {
     "hosts/basicsr": {"core", "data", "evaluation", "zoo"},
     "hosts/mm": {"core", "data", "evaluation", "zoo", "registry"},
 }
-OPEN = {"files", "download"}
+OPEN = {"cpu_memory", "files", "download"}
 
 
 def imports_of(path: Path) -> set[str]:

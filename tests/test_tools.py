@@ -3,6 +3,8 @@
 import importlib.util
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -222,3 +224,39 @@ def test_an_option_without_a_value_is_one_line(fails: Callable[..., str]) -> Non
 
 def test_a_wrong_flag_is_a_usage_error(fails: Callable[..., str]) -> None:
     fails("train", MSRRESNET, "--no-such-flag", status=2)
+
+
+def test_on_a_full_disk_the_old_checkpoint_stays_and_one_line_says_so(
+    data: Path, tmp_path: Path
+) -> None:
+    # A limit on the size of files is the full disk that any user can have.
+    code = f"""
+import resource, sys
+sys.argv = ['train.py', {MSRRESNET!r}, '--work-dir', 'run', '--cfg-options', *{SMALL!r},
+            'train_dataloader.dataset.gt={data}/train', 'model.generator.mid_channels=32',
+            'train_cfg.max_iters=4', 'default_hooks.checkpoint.interval=2',
+            'default_hooks.checkpoint.max_keep_ckpts=1', 'default_hooks.limit.type=Limit']
+from mmengine.hooks import Hook
+from srgan_plugin.registry import HOOKS
+
+@HOOKS.register_module()
+class Limit(Hook):
+    priority = 'LOWEST'
+    def after_train_iter(self, runner, *_, **__):
+        if runner.iter == 2:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, 400_000))
+
+import runpy
+runpy.run_path({str(ROOT / "tools/train.py")!r}, run_name='__main__')
+"""
+    result = subprocess.run(
+        [sys.executable, "-c", code], check=False, capture_output=True, text=True, cwd=tmp_path
+    )
+    assert result.returncode == 1, result.stderr
+    last = result.stderr.strip().splitlines()[-1]
+    assert last.startswith("error: ")
+    assert "make room" in last
+    assert "iter_4.pth" in last
+    kept = {path.name for path in (tmp_path / "run").glob("iter_*.pth")}
+    assert kept == {"iter_2.pth"}
+    assert torch.load(tmp_path / "run/iter_2.pth", weights_only=False)["meta"]["iter"] == 2

@@ -6,6 +6,7 @@ compat.load_checkpoints_safely()
 
 from . import (  # noqa: E402
     datasets,
+    distributed,
     hooks,
     loops,
     metrics,
@@ -20,6 +21,7 @@ from . import (  # noqa: E402
 __all__ = [
     "compat",
     "datasets",
+    "distributed",
     "hooks",
     "loops",
     "metrics",

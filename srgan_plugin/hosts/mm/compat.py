@@ -1,16 +1,12 @@
 """What today's torch needs to work with mmengine 0.10, each mend in a function of its name."""
 
-import re
-from pathlib import Path
 from typing import Any
 
-import torch
 from mmengine.logging.history_buffer import HistoryBuffer
 from mmengine.runner import CheckpointLoader
 
+from srgan_plugin.zoo.fetching import local_checkpoint
 from srgan_plugin.zoo.loading import load_checkpoint_file
-
-_HASH_IN_NAME = re.compile(r"-([0-9a-f]{8,})\.\w+$")
 
 
 def load_checkpoints_safely() -> None:
@@ -30,16 +26,4 @@ def _load_local(filename: str, map_location: Any = None) -> dict[str, Any]:
 
 
 def _load_url(filename: str, map_location: Any = None, model_dir: Any = None) -> dict[str, Any]:
-    """Download once to torch's own folder; the hash that closes published names is checked."""
-    folder = Path(model_dir or Path(torch.hub.get_dir()) / "checkpoints")
-    target = folder / filename.rsplit("/", 1)[-1]
-    if not target.is_file():
-        folder.mkdir(parents=True, exist_ok=True)
-        stated = _HASH_IN_NAME.search(filename)
-        try:
-            torch.hub.download_url_to_file(filename, str(target), stated and stated[1])
-        except (OSError, RuntimeError) as error:
-            raise OSError(
-                f"could not download {filename} ({error}); fetch it by hand and put it at {target}"
-            ) from error
-    return load_checkpoint_file(target, history=HistoryBuffer)
+    return load_checkpoint_file(local_checkpoint(filename, folder=model_dir), history=HistoryBuffer)

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from mmengine.dist import is_main_process
 from mmengine.fileio import LocalBackend, register_backend
 from mmengine.hooks import CheckpointHook as MMEngineCheckpointHook
 from mmengine.hooks import Hook
@@ -29,14 +30,47 @@ register_backend(ATOMIC_BACKEND, AtomicBackend, force=True)
 
 @HOOKS.register_module()
 class CheckpointHook(MMEngineCheckpointHook):
-    """mmengine's hook; a checkpoint on a local disk appears only when it is whole."""
+    """mmengine's hook, by which nothing is lost.
+
+    A checkpoint on a local disk appears only when it is whole, and an older one is removed only
+    after that: mmengine removes it before.
+
+    Args:
+        args: As mmengine's.
+        max_keep_ckpts: Keep the newest so many; -1 for all.
+        backend_args: As mmengine's.
+        kwargs: As mmengine's.
+    """
 
     def __init__(
-        self, *args: Any, backend_args: dict[str, Any] | None = None, **kwargs: Any
+        self,
+        *args: Any,
+        max_keep_ckpts: int = -1,
+        backend_args: dict[str, Any] | None = None,
+        **kwargs: Any,
     ) -> None:
-        if backend_args is None and "://" not in str(kwargs.get("out_dir") or ""):
+        self.local = "://" not in str(kwargs.get("out_dir") or "")
+        if backend_args is None and self.local:
             backend_args = {"backend": ATOMIC_BACKEND}
-        super().__init__(*args, backend_args=backend_args, **kwargs)
+        kept_by_mmengine = -1 if self.local else max_keep_ckpts
+        super().__init__(
+            *args, max_keep_ckpts=kept_by_mmengine, backend_args=backend_args, **kwargs
+        )
+        self.keep = max_keep_ckpts
+
+    def after_train_iter(self, runner: Any, *args: Any, **kwargs: Any) -> None:
+        """Save if it is time, then remove what is too old."""
+        super().after_train_iter(runner, *args, **kwargs)
+        due = self.every_n_train_iters(runner, self.interval, self.save_begin)
+        if due and self.local and self.keep > 0 and is_main_process():
+            for _, path in numbered_checkpoints(self.out_dir)[: -self.keep]:
+                path.unlink()
+
+
+def numbered_checkpoints(folder: str | Path) -> list[tuple[int, Path]]:
+    """Return the `iter_N.pth` of a folder with their numbers, oldest first."""
+    found = Path(folder).glob("iter_*.pth")
+    return sorted((int(path.stem[5:]), path) for path in found if path.stem[5:].isdigit())
 
 
 @HOOKS.register_module()

@@ -12,6 +12,7 @@ from mmengine.runner.amp import autocast
 from mmengine.runner.base_loop import BaseLoop
 from torch.utils.data import DataLoader
 
+from srgan_plugin.cpu_memory import keep_freed_memory
 from srgan_plugin.registry import LOOPS
 
 from .datasets import StreamSampler
@@ -29,6 +30,8 @@ class SRTrainLoop(IterBasedTrainLoop):
 
     def run(self) -> Any:
         """Train from the current iteration to `max_iters`."""
+        if not torch.cuda.is_available():
+            keep_freed_memory()
         sampler = self.dataloader.sampler
         if self._iter == 0 or not isinstance(sampler, StreamSampler):
             self.runner.message_hub.update_info("stream_seed", getattr(sampler, "seed", None))

@@ -15,7 +15,7 @@ from mmengine.hooks import Hook
 from srgan_plugin.files import write_text
 from srgan_plugin.registry import HOOKS
 
-from .hooks import ATOMIC_BACKEND
+from .hooks import ATOMIC_BACKEND, numbered_checkpoints
 
 
 def newest_checkpoint(work_dir: str | Path) -> Path | None:
@@ -23,14 +23,9 @@ def newest_checkpoint(work_dir: str | Path) -> Path | None:
 
     A file that was cut short (copied while the disk was full, say) is passed over.
     """
-    numbered = {
-        int(path.stem[5:]): path
-        for path in Path(work_dir).glob("iter_*.pth")
-        if path.stem[5:].isdigit()
-    }
-    for number in sorted(numbered, reverse=True):
-        if zipfile.is_zipfile(numbered[number]):
-            return numbered[number]
+    for _, path in reversed(numbered_checkpoints(work_dir)):
+        if zipfile.is_zipfile(path):
+            return path
     return None
 
 

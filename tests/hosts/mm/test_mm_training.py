@@ -284,7 +284,7 @@ def test_stopped_and_resumed_with_workers_and_ema_the_weights_are_those_of_an_un
         "model.generator.mid_channels": 4,
         "model.generator.num_blocks": 1,
         # A start without a seed draws one; the resumed process draws another.
-        "randomness": {},
+        "randomness": {"seed": None},
     }
     if name == "srgan":
         options |= SMALL_DISCRIMINATOR | {"model.discriminator.input_size": 32}
@@ -440,3 +440,12 @@ def test_a_discriminator_that_wins_for_long_is_reported(
     Runner.from_cfg(cfg).train()
     heard = capfd.readouterr()
     assert "the discriminator wins" in heard.out + heard.err
+
+
+def test_the_newest_checkpoints_are_kept(photographs: Path, tmp_path: Path) -> None:
+    options = {"default_hooks.checkpoint.interval": 1, "default_hooks.checkpoint.max_keep_ckpts": 2}
+    name = "msrresnet_x4c64b16_g1_1000k_div2k.py"
+    cfg = small_config(name, photographs / "train", tmp_path / "run", 5, **options)
+    Runner.from_cfg(cfg).train()
+    assert {path.name for path in (tmp_path / "run").glob("*.pth")} == {"iter_4.pth", "iter_5.pth"}
+    assert (tmp_path / "run/last_checkpoint").read_text().endswith("iter_5.pth")

@@ -1,0 +1,67 @@
+"""Several processes: each network in its own wrapper, and a start on machines without a GPU."""
+
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from mmengine.model import MMSeparateDistributedDataParallel as MMEngineSeparateDDP
+from mmengine.model import is_model_wrapper
+from torch import nn
+
+from srgan_plugin.registry import MODEL_WRAPPERS
+
+
+@MODEL_WRAPPERS.register_module()
+class MMSeparateDistributedDataParallel(MMEngineSeparateDDP):
+    """mmengine's wrapper of each network on its own; works on the CPU, too.
+
+    Args:
+        module: The model.
+        device_ids: What mmengine's runner passes; left out where there is no GPU.
+        kwargs: As torch's `DistributedDataParallel`.
+    """
+
+    def __init__(self, module: nn.Module, device_ids: list[int] | None = None, **kwargs: Any):
+        if torch.cuda.is_available():
+            kwargs["device_ids"] = device_ids
+        super().__init__(module, **kwargs)
+
+    @contextmanager
+    def no_sync(self) -> Iterator[None]:
+        """Exchange no gradients, for accumulation; mmengine's fails with more than one network."""
+        with ExitStack() as stack:
+            for child in filter(is_model_wrapper, self.module.children()):
+                stack.enter_context(child.no_sync())
+            yield
+
+
+def join_process_group(launcher: str) -> None:
+    """Join the processes that `torchrun` or `srun` started, by gloo, where there is no GPU.
+
+    With a GPU mmengine does it. Without one its start calls `torch.cuda.set_device` and fails; it
+    leaves alone a process group that is there already.
+
+    Args:
+        launcher: `none`, `pytorch` or `slurm`.
+    """
+    if launcher == "none" or torch.cuda.is_available():
+        return
+    if launcher == "slurm":
+        for ours, theirs in (
+            ("RANK", "PROCID"),
+            ("WORLD_SIZE", "NTASKS"),
+            ("LOCAL_RANK", "LOCALID"),
+        ):
+            os.environ[ours] = os.environ[f"SLURM_{theirs}"]
+        os.environ.setdefault("MASTER_PORT", "29500")
+    missing = [
+        v for v in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT") if v not in os.environ
+    ]
+    if missing:
+        raise ValueError(
+            f"--launcher {launcher}: {', '.join(missing)} not set; start by tools/dist_train.sh or "
+            "torchrun, or leave --launcher out"
+        )
+    torch.distributed.init_process_group("gloo")

@@ -1,0 +1,85 @@
+"""Two processes by gloo on the CPU against one: the same training, the same measures."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[2]
+
+
+def torchrun(*arguments: str, cwd: Path, nodes: int = 1, processes: int = 2) -> str:
+    """Run a script in several processes; return what they said."""
+    port = 20_000 + os.getpid() % 20_000
+    line = [sys.executable, "-m", "torch.distributed.run", f"--nproc_per_node={processes}"]
+    line += [f"--nnodes={nodes}", "--master_addr=127.0.0.1", f"--master_port={port}"]
+    agents = [
+        subprocess.Popen(
+            [*line, f"--node_rank={node}", *arguments],
+            cwd=cwd,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for node in range(nodes)
+    ]
+    said = "".join(agent.communicate(timeout=300)[0] for agent in agents)
+    assert all(agent.returncode == 0 for agent in agents), said
+    return said
+
+
+def test_one_and_two_processes_move_the_weights_of_srgan_alike_and_name_them_alike(
+    tmp_path: Path,
+) -> None:
+    torchrun(str(HERE / "one_step.py"), str(tmp_path / "two.pth"), cwd=tmp_path)
+    two = torch.load(tmp_path / "two.pth", weights_only=True)
+    spec = importlib.util.spec_from_file_location("one_step", HERE / "one_step.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    one = module.step("none")
+    assert list(one) == list(two) or set(one) == set(two)
+    for key, value in one.items():
+        torch.testing.assert_close(two[key], value, rtol=0, atol=1e-5, msg=key)
+
+
+def test_two_nodes_train_srgan_and_validate_and_their_checkpoint_measures_the_same_anywhere(
+    photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SRGAN_DATA", str(photographs))
+    options = [
+        "model.generator.mid_channels=8",
+        "model.generator.num_blocks=1",
+        "model.discriminator.mid_channels=4",
+        "model.discriminator.input_size=32",
+        "model.perceptual_loss=None",
+        "train_dataloader.dataset.pipeline.0.gt_patch_size=32",
+        f"train_dataloader.dataset.gt={photographs}/train",
+        "train_dataloader.num_workers=0",
+        "train_dataloader.persistent_workers=False",
+        "train_dataloader.batch_size=2",
+        "train_cfg.max_iters=4",
+        "train_cfg.val_interval=4",
+        "default_hooks.checkpoint.interval=4",
+    ]
+    config = str(ROOT / "configs/srgan_x4c64b16_g1_1000k_div2k.py")
+    shared = ["--launcher", "pytorch", "--cfg-options", *options]
+    train = [str(ROOT / "tools/train.py"), config, "--work-dir", str(tmp_path / "run"), *shared]
+    said = torchrun(*train, cwd=tmp_path, nodes=2, processes=1)
+    assert "Set14/PSNR" in said
+    test = [str(ROOT / "tools/test.py"), config, str(tmp_path / "run/iter_4.pth"), "--out"]
+    torchrun(*test, str(tmp_path / "two.json"), *shared, cwd=tmp_path)
+    alone = ["--cfg-options", *options]
+    subprocess.run([sys.executable, *test, "one.json", *alone], cwd=tmp_path, check=True)
+    two, one = (json.loads((tmp_path / f"{n}.json").read_text()) for n in ("two", "one"))
+    assert set(one) == {"Set5", "Set14"}
+    for name, scores in one.items():
+        assert two[name] == pytest.approx(scores, abs=1e-9)
