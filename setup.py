@@ -1,12 +1,14 @@
 """Package metadata; requirements live in `requirements/`, tools' settings in `pyproject.toml`."""
 
 import re
+import shutil
 from pathlib import Path
 
 from setuptools import find_packages, setup
 from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).resolve().parent
+MIM = ("configs", "tools", "model-index.yml")
 EXTRAS = ("tests", "demo", "mmagic", "basicsr", "export")
 
 
@@ -20,22 +22,27 @@ def version():
     return re.search(r'__version__ = "([^"]+)"', text).group(1)
 
 
-class BuildWithConfigs(build_py):
-    """Put configs and tools inside the package of a wheel, as `.mim/`, where `mim` looks for them.
+class BuildWithMim(build_py):
+    """Put configs, tools and the model index inside the package, as `.mim/`, where `mim` looks.
 
-    OpenMMLab's own recipe reads `sys.argv` and makes nothing under today's pip.
+    A wheel gets copies, an editable install links to the checkout. OpenMMLab's own recipe reads
+    `sys.argv` and makes nothing under today's pip.
     """
 
     def run(self):
         super().run()
-        if self.editable_mode:
-            return  # `config_path()` finds the checkout's folders
-        for folder in ("configs", "tools"):
-            for path in sorted((ROOT / folder).rglob("*")):
-                if path.is_file() and path.suffix in {".py", ".sh", ".yml", ".md"}:
-                    target = Path(self.build_lib, "srgan_plugin/.mim", path.relative_to(ROOT))
-                    target.parent.mkdir(parents=True, exist_ok=True)
-                    self.copy_file(str(path), str(target))
+        # A build folder that was used before may hold what has been renamed since.
+        target = Path(ROOT if self.editable_mode else self.build_lib, "srgan_plugin", ".mim")
+        shutil.rmtree(target, ignore_errors=True)
+        target.mkdir(parents=True)
+        for name in MIM:
+            if self.editable_mode:
+                (target / name).symlink_to(Path("../..", name))
+            elif (ROOT / name).is_dir():
+                ignore = shutil.ignore_patterns("__pycache__", ".*")
+                shutil.copytree(ROOT / name, target / name, ignore=ignore)
+            else:
+                shutil.copy(ROOT / name, target / name)
 
 
 setup(
@@ -53,7 +60,7 @@ setup(
         for name in EXTRAS
         if (ROOT / "requirements" / f"{name}.txt").exists()
     },
-    cmdclass={"build_py": BuildWithConfigs},
+    cmdclass={"build_py": BuildWithMim},
     classifiers=[
         "Programming Language :: Python :: 3",
         "Topic :: Scientific/Engineering :: Image Processing",

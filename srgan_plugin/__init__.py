@@ -25,6 +25,6 @@ def config_path(name: str = "") -> str:
     roots = [package / ".mim" / "configs", package.parent / "configs"]
     for root in roots:
         if root.is_dir() and (root / name).exists():
-            return str(root / name)
+            return str((root / name).resolve())
     known = sorted({path.name for root in roots for path in root.glob("*.py")})
     raise FileNotFoundError(f"no config {name!r}; there are: {', '.join(known)}")

@@ -11,7 +11,7 @@ import functools
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, ParamSpec
 
@@ -109,8 +109,8 @@ def _told(option: str) -> tuple[str, Any]:
         raise ValueError(option) from None
 
 
-def add_config_options(parser: argparse.ArgumentParser) -> None:
-    """Add what every tool that runs a config takes, with MMagic's names."""
+def add_cfg_options(parser: argparse.ArgumentParser) -> None:
+    """Add `--cfg-options`, for what reads a config and runs nothing."""
     parser.add_argument(
         "--cfg-options",
         nargs="+",
@@ -118,6 +118,11 @@ def add_config_options(parser: argparse.ArgumentParser) -> None:
         metavar="KEY=VALUE",
         help='change settings of the config: a.b=1 a.list="[1,2]" a.0.c=x',
     )
+
+
+def add_config_options(parser: argparse.ArgumentParser) -> None:
+    """Add what every tool that runs a config takes, with MMagic's names."""
+    add_cfg_options(parser)
     parser.add_argument(
         "--launcher", choices=["none", "pytorch", "slurm"], default="none", help="job launcher"
     )
@@ -135,11 +140,26 @@ def load_config(args: argparse.Namespace) -> Any:
         ValueError: An option is not of the form KEY=VALUE.
     """
     os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
-    path = Path(args.config)
+    cfg = read_config(args.config, args.cfg_options)
+    cfg.launcher = args.launcher
+    cfg.work_dir = (
+        args.work_dir or cfg.get("work_dir") or str(Path("work_dirs") / Path(args.config).stem)
+    )
+    return cfg
+
+
+def read_config(path: str | Path, cfg_options: Sequence[str] = ()) -> Any:
+    """Return an mmengine config with what `--cfg-options` changes in it.
+
+    Raises:
+        FileNotFoundError: There is no such config.
+        ValueError: An option is not of the form KEY=VALUE.
+    """
+    path = Path(path)
     if not path.is_file():
         near = ", ".join(sorted(other.name for other in path.parent.glob("*.py"))) or "none"
         raise FileNotFoundError(f"there is no config at {path}; configs in that folder: {near}")
-    if wrong := [option for option in args.cfg_options if "=" not in option]:
+    if wrong := [option for option in cfg_options if "=" not in option]:
         raise ValueError(f"--cfg-options: expected KEY=VALUE, got {wrong[0]!r}")
     from mmengine.config import Config, DictAction
 
@@ -147,10 +167,8 @@ def load_config(args: argparse.Namespace) -> Any:
 
     parser = argparse.ArgumentParser()
     parser.add_argument("--cfg-options", nargs="+", action=DictAction)
-    options = parser.parse_args(["--cfg-options", *args.cfg_options] if args.cfg_options else [])
+    options = parser.parse_args(["--cfg-options", *cfg_options] if cfg_options else [])
     cfg = Config.fromfile(path)
     if options.cfg_options:
         cfg.merge_from_dict(options.cfg_options)
-    cfg.launcher = args.launcher
-    cfg.work_dir = args.work_dir or cfg.get("work_dir") or str(Path("work_dirs") / path.stem)
     return cfg

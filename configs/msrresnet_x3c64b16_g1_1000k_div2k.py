@@ -1,0 +1,21 @@
+# MSRResNet x3: the x4 experiment with LR patches of the same 32x32, so GT 96x96.
+#
+#   python tools/train.py configs/msrresnet_x3c64b16_g1_1000k_div2k.py
+#
+# There are no published numbers for it under this protocol.
+_base_ = './msrresnet_x4c64b16_g1_1000k_div2k.py'
+
+published = None
+scale = 3
+model = dict(generator=dict(upscale_factor=scale))
+
+train_pipeline = _base_.train_pipeline
+train_pipeline[0].gt_patch_size = 32 * scale
+train_dataloader = dict(dataset=dict(scale=scale, pipeline=train_pipeline))
+
+test_dataloader = _base_.test_dataloader
+for loader in test_dataloader:
+    loader.dataset.scale = scale
+del loader
+val_dataloader = test_dataloader[:2]
+val_evaluator = test_evaluator = dict(crop_border=scale)
