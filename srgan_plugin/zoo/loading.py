@@ -23,7 +23,7 @@ _ZIP = b"PK\x03\x04"
 # What torch.save wrote before 1.6 (the published checkpoints): a pickled magic number.
 _LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 _WANTED = re.compile(r"GLOBAL ([\w.]+)")
-_HASH = re.compile(r"-([0-9a-f]{8}|[0-9a-f]{64})\.\w+$")
+_HASH = re.compile(r"-([0-9a-f]{8,64})\.\w+$")
 _DATE = re.compile(r"(19|20)\d{6}")
 
 

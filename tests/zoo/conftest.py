@@ -1,0 +1,57 @@
+"""Small networks with telling weights, and the command lines as functions."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+
+@pytest.fixture(scope="session")
+def rough():
+    """A network whose weights are of full size: fresh ones hide what they are added to."""
+
+    def make(cls, seed=0, **options):
+        torch.manual_seed(seed)
+        network = cls(**options).eval()
+        with torch.no_grad():
+            for tensor in network.state_dict().values():
+                if tensor.is_floating_point():
+                    tensor.add_(torch.rand_like(tensor) * 0.1)
+        return network
+
+    return make
+
+
+@pytest.fixture
+def tool(monkeypatch, tmp_path):
+    """A script of `tools/` as a module, in an empty working directory."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("SRGAN_DEBUG", raising=False)
+
+    def load(name):
+        spec = importlib.util.spec_from_file_location(f"zoo_tool_{name}", ROOT / f"tools/{name}.py")
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+
+    return load
+
+
+@pytest.fixture
+def fails(tool, capfd):
+    """Run a tool that has to fail with one line, and give that line."""
+
+    def run(name, *arguments, status=1):
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as stop:
+            tool(name).main(list(map(str, arguments)))
+        said = capfd.readouterr().err
+        assert stop.value.code == status, said
+        assert said.count("error: ") == 1
+        assert "Traceback" not in said
+        return said.strip().splitlines()[-1]
+
+    return run

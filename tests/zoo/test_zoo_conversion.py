@@ -1,0 +1,272 @@
+"""From every layout into every other: the same bits where it is the same function, else nothing."""
+
+import hashlib
+import itertools
+import json
+from functools import partial
+
+import pytest
+import torch
+
+from srgan_plugin.core import ModifiedVGG, MSRResNet, SRGANDiscriminator, SRResNet
+from srgan_plugin.zoo import identify, load_checkpoint_file, open_network
+from srgan_plugin.zoo import conversion
+from srgan_plugin.zoo.conversion import convert
+from srgan_plugin.zoo.publishing import publish
+
+SMALL = {"mid_channels": 4, "num_blocks": 2}
+PLAIN = ("plugin", "mmagic", "mmediting")
+ACTIVATED = ("plugin", "basicsr", "kair")
+EVERY = ("plugin", "mmagic", "mmediting", "basicsr", "kair")
+# What each code base's file looks like, written out once more regardless of the tables.
+FIRST_KEYS = {
+    "plugin": ("state_dict", "trunk_net.0.conv1.weight"),
+    "mmagic": ("state_dict", "generator.trunk_net.0.conv1.weight"),
+    "mmediting": ("state_dict", "generator.trunk_net.0.conv1.weight"),
+    "basicsr": ("params", "body.0.conv1.weight"),
+    "kair": (None, "recon_trunk.0.conv1.weight"),
+}
+
+
+def same(a, b):
+    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+
+
+@pytest.fixture
+def saved(tmp_path):
+    def save(content, name="source.pth"):
+        torch.save(content, tmp_path / name)
+        return tmp_path / name
+
+    return save
+
+
+def round_trips(path, code_bases, tmp_path, **told):
+    """Go to every layout, from there to every other and back; yield what came back."""
+    for first, second in itertools.permutations(code_bases, 2):
+        there, further, back = (tmp_path / f"{n}.pth" for n in "abc")
+        convert(path, there, to=first, **told)
+        convert(there, further, to=second, origin=first)
+        done = convert(further, back, to="plugin", origin=second)
+        assert done.difference == 0
+        assert done.sha256 == hashlib.sha256(back.read_bytes()).hexdigest()
+        yield load_checkpoint_file(back)
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+@pytest.mark.parametrize(("activates", "code_bases"), [(False, PLAIN), (True, ACTIVATED)])
+def test_round_trips_over_every_pair_of_layouts_keep_every_bit(
+    tmp_path, saved, rough, scale, activates, code_bases
+):
+    network = rough(MSRResNet, upscale_factor=scale, activate_after_shuffle=activates, **SMALL)
+    told = {"arguments": {"activate_after_shuffle": activates}}
+    for back in round_trips(saved(network.state_dict()), code_bases, tmp_path, **told):
+        assert same(back["state_dict"], network.state_dict())
+        assert identify(back).arguments.get("activate_after_shuffle", False) == activates
+
+
+def test_discriminators_make_every_round_trip(tmp_path, saved, rough):
+    network = rough(ModifiedVGG, mid_channels=2)
+    for back in round_trips(saved(network.state_dict()), EVERY, tmp_path):
+        assert same(back["state_dict"], network.state_dict())
+
+
+@pytest.mark.parametrize("to", EVERY)
+def test_a_file_looks_as_its_code_base_expects_it(tmp_path, saved, rough, to):
+    network = rough(MSRResNet, **SMALL)
+    told = {"activate_after_shuffle": to in ("basicsr", "kair")}
+    convert(saved(network.state_dict()), tmp_path / "x.pth", to=to, arguments=told)
+    written = torch.load(tmp_path / "x.pth", weights_only=True)
+    wrapper, key = FIRST_KEYS[to]
+    inner = written[wrapper] if wrapper else written
+    assert torch.equal(inner[key], network.trunk_net[0].conv1.weight)
+
+
+@pytest.mark.parametrize("to", ["basicsr", "kair"])
+def test_a_network_without_the_activation_is_not_written_for_those_who_have_it(
+    tmp_path, saved, rough, fails, to
+):
+    path = saved({"state_dict": rough(MSRResNet, **SMALL).state_dict()})
+    said = fails("convert_checkpoint", path, "x.pth", "--to", to)
+    assert "has an activation after each shuffle" in said
+    assert "use --to mmagic or mmediting or plugin" in said
+    assert [p.name for p in tmp_path.iterdir()] == ["source.pth"]
+
+
+@pytest.mark.parametrize("to", ["mmagic", "mmediting"])
+def test_a_network_with_the_activation_is_not_written_for_those_who_lack_it(
+    tmp_path, saved, rough, fails, to
+):
+    network = rough(MSRResNet, activate_after_shuffle=True, **SMALL)
+    convert(
+        saved(network.state_dict()),
+        tmp_path / "theirs.pth",
+        to="basicsr",
+        arguments={"activate_after_shuffle": True},
+    )
+    said = fails("convert_checkpoint", "theirs.pth", "x.pth", "--to", to)
+    assert "use --to basicsr or kair or plugin" in said
+    assert not (tmp_path / "x.pth").exists()
+
+
+@pytest.mark.parametrize(
+    ("make", "to", "said"),
+    [
+        (partial(SRResNet, **SMALL), "mmagic", "mmagic has no SRResNet"),
+        (partial(SRResNet, **SMALL), "basicsr", "basicsr has no SRResNet"),
+        (
+            partial(SRGANDiscriminator, mid_channels=2, input_size=32),
+            "kair",
+            "kair has no SRGANDiscriminator",
+        ),
+        (
+            partial(ModifiedVGG, mid_channels=2, input_size=256, num_stages=6),
+            "mmagic",
+            "takes pictures of 128, this one takes 256",
+        ),
+        (
+            partial(ModifiedVGG, mid_channels=2, input_size=64),
+            "basicsr",
+            "takes pictures of 128 or 256, this one takes 64",
+        ),
+    ],
+)
+def test_what_a_code_base_does_not_have_is_not_written_for_it(saved, make, to, said, tmp_path):
+    with pytest.raises(ValueError, match=said) as caught:
+        convert(saved(make().state_dict()), tmp_path / "x.pth", to=to)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "x.pth").exists()
+
+
+def test_a_file_whose_network_answers_otherwise_never_gets_its_name(
+    tmp_path, saved, rough, monkeypatch
+):
+    path, target = saved(rough(MSRResNet, **SMALL).state_dict()), tmp_path / "x.pth"
+    target.write_bytes(b"older")
+
+    def swapped(part, weights, note):
+        return {**weights, "conv_hr.bias": weights["conv_first.bias"]}
+
+    monkeypatch.setitem(conversion._RULES, "plugin", conversion._Rules(wrap=swapped))
+    with pytest.raises(ValueError, match=r"differs by .* nothing was written"):
+        convert(path, target, to="plugin")
+    assert target.read_bytes() == b"older"
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def training_checkpoint(network, averaged, discriminator):
+    state = {f"generator.{k}": w for k, w in network.state_dict().items()}
+    state |= {f"generator_ema.{k}": w for k, w in averaged.state_dict().items()}
+    state |= {f"discriminator.{k}": w for k, w in discriminator.state_dict().items()}
+    state |= {"step_counter": torch.tensor(3), "data_preprocessor.mean": torch.zeros(3)}
+    return {"state_dict": state, "optimizer": {"state": {}}, "meta": {"iter": 7}}
+
+
+def test_of_a_whole_training_the_part_asked_for_is_taken_and_the_rest_named(
+    tmp_path, saved, rough, tool, capsys
+):
+    parts = [rough(MSRResNet, seed, **SMALL) for seed in (1, 2)]
+    parts.append(rough(ModifiedVGG, mid_channels=2))
+    path = saved(training_checkpoint(*parts))
+    for options, network in zip(([["--no-ema"], [], ["--part", "discriminator"]]), parts):
+        tool("convert_checkpoint").main([str(path), "x.pth", "--to", "mmagic", *options])
+        said = capsys.readouterr().out
+        assert same(open_network("x.pth").state_dict(), network.state_dict())
+        assert hashlib.sha256((tmp_path / "x.pth").read_bytes()).hexdigest() in said
+        dropped = next(line for line in said.splitlines() if line.startswith("dropped"))
+        assert {"optimizer", "meta", "step_counter"} <= set(dropped.replace(",", "").split())
+        assert ("discriminator" in dropped) == ("--part" not in options)
+
+
+def test_mmengines_own_average_lies_the_other_way_round(rough):
+    live, averaged = rough(MSRResNet, 1, **SMALL), rough(MSRResNet, 2, **SMALL)
+    checkpoint = {
+        "state_dict": {f"generator.{k}": w for k, w in averaged.state_dict().items()},
+        "ema_state_dict": {
+            "steps": torch.tensor(5),
+            **{f"module.generator.{k}": w for k, w in live.state_dict().items()},
+        },
+    }
+    assert same(identify(checkpoint).build().state_dict(), averaged.state_dict())
+    assert same(identify(checkpoint, ema=False).build().state_dict(), live.state_dict())
+
+
+def test_a_layout_that_was_not_the_one_expected_is_refused(tmp_path, saved, rough, fails):
+    path = saved({"params": rough(MSRResNet, **SMALL).state_dict()})
+    said = fails("convert_checkpoint", path, "x.pth", "--to", "plugin", "--from", "basicsr")
+    assert "expected basicsr's layout, got MSRResNet x4 (4 features, 2 blocks) in MMagic's" in said
+
+
+def test_a_training_state_of_basicsr_says_where_the_weights_are(saved, fails):
+    path = saved({"epoch": 3, "iter": 500, "optimizers": [{}], "schedulers": []}, "500.state")
+    said = fails("convert_checkpoint", path, "x.pth", "--to", "plugin")
+    assert "training state of BasicSR (iteration 500)" in said
+    assert "net_g" in said
+
+
+def test_safetensors_carry_what_the_weights_do_not_tell(tmp_path, saved, rough):
+    network = rough(SRResNet, prelu="channel", output_range=(-1, 1), **SMALL)
+    told = {"output_range": (-1, 1)}
+    convert(saved(network.state_dict()), tmp_path / "x.safetensors", to="plugin", arguments=told)
+    again, picture = open_network(tmp_path / "x.safetensors"), torch.rand(1, 3, 9, 11)
+    assert torch.equal(again(picture), network(picture))
+    with pytest.raises(ValueError, match=r"mmagic does not read safetensors"):
+        convert(tmp_path / "source.pth", tmp_path / "y.safetensors", to="mmagic")
+
+
+@pytest.mark.parametrize(
+    ("told", "said"),
+    [
+        ("activate_after_shuffle=True", "of SRResNet there is one of output_range to tell"),
+        ("output_range=(0,2)", "output_range"),
+    ],
+)
+def test_what_is_told_has_to_fit_the_network(saved, rough, fails, told, said):
+    path = saved(rough(SRResNet, **SMALL).state_dict())
+    assert said in fails("convert_checkpoint", path, "x.pth", "--to", "plugin", "--told", told)
+
+
+def test_a_published_file_closes_with_its_hash_and_a_changed_one_is_refused(
+    tmp_path, saved, rough, tool
+):
+    network = rough(MSRResNet, **SMALL)
+    path = saved({"state_dict": network.state_dict(), "optimizer": {"state": {}}}, "model.pth")
+    before = path.read_bytes()
+    done = publish(path, path, to="mmagic")  # its own name: the source must survive
+    assert path.read_bytes() == before
+    assert done.path.name == f"model-{hashlib.sha256(done.path.read_bytes()).hexdigest()[:8]}.pth"
+    assert "optimizer" not in torch.load(done.path, weights_only=True)
+    assert same(open_network(done.path).state_dict(), network.state_dict())
+    done.path.write_bytes(before)
+    with pytest.raises(ValueError, match="its SHA-256 is not the one that its name closes with"):
+        open_network(done.path)
+
+
+def test_publishing_keeps_a_metafile_with_one_entry_for_each_model(tmp_path, saved, rough, tool):
+    yaml = pytest.importorskip("yaml")
+    path = saved(rough(SRResNet, output_range=(-1, 1), **SMALL).state_dict())
+    scores = {"Set5": {"PSNR": 30.5}}
+    (tmp_path / "r.json").write_text(json.dumps(scores))
+    told = ["--told", "output_range=(-1,1)"]
+    for name in ("a", "b", "a"):
+        target = f"out/{name}.safetensors"
+        tool("publish_model").main([str(path), target, "--results", "r.json", *told])
+    models = yaml.safe_load((tmp_path / "out/metafile.yml").read_text())["Models"]
+    assert [model["Name"] for model in models] == ["b", "a"]
+    assert models[0]["Results"][0]["Metrics"] == {"PSNR": 30.5}
+    assert models[0]["Metadata"]["Arguments"]["output_range"] == [-1, 1]
+    assert (tmp_path / "out" / models[0]["Weights"]).is_file()
+
+
+def test_inspection_tells_network_layout_function_and_company(saved, rough, tool, capsys):
+    networks = [rough(MSRResNet, seed, **SMALL) for seed in (1, 2)]
+    path = saved(training_checkpoint(*networks, rough(ModifiedVGG, mid_channels=2)))
+    tool("inspect_checkpoint").main([str(path)])
+    said = capsys.readouterr().out
+    assert "MSRResNet x4 (4 features, 2 blocks) in MMagic's keys" in said
+    assert hashlib.sha256(path.read_bytes()).hexdigest() in said
+    assert "strictly" in said
+    assert "iteration  7" in said
+    path = saved({"body.0.rdb1.conv1.weight": torch.ones(2, 2, 3, 3)}, "rrdb.pth")
+    tool("inspect_checkpoint").main([str(path)])
+    assert "RRDBNet (ESRGAN) (1 blocks)" in capsys.readouterr().out
