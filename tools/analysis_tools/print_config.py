@@ -6,21 +6,22 @@ python tools/analysis_tools/print_config.py configs/srgan_x4c64b16_g1_1000k_div2
 
 import argparse
 
-from srgan_plugin.command_line import add_config_options, command, load_config
+from srgan_plugin.command_line import add_cfg_options, command, read_config
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     """Read the command line; the flags are MMagic's."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("config", help="config file")
-    add_config_options(parser)
+    add_cfg_options(parser)
     return parser.parse_args(argv)
 
 
 @command
 def main(argv: list[str] | None = None) -> None:
     """Print it as a config that can be run."""
-    print(load_config(parse_args(argv)).pretty_text)
+    args = parse_args(argv)
+    print(read_config(args.config, args.cfg_options).pretty_text)
 
 
 if __name__ == "__main__":

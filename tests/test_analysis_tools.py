@@ -1,0 +1,112 @@
+"""The analysis tools: what they print and write, against counts and pictures made by hand."""
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+import cv2
+import numpy as np
+import pytest
+from mmengine.config import Config
+
+from srgan_plugin.data.images import read_image
+from srgan_plugin.data.resize import make_lr
+
+ROOT = Path(__file__).resolve().parent.parent
+CONFIGS = ROOT / "configs"
+MSRRESNET = str(CONFIGS / "msrresnet_x4c64b16_g1_1000k_div2k.py")
+
+
+def tool(name: str) -> ModuleType:
+    path = ROOT / "tools" / "analysis_tools" / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(f"tool_{name}", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_a_printed_config_runs_and_has_the_changes_of_the_command_line(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    tool("print_config").main([MSRRESNET, "--cfg-options", "model.generator.num_blocks=3"])
+    (tmp_path / "printed.py").write_text(capfd.readouterr().out)
+    printed, original = (Config.fromfile(path) for path in (tmp_path / "printed.py", MSRRESNET))
+    assert printed.model.generator.num_blocks == 3
+    printed.model.generator.num_blocks = 16
+    assert printed.to_dict() == original.to_dict()
+
+
+def multiply_adds(channels: int, blocks: int, height: int, width: int) -> int:
+    """Of MSRResNet x4: 3x3 convolutions, and four for each pixel of the bilinear base."""
+    lr = 3 * channels + 2 * blocks * channels**2 + 4 * channels**2
+    x2 = 4 * channels**2
+    x4 = channels**2 + 3 * channels
+    return height * width * (9 * (lr + 4 * x2 + 16 * x4) + 4 * 16 * 3)
+
+
+def test_flops_and_parameters_equal_the_count_by_hand(capfd: pytest.CaptureFixture[str]) -> None:
+    found = tool("get_flops")
+    from srgan_plugin.core import MSRResNet
+
+    for channels, blocks, shape in ((64, 16, [3, 32, 32]), (8, 2, [3, 9, 20])):
+        network = MSRResNet(mid_channels=channels, num_blocks=blocks)
+        counted = found.analyse(network, shape, tables=False)
+        assert counted["flops"] == multiply_adds(channels, blocks, *shape[1:])
+        assert counted["params"] == sum(p.numel() for p in network.parameters())
+    found.main([MSRRESNET, "--shape", "3", "32", "32", "--activations", "--out-table"])
+    said = capfd.readouterr().out
+    assert "Input shape: (3, 32, 32)" in said
+    assert "Flops: 2.597G" in said and "Params: 1.518M" in said
+    assert "Activations: 4.571M" in said and "trunk_net.15.conv2" in said
+    assert "WARNING" not in said
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_browsing_writes_lr_beside_gt_as_they_are_trained_on(
+    photographs: Path, tmp_path: Path, scale: int
+) -> None:
+    config = CONFIGS / f"msrresnet_x{scale}c64b16_g1_1000k_div2k.py"
+    options = [f"train_dataloader.dataset.gt={photographs}/train"]
+    options += [f"train_dataloader.dataset.pipeline.0.gt_patch_size={24 * scale}"]
+    arguments = [str(config), "--output-dir", str(tmp_path / "out"), "--number", "5", "--not-show"]
+    tool("browse_dataset").main([*arguments, "--cfg-options", *options])
+    written = sorted((tmp_path / "out").iterdir())
+    assert len(written) == 5
+    for path in written:
+        picture = read_image(path)
+        assert picture.shape == (24 * scale, 48 * scale, 3)
+        enlarged, gt = np.split(picture, 2, axis=1)
+        lr = enlarged[::scale, ::scale]
+        np.testing.assert_array_equal(lr.repeat(scale, 0).repeat(scale, 1), enlarged)
+        # Away from the patch's edge LR depends on nothing outside the patch.
+        difference = cv2.absdiff(make_lr(gt, scale), lr)[4:-4, 4:-4]
+        assert difference.max() <= 1
+
+
+def test_browsing_a_test_set_takes_its_pictures_in_order(
+    photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SRGAN_DATA", str(photographs))
+    arguments = [MSRRESNET, "--phase", "test", "--output-dir", str(tmp_path), "--number", "9"]
+    tool("browse_dataset").main(arguments)
+    assert [path.name for path in sorted(tmp_path.iterdir())] == ["0000_0000.png", "0001_0001.png"]
+    gt = read_image(photographs / "Set5" / "GTmod12" / "0001.png")
+    np.testing.assert_array_equal(read_image(tmp_path / "0001_0001.png")[:, 60:], gt)
+
+
+def test_bad_usage_ends_with_a_line(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    demo = str(CONFIGS / "bicubic_x4.py")
+    for name, arguments, status, word in (
+        ("browse_dataset", [demo], 1, "no train_dataloader"),
+        ("browse_dataset", [demo, "--number", "0"], 2, "--number"),
+        ("get_flops", [demo, "--shape", "3", "0", "8"], 2, "--shape"),
+        ("print_config", [str(tmp_path / "none.py")], 1, "there is no config"),
+    ):
+        with pytest.raises(SystemExit) as stop:
+            tool(name).main(arguments)
+        said = capfd.readouterr().err
+        assert stop.value.code == status
+        assert word in said.splitlines()[-1] and "Traceback" not in said
