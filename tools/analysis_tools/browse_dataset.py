@@ -1,0 +1,74 @@
+#!/usr/bin/env python
+"""Writes samples as training sees them, after crop and flips: LR, enlarged, beside GT.
+
+python tools/analysis_tools/browse_dataset.py configs/srgan_x4c64b16_g1_1000k_div2k.py
+"""
+
+import argparse
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from srgan_plugin.command_line import add_cfg_options, command, progress_bar, read_config
+
+
+def parse_args(argv: list[str] | None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("config", help="config file")
+    parser.add_argument(
+        "--output-dir", default="work_dirs/browse", help="default: work_dirs/browse"
+    )
+    parser.add_argument("--number", type=int, default=16, help="samples (default: 16)")
+    parser.add_argument(
+        "--phase", choices=("train", "val", "test"), default="train", help="default: train"
+    )
+    parser.add_argument(
+        "--not-show", action="store_true", help="for OpenMMLab's command lines: nothing is shown"
+    )
+    add_cfg_options(parser)
+    args = parser.parse_args(argv)
+    if args.number < 1:
+        parser.error("--number must be at least 1")
+    return args
+
+
+def side_by_side(sample: dict[str, Any]) -> Any:
+    """LR, each pixel as large as it is in GT, and GT: (H, 2W, 3), uint8, RGB."""
+    import numpy as np
+
+    lr, gt = (
+        picture.permute(1, 2, 0).numpy()
+        for picture in (sample["inputs"], sample["data_samples"].gt_img)
+    )
+    scale = gt.shape[0] // lr.shape[0]
+    return np.hstack([lr.repeat(scale, axis=0).repeat(scale, axis=1), gt])
+
+
+@command
+def main(argv: list[str] | None = None) -> None:
+    """Draw the first samples of a run and write them."""
+    args = parse_args(argv)
+    cfg = read_config(args.config, args.cfg_options)
+    loaders = cfg.get(f"{args.phase}_dataloader")
+    if not loaders:
+        raise ValueError(f"{args.config} has no {args.phase}_dataloader: choose another --phase")
+    from srgan_plugin.data.images import write_image
+    from srgan_plugin.registry import DATA_SAMPLERS, DATASETS
+
+    loader = loaders[0] if isinstance(loaders, list) else loaders
+    dataset = DATASETS.build(loader.dataset)
+    seed = (cfg.get("randomness") or {}).get("seed") or 0
+    sampler = DATA_SAMPLERS.build({**loader.sampler, "dataset": dataset, "seed": seed})
+    out = Path(args.output_dir)
+    with progress_bar(args.phase) as show:
+        for number, index in enumerate(islice(sampler, args.number)):
+            sample = dataset[index]
+            key = str(sample["data_samples"].metainfo["key"]).replace("/", "_")
+            write_image(out / f"{number:04d}_{key}.png", side_by_side(sample))
+            show(number + 1, args.number)
+    print(f"written to {out}")
+
+
+if __name__ == "__main__":
+    main()

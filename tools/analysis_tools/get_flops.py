@@ -1,0 +1,73 @@
+#!/usr/bin/env python
+"""Counts the arithmetic and the parameters of a config's generator.
+
+python tools/analysis_tools/get_flops.py configs/srgan_x4c64b16_g1_1000k_div2k.py --shape 3 270 480
+"""
+
+import argparse
+from typing import Any
+
+from srgan_plugin.command_line import add_cfg_options, command, read_config
+
+
+def parse_args(argv: list[str] | None) -> argparse.Namespace:
+    """Read the command line; the flags are MMagic's."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("config", help="config file")
+    parser.add_argument(
+        "--shape",
+        type=int,
+        nargs=3,
+        default=[3, 250, 250],
+        metavar=("C", "H", "W"),
+        help="of the LR picture (default: 3 250 250)",
+    )
+    parser.add_argument("--activations", action="store_true", help="count activations too")
+    parser.add_argument("--out-table", action="store_true", help="a table of all modules")
+    parser.add_argument("--out-arch", action="store_true", help="the network with its numbers")
+    add_cfg_options(parser)
+    args = parser.parse_args(argv)
+    if min(args.shape) < 1:
+        parser.error("--shape must be positive")
+    return args
+
+
+def analyse(generator: Any, shape: list[int], *, tables: bool) -> dict[str, Any]:
+    """Have mmengine analyse a network, without its list of operators that cost nothing."""
+    import logging
+
+    import torch
+    from mmengine.analysis import get_model_complexity_info
+
+    logging.disable(logging.WARNING)
+    try:
+        found: dict[str, Any] = get_model_complexity_info(
+            generator.eval(), inputs=torch.rand(1, *shape), show_table=tables, show_arch=tables
+        )
+    finally:
+        logging.disable(logging.NOTSET)
+    return found
+
+
+@command
+def main(argv: list[str] | None = None) -> None:
+    """Build the generator, analyse it, print what was asked for."""
+    args = parse_args(argv)
+    cfg = read_config(args.config, args.cfg_options)
+    from srgan_plugin.registry import MODELS
+
+    generator = MODELS.build(cfg.model.generator)
+    found = analyse(generator, args.shape, tables=args.out_table or args.out_arch)
+    line = "=" * 30
+    print(f"{line}\nInput shape: {tuple(args.shape)}")
+    print(f"Flops: {found['flops_str']} (a multiplication and an addition count as one)")
+    print(f"Params: {found['params_str']}\n{line}")
+    if args.activations:
+        print(f"Activations: {found['activations_str']}\n{line}")
+    for wanted, key in ((args.out_table, "out_table"), (args.out_arch, "out_arch")):
+        if wanted:
+            print(found[key])
+
+
+if __name__ == "__main__":
+    main()
