@@ -19,7 +19,7 @@ def rough():
         with torch.no_grad():
             for tensor in network.state_dict().values():
                 if tensor.is_floating_point():
-                    tensor.add_(torch.rand_like(tensor) * 0.1)
+                    tensor.add_((torch.rand_like(tensor) - 0.5) * 0.1)
         return network
 
     return make

@@ -7,10 +7,10 @@ from functools import partial
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from srgan_plugin.core import ModifiedVGG, MSRResNet, SRGANDiscriminator, SRResNet
-from srgan_plugin.zoo import identify, load_checkpoint_file, open_network
-from srgan_plugin.zoo import conversion
+from srgan_plugin.zoo import conversion, identify, load_checkpoint_file, open_network
 from srgan_plugin.zoo.conversion import convert
 from srgan_plugin.zoo.publishing import publish
 
@@ -168,7 +168,8 @@ def test_of_a_whole_training_the_part_asked_for_is_taken_and_the_rest_named(
     parts = [rough(MSRResNet, seed, **SMALL) for seed in (1, 2)]
     parts.append(rough(ModifiedVGG, mid_channels=2))
     path = saved(training_checkpoint(*parts))
-    for options, network in zip(([["--no-ema"], [], ["--part", "discriminator"]]), parts):
+    ways = (["--no-ema"], [], ["--part", "discriminator"])
+    for options, network in zip(ways, parts, strict=True):
         tool("convert_checkpoint").main([str(path), "x.pth", "--to", "mmagic", *options])
         said = capsys.readouterr().out
         assert same(open_network("x.pth").state_dict(), network.state_dict())
@@ -270,3 +271,30 @@ def test_inspection_tells_network_layout_function_and_company(saved, rough, tool
     path = saved({"body.0.rdb1.conv1.weight": torch.ones(2, 2, 3, 3)}, "rrdb.pth")
     tool("inspect_checkpoint").main([str(path)])
     assert "RRDBNet (ESRGAN) (1 blocks)" in capsys.readouterr().out
+
+
+def kairs_function(state, x, scale):
+    """KAIR's MSRResNet1 step by step, on its own keys."""
+
+    def conv(name, y):
+        return F.conv2d(y, state[f"{name}.weight"], state[f"{name}.bias"], padding=1)
+
+    y = F.leaky_relu(conv("conv_first", x), 0.1)
+    for n in range(SMALL["num_blocks"]):
+        inside = F.relu(conv(f"recon_trunk.{n}.conv1", y))
+        y = y + conv(f"recon_trunk.{n}.conv2", inside)
+    for n, factor in enumerate({2: [2], 3: [3], 4: [2, 2]}[scale], start=1):
+        y = F.leaky_relu(F.pixel_shuffle(conv(f"upconv{n}", y), factor), 0.1)
+    y = conv("conv_last", F.leaky_relu(conv("HRconv", y), 0.1))
+    return y + F.interpolate(x, scale_factor=scale, mode="bilinear", align_corners=False)
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_kairs_function_on_the_converted_weights_gives_our_pictures(tmp_path, saved, rough, scale):
+    told = {"activate_after_shuffle": True}
+    network = rough(MSRResNet, upscale_factor=scale, **told, **SMALL)
+    convert(saved(network.state_dict()), tmp_path / "x.pth", to="kair", arguments=told)
+    state, picture = torch.load(tmp_path / "x.pth", weights_only=True), torch.rand(1, 3, 9, 14)
+    with torch.inference_mode():
+        theirs = kairs_function(state, picture, scale)
+        torch.testing.assert_close(network(picture), theirs, rtol=0, atol=1e-6)

@@ -1,0 +1,89 @@
+"""Exports that give torch's pictures at any size, or no file."""
+
+import importlib.util
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from srgan_plugin.core import ModifiedVGG, MSRResNet, SRResNet
+from srgan_plugin.zoo import export, open_network
+from srgan_plugin.zoo.networks import UNTOLD
+
+SMALL = {"mid_channels": 4, "num_blocks": 2}
+
+
+@pytest.fixture
+def onnxruntime():
+    for name in ("onnx", "onnxscript"):
+        pytest.importorskip(name)
+    return pytest.importorskip("onnxruntime")
+
+
+@pytest.mark.parametrize(
+    ("cls", "options"),
+    [
+        (MSRResNet, {"upscale_factor": 3, "activate_after_shuffle": True}),
+        (SRResNet, {"prelu": "channel", "output_range": (-1, 1)}),
+    ],
+)
+def test_onnx_gives_torchs_pictures_at_sizes_it_was_not_traced_with(
+    tmp_path, tool, rough, onnxruntime, cls, options
+):
+    network = rough(cls, **SMALL, **options)
+    torch.save(network.state_dict(), tmp_path / "x.pth")
+    told = [f"{key}={value}" for key, value in options.items() if key in UNTOLD]
+    tool("export").main(["x.pth", "x.onnx", "--told", *told])
+    session = onnxruntime.InferenceSession("x.onnx", providers=["CPUExecutionProvider"])
+    for height, width in ((8, 8), (31, 12), (5, 50)):
+        picture = torch.rand(1, 3, height, width)
+        (exported,) = session.run(["sr"], {"lr": picture.numpy()})
+        with torch.inference_mode():
+            np.testing.assert_allclose(exported, network(picture).numpy(), rtol=0, atol=1e-4)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["x.onnx", "x.pth"]
+
+
+class Whimsical(nn.Module):
+    """Answers otherwise each time, which no graph can."""
+
+    upscale_factor = 4
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 3, 1)
+        self.calls = 0.0
+
+    def forward(self, x):
+        self.calls += 1
+        return self.conv(x) + self.calls
+
+
+def test_an_export_that_differs_from_torch_is_not_written(tmp_path, onnxruntime):
+    with pytest.raises(ValueError, match=r"differs from torch by .* nothing was written"):
+        export.export_onnx(Whimsical().eval(), tmp_path / "x.onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_missing_package_is_answered_by_the_line_that_installs_it(
+    tmp_path, fails, rough, monkeypatch
+):
+    torch.save(rough(MSRResNet, **SMALL).state_dict(), tmp_path / "x.pth")
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == "onnxruntime" else find(name)
+    )
+    assert fails("export", "x.pth", "x.onnx").endswith("pip install onnxruntime")
+
+
+def test_a_discriminator_is_no_generator_to_export(tmp_path, fails, rough, onnxruntime):
+    torch.save(rough(ModifiedVGG, mid_channels=2).state_dict(), tmp_path / "x.pth")
+    assert "expected a generator to export, got ModifiedVGG" in fails("export", "x.pth", "x.onnx")
+
+
+def test_safetensors_are_exported_with_what_they_do_not_tell(tmp_path, tool, rough):
+    network = rough(MSRResNet, activate_after_shuffle=True, **SMALL)
+    torch.save(network.state_dict(), tmp_path / "x.pth")
+    tool("export").main(["x.pth", "x.safetensors", "--told", "activate_after_shuffle=True"])
+    picture = torch.rand(1, 3, 6, 6)
+    assert torch.equal(open_network("x.safetensors")(picture), network(picture))

@@ -1,0 +1,127 @@
+"""`make table` against a server on this machine: fetched, verified, converted, measured."""
+
+import hashlib
+import http.server
+import json
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from skimage.metrics import peak_signal_noise_ratio
+
+from srgan_plugin.core import MSRResNet, SRResNet
+from srgan_plugin.data.images import read_image
+from srgan_plugin.zoo import fetching
+
+NAMES = ("msrresnet_x4c64b16_1x16_300k_div2k", "srgan_x4c64b16_1x16_1000k_div2k")
+SMALL = {"mid_channels": 4, "num_blocks": 2}
+
+
+class QuietHandler(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def server(tmp_path, monkeypatch, rough):
+    """A mirror with two files of the published layout; their names close with their hashes."""
+    folder = tmp_path / "server"
+    folder.mkdir()
+    networks, published = {}, {}
+    for seed, name in enumerate(NAMES):
+        networks[name] = rough(MSRResNet, seed, **SMALL)
+        state = {f"generator.{k}": w for k, w in networks[name].state_dict().items()}
+        content = {"state_dict": state, "optimizer": {}, "meta": {"iter": 1}}
+        torch.save(content, folder / "x", _use_new_zipfile_serialization=False)
+        digits = hashlib.sha256((folder / "x").read_bytes()).hexdigest()[:8]
+        (folder / "x").rename(folder / f"{name}_20200521-{digits}.pth")
+        published[name] = f"https://nowhere.invalid/{name}_20200521-{digits}.pth"
+    monkeypatch.setattr(fetching, "PUBLISHED", published)
+
+    def handler(*args):
+        return QuietHandler(*args, directory=str(folder))
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/", folder, networks
+        server.shutdown()
+        thread.join(timeout=10)
+
+
+@pytest.fixture
+def data(photographs, monkeypatch):
+    monkeypatch.setenv("SRGAN_DATA", str(photographs))
+    return photographs
+
+
+def measured_by_hand(network, data, name):
+    """PSNR over RGB of the rounded picture within a border of 4, by scikit-image."""
+    values = []
+    for path in sorted((data / name / "GTmod12").iterdir()):
+        lr = torch.from_numpy(read_image(data / name / "LRbicx4" / path.name))
+        with torch.inference_mode():
+            sr = network(lr.permute(2, 0, 1)[None].float() / 255)[0].permute(1, 2, 0)
+        sr = (sr.clamp(0, 1) * 255).round().byte().numpy()
+        inside = (slice(4, -4), slice(4, -4))
+        values.append(peak_signal_noise_ratio(read_image(path)[inside], sr[inside]))
+    return np.mean(values)
+
+
+def test_both_published_models_are_fetched_verified_converted_and_measured(
+    server, data, tool, capsys
+):
+    url, folder, networks = server
+    tool("make_table").main(["--mirror", url, "--out", "results"])
+    said = capsys.readouterr()
+    for name in NAMES:
+        scores = json.loads(Path(f"results/{name}.json").read_text())
+        assert set(scores) == {"Set5", "Set14"}
+        assert set(scores["Set5"]) == {"PSNR", "SSIM", "PSNR_Y", "SSIM_Y"}
+        for each in scores:
+            by_hand = measured_by_hand(networks[name], data, each)
+            assert scores[each]["PSNR"] == pytest.approx(by_hand, abs=1e-6)
+        assert f"{scores['Set5']['PSNR']:.4f}" in said.out
+    assert "30.2252" in said.out
+    assert "27.9499" in said.out
+    assert "28.4300" in said.out  # the paper's bicubic on Y
+    assert "B100" in said.err
+    for path in folder.iterdir():  # a second time nothing is asked of the server
+        path.unlink()
+    tool("make_table").main(["--mirror", url, "--out", "results"])
+
+
+def test_a_file_that_is_not_the_published_one_is_refused(server, data, fails):
+    url, folder, _ = server
+    path = next(folder.glob("msrresnet*"))
+    path.write_bytes(path.read_bytes() + b"x")
+    assert "is not the published file: expected SHA-256" in fails("make_table", "--mirror", url)
+
+
+def test_without_a_network_bicubic_and_the_checkpoints_at_hand_are_measured(
+    data, tool, rough, capsys, tmp_path
+):
+    network = rough(MSRResNet, **SMALL)
+    torch.save({"state_dict": network.state_dict()}, "mine.pth")
+    closed = "http://127.0.0.1:9"  # nobody listens
+    tool("make_table").main(["--mirror", closed, "--checkpoint", "mine=mine.pth"])
+    said = capsys.readouterr()
+    assert "could not download" in said.err
+    assert said.out.count("not measured: no checkpoint") == 4
+    scores = json.loads((tmp_path / "results/mine.json").read_text())
+    by_hand = measured_by_hand(network, data, "Set5")
+    assert scores["Set5"]["PSNR"] == pytest.approx(by_hand, abs=1e-6)
+    assert (tmp_path / "results/bicubic.json").is_file()
+
+
+def test_an_srresnet_that_does_not_tell_its_range_is_not_measured_wrongly(
+    data, tool, fails, rough, tmp_path
+):
+    torch.save(rough(SRResNet, **SMALL).state_dict(), tmp_path / "x.pth")
+    arguments = ("--offline", "--checkpoint", "srresnet=x.pth")
+    assert "does not tell the SRResNet's output range" in fails("make_table", *arguments)
+    told = ["--to", "plugin", "--told", "output_range=(-1,1)"]
+    tool("convert_checkpoint").main(["x.pth", "y.pth", *told])
+    tool("make_table").main(["--offline", "--checkpoint", "srresnet=y.pth"])
