@@ -141,18 +141,30 @@ def test_an_unknown_type_is_answered_by_the_nearest_names_and_the_scope(
     assert "srgan_plugin" in said
 
 
-def test_a_checkpoint_of_another_size_is_refused_with_what_it_looks_like(
-    data: Path, fails: Callable[..., str]
+def test_a_checkpoint_of_another_size_is_tested_as_what_it_is_and_not_trained_from(
+    data: Path, fails: Callable[..., str], capfd: pytest.CaptureFixture[str]
 ) -> None:
     state = MSRResNet(mid_channels=16, num_blocks=3).state_dict()
     torch.save({"state_dict": {f"generator.{k}": v for k, v in state.items()}}, "other.pth")
-    said = fails("test", MSRRESNET, "other.pth", "--cfg-options", *SMALL[:2])
+    tool("test").main([MSRRESNET, "other.pth", "--cfg-options", *SMALL[:2]])
+    said = capfd.readouterr().err
+    assert "MSRResNet x4 (16 features, 3 blocks)" in said
+    assert "testing with mid_channels=16, num_blocks=3, unlike the config" in said
+    options = [*SMALL, f"train_dataloader.dataset.gt={data}/train", "load_from=other.pth"]
+    said = fails("train", MSRRESNET, "--cfg-options", *options)
     assert "MSRResNet x4 (16 features, 3 blocks)" in said
     assert "MSRResNet x4 (8 features, 2 blocks)" in said
 
 
-def test_weights_of_basicsr_are_refused_where_the_function_would_be_another(
-    data: Path, fails: Callable[..., str]
+def test_a_checkpoint_of_another_scale_is_refused(data: Path, fails: Callable[..., str]) -> None:
+    state = MSRResNet(mid_channels=8, num_blocks=2, upscale_factor=2).state_dict()
+    torch.save(state, "x2.pth")
+    said = fails("test", MSRRESNET, "x2.pth", "--cfg-options", *SMALL[:2])
+    assert "set upscale_factor=2 in the generator's config" in said
+
+
+def test_weights_of_basicsr_are_tested_with_their_activation_and_not_trained_without(
+    data: Path, fails: Callable[..., str], capfd: pytest.CaptureFixture[str]
 ) -> None:
     state = MSRResNet(mid_channels=8, num_blocks=2).state_dict()
     renames = {"trunk_net": "body", "upsample1.upsample_conv": "upconv1"}
@@ -160,17 +172,10 @@ def test_weights_of_basicsr_are_refused_where_the_function_would_be_another(
     for ours, theirs in renames.items():
         state = {key.replace(ours, theirs): value for key, value in state.items()}
     torch.save({"params": state}, "basicsr.pth")
-    said = fails("test", MSRRESNET, "basicsr.pth", "--cfg-options", *SMALL[:2])
-    assert "activate_after_shuffle" in said
-    tool("test").main(
-        [
-            MSRRESNET,
-            "basicsr.pth",
-            "--cfg-options",
-            *SMALL[:2],
-            "model.generator.activate_after_shuffle=True",
-        ]
-    )
+    options = [*SMALL, f"train_dataloader.dataset.gt={data}/train", "load_from=basicsr.pth"]
+    assert "set activate_after_shuffle=True" in fails("train", MSRRESNET, "--cfg-options", *options)
+    tool("test").main([MSRRESNET, "basicsr.pth", "--cfg-options", *SMALL[:2]])
+    assert "testing with activate_after_shuffle=True" in capfd.readouterr().err
 
 
 def test_a_checkpoint_that_is_not_there_is_one_line(data: Path, fails: Callable[..., str]) -> None:
