@@ -3,11 +3,14 @@
 import importlib
 import logging
 from collections.abc import Iterator
-from types import ModuleType
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
 
 import pytest
 import torch
+from torchvision.models import vgg
 
+from srgan_plugin.core.vgg_weights import random_vgg19_state_dict
 from srgan_plugin.hosts.mends import NotInstalledError
 
 
@@ -40,6 +43,27 @@ def quiet_basicsr(basicsr: ModuleType) -> Iterator[None]:
     yield
     logging.getLogger("basicsr").handlers.clear()
     logger.initialized_logger.clear()
+
+
+@pytest.fixture(scope="session")
+def _vgg_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("vgg") / "vgg19.pth"
+    torch.save(random_vgg19_state_dict(), path)
+    return path
+
+
+@pytest.fixture
+def random_vgg(monkeypatch: pytest.MonkeyPatch, _vgg_file: Path) -> Path:
+    """Random VGG weights in a file; the toolboxes get them where they would download theirs."""
+
+    def vgg19(pretrained: bool) -> SimpleNamespace:
+        features = vgg.make_layers(vgg.cfgs["E"])
+        state = torch.load(_vgg_file, weights_only=True)
+        features.load_state_dict({k.removeprefix("features."): w for k, w in state.items()})
+        return SimpleNamespace(features=features)
+
+    monkeypatch.setattr(vgg, "vgg19", vgg19)
+    return _vgg_file
 
 
 @pytest.fixture(autouse=True)

@@ -1,39 +1,16 @@
 """The same weights and pictures give the same numbers in ours, in MMagic's and in BasicSR's."""
 
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
-from torchvision.models import vgg
 
 from srgan_plugin import core
-from srgan_plugin.core.vgg_weights import random_vgg19_state_dict
 
 TOLERANCE = {"rtol": 0, "atol": 1e-6}
-
-
-@pytest.fixture(scope="module")
-def vgg_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("vgg") / "vgg19.pth"
-    torch.save(random_vgg19_state_dict(), path)
-    return path
-
-
-@pytest.fixture
-def random_vgg(monkeypatch: pytest.MonkeyPatch, vgg_file: Path) -> Path:
-    """The toolboxes take the weights of our file instead of downloading torchvision's."""
-
-    def vgg19(pretrained: bool) -> SimpleNamespace:
-        features = vgg.make_layers(vgg.cfgs["E"])
-        state = torch.load(vgg_file, weights_only=True)
-        features.load_state_dict({k.removeprefix("features."): w for k, w in state.items()})
-        return SimpleNamespace(features=features)
-
-    monkeypatch.setattr(vgg, "vgg19", vgg19)
-    return vgg_file
 
 
 def pictures(*shape: int) -> Tensor:

@@ -2,36 +2,19 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 from torch import Tensor, nn
-from torchvision.models import vgg
 
-from srgan_plugin.core.vgg_weights import random_vgg19_state_dict
 from srgan_plugin.registry import MODELS
 
 LAYER = "conv2_2"  # shallow: the step is the same for all layers
 GENERATOR = {"in_channels": 3, "out_channels": 3, "mid_channels": 8, "num_blocks": 2}
 RATE, BETAS = 1e-4, (0.9, 0.999)
-
-
-@pytest.fixture
-def vgg_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """Random VGG weights for us; the toolboxes get them where they would download theirs."""
-    state = random_vgg19_state_dict(depth=LAYER)
-    torch.save(state, tmp_path / "vgg19.pth")
-
-    def vgg19(pretrained: bool) -> SimpleNamespace:
-        features = vgg.make_layers(vgg.cfgs["E"])[:9]
-        features.load_state_dict({k.removeprefix("features."): w for k, w in state.items()})
-        return SimpleNamespace(features=features)
-
-    monkeypatch.setattr(vgg, "vgg19", vgg19)
-    return tmp_path / "vgg19.pth"
 
 
 def batches() -> Iterator[tuple[Tensor, Tensor]]:
@@ -94,13 +77,13 @@ def wrappers(model: Any) -> OptimWrapperDict:
     "train_cfg", [{}, {"disc_init_steps": 1, "disc_steps": 2, "disc_repeat": 2}]
 )
 def test_same_training_as_mmagics_srgan(
-    mmagic: ModuleType, vgg_file: Path, train_cfg: dict[str, int]
+    mmagic: ModuleType, random_vgg: Path, train_cfg: dict[str, int]
 ) -> None:
     from mmagic.models.editors.srgan import SRGAN
     from mmagic.structures import DataSample
 
     theirs = mmengine_model("mmagic", {"layer_weights": {"7": 1.0}}, train_cfg=train_cfg)
-    perceptual = {"layer_weights": {LAYER: 1.0}, "pretrained": str(vgg_file)}
+    perceptual = {"layer_weights": {LAYER: 1.0}, "pretrained": str(random_vgg)}
     mine = mmengine_model("srgan_plugin", perceptual, train_cfg=train_cfg)
     assert isinstance(theirs, SRGAN)
     assert type(theirs.generator).__module__.startswith("mmagic.")
@@ -154,12 +137,12 @@ def basicsr_options(
 
 @pytest.mark.parametrize("train", [{}, {"ema_decay": 0.9, "net_d_init_iters": 1, "net_d_iters": 2}])
 def test_same_training_as_basicsrs_srganmodel(
-    basicsr: ModuleType, vgg_file: Path, train: dict[str, Any]
+    basicsr: ModuleType, random_vgg: Path, train: dict[str, Any]
 ) -> None:
     from basicsr.models import build_model
 
     theirs = build_model(basicsr_options("", {}, train))
-    mine = build_model(basicsr_options("_srgan_plugin", {"pretrained": str(vgg_file)}, train))
+    mine = build_model(basicsr_options("_srgan_plugin", {"pretrained": str(random_vgg)}, train))
     assert type(mine).__module__ == "srgan_plugin.hosts.basicsr.model"
     names = ["net_g", "net_d"] + (["net_g_ema"] if train else [])
     for name in names:

@@ -6,6 +6,7 @@ config of MMagic's own that should run on MMagic's tools goes through
 """
 
 import sys
+from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any, NoReturn
 
@@ -35,7 +36,10 @@ def _add_bool8() -> None:
 
 
 def _add_ops() -> None:
-    sys.modules["mmcv._ext"] = MissingOps("mmcv._ext")
+    module = MissingOps("mmcv._ext")
+    # Without a loader: mmengine then reports mmcv as not compiled, which is true.
+    module.__spec__ = ModuleSpec("mmcv._ext", loader=None)
+    sys.modules["mmcv._ext"] = module
 
 
 TOOLBOX = Toolbox(
