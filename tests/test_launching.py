@@ -114,7 +114,7 @@ def test_a_script_without_its_arguments_says_how_it_is_used(script: str) -> None
 def test_dist_train_trains_with_two_processes(photographs: Path, tmp_path: Path) -> None:
     done = start(
         "dist_train.sh",
-        *(CONFIG, "2", "--work-dir", str(tmp_path / "run"), "--cfg-options"),
+        *(CONFIG, "2", "--work-dir", str(tmp_path / "run"), "--auto-scale-lr", "--cfg-options"),
         "model.generator.mid_channels=4",
         "model.generator.num_blocks=1",
         "train_dataloader.num_workers=0",
@@ -128,5 +128,6 @@ def test_dist_train_trains_with_two_processes(photographs: Path, tmp_path: Path)
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "GPU number: 2" in done.stdout
+    assert "Scaling the original LR by 0.125" in done.stdout  # two of the published sixteen
     state = torch.load(tmp_path / "run" / "iter_2.pth", weights_only=False)
     assert state["meta"]["iter"] == 2

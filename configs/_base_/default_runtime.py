@@ -27,6 +27,9 @@ env_cfg = dict(
     mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
     dist_cfg=dict(backend='nccl'))
 
+# What --auto-scale-lr divides the global batch by: the published one.
+auto_scale_lr = dict(enable=False, base_batch_size=16)
+
 log_level = 'INFO'
 log_processor = dict(type='LogProcessor', window_size=100, by_epoch=False)
 # For Weights & Biases add dict(type='WandbVisBackend'); it logs in by itself.
