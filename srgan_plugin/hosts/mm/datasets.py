@@ -4,10 +4,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from mmengine.dataset import Compose
 from mmengine.dist import get_dist_info, sync_random_seed
 from torch.utils.data import Dataset, Sampler
 
+from srgan_plugin.data.batches import Names, read_batch
 from srgan_plugin.data.div2k import find_div2k_train
 from srgan_plugin.data.pairs import ImagePairs, Pair
 from srgan_plugin.data.patches import Draw, draw
@@ -15,17 +17,22 @@ from srgan_plugin.evaluation.benchmarks import data_root as default_data_root
 from srgan_plugin.evaluation.benchmarks import find_benchmark
 from srgan_plugin.registry import DATA_SAMPLERS, DATASETS, SCOPE, TRANSFORMS
 
+from .transforms import PairBatch, recipe_of
+
 Config = dict[str, Any]
 
 
 def _sample(pair: Pair, scale: int) -> dict[str, Any]:
     """The entries that MMagic's transforms know, with pictures that are read when sliced."""
+    names = Names(pair.key, pair.lr.name, pair.gt.name)
+    return {"img": pair.lr, "gt": pair.gt, **_metainfo(names, scale)}
+
+
+def _metainfo(names: Names, scale: int) -> dict[str, Any]:
     return {
-        "img": pair.lr,
-        "gt": pair.gt,
-        "key": pair.key,
-        "img_path": pair.lr.name,
-        "gt_path": pair.gt.name,
+        "key": names.key,
+        "img_path": names.lr,
+        "gt_path": names.gt,
         "scale": scale,
         "img_channel_order": "RGB",
         "gt_channel_order": "RGB",
@@ -66,6 +73,7 @@ class PairedImageDataset(Dataset[Any]):
         self.pairs = ImagePairs(gt, lr or None, scale=scale, ann_file=ann_file or None)
         self.scale = scale
         self.pipeline = _pipeline(pipeline)
+        self.recipe = recipe_of(self.pipeline.transforms, scale)
         self.metainfo = {"source": str(gt), "lr_origin": self.pairs.lr_origin, **(metainfo or {})}
 
     def __len__(self) -> int:
@@ -76,6 +84,18 @@ class PairedImageDataset(Dataset[Any]):
         if isinstance(index, Draw):
             results["draw"] = index
         return self.pipeline(results)
+
+    def __getitems__(self, indices: Sequence[int]) -> Sequence[Any]:
+        """Return the samples of a batch, as torch's loader asks for them.
+
+        Where the pipeline is the usual one they are read as a whole, the same bit for bit.
+        """
+        draws = [index for index in indices if isinstance(index, Draw)]
+        if self.recipe is None or len(draws) < len(indices):
+            return [self[index] for index in indices]
+        lr, gt, names = read_batch(self.pairs, draws, self.recipe)
+        metainfo = [_metainfo(one, self.scale) for one in names]
+        return PairBatch(torch.from_numpy(lr), torch.from_numpy(gt), metainfo)
 
 
 @DATASETS.register_module()

@@ -1,15 +1,18 @@
-"""A training loop that seeks, and loops that validate and test on several sets."""
+"""A training loop of long stretches, and loops that validate and test on several sets."""
 
 import logging
+import time
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar, Literal
 
 import torch
 from mmengine.evaluator import Evaluator
+from mmengine.hooks import IterTimerHook, ParamSchedulerHook, RuntimeInfoHook
 from mmengine.logging import print_log
 from mmengine.runner import IterBasedTrainLoop
 from mmengine.runner.amp import autocast
 from mmengine.runner.base_loop import BaseLoop
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from srgan_plugin.cpu_memory import keep_freed_memory
@@ -22,34 +25,43 @@ Config = dict[str, Any]
 
 @LOOPS.register_module()
 class SRTrainLoop(IterBasedTrainLoop):
-    """mmengine's loop over iterations, which on resuming seeks in the stream of samples.
+    """mmengine's loop over iterations, which runs many steps per call of the hooks, and seeks.
 
-    mmengine's own reads and throws away every batch up to the saved iteration. Where the sampler
-    is a `StreamSampler`, the batches from there on are asked for directly: they are the same ones.
+    Hooks, schedulers and logs keep their meaning: a stretch of steps ends where any hook's interval
+    does, a hook whose interval is unknown makes stretches of one, schedulers move at every step,
+    and every step's losses reach the log. Between the ends nothing waits for the device.
+
+    Where the sampler is a `StreamSampler`, a resumed run asks for the batches from its iteration
+    on; mmengine's reads and throws away every batch before.
+
+    Args:
+        args: As mmengine's `IterBasedTrainLoop`.
+        stretch: Steps per call of the hooks, at most; 1 is mmengine's own way.
+        kwargs: As mmengine's `IterBasedTrainLoop`.
     """
+
+    # Called once for a stretch they do what they would have done at each step.
+    _once = (RuntimeInfoHook, IterTimerHook, ParamSchedulerHook)
+    _longest = 1.0  # seconds; a signal is heeded between stretches
+
+    def __init__(self, *args: Any, stretch: int = 100, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.dataloader_iterator: Iterator[Any]
+        self.stretch = stretch
+        self.steps, self.waited = 1, 0.0  # of the stretch just run, for the timer
 
     def run(self) -> Any:
         """Train from the current iteration to `max_iters`."""
         if not torch.cuda.is_available():
             keep_freed_memory()
-        sampler = self.dataloader.sampler
-        if self._iter == 0 or not isinstance(sampler, StreamSampler):
-            self.runner.message_hub.update_info("stream_seed", getattr(sampler, "seed", None))
-            return super().run()
-        # The stream is that of the run's start, whatever seed this process drew.
-        sampler.seed = self.runner.message_hub.get_info("stream_seed", sampler.seed)
-        sampler.start = self._iter * self.dataloader.batch_size * sampler.world_size
-        self.dataloader_iterator = iter(self.dataloader)
-        self.runner.logger.info(f"the data goes on at sample {sampler.start} of the stream")
-        return self._run_from_here()
-
-    def _run_from_here(self) -> Any:
+        self._seek()
         runner = self.runner
         runner.call_hook("before_train")
         runner.call_hook("before_train_epoch")
+        intervals = self._hook_intervals()
         while self._iter < self._max_iters and not self.stop_training:
             runner.model.train()
-            self.run_iter(next(self.dataloader_iterator))
+            self._run_stretch(self._steps_to_go(intervals))
             self._decide_current_val_interval()
             due = self._iter % self.val_interval == 0 or self._iter == self._max_iters
             if runner.val_loop is not None and self._iter >= self.val_begin and due:
@@ -57,6 +69,73 @@ class SRTrainLoop(IterBasedTrainLoop):
         runner.call_hook("after_train_epoch")
         runner.call_hook("after_train")
         return runner.model
+
+    def _seek(self) -> None:
+        sampler = self.dataloader.sampler
+        if not isinstance(sampler, StreamSampler):
+            for _ in range(self._iter):
+                next(self.dataloader_iterator)
+            return
+        info = self.runner.message_hub
+        if self._iter:
+            # The stream is that of the run's start, whatever seed this process drew.
+            sampler.seed = info.get_info("stream_seed", sampler.seed)
+            sampler.start = self._iter * self.dataloader.batch_size * sampler.world_size
+            self.dataloader_iterator = iter(self.dataloader)
+            self.runner.logger.info(f"the data goes on at sample {sampler.start} of the stream")
+        info.update_info("stream_seed", sampler.seed)
+
+    def _hook_intervals(self) -> list[int]:
+        each_step = {"before_train_iter", "after_train_iter"}
+        hooks = [h for h in self.runner.hooks if each_step & set(h.get_triggered_stages())]
+        return [
+            max(int(getattr(hook, "interval", 1)), 1)
+            for hook in hooks
+            if not isinstance(hook, self._once)
+        ]
+
+    def _steps_to_go(self, intervals: Sequence[int]) -> int:
+        now: int = self._iter
+        ends = [every - now % every for every in (*intervals, self.val_interval)]
+        return min(*ends, self.stretch, self.max_iters - now)
+
+    def _run_stretch(self, steps: int) -> None:
+        runner, started = self.runner, time.monotonic()
+        seen: list[dict[str, Tensor]] = []
+        self.waited = 0.0
+        for self.steps in range(1, steps + 1):
+            asked = time.monotonic()
+            batch = next(self.dataloader_iterator)
+            self.waited += time.monotonic() - asked
+            last = self.steps == steps or time.monotonic() - started > self._longest
+            if last:
+                runner.call_hook("before_train_iter", batch_idx=self._iter, data_batch=batch)
+            outputs = runner.model.train_step(batch, optim_wrapper=runner.optim_wrapper)
+            if last:
+                break
+            seen.append(outputs)
+            self._step_schedulers()
+            self._iter += 1
+        self._log(seen)
+        runner.call_hook(
+            "after_train_iter", batch_idx=self._iter, data_batch=batch, outputs=outputs
+        )
+        self._iter += 1
+
+    def _step_schedulers(self) -> None:
+        schedulers = self.runner.param_schedulers or []
+        groups = schedulers.values() if isinstance(schedulers, dict) else [schedulers]
+        for scheduler in (scheduler for group in groups for scheduler in group):
+            if not scheduler.by_epoch:
+                scheduler.step()
+
+    def _log(self, seen: Sequence[dict[str, Tensor]]) -> None:
+        """Hand the losses of all steps to the log, fetched from the device at once."""
+        if not seen:
+            return
+        fetched = iter(torch.stack([v.float() for step in seen for v in step.values()]).tolist())
+        for name in (name for step in seen for name in step):
+            self.runner.message_hub.update_scalar(f"train/{name}", next(fetched))
 
 
 class _MultiLoop(BaseLoop):

@@ -5,12 +5,15 @@ config of MMagic's own that should run on MMagic's tools goes through
 `python -m srgan_plugin mmagic train|test …`.
 """
 
+import importlib
+import inspect
 import sys
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any, NoReturn
 
 import numpy as np
+from mmengine.evaluator import BaseMetric
 
 from srgan_plugin.hosts.mends import Mend, Toolbox, has
 
@@ -42,6 +45,23 @@ def _add_ops() -> None:
     sys.modules["mmcv._ext"] = module
 
 
+def _sample_wise_metric() -> Any:
+    module = importlib.import_module("mmagic.evaluation.metrics.base_sample_wise_metric")
+    return module.BaseSampleWiseMetric
+
+
+def _takes_no_size() -> bool:
+    return "size" not in inspect.signature(_sample_wise_metric().evaluate).parameters
+
+
+def _take_size() -> None:
+    def evaluate(self: Any, size: int | None = None) -> dict[str, float]:
+        measured: dict[str, float] = BaseMetric.evaluate(self, self.size if size is None else size)
+        return measured
+
+    _sample_wise_metric().evaluate = evaluate
+
+
 TOOLBOX = Toolbox(
     name="mmagic",
     oldest="1.2.0",
@@ -60,6 +80,12 @@ TOOLBOX = Toolbox(
             reason="mmcv-lite has no compiled ops, mmagic imports Python around them",
             missing=lambda: not has("mmcv._ext"),
             apply=_add_ops,
+        ),
+        Mend(
+            name="metrics' size",
+            reason="mmengine's loops and ours tell a metric the size of the set, MMagic's do not",
+            missing=_takes_no_size,
+            apply=_take_size,
         ),
     ),
 )

@@ -32,7 +32,7 @@ class OptimWrapper(MMEngineOptimWrapper):
 
     def __init__(self, optimizer: torch.optim.Optimizer, max_skipped: int = 50, **kwargs: Any):
         super().__init__(optimizer, **kwargs)
-        self.name = "optimizer"  # whose steps; `MultiOptimWrapperConstructor` knows the network
+        self.name = "generator"  # whose steps; `MultiOptimWrapperConstructor` sets others
         self.max_skipped = max_skipped
         self.skipped = self.skipped_in_a_row = 0
 

@@ -2,6 +2,7 @@
 
 import random
 import signal
+import sys
 import zipfile
 from pathlib import Path
 from types import FrameType
@@ -77,7 +78,7 @@ class InterruptHook(Hook):
     A second signal ends the process at once.
 
     Args:
-        interval: Ranks agree on stopping every so many iterations.
+        interval: Ranks of a distributed run agree on stopping every so many iterations.
     """
 
     priority = "LOWEST"  # after the checkpoint of the same iteration, if one is due
@@ -89,6 +90,8 @@ class InterruptHook(Hook):
 
     def before_train(self, runner: Any) -> None:
         """Listen."""
+        if not is_distributed():
+            self.interval = sys.maxsize  # nobody to agree with: no reason to interrupt a stretch
         for number in (signal.SIGTERM, signal.SIGINT):
             self._before[number] = signal.signal(number, self._receive)
 

@@ -7,13 +7,14 @@ state, which mmengine seeds per worker.
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from mmengine.structures import BaseDataElement
 
+from srgan_plugin.data.batches import Recipe
 from srgan_plugin.data.patches import (
     HORIZONTAL_FLIP,
     TRANSPOSE,
@@ -114,13 +115,15 @@ class RandomTransposeHW:
         transpose_ratio: Probability.
     """
 
+    stream = TRANSPOSE
+
     def __init__(self, keys: Sequence[str] = ("img", "gt"), transpose_ratio: float = 0.5) -> None:
         self.keys, self.transpose_ratio = keys, transpose_ratio
 
     def __call__(self, results: dict[str, Any]) -> dict[str, Any]:
         """Transpose or leave `results[key]` for each key."""
         draw = _draw_of(results)
-        if uniform(draw.seed, draw.number, TRANSPOSE) < self.transpose_ratio:
+        if uniform(draw.seed, draw.number, self.stream) < self.transpose_ratio:
             for key in self.keys:
                 results[key] = results[key].transpose(1, 0, 2)
         return results
@@ -132,11 +135,59 @@ class PackInputs:
 
     def __call__(self, results: dict[str, Any]) -> dict[str, Any]:
         """Return `dict(inputs=<LR, uint8 3HW>, data_samples=<element with gt_img, uint8 3HW>)`."""
-        sample = _element()(
-            metainfo={key: results[key] for key in META_KEYS if key in results},
-            gt_img=_tensor(results["gt"]),
-        )
-        return {"inputs": _tensor(results["img"]), "data_samples": sample}
+        return _packed(_tensor(results["img"]), _tensor(results["gt"]), results)
+
+
+def recipe_of(steps: Sequence[Any], scale: int) -> Recipe | None:
+    """What a pipeline does to a pair, where it is crop, flips, transpose and packing; else None.
+
+    Args:
+        steps: The pipeline.
+        scale: GT is `scale` times LR.
+    """
+    crop, pack = (steps[0], steps[-1]) if len(steps) > 1 else (None, None)
+    if type(crop) is not PairedRandomCrop or type(pack) is not PackInputs:
+        return None
+    ratios: dict[int, float] = {}
+    for step in steps[1:-1]:
+        if type(step) not in (Flip, RandomTransposeHW) or set(step.keys) != {"img", "gt"}:
+            return None
+        # Streams are numbered in the order of the recipe's steps.
+        if ratios and step.stream <= max(ratios):
+            return None
+        ratios[step.stream] = step.flip_ratio if type(step) is Flip else step.transpose_ratio
+    order = (HORIZONTAL_FLIP, VERTICAL_FLIP, TRANSPOSE)
+    return Recipe(crop.gt_patch_size, scale, *(ratios.get(stream, 0.0) for stream in order))
+
+
+class PairBatch(Sequence[dict[str, Any]]):
+    """Samples that were read as one batch: `stack_pairs` takes it whole, others one by one.
+
+    Args:
+        inputs: uint8 N3hw.
+        gt_img: uint8 N3HW.
+        metainfo: What `PackInputs` notes of each sample.
+    """
+
+    def __init__(
+        self, inputs: torch.Tensor, gt_img: torch.Tensor, metainfo: Sequence[dict[str, Any]]
+    ) -> None:
+        self.inputs, self.gt_img, self.metainfo = inputs, gt_img, metainfo
+
+    def __len__(self) -> int:
+        return len(self.metainfo)
+
+    def __getitem__(self, index: Any) -> Any:
+        return _packed(self.inputs[index], self.gt_img[index], self.metainfo[index])
+
+    def stacked(self) -> dict[str, Any]:
+        """Return what `stack_pairs` makes of the samples."""
+        return stacked_pairs(self.inputs, self.gt_img, [meta["key"] for meta in self.metainfo])
+
+
+def _packed(lr: torch.Tensor, gt: torch.Tensor, metainfo: Mapping[str, Any]) -> dict[str, Any]:
+    kept = {key: metainfo[key] for key in META_KEYS if key in metainfo}
+    return {"inputs": lr, "data_samples": _element()(metainfo=kept, gt_img=gt)}
 
 
 def _element() -> Any:
@@ -156,9 +207,28 @@ def stack_pairs(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
     Returns:
         `inputs`, uint8 N3hw, and `data_samples`, one element with `gt_img`, uint8 N3HW.
     """
+    if isinstance(samples, PairBatch):
+        return samples.stacked()
     elements = [sample["data_samples"] for sample in samples]
-    stacked = BaseDataElement(
-        metainfo={"key": [element.metainfo.get("key") for element in elements]},
-        gt_img=torch.stack([element.gt_img for element in elements]),
+    return stacked_pairs(
+        torch.stack([sample["inputs"] for sample in samples]),
+        torch.stack([element.gt_img for element in elements]),
+        [element.metainfo.get("key") for element in elements],
     )
-    return {"inputs": torch.stack([s["inputs"] for s in samples]), "data_samples": stacked}
+
+
+class StackedPairs(BaseDataElement):
+    """The ground truth of a batch, `gt_img`, uint8 N3HW, and the `key` of each of its pictures."""
+
+    def pin_memory(self) -> "StackedPairs":
+        """Return it in memory from which a device copies without the processor's help.
+
+        torch's loader calls this; mmengine's element has no such method and stays behind.
+        """
+        pinned: StackedPairs = self.new(gt_img=self.gt_img.pin_memory())
+        return pinned
+
+
+def stacked_pairs(inputs: torch.Tensor, gt_img: torch.Tensor, keys: list[Any]) -> dict[str, Any]:
+    """A batch as our models take it: two tensors, uint8, and the names of its pictures."""
+    return {"inputs": inputs, "data_samples": StackedPairs(metainfo={"key": keys}, gt_img=gt_img)}

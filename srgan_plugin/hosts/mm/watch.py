@@ -1,51 +1,78 @@
 """Hooks that keep an eye on training: waiting for data, who wins, and how the pictures look."""
 
+import time
 from typing import Any
 
 from mmengine.hooks import Hook
+from mmengine.hooks import IterTimerHook as MMEngineIterTimerHook
 
 from srgan_plugin.registry import HOOKS
 
 
 @HOOKS.register_module()
+class IterTimerHook(MMEngineIterTimerHook):
+    """mmengine's timer, for loops that run many steps per call; logs the share spent waiting."""
+
+    def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
+        """The loop measures itself how long it waits for data; others do not."""
+        if not hasattr(runner.train_loop, "waited"):
+            super().before_train_iter(runner, batch_idx, data_batch)
+
+    def after_train_iter(
+        self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None
+    ) -> None:
+        """Log the mean times of the stretch's steps, once for each, and the time to go."""
+        loop, hub = runner.train_loop, runner.message_hub
+        if not hasattr(loop, "waited"):
+            super().after_train_iter(runner, batch_idx, data_batch, outputs)
+            return
+        now = time.time()
+        elapsed = now - float(self.t)
+        self.t: float = now
+        for _ in range(loop.steps):
+            hub.update_scalar("train/data_time", loop.waited / loop.steps)
+            hub.update_scalar("train/time", elapsed / loop.steps)
+            hub.update_scalar("train/waiting", loop.waited / max(elapsed, 1e-9))
+        self.time_sec_tot += elapsed
+        done = runner.iter - self.start_iter + 1
+        hub.update_info("eta", self.time_sec_tot / done * (runner.max_iters - runner.iter - 1))
+
+
+@HOOKS.register_module()
 class WatchHook(Hook):
-    """Logs the share of time spent waiting for data, and warns while the discriminator wins.
+    """Warns while the discriminator wins, and keeps the curves short.
 
     Args:
-        window: Iterations over which the discriminator's loss is averaged.
+        interval: Look every so many iterations, at the discriminator's loss averaged over these.
         winning: It wins where its loss, the sum of both terms, stays below this on average; a coin
             toss has 2 log 2 = 1.39 with the vanilla loss.
         max_history: How many values of each curve are kept in memory and in checkpoints. mmengine
             keeps a million and copies them all at every step.
     """
 
-    priority = "BELOW_NORMAL"  # after the timer's hook
-
     def __init__(
-        self, window: int = 1000, winning: float = 0.02, max_history: int = 10_000
+        self, interval: int = 1000, winning: float = 0.02, max_history: int = 10_000
     ) -> None:
-        self.window, self.winning, self.max_history = window, winning, max_history
+        self.interval, self.winning, self.max_history = interval, winning, max_history
 
     def after_train_iter(
         self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None
     ) -> None:
-        """Log and warn."""
-        curves = runner.message_hub.log_scalars
-        if "train/data_time" in curves and (time := curves["train/time"].current()) > 0:
-            share = curves["train/data_time"].current() / time
-            runner.message_hub.update_scalar("train/waiting", share)
-        if not self.every_n_train_iters(runner, self.window):
+        """Look and warn."""
+        if not self.every_n_train_iters(runner, self.interval):
             return
+        curves = runner.message_hub.log_scalars
         for curve in curves.values():
             curve.max_length = self.max_history
         terms = [curves.get(f"train/loss_d_{kind}") for kind in ("real", "fake")]
         if all(terms):
-            loss = sum(term.mean(self.window) for term in terms if term)
+            loss = sum(term.mean(self.interval) for term in terms if term)
             if loss < self.winning:
                 runner.logger.warning(
-                    f"the discriminator wins: its loss was {loss:.4f} over the last {self.window} "
-                    "iterations, so the generator learns little from it. Start from a better "
-                    "generator, lower the discriminator's learning rate, or raise the GAN weight"
+                    f"the discriminator wins: its loss was {loss:.4f} over the last "
+                    f"{self.interval} iterations, so the generator learns little from it. Start "
+                    "from a better generator, lower the discriminator's learning rate, or raise "
+                    "the GAN weight"
                 )
 
 

@@ -354,7 +354,7 @@ def test_a_step_that_is_not_finite_is_left_out_and_too_many_in_a_row_end_the_run
     wrapper.update_params((weight**2).sum())
     assert weight[0] != 1.0
     assert wrapper.skipped_in_a_row == 0
-    with pytest.raises(NonFiniteError, match=r"3 steps of the optimizer in a row.*checkpoint"):
+    with pytest.raises(NonFiniteError, match=r"3 steps of the generator in a row.*checkpoint"):
         for _ in range(3):
             wrapper.update_params((weight * float("inf")).sum())
 
@@ -413,7 +413,7 @@ def test_a_signal_saves_a_checkpoint_and_ends_the_run_with_its_status(
 def test_the_log_says_how_long_data_were_waited_for_and_the_curves_stay_short(
     photographs: Path, tmp_path: Path
 ) -> None:
-    options = {"default_hooks.watch.window": 4, "default_hooks.watch.max_history": 5}
+    options = {"default_hooks.watch.interval": 4, "default_hooks.watch.max_history": 5}
     cfg = small_config(
         "msrresnet_x4c64b16_g1_1000k_div2k.py",
         photographs / "train",
@@ -432,7 +432,7 @@ def test_a_discriminator_that_wins_for_long_is_reported(
     photographs: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     options = SMALL_DISCRIMINATOR | {
-        "default_hooks.watch.window": 2,
+        "default_hooks.watch.interval": 2,
         "default_hooks.watch.winning": 10.0,
     }
     name = "srgan_x4c64b16_g1_1000k_div2k.py"
