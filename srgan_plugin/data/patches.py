@@ -66,6 +66,20 @@ def draw(number: int, *, seed: int, length: int, shuffle: bool = True) -> Draw:
     return Draw(index, seed, number)
 
 
+def picture_indices(
+    numbers: NDArray[np.int64], *, seed: int, length: int, shuffle: bool = True
+) -> NDArray[np.int64]:
+    """Tells which pictures many samples take: `draw`'s indices, as an array."""
+    turns, positions = np.divmod(numbers, length)
+    if not shuffle:
+        return positions
+    indices = np.empty_like(positions)
+    for turn in np.unique(turns):
+        now = turns == turn
+        indices[now] = _permutation(seed, int(turn), length)[positions[now]]
+    return indices
+
+
 @overload
 def uniform(seed: int, number: int, stream: int) -> float: ...
 @overload
@@ -129,13 +143,27 @@ def crop_pair(
         ValueError: If the scale does not divide the crop, the sizes do not fit, or the picture is
             smaller than the crop.
     """
+    size = check_crop(lr.shape, gt.shape, gt_patch_size, scale, name)
+    height, width = lr.shape[:2]
+    top, left = random_window(draw, height, width, size)
+    return lr[_square(top, left, size)], gt[_square(top, left, size, scale)]
+
+
+def check_crop(
+    lr_shape: tuple[int, ...], gt_shape: tuple[int, ...], gt_patch_size: int, scale: int, name: str
+) -> int:
+    """Refuses a crop that cannot be cut out of a pair of these shapes; see `crop_pair`.
+
+    Returns:
+        The side of the crop in the low-resolution picture.
+    """
     size, rest = divmod(gt_patch_size, scale)
     if rest or size < 1:
         raise ValueError(
             f"expected a crop size that is a multiple of the scale {scale}, but got "
             f"{gt_patch_size}: use {max(size, 1) * scale}"
         )
-    (height, width), (gt_height, gt_width) = lr.shape[:2], gt.shape[:2]
+    (height, width), (gt_height, gt_width) = lr_shape[:2], gt_shape[:2]
     if (gt_height, gt_width) != (height * scale, width * scale):
         raise ValueError(
             f"{name} is {gt_height}x{gt_width}, which is not {scale} times the {height}x{width} of "
@@ -146,8 +174,7 @@ def crop_pair(
             f"{name} is {gt_height}x{gt_width}, smaller than the crop of "
             f"{gt_patch_size}x{gt_patch_size}: remove it or use a smaller crop"
         )
-    top, left = random_window(draw, height, width, size)
-    return lr[_square(top, left, size)], gt[_square(top, left, size, scale)]
+    return size
 
 
 def augment(image: Image, hflip: bool, vflip: bool, transpose: bool) -> Image:

@@ -1,0 +1,186 @@
+"""A training set that lives on a device, where whole batches of crops are gathered at once.
+
+The crops and flips are those of `read_batch`, bit for bit: the same numbers decide.
+"""
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import count
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from .batches import Recipe
+from .images import Shape
+from .lmdb_store import ImageStore
+from .pairs import ImagePairs, Picture
+from .patches import (
+    CROP_LEFT,
+    CROP_TOP,
+    HORIZONTAL_FLIP,
+    TRANSPOSE,
+    VERTICAL_FLIP,
+    check_crop,
+    picture_indices,
+    uniform,
+)
+
+Ints = NDArray[np.int64]
+
+# Samples that are gathered together: fewer, larger kernels, for 50 MB of indices at GT 128.
+BLOCK = 128
+
+
+class Stream(NamedTuple):
+    """Which samples a rank takes from the stream, in which order.
+
+    Args:
+        seed: The stream's.
+        shuffle: Whether passes over the set are permuted.
+        start: The first number of the whole run.
+        rank: Takes the numbers `start + rank`, `start + rank + world_size`, ….
+        world_size: How many ranks share the stream.
+    """
+
+    seed: int
+    shuffle: bool = True
+    start: int = 0
+    rank: int = 0
+    world_size: int = 1
+
+
+class DeviceBatch(NamedTuple):
+    """N samples on the device: contiguous, uint8, RGB.
+
+    Args:
+        lr: Low resolution, (N, 3, S / scale, S / scale).
+        gt: Ground truth, (N, 3, S, S).
+        indices: Which pair each sample comes from; (N,), on the CPU.
+    """
+
+    lr: Tensor
+    gt: Tensor
+    indices: Ints
+
+
+def picture_bytes(pairs: ImagePairs) -> int | None:
+    """Tells how many bytes the pixels of all pairs have; None where only decoding could tell."""
+    stores = (pairs.gt, pairs.lr or pairs.gt)
+    if not all(isinstance(store, ImageStore) for store in stores):
+        return None
+    return sum(int(np.prod(pair.lr.shape) + np.prod(pair.gt.shape)) for pair in pairs)
+
+
+class DevicePairs:
+    """All pairs of a set on a device.
+
+    Args:
+        pairs: The pictures. Low-resolution ones that are made of the ground truth are made whole.
+        recipe: What becomes of each sample.
+        device: Where to.
+
+    Raises:
+        ValueError: If a picture cannot be read, or is smaller than the crop.
+    """
+
+    def __init__(self, pairs: ImagePairs, recipe: Recipe, device: torch.device) -> None:
+        self.recipe = recipe
+        for pair in pairs:
+            shapes = pair.lr.shape, pair.gt.shape
+            check_crop(*shapes, recipe.gt_patch_size, recipe.scale, pair.gt.name)
+        self._lr_sizes = np.array([pair.lr.shape[:2] for pair in pairs], np.int64)
+        self._lr = _FlatPictures([pair.lr.shape for pair in pairs], device)
+        self._gt = _FlatPictures([pair.gt.shape for pair in pairs], device)
+        self._copy(pairs, 0)  # opens the stores, which threads must not do at once
+        with ThreadPoolExecutor() as pool:
+            copies = pool.map(lambda index: self._copy(pairs, index), range(1, len(pairs)))
+            deque(copies, maxlen=0)  # raises what a thread raised
+
+    def _copy(self, pairs: ImagePairs, index: int) -> None:
+        pair = pairs[index]
+        self._lr.put(index, pair.lr)
+        self._gt.put(index, pair.gt)
+
+    def batches(self, stream: Stream, batch_size: int) -> Iterator[DeviceBatch]:
+        """Yields the endless stream of batches, without waiting for the device.
+
+        Args:
+            stream: Which samples.
+            batch_size: Samples in a batch, of this rank.
+        """
+        size = max(BLOCK // batch_size, 1) * batch_size
+        for block in count():
+            places = np.arange(block * size, (block + 1) * size)
+            lr, gt, indices = self.gather(stream, places)
+            for first in range(0, size, batch_size):
+                batch = slice(first, first + batch_size)
+                yield DeviceBatch(lr[batch], gt[batch], indices[batch])
+
+    def gather(self, stream: Stream, places: Ints) -> DeviceBatch:
+        """Cuts the samples that stand at these places of the rank's part of the stream."""
+        size, scale, *probabilities = self.recipe
+        lr_size = size // scale
+        numbers = stream.start + stream.rank + stream.world_size * places
+
+        def random(decision: int) -> NDArray[np.float64]:
+            return uniform(stream.seed, numbers, decision)
+
+        indices = picture_indices(
+            numbers, seed=stream.seed, length=len(self._lr_sizes), shuffle=stream.shuffle
+        )
+        room = self._lr_sizes[indices] - lr_size + 1
+        top = (random(CROP_TOP) * room[:, 0]).astype(np.int64)
+        left = (random(CROP_LEFT) * room[:, 1]).astype(np.int64)
+        decisions = zip((HORIZONTAL_FLIP, VERTICAL_FLIP, TRANSPOSE), probabilities, strict=True)
+        flips = [random(decision) < probability for decision, probability in decisions]
+        return DeviceBatch(
+            self._lr.gather(indices, top, left, flips, lr_size),
+            self._gt.gather(indices, top * scale, left * scale, flips, size),
+            indices,
+        )
+
+
+class _FlatPictures:
+    """RGB pictures of any sizes, (H, W, 3), one after the other in one buffer on a device."""
+
+    def __init__(self, shapes: Sequence[Shape], device: torch.device) -> None:
+        sizes = np.array([np.prod(shape) for shape in shapes], np.int64)
+        self._offsets = np.cumsum(sizes) - sizes
+        self._widths = np.array([width for _, width, _ in shapes], np.int64)
+        self._pixels = torch.empty(int(sizes.sum()), dtype=torch.uint8, device=device)
+
+    def put(self, index: int, picture: Picture) -> None:
+        pixels = torch.from_numpy(np.asarray(picture)).flatten()
+        start = int(self._offsets[index])
+        self._pixels[start : start + len(pixels)].copy_(pixels)
+
+    def gather(
+        self, indices: Ints, top: Ints, left: Ints, flips: Sequence[NDArray[np.bool_]], size: int
+    ) -> Tensor:
+        """Crops, flipped and transposed as `augment` does, (N, 3, size, size), uint8."""
+        hflip, vflip, transpose = flips
+        widths = self._widths[indices]
+        first = (top + vflip * (size - 1)) * widths + left + hflip * (size - 1)
+        down, right = np.where(vflip, -widths, widths), np.where(hflip, -1, 1)
+        row, column = np.where(transpose, (right, down), (down, right))
+        walk = np.stack([self._offsets[indices] + 3 * first, 3 * row, 3 * column])
+        return self._along(_upload(walk, self._pixels.device), size)
+
+    def _along(self, walk: Tensor, size: int) -> Tensor:
+        """What lies at first + y * row + x * column + channel, for (first, row, column), (3, N)."""
+        first, row, column = walk[..., None]
+        steps = torch.arange(size, device=walk.device)
+        channels = torch.arange(3, device=walk.device)[:, None]
+        rows = (first + row * steps)[:, None] + channels
+        return self._pixels.take(rows[..., None] + (column * steps)[:, None, None])
+
+
+def _upload(array: Ints, device: torch.device) -> Tensor:
+    tensor = torch.from_numpy(array)
+    if device.type == "cuda":
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=True)

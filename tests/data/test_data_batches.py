@@ -1,0 +1,135 @@
+"""Whole batches, on the CPU and on a device: bit for bit the samples made one by one."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from srgan_plugin.data.batches import Recipe, read_batch
+from srgan_plugin.data.device import DevicePairs, Stream, picture_bytes
+from srgan_plugin.data.images import Image
+from srgan_plugin.data.pairs import ImagePairs
+from srgan_plugin.data.patches import Draw, augment, crop_pair, draw, picture_indices, random_flips
+from srgan_plugin.data.prepare import create_store
+
+CPU = torch.device("cpu")
+ratios = st.sampled_from([0.0, 0.5, 1.0])
+
+
+@pytest.fixture(scope="session")
+def store(gt_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("stores") / "x4"
+    create_store(gt_folder, folder, layout="raw", workers=1)
+    return folder
+
+
+@pytest.fixture(scope="session", params=["folder", "store", "LR made"])
+def pairs(request: pytest.FixtureRequest, gt_folder: Path, store: Path) -> ImagePairs:
+    paths = {"folder": gt_folder, "store": store, "LR made": store / "GT.lmdb"}
+    return ImagePairs(paths[request.param])
+
+
+def one_by_one(pairs: ImagePairs, draws: list[Draw], recipe: Recipe) -> tuple[Image, Image]:
+    """The slow version: NCHW from samples that are cut, flipped and transposed alone."""
+    size, scale, *probabilities = recipe
+    samples = []
+    for sample in draws:
+        crops = crop_pair(pairs[sample].lr, pairs[sample].gt, size, scale, sample, "x")
+        flips = random_flips(sample, *probabilities)
+        samples.append([augment(crop, *flips).transpose(2, 0, 1) for crop in crops])
+    lr, gt = zip(*samples, strict=True)
+    return np.stack(lr), np.stack(gt)
+
+
+def test_a_batch_is_its_samples(pairs: ImagePairs) -> None:
+    recipe = Recipe(32, 4, 0.5, 0.5, 0.5)
+    draws = [draw(number, seed=5, length=len(pairs)) for number in range(40)]
+    batch = read_batch(pairs, draws, recipe)
+    lr, gt = one_by_one(pairs, draws, recipe)
+    np.testing.assert_array_equal(batch.lr, lr)
+    np.testing.assert_array_equal(batch.gt, gt)
+    assert batch.lr.flags.c_contiguous and batch.gt.flags.c_contiguous
+    assert [names.key for names in batch.names] == [pairs.keys[index] for index in draws]
+    assert batch.names[0].gt == pairs[draws[0]].gt.name
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    size=st.sampled_from([4, 20, 36]),
+    probabilities=st.tuples(ratios, ratios, ratios),
+    seed=st.integers(0, 2**31),
+    start=st.integers(0, 10**9),
+    shuffle=st.booleans(),
+)
+def test_a_batch_gathered_on_the_device_is_the_batch_read_on_the_host(
+    store: Path,
+    size: int,
+    probabilities: tuple[float, float, float],
+    seed: int,
+    start: int,
+    shuffle: bool,
+) -> None:
+    pairs, recipe = ImagePairs(store), Recipe(size, 4, *probabilities)
+    resident = DevicePairs(pairs, recipe, CPU)
+    lr, gt, indices = resident.gather(Stream(seed, shuffle, start), np.arange(7))
+    draws = [
+        draw(number, seed=seed, length=len(pairs), shuffle=shuffle)
+        for number in range(start, start + 7)
+    ]
+    expected = read_batch(pairs, draws, recipe)
+    assert indices.tolist() == [int(index) for index in draws]
+    np.testing.assert_array_equal(lr.numpy(), expected.lr)
+    np.testing.assert_array_equal(gt.numpy(), expected.gt)
+    assert lr.is_contiguous() and gt.is_contiguous()
+
+
+@pytest.mark.parametrize(("batch_size", "world_size"), [(16, 1), (5, 3), (200, 2)])
+def test_the_batches_of_all_ranks_are_the_stream(
+    store: Path, batch_size: int, world_size: int
+) -> None:
+    pairs, recipe = ImagePairs(store), Recipe(4, 4, 0.5, 0.5, 0.5)
+    resident, batches = DevicePairs(pairs, recipe, CPU), 30 if batch_size < 100 else 3
+    for rank in range(world_size):
+        stream = Stream(seed=2, start=6, rank=rank, world_size=world_size)
+        seen = resident.batches(stream, batch_size)
+        parts = [next(seen) for _ in range(batches)]
+        numbers = 6 + rank + world_size * np.arange(batches * batch_size)
+        draws = [draw(int(number), seed=2, length=len(pairs)) for number in numbers]
+        expected = read_batch(pairs, draws, recipe)
+        np.testing.assert_array_equal(np.concatenate([part.gt for part in parts]), expected.gt)
+        assert {part.lr.shape for part in parts} == {(batch_size, 3, 1, 1)}
+
+
+def test_low_resolution_pictures_that_are_made_are_the_same_on_the_device(store: Path) -> None:
+    recipe = Recipe(32, 4, 0.5, 0.5, 0.5)
+    made, given_ = ImagePairs(store / "GT.lmdb"), ImagePairs(store)
+    places = np.arange(30)
+    mine = DevicePairs(made, recipe, CPU).gather(Stream(1), places)
+    theirs = DevicePairs(given_, recipe, CPU).gather(Stream(1), places)
+    assert torch.equal(mine.lr, theirs.lr) and torch.equal(mine.gt, theirs.gt)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(0, 99), st.integers(1, 40), st.integers(0, 10**6), st.booleans())
+def test_the_pictures_of_many_samples_are_those_of_each(
+    seed: int, length: int, start: int, shuffle: bool
+) -> None:
+    numbers = np.arange(start, start + 100)
+    together = picture_indices(numbers, seed=seed, length=length, shuffle=shuffle)
+    alone = [draw(int(n), seed=seed, length=length, shuffle=shuffle) for n in numbers]
+    assert together.tolist() == [int(index) for index in alone]
+
+
+def test_the_pixels_of_stores_are_counted_without_decoding(gt_folder: Path, store: Path) -> None:
+    pixels = 48 * 64 + 40 * 40 + 72 * 36
+    assert picture_bytes(ImagePairs(store)) == 3 * (pixels + pixels // 16)
+    assert picture_bytes(ImagePairs(store / "GT.lmdb")) == 3 * (pixels + pixels // 16)
+    assert picture_bytes(ImagePairs(gt_folder)) is None
+
+
+def test_a_crop_larger_than_a_picture_is_refused_before_anything_is_copied(store: Path) -> None:
+    with pytest.raises(ValueError, match=r"^b of .* is 40x40, smaller than the crop of 44x44"):
+        DevicePairs(ImagePairs(store), Recipe(44, 4), CPU)
