@@ -24,8 +24,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def follow_checkpoint(generator: Any, location: str) -> str:
-    """Make a config's generator the network that a checkpoint holds, and say what that changed.
+def follow_checkpoint(model: Any, location: str) -> str:
+    """Make a config's model the one that a checkpoint holds, and say what that changed.
 
     Returns where the checkpoint lies on this machine; locations that only mmengine knows, such as
     `s3://`, stay as they are.
@@ -33,15 +33,20 @@ def follow_checkpoint(generator: Any, location: str) -> str:
     from srgan_plugin.zoo import generator_changes, identify, load_checkpoint_file
     from srgan_plugin.zoo.fetching import local_checkpoint
 
+    generator = model.get("generator")
+    if generator is None or ("://" in location and not location.startswith("http")):
+        return location
     path = local_checkpoint(location)
-    if generator is None or "://" in str(path):
-        return str(path)
     checkpoint = load_checkpoint_file(path)
     if changes := generator_changes(generator, checkpoint):
         words = ", ".join(f"{name}={value!r}" for name, value in changes.items())
         note = f"{path} holds {identify(checkpoint)}: testing with {words}, unlike the config"
         print(f"NOTE: {note}", file=sys.stderr)
         generator.update(changes)
+    averaged = any(str(k).startswith("generator_ema.") for k in checkpoint.get("state_dict", ()))
+    if averaged and str(model.type).rpartition(".")[2] in ("SRModel", "SRGAN"):
+        print(f"NOTE: {path} has averaged weights: testing those", file=sys.stderr)
+        model["ema"] = model.get("ema") or {"decay": 0.999}  # of which a test makes no use
     return str(path)
 
 
@@ -70,7 +75,7 @@ def main(argv: list[str] | None = None) -> None:
             raise FileNotFoundError(
                 f"expected a checkpoint, a URL or 'none', there is no file at {args.checkpoint}"
             )
-        cfg.load_from = follow_checkpoint(cfg.model.get("generator"), args.checkpoint)
+        cfg.load_from = follow_checkpoint(cfg.model, args.checkpoint)
     elif cfg.model.generator.type.split(".")[-1] != "Bicubic":
         raise ValueError(
             f"'none' is for configs without weights such as bicubic_x4.py; "

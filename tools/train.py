@@ -55,9 +55,9 @@ def check_start(generator: Any, location: str) -> None:
     from srgan_plugin.zoo.fetching import local_checkpoint
     from srgan_plugin.zoo.networks import UNTOLD
 
-    path = local_checkpoint(location)
-    if generator is None or "://" in str(path):
+    if generator is None or ("://" in location and not location.startswith("http")):
         return
+    path = local_checkpoint(location)
     changes = generator_changes(generator, load_checkpoint_file(path))
     if wrong := ", ".join(f"{name}={changes[name]!r}" for name in UNTOLD if name in changes):
         raise ValueError(

@@ -47,8 +47,16 @@ class Layout:
     code_bases: tuple[CodeBase, ...] = ()
 
     def in_our_keys(self, state: State) -> dict[str, Tensor]:
-        """Renames weights in this layout to the keys of our network."""
-        return {_renamed(key, self.renames): weight for key, weight in state.items()}
+        """Renames weights in this layout to the keys of our network.
+
+        Raises:
+            ValueError: two keys would become one.
+        """
+        renamed = {_renamed(key, self.renames): weight for key, weight in state.items()}
+        if len(renamed) != len(state):
+            foreign = next(key for key in state for _, ours in self.renames if key.startswith(ours))
+            raise ValueError(f"expected {self.origin} keys, got some of ours as well: {foreign}")
+        return renamed
 
     def in_its_keys(self, state: State) -> dict[str, Tensor]:
         """Renames weights in our keys to this layout's."""

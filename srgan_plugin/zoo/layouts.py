@@ -93,10 +93,9 @@ def fitted(
         misfit = _misfit(renamed, own)
         if changes := _changes(found, wanted, network):
             advice = f"set {changes} in the generator's config"
-        elif not misfit and len(renamed) == len(weights):
+        elif not misfit:
             return _finite(renamed, source)
         else:
-            misfit = misfit or "two of its keys have the same name in ours"
             advice = f"it is damaged or was changed ({misfit}), get it from its source again"
     raise ValueError(f"expected {describe(own)}, {source} holds {describe(weights)}: {advice}")
 

@@ -198,3 +198,14 @@ def test_500_mutations_of_a_valid_file_are_refused_whole_or_change_nothing(tmp_p
         CHANGES[kind](draw, state, draw.choice(list(state)))
         torch.save({"state_dict": state}, tmp_path / "weights.pth")
         assert refused_whole(tmp_path / "weights.pth", original, network), kind
+
+
+def test_keys_of_two_layouts_at_once_are_refused(tmp_path, rough):
+    state = rough(MSRResNet, **SMALL).state_dict()
+    theirs = renamed(state)["params"]
+    theirs["trunk_net.0.conv1.weight"] = state["trunk_net.0.conv1.weight"] + 1
+    del theirs["body.1.conv2.bias"]
+    theirs["trunk_net.1.conv2.bias"] = state["trunk_net.1.conv2.bias"]
+    torch.save(theirs, tmp_path / "x.pth")
+    with pytest.raises(ValueError, match=r"got some of ours as well: trunk_net\.0\.conv1\.weight"):
+        open_network(tmp_path / "x.pth")

@@ -133,6 +133,18 @@ def test_an_srresnet_of_other_blocks_and_prelu_tests_as_its_weights_say(data, to
     assert measured == pytest.approx(np.mean(values), abs=0.005)
 
 
+def test_averaged_weights_are_tested_where_a_checkpoint_has_them(data, tool, rough, capfd):
+    trained, averaged = (rough(MSRResNet, s, mid_channels=8, num_blocks=2) for s in (1, 2))
+    state = {f"generator.{k}": w for k, w in trained.state_dict().items()}
+    torch.save(averaged.state_dict(), "averaged.pth")
+    state |= {f"generator_ema.{k}": w for k, w in averaged.state_dict().items()}
+    torch.save({"state_dict": state}, "both.pth")
+    for name in ("averaged", "both"):
+        tool("test").main([MSRRESNET, f"{name}.pth", "--out", f"{name}.json"])
+    assert "has averaged weights: testing those" in capfd.readouterr().err
+    assert Path("both.json").read_text() == Path("averaged.json").read_text()
+
+
 def test_a_training_does_not_start_from_weights_of_another_function(data, tool, fails, rough):
     network = rough(MSRResNet, mid_channels=8, num_blocks=2, activate_after_shuffle=True)
     torch.save(network.state_dict(), "ours.pth")
