@@ -1,0 +1,77 @@
+"""What our tools for BasicSR do before they hand over to its pipelines."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+
+def prepare(description: str, argv: list[str] | None = None) -> str:
+    """Read the command line, mend BasicSR, register our parts, check the options.
+
+    Args:
+        description: Of the tool.
+        argv: The command line; BasicSR reads it again from `sys.argv`, which is set to it.
+
+    Returns:
+        The folder in which BasicSR makes `experiments` and `results`: the current one.
+
+    Raises:
+        FileNotFoundError: There is no such file of options.
+        ValueError: The file is no YAML, or holds what BasicSR cannot run.
+    """
+    args = _parser(description).parse_args(argv)
+    if argv is not None:
+        sys.argv[1:] = argv
+    _check(Path(args.opt), args.force_yml or [])
+    return str(Path.cwd())
+
+
+def _parser(description: str) -> argparse.ArgumentParser:
+    """The flags, and what they mean, are BasicSR's."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("-opt", required=True, metavar="FILE", help="the options, a YAML file")
+    parser.add_argument(
+        "--launcher", choices=["none", "pytorch", "slurm"], default="none", help="job launcher"
+    )
+    parser.add_argument(
+        "--auto_resume", action="store_true", help="go on from the newest state of the experiment"
+    )
+    parser.add_argument("--debug", action="store_true", help="short intervals, name debug_…")
+    parser.add_argument("--local_rank", type=int, default=0)
+    parser.add_argument(
+        "--force_yml", nargs="+", metavar="KEY:KEY=VALUE", help="change options of the file"
+    )
+    return parser
+
+
+def _check(path: Path, entries: Sequence[str]) -> None:
+    if not path.is_file():
+        near = ", ".join(sorted(other.name for other in path.parent.glob("*.yml"))) or "none"
+        raise FileNotFoundError(f"there are no options at {path}; files in that folder: {near}")
+    import yaml
+
+    from srgan_plugin.hosts.basicsr.options import check_options
+
+    try:
+        opt: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+        if not isinstance(opt, dict):
+            raise ValueError(f"expected options by name, got {type(opt).__name__}")
+        for entry in entries:
+            _check_entry(opt, entry)
+        check_options(opt)
+    except (ValueError, yaml.YAMLError) as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def _check_entry(opt: dict[str, Any], entry: str) -> None:
+    """`KEY:KEY=VALUE`, where BasicSR wants the section to be there."""
+    keys, equals, _ = entry.partition("=")
+    section: Any = opt
+    for key in keys.strip().split(":")[:-1]:
+        section = section.get(key) if isinstance(section, dict) else None
+    if not equals or not isinstance(section, dict):
+        raise ValueError(
+            f"--force_yml: expected SECTION:KEY=VALUE of a section that is there, got {entry!r}"
+        )

@@ -1,0 +1,244 @@
+"""BasicSR's training and test with our parts, by our tools, on small pictures."""
+
+import importlib.util
+import logging
+import re
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from srgan_plugin.data.prepare import create_store
+from tests.conftest import ROOT
+
+Run = Callable[..., str]
+
+
+@pytest.fixture
+def run(
+    basicsr: ModuleType,
+    quiet_basicsr: None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Run:
+    """Run a tool in an empty folder on options that are written there; returns what it said."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["tool"])
+
+    def call(tool: str, opt: dict[str, Any], *words: str) -> str:
+        Path("opt.yml").write_text(yaml.safe_dump(opt, sort_keys=False))
+        spec = importlib.util.spec_from_file_location(tool, ROOT / "tools" / f"{tool}.py")
+        assert spec is not None and spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        try:
+            module.main(["-opt", "opt.yml", *words])
+        finally:
+            logging.getLogger("basicsr").handlers.clear()
+            sys_logger = importlib.import_module("basicsr.utils.logger")
+            sys_logger.initialized_logger.clear()
+        heard = capsys.readouterr()
+        return heard.out + heard.err
+
+    return call
+
+
+def options(name: str, data: Path, **train: Any) -> dict[str, Any]:
+    """A YAML of ours at a size that trains in a second."""
+    opt: dict[str, Any] = yaml.safe_load((ROOT / "configs/basicsr" / name).read_text())
+    opt["num_gpu"] = 0
+    opt["network_g"] |= {"num_feat": 8, "num_block": 1}
+    if "train" in opt:
+        opt["datasets"]["train"] |= {
+            "dataroot_gt": str(data / "train"),
+            "gt_size": 64,
+            "num_worker_per_gpu": 0,
+            "batch_size_per_gpu": 2,
+            "dataset_enlarge_ratio": 1,
+        }
+        opt["datasets"]["val"] |= {
+            "dataroot_gt": str(data / "Set5/GTmod12"),
+            "dataroot_lq": str(data / "Set5/LRbicx4"),
+        }
+        opt["train"] |= {"total_iter": 4, "warmup_iter": -1, **train}
+        opt["val"]["val_freq"] = 4
+        opt["logger"] |= {"print_freq": 1, "save_checkpoint_freq": 2}
+        opt["path"]["pretrain_network_g"] = None
+    if "network_d" in opt:
+        opt["network_d"] |= {"num_feat": 4, "input_size": 64}
+    return opt
+
+
+def weights(opt: dict[str, Any], iteration: int | str = "latest") -> dict[str, torch.Tensor]:
+    path = Path("experiments", opt["name"], "models", f"net_g_{iteration}.pth")
+    loaded: dict[str, torch.Tensor] = torch.load(path, weights_only=True)["params"]
+    return loaded
+
+
+def without_suffix(opt: Any) -> Any:
+    """The options as BasicSR alone has them."""
+    if isinstance(opt, dict):
+        return {key: without_suffix(value) for key, value in opt.items() if key != "pretrained"}
+    return opt.removesuffix("_srgan_plugin") if isinstance(opt, str) else opt
+
+
+def test_srgan_trains_on_a_store_and_basicsrs_own_class_loads_the_result(
+    run: Run, photographs: Path, random_vgg: Path, tmp_path: Path
+) -> None:
+    from basicsr.archs.srresnet_arch import MSRResNet
+
+    create_store(photographs / "train", tmp_path / "store", layout="raw", workers=1)
+    opt = options("train_srgan_x4.yml", photographs)
+    opt["datasets"]["train"]["dataroot_gt"] = str(tmp_path / "store")
+    opt["train"]["perceptual_opt"]["pretrained"] = str(random_vgg)
+    said = run("basicsr_train", opt)
+    for name in ("l_g_pix", "l_g_percep", "l_g_gan", "l_d_real", "l_d_fake", "psnr"):
+        assert f"{name}: " in said
+    MSRResNet(num_feat=8, num_block=1).load_state_dict(weights(opt))
+    left = sorted(p.name for p in Path("experiments", opt["name"]).iterdir() if p.is_dir())
+    assert left == ["models", "training_states", "visualization"]
+
+
+def test_basicsrs_own_options_train_with_only_types_and_roots_changed(
+    run: Run, photographs: Path, random_vgg: Path, tmp_path: Path
+) -> None:
+    """Pictures as large as the crop and no flips: both train the same weights from one start."""
+    for folder, size in (("gt", 128), ("lq", 32)):
+        (tmp_path / folder).mkdir()
+        for i in range(4):
+            picture = np.random.default_rng(i).integers(0, 256, (size, size, 3), dtype=np.uint8)
+            cv2.imwrite(str(tmp_path / folder / f"{i}.png"), picture)
+    ours = options("train_srgan_x4.yml", photographs)
+    ours["train"]["perceptual_opt"]["layer_weights"] = {"conv2_2": 1}
+    ours["network_d"]["input_size"] = 128
+    data = {"gt_size": 128, "use_hflip": False, "use_rot": False, "io_backend": {"type": "disk"}}
+    roots = {f"dataroot_{kind}": str(tmp_path / kind) for kind in ("gt", "lq")}
+    ours["datasets"]["train"] |= {**data, **roots, "filename_tmpl": "{}"}
+    # BasicSR takes a folder in the order of the file system.
+    Path("list.txt").write_text("".join(f"{i}.png (128,128,3)\n" for i in range(4)))
+    ours["datasets"]["train"]["meta_info_file"] = "list.txt"
+    ours["datasets"]["val"]["io_backend"] = {"type": "disk"}
+    theirs = without_suffix(ours)
+    run("basicsr_train", {**theirs, "name": "start", "train": {**theirs["train"], "total_iter": 0}})
+    for opt in (ours, theirs):
+        for kind in "gd":
+            start = Path("experiments/start/models", f"net_{kind}_latest.pth").resolve()
+            opt["path"][f"pretrain_network_{kind}"] = str(start)
+    ours["train"]["perceptual_opt"]["pretrained"] = str(random_vgg)
+    results = []
+    for name, opt in (("theirs", theirs), ("ours", ours)):
+        run("basicsr_train", {**opt, "name": name})
+        results.append(weights({"name": name}))
+    assert any(
+        not torch.equal(results[0][key], value) for key, value in weights({"name": "start"}).items()
+    )
+    for key, value in results[0].items():
+        torch.testing.assert_close(results[1][key], value, rtol=0, atol=1e-5)
+
+
+def test_auto_resume_goes_on_from_the_newest_state_without_a_gpu(
+    run: Run, photographs: Path
+) -> None:
+    opt = options("train_msrresnet_x4.yml", photographs, total_iter=2)
+    run("basicsr_train", opt)
+    words = ["--auto_resume", "--force_yml", "train:total_iter=4"]
+    said = run("basicsr_train", opt, *words)
+    assert "Resuming training from epoch: 0, iter: 2" in said
+    assert Path("experiments", opt["name"], "models", "net_g_4.pth").is_file()
+    changed = [not torch.equal(weights(opt, 2)[key], w) for key, w in weights(opt, 4).items()]
+    assert any(changed)
+
+
+def test_the_test_tool_measures_what_ours_measures(run: Run, photographs: Path) -> None:
+    from srgan_plugin.core import MSRResNet
+    from srgan_plugin.evaluation.benchmarks import find_benchmark
+    from srgan_plugin.evaluation.protocol import Protocol, evaluate
+
+    network = MSRResNet(mid_channels=8, num_blocks=1, activate_after_shuffle=True)
+    torch.save({"params": network.state_dict()}, "small.pth")
+    opt = options("test_msrresnet_x4.yml", photographs)
+    for key, name in (("test_1", "Set5"), ("test_2", "Set14")):
+        opt["datasets"][key] |= {
+            "dataroot_gt": str(photographs / name / "GTmod12"),
+            "dataroot_lq": str(photographs / name / "LRbicx4"),
+        }
+    said = run("basicsr_test", opt, "--force_yml", "path:pretrain_network_g=small.pth")
+
+    @torch.no_grad()
+    def upscale(lr: np.ndarray) -> np.ndarray:
+        batch = torch.from_numpy(lr).permute(2, 0, 1)[None] / 255
+        return network(batch)[0].permute(1, 2, 0).numpy()
+
+    for name in ("Set5", "Set14"):
+        scores = evaluate(upscale, find_benchmark(name, photographs, 4), Protocol())
+        section = said.split(f"Validation {name}\n")[1]
+        assert f"# psnr: {scores['PSNR']:.4f}" in section
+        assert f"# ssim: {scores['SSIM']:.4f}" in section
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"model_typ": "SRModel"}, "model_typ: no such option, write model_type"),
+        ({"model_type": "SRGANModle"}, "no class is called 'SRGANModle'; nearest: SRGANModel"),
+        ({"train": {"ema_decai": 0.9}}, "train.ema_decai: no such option, write ema_decay"),
+        ({"datasets": {"train": {"gt_szie": 1}}}, "datasets.train.gt_szie: .*write gt_size"),
+        ({"network_g": {"num_feats": 8}}, "network_g.num_feats: MSRResNet_srgan_plugin takes num_"),
+        ({"train": {"pixel_opt": {"wieght": 8}}}, "train.pixel_opt.wieght: .*takes loss_weight"),
+        ({"num_gpu": ...}, "the options lack num_gpu"),
+        ({"datasets": {"train": {"color": "y"}}}, "color: y is not supported"),
+        ({"datasets": {"train": {"dataroot_gt": "nowhere"}}}, "nowhere does not exist"),
+    ],
+)
+def test_a_slip_in_the_options_is_answered_by_one_line_that_names_it(
+    run: Run,
+    photographs: Path,
+    capsys: pytest.CaptureFixture[str],
+    change: dict[str, Any],
+    message: str,
+) -> None:
+    def merge(into: dict[str, Any], given: dict[str, Any]) -> None:
+        for key, value in given.items():
+            if value is ...:
+                del into[key]
+            elif isinstance(value, dict):
+                merge(into[key], value)
+            else:
+                into[key] = value
+
+    opt = options("train_msrresnet_x4.yml", photographs)
+    merge(opt, change)
+    with pytest.raises(SystemExit) as end:
+        run("basicsr_train", opt)
+    assert end.value.code == 1
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert re.search(message, line)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["-opt", "missing.yml"], "there are no options at missing.yml"),
+        (
+            ["--force_yml", "trian:total_iter=4"],
+            "of a section that is there, got 'trian:total_iter=4'",
+        ),
+    ],
+)
+def test_a_slip_on_the_command_line_is_answered_by_one_line(
+    run: Run,
+    photographs: Path,
+    capsys: pytest.CaptureFixture[str],
+    words: list[str],
+    message: str,
+) -> None:
+    with pytest.raises(SystemExit):
+        run("basicsr_train", options("train_msrresnet_x4.yml", photographs), *words)
+    assert message in capsys.readouterr().err

@@ -1,0 +1,20 @@
+"""Test BasicSR's options with our parts: `python tools/basicsr_test.py -opt FILE.yml`.
+
+BasicSR's own test on today's torch; results go to `results/NAME`.
+"""
+
+from srgan_plugin.basicsr_command_line import prepare
+from srgan_plugin.command_line import command
+
+
+@command
+def main(argv: list[str] | None = None) -> None:
+    """Check the options, then test as BasicSR does."""
+    root = prepare(__doc__ or "", argv)
+    from basicsr.test import test_pipeline
+
+    test_pipeline(root)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,24 @@
+"""Train BasicSR's options with our parts: `python tools/basicsr_train.py -opt FILE.yml`.
+
+BasicSR's own training on today's torch; results go to `experiments/NAME`.
+"""
+
+from srgan_plugin.basicsr_command_line import prepare
+from srgan_plugin.command_line import command
+
+
+@command
+def main(argv: list[str] | None = None) -> None:
+    """Check the options, then train as BasicSR does."""
+    root = prepare(__doc__ or "", argv)
+    from basicsr import train
+
+    from srgan_plugin.hosts.basicsr.compat import load_resume_state
+
+    # BasicSR's wants a GPU to resume.
+    train.load_resume_state = load_resume_state
+    train.train_pipeline(root)
+
+
+if __name__ == "__main__":
+    main()
