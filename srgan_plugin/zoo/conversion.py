@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from srgan_plugin.zoo.architectures import LAYOUTS, CodeBase, Layout
-from srgan_plugin.zoo.loading import NOTE, load_checkpoint_file, named, save_atomically, sha256
+from srgan_plugin.zoo.loading import NOTE, load_checkpoint_file, named, sha256
 from srgan_plugin.zoo.networks import UNTOLD, Identified, identify
+from srgan_plugin.zoo.saving import save_atomically
 from srgan_plugin.zoo.wrappings import Part
 
 CODE_BASES: tuple[CodeBase, ...] = get_args(CodeBase)

@@ -1,8 +1,7 @@
-"""Checkpoint files: read without running what they say, written whole or not at all."""
+"""Checkpoint files, read without running what they say."""
 
 import contextlib
 import hashlib
-import io
 import json
 import os
 import pickletools
@@ -15,7 +14,6 @@ from typing import Any
 
 import torch
 
-from srgan_plugin.files import atomic_path
 from srgan_plugin.zoo.pickled import STAND_INS, History, settle
 
 NOTE = "srgan_plugin"  # what we note beside weights, under `meta`
@@ -75,47 +73,6 @@ def load_checkpoint_file(
     if not isinstance(loaded, dict):
         raise ValueError(f"expected a dict of weights in {path}, got a {type(loaded).__name__}")
     return loaded
-
-
-def save_atomically(
-    obj: object,
-    path: str | os.PathLike[str],
-    *,
-    check: Callable[[Path], None] | None = None,
-) -> None:
-    """Saves with `torch.save` so that the file appears, or replaces the old one, only when whole.
-
-    Args:
-        obj: what to save; for a path that ends in `.safetensors`, a dict of `state_dict` (weights)
-            and `meta`, of which plain values are kept as the file's metadata.
-        path: the file.
-        check: is given the written file before it gets its name; what it raises prevents that.
-
-    Raises:
-        OSError: the file cannot be written; whatever had that name before is untouched.
-    """
-    path = Path(path)
-    content = _encoded(obj, path.suffix)
-    try:
-        with atomic_path(path) as temporary:
-            temporary.write_bytes(content)
-            if check is not None:
-                check(temporary)
-    except OSError as error:
-        reason = f"{error.strerror}; what was there before is untouched"
-        raise OSError(error.errno, reason, str(path)) from error
-
-
-def _encoded(obj: Any, suffix: str) -> bytes:
-    if suffix != ".safetensors":
-        # In memory: torch turns a full disk into errors that no longer say so.
-        buffer = io.BytesIO()
-        torch.save(obj, buffer)
-        return buffer.getvalue()
-    from safetensors.torch import save
-
-    weights = {key: weight.contiguous() for key, weight in obj["state_dict"].items()}
-    return save(weights, metadata={key: json.dumps(value) for key, value in obj["meta"].items()})
 
 
 def _read(path: Path, history: Callable[..., object]) -> Any:

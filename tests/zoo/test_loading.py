@@ -16,8 +16,9 @@ import numpy as np
 import pytest
 import torch
 
-from srgan_plugin.zoo.loading import load_checkpoint_file, save_atomically
+from srgan_plugin.zoo.loading import load_checkpoint_file
 from srgan_plugin.zoo.pickled import History
+from srgan_plugin.zoo.saving import save_atomically
 
 FORMATS = [pytest.param(True, id="zip"), pytest.param(False, id="legacy")]
 
