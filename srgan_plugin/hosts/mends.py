@@ -50,7 +50,7 @@ class Toolbox:
         below: The first version that is not known to.
         extra: Ours that installs it.
         probes: Modules that import once it works.
-        mends: In the order in which they have to be applied.
+        mends: In the order in which they are looked at and applied.
     """
 
     name: str
@@ -83,10 +83,6 @@ class Toolbox:
             )
         return found
 
-    def needed(self) -> list[Mend]:
-        """Return the mends whose subject is missing right now."""
-        return [mend for mend in self.mends if mend.missing()]
-
     def load(self) -> list[str]:
         """Apply the mends that are needed, and import the toolbox.
 
@@ -99,7 +95,9 @@ class Toolbox:
         self.check_version()
         applied = []
         try:
-            for mend in self.needed():
+            for mend in self.mends:
+                if not mend.missing():
+                    continue
                 mend.apply()
                 applied.append(mend.name)
                 logger.info("%s: mended %s (%s)", self.name, mend.name, mend.reason)
