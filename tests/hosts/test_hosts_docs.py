@@ -1,0 +1,112 @@
+"""Every command of the two migration guides runs, on small pictures and small networks."""
+
+import logging
+import re
+import runpy
+import shlex
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+
+from srgan_plugin.core import MSRResNet
+from tests.conftest import ROOT
+
+GUIDES = ("from-mmagic.md", "from-basicsr.md")
+GENERATOR = "model.generator.mid_channels=8 model.generator.num_blocks=1"
+NETWORK = "num_gpu=0 network_g:num_feat=8 network_g:num_block=1"
+TRAINING = (
+    f"{NETWORK} datasets:train:dataroot_gt=data/train datasets:train:gt_size=64 "
+    "datasets:train:num_worker_per_gpu=0 datasets:train:batch_size_per_gpu=2 train:total_iter=1"
+)
+# What makes each command small, appended to it.
+SMALL = {
+    "python -m srgan_plugin doctor": "",
+    "python -m srgan_plugin mmagic test": f"--cfg-options {GENERATOR} custom_hooks=None",
+    "python tools/test.py": GENERATOR,
+    "python tools/basicsr_train.py -opt configs/basicsr/train_msrresnet_x4.yml": (
+        f"--force_yml {TRAINING}"
+    ),
+    "python tools/basicsr_train.py -opt configs/basicsr/train_srgan_x4.yml": (
+        f"--force_yml {TRAINING} path:pretrain_network_g=~ network_d:num_feat=4 "
+        "network_d:input_size=64 train:perceptual_opt:pretrained=VGG"
+    ),
+    "python tools/basicsr_test.py": NETWORK,
+}
+
+
+def commands() -> Iterator[tuple[str, str]]:
+    for guide in GUIDES:
+        text = (ROOT / "docs" / guide).read_text()
+        for block in re.findall(r"```bash\n(.*?)```", text, re.DOTALL):
+            for line in block.splitlines():
+                if line.startswith("python"):
+                    yield guide, line
+
+
+@pytest.fixture
+def home(
+    mmagic: ModuleType,
+    quiet_basicsr: None,
+    photographs: Path,
+    random_vgg: Path,
+    fresh_mmengine: None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> dict[str, str]:
+    """A checkout with data in place; returns what the placeholders of the guides stand for."""
+    for folder in ("configs", "tools"):
+        (tmp_path / folder).symlink_to(ROOT / folder)
+    data = tmp_path / "data"
+    data.mkdir()
+    for folder in ("train", "Set5", "Set14"):
+        (data / folder).symlink_to(photographs / folder)
+    # MMagic's own test wants validation pictures of DIV2K as well.
+    for folder, source in (("DIV2K_train_HR_sub", "GTmod12"), ("X4_sub", "LRbicx4")):
+        parent = data / "DIV2K" / ("DIV2K_train_LR_bicubic" if folder == "X4_sub" else "")
+        parent.mkdir(parents=True, exist_ok=True)
+        (parent / folder).symlink_to(photographs / "Set5" / source)
+    (data / "DIV2K/meta_info_DIV2K100sub_GT.txt").write_text("0000.png (60,72,3)\n")
+    torch.manual_seed(0)
+    network = MSRResNet(mid_channels=8, num_blocks=1)
+    torch.save({"params": network.state_dict()}, tmp_path / "basicsr.pth")
+    state = {f"generator.{key}": value for key, value in network.state_dict().items()}
+    torch.save({"state_dict": state}, tmp_path / "mm.pth")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("SRGAN_DATA", raising=False)
+    mim = Path(mmagic.__file__).parent / ".mim"
+    return {"MMAGIC": str(mim), "VGG": str(random_vgg), "CHECKPOINT": "mm.pth"}
+
+
+@pytest.mark.parametrize(("guide", "line"), list(commands()))
+def test_a_command_of_the_guides_runs(
+    home: dict[str, str],
+    guide: str,
+    line: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (small,) = (words for start, words in SMALL.items() if line.startswith(start))
+    if guide == "from-basicsr.md":
+        home["CHECKPOINT"] = "basicsr.pth"
+    line = f"{line} {small}"
+    for placeholder, value in home.items():
+        line = re.sub(rf"\b{placeholder}\b", value, line)
+    _, *words = shlex.split(line)
+    monkeypatch.setattr(sys, "path", [str(ROOT), *sys.path])
+    try:
+        if words[0] == "-m":
+            monkeypatch.setattr(sys, "argv", words[1:])
+            runpy.run_module(words[1], run_name="__main__", alter_sys=False)
+        else:
+            monkeypatch.setattr(sys, "argv", words)
+            runpy.run_path(words[0], run_name="__main__")
+    finally:
+        logging.getLogger("basicsr").handlers.clear()
+    heard = capsys.readouterr()
+    assert "error: " not in heard.err
+    proof = {"doctor": "BasicSR", "basicsr": "psnr: ", "test": "PSNR"}
+    assert next(word for key, word in proof.items() if key in line) in heard.out + heard.err
