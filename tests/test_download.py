@@ -1,9 +1,11 @@
 """Downloads against a server on loopback that breaks off, forgets and lies as real ones do."""
 
 import hashlib
+import resource
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -59,6 +61,17 @@ def server() -> Iterator[Server]:
         threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         yield server
         server.shutdown()
+
+
+@contextmanager
+def files_of_at_most(size: int) -> Iterator[None]:
+    """A limit on the size of files: the full disk that any user can have."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def left(folder: Path) -> list[str]:
@@ -128,6 +141,15 @@ def test_a_file_that_is_not_there_and_a_server_that_is_not_are_one_line(
         download("http://127.0.0.1:1/x", tmp_path / "b")
     with pytest.raises(ValueError, match="expected an http:// or https:// URL"):
         download("ftp://example.org/x", tmp_path / "c")
+
+
+def test_a_full_disk_keeps_what_has_arrived_for_the_next_call(
+    tmp_path: Path, server: Server
+) -> None:
+    with files_of_at_most(2_000_000), pytest.raises(OSError, match="2000000 bytes are kept"):
+        download(server.url(), tmp_path / "file.bin")
+    assert download(server.url(), tmp_path / "file.bin").read_bytes() == CONTENT
+    assert server.starts[-1] == 2_000_000
 
 
 def test_a_file_of_another_hash_is_refused_and_does_not_get_the_name(

@@ -87,8 +87,9 @@ def _cut(root: Path, source: Source) -> list[str]:
 
 
 def _windows(photograph: Path) -> list[Window]:
+    height, width = image_shape(photograph)
     try:
-        rows, columns = map(starts, image_shape(photograph))
+        rows, columns = starts(height), starts(width)
     except ValueError as error:
         raise ValueError(f"{photograph}: {error}") from None
     return [(slice(top, top + CROP), slice(left, left + CROP)) for top in rows for left in columns]

@@ -1,6 +1,7 @@
 """DIV2K from archives or folders to sub-images, stores and lists, in small."""
 
 import os
+import resource
 import threading
 import zipfile
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ from srgan_plugin.data.pairs import ImagePairs
 from srgan_plugin.data.prepare import add_stores
 from srgan_plugin.data.resize import make_lr
 from srgan_plugin.data.subimages import cut_subimages, starts
+from srgan_plugin.evaluation.benchmarks import find_benchmark
 
 from .conftest import tool
 
@@ -135,7 +137,8 @@ def test_the_merged_layout_is_read_and_made_and_never_trained_on_without_its_lis
     for kind in ("HR/0801.png", "LR_bicubic/X4/0801x4.png"):
         (div2k / f"DIV2K_valid_{kind}").rename(div2k / f"DIV2K_train_{kind}")
     cut_subimages(find_sources(div2k, [801], [4]), div2k, "meta_info_DIV2K100sub_GT.txt", workers=1)
-    assert (div2k / "DIV2K_train_HR_sub" / "0801_s002.png").is_file()
+    pairs = find_benchmark("DIV2Ksub", div2k.parent).pairs
+    assert pairs.keys == ("0801_s001", "0801_s002")
     with pytest.raises(ValueError, match="validation pictures too"):
         find_div2k_train(div2k.parent, 4)
     name = "meta_info_DIV2K800sub_GT.txt"
@@ -197,6 +200,20 @@ def test_missing_pictures_are_counted_and_a_small_one_is_named(div2k: Path) -> N
     with pytest.raises(ValueError, match=r"0003\.png: expected at least 480 pixels, got 400"):
         cut_subimages(find_sources(div2k, [3], [4]), div2k, "list.txt", workers=1)
     assert not (div2k / "list.txt").exists()
+
+
+def test_a_full_disk_is_named_and_the_next_call_goes_on(div2k: Path) -> None:
+    sources = find_sources(div2k, [1, 2], [4])
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
+    try:
+        with pytest.raises(OSError, match=r"0001_s001\.png"):
+            cut_subimages(sources, div2k, "list.txt", workers=1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not stamps(div2k) and not (div2k / "list.txt").exists()
+    assert not list((div2k / "DIV2K_train_HR_sub").iterdir())
+    assert cut_subimages(sources, div2k, "list.txt", workers=1) == 10
 
 
 def test_whole_pictures_are_checked_and_listed(div2k: Path) -> None:
