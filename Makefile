@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo table test lint clean
+.PHONY: demo table test test-oldest lint clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python tools/demo.py
@@ -14,6 +14,17 @@ table: $(VENV)/.demo
 
 test: lint
 	$(BIN)/pytest
+
+# The oldest torch and numpy that are supported, in an environment of its own (Python up to 3.12).
+test-oldest: $(VENV)-oldest/.done
+	$(VENV)-oldest/bin/python -m pytest
+
+$(VENV)-oldest/.done: requirements/runtime.txt requirements/tests.txt
+	$(PYTHON) -m venv $(VENV)-oldest
+	$(VENV)-oldest/bin/pip install --quiet torch==2.6.0 torchvision==0.21.0 numpy==1.26.4
+	$(VENV)-oldest/bin/pip install --quiet --no-build-isolation --editable . \
+		--requirement requirements/tests.txt numpy==1.26.4 torch==2.6.0
+	touch $@
 
 lint: $(VENV)/.tests
 	$(BIN)/ruff check .
