@@ -13,8 +13,8 @@ train_pipeline = [
 ]
 test_pipeline = [dict(type='PackInputs')]
 
-# The first of these that is there: the store DIV2K/train_x4 (tools/create_store.py), MMagic's
-# 480x480 sub-images, the 800 whole photographs.
+# The first of these that is there: the stores DIV2K/train (tools/prepare_div2k.py) or DIV2K/train_x4
+# (tools/create_store.py), MMagic's 480x480 sub-images, the 800 whole photographs.
 train_dataloader = dict(
     num_workers=8,
     batch_size=16,
