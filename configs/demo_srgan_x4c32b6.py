@@ -21,8 +21,8 @@ test_dataloader = [
             pipeline=[dict(type='PackInputs')]))
 ]
 
-max_iters = 60
-param_scheduler = dict(milestones=[40])
+max_iters = 40
+param_scheduler = dict(milestones=[30])
 train_cfg = dict(max_iters=max_iters)
 default_hooks = dict(
     logger=dict(interval=10), checkpoint=dict(interval=max_iters, save_best=None))

@@ -97,7 +97,8 @@ class SRTrainLoop(IterBasedTrainLoop):
     def _steps_to_go(self, intervals: Sequence[int]) -> int:
         now: int = self._iter
         ends = [every - now % every for every in (*intervals, self.val_interval)]
-        return min(*ends, self.stretch, self.max_iters - now)
+        steps: int = min(*ends, self.stretch, self.max_iters - now)
+        return steps
 
     def _run_stretch(self, steps: int) -> None:
         runner, started = self.runner, time.monotonic()

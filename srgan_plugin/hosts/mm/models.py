@@ -57,6 +57,10 @@ def build(config: Config | nn.Module | None) -> Any:
     return MODELS.build({"_scope_": SCOPE, **config})
 
 
+def _ours(network: nn.Module) -> bool:
+    return type(unwrapped(network)).__module__.startswith("srgan_plugin.")
+
+
 def unwrapped(network: Any) -> Any:
     """The network itself, where a wrapper for distributed training is around it."""
     return network.module if is_model_wrapper(network) else network
@@ -75,6 +79,9 @@ class SRModel(BaseModel):
         data_preprocessor: By default our `DataPreprocessor`.
         ema: `dict(decay=0.999)` keeps an exponential moving average of the generator, as BasicSR
             does; it validates and tests, and lies in checkpoints under MMagic's `generator_ema`.
+        channels_last: Compute in torch's channels-last memory format, which is faster on GPUs with
+            tensor cores and on CPUs. Results differ by rounding; a part of another toolbox gets
+            contiguous tensors, because some fail otherwise.
     """
 
     def __init__(
@@ -86,6 +93,7 @@ class SRModel(BaseModel):
         init_cfg: Config | None = None,
         data_preprocessor: Config | None = None,
         ema: Config | None = None,
+        channels_last: bool = False,
     ) -> None:
         preprocessor = build(data_preprocessor or {"type": "DataPreprocessor"})
         super().__init__(data_preprocessor=preprocessor, init_cfg=init_cfg)
@@ -94,6 +102,8 @@ class SRModel(BaseModel):
         self.ema_decay = float(ema["decay"]) if ema else None
         self.generator_ema = deepcopy(self.generator).requires_grad_(False) if ema else None
         self.train_cfg, self.test_cfg = train_cfg or {}, test_cfg or {}
+        self.channels_last = channels_last
+        self._lay_out(self.generator, self.generator_ema)
         # Whoever loads a checkpoint (load_from, resume, another toolbox's launcher) comes by here.
         self.register_load_state_dict_pre_hook(_check_generator)
 
@@ -112,7 +122,8 @@ class SRModel(BaseModel):
                 elements with `output.pred_img`, 3HW in [0, 255] on the CPU.
         """
         averaged = self.generator_ema if mode != "loss" and not self.training else None
-        sr = (averaged or self.generator)(inputs)
+        network = averaged or self.generator
+        sr = network(self._suited(inputs, network))
         if mode == "tensor":
             return sr
         if mode == "loss":
@@ -123,7 +134,7 @@ class SRModel(BaseModel):
         """One step of the generator."""
         losses: dict[str, Tensor] = super().train_step(data, optim_wrapper)
         self._average()
-        return losses
+        return losses | _gradient_norm("generator", optim_wrapper)
 
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """As torch's; no key tells whether the networks are wrapped for distributed training."""
@@ -134,6 +145,18 @@ class SRModel(BaseModel):
             for key in [key for key in state if key.startswith(wrapped)]:
                 state[f"{start}{name}.{key.removeprefix(wrapped)}"] = state.pop(key)
         return state
+
+    def _lay_out(self, *networks: nn.Module | None) -> None:
+        for network in filter(None, networks):
+            if self.channels_last and _ours(network):
+                network.to(memory_format=torch.channels_last)
+
+    def _suited(self, batch: Tensor, network: nn.Module) -> Tensor:
+        """The batch in the memory format that the network computes in."""
+        fast = self.channels_last and _ours(network)
+        return batch.contiguous(
+            memory_format=torch.channels_last if fast else torch.contiguous_format
+        )
 
     @torch.no_grad()
     def _average(self) -> None:
@@ -177,11 +200,13 @@ class SRGAN(SRModel):
         perceptual_loss: Config of the content (and style) loss.
         train_cfg: `disc_steps`: the generator moves every so many steps (1); `disc_repeat`: updates
             of the discriminator per step (1); `disc_init_steps`: steps before the generator
-            moves (0).
+            moves (0); `share_fake_logits`: use one pass of the discriminator over the generated
+            batch for both objectives, see `train_step` (False).
         test_cfg: Kept for MMagic's configs; unused.
         init_cfg: mmengine's initialisation.
         data_preprocessor: As in `SRModel`.
         ema: As in `SRModel`.
+        channels_last: As in `SRModel`.
     """
 
     def __init__(
@@ -196,9 +221,17 @@ class SRGAN(SRModel):
         init_cfg: Config | None = None,
         data_preprocessor: Config | None = None,
         ema: Config | None = None,
+        channels_last: bool = False,
     ) -> None:
         super().__init__(
-            generator, pixel_loss, train_cfg, test_cfg, init_cfg, data_preprocessor, ema
+            generator,
+            pixel_loss,
+            train_cfg,
+            test_cfg,
+            init_cfg,
+            data_preprocessor,
+            ema,
+            channels_last,
         )
         self.discriminator = build(discriminator)
         self.gan_loss = build(gan_loss)
@@ -206,45 +239,80 @@ class SRGAN(SRModel):
         self.disc_steps = self.train_cfg.get("disc_steps", 1)
         self.disc_init_steps = self.train_cfg.get("disc_init_steps", 0)
         self.disc_repeat = self.train_cfg.get("disc_repeat", 1)
+        self.share_fake_logits = self.train_cfg.get("share_fake_logits", False)
         self.adversarial = self.discriminator is not None and self.gan_loss is not None
+        self._lay_out(self.discriminator, self.perceptual_loss)
         # Saved, unlike MMagic's: a resumed run goes on counting.
         self.register_buffer("step_counter", torch.tensor(0))
 
     def train_step(self, data: Config, optim_wrapper: Any) -> dict[str, Tensor]:
         """One step of the generator, then of the discriminator on the same pictures.
 
+        The discriminator judges the generated batch twice: for the generator, and again for its own
+        objective. Nothing moves its weights in between, so with `share_fake_logits` the first
+        answer serves both, with the same weights after the step; its running statistics move twice
+        per step instead of three times. Off where one discriminator pass per generator pass is not
+        all there is: repeated or delayed steps, accumulated gradients, several processes.
+
         Args:
             data: A batch of the loader.
             optim_wrapper: mmengine's `OptimWrapperDict` with `generator` and `discriminator`.
 
         Returns:
-            The losses by MMagic's names, and BasicSR's `out_d_real` and `out_d_fake` (the mean
-            logits), detached.
+            The losses by MMagic's names, BasicSR's `out_d_real` and `out_d_fake` (the mean logits),
+            and each network's gradient norm, detached.
         """
         data = self.data_preprocessor(data, True)
-        lr, gt = data["inputs"], gt_batch(data["data_samples"])
-        step = int(self.step_counter)
-        generator_moves = step >= self.disc_init_steps and step % self.disc_steps == 0
-        losses: dict[str, Tensor] = {}
-        with torch.set_grad_enabled(generator_moves):
-            with optim_wrapper["generator"].optim_context(self):
+        generator, discriminator = optim_wrapper["generator"], optim_wrapper["discriminator"]
+        lr = self._suited(data["inputs"], self.generator)
+        gt = gt_batch(data["data_samples"])
+        moves = self._generator_moves()
+        share = moves and self._may_share(generator, discriminator)
+        seen: dict[str, Tensor] = {}
+        fake_logits = None
+        with torch.set_grad_enabled(moves):
+            with generator.optim_context(self):
                 sr = self.generator(lr)
-            if generator_moves:
-                losses |= self._generator_step(sr, gt, optim_wrapper["generator"])
+            if moves:
+                seen |= self._generator_step(sr, gt, generator, share)
+                fake_logits = seen.pop("fake_logits", None)
                 self._average()
         if self.adversarial:
             for _ in range(self.disc_repeat):
-                losses |= self._discriminator_step(sr.detach(), gt, optim_wrapper["discriminator"])
+                seen |= self._discriminator_step(sr.detach(), gt, discriminator, fake_logits)
         self.step_counter += 1
-        return losses
+        return {name: value.detach() for name, value in seen.items()}
 
-    def _generator_step(self, sr: Tensor, gt: Tensor, optimizer: Any) -> dict[str, Tensor]:
+    def _generator_moves(self) -> bool:
+        if self.disc_steps == 1 and self.disc_init_steps == 0:
+            return True  # without asking the device how many steps there were
+        step = int(self.step_counter)
+        return bool(step >= self.disc_init_steps and step % self.disc_steps == 0)
+
+    def _may_share(self, *optimizers: Any) -> bool:
+        return (
+            self.share_fake_logits
+            and self.adversarial
+            and self.disc_repeat == 1
+            and not is_model_wrapper(self.discriminator)
+            and all(getattr(o, "accumulates_over", 1) == 1 for o in optimizers)
+        )
+
+    def _judged(self, pictures: Tensor) -> Tensor:
+        logits: Tensor = self.discriminator(self._suited(pictures, self.discriminator))
+        return logits
+
+    def _generator_step(
+        self, sr: Tensor, gt: Tensor, optimizer: Any, share: bool
+    ) -> dict[str, Tensor]:
+        fake_logits: Tensor | None = None
         with optimizer.optim_context(self):
-            fake_logits = None
-            if self.adversarial:
+            if self.adversarial and share:
+                fake_logits = self._judged(sr)
+            elif self.adversarial:
                 # Without the wrapper: this pass leaves no gradients to exchange.
                 judge = unwrapped(self.discriminator).requires_grad_(False)
-                fake_logits = judge(sr)
+                fake_logits = judge(self._suited(sr, judge))
                 judge.requires_grad_(True)
             losses = core.generator_objective(
                 sr,
@@ -254,13 +322,38 @@ class SRGAN(SRModel):
                 gan=self.gan_loss,
                 fake_logits=fake_logits,
             )
-        optimizer.update_params(sum(losses.values()))
-        return {name: loss.detach() for name, loss in losses.items()}
+        total = sum(losses.values())
+        if share and fake_logits is not None:
+            # The discriminator's part of the graph is needed once more, and its weights get their
+            # gradients then.
+            parameters = list(self.generator.parameters())
+            optimizer.update_params(
+                total, backward_kwargs={"inputs": parameters, "retain_graph": True}
+            )
+            losses["fake_logits"] = fake_logits
+        else:
+            optimizer.update_params(total)
+        return losses | _gradient_norm("generator", optimizer)
 
-    def _discriminator_step(self, sr: Tensor, gt: Tensor, optimizer: Any) -> dict[str, Tensor]:
+    def _discriminator_step(
+        self, sr: Tensor, gt: Tensor, optimizer: Any, fake_logits: Tensor | None
+    ) -> dict[str, Tensor]:
         with optimizer.optim_context(self):
-            real, fake = self.discriminator(gt), self.discriminator(sr)
+            real = self._judged(gt)
+            fake = self._judged(sr) if fake_logits is None else fake_logits
             losses = core.discriminator_objective(real, fake, self.gan_loss)
-        optimizer.update_params(sum(losses.values()))
-        seen = {**losses, "out_d_real": real.mean(), "out_d_fake": fake.mean()}
-        return {name: value.detach() for name, value in seen.items()}
+        total = sum(losses.values())
+        if fake_logits is None:
+            optimizer.update_params(total)
+        else:
+            # No further than to the discriminator's weights: the generator has moved already.
+            parameters = list(self.discriminator.parameters())
+            optimizer.update_params(total, backward_kwargs={"inputs": parameters})
+        seen = {"out_d_real": real.mean(), "out_d_fake": fake.mean()}
+        return losses | seen | _gradient_norm("discriminator", optimizer)
+
+
+def _gradient_norm(name: str, optimizer: Any) -> dict[str, Tensor]:
+    """What our wrapper measured at its last step; another toolbox's measures nothing."""
+    norm = getattr(optimizer, "gradient_norm", None)
+    return {} if norm is None else {f"grad_norm_{name}": norm}

@@ -33,8 +33,23 @@ class OptimWrapper(MMEngineOptimWrapper):
     def __init__(self, optimizer: torch.optim.Optimizer, max_skipped: int = 50, **kwargs: Any):
         super().__init__(optimizer, **kwargs)
         self.name = "generator"  # whose steps; `MultiOptimWrapperConstructor` sets others
+        self.accumulates_over = int(kwargs.get("accumulative_counts", 1))
         self.max_skipped = max_skipped
         self.skipped = self.skipped_in_a_row = 0
+        self.gradient_norm: Tensor | None = None  # at the last step, before clipping
+
+    def update_params(
+        self,
+        loss: Tensor,
+        step_kwargs: dict[str, Any] | None = None,
+        zero_kwargs: dict[str, Any] | None = None,
+        backward_kwargs: dict[str, Any] | None = None,
+    ) -> None:
+        """As mmengine's; `backward_kwargs` go to `Tensor.backward`."""
+        self.backward(self.scale_loss(loss), **(backward_kwargs or {}))
+        if self.should_update():
+            self.step(**(step_kwargs or {}))
+            self.zero_grad(**(zero_kwargs or {}))
 
     def step(self, **kwargs: Any) -> None:
         """Clip, then move the parameters, unless a gradient is not finite.
@@ -42,14 +57,11 @@ class OptimWrapper(MMEngineOptimWrapper):
         Raises:
             NonFiniteError: `max_skipped` steps in a row were left out.
         """
-        norm = self._gradient_norm()
-        MessageHub.get_current_instance().update_scalar(f"train/grad_norm_{self.name}", norm.item())
-        if self._left_out(bool(torch.isfinite(norm))):
-            return
-        self.optimizer.step(**kwargs)
+        self.gradient_norm = self._measure_and_clip()
+        if not self._left_out(bool(torch.isfinite(self.gradient_norm))):
+            self.optimizer.step(**kwargs)
 
-    def _gradient_norm(self) -> Tensor:
-        """The norm of all gradients before clipping; they are clipped afterwards."""
+    def _measure_and_clip(self) -> Tensor:
         parameters = [p for g in self.optimizer.param_groups for p in g["params"]]
         parameters = [p for p in parameters if p.grad is not None]
         norm: Tensor = torch.nn.utils.get_total_norm([p.grad for p in parameters])

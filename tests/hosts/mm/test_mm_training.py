@@ -1,6 +1,5 @@
 """Training by the tools, on small pictures: order of samples, steps, checkpoints, resuming."""
 
-import json
 import os
 import signal
 from pathlib import Path
@@ -13,6 +12,7 @@ from mmengine.hooks import Hook
 from mmengine.optim import OptimWrapperDict
 from mmengine.runner import Runner
 from mmengine.structures import BaseDataElement
+from small_runs import SMALL_DISCRIMINATOR, losses, small_config
 from torch import nn
 
 from srgan_plugin.core import GANLoss, L1Loss, ModifiedVGG, MSRResNet
@@ -25,11 +25,6 @@ from srgan_plugin.registry import MODELS, OPTIM_WRAPPERS
 
 pytestmark = pytest.mark.usefixtures("fresh_mmengine")
 ROOT = Path(__file__).resolve().parents[3]
-SMALL_DISCRIMINATOR = {
-    "model.discriminator.mid_channels": 4,
-    "model.discriminator.input_size": 64,
-    "model.perceptual_loss": None,
-}
 PIPELINE = [
     {"type": "PairedRandomCrop", "gt_patch_size": 64},
     {"type": "Flip", "direction": "horizontal"},
@@ -37,39 +32,6 @@ PIPELINE = [
     {"type": "RandomTransposeHW"},
     {"type": "PackInputs"},
 ]
-
-
-def small_config(name: str, gt: Path, work_dir: Path, iterations: int, **options: Any) -> Config:
-    """A published config at a size that trains in seconds: 8 features, 2 blocks, GT 64."""
-    cfg = Config.fromfile(ROOT / "configs" / name)
-    options = {
-        "model.generator.mid_channels": 8,
-        "model.generator.num_blocks": 2,
-        "train_dataloader.dataset.gt": str(gt),
-        "train_dataloader.dataset.pipeline.0.gt_patch_size": 64,
-        "train_dataloader.batch_size": 4,
-        "train_dataloader.num_workers": 0,
-        "train_dataloader.persistent_workers": False,
-        "train_dataloader.pin_memory": False,
-        "train_cfg.max_iters": iterations,
-        "default_hooks.logger.interval": 1,
-        "randomness": {"seed": 7},
-        "work_dir": str(work_dir),
-        **options,
-    }
-    cfg.merge_from_dict(options)
-    cfg.val_dataloader = cfg.val_cfg = cfg.val_evaluator = None
-    cfg.default_hooks.checkpoint.save_best = None
-    # One process trains several runs here; mmengine wants a name for each.
-    cfg.experiment_name = f"{work_dir.name}_{work_dir.parent.name}"
-    return cfg
-
-
-def losses(work_dir: Path, name: str = "loss_pix") -> list[float]:
-    """The curve of one loss from the run's log."""
-    (log,) = sorted(work_dir.glob("*/vis_data/scalars.json"))[-1:]
-    lines = [json.loads(line) for line in log.read_text().splitlines()]
-    return [line[name] for line in lines if name in line]
 
 
 def test_folder_png_store_and_raw_store_train_the_same_weights(

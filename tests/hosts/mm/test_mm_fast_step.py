@@ -1,0 +1,188 @@
+"""The fast ways of a training step against the plain one."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from mmengine.hooks import Hook
+from mmengine.optim import OptimWrapperDict
+from mmengine.runner import Runner
+from mmengine.structures import BaseDataElement
+from small_runs import SMALL_DISCRIMINATOR, losses, small_config
+
+from srgan_plugin.core import ModifiedVGG
+from srgan_plugin.core.vgg_weights import random_vgg19_state_dict
+from srgan_plugin.hosts.mm.optim import AmpOptimWrapper, OptimWrapper
+from srgan_plugin.registry import MODELS
+
+pytestmark = pytest.mark.usefixtures("fresh_mmengine")
+
+
+@pytest.fixture(scope="module")
+def vgg(tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = tmp_path_factory.mktemp("vgg") / "vgg.pth"
+    torch.save(random_vgg19_state_dict(depth="conv2_2"), path)
+    return str(path)
+
+
+def srgan(vgg: str, *, share: bool = False, **options: Any) -> Any:
+    torch.manual_seed(0)
+    return MODELS.build(
+        {
+            "type": "srgan_plugin.SRGAN",
+            "generator": {"type": "MSRResNet", "mid_channels": 16, "num_blocks": 2},
+            "discriminator": {"type": "ModifiedVGG", "mid_channels": 8, "input_size": 32},
+            "pixel_loss": {"type": "L1Loss", "loss_weight": 1e-2},
+            "perceptual_loss": {
+                "type": "PerceptualLoss",
+                "layer_weights": {"conv2_2": 1.0},
+                "style_weight": 0,
+                "norm_img": False,
+                "pretrained": vgg,
+            },
+            "gan_loss": {"type": "GANLoss", "gan_type": "vanilla", "loss_weight": 5e-3},
+            "train_cfg": {"share_fake_logits": share},
+            **options,
+        }
+    )
+
+
+def step(model: Any, steps: int = 1, wrapper: type[OptimWrapper] = OptimWrapper) -> None:
+    """Some steps of Adam; the gradients of the last one stay."""
+    networks = {"generator": model.generator, "discriminator": model.discriminator}
+    optimizers = OptimWrapperDict(
+        **{n: wrapper(torch.optim.Adam(m.parameters(), 1e-4)) for n, m in networks.items()}
+    )
+    for optimizer in optimizers.values():
+        optimizer.zero_grad = lambda self=optimizer.optimizer: None
+    for number in range(steps):
+        for network in networks.values():
+            network.zero_grad()
+        random = torch.Generator().manual_seed(number)
+        lr = torch.randint(0, 256, (4, 3, 8, 8), dtype=torch.uint8, generator=random)
+        gt = torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8, generator=random)
+        sample = BaseDataElement(gt_img=gt)
+        model.train_step({"inputs": lr, "data_samples": sample}, optimizers)
+
+
+def gradients(model: Any) -> dict[str, torch.Tensor]:
+    found = {name: p.grad for name, p in model.named_parameters()}
+    assert all(gradient is not None for gradient in found.values())
+    return {name: gradient.contiguous() for name, gradient in found.items()}
+
+
+def test_sharing_the_pass_over_the_generated_batch_leaves_the_same_weights(vgg: str) -> None:
+    plain, shared = srgan(vgg), srgan(vgg, share=True)
+    step(plain, 3)
+    step(shared, 3)
+    for (name, expected), value in zip(plain.named_parameters(), shared.parameters(), strict=True):
+        assert torch.equal(value, expected), name
+    counters = [m.discriminator.bn0_1.num_batches_tracked for m in (plain, shared)]
+    assert counters == [9, 6]
+
+
+@pytest.mark.parametrize("train_cfg", [{"disc_repeat": 2}, {"disc_steps": 2}])
+def test_sharing_is_off_where_it_would_not_be_exact(vgg: str, train_cfg: dict[str, int]) -> None:
+    plain = srgan(vgg, train_cfg=train_cfg)
+    shared = srgan(vgg, train_cfg=train_cfg | {"share_fake_logits": True})
+    step(plain, 3)
+    step(shared, 3)
+    for (name, expected), value in zip(plain.named_parameters(), shared.parameters(), strict=True):
+        assert torch.equal(value, expected), name
+
+
+@pytest.mark.parametrize(("fast", "tolerance"), [("channels_last", 1e-4), ("bfloat16", 3e-2)])
+def test_gradients_of_the_fast_ways_agree_with_the_plain_float32_ones(
+    vgg: str, fast: str, tolerance: float
+) -> None:
+    plain = srgan(vgg)
+    step(plain)
+    if fast == "channels_last":
+        other = srgan(vgg, share=True, channels_last=True)
+        step(other)
+        first = other.generator.conv_first.weight
+        assert first.is_contiguous(memory_format=torch.channels_last)
+    else:
+        other = srgan(vgg)
+        step(other, wrapper=AmpOptimWrapper)
+    expected = gradients(plain)
+    for name, gradient in gradients(other).items():
+        scale = expected[name].norm()
+        error = (gradient - expected[name]).norm() / scale
+        # What batch normalisation subtracts again has no gradient but rounding errors.
+        assert error < tolerance or scale < 1e-7, f"{name}: {error}"
+
+
+class Viewing(ModifiedVGG):
+    """A discriminator as other toolboxes write it: it fails on channels-last pictures."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x.view(-1)
+        return super().forward(x)
+
+
+def test_a_foreign_network_is_handed_contiguous_tensors(vgg: str) -> None:
+    foreign = Viewing(mid_channels=8, input_size=32)
+    step(srgan(vgg, channels_last=True, share=True, discriminator=foreign))
+    with pytest.raises(RuntimeError):
+        foreign(torch.rand(2, 3, 32, 32).contiguous(memory_format=torch.channels_last))
+
+
+class Witness(Hook):
+    """Notes at which iterations it is called."""
+
+    def __init__(self, interval: int | None = None) -> None:
+        if interval is not None:
+            self.interval = interval
+        self.called: list[int] = []
+
+    def after_train_iter(self, runner: Runner, *_: Any, **__: Any) -> None:
+        self.called.append(runner.iter + 1)
+
+
+def test_long_stretches_leave_the_weights_the_schedule_and_the_log_of_single_steps(
+    photographs: Path, tmp_path: Path
+) -> None:
+    states, curves, rates = [], [], []
+    for stretch in (1, 100):
+        work = tmp_path / f"stretch{stretch}"
+        options = SMALL_DISCRIMINATOR | {
+            "train_cfg.stretch": stretch,
+            "default_hooks.logger.interval": 4,
+            "default_hooks.checkpoint.interval": 6,
+            "param_scheduler.milestones": [3, 8],
+            "model.ema": {"decay": 0.9},
+            "train_dataloader.batch_size": 2,
+        }
+        name = "srgan_x4c64b16_g1_1000k_div2k.py"
+        runner = Runner.from_cfg(small_config(name, photographs / "train", work, 10, **options))
+        witness = Witness(interval=5)
+        runner.register_hook(witness)
+        runner.train()
+        states.append(runner.model.state_dict())
+        curves.append(
+            [losses(work, kind) for kind in ("loss_pix", "out_d_fake", "grad_norm_generator")]
+        )
+        rates.append(runner.optim_wrapper["generator"].get_lr()["lr"])
+        assert set(witness.called) >= {4, 5, 6, 8, 10}
+        assert (len(witness.called) == 10) == (stretch == 1)
+        assert (work / "iter_6.pth").exists()
+    for key, value in states[0].items():
+        assert torch.equal(value, states[1][key]), key
+    assert curves[0] == curves[1]
+    assert len(curves[0][0]) == 3
+    assert rates[0] == rates[1] == [1e-4 / 4]
+
+
+def test_a_hook_of_unknown_interval_is_called_at_every_step(
+    photographs: Path, tmp_path: Path
+) -> None:
+    name = "msrresnet_x4c64b16_g1_1000k_div2k.py"
+    options = {"default_hooks.logger.interval": 100}
+    cfg = small_config(name, photographs / "train", tmp_path / "run", 5, **options)
+    runner = Runner.from_cfg(cfg)
+    witness = Witness()
+    runner.register_hook(witness)
+    runner.train()
+    assert witness.called == [1, 2, 3, 4, 5]
