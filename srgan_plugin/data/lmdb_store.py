@@ -6,10 +6,8 @@ BasicSR writes it) and `0001.png (480,480,3) raw` for plain RGB bytes, row by ro
 crop is copied without decoding and without reading the rest.
 """
 
-import contextlib
 import os
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -84,7 +82,8 @@ class ImageStore:
             ValueError: If the store does not hold the bytes that `meta_info.txt` promises.
         """
         height, width, channels = self.shape(key)
-        with self._value(key) as value:
+        with self._begin() as transaction:
+            value = self._value(key, transaction)
             if len(value) != height * width * channels:
                 raise ValueError(
                     f"{key} of {self.path} should have {height}x{width}x{channels} bytes, but has "
@@ -104,21 +103,22 @@ class ImageStore:
             raise ValueError(f"{self.path} has no picture {key}: see its {META}") from None
 
     def _decode(self, key: str, name: str) -> Image:
-        with self._value(key) as value:
-            return decode_image(value, name)
+        with self._begin() as transaction:
+            return decode_image(self._value(key, transaction), name)
 
-    @contextlib.contextmanager
-    def _value(self, key: str) -> Iterator[memoryview]:
-        """The stored bytes, valid inside the context."""
+    def _begin(self) -> lmdb.Transaction:
         if self._environment is None or self._pid != os.getpid():
             self._environment, self._pid = _shared_environment(self.path), os.getpid()
-        with self._environment.begin(buffers=True) as transaction:
-            value = transaction.get(key.encode())
-            if value is None:
-                raise ValueError(
-                    f"{self.path} lists {key} in {META}, but does not hold it: make it again"
-                )
-            yield value
+        return self._environment.begin(buffers=True)
+
+    def _value(self, key: str, transaction: lmdb.Transaction) -> memoryview:
+        """The stored bytes, valid as long as the transaction."""
+        value = transaction.get(key.encode())
+        if not isinstance(value, memoryview):
+            raise ValueError(
+                f"{self.path} lists {key} in {META}, but does not hold it: make it again"
+            )
+        return value
 
 
 @dataclass(frozen=True)
