@@ -16,9 +16,11 @@ from mmengine.runner import Runner
 
 from srgan_plugin.__main__ import main
 from srgan_plugin.core import MSRResNet
+from srgan_plugin.data.images import read_image
 from srgan_plugin.data.resize import imresize
 from srgan_plugin.evaluation.benchmarks import find_benchmark
 from srgan_plugin.evaluation.metrics import psnr, quantize, ssim
+from srgan_plugin.evaluation.protocol import Protocol, average
 from srgan_plugin.hosts.mm.metrics import PSNR, SSIM
 from tests.conftest import ROOT, SHARED
 
@@ -113,13 +115,17 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 SMALL = {"model.generator.mid_channels": 8, "model.generator.num_blocks": 1}
 
 
-def run_test(cfg: Config, checkpoint: Path, work_dir: Path) -> dict[str, float]:
+def run_test(
+    cfg: Config, checkpoint: Path, work_dir: Path, save_images: Path | None = None
+) -> dict[str, float]:
     """Test as the toolbox's tool does: a runner from the config."""
     cfg.merge_from_dict({**SMALL, "load_from": str(checkpoint), "work_dir": str(work_dir)})
     cfg.experiment_name = work_dir.name
     for part in ("train_dataloader", "train_cfg", "optim_wrapper", "param_scheduler"):
         cfg[part] = None
     cfg.val_dataloader = cfg.val_cfg = cfg.val_evaluator = cfg.custom_hooks = None
+    if save_images:
+        cfg.custom_hooks = [{"type": "SaveImagesHook", "out_dir": str(save_images)}]
     for loader in cfg.test_dataloader:
         loader.num_workers = 0
     return dict(Runner.from_cfg(cfg).test())
@@ -189,3 +195,25 @@ def test_same_measure_of_our_model_on_mmagics_pipeline_and_evaluators(
         loader.dataset.data_root = str(root / name)
     cfg.model.perceptual_loss = None
     assert run_test(cfg, checkpoint, tmp_path / "ours") == pytest.approx(by_mmagic, abs=1e-4)
+
+
+def test_same_measure_of_the_pictures_that_are_saved_where_mmagics_samples_are_bgr(
+    mmagic: ModuleType,
+    root: Path,
+    checkpoint: Path,
+    tmp_path: Path,
+    fresh_mmengine: None,
+) -> None:
+    cfg = Config.fromfile(ROOT / "configs/mmagic/srgan_x4c64b16_g1_1000k_div2k_mmagic.py")
+    cfg.test_dataloader = cfg.test_dataloader[:1]
+    cfg.test_dataloader[0].dataset.data_root = str(root / "Set5")
+    cfg.model.perceptual_loss = None
+    cfg.test_evaluator = [{"type": "BenchmarkMetric"}]
+    measured = run_test(cfg, checkpoint, tmp_path / "ours", save_images=tmp_path / "pictures")
+    saved = {path.stem: read_image(path) for path in (tmp_path / "pictures/Set5").iterdir()}
+    pairs = find_benchmark("Set5", root, 4).pairs
+    scores = [
+        Protocol().score(saved[pair.key], np.asarray(pair.gt))
+        for pair in map(pairs.__getitem__, range(len(pairs)))
+    ]
+    assert measured["Set5/PSNR_Y"] == pytest.approx(average(scores)["PSNR_Y"], abs=1e-4)

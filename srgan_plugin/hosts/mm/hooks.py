@@ -13,6 +13,8 @@ from srgan_plugin.evaluation.metrics import quantize
 from srgan_plugin.files import atomic_path
 from srgan_plugin.registry import HOOKS
 
+from .preprocessor import as_rgb
+
 ATOMIC_BACKEND = "srgan_plugin_atomic"
 
 
@@ -90,8 +92,11 @@ class SaveImagesHook(Hook):
         """Write the pictures of one batch."""
         name = runner.test_loop.dataloader.dataset.metainfo.get("dataset_name", "")
         for sample in outputs:
-            picture = sample.output.pred_img.permute(1, 2, 0).numpy()
-            path = self.out_dir / name / f"{sample.metainfo['key']}.png"
+            predicted = as_rgb(sample.output.pred_img, sample.metainfo)
+            picture = predicted.permute(1, 2, 0).numpy()
+            # MMagic's samples have no key.
+            key = sample.metainfo.get("key") or Path(sample.metainfo["gt_path"]).stem
+            path = self.out_dir / name / f"{key}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             write_image(path, quantize(picture / 255))
 

@@ -8,6 +8,8 @@ from mmengine.hooks import IterTimerHook as MMEngineIterTimerHook
 
 from srgan_plugin.registry import HOOKS
 
+from .preprocessor import as_rgb
+
 
 @HOOKS.register_module()
 class IterTimerHook(MMEngineIterTimerHook):
@@ -95,6 +97,7 @@ class ValidationPicturesHook(Hook):
             return
         name = runner.val_loop.dataloader.dataset.metainfo.get("dataset_name", "val")
         for sample in outputs[:1]:
-            picture = sample.output.pred_img.permute(1, 2, 0).round().byte().numpy()
+            predicted = as_rgb(sample.output.pred_img, sample.metainfo)
+            picture = predicted.permute(1, 2, 0).round().byte().numpy()
             key = sample.metainfo.get("key", batch_idx)
             runner.visualizer.add_image(f"{name}/{key}", picture, step=runner.iter)
