@@ -263,7 +263,8 @@ class SRGAN(SRModel):
             and each network's gradient norm, detached.
         """
         data = self.data_preprocessor(data, True)
-        generator, discriminator = optim_wrapper["generator"], optim_wrapper["discriminator"]
+        generator = optim_wrapper["generator"]
+        discriminator = optim_wrapper["discriminator"] if self.adversarial else None
         lr = self._suited(data["inputs"], self.generator)
         gt = gt_batch(data["data_samples"])
         moves = self._generator_moves()

@@ -92,26 +92,49 @@ def test_sharing_is_off_where_it_would_not_be_exact(vgg: str, train_cfg: dict[st
         assert torch.equal(value, expected), name
 
 
-@pytest.mark.parametrize(("fast", "tolerance"), [("channels_last", 1e-4), ("bfloat16", 3e-2)])
-def test_gradients_of_the_fast_ways_agree_with_the_plain_float32_ones(
-    vgg: str, fast: str, tolerance: float
-) -> None:
-    plain = srgan(vgg)
-    step(plain)
-    if fast == "channels_last":
-        other = srgan(vgg, share=True, channels_last=True)
-        step(other)
-        first = other.generator.conv_first.weight
-        assert first.is_contiguous(memory_format=torch.channels_last)
-    else:
-        other = srgan(vgg)
-        step(other, wrapper=AmpOptimWrapper)
-    expected = gradients(plain)
-    for name, gradient in gradients(other).items():
-        scale = expected[name].norm()
-        error = (gradient - expected[name]).norm() / scale
+def relative_errors(model: Any, plain: Any) -> dict[str, float]:
+    expected, found = gradients(plain), gradients(model)
+    return {
+        name: float((found[name] - gradient).norm() / gradient.norm())
+        for name, gradient in expected.items()
         # What batch normalisation subtracts again has no gradient but rounding errors.
-        assert error < tolerance or scale < 1e-7, f"{name}: {error}"
+        if gradient.norm() > 1e-7
+    }
+
+
+def test_gradients_in_channels_last_agree_with_the_plain_ones(vgg: str) -> None:
+    plain, fast = srgan(vgg), srgan(vgg, share=True, channels_last=True)
+    step(plain)
+    step(fast)
+    weight = fast.generator.conv_first.weight
+    assert weight.is_contiguous(memory_format=torch.channels_last)
+    errors = relative_errors(fast, plain)
+    assert max(errors.values()) < 1e-4, errors
+
+
+def test_gradients_in_bfloat16_agree_with_the_plain_ones_at_the_published_batch() -> None:
+    # L1 has gradients of one size and two signs, so errors average out only over many pixels and
+    # towards a mean that is not zero: 16 patches of 128x128 as published, with GT near bicubic.
+    models = []
+    for wrapper in (OptimWrapper, AmpOptimWrapper):
+        torch.manual_seed(0)
+        config = {"type": "MSRResNet", "mid_channels": 64, "num_blocks": 2}
+        model = MODELS.build(
+            {
+                "type": "srgan_plugin.SRModel",
+                "generator": config,
+                "pixel_loss": {"type": "L1Loss"},
+            }
+        )
+        lr = torch.randint(0, 256, (16, 3, 32, 32), dtype=torch.uint8)
+        near = torch.nn.functional.interpolate(lr.float(), scale_factor=4, mode="bicubic")
+        gt = (near + 13 * torch.randn_like(near)).clamp(0, 255).byte()
+        optimizer = wrapper(torch.optim.Adam(model.parameters(), 1e-4))
+        optimizer.zero_grad = lambda: None
+        model.train_step({"inputs": lr, "data_samples": BaseDataElement(gt_img=gt)}, optimizer)
+        models.append(model)
+    errors = relative_errors(models[1], models[0])
+    assert 0 < max(errors.values()) < 3e-2, errors
 
 
 class Viewing(ModifiedVGG):
