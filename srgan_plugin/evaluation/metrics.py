@@ -14,7 +14,12 @@ PEAK = 255.0
 # Wang et al. 2004: an 11x11 Gaussian of sigma 1.5, and the constants that keep flat areas defined.
 WINDOW, SIGMA = 11, 1.5
 C1, C2 = (0.01 * PEAK) ** 2, (0.03 * PEAK) ** 2
-_BT601 = np.array([65.481, 128.553, 24.966]) / PEAK
+NOT_FINITE = (
+    "the prediction holds NaN or infinite values, expected numbers about 0 to 1: "
+    "the network diverged or its checkpoint is damaged"
+)
+# ITU-R BT.601, studio range.
+BT601 = np.array([65.481, 128.553, 24.966]) / PEAK
 
 
 def to_y(rgb: Picture) -> Float:
@@ -26,7 +31,7 @@ def to_y(rgb: Picture) -> Float:
     Returns:
         (...), 16 to 235: ITU-R BT.601 in studio range, as MATLAB's `rgb2ycbcr`, but not rounded.
     """
-    luma: Float = rgb.astype(np.float64) @ _BT601 + 16.0
+    luma: Float = rgb.astype(np.float64) @ BT601 + 16.0
     return luma
 
 
@@ -40,10 +45,7 @@ def quantize(pred: Picture) -> NDArray[np.uint8]:
         ValueError: an element is NaN or infinite, which no uint8 can tell.
     """
     if not np.isfinite(pred).all():
-        raise ValueError(
-            "the prediction holds NaN or infinite values, expected numbers about 0 to 1: "
-            "the network diverged or its checkpoint is damaged"
-        )
+        raise ValueError(NOT_FINITE)
     # Half precision cannot hold 255 times a value finely enough to round it.
     exact = np.asarray(pred, dtype=np.result_type(pred, np.float32))
     rounded: NDArray[np.uint8] = np.rint(np.clip(exact, 0, 1) * 255).astype(np.uint8)
@@ -109,18 +111,37 @@ def _prepare(
     """Checks the two pictures, cuts the border off and turns them into float64, RGB or luma."""
     if channel not in ("rgb", "y"):
         raise ValueError(f"expected channel 'rgb' or 'y', got {channel!r}")
-    if pred.shape != gt.shape or pred.ndim != 3 or pred.shape[2] != 3:
-        raise ValueError(
-            f"expected two RGB pictures of one shape (h, w, 3), got {pred.shape} and {gt.shape}"
-        )
-    height, width = pred.shape[:2]
+    height, width = check_pictures(pred.shape, gt.shape, border, smallest)
+    inside = (slice(border, height - border), slice(border, width - border))
+    return _values(pred[inside], channel), _values(gt[inside], channel)
+
+
+def check_pictures(
+    pred: tuple[int, ...], gt: tuple[int, ...], border: int, smallest: int
+) -> tuple[int, int]:
+    """Refuses pictures of these shapes that cannot be compared.
+
+    Args:
+        pred: (h, w, 3) of the prediction.
+        gt: (h, w, 3) of the picture it is compared with.
+        border: pixels left out at each edge.
+        smallest: how many pixels must be left, each way.
+
+    Returns:
+        Height and width.
+
+    Raises:
+        ValueError: shapes differ or are not (h, w, 3), or the border leaves too little.
+    """
+    if pred != gt or len(pred) != 3 or pred[2] != 3:
+        raise ValueError(f"expected two RGB pictures of one shape (h, w, 3), got {pred} and {gt}")
+    height, width = pred[:2]
     if border < 0 or min(height, width) - 2 * border < smallest:
         raise ValueError(
             f"expected at least {smallest}x{smallest} pixels within a border of {border}, "
             f"got a picture of {height}x{width}: take a larger picture or a smaller border"
         )
-    inside = (slice(border, height - border), slice(border, width - border))
-    return _values(pred[inside], channel), _values(gt[inside], channel)
+    return height, width
 
 
 def _values(picture: Picture, channel: Channel) -> Float:

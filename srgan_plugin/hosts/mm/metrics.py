@@ -8,8 +8,8 @@ import torch
 from mmengine.evaluator import BaseMetric
 from numpy.typing import NDArray
 
-from srgan_plugin.evaluation import metrics
-from srgan_plugin.evaluation.protocol import Protocol
+from srgan_plugin.evaluation import device_metrics, metrics
+from srgan_plugin.evaluation.protocol import MEASURES, Protocol
 from srgan_plugin.registry import METRICS
 
 from .preprocessor import as_rgb
@@ -27,11 +27,16 @@ def _hwc(image: torch.Tensor) -> NDArray[Any]:
     return image.detach().cpu().permute(1, 2, 0).numpy()
 
 
+def _on_device(image: torch.Tensor) -> bool:
+    return image.device.type != "cpu"
+
+
 class _PerPicture(BaseMetric):
     """Averages over pictures what `_measure` returns for each: a dict of numbers."""
 
     # How MMagic's evaluator groups metrics: those that look at the model's plain predictions.
     SAMPLER_MODE, sample_model = "normal", "orig"
+    results: list[Any]
 
     def __init__(
         self,
@@ -121,7 +126,7 @@ class SSIM(_OneMeasure):
 
 @METRICS.register_module()
 class BenchmarkMetric(_PerPicture):
-    """PSNR, SSIM, PSNR_Y and SSIM_Y by one protocol.
+    """PSNR, SSIM, PSNR_Y and SSIM_Y by one protocol, on the device if the pictures are there.
 
     Args:
         crop_border: Pixels left out on each side; the published table leaves out `scale`.
@@ -132,6 +137,29 @@ class BenchmarkMetric(_PerPicture):
     def __init__(self, crop_border: int = 4, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.protocol = Protocol(border=crop_border, rounding=self.rounding)
+
+    def process(self, data_batch: Any, data_samples: Sequence[dict[str, Any]]) -> None:
+        """Measure every picture of a batch; on a device nothing is waited for."""
+        if not all(_on_device(sample["output"][self.pred_key]) for sample in data_samples):
+            super().process(data_batch, data_samples)
+            return
+        for sample in data_samples:
+            predicted = as_rgb(sample["output"][self.pred_key], sample)
+            truth = as_rgb(sample[self.gt_key], sample).to(predicted.device)
+            self.results.append(device_metrics.score(predicted, truth, self.protocol))
+
+    def evaluate(self, size: int | None = None) -> dict[str, float]:
+        """Average over the set, and forget it.
+
+        Raises:
+            ValueError: A prediction measured on the device was not finite.
+        """
+        if self.results and isinstance(self.results[0], torch.Tensor):
+            rows = torch.stack(self.results)
+            if rows.isnan().any():
+                raise ValueError(metrics.NOT_FINITE)
+            self.results = [dict(zip(MEASURES, row, strict=True)) for row in rows.tolist()]
+        return super().evaluate(size)
 
     def _measure(self, predicted: NDArray[Any], truth: NDArray[Any]) -> dict[str, float]:
         finished = predicted if self.rounding else predicted.astype(np.float64) / 255

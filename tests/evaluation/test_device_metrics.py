@@ -1,0 +1,75 @@
+"""PSNR and SSIM in torch agree with the float64 reference in numpy."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from srgan_plugin.evaluation import device_metrics
+from srgan_plugin.evaluation.protocol import MEASURES, Protocol
+
+DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+
+
+def pictures(height: int, width: int, noise: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """A prediction, float32 HWC in about [0, 1], and its uint8 ground truth."""
+    rng = np.random.default_rng(seed)
+    gt = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
+    pred = gt / 255 + noise * rng.standard_normal(gt.shape)
+    return pred.astype(np.float32), gt
+
+
+def chw(image: np.ndarray, device: str) -> torch.Tensor:
+    return torch.from_numpy(image).permute(2, 0, 1).to(device)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@settings(max_examples=30, deadline=None)
+@given(
+    height=st.integers(19, 60),
+    width=st.integers(19, 60),
+    noise=st.sampled_from([0.001, 0.05, 2.0]),
+    rounding=st.booleans(),
+    border=st.sampled_from([0, 4]),
+)
+def test_all_four_measures_agree_with_the_reference(
+    device: str, height: int, width: int, noise: float, rounding: bool, border: int
+) -> None:
+    pred, gt = pictures(height, width, noise)
+    protocol = Protocol(border=border, rounding=rounding)
+    expected = protocol.score(pred, gt)
+    measured = device_metrics.score(chw(pred, device) * 255, chw(gt, device), protocol)
+    assert measured.dtype == torch.float64
+    for name, value in zip(MEASURES, measured.tolist(), strict=True):
+        # Rounding off, 255 times a float32 is a float32 here and a float64 there.
+        assert value == pytest.approx(expected[name], abs=1e-6 if rounding else 1e-4)
+
+
+def test_equal_pictures_have_infinite_psnr_and_an_ssim_of_one() -> None:
+    _, gt = pictures(24, 24, 0.0)
+    measured = device_metrics.score(chw(gt, "cpu").float(), chw(gt, "cpu"), Protocol())
+    assert measured.tolist() == pytest.approx([float("inf"), 1.0, float("inf"), 1.0])
+
+
+def test_a_prediction_that_is_not_finite_measures_as_nan() -> None:
+    pred, gt = pictures(24, 24, 0.1)
+    for broken in (np.nan, np.inf, -np.inf):
+        pred[12, 12, 1] = broken
+        measured = device_metrics.score(chw(pred, "cpu") * 255, chw(gt, "cpu"), Protocol())
+        assert measured.isnan().all()
+
+
+@pytest.mark.parametrize(
+    ("pred", "gt", "message"),
+    [
+        ((3, 24, 24), (3, 24, 28), r"of one shape \(h, w, 3\), got \(24, 24, 3\) and"),
+        ((1, 24, 24), (1, 24, 24), r"two RGB pictures"),
+        ((3, 18, 24), (3, 18, 24), r"at least 11x11 pixels within a border of 4"),
+    ],
+)
+def test_pictures_that_cannot_be_compared_are_refused(
+    pred: tuple[int, ...], gt: tuple[int, ...], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        device_metrics.score(torch.zeros(pred), torch.zeros(gt), Protocol())
