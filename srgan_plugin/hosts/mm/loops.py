@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar, Literal
 
 import torch
+from mmengine.device import get_device
 from mmengine.evaluator import Evaluator
 from mmengine.hooks import IterTimerHook, ParamSchedulerHook, RuntimeInfoHook
 from mmengine.logging import print_log
@@ -19,6 +20,7 @@ from srgan_plugin.cpu_memory import keep_freed_memory
 from srgan_plugin.registry import LOOPS
 
 from .datasets import StreamSampler
+from .resident import resident_loader
 
 Config = dict[str, Any]
 
@@ -37,6 +39,8 @@ class SRTrainLoop(IterBasedTrainLoop):
     Args:
         args: As mmengine's `IterBasedTrainLoop`.
         stretch: Steps per call of the hooks, at most; 1 is mmengine's own way.
+        device_resident: `"auto"`: the training set lives on the GPU where it fits, and batches are
+            cut there; the same ones. True also on the CPU, False never.
         kwargs: As mmengine's `IterBasedTrainLoop`.
     """
 
@@ -44,10 +48,17 @@ class SRTrainLoop(IterBasedTrainLoop):
     _once = (RuntimeInfoHook, IterTimerHook, ParamSchedulerHook)
     _longest = 1.0  # seconds; a signal is heeded between stretches
 
-    def __init__(self, *args: Any, stretch: int = 100, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        stretch: int = 100,
+        device_resident: bool | Literal["auto"] = "auto",
+        **kwargs: Any,
+    ) -> None:
         super().__init__(*args, **kwargs)
+        self.dataloader: Any
         self.dataloader_iterator: Iterator[Any]
-        self.stretch = stretch
+        self.stretch, self.device_resident = stretch, device_resident
         self.steps, self.waited = 1, 0.0  # of the stretch just run, for the timer
 
     def run(self) -> Any:
@@ -77,12 +88,15 @@ class SRTrainLoop(IterBasedTrainLoop):
                 next(self.dataloader_iterator)
             return
         info = self.runner.message_hub
+        loader = resident_loader(self.dataloader, torch.device(get_device()), self.device_resident)
+        moved, self.dataloader = loader is not self.dataloader, loader
         if self._iter:
             # The stream is that of the run's start, whatever seed this process drew.
             sampler.seed = info.get_info("stream_seed", sampler.seed)
             sampler.start = self._iter * self.dataloader.batch_size * sampler.world_size
-            self.dataloader_iterator = iter(self.dataloader)
             self.runner.logger.info(f"the data goes on at sample {sampler.start} of the stream")
+        if self._iter or moved:
+            self.dataloader_iterator = iter(loader)
         info.update_info("stream_seed", sampler.seed)
 
     def _hook_intervals(self) -> list[int]:
