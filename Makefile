@@ -33,13 +33,16 @@ lint: $(VENV)/.tests
 
 # One environment serves both; each stamp says which requirements are in it.
 $(VENV)/.%: requirements/runtime.txt requirements/%.txt setup.py | $(VENV)
-	$(BIN)/pip install --quiet --editable . --requirement requirements/$*.txt
-	$(BIN)/python -c "import cv2, torch; cv2.imencode"
+	$(BIN)/pip install --quiet --editable .
+	# Without isolation BasicSR builds with this torch; with it, pip fetches another one for that.
+	$(BIN)/pip install --quiet --no-build-isolation --requirement requirements/$*.txt
+	# Three packages bring a cv2 and overwrite each other's: the one that is left has to work.
+	$(BIN)/python -c "import cv2, numpy; assert cv2.imencode('.png', numpy.zeros((8, 8), 'u1'))[0]"
 	touch $@
 
 $(VENV):
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --upgrade pip
+	$(BIN)/pip install --quiet --upgrade pip wheel "setuptools<82"
 
 clean:
 	rm -rf $(VENV) work_dirs build *.egg-info .mypy_cache .ruff_cache
