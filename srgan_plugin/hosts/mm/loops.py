@@ -125,7 +125,7 @@ class SRTrainLoop(IterBasedTrainLoop):
             last = self.steps == steps or time.monotonic() - started > self._longest
             if last:
                 runner.call_hook("before_train_iter", batch_idx=self._iter, data_batch=batch)
-            outputs = runner.model.train_step(batch, optim_wrapper=runner.optim_wrapper)
+            outputs = self._step(batch)
             if last:
                 break
             seen.append(outputs)
@@ -136,6 +136,22 @@ class SRTrainLoop(IterBasedTrainLoop):
             "after_train_iter", batch_idx=self._iter, data_batch=batch, outputs=outputs
         )
         self._iter += 1
+
+    def _step(self, batch: Any) -> dict[str, Tensor]:
+        try:
+            losses: dict[str, Tensor] = self.runner.model.train_step(
+                batch, optim_wrapper=self.runner.optim_wrapper
+            )
+        except torch.OutOfMemoryError as error:
+            size = self.dataloader.batch_size
+            crop = tuple(batch["data_samples"].gt_img.shape[-2:])
+            raise ValueError(
+                f"the device is out of memory with batches of {size} and GT crops of "
+                f"{crop[0]}x{crop[1]}; about half of it is enough for "
+                f"train_dataloader.batch_size={max(size // 2, 1)}, or for crops of "
+                f"{int(min(crop) * 0.7) // 32 * 32} (gt_patch_size, and discriminator.input_size)"
+            ) from error
+        return losses
 
     def _step_schedulers(self) -> None:
         schedulers = self.runner.param_schedulers or []

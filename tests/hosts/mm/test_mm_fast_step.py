@@ -230,3 +230,17 @@ def test_data_on_the_device_train_the_same_weights_and_a_resumed_run_goes_on_wit
         states.append(runner.model.state_dict())
     for key, value in states[0].items():
         assert torch.equal(value, states[2][key]), key
+
+
+def test_out_of_memory_is_one_line_that_says_what_would_fit(
+    photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = "msrresnet_x4c64b16_g1_1000k_div2k.py"
+    runner = Runner.from_cfg(small_config(name, photographs / "train", tmp_path / "run", 5))
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(runner.model, "train_step", fail)
+    with pytest.raises(ValueError, match=r"batches of 4 and GT crops of 64x64.*batch_size=2.* 32 "):
+        runner.train()
