@@ -4,7 +4,7 @@
 #   python tools/test.py configs/msrresnet_x4c64b16_g1_1000k_div2k.py CHECKPOINT
 #
 # Published (after 300 k of these 1000 k iterations): Set5 30.2252 / 0.8491, Set14 26.7762 / 0.7369,
-# DIV2K 28.9748 / 0.8178, RGB.
+# DIV2K 28.9748 / 0.8178, RGB. BasicSR's averaged generator: --cfg-options model.ema.decay=0.999
 _base_ = ['_base_/default_runtime.py', '_base_/datasets/div2k_x4.py']
 
 published = 'msrresnet_x4c64b16_1x16_300k_div2k'  # the row to compare with

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -411,3 +412,62 @@ def test_the_newest_checkpoints_are_kept(photographs: Path, tmp_path: Path) -> N
     Runner.from_cfg(cfg).train()
     assert {path.name for path in (tmp_path / "run").glob("*.pth")} == {"iter_4.pth", "iter_5.pth"}
     assert (tmp_path / "run/last_checkpoint").read_text().endswith("iter_5.pth")
+
+
+def test_a_run_resumed_at_iteration_one_million_starts_as_fast_as_a_fresh_one(
+    photographs: Path, tmp_path: Path
+) -> None:
+    name, gt = "msrresnet_x4c64b16_g1_1000k_div2k.py", photographs / "train"
+    full_width = {
+        "model.generator.mid_channels": 64,
+        "model.generator.num_blocks": 16,
+        "train_dataloader.batch_size": 1,
+        "train_dataloader.dataset.pipeline.0.gt_patch_size": 32,
+    }
+
+    def seconds(**options: Any) -> float:
+        runner = Runner.from_cfg(small_config(name, gt, tmp_path / "run", 1_000_002, **options))
+        began = time.monotonic()
+
+        class Stop(Hook):
+            def after_train_iter(self, runner: Runner, *_: Any, **__: Any) -> None:
+                runner.train_loop.stop_training = True
+                runner.save_checkpoint(str(tmp_path), "last.pth", by_epoch=False)
+
+        runner.register_hook(Stop())
+        runner.train()
+        return time.monotonic() - began
+
+    fresh = seconds(**full_width)
+    checkpoint = torch.load(tmp_path / "last.pth", weights_only=False)
+    checkpoint["meta"]["iter"] = 1_000_000
+    for scheduler in checkpoint["param_schedulers"]:
+        scheduler["last_step"] = 1_000_000
+    torch.save(checkpoint, tmp_path / "million.pth")
+    resume = {"resume": True, "load_from": str(tmp_path / "million.pth")}
+    resumed = seconds(**full_width, **resume)
+    assert torch.load(tmp_path / "last.pth", weights_only=False)["meta"]["iter"] == 1_000_001
+    assert resumed < fresh + 5
+
+
+def test_tensorboard_shows_losses_logits_gradients_waiting_and_pictures(
+    photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    event_accumulator = pytest.importorskip(
+        "tensorboard.backend.event_processing.event_accumulator"
+    )
+    monkeypatch.setenv("SRGAN_DATA", str(photographs))
+    name = "srgan_x4c64b16_g1_1000k_div2k.py"
+    cfg = small_config(name, photographs / "train", tmp_path / "run", 2, **SMALL_DISCRIMINATOR)
+    whole = Config.fromfile(ROOT / "configs" / name)
+    for part in ("val_dataloader", "val_cfg", "val_evaluator"):
+        cfg[part] = whole[part]
+    Runner.from_cfg(cfg).train()
+    (folder,) = (tmp_path / "run").glob("*/vis_data")
+    events = event_accumulator.EventAccumulator(str(folder))
+    events.Reload()
+    tags = events.Tags()
+    wanted = {"loss_pix", "loss_gan", "out_d_real", "out_d_fake", "waiting", "Set14/PSNR"}
+    wanted |= {"grad_norm_generator", "grad_norm_discriminator"}
+    assert wanted <= set(tags["scalars"])
+    assert {image.split("/")[0] for image in tags["images"]} == {"Set5", "Set14"}
