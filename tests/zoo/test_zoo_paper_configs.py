@@ -89,7 +89,7 @@ def test_the_configs_have_the_papers_hyper_parameters(name):
 
 
 def test_the_pixel_loss_is_the_papers_on_its_range():
-    from srgan_plugin.hosts.mm.models import build
+    from srgan_plugin.hosts.mm.parts import build
 
     loss = build(dict(config(SRRESNET).model.pixel_loss))
     a, b = torch.rand(2, 3, 8, 8), torch.rand(2, 3, 8, 8)

@@ -12,8 +12,11 @@ from . import (  # noqa: E402
     metrics,
     models,
     optim,
+    parts,
     preprocessor,
     resume,
+    srgan,
+    train_loop,
     transforms,
     watch,
 )
@@ -27,8 +30,11 @@ __all__ = [
     "metrics",
     "models",
     "optim",
+    "parts",
     "preprocessor",
     "resume",
+    "srgan",
+    "train_loop",
     "transforms",
     "watch",
 ]

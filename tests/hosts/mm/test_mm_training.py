@@ -162,7 +162,7 @@ def test_the_training_step_of_srgan_equals_one_written_out_with_torch_alone() ->
         gt = torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8)
         samples = [BaseDataElement(gt_img=image) for image in gt]
         logs = model.train_step({"inputs": list(lr), "data_samples": samples}, wrappers)
-        assert list(logs)[:4] == ["loss_pix", "loss_gan", "loss_d_real", "loss_d_fake"]
+        assert {"loss_pix", "loss_gan", "loss_d_real", "loss_d_fake"} <= set(logs)
         oracle(lr / 255, gt / 255)
     for mine, plain in ((model.generator, generator), (model.discriminator, discriminator)):
         for (key, value), expected in zip(

@@ -1,0 +1,68 @@
+"""The networks and losses under their registry names, and how models build them."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.model import is_model_wrapper
+from torch import Tensor, nn
+
+from srgan_plugin import core
+from srgan_plugin.data.resize import imresize
+from srgan_plugin.registry import MODELS, SCOPE
+
+Config = dict[str, Any]
+
+for _module in (
+    core.MSRResNet,
+    core.SRResNet,
+    core.ModifiedVGG,
+    core.SRGANDiscriminator,
+    core.L1Loss,
+    core.MSELoss,
+    core.PerceptualLoss,
+    core.GANLoss,
+):
+    MODELS.register_module(module=_module)
+
+
+@MODELS.register_module()
+class Bicubic(nn.Module):
+    """No network: MATLAB's bicubic in floating point, the protocol's own check.
+
+    Args:
+        upscale_factor: Output over input size.
+    """
+
+    def __init__(self, upscale_factor: int = 4) -> None:
+        super().__init__()
+        self.upscale_factor = upscale_factor
+
+    def forward(self, lr: Tensor) -> Tensor:
+        """Upscale a batch N3HW in [0, 1]; computed in float64 on the CPU."""
+        pictures = lr.double().cpu().permute(0, 2, 3, 1).numpy()
+        large = np.stack([imresize(picture, self.upscale_factor) for picture in pictures])
+        return torch.from_numpy(large).permute(0, 3, 1, 2).to(lr.device)
+
+
+def build(config: Config | nn.Module | None) -> Any:
+    """Build a part of a model; a name without a prefix is looked for in our scope first."""
+    if config is None or isinstance(config, nn.Module):
+        return config
+    return MODELS.build({"_scope_": SCOPE, **config})
+
+
+def is_ours(network: nn.Module) -> bool:
+    """Whether a network is of this package, and not another toolbox's."""
+    return type(unwrapped(network)).__module__.startswith("srgan_plugin.")
+
+
+def unwrapped(network: Any) -> Any:
+    """The network itself, where a wrapper for distributed training is around it."""
+    return network.module if is_model_wrapper(network) else network
+
+
+def gradient_norm(name: str, optimizer: Any) -> dict[str, Tensor]:
+    """What our wrapper measured at its last step; another toolbox's measures nothing."""
+    norm = getattr(optimizer, "gradient_norm", None)
+    return {} if norm is None else {f"grad_norm_{name}": norm}

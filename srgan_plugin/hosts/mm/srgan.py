@@ -1,0 +1,183 @@
+"""SRGAN: a generator and a discriminator, trained in turn."""
+
+from typing import Any
+
+import torch
+from mmengine.model import is_model_wrapper
+from torch import Tensor
+
+from srgan_plugin import core
+from srgan_plugin.registry import MODELS
+
+from .models import SRModel
+from .parts import Config, build, gradient_norm, unwrapped
+from .preprocessor import gt_batch
+
+
+@MODELS.register_module()
+class SRGAN(SRModel):
+    """Ledig et al. 2016: a generator and a discriminator, trained in turn.
+
+    Arguments and meaning are those of MMagic's `SRGAN`.
+
+    Args:
+        generator: As in `SRModel`.
+        discriminator: Config of the network, N3HW to logits N1; without it only the generator
+            trains.
+        gan_loss: Config of the adversarial loss; its weight counts for the generator only.
+        pixel_loss: Config of the loss between SR and GT.
+        perceptual_loss: Config of the content (and style) loss.
+        train_cfg: `disc_steps`: the generator moves every so many steps (1); `disc_repeat`: updates
+            of the discriminator per step (1); `disc_init_steps`: steps before the generator
+            moves (0); `share_fake_logits`: use one pass of the discriminator over the generated
+            batch for both objectives, see `train_step` (False).
+        test_cfg: Kept for MMagic's configs; unused.
+        init_cfg: mmengine's initialisation.
+        data_preprocessor: As in `SRModel`.
+        ema: As in `SRModel`.
+        channels_last: As in `SRModel`.
+    """
+
+    def __init__(
+        self,
+        generator: Config,
+        discriminator: Config | None = None,
+        gan_loss: Config | None = None,
+        pixel_loss: Config | None = None,
+        perceptual_loss: Config | None = None,
+        train_cfg: Config | None = None,
+        test_cfg: Config | None = None,
+        init_cfg: Config | None = None,
+        data_preprocessor: Config | None = None,
+        ema: Config | None = None,
+        channels_last: bool = False,
+    ) -> None:
+        super().__init__(
+            generator,
+            pixel_loss,
+            train_cfg,
+            test_cfg,
+            init_cfg,
+            data_preprocessor,
+            ema,
+            channels_last,
+        )
+        self.discriminator = build(discriminator)
+        self.gan_loss = build(gan_loss)
+        self.perceptual_loss = build(perceptual_loss)
+        self.disc_steps = self.train_cfg.get("disc_steps", 1)
+        self.disc_init_steps = self.train_cfg.get("disc_init_steps", 0)
+        self.disc_repeat = self.train_cfg.get("disc_repeat", 1)
+        self.share_fake_logits = self.train_cfg.get("share_fake_logits", False)
+        self.adversarial = self.discriminator is not None and self.gan_loss is not None
+        self._lay_out(self.discriminator, self.perceptual_loss)
+        # Saved, unlike MMagic's: a resumed run goes on counting.
+        self.register_buffer("step_counter", torch.tensor(0))
+
+    def train_step(self, data: Config, optim_wrapper: Any) -> dict[str, Tensor]:
+        """One step of the generator, then of the discriminator on the same pictures.
+
+        The discriminator judges the generated batch twice: for the generator, and again for its own
+        objective. Nothing moves its weights in between, so with `share_fake_logits` the first
+        answer serves both, with the same weights after the step; its running statistics move twice
+        per step instead of three times. Off where one discriminator pass per generator pass is not
+        all there is: repeated or delayed steps, accumulated gradients, several processes.
+
+        Args:
+            data: A batch of the loader.
+            optim_wrapper: mmengine's `OptimWrapperDict` with `generator` and `discriminator`.
+
+        Returns:
+            The losses by MMagic's names, BasicSR's `out_d_real` and `out_d_fake` (the mean logits),
+            and each network's gradient norm, detached.
+        """
+        data = self.data_preprocessor(data, True)
+        generator = optim_wrapper["generator"]
+        discriminator = optim_wrapper["discriminator"] if self.adversarial else None
+        lr = self._suited(data["inputs"], self.generator)
+        gt = gt_batch(data["data_samples"])
+        moves = self._generator_moves()
+        share = moves and self._may_share(generator, discriminator)
+        seen: dict[str, Tensor] = {}
+        fake_logits = None
+        with torch.set_grad_enabled(moves):
+            with generator.optim_context(self):
+                sr = self.generator(lr)
+            if moves:
+                seen |= self._generator_step(sr, gt, generator, share)
+                fake_logits = seen.pop("fake_logits", None)
+                self._average()
+        if self.adversarial:
+            for _ in range(self.disc_repeat):
+                seen |= self._discriminator_step(sr.detach(), gt, discriminator, fake_logits)
+        self.step_counter += 1
+        return {name: value.detach() for name, value in seen.items()}
+
+    def _generator_moves(self) -> bool:
+        if self.disc_steps == 1 and self.disc_init_steps == 0:
+            return True  # without asking the device how many steps there were
+        step = int(self.step_counter)
+        return bool(step >= self.disc_init_steps and step % self.disc_steps == 0)
+
+    def _may_share(self, *optimizers: Any) -> bool:
+        return (
+            self.share_fake_logits
+            and self.adversarial
+            and self.disc_repeat == 1
+            and not is_model_wrapper(self.discriminator)
+            and all(getattr(o, "accumulates_over", 1) == 1 for o in optimizers)
+        )
+
+    def _judged(self, pictures: Tensor) -> Tensor:
+        logits: Tensor = self.discriminator(self._suited(pictures, self.discriminator))
+        return logits
+
+    def _generator_step(
+        self, sr: Tensor, gt: Tensor, optimizer: Any, share: bool
+    ) -> dict[str, Tensor]:
+        fake_logits: Tensor | None = None
+        with optimizer.optim_context(self):
+            if self.adversarial and share:
+                fake_logits = self._judged(sr)
+            elif self.adversarial:
+                # Without the wrapper: this pass leaves no gradients to exchange.
+                judge = unwrapped(self.discriminator).requires_grad_(False)
+                fake_logits = judge(self._suited(sr, judge))
+                judge.requires_grad_(True)
+            losses = core.generator_objective(
+                sr,
+                gt,
+                pixel=self.pixel_loss,
+                perceptual=self.perceptual_loss,
+                gan=self.gan_loss,
+                fake_logits=fake_logits,
+            )
+        total = sum(losses.values())
+        if share and fake_logits is not None:
+            # The discriminator's part of the graph is needed once more, and its weights get their
+            # gradients then.
+            parameters = list(self.generator.parameters())
+            optimizer.update_params(
+                total, backward_kwargs={"inputs": parameters, "retain_graph": True}
+            )
+            losses["fake_logits"] = fake_logits
+        else:
+            optimizer.update_params(total)
+        return losses | gradient_norm("generator", optimizer)
+
+    def _discriminator_step(
+        self, sr: Tensor, gt: Tensor, optimizer: Any, fake_logits: Tensor | None
+    ) -> dict[str, Tensor]:
+        with optimizer.optim_context(self):
+            real = self._judged(gt)
+            fake = self._judged(sr) if fake_logits is None else fake_logits
+            losses = core.discriminator_objective(real, fake, self.gan_loss)
+        total = sum(losses.values())
+        if fake_logits is None:
+            optimizer.update_params(total)
+        else:
+            # No further than to the discriminator's weights: the generator has moved already.
+            parameters = list(self.discriminator.parameters())
+            optimizer.update_params(total, backward_kwargs={"inputs": parameters})
+        seen = {"out_d_real": real.mean(), "out_d_fake": fake.mean()}
+        return losses | seen | gradient_norm("discriminator", optimizer)

@@ -1,0 +1,161 @@
+"""A training loop of long stretches, which seeks."""
+
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal
+
+import torch
+from mmengine.device import get_device
+from mmengine.hooks import IterTimerHook, ParamSchedulerHook, RuntimeInfoHook
+from mmengine.runner import IterBasedTrainLoop
+from torch import Tensor
+
+from srgan_plugin.cpu_memory import keep_freed_memory
+from srgan_plugin.registry import LOOPS
+
+from .datasets import StreamSampler
+from .resident import resident_loader
+
+
+@LOOPS.register_module()
+class SRTrainLoop(IterBasedTrainLoop):
+    """mmengine's loop over iterations, which runs many steps per call of the hooks, and seeks.
+
+    Hooks, schedulers and logs keep their meaning: a stretch of steps ends where any hook's interval
+    does, a hook whose interval is unknown makes stretches of one, schedulers move at every step,
+    and every step's losses reach the log. Between the ends nothing waits for the device.
+
+    Where the sampler is a `StreamSampler`, a resumed run asks for the batches from its iteration
+    on; mmengine's reads and throws away every batch before.
+
+    Args:
+        args: As mmengine's `IterBasedTrainLoop`.
+        stretch: Steps per call of the hooks, at most; 1 is mmengine's own way.
+        device_resident: `"auto"`: the training set lives on the GPU where it fits, and batches are
+            cut there; the same ones. True also on the CPU, False never.
+        kwargs: As mmengine's `IterBasedTrainLoop`.
+    """
+
+    # Called once for a stretch they do what they would have done at each step.
+    _once = (RuntimeInfoHook, IterTimerHook, ParamSchedulerHook)
+    _longest = 1.0  # seconds; a signal is heeded between stretches
+
+    def __init__(
+        self,
+        *args: Any,
+        stretch: int = 100,
+        device_resident: bool | Literal["auto"] = "auto",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self.dataloader: Any
+        self.dataloader_iterator: Iterator[Any]
+        self.stretch, self.device_resident = stretch, device_resident
+        self.steps, self.waited = 1, 0.0  # of the stretch just run, for the timer
+
+    def run(self) -> Any:
+        """Train from the current iteration to `max_iters`."""
+        if not torch.cuda.is_available():
+            keep_freed_memory()
+        self._seek()
+        runner = self.runner
+        runner.call_hook("before_train")
+        runner.call_hook("before_train_epoch")
+        intervals = self._hook_intervals()
+        while self._iter < self._max_iters and not self.stop_training:
+            runner.model.train()
+            self._run_stretch(self._steps_to_go(intervals))
+            self._decide_current_val_interval()
+            due = self._iter % self.val_interval == 0 or self._iter == self._max_iters
+            if runner.val_loop is not None and self._iter >= self.val_begin and due:
+                runner.val_loop.run()
+        runner.call_hook("after_train_epoch")
+        runner.call_hook("after_train")
+        return runner.model
+
+    def _seek(self) -> None:
+        sampler = self.dataloader.sampler
+        if not isinstance(sampler, StreamSampler):
+            for _ in range(self._iter):
+                next(self.dataloader_iterator)
+            return
+        info = self.runner.message_hub
+        loader = resident_loader(self.dataloader, torch.device(get_device()), self.device_resident)
+        moved, self.dataloader = loader is not self.dataloader, loader
+        if self._iter:
+            # The stream is that of the run's start, whatever seed this process drew.
+            sampler.seed = info.get_info("stream_seed", sampler.seed)
+            sampler.start = self._iter * self.dataloader.batch_size * sampler.world_size
+            self.runner.logger.info(f"the data goes on at sample {sampler.start} of the stream")
+        if self._iter or moved:
+            self.dataloader_iterator = iter(loader)
+        info.update_info("stream_seed", sampler.seed)
+
+    def _hook_intervals(self) -> list[int]:
+        each_step = {"before_train_iter", "after_train_iter"}
+        hooks = [h for h in self.runner.hooks if each_step & set(h.get_triggered_stages())]
+        return [
+            max(int(getattr(hook, "interval", 1)), 1)
+            for hook in hooks
+            if not isinstance(hook, self._once)
+        ]
+
+    def _steps_to_go(self, intervals: Sequence[int]) -> int:
+        now: int = self._iter
+        ends = [every - now % every for every in (*intervals, self.val_interval)]
+        steps: int = min(*ends, self.stretch, self.max_iters - now)
+        return steps
+
+    def _run_stretch(self, steps: int) -> None:
+        runner, started = self.runner, time.monotonic()
+        seen: list[dict[str, Tensor]] = []
+        self.waited = 0.0
+        for self.steps in range(1, steps + 1):
+            asked = time.monotonic()
+            batch = next(self.dataloader_iterator)
+            self.waited += time.monotonic() - asked
+            last = self.steps == steps or time.monotonic() - started > self._longest
+            if last:
+                runner.call_hook("before_train_iter", batch_idx=self._iter, data_batch=batch)
+            outputs = self._step(batch)
+            if last:
+                break
+            seen.append(outputs)
+            self._step_schedulers()
+            self._iter += 1
+        self._log(seen)
+        runner.call_hook(
+            "after_train_iter", batch_idx=self._iter, data_batch=batch, outputs=outputs
+        )
+        self._iter += 1
+
+    def _step(self, batch: Any) -> dict[str, Tensor]:
+        try:
+            losses: dict[str, Tensor] = self.runner.model.train_step(
+                batch, optim_wrapper=self.runner.optim_wrapper
+            )
+        except torch.OutOfMemoryError as error:
+            size = self.dataloader.batch_size
+            crop = tuple(batch["data_samples"].gt_img.shape[-2:])
+            raise ValueError(
+                f"the device is out of memory with batches of {size} and GT crops of "
+                f"{crop[0]}x{crop[1]}; about half of it is enough for "
+                f"train_dataloader.batch_size={max(size // 2, 1)}, or for crops of "
+                f"{int(min(crop) * 0.7) // 32 * 32} (gt_patch_size, and discriminator.input_size)"
+            ) from error
+        return losses
+
+    def _step_schedulers(self) -> None:
+        schedulers = self.runner.param_schedulers or []
+        groups = schedulers.values() if isinstance(schedulers, dict) else [schedulers]
+        for scheduler in (scheduler for group in groups for scheduler in group):
+            if not scheduler.by_epoch:
+                scheduler.step()
+
+    def _log(self, seen: Sequence[dict[str, Tensor]]) -> None:
+        """Hand the losses of all steps to the log, fetched from the device at once."""
+        if not seen:
+            return
+        fetched = iter(torch.stack([v.float() for step in seen for v in step.values()]).tolist())
+        for name in (name for step in seen for name in step):
+            self.runner.message_hub.update_scalar(f"train/{name}", next(fetched))
