@@ -16,6 +16,7 @@ ALLOWED = {
     "data": set(),
     "evaluation": {"core", "data"},
     "zoo": {"core"},
+    "benchmarks": {"core", "data", "evaluation", "hosts", "config_path"},
     "hosts/basicsr": {"core", "data", "evaluation", "zoo"},
     "hosts/mm": {"core", "data", "evaluation", "zoo", "registry"},
 }

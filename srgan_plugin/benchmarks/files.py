@@ -1,0 +1,73 @@
+"""The files that both sides read: whole photographs in our store, sub-images in the toolboxes'."""
+
+from pathlib import Path
+from typing import Final
+
+from srgan_plugin.data.images import write_image
+from srgan_plugin.data.pairs import ImagePairs, open_images
+from srgan_plugin.data.prepare import create_store
+from srgan_plugin.data.subimages import CROP, starts
+from srgan_plugin.files import write_text
+
+SCALE: Final = 4
+# MMagic's names for the training set, below `DIV2K`.
+GT_SUB: Final = "DIV2K_train_HR_sub"
+LR_SUB: Final = "DIV2K_train_LR_bicubic/X4_sub"
+LIST: Final = "meta_info_DIV2K800sub_GT.txt"
+
+
+class BenchmarkFiles:
+    """The same photographs in each side's own layout, made where they are not there yet.
+
+    Args:
+        source: Folder or store of photographs.
+        folder: Where the files go.
+        photographs: How many are taken, evenly from the source.
+
+    Raises:
+        FileNotFoundError: If the source does not exist.
+        ValueError: If none of the photographs is as large as a sub-image.
+    """
+
+    def __init__(self, source: Path, folder: Path, photographs: int) -> None:
+        self.folder = folder
+        #: Ours: uncompressed, whole photographs and their LR.
+        self.store = folder / "store"
+        #: MMagic's `data_root`: 480x480 PNG sub-images, their LR, and the list of them.
+        self.div2k = folder / "DIV2K"
+        #: BasicSR's: the sub-images in LMDB, encoded.
+        self.lmdb = folder / "lmdb"
+        if not self.store.exists():
+            _copy_photographs(source, folder / "HR", photographs)
+            create_store(folder / "HR", self.store, layout="raw")
+        if not (self.div2k / LIST).exists():
+            _cut(self.store, self.div2k)
+        if not self.lmdb.exists():
+            create_store(self.div2k / GT_SUB, self.lmdb, lr_dir=self.div2k / LR_SUB, layout="png")
+
+
+def _copy_photographs(source: Path, folder: Path, photographs: int) -> None:
+    images = open_images(source)
+    large = [key for key in images.keys if min(images[key].shape[:2]) >= CROP]
+    if not large:
+        raise ValueError(f"{source} holds no photograph of at least {CROP}x{CROP}: name another")
+    for key in large[:: max(len(large) // photographs, 1)][:photographs]:
+        write_image(folder / f"{key.replace('/', '_')}.png", images[key][:, :])
+
+
+def _cut(store: Path, root: Path) -> None:
+    names = []
+    for key, lr, gt in ImagePairs(store, scale=SCALE):
+        # The photographs are the same; sub-images of them overlap less than the published ones.
+        windows = [
+            (top, left)
+            for top in starts(gt.shape[0], step=CROP)
+            for left in starts(gt.shape[1], step=CROP)
+        ]
+        for number, (top, left) in enumerate(windows, start=1):
+            names.append(f"{key}_s{number:03d}.png")
+            for picture, where, by in ((gt, GT_SUB, 1), (lr, LR_SUB, SCALE)):
+                rows = slice(top // by, (top + CROP) // by)
+                columns = slice(left // by, (left + CROP) // by)
+                write_image(root / where / names[-1], picture[rows, columns])
+    write_text("".join(f"{name} ({CROP},{CROP},3)\n" for name in names), root / LIST)

@@ -1,0 +1,134 @@
+"""The training loaders of ours and of the toolboxes: crop 128, batch 16, shuffled."""
+
+import importlib
+from collections.abc import Callable, Iterator
+from itertools import count
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch.utils.data import DataLoader
+
+from .files import GT_SUB, LIST, LR_SUB, SCALE, BenchmarkFiles
+from .measuring import Round, timed_batches
+
+Against = Literal["mmagic", "basicsr"]
+
+CROP, BATCH = 128, 16
+# BasicSR's configs make passes this much longer, because starting one takes time.
+ENLARGE = 100
+
+
+def our_loader(files: BenchmarkFiles, device: torch.device, workers: int) -> Any:
+    """The published config's loader over the uncompressed store; on a GPU it lives there."""
+    from srgan_plugin.hosts.mm.resident import resident_loader
+
+    loader = _built("srgan_plugin", {**our_loader_config(files, workers), "pin_memory": False})
+    return resident_loader(loader, device, "auto")
+
+
+def our_loader_config(files: BenchmarkFiles, workers: int) -> dict[str, Any]:
+    """`train_dataloader` of the published MSRResNet config, for these files."""
+    cfg = our_config("msrresnet").train_dataloader
+    cfg.dataset.update(gt=str(files.store), lr="")
+    cfg.update(num_workers=workers, persistent_workers=workers > 0, batch_size=BATCH)
+    return dict(cfg)
+
+
+def our_config(model: str) -> Any:
+    """The published config of `msrresnet` or `srgan`."""
+    from mmengine.config import Config
+
+    import srgan_plugin
+    import srgan_plugin.hosts.mm
+
+    return Config.fromfile(srgan_plugin.config_path(f"{model}_x4c64b16_g1_1000k_div2k.py"))
+
+
+def mmagic_config(model: str) -> Any:
+    """MMagic's own published config of `msrresnet` or `srgan`."""
+    from mmengine.config import Config
+
+    importlib.import_module("srgan_plugin.hosts.mm.mmagic")
+    mmagic = importlib.import_module("mmagic")
+    configs = Path(str(mmagic.__file__)).parent / ".mim" / "configs" / "srgan_resnet"
+    return Config.fromfile(configs / f"{model}_x4c64b16_1xb16-1000k_div2k.py")
+
+
+def mmagic_loader_config(files: BenchmarkFiles, workers: int) -> dict[str, Any]:
+    """`train_dataloader` of MMagic's MSRResNet config, for these files."""
+    cfg = mmagic_config("msrresnet").train_dataloader
+    cfg.dataset.update(
+        data_root=str(files.div2k), ann_file=LIST, data_prefix={"img": LR_SUB, "gt": GT_SUB}
+    )
+    cfg.update(num_workers=workers, batch_size=BATCH)
+    return dict(cfg)
+
+
+def mmagic_loader(files: BenchmarkFiles, workers: int) -> DataLoader[Any]:
+    """MMagic's loader over 480x480 PNG sub-images."""
+    return _built("mmagic", mmagic_loader_config(files, workers))
+
+
+def _built(scope: str, cfg: dict[str, Any]) -> DataLoader[Any]:
+    from mmengine.registry import DefaultScope
+    from mmengine.runner import Runner
+
+    with DefaultScope.overwrite_default_scope(scope):
+        loader: DataLoader[Any] = Runner.build_dataloader(cfg, seed=0)
+    return loader
+
+
+def basicsr_loader(files: BenchmarkFiles, workers: int) -> DataLoader[Any]:
+    """BasicSR's loader over sub-images in its LMDB."""
+    importlib.import_module("srgan_plugin.hosts.basicsr")
+    data = importlib.import_module("basicsr.data")
+    sampler = importlib.import_module("basicsr.data.data_sampler").EnlargedSampler
+    options = {
+        "name": "benchmark",
+        "type": "PairedImageDataset",
+        "phase": "train",
+        "scale": SCALE,
+        "dataroot_gt": str(files.lmdb / "GT.lmdb"),
+        "dataroot_lq": str(files.lmdb / f"LRx{SCALE}.lmdb"),
+        "io_backend": {"type": "lmdb"},
+        "gt_size": CROP,
+        "use_hflip": True,
+        "use_rot": True,
+        "num_worker_per_gpu": workers,
+        "batch_size_per_gpu": BATCH,
+    }
+    dataset = data.build_dataset(options)
+    loader: DataLoader[Any] = data.build_dataloader(
+        dataset, options, num_gpu=0, sampler=sampler(dataset, 1, 0, ENLARGE), seed=0
+    )
+    return loader
+
+
+def loader_sides(
+    files: BenchmarkFiles,
+    against: Against | None,
+    *,
+    device: torch.device,
+    workers: int,
+    seconds: float,
+) -> dict[str, Callable[[], Round]]:
+    """What `alternate` wants: each side takes batches for `seconds`."""
+    theirs = {"mmagic": mmagic_loader, "basicsr": basicsr_loader}
+    loaders = {"srgan_plugin": our_loader(files, device, workers)}
+    if against:
+        loaders[against] = theirs[against](files, workers)
+    streams = {name: _endless(loader) for name, loader in loaders.items()}
+
+    def take(name: str) -> Callable[[], Round]:
+        return lambda: timed_batches(streams[name], seconds, device)
+
+    return {name: take(name) for name in streams}
+
+
+def _endless(loader: Any) -> Iterator[Any]:
+    """Batches without end; BasicSR's sampler ends and wants to know which pass comes."""
+    for turn in count():
+        if hasattr(loader.sampler, "set_epoch"):
+            loader.sampler.set_epoch(turn)
+        yield from loader

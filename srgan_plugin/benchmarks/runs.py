@@ -1,0 +1,237 @@
+"""Whole training and test runs of ours and of MMagic's, by each one's own runner and config."""
+
+import itertools
+import tempfile
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Literal
+
+import torch
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+from mmengine.runner import Runner
+from torchvision.models import vgg
+
+from srgan_plugin.core import MSRResNet
+from srgan_plugin.core.vgg_weights import random_vgg19_state_dict
+
+from .files import BenchmarkFiles
+from .loaders import (
+    BATCH,
+    mmagic_config,
+    mmagic_loader_config,
+    our_config,
+    our_loader_config,
+)
+from .measuring import Round, wait
+
+Model = Literal["msrresnet", "srgan"]
+Config = Any
+
+# Multiply-adds of the plain step, per image: the generator forward and back (2.6e9 forward); for
+# SRGAN VGG-19 and the discriminator as well. Two operations each.
+FLOPS = {"msrresnet": 2 * 3 * 2.6e9 * BATCH, "srgan": 2 * 44.6e9 * BATCH}
+# What the plain path leaves out: the published configs with every switch for speed.
+FAST: dict[str, dict[str, Any]] = {
+    "msrresnet": {"model.channels_last": True},
+    "srgan": {"model.channels_last": True, "model.train_cfg.share_fake_logits": True},
+}
+TEST_SETS = ("Set5", "Set14")
+
+_numbers = itertools.count()
+
+
+@HOOKS.register_module(name="srgan_plugin.benchmarks.Stopwatch")
+class Stopwatch(Hook):
+    """Times the iterations from `start` to `stop`, whatever else happens in them.
+
+    Args:
+        start: After this iteration the clock starts; `stop - start` is a multiple of it.
+        stop: After this one it stops.
+    """
+
+    priority = "LOWEST"
+
+    def __init__(self, start: int, stop: int) -> None:
+        # Ours runs many steps per call of the hooks, up to the next interval of any.
+        self.interval = start
+        self.start, self.stop = start, stop
+        self.seconds = 0.0
+        self.peak_bytes: int | None = None
+
+    def after_train_iter(
+        self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None
+    ) -> None:
+        """Look at the clock, the device's work done."""
+        done = runner.iter + 1
+        if done not in (self.start, self.stop):
+            return
+        device = next(runner.model.parameters()).device
+        wait(device)
+        if done == self.start:
+            self.seconds = -time.perf_counter()
+            if device.type == "cuda":
+                torch.cuda.reset_peak_memory_stats(device)
+        else:
+            self.seconds += time.perf_counter()
+            if device.type == "cuda":
+                self.peak_bytes = torch.cuda.max_memory_allocated(device)
+
+
+def train_sides(
+    files: BenchmarkFiles,
+    model: Model,
+    *,
+    against_mmagic: bool,
+    workers: int,
+    warm_up: int,
+    steps: int,
+    changes: Config | None = None,
+) -> dict[str, Callable[[], Round]]:
+    """What `alternate` wants: each side trains `warm_up` steps, then `steps` that are timed.
+
+    Args:
+        files: What is trained on.
+        model: Which of the published configs.
+        against_mmagic: The other side is MMagic; else it is our own plain path.
+        workers: Processes that read, on both sides.
+        warm_up: Steps before the clock starts.
+        steps: Steps that are timed, a multiple of `warm_up`.
+        changes: Settings of ours and of MMagic's config to change, such as a smaller network.
+    """
+    assert steps % warm_up == 0, (steps, warm_up)
+
+    def ours(fast: bool) -> Config:
+        cfg = our_config(model)
+        cfg.merge_from_dict(FAST[model] if fast else {"train_cfg.stretch": 1})
+        if model == "srgan":
+            cfg.model.perceptual_loss.pretrained = str(_vgg_file(files))
+            cfg.custom_hooks = []  # it would advise to start from a trained MSRResNet
+        cfg.train_dataloader = our_loader_config(files, workers)
+        return cfg
+
+    def mmagics() -> Config:
+        cfg = mmagic_config(model)
+        if model == "srgan":
+            _give_vgg_to_mmagic(_vgg_file(files))
+        cfg.train_dataloader = mmagic_loader_config(files, workers)
+        return cfg
+
+    def side(config: Callable[[], Config]) -> Callable[[], Round]:
+        return lambda: _train(config(), model, warm_up, steps, changes or {})
+
+    other = {"mmagic": side(mmagics)} if against_mmagic else {"plain": side(lambda: ours(False))}
+    return {"srgan_plugin": side(lambda: ours(True)), **other}
+
+
+def _train(cfg: Config, model: Model, warm_up: int, steps: int, changes: Config) -> Round:
+    cfg.merge_from_dict(changes)
+    for part in ("val", "test"):
+        for what in ("dataloader", "cfg", "evaluator"):
+            cfg[f"{part}_{what}"] = None
+    cfg.train_cfg.max_iters = warm_up + steps
+    # The clock is about steps: a checkpoint would be written in the last one.
+    cfg.default_hooks.checkpoint.update(save_last=False, save_best=None)
+    watch = Stopwatch(warm_up, warm_up + steps)
+    with tempfile.TemporaryDirectory() as folder:
+        runner = _runner(cfg, folder)
+        runner.register_hook(watch)
+        runner.train()
+    time_of = {
+        name: runner.message_hub.get_scalar(f"train/{name}").data[0][-steps:].sum()
+        for name in ("time", "data_time")
+    }
+    return Round(
+        seconds=watch.seconds,
+        images=steps * BATCH,
+        steps=steps,
+        waited=float(time_of["data_time"] / time_of["time"]),
+        peak_bytes=watch.peak_bytes,
+        flops=int(FLOPS[model]),
+    )
+
+
+def test_sides(
+    root: Path, folder: Path, *, against_mmagic: bool, workers: int, changes: Config | None = None
+) -> dict[str, Callable[[], Round]]:
+    """What `alternate` wants: each side tests the same weights on Set5 and Set14.
+
+    Args:
+        root: The data root with the test sets.
+        folder: Where the weights go.
+        against_mmagic: The other side is MMagic; else there is none.
+        workers: Processes that read, on both sides.
+        changes: Settings of both configs to change.
+    """
+    weights = folder / "generator.pth"
+    cfgs = {"srgan_plugin": our_config("msrresnet")}
+    cfgs["srgan_plugin"].merge_from_dict(FAST["msrresnet"])
+    cfgs["srgan_plugin"].test_dataloader = cfgs["srgan_plugin"].test_dataloader[: len(TEST_SETS)]
+    if against_mmagic:
+        cfg = cfgs["mmagic"] = mmagic_config("msrresnet")
+        cfg.custom_hooks = []  # it would write pictures, which ours does not
+        cfg.test_dataloader = cfg.test_dataloader[: len(TEST_SETS)]
+        cfg.test_evaluator = cfg.test_evaluator[: len(TEST_SETS)]
+    runners = {}
+    for name, cfg in cfgs.items():
+        cfg.merge_from_dict(changes or {})
+        if not weights.exists():
+            _save_generator(cfg.model.generator, weights)
+        for loader, test_set in zip(cfg.test_dataloader, TEST_SETS, strict=True):
+            loader.update(num_workers=workers, persistent_workers=workers > 0)
+            loader.dataset.data_root = str(root / test_set if name == "mmagic" else root)
+        for part in ("train_dataloader", "train_cfg", "optim_wrapper", "param_scheduler"):
+            cfg[part] = None
+        for part in ("val_dataloader", "val_cfg", "val_evaluator"):
+            cfg[part] = None
+        cfg.load_from = str(weights)
+        runners[name] = _runner(cfg, str(folder / name))
+        runners[name].test()  # builds and loads everything
+
+    def test(runner: Runner) -> Round:
+        start = time.perf_counter()
+        runner.test_loop.run()
+        wait(next(runner.model.parameters()).device)
+        pictures = 5 + 14
+        return Round(time.perf_counter() - start, pictures, pictures)
+
+    return {name: partial(test, runner) for name, runner in runners.items()}
+
+
+def _runner(cfg: Config, folder: str) -> Runner:
+    cfg.work_dir = folder
+    cfg.experiment_name = f"benchmark_{next(_numbers)}"  # mmengine keeps globals by this name
+    cfg.log_level = "WARNING"
+    return Runner.from_cfg(cfg)
+
+
+def _save_generator(cfg: Config, path: Path) -> None:
+    """Random weights of the generator of a config, in the layout of both sides' checkpoints."""
+    torch.manual_seed(0)
+    network = MSRResNet(**{key: value for key, value in cfg.items() if key != "type"})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    state = {f"generator.{key}": value for key, value in network.state_dict().items()}
+    torch.save({"state_dict": state, "meta": {}}, path)
+
+
+def _vgg_file(files: BenchmarkFiles) -> Path:
+    """Random weights of VGG-19: what it computes takes as long with any."""
+    path = files.folder / "vgg19.pth"
+    if not path.exists():
+        torch.save(random_vgg19_state_dict(), path)
+    return path
+
+
+def _give_vgg_to_mmagic(path: Path) -> None:
+    """MMagic's perceptual loss downloads VGG-19 whatever it is told; here it gets ours."""
+
+    def vgg19(*_: Any, **__: Any) -> SimpleNamespace:
+        features = vgg.make_layers(vgg.cfgs["E"])
+        state = torch.load(path, weights_only=True)
+        features.load_state_dict({k.removeprefix("features."): w for k, w in state.items()})
+        return SimpleNamespace(features=features)
+
+    setattr(vgg, "vgg19", vgg19)  # noqa: B010 - what torchvision is typed to offer stays

@@ -1,0 +1,117 @@
+"""Ours and a toolbox side by side: `python tools/benchmark.py loader --against mmagic`."""
+
+import argparse
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from srgan_plugin.command_line import command
+
+# Steps before and under the clock, by device.
+STEPS = {"cpu": (1, 3), "cuda": (200, 1000)}
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        epilog="Crop 128, batch 16, shuffled. Both sides read the same photographs and work in "
+        "turn; medians and spread over the rounds.",
+    )
+    parser.add_argument("what", choices=("loader", "train", "test"))
+    parser.add_argument("--against", choices=("mmagic", "basicsr"), help="the other side")
+    parser.add_argument("--model", choices=("msrresnet", "srgan"), default="msrresnet")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument(
+        "--data",
+        type=Path,
+        help="folder or store of photographs (default: the training set of the data root); for "
+        "`test` the data root itself",
+    )
+    parser.add_argument("--photographs", type=int, default=64, help="how many of them to use")
+    parser.add_argument("--files", type=Path, default=Path("work_dirs/benchmark"))
+    parser.add_argument("--workers", type=int, help="reading processes of each side")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=2.0, help="of the loader, each round")
+    parser.add_argument("--steps", type=int, help="of `train` under the clock")
+    parser.add_argument("--out", metavar="FILE.json", help="write the numbers there")
+    args = parser.parse_args(argv)
+    if args.what != "loader" and args.against == "basicsr":
+        parser.error("--against basicsr goes with `loader`")
+    return args
+
+
+def sides_of(args: argparse.Namespace, device: Any) -> Any:
+    """What the two sides do."""
+    from srgan_plugin.benchmarks import loaders, runs
+    from srgan_plugin.benchmarks.files import BenchmarkFiles
+    from srgan_plugin.evaluation.benchmarks import data_root
+
+    if args.what == "test":
+        root = args.data or data_root()
+        return runs.test_sides(
+            root,
+            args.files / "test",
+            against_mmagic=args.against == "mmagic",
+            workers=args.workers,
+        )
+    files = BenchmarkFiles(args.data or training_set(), args.files, args.photographs)
+    if args.what == "loader":
+        return loaders.loader_sides(
+            files, args.against, device=device, workers=args.workers, seconds=args.seconds
+        )
+    warm_up, steps = STEPS[args.device]
+    return runs.train_sides(
+        files,
+        args.model,
+        against_mmagic=args.against == "mmagic",
+        workers=args.workers,
+        warm_up=warm_up,
+        steps=args.steps or steps,
+    )
+
+
+def training_set() -> Path:
+    """The photographs of the training set of the data root."""
+    from srgan_plugin.data.div2k import find_div2k_train
+    from srgan_plugin.evaluation.benchmarks import data_root
+
+    gt, _, _ = find_div2k_train(data_root(), 4)
+    store = Path(gt) / "GT.lmdb"
+    return store if store.exists() else Path(gt)
+
+
+@command
+def main(argv: list[str] | None = None) -> None:
+    """Measure, print the table, write the numbers."""
+    args = parse_args(argv)
+    if args.device == "cpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""  # mmengine's runners take any GPU that they see
+    import torch
+
+    from srgan_plugin.benchmarks.measuring import alternate, machine, measured_peak
+    from srgan_plugin.benchmarks.report import format_report, report
+    from srgan_plugin.files import write_text
+
+    if args.device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("--device cuda: torch sees no GPU here; use --device cpu")
+    if args.workers is None:
+        args.workers = 8 if args.device == "cuda" else 0
+    device = torch.device(args.device)
+    facts = {
+        "what": args.what,
+        "against": args.against,
+        "model": args.model,
+        "workers": args.workers,
+        "machine": machine(device),
+    }
+    results = alternate(sides_of(args, device), args.rounds)
+    numbers = report(results, measured_peak(device), **facts)
+    print(format_report(numbers))
+    if args.out:
+        write_text(json.dumps(numbers, indent=2) + "\n", args.out)
+
+
+if __name__ == "__main__":
+    main()
