@@ -44,6 +44,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def sides_of(args: argparse.Namespace, device: Any) -> Any:
     """What the two sides do."""
+    import cv2
+    import torch
+
     from srgan_plugin.benchmarks import loaders, runs
     from srgan_plugin.benchmarks.files import BenchmarkFiles
     from srgan_plugin.evaluation.benchmarks import data_root
@@ -56,6 +59,10 @@ def sides_of(args: argparse.Namespace, device: Any) -> Any:
             against_mmagic=args.against == "mmagic",
             workers=args.workers,
         )
+    if args.what == "loader":
+        # One core for either side: what a reading process has in training.
+        torch.set_num_threads(1)
+        cv2.setNumThreads(0)
     files = BenchmarkFiles(args.data or training_set(), args.files, args.photographs)
     if args.what == "loader":
         return loaders.loader_sides(

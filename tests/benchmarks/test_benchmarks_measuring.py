@@ -3,6 +3,7 @@
 import itertools
 import json
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mmengine.structures import BaseDataElement
 
+from srgan_plugin.benchmarks.chart import draw
 from srgan_plugin.benchmarks.measuring import (
     Result,
     Round,
@@ -115,3 +117,19 @@ def test_the_machine_and_the_versions_are_told() -> None:
     assert facts["cores"] >= 1
     json.dumps(facts)
     assert measured_peak(CPU) is None
+
+
+def test_the_chart_shows_every_comparison(tmp_path: Path) -> None:
+    for number, ratio in enumerate((2.5, None)):
+        sides = [{"name": "srgan_plugin"}, {"name": "mmagic"}][: 2 if ratio else 1]
+        machine = {"device": "a card"}
+        facts = {"what": "train", "model": "srgan", "machine": machine, "sides": sides}
+        (tmp_path / f"{number}.json").write_text(json.dumps({**facts, "ratio": ratio}))
+    drawn = draw(tmp_path).read_text()
+    assert "train srgan against mmagic" in drawn and "2.5x" in drawn
+    assert drawn.count("a card") == 1
+
+
+def test_a_folder_without_comparisons_has_no_chart(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="holds no report of two sides"):
+        draw(tmp_path)

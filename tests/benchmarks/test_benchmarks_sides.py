@@ -2,7 +2,7 @@
 
 import json
 import runpy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +31,12 @@ def noise(height: int, width: int, seed: int) -> np.ndarray:
 
 
 @pytest.fixture
-def tool(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[str]], None]:
+def tool(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[list[str]], None]]:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # the tool sets it; set back afterwards
-    return runpy.run_path(str(TOOL))["main"]
+    threads, cv2_threads = torch.get_num_threads(), cv2.getNumThreads()
+    yield runpy.run_path(str(TOOL))["main"]
+    torch.set_num_threads(threads)
+    cv2.setNumThreads(cv2_threads)
 
 
 @pytest.fixture(scope="module")

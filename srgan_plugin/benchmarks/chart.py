@@ -1,0 +1,51 @@
+"""One chart of all measured ratios: `python -m srgan_plugin.benchmarks.chart docs/benchmarks`."""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from srgan_plugin.files import atomic_path
+
+
+def label(numbers: dict[str, Any]) -> str:
+    """What a bar stands for."""
+    network = "" if numbers["what"] == "loader" else f" {numbers['model']}"
+    against = numbers["sides"][1]["name"]
+    return f"{numbers['what']}{network} against {against}\n{numbers['machine']['device']}"
+
+
+def draw(folder: Path) -> Path:
+    """Draws the ratios of a folder's reports, their time over ours, into `ratios.svg`.
+
+    Raises:
+        ValueError: If no report there compares two sides.
+    """
+    import matplotlib
+
+    matplotlib.use("svg")
+    from matplotlib import pyplot
+
+    reports = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
+    compared = [report for report in reports if report["ratio"] is not None]
+    if not compared:
+        raise ValueError(f"{folder} holds no report of two sides: tools/benchmark.py makes them")
+    ratios = [report["ratio"] for report in compared]
+    figure, axes = pyplot.subplots(figsize=(8, 0.7 * len(compared) + 1), layout="constrained")
+    bars = axes.barh([label(report) for report in compared], ratios, color="tab:blue")
+    axes.bar_label(bars, [f"{ratio:.3g}x" for ratio in ratios], padding=3)
+    axes.axvline(1, color="black", linewidth=1)
+    axes.set(xscale="log", xlabel="their time over ours, same run, same photographs")
+    axes.margins(x=0.15)
+    axes.invert_yaxis()
+    target = folder / "ratios.svg"
+    with atomic_path(target) as temporary:
+        figure.savefig(temporary, metadata={"Date": None})
+    pyplot.close(figure)
+    return target
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    draw(parser.parse_args().folder)
