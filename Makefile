@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
+JOBS ?= 2
 
 .PHONY: demo table test test-oldest lint clean
 
@@ -12,8 +13,9 @@ demo: $(VENV)/.demo
 table: $(VENV)/.demo
 	$(BIN)/python tools/make_table.py $(ARGS)
 
+# Two processes of one thread each: most tests are small, and threads wait for each other there.
 test: lint
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(JOBS) --dist loadfile
 
 # The oldest torch and numpy that are supported, in an environment of its own (Python up to 3.12).
 test-oldest: $(VENV)-oldest/.done
