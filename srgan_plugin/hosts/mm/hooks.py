@@ -93,7 +93,7 @@ class SaveImagesHook(Hook):
         name = runner.test_loop.dataloader.dataset.metainfo.get("dataset_name", "")
         for sample in outputs:
             predicted = as_rgb(sample.output.pred_img, sample.metainfo)
-            picture = predicted.permute(1, 2, 0).numpy()
+            picture = predicted.permute(1, 2, 0).cpu().numpy()
             # MMagic's samples have no key.
             key = sample.metainfo.get("key") or Path(sample.metainfo["gt_path"]).stem
             path = self.out_dir / name / f"{key}.png"

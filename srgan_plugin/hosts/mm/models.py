@@ -69,7 +69,7 @@ class SRModel(BaseModel):
             inputs: LR batch N3HW, floats in [0, 1].
             data_samples: What the preprocessor made of the samples.
             mode: `tensor` returns the SR batch, `loss` a dict of losses, `predict` a list of
-                elements with `output.pred_img`, 3HW in [0, 255] on the CPU.
+                elements with `output.pred_img`, 3HW in [0, 255].
         """
         averaged = self.generator_ema if mode != "loss" and not self.training else None
         network = averaged or self.generator
@@ -121,7 +121,7 @@ class SRModel(BaseModel):
                 average.copy_(trained[key])
 
     def _predictions(self, sr: Tensor, data_samples: Any) -> list[BaseDataElement]:
-        pictures = self.data_preprocessor.destruct(sr, data_samples).cpu()
+        pictures = self.data_preprocessor.destruct(sr, data_samples)
         if data_samples is None:
             data_samples = [BaseDataElement() for _ in pictures]
         elif hasattr(data_samples, "split"):  # MMagic's stacked DataSample

@@ -98,6 +98,6 @@ class ValidationPicturesHook(Hook):
         name = runner.val_loop.dataloader.dataset.metainfo.get("dataset_name", "val")
         for sample in outputs[:1]:
             predicted = as_rgb(sample.output.pred_img, sample.metainfo)
-            picture = predicted.permute(1, 2, 0).round().byte().numpy()
+            picture = predicted.permute(1, 2, 0).round().byte().cpu().numpy()
             key = sample.metainfo.get("key", batch_idx)
             runner.visualizer.add_image(f"{name}/{key}", picture, step=runner.iter)
