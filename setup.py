@@ -54,6 +54,8 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10",
     packages=find_packages(include=["srgan_plugin", "srgan_plugin.*"]),
+    package_data={"srgan_plugin.zoo": ["weights/*"]},
+    entry_points={"console_scripts": ["srgan-plugin = srgan_plugin.__main__:main"]},
     install_requires=requirements("runtime"),
     extras_require={
         name: requirements(name)

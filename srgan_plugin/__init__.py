@@ -1,12 +1,17 @@
 """SRGAN (Ledig et al. 2016) for MMagic, mmengine and BasicSR on today's torch.
 
 Importing this package imports nothing heavy. The rooms are `core` (networks and objectives), `data`
-(pictures in, patches out), `evaluation` (metrics and protocol), `zoo` (checkpoints), and `hosts`
-(the adapters for mmengine/MMagic and for BasicSR).
+(pictures in, patches out), `evaluation` (metrics and protocol), `zoo` (checkpoints), `inference`
+(pictures enlarged), and `hosts` (the adapters for mmengine/MMagic and for BasicSR).
 """
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+if TYPE_CHECKING:
+    from srgan_plugin.inference import upscale
+
+__all__ = ["__version__", "config_path", "upscale"]
 __version__ = "0.1.0"
 
 
@@ -28,3 +33,12 @@ def config_path(name: str = "") -> str:
             return str((root / name).resolve())
     known = sorted({path.name for root in roots for path in root.glob("*.py")})
     raise FileNotFoundError(f"no config {name!r}; there are: {', '.join(known)}")
+
+
+def __getattr__(name: str) -> Any:
+    """Import `upscale`, and torch with it, when it is asked for."""
+    if name != "upscale":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from srgan_plugin.inference import upscale
+
+    return upscale

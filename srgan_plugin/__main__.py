@@ -1,5 +1,6 @@
-"""`python -m srgan_plugin doctor`, and MMagic's own tools on today's torch.
+"""`srgan-plugin upscale` and `doctor`, and MMagic's own tools on today's torch.
 
+`srgan-plugin` and `python -m srgan_plugin` are the same.
 `python -m srgan_plugin mmagic train CONFIG …` mends MMagic for this process and then runs the
 `tools/train.py` that came with it, with its own flags; `test` likewise.
 """
@@ -12,7 +13,7 @@ import warnings
 from importlib.util import find_spec
 from pathlib import Path
 
-from srgan_plugin import __version__
+from srgan_plugin import __version__, upscale_command_line
 from srgan_plugin.command_line import command
 
 
@@ -49,15 +50,19 @@ def run_mmagic(tool: str, arguments: list[str]) -> None:
 @command
 def main(argv: list[str] | None = None) -> None:
     """Read the command line and do it."""
-    parser = argparse.ArgumentParser(prog="python -m srgan_plugin", description=__doc__)
+    parser = argparse.ArgumentParser(prog="srgan-plugin", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("doctor", help="what works on this machine, and what mends the rest")
+    upscale = commands.add_parser("upscale", help="enlarge pictures by a trained network")
+    upscale_command_line.add_arguments(upscale)
     mmagic = commands.add_parser("mmagic", help="run a tool of MMagic's on today's torch")
     mmagic.add_argument("tool", choices=["train", "test"])
     mmagic.add_argument("arguments", nargs=argparse.REMAINDER, help="the tool's own arguments")
     args = parser.parse_args(argv)
     if args.command == "doctor":
         doctor()
+    elif args.command == "upscale":
+        upscale_command_line.run(args)
     else:
         run_mmagic(args.tool, args.arguments)
 

@@ -16,6 +16,7 @@ ALLOWED = {
     "data": set(),
     "evaluation": {"core", "data"},
     "zoo": {"core"},
+    "inference": {"core", "zoo"},
     "benchmarks": {"core", "data", "evaluation", "hosts", "config_path"},
     "hosts/basicsr": {"core", "data", "evaluation", "zoo"},
     "hosts/mm": {"core", "data", "evaluation", "zoo", "registry"},
@@ -51,7 +52,7 @@ def test_every_room_has_its_rule() -> None:
     assert rooms - {".", "hosts"} == set(ALLOWED)
 
 
-@pytest.mark.parametrize("room", ["core", "data", "evaluation", "zoo"])
+@pytest.mark.parametrize("room", ["core", "data", "evaluation", "zoo", "inference"])
 def test_a_host_free_room_loads_no_toolbox(room: str) -> None:
     modules = [f"srgan_plugin.{room}"] + [
         f"srgan_plugin.{room}.{path.stem}"

@@ -95,12 +95,24 @@ class MSRResNet(nn.Module):
         Returns:
             RGB in the scale of [0, 1], not clamped, (N, out_channels, H*scale, W*scale).
         """
-        feat = F.leaky_relu(self.conv_first(x), 0.1, inplace=True)
-        feat = _upsample(self, self.trunk_net(feat), len(_MSRRESNET_SHUFFLES[self.upscale_factor]))
+        return self.enlarge(self.features(x), x)
+
+    @property
+    def reach(self) -> tuple[int, int]:
+        """How far `features` and `enlarge` look to each side, in LR pixels."""
+        return 1 + 2 * len(self.trunk_net), 2
+
+    def features(self, x: Tensor) -> Tensor:
+        """The half of the work that is done at the LR picture's size: (N, mid_channels, H, W)."""
+        out: Tensor = self.trunk_net(F.leaky_relu(self.conv_first(x), 0.1, inplace=True))
+        return out
+
+    def enlarge(self, features: Tensor, x: Tensor) -> Tensor:
+        """The other half, which takes the memory: the features of LR pictures `x`, enlarged."""
+        feat = _upsample(self, features, len(_MSRRESNET_SHUFFLES[self.upscale_factor]))
         feat = F.leaky_relu(self.conv_hr(feat), 0.1, inplace=True)
-        skip = F.interpolate(
-            x, scale_factor=float(self.upscale_factor), mode="bilinear", align_corners=False
-        )
+        scale = float(self.upscale_factor)
+        skip = F.interpolate(x, scale_factor=scale, mode="bilinear", align_corners=False)
         out: Tensor = self.conv_last(feat) + skip
         return out
 
@@ -154,18 +166,27 @@ class SRResNet(nn.Module):
         self.conv_last = nn.Conv2d(mid_channels, out_channels, 9, padding=4)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Enlarge LR pictures.
-
-        Args:
-            x: RGB in [0, 1], (N, in_channels, H, W).
+        """Enlarge LR pictures (N, in_channels, H, W).
 
         Returns:
-            RGB in the scale of [0, 1], not clamped, (N, out_channels, H*scale, W*scale). A network
-            trained on [-1, 1] is mapped by (y + 1) / 2.
+            As MSRResNet's. A network trained on [-1, 1] is mapped by (y + 1) / 2.
         """
+        return self.enlarge(self.features(x), x)
+
+    @property
+    def reach(self) -> tuple[int, int]:
+        """As MSRResNet's."""
+        return 4 + 2 * len(self.trunk_net) + 1, 3
+
+    def features(self, x: Tensor) -> Tensor:
+        """As MSRResNet's."""
         first = self.act_first(self.conv_first(x))
-        feat = self.bn_trunk(self.conv_trunk(self.trunk_net(first))) + first
-        feat = _upsample(self, feat, len(_SRRESNET_SHUFFLES[self.upscale_factor]))
+        out: Tensor = self.bn_trunk(self.conv_trunk(self.trunk_net(first))) + first
+        return out
+
+    def enlarge(self, features: Tensor, x: Tensor) -> Tensor:
+        """As MSRResNet's; the picture itself is not used."""
+        feat = _upsample(self, features, len(_SRRESNET_SHUFFLES[self.upscale_factor]))
         out: Tensor = self.conv_last(feat)
         return out if self.output_range[0] == 0 else (out + 1) / 2
 

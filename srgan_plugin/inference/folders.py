@@ -1,0 +1,157 @@
+"""Many picture files enlarged, one after the other; what goes wrong with one stops no other."""
+
+import glob
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from .pictures import SUFFIXES, check_target, picture_size, read_picture, write_picture
+from .upscaler import Upscaler
+
+Job = tuple[Path, Path]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What became of a picture.
+
+    Attributes:
+        source: The picture's file.
+        target: Where its enlargement is, or would be.
+        state: `"skipped"` if it was there already.
+        error: Why it failed.
+    """
+
+    source: Path
+    target: Path
+    state: Literal["done", "skipped", "failed"]
+    error: Exception | None = None
+
+
+def plan(inputs: Sequence[str], output: str) -> list[Job]:
+    """Tells which files are to be read, and where each enlargement goes.
+
+    Args:
+        inputs: Files, folders (with the folders below them), or patterns such as `"**/*.png"`.
+        output: One file for one file. Otherwise a folder, which gets the names and formats of the
+            inputs; files in it are never inputs.
+
+    Returns:
+        (file to read, file to write) for every picture, sorted within each input.
+
+    Raises:
+        FileNotFoundError: An input is not there, or a pattern matches nothing.
+        ValueError: `output` is a folder where a file is wanted or the reverse, there is no picture,
+            two results would have one name, or a result would overwrite an input.
+    """
+    target = Path(output)
+    if len(inputs) == 1 and Path(inputs[0]).is_file():
+        source = Path(inputs[0])
+        check_target(target, (1, 1, 1))
+        jobs = [(source, target)]
+    else:
+        if target.exists() and not target.is_dir():
+            raise ValueError(f"expected a folder for several pictures, but {target} is a file")
+        found = [pair for name in inputs for pair in _pictures(name, target)]
+        jobs = [(source, target / below) for source, below in found]
+    _check_apart(jobs)
+    return jobs
+
+
+def upscale_files(
+    upscaler: Upscaler,
+    jobs: Sequence[Job],
+    progress: Callable[[int, int], None] | None = None,
+) -> Iterator[Outcome]:
+    """Enlarges files, one for each outcome that is asked for; what is there already is skipped.
+
+    Args:
+        upscaler: What enlarges.
+        jobs: See `plan`.
+        progress: Called with the number of pixels of results that are done, and of all.
+
+    Yields:
+        What became of each picture, in order. Input that is bad, and files that cannot be written,
+        are outcomes; they raise nothing.
+    """
+    pixels = [0 if target.is_file() else _pixels(source) for source, target in jobs]
+    areas = [count * upscaler.scale**2 for count in pixels]
+    total, before = sum(areas), 0
+    for (source, target), area in zip(jobs, areas, strict=True):
+
+        def show(done: int, before: int = before) -> None:
+            if progress is not None:
+                progress(before + done, total)
+
+        if target.is_file():
+            yield Outcome(source=source, target=target, state="skipped")
+            continue
+        try:
+            _upscale_file(upscaler, source, target, show)
+        except (OSError, ValueError, MemoryError) as error:
+            yield Outcome(source=source, target=target, state="failed", error=error)
+        else:
+            yield Outcome(source=source, target=target, state="done")
+        show(area)
+        before += area
+
+
+def _upscale_file(
+    upscaler: Upscaler, source: Path, target: Path, progress: Callable[[int], None]
+) -> None:
+    picture = read_picture(source)
+    height, width, channels = picture.pixels.shape
+    write_picture(
+        target,
+        upscaler.strips(picture.pixels, progress),
+        shape=(height * upscaler.scale, width * upscaler.scale, channels),
+        dtype=picture.pixels.dtype,
+        icc_profile=picture.icc_profile,
+    )
+
+
+def _pictures(name: str, output: Path) -> list[tuple[Path, Path]]:
+    """The pictures that an input means, and their names below the output folder."""
+    path = Path(name)
+    if path.is_dir():
+        paths = [Path(folder, file) for folder, _, files in os.walk(path) for file in files]
+        found = [(file, file.relative_to(path)) for file in paths if _is_input(file, path, output)]
+        if not found:
+            raise ValueError(f"{name} holds no picture: expected files in {', '.join(SUFFIXES)}")
+        return sorted(found)
+    if path.is_file():
+        return [(path, Path(path.name))]
+    # Path.glob takes no absolute pattern.
+    matches = map(Path, glob.glob(name, recursive=True))  # noqa: PTH207
+    found = [(file, Path(file.name)) for file in matches if file.is_file()]
+    if not found:
+        raise FileNotFoundError(f"expected a picture, a folder or a pattern, but {name} is none")
+    return sorted(found)
+
+
+def _is_input(file: Path, folder: Path, output: Path) -> bool:
+    """Whether a file found in a folder is a picture, neither hidden nor a result of ours."""
+    hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
+    result = output.resolve() in file.resolve().parents and output.resolve() != folder.resolve()
+    return file.suffix.lower() in SUFFIXES and not hidden and not result
+
+
+def _check_apart(jobs: Sequence[Job]) -> None:
+    sources = {source.resolve() for source, _ in jobs}
+    taken: dict[Path, Path] = {}
+    for source, target in jobs:
+        if target.resolve() in sources or (target.exists() and target.samefile(source)):
+            raise ValueError(f"{target} is an input: results never overwrite one, name another")
+        if (other := taken.setdefault(target.resolve(), source)) != source:
+            raise ValueError(f"{other} and {source} would both become {target}: do one at a time")
+
+
+def _pixels(path: Path) -> int:
+    """For the progress bar; what is wrong with a file is told when its turn comes."""
+    try:
+        height, width = picture_size(path)
+    except (OSError, ValueError):
+        return 0
+    return height * width

@@ -1,0 +1,91 @@
+"""Networks by name or file, and what lies between two of them."""
+
+import copy
+from pathlib import Path
+from typing import Final
+
+import torch
+
+from srgan_plugin.core import MSRResNet, SRResNet
+from srgan_plugin.zoo import open_network
+from srgan_plugin.zoo.fetching import local_checkpoint
+
+Network = MSRResNet | SRResNet
+
+#: The weights that ship with the package, as NAME.safetensors.
+WEIGHTS: Final = Path(__file__).resolve().parent.parent / "zoo" / "weights"
+NAMES: Final = ("msrresnet", "srgan")
+# Two networks that do the same sums; `upscale_factor` and the shapes tell the rest.
+_SWITCHES: Final = ("upscale_factor", "activate_after_shuffle", "output_range")
+
+
+def open_model(
+    model: str = "msrresnet", *, blend: float | None = None, blend_with: str = "srgan"
+) -> Network:
+    """Makes a generator from weights that ship, from a checkpoint, or from a mixture of two.
+
+    Args:
+        model: `"msrresnet"`, `"srgan"`, or a checkpoint that the zoo reads: its path or URL.
+        blend: Mixes the weights of two networks, each (1 - blend) * model + blend * blend_with
+            (network interpolation, ESRGAN, Wang et al. 2018, sec. 3.4). In [0, 1].
+        blend_with: The other network.
+
+    Returns:
+        The network, float32, on the CPU, in evaluation mode.
+
+    Raises:
+        FileNotFoundError: There is no such file, or no weights of that name.
+        ValueError: A file is damaged or holds another network, the two networks do not fit each
+            other, or `blend` is out of range.
+    """
+    first = _open(model)
+    if blend is None:
+        return first
+    if not 0 <= blend <= 1:
+        raise ValueError(f"blend is from 0 ({model} alone) to 1 ({blend_with} alone), got {blend}")
+    if model == blend_with:
+        raise ValueError(f"blend mixes two networks, got {model} twice: name another model")
+    second = _open(blend_with)
+    if _form(first) != _form(second):
+        raise ValueError(
+            f"{model} and {blend_with} cannot be blended: expected two networks of the same form, "
+            f"got {_form(first)[0]} and {_form(second)[0]} whose sizes or switches differ"
+        )
+    return _blended(first, second, blend)
+
+
+def _open(model: str) -> Network:
+    path = local_checkpoint(model)
+    if model in NAMES:
+        path = WEIGHTS / f"{model}.safetensors"
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"no weights named {model} ship with this version: name a checkpoint file instead"
+            )
+    network = open_network(path)
+    if not isinstance(network, Network):
+        kind = type(network).__name__
+        raise ValueError(f"{path}: expected a generator that enlarges pictures, got {kind}")
+    channels = network.conv_first.in_channels, network.conv_last.out_channels
+    if channels != (3, 3):
+        raise ValueError(
+            f"{path}: expected a network from 3 to 3 channels, got {channels[0]} to {channels[1]}"
+        )
+    return network
+
+
+def _form(network: Network) -> tuple[object, ...]:
+    switches = [getattr(network, name, None) for name in _SWITCHES]
+    shapes = {key: weight.shape for key, weight in network.state_dict().items()}
+    return type(network).__name__, switches, shapes
+
+
+def _blended(first: Network, second: Network, share: float) -> Network:
+    blended = copy.deepcopy(first)
+    others = second.state_dict()
+    mixture = {
+        key: torch.lerp(weight, others[key], share) if weight.is_floating_point() else weight
+        for key, weight in first.state_dict().items()
+    }
+    blended.load_state_dict(mixture)
+    return blended

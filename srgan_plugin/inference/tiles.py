@@ -1,0 +1,111 @@
+"""A generator's forward pass, tile by tile and without a seam.
+
+The work has two halves. At the picture's own size most layers look at each other's surroundings
+(35 pixels to each side in MSRResNet), but a pixel costs little memory; while it is enlarged a pixel
+takes some 10 KB, but hardly looks around. So there are large tiles for the one half and, in each of
+them, small ones for the other. Every tile sees all that its pixels depend on: what comes out is
+what the network makes of the whole picture, but for the order of floating-point sums.
+"""
+
+from collections.abc import Callable
+from itertools import pairwise, product
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+
+class Generator(Protocol):
+    """What tiles want of a network; `core.MSRResNet` and `core.SRResNet` have it."""
+
+    upscale_factor: int
+
+    @property
+    def reach(self) -> tuple[int, int]:
+        """How far `features` and `enlarge` look to each side, in LR pixels."""
+        ...
+
+    def features(self, x: Tensor, /) -> Tensor:
+        """The half at the picture's own size."""
+        ...
+
+    def enlarge(self, features: Tensor, x: Tensor, /) -> Tensor:
+        """The other half: the features of picture `x`, enlarged."""
+        ...
+
+
+class Span(NamedTuple):
+    """Rows or columns of the LR picture, `start` to before `stop`."""
+
+    start: int
+    stop: int
+
+    def widened(self, by: int, limits: "Span") -> "Span":
+        """With `by` more on both sides, as far as there are more."""
+        return Span(max(self.start - by, limits.start), min(self.stop + by, limits.stop))
+
+    def inside(self, outer: "Span", scale: int = 1) -> slice:
+        """Where it lies in an array that begins where `outer` does, enlarged `scale` times."""
+        return slice((self.start - outer.start) * scale, (self.stop - outer.start) * scale)
+
+    def parts(self, largest: int) -> list["Span"]:
+        """Cut into parts of nearly the same size, none above `largest`."""
+        size = self.stop - self.start
+        count = -(-size // largest)
+        edges = [self.start + size * i // count for i in range(count + 1)]
+        return [Span(*ends) for ends in pairwise(edges)]
+
+
+@torch.inference_mode()
+def enlarged_tile(
+    network: Generator,
+    picture: Tensor,
+    rows: Span,
+    columns: Span,
+    *,
+    inner: int,
+    progress: Callable[[float], None],
+) -> Tensor:
+    """Enlarges a window of a picture to what it is in the enlarged whole picture.
+
+    Args:
+        network: In evaluation mode.
+        picture: The whole LR picture, RGB in [0, 1], (1, 3, H, W), anywhere; what is needed of it
+            goes to the network's device and type.
+        rows: Of the window.
+        columns: Of the window.
+        inner: Largest side of the tiles in which the memory-hungry half is done, in LR pixels.
+        progress: Called with the share of the work that is done.
+
+    Returns:
+        RGB, clamped to [0, 1], (3, rows x scale, columns x scale), on the network's device.
+
+    Raises:
+        torch.OutOfMemoryError: The window, or `inner`, is too large for the device.
+    """
+    far, near = network.reach
+    height, width = Span(0, picture.shape[2]), Span(0, picture.shape[3])
+    around = rows.widened(far + near, height), columns.widened(far + near, width)
+    x = _like_weights(_cropped(picture, *around), network)
+    features = network.features(x)
+    scale = network.upscale_factor
+    out = x.new_empty(3, (rows.stop - rows.start) * scale, (columns.stop - columns.start) * scale)
+    tiles = list(product(rows.parts(inner), columns.parts(inner)))
+    for number, (some_rows, some_columns) in enumerate(tiles):
+        progress((1 + number / len(tiles)) / 2)  # the halves take about as long
+        seen = some_rows.widened(near, height), some_columns.widened(near, width)
+        cut = slice(None), slice(None), seen[0].inside(around[0]), seen[1].inside(around[1])
+        sr = network.enlarge(features[cut], x[cut])[0]
+        sr = sr[:, some_rows.inside(seen[0], scale), some_columns.inside(seen[1], scale)]
+        out[:, some_rows.inside(rows, scale), some_columns.inside(columns, scale)] = sr
+    return out.clamp_(0, 1)
+
+
+def _cropped(picture: Tensor, rows: Span, columns: Span) -> Tensor:
+    return picture[..., rows.start : rows.stop, columns.start : columns.stop]
+
+
+def _like_weights(x: Tensor, network: Generator) -> Tensor:
+    assert isinstance(network, torch.nn.Module)
+    weight = next(network.parameters())
+    return x.to(weight).contiguous(memory_format=torch.channels_last)

@@ -1,0 +1,239 @@
+"""Arrays of pixels enlarged by a network: any size, grey or colour, with alpha or without."""
+
+import logging
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, Final, Literal
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from .models import Network, open_model
+from .tiles import Span, enlarged_tile
+
+Pixels = NDArray[Any]
+Device = Literal["auto", "cpu", "cuda"]
+Tile = Literal["auto"] | int
+
+DEVICES: Final = ("auto", "cpu", "cuda")
+# Sides of the large and of the small tiles, in LR pixels; see `tiles`. On a CPU 700 MB, and small
+# tiles that stay near the caches; on a GPU tiles that fill it.
+_TILES: Final = {"cpu": (768, 96), "cuda": (1024, 256)}
+_SMALLEST: Final = 16
+
+logger = logging.getLogger(__name__)
+
+
+class Upscaler:
+    """A network, where it runs, and in how large tiles.
+
+    Args:
+        network: See `open_model`. It is moved to the device.
+        device: `"auto"` takes a GPU where there is one.
+        tile: Largest side of a tile in pixels of the input; a tiled result is the untiled one, but
+            for rounding. When the device runs out of memory the tile is halved for good.
+        half: Compute in float16, on a GPU only.
+
+    Raises:
+        ValueError: There is no GPU, `half` without one, or `tile` is below 16.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        *,
+        device: Device = "auto",
+        tile: Tile = "auto",
+        half: bool = False,
+    ) -> None:
+        kind = _device(device)
+        if half and kind == "cpu":
+            raise ValueError("half precision is for GPUs, and slower on a CPU: leave it out")
+        self._on_gpu = kind == "cuda"
+        large, self._inner = _TILES[kind]
+        if tile != "auto" and tile < _SMALLEST:
+            raise ValueError(f"expected a tile of at least {_SMALLEST} pixels, got {tile}")
+        self.tile = large if tile == "auto" else tile
+        self.scale = network.upscale_factor
+        network = network.to(kind, torch.float16 if half else torch.float32)
+        self._network = network.to(memory_format=torch.channels_last).eval()
+
+    def __call__(self, image: Pixels) -> Pixels:
+        """Enlarge a picture.
+
+        Args:
+            image: (H, W) or (H, W, C), C channels: 1 grey, 2 grey and alpha, 3 RGB, 4 RGB and
+                alpha; uint8, or uint16 with the range of 16 bits.
+
+        Returns:
+            The same, `scale` times the height and width. Grey goes through the network as RGB of
+            three equal channels, whose mean is taken; alpha is enlarged by bicubic.
+
+        Raises:
+            ValueError: `image` is something else.
+            MemoryError: Not even the smallest tile fits on the device.
+        """
+        strips = self.strips(image)
+        height, width = (self.scale * size for size in image.shape[:2])
+        out = np.empty((height, width, *image.shape[2:]), image.dtype)
+        top = 0
+        for strip in strips:
+            out[top : top + len(strip)] = strip.reshape(len(strip), width, *image.shape[2:])
+            top += len(strip)
+        return out
+
+    def strips(
+        self, image: Pixels, progress: Callable[[int], None] | None = None
+    ) -> Iterator[Pixels]:
+        """Enlarge a picture, handing out the result from top to bottom while it is made.
+
+        Args:
+            image: As for a call.
+            progress: Called with the number of pixels of the result that are done.
+
+        Returns:
+            Strips of the result, (rows, W * scale, C). The next one is made when it is asked for.
+
+        Raises:
+            ValueError: `image` is something else.
+            MemoryError: Not even the smallest tile fits on the device.
+        """
+        channels = {2: 1, 3: image.shape[-1]}.get(image.ndim)
+        if image.dtype not in (np.uint8, np.uint16) or channels not in (1, 2, 3, 4):
+            raise ValueError(
+                "expected uint8 or uint16 pixels of shape (H, W) or (H, W, 1 to 4 channels), got "
+                f"{image.dtype} of shape {image.shape}"
+            )
+        if image.size == 0:
+            raise ValueError(f"expected a picture, got one without pixels, of shape {image.shape}")
+        return self._strips(image.reshape(*image.shape[:2], channels), progress or (lambda _: None))
+
+    def _strips(self, image: Pixels, progress: Callable[[int], None]) -> Iterator[Pixels]:
+        whole, top = Span(0, len(image)), 0
+        while top < whole.stop:
+            rows = Span(top, whole.stop).parts(self.tile)[0]
+            if (strip := self._strip_if_it_fits(image, rows, progress)) is not None:
+                yield strip
+                top = rows.stop
+            elif self.tile // 2 < _SMALLEST:
+                raise MemoryError(f"out of memory even with tiles of {self.tile} pixels")
+            else:
+                self.tile //= 2
+                logger.warning("out of memory: going on with tiles of %d pixels", self.tile)
+
+    def _strip_if_it_fits(
+        self, image: Pixels, rows: Span, progress: Callable[[int], None]
+    ) -> Pixels | None:
+        """None when memory runs out: the retry is outside, where nothing holds the tensors."""
+        try:
+            return self._strip(image, rows, progress)
+        except (RuntimeError, MemoryError) as error:
+            if not _is_out_of_memory(error):
+                raise
+        if self._on_gpu:
+            torch.cuda.empty_cache()
+        return None
+
+    @torch.inference_mode()
+    def _strip(self, image: Pixels, rows: Span, progress: Callable[[int], None]) -> Pixels:
+        height, width, channels = image.shape
+        colours = 3 if channels > 2 else 1
+        out = np.empty(
+            ((rows.stop - rows.start) * self.scale, width * self.scale, channels), image.dtype
+        )
+        seen = rows.widened(sum(self._network.reach), Span(0, height))
+        picture = _to_network(image[seen.start : seen.stop, :, :colours])
+        local = Span(rows.start - seen.start, rows.stop - seen.start)
+
+        def report(columns: Span, share: float) -> None:
+            done = columns.start + share * (columns.stop - columns.start)
+            pixels = rows.start * width + (rows.stop - rows.start) * done
+            progress(int(pixels) * self.scale**2)
+
+        for columns in Span(0, width).parts(self.tile):
+            sr = enlarged_tile(
+                self._network,
+                picture,
+                local,
+                columns,
+                inner=min(self._inner, self.tile),
+                progress=partial(report, columns),
+            )
+            if colours == 1:
+                sr = sr.mean(0, keepdim=True)
+            where = columns.inside(Span(0, width), self.scale)
+            out[:, where, :colours] = _from_network(sr, image.dtype)
+        if channels in (2, 4):
+            out[..., -1] = _enlarged_alpha(image[..., -1], rows, self.scale)
+        return out
+
+
+def upscale(
+    image: Pixels,
+    *,
+    model: str = "msrresnet",
+    blend: float | None = None,
+    blend_with: str = "srgan",
+    tile: Tile = "auto",
+    device: Device = "auto",
+    half: bool = False,
+) -> Pixels:
+    """Enlarges a picture; for many of them, make one `Upscaler` and call that.
+
+    Args:
+        image: (H, W) or (H, W, C), C channels: 1 grey, 2 grey and alpha, 3 RGB, 4 RGB and alpha;
+            uint8 or uint16.
+        model: As for `open_model`, and so are `blend` and `blend_with`.
+        blend: See there.
+        blend_with: See there.
+        tile: As for `Upscaler`, and so are `device` and `half`.
+        device: See there.
+        half: See there.
+
+    Returns:
+        The same, as many times larger as the network makes it.
+
+    Raises:
+        FileNotFoundError: There are no such weights.
+        ValueError: The picture, the weights or an option are not what is expected.
+        MemoryError: Not even the smallest tile fits on the device.
+    """
+    network = open_model(model, blend=blend, blend_with=blend_with)
+    return Upscaler(network, device=device, tile=tile, half=half)(image)
+
+
+def _device(device: Device) -> Literal["cpu", "cuda"]:
+    if device not in DEVICES:
+        raise ValueError(f"expected a device of {', '.join(DEVICES)}, got {device!r}")
+    there = torch.cuda.is_available()
+    if device == "cuda" and not there:
+        raise ValueError("device cuda: torch sees no GPU here; use cpu")
+    return "cuda" if there and device != "cpu" else "cpu"
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    # On the CPU torch raises a bare RuntimeError that names its allocator.
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "CPUAllocator" in str(error)
+
+
+def _to_network(colours: Pixels) -> Tensor:
+    scaled = colours.astype(np.float32) / np.float32(np.iinfo(colours.dtype).max)
+    return torch.from_numpy(scaled).permute(2, 0, 1)[None].expand(1, 3, -1, -1)
+
+
+def _from_network(sr: Tensor, dtype: np.dtype[Any]) -> Pixels:
+    levels = sr.float().mul_(np.iinfo(dtype).max).round_().permute(1, 2, 0)
+    # The copy from a GPU is of bytes where it can be.
+    return levels.to(torch.uint8 if dtype == np.uint8 else torch.int32).cpu().numpy()
+
+
+def _enlarged_alpha(alpha: Pixels, rows: Span, scale: int) -> Pixels:
+    """By bicubic: a network would put texture, and holes of one level, into what is opaque."""
+    seen = rows.widened(3, Span(0, len(alpha)))
+    part = np.ascontiguousarray(alpha[seen.start : seen.stop])
+    size = part.shape[1] * scale, part.shape[0] * scale
+    enlarged: Pixels = cv2.resize(part, size, interpolation=cv2.INTER_CUBIC)
+    return enlarged[rows.inside(seen, scale)]

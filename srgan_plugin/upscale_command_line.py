@@ -1,0 +1,58 @@
+"""`srgan-plugin upscale`: pictures enlarged by a trained network."""
+
+import argparse
+import sys
+
+from srgan_plugin.command_line import one_line, progress_bar
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what the command takes."""
+    parser.add_argument(
+        "inputs", nargs="+", metavar="INPUT", help='pictures, folders, or "patterns/*.png"'
+    )
+    parser.add_argument("output", metavar="OUTPUT", help="a file for one picture, else a folder")
+    parser.add_argument(
+        "--model",
+        default="msrresnet",
+        metavar="msrresnet|srgan|FILE",
+        help="weights that ship, or a checkpoint of any layout (default: msrresnet)",
+    )
+    parser.add_argument(
+        "--blend", type=float, metavar="A", help="mix weights: 0 is --model, 1 is --blend-with"
+    )
+    parser.add_argument(
+        "--blend-with", default="srgan", metavar="srgan|FILE", help="default: srgan"
+    )
+    parser.add_argument(
+        "--tile", type=_tile, default="auto", metavar="auto|N", help="largest tile of the input"
+    )
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    parser.add_argument("--half", action="store_true", help="float16, on a GPU")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Enlarge; one line on standard error for each picture that fails, and then status 1."""
+    from srgan_plugin.cpu_memory import keep_freed_memory
+    from srgan_plugin.inference import Upscaler, open_model
+    from srgan_plugin.inference.folders import plan, upscale_files
+
+    jobs = plan(args.inputs, args.output)
+    keep_freed_memory()
+    network = open_model(args.model, blend=args.blend, blend_with=args.blend_with)
+    upscaler = Upscaler(network, device=args.device, tile=args.tile, half=args.half)
+    count = {"done": 0, "skipped": 0, "failed": 0}
+    with progress_bar("upscale", unit="px") as show:
+        for outcome in upscale_files(upscaler, jobs, show):
+            count[outcome.state] += 1
+            if outcome.error is not None:
+                line = one_line(outcome.error)
+                named = "" if str(outcome.source) in line else f"{outcome.source}: "
+                sys.stderr.write(f"error: {named}{line}\n")
+    sys.stdout.write(", ".join(f"{number} {state}" for state, number in count.items()) + "\n")
+    if count["failed"]:
+        raise SystemExit(1)
+
+
+def _tile(text: str) -> int | str:
+    return text if text == "auto" else int(text)

@@ -1,0 +1,400 @@
+"""Files in, files out: every kind that is met, against Pillow and OpenCV, and what goes wrong."""
+
+import io
+import os
+import resource
+import subprocess
+import sys
+import zlib
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import tifffile
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageCms, ImageOps
+
+from srgan_plugin.__main__ import main
+from srgan_plugin.core import MSRResNet, SRResNet
+from srgan_plugin.inference import Upscaler, open_model
+from srgan_plugin.inference.pictures import SUFFIXES, read_picture, write_picture
+
+RGB_PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+GREY_PROFILE = RGB_PROFILE[:16] + b"GRAY" + RGB_PROFILE[20:]
+MODES = {"L": 1, "LA": 2, "RGB": 3, "RGBA": 4}
+
+
+def noise(*shape, dtype=np.uint8, seed=0):
+    return np.random.default_rng(seed).integers(0, np.iinfo(dtype).max + 1, shape, dtype=dtype)
+
+
+def smooth(height, width, channels):
+    """What a lossy format keeps nearly as it is."""
+    coarse = noise(3, 4, channels)
+    return cv2.resize(coarse, (width, height), interpolation=cv2.INTER_LINEAR).reshape(
+        height, width, channels
+    )
+
+
+def write(path, pixels, *, strips=1, icc_profile=None):
+    write_picture(
+        path,
+        np.array_split(pixels, strips),
+        shape=pixels.shape,
+        dtype=pixels.dtype,
+        icc_profile=icc_profile,
+    )
+
+
+def names(folder):
+    return sorted(path.name for path in Path(folder).iterdir())
+
+
+@pytest.fixture(autouse=True)
+def in_an_empty_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("SRGAN_DEBUG", raising=False)
+
+
+@pytest.fixture
+def weights():
+    torch.manual_seed(0)
+    torch.save(MSRResNet(mid_channels=4, num_blocks=1).state_dict(), "w.pth")
+    return "w.pth"
+
+
+@pytest.fixture
+def enlarge(weights, capfd):
+    """Run the command; gives its exit status, its output, and its lines on standard error."""
+
+    def run(*arguments):
+        capfd.readouterr()
+        status = 0
+        try:
+            main(["upscale", *map(str, arguments), "--model", weights, "--device", "cpu"])
+        except SystemExit as stop:
+            status = stop.code
+        said = capfd.readouterr()
+        assert "Traceback" not in said.err
+        return status, said.out.strip(), said.err.strip().splitlines()
+
+    return run
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    suffix=st.sampled_from([".png", ".tif"]),
+    dtype=st.sampled_from([np.uint8, np.uint16]),
+    channels=st.integers(1, 4),
+    height=st.integers(1, 150),
+    width=st.integers(1, 20),
+    strips=st.integers(1, 5),
+)
+def test_png_and_tiff_are_what_opencv_and_pillow_read(
+    tmp_path_factory, suffix, dtype, channels, height, width, strips
+):
+    path = tmp_path_factory.mktemp("x") / f"x{suffix}"
+    pixels = noise(height, width, channels, dtype=dtype)
+    write(path, pixels, strips=min(strips, height), icc_profile=RGB_PROFILE)
+    if (dtype, suffix, channels) != (np.uint16, ".tif", 2):  # which Pillow does not know
+        again = read_picture(path)
+        assert again.pixels.dtype == dtype
+        np.testing.assert_array_equal(again.pixels, pixels)
+        assert again.icc_profile == (RGB_PROFILE if channels > 2 else None)
+    if suffix == ".tif":
+        np.testing.assert_array_equal(tifffile.imread(path).reshape(pixels.shape), pixels)
+    elif channels != 2:  # which OpenCV does not have
+        seen = cv2.imread(str(path), cv2.IMREAD_UNCHANGED).reshape(height, width, -1)
+        order = {1: [0], 3: [2, 1, 0], 4: [2, 1, 0, 3]}[channels]
+        np.testing.assert_array_equal(seen[..., order], pixels)
+    if dtype == np.uint8:
+        with Image.open(path) as image:
+            assert MODES[image.mode] == channels
+            np.testing.assert_array_equal(
+                np.asarray(image).reshape(height, width, channels), pixels
+            )
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".webp"])
+@pytest.mark.parametrize("channels", [1, 3, 4])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_jpeg_and_webp_hold_the_picture_in_8_bits(suffix, channels, dtype):
+    if (suffix, channels) == (".jpg", 4):
+        pytest.skip("JPEG has no alpha")
+    pixels = smooth(40, 50, channels).astype(dtype) * (257 if dtype == np.uint16 else 1)
+    write(Path(f"x{suffix}"), pixels.astype(dtype), strips=3, icc_profile=RGB_PROFILE)
+    again = read_picture(Path(f"x{suffix}"))
+    assert again.pixels.dtype == np.uint8
+    expected = smooth(40, 50, channels)
+    assert np.abs(again.pixels[..., :3].astype(float) - expected[..., :3]).mean() < 4
+    assert again.icc_profile == (RGB_PROFILE if channels > 2 or suffix == ".webp" else None)
+
+
+def test_a_profile_of_grey_stays_with_grey_pixels_alone():
+    for suffix, kept in ((".png", GREY_PROFILE), (".jpg", GREY_PROFILE), (".webp", None)):
+        write(Path(f"x{suffix}"), noise(8, 8, 1), icc_profile=GREY_PROFILE)
+        assert read_picture(Path(f"x{suffix}")).icc_profile == kept
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".tif"])
+def test_the_camera_is_turned_once_as_pillow_turns_it(orientation, suffix):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    lossless = {"lossless": True} if suffix == ".webp" else {}
+    Image.fromarray(smooth(12, 20, 3)).save(f"x{suffix}", exif=exif, **lossless)
+    with Image.open(f"x{suffix}") as image:
+        expected = np.asarray(ImageOps.exif_transpose(image))
+    pixels = read_picture(Path(f"x{suffix}")).pixels
+    np.testing.assert_array_equal(pixels, expected)
+    write(Path(f"y{suffix}"), pixels)
+    assert read_picture(Path(f"y{suffix}")).pixels.shape == pixels.shape
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_a_turned_camera_with_16_bits_is_turned_once(suffix):
+    pixels = noise(6, 9, 3, dtype=np.uint16)
+    write(Path(f"x{suffix}"), pixels)
+    content = Path(f"x{suffix}").read_bytes()
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    if suffix == ".png":
+        body = exif.tobytes().removeprefix(b"Exif\0\0")
+        chunk = b"eXIf" + body
+        chunk = len(body).to_bytes(4, "big") + chunk + zlib.crc32(chunk).to_bytes(4, "big")
+        content = content[:33] + chunk + content[33:]
+    else:  # TIFF's entries are sorted by tag
+        place = int.from_bytes(content[4:8], "little")
+        count = int.from_bytes(content[place : place + 2], "little")
+        entries = [content[place + 2 + 12 * n : place + 14 + 12 * n] for n in range(count)]
+        entries.append(np.array([274, 3, 1, 0, 6, 0], "<u2").tobytes())
+        entries.sort(key=lambda entry: int.from_bytes(entry[:2], "little"))
+        directory = (count + 1).to_bytes(2, "little") + b"".join(entries) + bytes(4)
+        content = content[:place] + directory
+    Path(f"x{suffix}").write_bytes(content)
+    np.testing.assert_array_equal(read_picture(Path(f"x{suffix}")).pixels, np.rot90(pixels, -1))
+
+
+def test_palettes_and_single_bits_become_colour_and_grey():
+    image = Image.fromarray(noise(8, 9, 3)).quantize(16)
+    image.save("p.png")
+    image.save("t.png", transparency=0)
+    Image.fromarray(noise(8, 9)).convert("1").save("b.png")
+    np.testing.assert_array_equal(read_picture(Path("p.png")).pixels, image.convert("RGB"))
+    assert read_picture(Path("t.png")).pixels.shape == (8, 9, 4)
+    assert set(np.unique(read_picture(Path("b.png")).pixels)) == {0, 255}
+
+
+def test_one_picture_becomes_what_the_network_makes_of_it(enlarge, weights):
+    Image.fromarray(noise(20, 30, 3)).save("a.png", icc_profile=RGB_PROFILE)
+    assert enlarge("a.png", "out/b.png")[:2] == (0, "1 done, 0 skipped, 0 failed")
+    expected = Upscaler(open_model(weights), device="cpu")(noise(20, 30, 3))
+    again = read_picture(Path("out/b.png"))
+    np.testing.assert_array_equal(again.pixels, expected)
+    assert again.icc_profile == RGB_PROFILE
+
+
+def test_tiles_of_the_command_line_change_nothing(enlarge):
+    Image.fromarray(noise(40, 50, 3)).save("a.png")
+    enlarge("a.png", "whole.png")
+    enlarge("a.png", "tiled.png", "--tile", 16)
+    whole, tiled = (read_picture(Path(f"{n}.png")).pixels.astype(int) for n in ("whole", "tiled"))
+    assert np.abs(whole - tiled).max() <= 1
+
+
+def test_a_folder_keeps_its_names_and_a_second_run_does_what_is_left(enlarge):
+    Path("in/deep").mkdir(parents=True)
+    for name in ("a.png", "b.jpg", "deep/c.webp", ".hidden.png"):
+        Image.fromarray(noise(8, 9, 3)).save(f"in/{name}")
+    Path("in/notes.txt").write_text("no picture")
+    assert enlarge("in", "in/out")[:2] == (0, "3 done, 0 skipped, 0 failed")
+    made = {p.relative_to("in/out").as_posix() for p in Path("in/out").rglob("*") if p.is_file()}
+    assert made == {"a.png", "b.jpg", "deep/c.webp"}
+    before = Path("in/out/a.png").stat()
+    Path("in/out/b.jpg").unlink()
+    assert enlarge("in", "in/out")[:2] == (0, "1 done, 2 skipped, 0 failed")
+    assert Path("in/out/a.png").stat() == before
+
+
+def test_a_pattern_and_several_names_go_into_a_folder(enlarge):
+    for name in ("a1.png", "a2.png", "b.png"):
+        Image.fromarray(noise(8, 9, 3)).save(name)
+    assert enlarge("a*.png", "one")[1] == "2 done, 0 skipped, 0 failed"
+    assert enlarge("a1.png", "b.png", "two")[1] == "2 done, 0 skipped, 0 failed"
+    assert names("one") + names("two") == ["a1.png", "a2.png", "a1.png", "b.png"]
+
+
+def spoil_a_batch():
+    """One good picture and every kind of bad one, with what is to be said of it."""
+    Path("in").mkdir()
+    good = Image.fromarray(noise(8, 9, 3))
+    good.save("in/good.png")
+    frames = [Image.fromarray(noise(8, 9, 3, seed=seed)) for seed in range(2)]
+    good.convert("CMYK").save("in/cmyk.jpg")
+    Image.fromarray(np.float32(noise(8, 9))).save("in/float.tif")
+    Path("in/empty.png").touch()
+    Path("in/text.jpg").write_text("no picture at all")
+    for name in ("moves.png", "moves.webp", "pages.tif"):
+        frames[0].save(f"in/{name}", save_all=True, append_images=frames[1:])
+    for name in ("cut.png", "cut.jpg", "cut.webp"):
+        buffer = io.BytesIO()
+        Image.fromarray(noise(80, 90, 3)).save(buffer, {"jpg": "JPEG"}.get(name[4:], name[4:]))
+        Path("in", name).write_bytes(buffer.getvalue()[: len(buffer.getvalue()) * 2 // 3])
+    write(Path("in/cut16.png"), noise(80, 90, 3, dtype=np.uint16))
+    os.truncate("in/cut16.png", 20_000)
+    Image.fromarray(noise(2, 17000, 3)).save("in/wide.jpg")
+    return {
+        "cmyk.jpg": "is in CMYK",
+        "float.tif": "is in F",
+        "empty.png": "is not a whole PNG, JPEG, WebP or TIFF",
+        "text.jpg": "is not a whole PNG, JPEG, WebP or TIFF",
+        "moves.png": "2 frames or pages",
+        "moves.webp": "2 frames or pages",
+        "pages.tif": "2 frames or pages",
+        "cut.png": "corrupt or truncated",
+        "cut.jpg": "corrupt or truncated",
+        "cut.webp": "is not a whole PNG|corrupt or truncated",
+        "cut16.png": "corrupt or truncated",
+        "wide.jpg": "68000x8 pixels are more than this format's 65500",
+    }
+
+
+def test_what_is_bad_gets_one_line_each_and_the_rest_is_done(enlarge):
+    bad = spoil_a_batch()
+    status, out, lines = enlarge("in", "out")
+    assert (status, out) == (1, f"1 done, 0 skipped, {len(bad)} failed")
+    assert names("out") == ["good.png"]
+    assert len(lines) == len(bad)
+    for name, said in bad.items():
+        (line,) = [line for line in lines if f"/{name}" in line]
+        assert line.startswith("error: ")
+        assert any(part in line for part in said.split("|")), line
+
+
+def test_one_pixel_and_60_000_by_20_are_pictures(enlarge):
+    Image.fromarray(noise(1, 1, 3)).save("dot.png")
+    Image.fromarray(noise(20, 60_000)).save("strip.png")
+    assert enlarge("dot.png", "d.png")[0] == 0
+    assert read_picture(Path("d.png")).pixels.shape == (4, 4, 3)
+    assert enlarge("strip.png", "s.png")[0] == 0
+    assert read_picture(Path("s.png")).pixels.shape == (80, 240_000, 1)
+    status, _, lines = enlarge("strip.png", "s.jpg")
+    assert status == 1 and "s.jpg: 240000x80 pixels are more than" in lines[0]
+    assert not Path("s.jpg").exists()
+
+
+def test_outputs_that_cannot_be_are_one_line_and_inputs_stay_as_they_are(enlarge):
+    Path("in/sub").mkdir(parents=True)
+    for name in ("in/a.png", "in/sub/a.png"):
+        Image.fromarray(noise(8, 9, 4)).save(name)
+    os.link("in/a.png", "link.png")
+    Path("file").touch()
+    before = Path("in/a.png").read_bytes()
+    for arguments, said in {
+        ("in/a.png", "in"): "in is a folder: name a file",
+        ("in/a.png", "in/a.png"): "in/a.png is an input",
+        ("in/a.png", "link.png"): "link.png is an input",
+        ("in", "in"): "is an input",
+        ("in", "file"): "expected a folder for several pictures",
+        ("in/a.png", "a.gif"): "expected a name ending in .png",
+        ("in/a.png", "a.jpg"): "in/a.png: a.jpg: JPEG has no transparency",
+        ("in/a.png", "in/sub/a.png", "out"): "would both become out/a.png",
+        ("nowhere.png", "b.png"): "nowhere.png is none",
+        ("no*.png", "out"): "no*.png is none",
+        ("in/a.png", "file/b.png"): "file",
+    }.items():
+        status, _, lines = enlarge(*arguments)
+        assert status == 1 and len(lines) == 1 and lines[0].startswith("error: "), lines
+        assert said in lines[0]
+    Path("empty").mkdir()
+    assert "empty holds no picture" in enlarge("empty", "out")[2][0]
+    assert Path("in/a.png").read_bytes() == before
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="nothing is forbidden to root")
+def test_a_folder_that_may_not_be_written_is_one_line(enlarge):
+    Image.fromarray(noise(8, 9, 3)).save("a.png")
+    Path("out").mkdir(mode=0o500)
+    status, _, lines = enlarge("a.png", "out/b.png")
+    assert status == 1 and len(lines) == 1 and "Permission denied" in lines[0]
+
+
+def test_a_refusal_to_write_is_one_line_and_nothing_is_left(enlarge, monkeypatch):
+    """What a folder without permission does, for root as well."""
+    Image.fromarray(noise(8, 9, 3)).save("a.png")
+    plain = Path.open
+
+    def forbidden(path, mode="r", *rest):
+        if "w" in mode:
+            raise PermissionError(13, "Permission denied", str(path))
+        return plain(path, mode, *rest)
+
+    monkeypatch.setattr(Path, "open", forbidden)
+    status, _, lines = enlarge("a.png", "b.png")
+    assert status == 1 and len(lines) == 1 and "Permission denied" in lines[0]
+    assert not Path("b.png").exists()
+
+
+def test_on_a_full_disk_nothing_half_is_left_and_the_line_says_so(enlarge):
+    Image.fromarray(noise(100, 100, 3)).save("a.png")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, before[1]))
+    try:
+        status, _, lines = enlarge("a.png", "out/b.png")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert status == 1 and len(lines) == 1 and "make room" in lines[0]
+    assert names("out") == []
+
+
+def test_a_picture_that_fails_midway_leaves_no_file(tmp_path):
+    def strips():
+        yield noise(4, 8, 3)
+        raise MemoryError
+
+    for suffix in SUFFIXES:
+        with pytest.raises(MemoryError):
+            write_picture(
+                tmp_path / f"x{suffix}",
+                strips(),
+                shape=(8, 8, 3),
+                dtype=np.dtype(np.uint8),
+                icc_profile=None,
+            )
+    assert names(tmp_path) == []
+
+
+def test_another_network_a_wrong_name_and_a_wrong_option_are_one_line(capfd):
+    Image.fromarray(noise(8, 9, 3)).save("a.png")
+    state = SRResNet(mid_channels=4, num_blocks=1).state_dict()
+    torch.save({"x" + key: weight for key, weight in state.items()}, "other.pth")
+    for options, status in {
+        ("--model", "other.pth"): 1,
+        ("--model", "srgan"): 1,
+        ("--model", "nowhere.pth"): 1,
+        ("--tile", "x"): 2,
+        ("--device", "tpu"): 2,
+    }.items():
+        with pytest.raises(SystemExit) as stop:
+            main(["upscale", "a.png", "b.png", *options])
+        said = capfd.readouterr().err
+        assert stop.value.code == status
+        assert said.count("error: ") == 1 and "Traceback" not in said
+    assert not Path("b.png").exists()
+
+
+def test_the_tool_is_the_command_and_the_package_has_the_function():
+    tool = Path(__file__).resolve().parents[2] / "tools" / "upscale.py"
+    result = subprocess.run(
+        [sys.executable, tool, "--help"], capture_output=True, text=True, check=True
+    )
+    assert result.stdout.startswith("usage: srgan-plugin upscale")
+    import srgan_plugin
+    from srgan_plugin.inference import upscale
+
+    assert srgan_plugin.upscale is upscale
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        srgan_plugin.nothing  # noqa: B018

@@ -1,0 +1,256 @@
+"""Tiled is untiled, memory running out halves the tile, and blends are what they say."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from srgan_plugin import upscale
+from srgan_plugin.core import ModifiedVGG, MSRResNet, SRResNet
+from srgan_plugin.data.resize import imresize
+from srgan_plugin.inference import Upscaler, models, open_model
+from srgan_plugin.inference.tiles import Span
+
+SMALL = {"mid_channels": 8, "num_blocks": 2}
+CASES = {
+    "msrresnet x2": (MSRResNet, {"upscale_factor": 2}),
+    "msrresnet x3": (MSRResNet, {"upscale_factor": 3, "activate_after_shuffle": True}),
+    "msrresnet x4": (MSRResNet, {"upscale_factor": 4}),
+    "srresnet x2": (SRResNet, {"upscale_factor": 2, "output_range": (-1, 1)}),
+    "srresnet x4": (SRResNet, {"upscale_factor": 4, "prelu": "channel"}),
+    "srresnet x8": (SRResNet, {"upscale_factor": 8}),
+}
+
+
+def rough(cls, seed=0, **options):
+    """Weights of full size: fresh ones hide a seam."""
+    torch.manual_seed(seed)
+    network = cls(**SMALL, **options).eval()
+    with torch.no_grad():
+        for weight in network.parameters():
+            weight.add_((torch.rand_like(weight) - 0.5) * 0.2)
+    return network
+
+
+def noise(*shape, dtype=np.uint8, seed=0):
+    return np.random.default_rng(seed).integers(0, np.iinfo(dtype).max + 1, shape, dtype=dtype)
+
+
+def whole(network, image):
+    """The picture in one piece, by the network's own forward pass."""
+    top = np.iinfo(image.dtype).max
+    x = torch.from_numpy(image.astype(np.float32) / top).permute(2, 0, 1)[None]
+    with torch.no_grad():
+        return np.rint(network(x).clamp(0, 1)[0].permute(1, 2, 0).numpy() * top)
+
+
+def apart(a, b):
+    return np.abs(np.asarray(a, float) - np.asarray(b, float)).max()
+
+
+@pytest.mark.parametrize("name", CASES)
+@settings(max_examples=6, deadline=None)
+@given(height=st.integers(1, 60), width=st.integers(1, 60), tile=st.integers(16, 40))
+def test_a_tiled_picture_is_the_untiled_one_to_one_level(name, height, width, tile):
+    cls, options = CASES[name]
+    network, image = rough(cls, **options), noise(height, width, 3, seed=height)
+    assert apart(Upscaler(network, tile=tile, device="cpu")(image), whole(network, image)) <= 1
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_reach_of_a_network_is_how_far_a_pixel_matters(name):
+    """Measured: which outputs hang on one input, by gradients in float64."""
+    cls, options = CASES[name]
+    network = rough(cls, **options).double()
+    scale, middle = network.upscale_factor, 24
+    x = torch.rand(1, 3, 49, 49, dtype=torch.float64)
+    features = network.features(x).detach().requires_grad_()
+
+    def extent(output, source):
+        """Over the outputs of the middle pixel: its distance to the furthest input that counts."""
+        (gradient,) = torch.autograd.grad(output, source)
+        at = gradient.abs().sum((0, 1)).nonzero()
+        return int((at - middle).abs().max())
+
+    inside = slice(middle * scale, (middle + 1) * scale)
+    result = network.enlarge(features, x)[..., inside, inside].abs().sum()
+    assert extent(result, features) <= network.reach[1]
+    seen = x.clone().requires_grad_()
+    assert extent(network.features(seen)[..., middle, middle].sum(), seen) == network.reach[0]
+
+
+def test_full_size_msrresnet_reaches_the_35_pixels_that_its_documentation_states():
+    assert sum(MSRResNet().reach) == 35
+
+
+@given(start=st.integers(0, 9), size=st.integers(1, 200), largest=st.integers(1, 50))
+def test_parts_of_a_span_cover_it_once_and_none_is_too_large(start, size, largest):
+    parts = Span(start, start + size).parts(largest)
+    covered = [pixel for part in parts for pixel in range(part.start, part.stop)]
+    assert covered == list(range(start, start + size))
+    sizes = [part.stop - part.start for part in parts]
+    assert max(sizes) <= largest and max(sizes) - min(sizes) <= 1
+
+
+def test_16_bit_pictures_keep_their_levels():
+    network, image = rough(MSRResNet), noise(20, 31, 3, dtype=np.uint16)
+    out = Upscaler(network, tile=16, device="cpu")(image)
+    assert out.dtype == np.uint16
+    assert apart(out, whole(network, image)) <= 2  # of 65535
+
+
+def test_grey_is_the_mean_of_what_becomes_of_three_equal_channels():
+    network, grey = rough(MSRResNet), noise(20, 31)
+    out = Upscaler(network, tile=16, device="cpu")(grey)
+    assert out.shape == (80, 124)
+    colours = whole(network, np.repeat(grey[..., None], 3, axis=2))
+    assert apart(out, colours.mean(2)) <= 1
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("colours", [1, 3])
+def test_alpha_is_enlarged_apart_and_what_is_opaque_stays_so(dtype, colours):
+    upscaler = Upscaler(rough(MSRResNet), tile=16, device="cpu")
+    top, image = np.iinfo(dtype).max, noise(50, 30, colours + 1, dtype=dtype)
+    image[..., -1] = top
+    image[10:40, 10:20, -1] = 0
+    out = upscaler(image)
+    assert apart(out[..., :-1], upscaler(image[..., :-1])) == 0
+    smooth = imresize(image[..., -1].astype(float), 4).clip(0, top)
+    assert apart(out[..., -1], smooth) < 0.08 * top  # OpenCV's cubic is a little sharper
+    assert (out[:32, :, -1] == top).all() and (out[52:148, 52:68, -1] == 0).all()
+
+
+def runs_out_above(network, pixels, error):
+    """A device of little memory."""
+    features, sizes = network.features, []
+
+    def limited(x):
+        sizes.append(x.shape[2] * x.shape[3])
+        if sizes[-1] > pixels:
+            raise error
+        return features(x)
+
+    network.features = limited
+    return sizes
+
+
+GPU = torch.OutOfMemoryError("CUDA out of memory.")
+CPU = RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: tried 1 bytes")
+
+
+@pytest.mark.parametrize("error", [GPU, CPU, MemoryError()])
+def test_when_memory_runs_out_the_tile_is_halved_and_the_work_goes_on(error):
+    network, image = rough(MSRResNet), noise(100, 90, 3)
+    expected = whole(network, image)
+    runs_out_above(network, 60 * 60, error)
+    upscaler, seen = Upscaler(network, tile=128, device="cpu"), []
+    out = np.concatenate(list(upscaler.strips(image, seen.append)))
+    assert apart(out, expected) <= 1
+    assert upscaler.tile == 64
+    assert max(seen) <= 400 * 360
+
+
+def test_when_no_tile_fits_that_is_said_and_other_errors_pass():
+    network = rough(MSRResNet)
+    runs_out_above(network, 10, GPU)
+    with pytest.raises(MemoryError, match="even with tiles of 16 pixels"):
+        Upscaler(network, tile=64, device="cpu")(noise(90, 90, 3))
+    other = rough(MSRResNet)
+    runs_out_above(other, 10, RuntimeError("weights and input differ"))
+    with pytest.raises(RuntimeError, match="weights and input differ"):
+        Upscaler(other, device="cpu")(noise(90, 90, 3))
+
+
+@pytest.mark.parametrize(
+    ("image", "said"),
+    [
+        (np.zeros((4, 4, 3)), "got float64"),
+        (noise(4, 4, 5), "got uint8 of shape"),
+        (noise(4, 4, 3, 1), "got uint8 of shape"),
+        (noise(0, 4, 3), "without pixels"),
+    ],
+)
+def test_what_is_no_picture_is_refused(image, said):
+    with pytest.raises(ValueError, match=said):
+        Upscaler(rough(MSRResNet), device="cpu")(image)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"tile": 8}, "at least 16"),
+        ({"half": True, "device": "cpu"}, "half precision is for GPUs"),
+        ({"device": "tpu"}, "expected a device of auto, cpu, cuda"),
+    ],
+)
+def test_options_that_cannot_be_met_are_refused(options, said):
+    with pytest.raises(ValueError, match=said):
+        Upscaler(rough(MSRResNet), **options)
+
+
+def saved(path, network):
+    torch.save(network.state_dict(), path)
+    return str(path)
+
+
+def test_a_blend_interpolates_every_weight(tmp_path):
+    a, b = rough(MSRResNet), rough(MSRResNet, seed=1)
+    files = saved(tmp_path / "a.pth", a), saved(tmp_path / "b.pth", b)
+    for share in (0, 0.25, 1):
+        blend = open_model(files[0], blend=share, blend_with=files[1]).state_dict()
+        for key, weight in a.state_dict().items():
+            mixed = (1 - share) * weight + share * b.state_dict()[key]
+            torch.testing.assert_close(blend[key], mixed)
+    image = noise(9, 8, 3)
+    out = upscale(image, model=files[0], blend=1, blend_with=files[1], device="cpu")
+    assert apart(out, whole(b, image)) <= 1
+
+
+def test_networks_that_do_not_fit_are_not_blended(tmp_path):
+    network = rough(MSRResNet)
+    file = saved(tmp_path / "a.pth", network)
+    others = {
+        "x2": rough(MSRResNet, upscale_factor=2),
+        "larger": MSRResNet(mid_channels=8, num_blocks=3),
+        "srresnet": rough(SRResNet),
+    }
+    basicsr = {
+        key.replace("trunk_net", "body")
+        .replace("upsample1.upsample_conv", "upconv1")
+        .replace("upsample2.upsample_conv", "upconv2"): weight
+        for key, weight in network.state_dict().items()
+    }
+    torch.save({"params": basicsr}, tmp_path / "basicsr.pth")
+    with pytest.raises(ValueError, match="switches differ"):
+        open_model(file, blend=0.5, blend_with=str(tmp_path / "basicsr.pth"))
+    for name, other in others.items():
+        with pytest.raises(ValueError, match="cannot be blended"):
+            open_model(file, blend=0.5, blend_with=saved(tmp_path / f"{name}.pth", other))
+    with pytest.raises(ValueError, match="twice"):
+        open_model(file, blend=0.5, blend_with=file)
+    with pytest.raises(ValueError, match=r"from 0 .* to 1"):
+        open_model(file, blend=1.5, blend_with=file)
+
+
+def test_a_discriminator_and_a_grey_network_are_refused_by_name(tmp_path):
+    vgg = saved(tmp_path / "d.pth", ModifiedVGG(in_channels=3, mid_channels=4))
+    with pytest.raises(ValueError, match=r"d\.pth: expected a generator .* got ModifiedVGG"):
+        open_model(vgg)
+    grey = saved(tmp_path / "g.pth", rough(MSRResNet, in_channels=1, out_channels=1))
+    with pytest.raises(ValueError, match=r"g\.pth: expected .* 3 to 3 channels, got 1 to 1"):
+        open_model(grey)
+
+
+def test_a_name_means_the_weights_that_ship_and_else_says_what_works(tmp_path, monkeypatch):
+    monkeypatch.setattr(models, "WEIGHTS", tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"no weights named srgan ship .* checkpoint file"):
+        open_model("srgan")
+    from safetensors.torch import save_file
+
+    network = rough(MSRResNet)
+    halves = {key: weight.half() for key, weight in network.state_dict().items()}
+    save_file(halves, tmp_path / "srgan.safetensors")
+    opened = open_model("srgan").state_dict()
+    assert all(torch.equal(opened[key], weight.float()) for key, weight in halves.items())

@@ -1,0 +1,18 @@
+#!/usr/bin/env python
+"""Enlarge pictures by a trained network, as `srgan-plugin upscale` does.
+
+python tools/upscale.py photo.jpg photo_x4.png --model FILE.pth
+"""
+
+import sys
+
+from srgan_plugin import __main__
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run that command."""
+    __main__.main(["upscale", *(sys.argv[1:] if argv is None else argv)])
+
+
+if __name__ == "__main__":
+    main()
