@@ -1,6 +1,7 @@
 """Train a config: `python tools/train.py configs/srgan_x4c64b16_g1_1000k_div2k.py`."""
 
 import argparse
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,8 @@ def main(argv: list[str] | None = None) -> None:
     if args.resume:
         newest = newest_checkpoint(cfg.work_dir) if args.resume == "auto" else args.resume
         # Without a checkpoint the run starts from load_from, as it would without --resume.
+        if newest is None:
+            print(f"--resume: no checkpoint in {cfg.work_dir}, starting anew", file=sys.stderr)
         cfg.resume = newest is not None
         cfg.load_from = str(newest) if newest else cfg.get("load_from")
     if cfg.get("load_from") and "://" not in cfg.load_from and not Path(cfg.load_from).is_file():

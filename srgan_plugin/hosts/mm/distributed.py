@@ -1,13 +1,10 @@
 """Several processes: each network in its own wrapper, and a start on machines without a GPU."""
 
 import os
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
 from mmengine.model import MMSeparateDistributedDataParallel as MMEngineSeparateDDP
-from mmengine.model import is_model_wrapper
 from torch import nn
 
 from srgan_plugin.registry import MODEL_WRAPPERS
@@ -27,14 +24,6 @@ class MMSeparateDistributedDataParallel(MMEngineSeparateDDP):
         if torch.cuda.is_available():
             kwargs["device_ids"] = device_ids
         super().__init__(module, **kwargs)
-
-    @contextmanager
-    def no_sync(self) -> Iterator[None]:
-        """Exchange no gradients, for accumulation; mmengine's fails with more than one network."""
-        with ExitStack() as stack:
-            for child in filter(is_model_wrapper, self.module.children()):
-                stack.enter_context(child.no_sync())
-            yield
 
 
 def join_process_group(launcher: str) -> None:

@@ -34,8 +34,9 @@ register_backend(ATOMIC_BACKEND, AtomicBackend, force=True)
 class CheckpointHook(MMEngineCheckpointHook):
     """mmengine's hook, by which nothing is lost.
 
-    A checkpoint on a local disk appears only when it is whole, and an older one is removed only
-    after that: mmengine removes it before.
+    A checkpoint on a local disk appears only when it is whole, and the one that it replaces (the
+    oldest, or the best so far) is removed only after that: mmengine removes it before. Checkpoints
+    of other runs in the same folder stay.
 
     Args:
         args: As mmengine's.
@@ -59,14 +60,56 @@ class CheckpointHook(MMEngineCheckpointHook):
             *args, max_keep_ckpts=kept_by_mmengine, backend_args=backend_args, **kwargs
         )
         self.keep = max_keep_ckpts
+        self.best_ckpt_path: str | None
+        self.saved: list[str] = []  # by this run, or by the one that it resumes
+
+    def before_train(self, runner: Any) -> None:
+        """Find out what the resumed run saved; warn of another run's checkpoints."""
+        super().before_train(runner)
+        if not self.local:
+            return
+        if runner.iter:
+            known = [*runner.message_hub.get_info("saved_ckpts", []), runner.cfg.get("load_from")]
+            # The same file may be named in two ways; the last one is the newest.
+            self.saved = list({Path(p).resolve(): p for p in known if p}.values())
+        elif others := numbered_checkpoints(self.out_dir):
+            runner.logger.warning(
+                f"{self.out_dir} holds checkpoints of another run, up to {others[-1][1].name}; "
+                "they stay, but are replaced where this run reaches their iterations. Go on with "
+                "that run by --resume, or give this one a --work-dir of its own"
+            )
 
     def after_train_iter(self, runner: Any, *args: Any, **kwargs: Any) -> None:
         """Save if it is time, then remove what is too old."""
-        super().after_train_iter(runner, *args, **kwargs)
         due = self.every_n_train_iters(runner, self.interval, self.save_begin)
+        due = due or (self.save_last and self.is_last_train_iter(runner))
+        if due and self.local:
+            path = str(Path(self.out_dir) / self.filename_tmpl.format(runner.iter + 1))
+            self.saved = [*(other for other in self.saved if other != path), path]
+            kept = self.saved[-self.keep :] if self.keep > 0 else self.saved
+            runner.message_hub.update_info("saved_ckpts", kept)
+        super().after_train_iter(runner, *args, **kwargs)
         if due and self.local and self.keep > 0 and is_main_process():
-            for _, path in numbered_checkpoints(self.out_dir)[: -self.keep]:
-                path.unlink()
+            for old in self.saved[: -self.keep]:
+                Path(old).unlink(missing_ok=True)
+            self.saved = self.saved[-self.keep :]
+
+    def after_val_epoch(self, runner: Any, metrics: Any = None) -> None:
+        """Save the best; its predecessor goes afterwards."""
+        if not self.local or len(getattr(self, "key_indicators", None) or []) != 1:
+            super().after_val_epoch(runner, metrics)
+            return
+        old, self.best_ckpt_path = self.best_ckpt_path, None
+        try:
+            super().after_val_epoch(runner, metrics)
+        except Exception:
+            self.best_ckpt_path = old
+            raise
+        best: Any = self.best_ckpt_path
+        if best is None:
+            self.best_ckpt_path = old
+        elif old not in (None, best) and is_main_process():
+            Path(old).unlink(missing_ok=True)
 
 
 def numbered_checkpoints(folder: str | Path) -> list[tuple[int, Path]]:

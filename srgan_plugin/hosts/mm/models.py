@@ -12,7 +12,15 @@ from srgan_plugin import core
 from srgan_plugin.registry import MODELS
 from srgan_plugin.zoo.layouts import adapt_training_state
 
-from .parts import Config, build, gradient_norm, is_ours, unwrapped
+from .parts import (
+    Config,
+    batch_statistics,
+    build,
+    gradient_norm,
+    is_ours,
+    restore,
+    unwrapped,
+)
 from .preprocessor import gt_batch
 
 
@@ -49,11 +57,12 @@ class SRModel(BaseModel):
         super().__init__(data_preprocessor=preprocessor, init_cfg=init_cfg)
         self.generator = build(generator)
         self.pixel_loss = build(pixel_loss)
-        self.ema_decay = float(ema["decay"]) if ema else None
+        self.ema_decay = _decay(ema) if ema else None
         self.generator_ema = deepcopy(self.generator).requires_grad_(False) if ema else None
         self.train_cfg, self.test_cfg = train_cfg or {}, test_cfg or {}
         self.channels_last = channels_last
         self._lay_out(self.generator, self.generator_ema)
+        self._stepping = False  # in our train_step
         # Whoever loads a checkpoint (load_from, resume, another toolbox's launcher) comes by here.
         self.register_load_state_dict_pre_hook(_check_generator)
 
@@ -77,14 +86,31 @@ class SRModel(BaseModel):
         if mode == "tensor":
             return sr
         if mode == "loss":
+            if self.generator_ema is not None and not self._stepping:
+                raise ValueError(
+                    "model.ema: this wrapper for distributed training would not move the average; "
+                    "set model_wrapper_cfg = dict(type='MMSeparateDistributedDataParallel')"
+                )
             return core.generator_objective(sr, gt_batch(data_samples), pixel=self.pixel_loss)
         return self._predictions(sr, data_samples)
 
     def train_step(self, data: Config, optim_wrapper: Any) -> dict[str, Tensor]:
         """One step of the generator."""
+        statistics = batch_statistics(self.generator)
+        self._stepping = True
         losses: dict[str, Tensor] = super().train_step(data, optim_wrapper)
-        self._average()
+        self._stepping = False
+        if getattr(optim_wrapper, "left_out", False):
+            restore(statistics)
+        if getattr(optim_wrapper, "moved", True):
+            self._average()
         return losses | gradient_norm("generator", optim_wrapper)
+
+    def init_weights(self) -> None:
+        """As mmengine's; the average begins at what it averages."""
+        super().init_weights()
+        if self.generator_ema is not None:
+            self.generator_ema.load_state_dict(self.generator.state_dict())
 
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """As torch's; no key tells whether the networks are wrapped for distributed training."""
@@ -129,6 +155,12 @@ class SRModel(BaseModel):
         for sample, picture in zip(data_samples, pictures, strict=True):
             sample.output = BaseDataElement(pred_img=picture)
         return list(data_samples)
+
+
+def _decay(ema: Config) -> float:
+    if set(ema) != {"decay"} or not 0 <= ema["decay"] < 1:
+        raise ValueError(f"model.ema: expected dict(decay=…) with 0 <= decay < 1, got {dict(ema)}")
+    return float(ema["decay"])
 
 
 def _check_generator(model: nn.Module, state_dict: Config, prefix: str, *_: Any, **__: Any) -> None:

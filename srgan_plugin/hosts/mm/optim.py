@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from srgan_plugin.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS
 
-Precision = Literal["float32", "bfloat16", "float16"]
+Precision = Literal["bfloat16", "float16"]
 
 
 class NonFiniteError(ValueError):
@@ -37,6 +37,7 @@ class OptimWrapper(MMEngineOptimWrapper):
         self.max_skipped = max_skipped
         self.skipped = self.skipped_in_a_row = 0
         self.gradient_norm: Tensor | None = None  # at the last step, before clipping
+        self.moved = self.left_out = False  # what the last `update_params` did
 
     def update_params(
         self,
@@ -46,6 +47,7 @@ class OptimWrapper(MMEngineOptimWrapper):
         backward_kwargs: dict[str, Any] | None = None,
     ) -> None:
         """As mmengine's; `backward_kwargs` go to `Tensor.backward`."""
+        self.moved = self.left_out = False
         self.backward(self.scale_loss(loss), **(backward_kwargs or {}))
         if self.should_update():
             self.step(**(step_kwargs or {}))
@@ -58,8 +60,11 @@ class OptimWrapper(MMEngineOptimWrapper):
             NonFiniteError: `max_skipped` steps in a row were left out.
         """
         self.gradient_norm = self._measure_and_clip()
-        if not self._left_out(bool(torch.isfinite(self.gradient_norm))):
+        self.moved = bool(torch.isfinite(self.gradient_norm))
+        self.left_out = not self.moved
+        if self.moved:
             self.optimizer.step(**kwargs)
+        self._count()
 
     def _measure_and_clip(self) -> Tensor:
         parameters = [p for g in self.optimizer.param_groups for p in g["params"]]
@@ -69,10 +74,10 @@ class OptimWrapper(MMEngineOptimWrapper):
             self.clip_func(parameters, **self.clip_grad_kwargs)
         return norm
 
-    def _left_out(self, finite: bool) -> bool:
-        if finite:
+    def _count(self) -> None:
+        if self.moved:
             self.skipped_in_a_row = 0
-            return False
+            return
         self.skipped += 1
         self.skipped_in_a_row += 1
         MessageHub.get_current_instance().update_info(f"skipped_{self.name}", self.skipped)
@@ -82,7 +87,25 @@ class OptimWrapper(MMEngineOptimWrapper):
                 f"not finite; {self._last_good()}. Go on from there with a lower learning rate, "
                 "gradient clipping, or without --amp"
             )
-        return True
+
+    def state_dict(self) -> dict[str, Any]:
+        """The optimiser's state, and the gradients accumulated so far where they are."""
+        state: dict[str, Any] = super().state_dict()
+        if self.accumulates_over > 1:
+            gradients = [p.grad for g in self.optimizer.param_groups for p in g["params"]]
+            state["accumulated"] = {"count": self._inner_count, "gradients": gradients}
+        return state
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Load both."""
+        state = dict(state_dict)
+        accumulated = state.pop("accumulated", None)
+        super().load_state_dict(state)
+        if accumulated and self.accumulates_over > 1:
+            self._inner_count = accumulated["count"]
+            parameters = [p for g in self.optimizer.param_groups for p in g["params"]]
+            for parameter, gradient in zip(parameters, accumulated["gradients"], strict=True):
+                parameter.grad = None if gradient is None else gradient.to(parameter)
 
     @staticmethod
     def _last_good() -> str:
@@ -112,6 +135,10 @@ class AmpOptimWrapper(OptimWrapper):
         super().__init__(optimizer, **kwargs)
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         has_bfloat16 = self.device == "cpu" or torch.cuda.is_bf16_supported(False)
+        if dtype not in (None, "bfloat16", "float16"):
+            raise ValueError(
+                f"optim_wrapper.dtype: expected 'bfloat16', 'float16' or None, got {dtype!r}"
+            )
         self.dtype = getattr(torch, dtype or ("bfloat16" if has_bfloat16 else "float16"))
         scale = 2.0**16 if loss_scale == "dynamic" else float(loss_scale)
         self.scaler = torch.amp.GradScaler(

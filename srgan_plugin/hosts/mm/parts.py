@@ -66,3 +66,20 @@ def gradient_norm(name: str, optimizer: Any) -> dict[str, Tensor]:
     """What our wrapper measured at its last step; another toolbox's measures nothing."""
     norm = getattr(optimizer, "gradient_norm", None)
     return {} if norm is None else {f"grad_norm_{name}": norm}
+
+
+def batch_statistics(*networks: nn.Module | None) -> list[tuple[Tensor, Tensor]]:
+    """The running statistics of batch normalisation, each with a copy of it as it is now."""
+    return [
+        (buffer, buffer.clone())
+        for network in filter(None, networks)
+        for name, buffer in network.named_buffers()
+        if name.rpartition(".")[2] in ("running_mean", "running_var", "num_batches_tracked")
+    ]
+
+
+@torch.no_grad()
+def restore(statistics: list[tuple[Tensor, Tensor]]) -> None:
+    """Put back what a step that was left out has done to batch normalisation."""
+    for buffer, before in statistics:
+        buffer.copy_(before)

@@ -6,11 +6,11 @@ import sys
 import zipfile
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
-from mmengine.dist import all_reduce, get_rank, is_distributed, is_main_process
+from mmengine.dist import all_reduce, barrier, get_rank, is_distributed, is_main_process
 from mmengine.hooks import Hook
 
 from srgan_plugin.files import write_text
@@ -20,14 +20,23 @@ from .hooks import ATOMIC_BACKEND, numbered_checkpoints
 
 
 def newest_checkpoint(work_dir: str | Path) -> Path | None:
-    """Return the whole `iter_N.pth` of the most iterations in a work dir, None if there is none.
+    """Return the newest whole checkpoint of the last run in a work dir, None if there is none.
 
-    A file that was cut short (copied while the disk was full, say) is passed over.
+    That is the one that `last_checkpoint` names, which may lie elsewhere, unless a later one of
+    more iterations is there: a run may end between the two writes. Without that file it is the one
+    of the most iterations. A file that was cut short is passed over.
     """
-    for _, path in reversed(numbered_checkpoints(work_dir)):
-        if zipfile.is_zipfile(path):
+    pointer = Path(work_dir) / "last_checkpoint"
+    named = Path(pointer.read_text().strip()) if pointer.is_file() else None
+    if named is not None and not (named.is_file() and zipfile.is_zipfile(named)):
+        named = None
+    for number, path in reversed(numbered_checkpoints(work_dir)):
+        newer = named is None or (
+            f"iter_{number}.pth" != named.name and path.stat().st_mtime > named.stat().st_mtime
+        )
+        if newer and zipfile.is_zipfile(path):
             return path
-    return None
+    return named
 
 
 @HOOKS.register_module()
@@ -103,17 +112,25 @@ class InterruptHook(Hook):
         self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None
     ) -> None:
         """Save and end if any rank was told to."""
-        if not self._agreed(runner.iter):
-            return
-        path = Path(runner.work_dir) / f"iter_{runner.iter + 1}.pth"
-        if is_main_process() and not path.exists():
+        if self._agreed(runner.iter):
+            self.save_and_end(runner, runner.iter + 1)
+
+    def save_and_end(self, runner: Any, iterations: int) -> NoReturn:
+        """Save what `iterations` made, unless that was done just now, and end the process."""
+        path = Path(runner.work_dir) / f"iter_{iterations}.pth"
+        saved = str(runner.message_hub.get_info("last_ckpt", ""))
+        if Path(saved).name == path.name:
+            path = Path(saved)
+        elif is_main_process():
             runner.save_checkpoint(
                 str(path.parent),
                 path.name,
+                meta={"epoch": 0, "iter": iterations},
                 by_epoch=False,
                 backend_args={"backend": ATOMIC_BACKEND},
             )
             write_text(str(path), path.parent / "last_checkpoint")
+        barrier()
         self._restore()
         name = signal.Signals(self.received).name
         runner.logger.warning(f"stopped by {name}; saved {path}; go on with --resume")

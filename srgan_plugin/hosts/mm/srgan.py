@@ -10,8 +10,10 @@ from srgan_plugin import core
 from srgan_plugin.registry import MODELS
 
 from .models import SRModel
-from .parts import Config, build, gradient_norm, unwrapped
+from .parts import Config, batch_statistics, build, gradient_norm, restore, unwrapped
 from .preprocessor import gt_batch
+
+_TRAIN_CFG = ("disc_steps", "disc_repeat", "disc_init_steps", "share_fake_logits")
 
 
 @MODELS.register_module()
@@ -65,6 +67,11 @@ class SRGAN(SRModel):
         self.discriminator = build(discriminator)
         self.gan_loss = build(gan_loss)
         self.perceptual_loss = build(perceptual_loss)
+        if unknown := set(self.train_cfg) - set(_TRAIN_CFG):
+            raise ValueError(
+                f"model.train_cfg: {', '.join(sorted(unknown))} is unknown; "
+                f"there are {', '.join(_TRAIN_CFG)}"
+            )
         self.disc_steps = self.train_cfg.get("disc_steps", 1)
         self.disc_init_steps = self.train_cfg.get("disc_init_steps", 0)
         self.disc_repeat = self.train_cfg.get("disc_repeat", 1)
@@ -100,16 +107,20 @@ class SRGAN(SRModel):
         share = moves and self._may_share(generator, discriminator)
         seen: dict[str, Tensor] = {}
         fake_logits = None
+        statistics = batch_statistics(self.generator, self.discriminator)
         with torch.set_grad_enabled(moves):
             with generator.optim_context(self):
                 sr = self.generator(lr)
             if moves:
                 seen |= self._generator_step(sr, gt, generator, share)
                 fake_logits = seen.pop("fake_logits", None)
-                self._average()
+                if getattr(generator, "moved", True):
+                    self._average()
         if self.adversarial:
             for _ in range(self.disc_repeat):
                 seen |= self._discriminator_step(sr.detach(), gt, discriminator, fake_logits)
+        if any(getattr(each, "left_out", False) for each in (generator, discriminator)):
+            restore(statistics)
         self.step_counter += 1
         return {name: value.detach() for name, value in seen.items()}
 

@@ -1,20 +1,36 @@
 """A training loop of long stretches, which seeks."""
 
+import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, Literal
 
 import torch
 from mmengine.device import get_device
-from mmengine.hooks import IterTimerHook, ParamSchedulerHook, RuntimeInfoHook
+from mmengine.dist import is_distributed
+from mmengine.hooks import ParamSchedulerHook, RuntimeInfoHook
 from mmengine.runner import IterBasedTrainLoop
 from torch import Tensor
+from torch.utils.data import DataLoader
 
 from srgan_plugin.cpu_memory import keep_freed_memory
 from srgan_plugin.registry import LOOPS
 
 from .datasets import StreamSampler
 from .resident import resident_loader
+from .resume import InterruptHook
+from .watch import IterTimerHook
+
+_GRACE = 6  # seconds from SIGTERM to the end of a worker that nobody has told to end before
+
+
+def _outlive_signals(init: Callable[[int], None] | None, worker: int) -> None:
+    """What a loader's worker does first: a signal leaves it the time that the trainer may need."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(_GRACE))
+    if init is not None:
+        init(worker)
 
 
 @LOOPS.register_module()
@@ -23,7 +39,7 @@ class SRTrainLoop(IterBasedTrainLoop):
 
     Hooks, schedulers and logs keep their meaning: a stretch of steps ends where any hook's interval
     does, a hook whose interval is unknown makes stretches of one, schedulers move at every step,
-    and every step's losses reach the log. Between the ends nothing waits for the device.
+    and every step's losses reach the log, fetched from the device at the ends.
 
     Where the sampler is a `StreamSampler`, a resumed run asks for the batches from its iteration
     on; mmengine's reads and throws away every batch before.
@@ -36,18 +52,28 @@ class SRTrainLoop(IterBasedTrainLoop):
         kwargs: As mmengine's `IterBasedTrainLoop`.
     """
 
-    # Called once for a stretch they do what they would have done at each step.
+    # Called once for a stretch they do what they would have done at each step. (The timer is ours:
+    # mmengine's would take a stretch for a step.)
     _once = (RuntimeInfoHook, IterTimerHook, ParamSchedulerHook)
     _longest = 1.0  # seconds; a signal is heeded between stretches
 
     def __init__(
         self,
+        runner: Any,
+        dataloader: DataLoader[Any] | dict[str, Any],
         *args: Any,
         stretch: int = 100,
         device_resident: bool | Literal["auto"] = "auto",
         **kwargs: Any,
     ) -> None:
-        super().__init__(*args, **kwargs)
+        for name, value in (("stretch", stretch), ("val_interval", kwargs.get("val_interval", 1))):
+            if int(value) < 1:
+                raise ValueError(f"train_cfg.{name}: expected at least 1, got {value}")
+        by_rank = (runner.cfg.get("randomness") or {}).get("diff_rank_seed", False)
+        loader = runner.build_dataloader(dataloader, seed=runner.seed, diff_rank_seed=by_rank)
+        # A signal to the whole process group is for the trainer: it needs its workers to finish.
+        loader.worker_init_fn = partial(_outlive_signals, loader.worker_init_fn)
+        super().__init__(runner, loader, *args, **kwargs)
         self.dataloader: Any
         self.dataloader_iterator: Iterator[Any]
         self.stretch, self.device_resident = stretch, device_resident
@@ -61,17 +87,35 @@ class SRTrainLoop(IterBasedTrainLoop):
         runner = self.runner
         runner.call_hook("before_train")
         runner.call_hook("before_train_epoch")
-        intervals = self._hook_intervals()
+        try:
+            self._run_stretches()
+        except Exception:
+            # Validation's workers, say, do not outlive a signal to the whole process group.
+            hook = next((h for h in runner.hooks if isinstance(h, InterruptHook)), None)
+            if hook is not None and hook.received and not is_distributed():
+                hook.save_and_end(runner, self._iter)
+            raise
+        finally:
+            self._end_workers()
+        runner.call_hook("after_train_epoch")
+        runner.call_hook("after_train")
+        return runner.model
+
+    def _end_workers(self) -> None:
+        """Let go of what holds the loader's workers; they would wait for the process to end."""
+        self.dataloader_iterator = iter(())
+        if getattr(self.dataloader, "persistent_workers", False):
+            self.dataloader._iterator = None  # torch's own way offers no other
+
+    def _run_stretches(self) -> None:
+        runner, periods = self.runner, self._hook_periods()
         while self._iter < self._max_iters and not self.stop_training:
             runner.model.train()
-            self._run_stretch(self._steps_to_go(intervals))
+            self._run_stretch(self._steps_to_go(periods))
             self._decide_current_val_interval()
             due = self._iter % self.val_interval == 0 or self._iter == self._max_iters
             if runner.val_loop is not None and self._iter >= self.val_begin and due:
                 runner.val_loop.run()
-        runner.call_hook("after_train_epoch")
-        runner.call_hook("after_train")
-        return runner.model
 
     def _seek(self) -> None:
         sampler = self.dataloader.sampler
@@ -83,28 +127,37 @@ class SRTrainLoop(IterBasedTrainLoop):
         loader = resident_loader(self.dataloader, torch.device(get_device()), self.device_resident)
         moved, self.dataloader = loader is not self.dataloader, loader
         if self._iter:
-            # The stream is that of the run's start, whatever seed this process drew.
-            sampler.seed = info.get_info("stream_seed", sampler.seed)
-            sampler.start = self._iter * self.dataloader.batch_size * sampler.world_size
+            # The stream is that of the run's start, whatever seed this process drew, and however
+            # many samples a step takes now.
+            known = info.get_info("stream", None) or {"seed": sampler.seed}
+            each = loader.batch_size * sampler.world_size
+            since = self._iter - known.get("iteration", 0)
+            sampler.seed = known["seed"]
+            sampler.start = known.get("sample", 0) + since * known.get("each", each)
             self.runner.logger.info(f"the data goes on at sample {sampler.start} of the stream")
         if self._iter or moved:
             self.dataloader_iterator = iter(loader)
-        info.update_info("stream_seed", sampler.seed)
+        stream = {"seed": sampler.seed, "iteration": self._iter, "sample": sampler.start}
+        stream["each"] = loader.batch_size * sampler.world_size
+        info.update_info("stream", stream)
 
-    def _hook_intervals(self) -> list[int]:
+    def _hook_periods(self) -> list[tuple[int, int]]:
+        """Interval and first iteration of every hook that is called at steps."""
         each_step = {"before_train_iter", "after_train_iter"}
         hooks = [h for h in self.runner.hooks if each_step & set(h.get_triggered_stages())]
         return [
-            max(int(getattr(hook, "interval", 1)), 1)
+            (max(int(getattr(hook, "interval", 1)), 1), int(getattr(hook, "save_begin", 0)))
             for hook in hooks
             if not isinstance(hook, self._once)
         ]
 
-    def _steps_to_go(self, intervals: Sequence[int]) -> int:
+    def _steps_to_go(self, periods: Sequence[tuple[int, int]]) -> int:
         now: int = self._iter
-        ends = [every - now % every for every in (*intervals, self.val_interval)]
-        steps: int = min(*ends, self.stretch, self.max_iters - now)
-        return steps
+        ends = [every - (now - begin) % every for every, begin in periods]
+        ends += [self.val_interval - now % self.val_interval, self.max_iters - now]
+        # mmengine changes the interval of validation one iteration before a milestone.
+        ends += [m - 1 - now for m in self.dynamic_milestones if m - 1 > now]
+        return min(*ends, self.stretch)
 
     def _run_stretch(self, steps: int) -> None:
         runner, started = self.runner, time.monotonic()

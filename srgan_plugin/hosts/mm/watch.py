@@ -69,7 +69,7 @@ class WatchHook(Hook):
         terms = [curves.get(f"train/loss_d_{kind}") for kind in ("real", "fake")]
         if all(terms):
             loss = sum(term.mean(self.interval) for term in terms if term)
-            if loss < self.winning:
+            if 0 <= loss < self.winning:  # the losses of a WGAN have no such floor
                 runner.logger.warning(
                     f"the discriminator wins: its loss was {loss:.4f} over the last "
                     f"{self.interval} iterations, so the generator learns little from it. Start "
