@@ -2,7 +2,6 @@
 
 import io
 import multiprocessing
-import os
 import pickle
 import shutil
 import subprocess
@@ -13,6 +12,7 @@ import lmdb
 import numpy as np
 import PIL.Image
 import pytest
+from child_process import read_in_child
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -112,10 +112,6 @@ def test_two_readers_of_one_store_live_side_by_side_and_see_it_replaced(tmp_path
             writer.put("a", np.full((2, 2, 3), value, np.uint8))
         first, second = ImageStore(path / "s"), ImageStore(path / "s")
         assert first["a"][:, :].max() == second["a"][:, :].max() == value
-
-
-def read_in_child(store: ImageStore, expected: bytes) -> None:
-    os._exit(0 if np.asarray(store["0001"]).tobytes() == expected else 1)
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
