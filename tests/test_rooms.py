@@ -17,7 +17,7 @@ ALLOWED = {
     "evaluation": {"core", "data"},
     "zoo": {"core"},
     "inference": {"core", "zoo"},
-    "benchmarks": {"core", "data", "evaluation", "hosts", "config_path"},
+    "benchmarks": {"core", "data", "evaluation", "hosts", "inference", "config_path"},
     "hosts/basicsr": {"core", "data", "evaluation", "zoo"},
     "hosts/mm": {"core", "data", "evaluation", "zoo", "registry"},
 }

@@ -19,7 +19,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         epilog="Crop 128, batch 16, shuffled. Both sides read the same photographs and work in "
         "turn; medians and spread over the rounds.",
     )
-    parser.add_argument("what", choices=("loader", "train", "test"))
+    parser.add_argument("what", choices=("loader", "train", "test", "upscale"))
     parser.add_argument("--against", choices=("mmagic", "basicsr"), help="the other side")
     parser.add_argument("--model", choices=("msrresnet", "srgan"), default="msrresnet")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
@@ -35,11 +35,20 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=2.0, help="of the loader, each round")
     parser.add_argument("--steps", type=int, help="of `train` under the clock")
+    parser.add_argument(
+        "--size", type=size, default=(1000, 750), metavar="WxH", help="of what `upscale` enlarges"
+    )
     parser.add_argument("--out", metavar="FILE.json", help="write the numbers there")
     args = parser.parse_args(argv)
     if args.what != "loader" and args.against == "basicsr":
         parser.error("--against basicsr goes with `loader`")
     return args
+
+
+def size(text: str) -> tuple[int, int]:
+    """Width and height, from `1000x750`."""
+    width, height = map(int, text.split("x"))
+    return width, height
 
 
 def sides_of(args: argparse.Namespace, device: Any) -> Any:
@@ -59,6 +68,11 @@ def sides_of(args: argparse.Namespace, device: Any) -> Any:
             against_mmagic=args.against == "mmagic",
             workers=args.workers,
         )
+    if args.what == "upscale":
+        from srgan_plugin.benchmarks.upscaling import upscale_sides
+
+        mmagic = args.against == "mmagic"
+        return upscale_sides(*args.size, device=args.device, against_mmagic=mmagic)
     if args.what == "loader":
         # One core for either side: what a reading process has in training.
         torch.set_num_threads(1)

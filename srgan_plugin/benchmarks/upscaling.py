@@ -1,0 +1,86 @@
+"""One picture enlarged by ours in tiles, and by the same network run whole in MMagic."""
+
+import importlib
+import resource
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from srgan_plugin.core import MSRResNet
+from srgan_plugin.cpu_memory import keep_freed_memory
+from srgan_plugin.inference import Upscaler
+
+from .measuring import Round, wait
+
+Device = Literal["cpu", "cuda"]
+Picture = NDArray[np.uint8]
+Enlarge = Callable[[Picture], Any]
+
+
+def upscale_sides(
+    width: int, height: int, *, device: Device, against_mmagic: bool
+) -> dict[str, Callable[[], Round]]:
+    """What `alternate` wants: each side enlarges a picture of that size x4.
+
+    On a GPU ours computes in float16. Each round has a process of its own, whose memory is that
+    side's alone; `peak_bytes` is what the work takes beyond what its libraries and weights do.
+    """
+    makers = {"srgan_plugin": _ours, **({"mmagic": _mmagics} if against_mmagic else {})}
+    return {
+        name: partial(_in_a_process, make, width, height, device) for name, make in makers.items()
+    }
+
+
+def _in_a_process(make: Callable[..., Enlarge], width: int, height: int, device: Device) -> Round:
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        return pool.submit(_timed, make, width, height, device).result()
+
+
+def _timed(make: Callable[..., Enlarge], width: int, height: int, device: Device) -> Round:
+    picture = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
+    where = torch.device(device)
+    enlarge = make(device)
+    # A GPU chooses its algorithms by size; a CPU's peak must not be reached before it is measured.
+    enlarge(picture if device == "cuda" else picture[:16, :16])
+    wait(where)
+    before = _peak_bytes(where)
+    start = time.perf_counter()
+    enlarge(picture)
+    wait(where)
+    seconds = time.perf_counter() - start
+    return Round(seconds, images=1, steps=1, peak_bytes=_peak_bytes(where) - before)
+
+
+def _ours(device: Device) -> Enlarge:
+    keep_freed_memory()
+    return Upscaler(MSRResNet(), device=device, half=device == "cuda")
+
+
+def _mmagics(device: Device) -> Enlarge:
+    importlib.import_module("srgan_plugin.hosts.mm.mmagic")
+    network = importlib.import_module("mmagic.models.editors.srgan").MSRResNet(3, 3).to(device)
+
+    @torch.no_grad()
+    def enlarge(picture: Picture) -> Any:
+        x = torch.from_numpy(picture).to(device).permute(2, 0, 1)[None].float() / 255
+        sr = network(x).clamp_(0, 1).mul_(255).round_()
+        return sr[0].permute(1, 2, 0).to(torch.uint8).cpu().numpy()
+
+    return enlarge
+
+
+def _peak_bytes(device: torch.device) -> int:
+    if device.type == "cuda":
+        held = torch.cuda.max_memory_allocated(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        return held
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -1,0 +1,24 @@
+"""Both sides enlarge the same picture, each in a process of its own."""
+
+import numpy as np
+import pytest
+
+from srgan_plugin.benchmarks.upscaling import _mmagics, _ours, upscale_sides
+
+
+def test_a_round_tells_the_time_and_the_memory_of_the_picture_alone() -> None:
+    sides = upscale_sides(96, 64, device="cpu", against_mmagic=False)
+    assert list(sides) == ["srgan_plugin"]
+    result = sides["srgan_plugin"]()
+    activations = 96 * 64 * 16 * 64 * 4  # of the last layers, whole
+    assert 0 < result.seconds < 60
+    assert result.peak_bytes is not None
+    assert activations / 4 < result.peak_bytes < 40 * activations
+
+
+def test_both_sides_make_8_bit_pictures_of_four_times_the_size() -> None:
+    pytest.importorskip("mmagic")
+    picture = np.random.default_rng(0).integers(0, 256, (12, 10, 3), np.uint8)
+    for make in (_ours, _mmagics):
+        result = make("cpu")(picture)
+        assert (result.shape, result.dtype) == ((48, 40, 3), np.uint8)
