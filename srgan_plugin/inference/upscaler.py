@@ -19,9 +19,9 @@ Device = Literal["auto", "cpu", "cuda"]
 Tile = Literal["auto"] | int
 
 DEVICES: Final = ("auto", "cpu", "cuda")
-# Sides of the large and of the small tiles, in LR pixels; see `tiles`. On a CPU 700 MB, and small
+# Sides of the large and of the small tiles, in LR pixels; see `tiles`. On a CPU 400 MB, and small
 # tiles that stay near the caches; on a GPU tiles that fill it.
-_TILES: Final = {"cpu": (768, 96), "cuda": (1024, 256)}
+_TILES: Final = {"cpu": (512, 96), "cuda": (1024, 256)}
 _SMALLEST: Final = 16
 
 logger = logging.getLogger(__name__)
