@@ -21,7 +21,7 @@ test_dataloader = [
             pipeline=[dict(type='PackInputs')]))
 ]
 
-max_iters = 450
+max_iters = 320
 optim_wrapper = dict(optimizer=dict(lr=1e-3))
 param_scheduler = dict(
     _delete_=True,

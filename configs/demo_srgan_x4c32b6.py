@@ -21,8 +21,8 @@ test_dataloader = [
             pipeline=[dict(type='PackInputs')]))
 ]
 
-max_iters = 40
-param_scheduler = dict(milestones=[30])
+max_iters = 30
+param_scheduler = dict(milestones=[20])
 train_cfg = dict(max_iters=max_iters)
 default_hooks = dict(
     logger=dict(interval=10), checkpoint=dict(interval=max_iters, save_best=None))
