@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -14,6 +15,7 @@ from .pictures import CroppedPicture, DecodedPicture, DownscaledPicture, Picture
 __all__ = ["ImageFolder", "ImagePairs", "ImageSource", "Pair", "Picture", "open_images"]
 
 GT_STORE: Final = "GT.lmdb"
+_SIZE: Final = re.compile(r" \(\d+, ?\d+(, ?\d+)?\)(\s.*)?$")  # (h,w,c) in a list of pictures
 
 
 class ImageSource(Protocol):
@@ -87,8 +89,8 @@ class ImagePairs:
             DIV2K's (`0801x4` for `0801`). None: they are made by MATLAB's bicubic, as far as their
             pixels are asked for, from the ground truth cropped to a multiple of the scale.
         scale: How many times larger the ground truth is.
-        ann_file: A text file that chooses the pictures: a name per line, the rest of the line is
-            ignored (`0001_s001.png (480,480,3)`, as MMagic and BasicSR have it).
+        ann_file: A text file that chooses the pictures: a name per line; a size behind it, and what
+            follows that, is ignored (`0001_s001.png (480,480,3)`, as MMagic and BasicSR have it).
 
     Raises:
         FileNotFoundError: If a path does not exist.
@@ -181,8 +183,8 @@ def _chosen(ann_file: Path, gt: ImageSource) -> tuple[str, ...]:
     """The keys that an annotation file names, sorted."""
     if not ann_file.is_file():
         raise FileNotFoundError(f"expected a list of pictures, but {ann_file} does not exist")
-    # A name may have spaces; the size in brackets, where there is one, follows the last of them.
-    names = (line.split(" (")[0].strip() for line in ann_file.read_text().splitlines())
+    # A name may have spaces and brackets of its own: `photo (1).png`.
+    names = (_SIZE.sub("", line).strip() for line in ann_file.read_text().splitlines())
     keys = tuple(sorted({Path(name).with_suffix("").as_posix() for name in names if name}))
     missing = sorted(set(keys) - set(gt.keys))
     if missing or not keys:

@@ -106,6 +106,17 @@ def test_an_annotation_file_chooses_pictures(
         ImagePairs(gt_folder, ann_file=tmp_path / "no.txt")
 
 
+def test_only_a_size_is_cut_off_a_line_of_an_annotation_file(tmp_path: Path) -> None:
+    names = ["photo (1)", "photo (2)", "view (3,4)", "my cat"]
+    for name in names:
+        write_image(tmp_path / f"{name}.png", noise(48, 48))
+    chosen = tmp_path / "list.txt"
+    sizes = (" (48,48,3)", "", " (48, 48) more", "")
+    lines = (f"{name}.png{size}" for name, size in zip(names, sizes, strict=True))
+    chosen.write_text("\n".join(lines))
+    assert ImagePairs(tmp_path, ann_file=chosen).keys == tuple(sorted(names))
+
+
 def test_names_that_do_not_pair_up_are_told_with_both_folders(
     gt_folder: Path, lr_folder: Path, tmp_path: Path
 ) -> None:
