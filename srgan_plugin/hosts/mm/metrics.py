@@ -12,6 +12,7 @@ from srgan_plugin.evaluation import device_metrics, metrics
 from srgan_plugin.evaluation.protocol import MEASURES, Protocol
 from srgan_plugin.registry import METRICS
 
+from .fixed import check_fixed
 from .preprocessor import as_rgb
 
 
@@ -85,11 +86,17 @@ class _OneMeasure(_PerPicture):
 
     def __init__(
         self,
+        gt_key: str = "gt_img",
+        pred_key: str = "pred_img",
+        collect_device: str = "cpu",
+        prefix: str | None = None,
         crop_border: int = 0,
+        input_order: Literal["CHW"] = "CHW",
         convert_to: Literal["Y"] | None = None,
-        **kwargs: Any,
+        rounding: bool = True,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(gt_key, pred_key, collect_device, prefix, rounding)
+        check_fixed(type(self).__name__, "input_order", input_order, ["CHW"])
         if convert_to not in (None, "Y", "y"):
             raise ValueError(f"convert_to is None or 'Y', got {convert_to!r}")
         self.border = crop_border
@@ -105,11 +112,15 @@ class PSNR(_OneMeasure):
     """Peak signal-to-noise ratio in dB.
 
     Args:
+        gt_key: Entry of the ground truth in a sample.
+        pred_key: Entry of the prediction in its `output`.
+        collect_device: Where results of several ranks meet.
+        prefix: Stands before the name; by default the loop puts the set's name there.
         crop_border: Pixels left out on each side.
+        input_order: `"CHW"`, as models here predict.
         convert_to: `None` for RGB, `"Y"` for luma (BT.601, studio range).
         rounding: Round predictions to 8 bit first, as BasicSR and MMEditing 0.x did when they made
             the published table; MMagic 1.x does not.
-        kwargs: `gt_key`, `pred_key`, `collect_device`, `prefix`, as in MMagic.
     """
 
     metric = "PSNR"
@@ -130,8 +141,7 @@ class BenchmarkMetric(_PerPicture):
 
     Args:
         crop_border: Pixels left out on each side; the published table leaves out `scale`.
-        rounding: As in `PSNR`.
-        kwargs: `gt_key`, `pred_key`, `collect_device`, `prefix`, as in MMagic.
+        kwargs: `gt_key`, `pred_key`, `collect_device`, `prefix`, `rounding`, as in `PSNR`.
     """
 
     def __init__(self, crop_border: int = 4, **kwargs: Any) -> None:

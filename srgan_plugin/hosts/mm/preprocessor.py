@@ -1,7 +1,7 @@
 """uint8 batches in, float batches in [0, 1] on the device out; and the way back for predictions."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from mmengine.model import BaseDataPreprocessor
@@ -9,6 +9,8 @@ from mmengine.structures import BaseDataElement
 from torch import Tensor
 
 from srgan_plugin.registry import MODELS
+
+from .fixed import as_tuple, check_fixed
 
 
 def stacked(images: Tensor | Sequence[Tensor]) -> Tensor:
@@ -54,19 +56,60 @@ def _stacked_bgr(samples: Sequence[Any]) -> Any:
 class DataPreprocessor(BaseDataPreprocessor):
     """Moves a batch to the device as uint8 and makes floats of it there.
 
+    Every argument of MMagic's is accepted; of those that name an operation which super-resolution
+    does not need, only the value without it.
+
     Args:
         mean: Subtracted first, in units of the uint8 input; one number or one per channel.
-        std: Divided by afterwards. The defaults map [0, 255] to [0, 1].
+            None: 0.
+        std: Divided by afterwards; None: 1. The defaults map [0, 255] to [0, 1], MMagic's do to
+            [-1, 1].
+        pad_size_divisor: 1; pictures are not padded.
+        pad_value: Unused, as nothing is padded.
+        pad_mode: Unused, likewise.
+        non_image_keys: None; `inputs` are pictures, not dicts.
+        non_concentate_keys: None, likewise.
+        output_channel_order: None or `"RGB"`, the order of pictures in samples.
+        data_keys: `"gt_img"`.
+        input_view: None or (1, -1, 1, 1): mean and std are per channel.
+        output_view: As `input_view`.
+        stack_data_sample: True.
         non_blocking: Do not wait for the copy to the device.
+
+    Raises:
+        ValueError: An argument has another value than these.
     """
 
     def __init__(
         self,
-        mean: float | Sequence[float] = 0.0,
-        std: float | Sequence[float] = 255.0,
+        mean: float | Sequence[float] | None = 0.0,
+        std: float | Sequence[float] | None = 255.0,
+        pad_size_divisor: int = 1,
+        pad_value: float = 0,
+        pad_mode: str = "constant",
+        non_image_keys: None = None,
+        non_concentate_keys: None = None,
+        output_channel_order: Literal["RGB"] | None = None,
+        data_keys: str | Sequence[str] = "gt_img",
+        input_view: Sequence[int] | None = None,
+        output_view: Sequence[int] | None = None,
+        stack_data_sample: bool = True,
         non_blocking: bool = True,
     ) -> None:
+        views = [(), (1, -1, 1, 1), (-1, 1, 1)]
+        for name, value, kept in (
+            ("pad_size_divisor", pad_size_divisor, [1]),
+            ("non_image_keys", non_image_keys, [None]),
+            ("non_concentate_keys", non_concentate_keys, [None]),
+            ("output_channel_order", output_channel_order, [None, "RGB"]),
+            ("data_keys", as_tuple(data_keys), [("gt_img",)]),
+            ("input_view", as_tuple(input_view), views),
+            ("output_view", as_tuple(output_view), views),
+            ("stack_data_sample", stack_data_sample, [True]),
+        ):
+            check_fixed("DataPreprocessor", name, value, kept)
         super().__init__(non_blocking=non_blocking)
+        mean, std = 0.0 if mean is None else mean, 1.0 if std is None else std
         self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(-1, 1, 1), persistent=False)
 

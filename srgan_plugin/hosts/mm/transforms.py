@@ -1,5 +1,7 @@
 """Pipeline steps with MMagic's names and arguments, drawn from the stream of samples.
 
+They take single pictures, no lists of frames, and leave no notes (`flip_infos`) in the sample.
+
 A sample is a dict with `img` (LR) and `gt`: uint8 HWC RGB arrays, or pictures that are read when
 they are sliced. Crops and flips follow from the sample's `draw`, that is from the seed and the
 sample's number alone; without one (a dataset of another toolbox) they follow from torch's random
@@ -24,6 +26,8 @@ from srgan_plugin.data.patches import (
     uniform,
 )
 from srgan_plugin.registry import FUNCTIONS, TRANSFORMS
+
+from .fixed import as_tuple, check_fixed
 
 # Axis of an HWC array, and which random number of the sample decides.
 DIRECTIONS = {"horizontal": (1, HORIZONTAL_FLIP), "vertical": (0, VERTICAL_FLIP)}
@@ -52,26 +56,32 @@ class PairedRandomCrop:
 
     Args:
         gt_patch_size: Edge of the GT patch in pixels; a multiple of the sample's scale.
+        lq_key: Entry of the LR picture.
+        gt_key: Entry of the GT picture.
     """
 
-    def __init__(self, gt_patch_size: int) -> None:
-        self.gt_patch_size = gt_patch_size
+    def __init__(self, gt_patch_size: int, lq_key: str = "img", gt_key: str = "gt") -> None:
+        if not isinstance(gt_patch_size, int) or gt_patch_size < 1:
+            raise ValueError(
+                f"gt_patch_size: expected a positive number of pixels, got {gt_patch_size!r}"
+            )
+        self.gt_patch_size, self.lq_key, self.gt_key = gt_patch_size, lq_key, gt_key
 
     def __call__(self, results: dict[str, Any]) -> dict[str, Any]:
-        """Crop `img` and `gt`.
+        """Crop both pictures.
 
         Raises:
             ValueError: The scale does not divide the patch, LR and GT do not fit, or the picture is
                 smaller than the patch.
         """
-        lr, gt = results["img"], results["gt"]
-        results["img"], results["gt"] = crop_pair(
+        lr, gt = results[self.lq_key], results[self.gt_key]
+        results[self.lq_key], results[self.gt_key] = crop_pair(
             lr,
             gt,
             self.gt_patch_size,
             results.get("scale") or gt.shape[0] // lr.shape[0],
             _draw_of(results),
-            str(results.get("gt_path") or results.get("key", "a picture")),
+            str(results.get(f"{self.gt_key}_path") or results.get("key", "a picture")),
         )
         return results
 
@@ -88,13 +98,13 @@ class Flip:
 
     def __init__(
         self,
-        keys: Sequence[str] = ("img", "gt"),
+        keys: str | Sequence[str] = ("img", "gt"),
         flip_ratio: float = 0.5,
         direction: Literal["horizontal", "vertical"] = "horizontal",
     ) -> None:
         if direction not in DIRECTIONS:
             raise ValueError(f"direction is 'horizontal' or 'vertical', got {direction!r}")
-        self.keys, self.flip_ratio = keys, flip_ratio
+        self.keys, self.flip_ratio = as_tuple(keys), flip_ratio
         self.axis, self.stream = DIRECTIONS[direction]
 
     def __call__(self, results: dict[str, Any]) -> dict[str, Any]:
@@ -117,8 +127,10 @@ class RandomTransposeHW:
 
     stream = TRANSPOSE
 
-    def __init__(self, keys: Sequence[str] = ("img", "gt"), transpose_ratio: float = 0.5) -> None:
-        self.keys, self.transpose_ratio = keys, transpose_ratio
+    def __init__(
+        self, keys: str | Sequence[str] = ("img", "gt"), transpose_ratio: float = 0.5
+    ) -> None:
+        self.keys, self.transpose_ratio = as_tuple(keys), transpose_ratio
 
     def __call__(self, results: dict[str, Any]) -> dict[str, Any]:
         """Transpose or leave `results[key]` for each key."""
@@ -131,11 +143,28 @@ class RandomTransposeHW:
 
 @TRANSFORMS.register_module()
 class PackInputs:
-    """Makes of `img` and `gt` what models take: uint8 3HW tensors, in MMagic's data contract."""
+    """Makes of `img` and `gt` what models take: uint8 3HW tensors, in MMagic's data contract.
+
+    Args:
+        keys: The entry that becomes `inputs`: `img`, alone or with MMagic's default `merged`.
+        meta_keys: Entries that are noted beside the usual ones.
+        data_keys: No further pictures are packed: none.
+    """
+
+    def __init__(
+        self,
+        keys: str | Sequence[str] = ("merged", "img"),
+        meta_keys: str | Sequence[str] = (),
+        data_keys: str | Sequence[str] = (),
+    ) -> None:
+        check_fixed("PackInputs", "keys", as_tuple(keys), [("merged", "img"), ("img",)])
+        check_fixed("PackInputs", "data_keys", as_tuple(data_keys), [()])
+        self.meta_keys = (*META_KEYS, *as_tuple(meta_keys))
 
     def __call__(self, results: dict[str, Any]) -> dict[str, Any]:
         """Return `dict(inputs=<LR, uint8 3HW>, data_samples=<element with gt_img, uint8 3HW>)`."""
-        return _packed(_tensor(results["img"]), _tensor(results["gt"]), results)
+        noted = {key: results[key] for key in self.meta_keys if key in results}
+        return _packed(_tensor(results["img"]), _tensor(results["gt"]), noted)
 
 
 def recipe_of(steps: Sequence[Any], scale: int) -> Recipe | None:
@@ -147,6 +176,8 @@ def recipe_of(steps: Sequence[Any], scale: int) -> Recipe | None:
     """
     crop, pack = (steps[0], steps[-1]) if len(steps) > 1 else (None, None)
     if type(crop) is not PairedRandomCrop or type(pack) is not PackInputs:
+        return None
+    if (crop.lq_key, crop.gt_key) != ("img", "gt") or set(pack.meta_keys) != set(META_KEYS):
         return None
     ratios: dict[int, float] = {}
     for step in steps[1:-1]:
@@ -186,8 +217,7 @@ class PairBatch(Sequence[dict[str, Any]]):
 
 
 def _packed(lr: torch.Tensor, gt: torch.Tensor, metainfo: Mapping[str, Any]) -> dict[str, Any]:
-    kept = {key: metainfo[key] for key in META_KEYS if key in metainfo}
-    return {"inputs": lr, "data_samples": _element()(metainfo=kept, gt_img=gt)}
+    return {"inputs": lr, "data_samples": _element()(metainfo=dict(metainfo), gt_img=gt)}
 
 
 def _element() -> Any:

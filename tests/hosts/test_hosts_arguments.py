@@ -1,0 +1,94 @@
+"""Our parts with MMagic's names take MMagic's arguments, and refuse the values they do not keep."""
+
+import inspect
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+
+from srgan_plugin.hosts.mm.transforms import META_KEYS, recipe_of
+from srgan_plugin.registry import METRICS, MODELS, TRANSFORMS
+
+KINDS = {
+    METRICS: ("PSNR", "SSIM"),
+    MODELS: ("DataPreprocessor",),
+    TRANSFORMS: ("PairedRandomCrop", "Flip", "RandomTransposeHW", "PackInputs"),
+}
+PARTS = [(registry, name) for registry, names in KINDS.items() for name in names]
+
+
+@pytest.mark.parametrize(("registry", "name"), PARTS)
+def test_ours_takes_every_argument_of_theirs_and_their_order(
+    mmagic: ModuleType, registry: Any, name: str
+) -> None:
+    theirs = list(inspect.signature(registry.get(f"mmagic.{name}").__wrapped__).parameters)
+    ours = list(inspect.signature(registry.get(f"srgan_plugin.{name}")).parameters)
+    assert ours[: len(theirs)] == theirs
+
+
+@pytest.mark.parametrize(
+    ("registry", "part"),
+    [
+        (METRICS, {"type": "PSNR", "input_order": "HWC"}),
+        (METRICS, {"type": "SSIM", "input_order": "HWC"}),
+        (TRANSFORMS, {"type": "PackInputs", "keys": ["img", "noise"]}),
+        (TRANSFORMS, {"type": "PackInputs", "data_keys": ["gt"]}),
+        (MODELS, {"type": "DataPreprocessor", "pad_size_divisor": 4}),
+        (MODELS, {"type": "DataPreprocessor", "output_channel_order": "BGR"}),
+        (MODELS, {"type": "DataPreprocessor", "data_keys": ["gt_img", "mask"]}),
+        (MODELS, {"type": "DataPreprocessor", "output_view": (1, 1, -1)}),
+        (MODELS, {"type": "DataPreprocessor", "stack_data_sample": False}),
+    ],
+)
+def test_a_value_that_ours_does_not_keep_is_refused_by_its_name(
+    registry: Any, part: dict[str, Any]
+) -> None:
+    kind, name = part["type"], list(part)[1]
+    with pytest.raises(ValueError, match=rf"^{kind}: {name} is .*got .*mmagic\.{kind}'$"):
+        registry.build({**part, "type": f"srgan_plugin.{kind}"})
+
+
+def build(**part: Any) -> Any:
+    return TRANSFORMS.build({**part, "type": "srgan_plugin." + part["type"]})
+
+
+def test_the_values_that_mmagics_configs_give_are_taken() -> None:
+    build(type="PackInputs", keys="img", meta_keys=[], data_keys=[])
+    views = {"input_view": (1, -1, 1, 1), "output_view": [1, -1, 1, 1]}
+    options = {**views, "pad_value": 7, "data_keys": ["gt_img"], "output_channel_order": "RGB"}
+    plain = MODELS.build({"type": "srgan_plugin.DataPreprocessor", "mean": None, "std": None})
+    full = MODELS.build({"type": "srgan_plugin.DataPreprocessor", "std": [255.0] * 3, **options})
+    batch = torch.arange(48, dtype=torch.uint8).view(1, 3, 4, 4)
+    assert torch.equal(plain({"inputs": batch})["inputs"], batch.float())
+    assert torch.equal(full({"inputs": batch})["inputs"], batch / 255)
+
+
+def test_keys_have_the_meaning_they_have_in_mmagic() -> None:
+    gt = torch.arange(64 * 64 * 3).view(64, 64, 3).numpy().astype("uint8")
+    crop = build(type="PairedRandomCrop", gt_patch_size=32, lq_key="low", gt_key="high")
+    cut = crop({"low": gt[::4, ::4], "high": gt, "scale": 4})
+    assert (cut["low"].shape, cut["high"].shape) == ((8, 8, 3), (32, 32, 3))
+    assert (cut["high"][::4, ::4] == cut["low"]).all()
+    sample = {"img": gt, "gt": gt, "key": "x", "noise_level": 3, "secret": 4}
+    packed = build(type="PackInputs", meta_keys=["noise_level"])(sample)["data_samples"]
+    assert packed.metainfo == {"key": "x", "noise_level": 3}
+    assert (build(type="Flip", keys="gt", flip_ratio=1.0)({"gt": gt})["gt"] == gt[:, ::-1]).all()
+
+
+@pytest.mark.parametrize(
+    ("crop", "pack", "usual"),
+    [
+        ({}, {"meta_keys": [META_KEYS[0]]}, True),
+        ({"gt_key": "high"}, {}, False),
+        ({}, {"meta_keys": "noise_level"}, False),
+    ],
+)
+def test_a_pipeline_of_other_keys_is_not_read_as_a_batch(
+    crop: dict[str, Any], pack: dict[str, Any], usual: bool
+) -> None:
+    steps = [
+        build(type="PairedRandomCrop", gt_patch_size=32, **crop),
+        build(type="PackInputs", **pack),
+    ]
+    assert (recipe_of(steps, 4) is not None) == usual
