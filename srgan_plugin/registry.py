@@ -14,6 +14,7 @@ import mmengine.registry as root
 from mmengine.logging import print_log
 from mmengine.registry import DefaultScope, Registry
 
+from srgan_plugin.config_arguments import wrong_argument
 from srgan_plugin.config_prefix import resolve_our_prefix
 
 resolve_our_prefix()
@@ -45,6 +46,26 @@ def _in_its_scope(found: Any, scope: str) -> Any:
 
 class PluginRegistry(Registry):
     """A registry that says what it found, and names the nearest where it finds nothing."""
+
+    def build(self, cfg: Any, *args: Any, **kwargs: Any) -> Any:
+        """Build what a config describes.
+
+        Raises:
+            ValueError: It gives an argument that does not exist, or lacks one or its type.
+        """
+        try:
+            return super().build(cfg, *args, **kwargs)
+        except TypeError as error:
+            if (message := wrong_argument(error)) is None:
+                raise
+            raise ValueError(message) from error
+        except KeyError as error:
+            if "type" in cfg:
+                raise
+            given = ", ".join(cfg) or "nothing"
+            raise ValueError(
+                f"expected a type in the config of a {self.name}, got {given}"
+            ) from error
 
     def get(self, key: str) -> Any:
         """Return what is registered under `key`, here or in mmengine's registry above.

@@ -14,8 +14,10 @@ import numpy as np
 import pytest
 import torch
 
+from srgan_plugin.command_line import check_resumable, check_trainable, read_config
 from srgan_plugin.core import MSRResNet
 from srgan_plugin.data.resize import imresize
+from srgan_plugin.registry import MODELS
 
 ROOT = Path(__file__).resolve().parent.parent
 MSRRESNET = str(ROOT / "configs/msrresnet_x4c64b16_g1_1000k_div2k.py")
@@ -221,6 +223,133 @@ def test_a_truncated_picture_is_named(
     (folder / "0003.png").write_bytes(whole[: len(whole) // 2])
     options = [*SMALL, f"train_dataloader.dataset.gt={folder}", "train_cfg.max_iters=6"]
     assert "0003.png" in fails("train", MSRRESNET, "--cfg-options", *options)
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ("model.generator.num_block=3", "MSRResNet has no argument 'num_block'; nearest: num_bl"),
+        ("model.pixel_loss.weight=3", "L1Loss has no argument 'weight'; nearest: loss_weight"),
+        ("train_dataloader.dataset.pipeline.1.ratio=.5", "Flip has no argument 'ratio'; nearest:"),
+        ("model.pixel_los.type=L1Loss", "SRModel has no argument 'pixel_los'; nearest: pixel_loss"),
+        ("train_cfg.val_intervall=9", "SRTrainLoop has no argument 'val_intervall'; nearest: val"),
+        ("optim_wrapper.optimizer.beta=1", "Adam has no argument 'beta'; nearest: betas"),
+        (
+            "default_hooks.logger.intervall=1",
+            "LoggerHook has no argument 'intervall'; nearest: inter",
+        ),
+        ("val_evaluator.border=4", "BenchmarkMetric has no argument 'border'; nearest: crop_b"),
+        ("test_dataloader.9.batch_size=2", "test_dataloader is a list of 4; expected an index"),
+        ("scale.x=2", "scale is 4, which has no 'x'"),
+        ("optim_wrapper.optimizer.betas=[(1,2]", "--cfg-options: Imbalanced brackets"),
+        ("model.generator._delete_=True", "expected a type in the config of a model"),
+        ("train_dataloader.dataset.pipeline.0.gt_patch_size=-32", "number of pixels, got -32"),
+        ("train_dataloader.dataset.pipeline.0.gt_patch_size=0", "number of pixels, got 0"),
+    ],
+)
+def test_a_slip_in_a_setting_is_one_line_that_names_it(
+    data: Path, fails: Callable[..., str], option: str, words: str
+) -> None:
+    options = [*SMALL, f"train_dataloader.dataset.gt={data}/train", "visualizer=None", option]
+    assert words in fails("train", MSRRESNET, "--cfg-options", *options)
+
+
+def test_an_error_of_another_cause_keeps_its_stack_trace() -> None:
+    @MODELS.register_module(name="BrokenInside", force=True)
+    class BrokenInside:
+        def __init__(self, size: int) -> None:
+            len(size)  # type: ignore[arg-type]
+
+    with pytest.raises(TypeError, match="has no len"):
+        MODELS.build({"type": "srgan_plugin.BrokenInside", "size": 3})
+    with pytest.raises(ValueError, match=r"^BrokenInside needs the argument 'size'$"):
+        MODELS.build({"type": "srgan_plugin.BrokenInside"})
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("a = 1\nmodel = dict(\n", "line 2"),
+        ("a = 1\nb = a * wdth\n", "broken.py, line 2: NameError: name 'wdth' is not defined"),
+        (f"_base_ = {MSRRESNET!r}\nx = _base_.modell\n", "modell"),
+        ("a = 1\n", "broken.py has no model"),
+        ("model = 3\n", "broken.py has no model"),
+    ],
+)
+@pytest.mark.parametrize("name", ["train", "test"])
+def test_a_broken_config_is_one_line_with_its_place(
+    fails: Callable[..., str], name: str, text: str, words: str
+) -> None:
+    Path("broken.py").write_text(text)
+    arguments = ["broken.py"] if name == "train" else ["broken.py", "none"]
+    assert words in fails(name, *arguments)
+
+
+def test_none_for_a_checkpoint_is_refused_where_the_model_has_no_generator(
+    fails: Callable[..., str],
+) -> None:
+    Path("bare.py").write_text("model = dict(type='SRModel')\n")
+    assert "name a checkpoint" in fails("test", "bare.py", "none")
+
+
+def test_a_config_that_trains_nothing_is_told_from_one_that_does() -> None:
+    check_trainable(read_config(MSRRESNET))
+    with pytest.raises(ValueError, match=r"bicubic_x4\.py trains nothing, .*train_dataloader"):
+        check_trainable(read_config(BICUBIC))
+
+
+@pytest.mark.parametrize(
+    "checkpoint",
+    [
+        {"weight": torch.ones(2)},
+        {"state_dict": {}, "meta": {"epoch": 1}, "optimizer": {}},
+        {"state_dict": {}, "meta": {"iter": 300_000}},
+    ],
+)
+def test_weights_alone_are_not_resumed(checkpoint: dict[str, object]) -> None:
+    torch.save(checkpoint, "weights.pth")
+    with pytest.raises(ValueError, match=r"weights\.pth holds weights only; .*load_from=weights"):
+        check_resumable("weights.pth")
+
+
+def test_what_a_run_saved_can_be_resumed() -> None:
+    torch.save({"state_dict": {}, "meta": {"iter": 2}, "optimizer": {}}, "iter_2.pth")
+    check_resumable("iter_2.pth")
+    check_resumable("s3://bucket/iter_2.pth")
+    with pytest.raises(FileNotFoundError, match=r"no\.pth does not exist"):
+        check_resumable("no.pth")
+
+
+def two_folders(data: Path, *names: str) -> Path:
+    """A config that measures two folders, whose datasets have these names."""
+    sets = [
+        {
+            "batch_size": 1,
+            "num_workers": 0,
+            "sampler": {"type": "DefaultSampler", "shuffle": False},
+            "dataset": {
+                "type": "PairedImageDataset",
+                "gt": str(data / folder),
+                "metainfo": {"dataset_name": name} if name else {},
+                "pipeline": [{"type": "LoadPair"}, {"type": "PackInputs"}],
+            },
+        }
+        for folder, name in zip(("Set5/GTmod12", "train"), names, strict=True)
+    ]
+    path = Path("two.py")
+    path.write_text(f"_base_ = {BICUBIC!r}\ntest_dataloader = {sets!r}\n")
+    return path
+
+
+def test_test_sets_without_a_name_are_called_as_their_folders(data: Path) -> None:
+    tool("test").main([str(two_folders(data, "", "")), "none", "--out", "two.json"])
+    assert set(json.loads(Path("two.json").read_text())) == {"GTmod12", "train"}
+
+
+def test_two_test_sets_of_one_name_are_refused(data: Path, fails: Callable[..., str]) -> None:
+    said = fails("test", str(two_folders(data, "mine", "mine")), "none")
+    assert "two sets are called 'mine'" in said
+    assert "dataset_name" in said
 
 
 def test_an_option_without_a_value_is_one_line(fails: Callable[..., str]) -> None:

@@ -50,6 +50,11 @@ def follow_checkpoint(model: Any, location: str) -> str:
     return str(path)
 
 
+def network_name(model: Any) -> str:
+    """The generator's type without a prefix, or the model's where it has no generator."""
+    return str((model.get("generator") or model).get("type")).rpartition(".")[2]
+
+
 def by_set(measured: dict[str, float]) -> dict[str, dict[str, float]]:
     """Turn `{"Set5/PSNR": …}` into `{"Set5": {"PSNR": …}}`."""
     sets: dict[str, dict[str, float]] = defaultdict(dict)
@@ -76,10 +81,10 @@ def main(argv: list[str] | None = None) -> None:
                 f"expected a checkpoint, a URL or 'none', there is no file at {args.checkpoint}"
             )
         cfg.load_from = follow_checkpoint(cfg.model, args.checkpoint)
-    elif cfg.model.generator.type.split(".")[-1] != "Bicubic":
+    elif (network := network_name(cfg.model)) != "Bicubic":
         raise ValueError(
             f"'none' is for configs without weights such as bicubic_x4.py; "
-            f"{args.config} trains {cfg.model.generator.type}: name a checkpoint"
+            f"{args.config} has the network {network}: name a checkpoint"
         )
     if args.save_images:
         cfg.custom_hooks = [

@@ -1,7 +1,8 @@
 """Loops that validate and test on several sets."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -26,6 +27,9 @@ class _MultiLoop(BaseLoop):
         evaluator: Metrics for all sets, or, as in MMagic, a list of
             `dict(type='Evaluator', metrics=[...])`, one for each set.
         fp16: Predict in half precision.
+
+    Raises:
+        ValueError: Two sets have the same name.
     """
 
     mode: ClassVar[Literal["val", "test"]]
@@ -47,6 +51,7 @@ class _MultiLoop(BaseLoop):
             for loader, config in zip(map(self._loader, loaders), evaluators, strict=True)
             if loader is not None
         ]
+        _check_names(evaluator for _, evaluator in self.sets)
         # What mmengine's hooks ask a loop for: the set it is at.
         first: tuple[Any, Any] = self.sets[0] if self.sets else ([], None)
         self.dataloader, self.evaluator = first
@@ -107,7 +112,20 @@ class _MultiLoop(BaseLoop):
 
 def _name(loader: DataLoader[Any]) -> str:
     metainfo = getattr(loader.dataset, "metainfo", None) or {}
-    return str(metainfo.get("dataset_name") or type(loader.dataset).__name__)
+    folder = Path(metainfo.get("source") or "").name
+    return str(metainfo.get("dataset_name") or folder or type(loader.dataset).__name__)
+
+
+def _check_names(evaluators: Iterable[Evaluator]) -> None:
+    taken: set[str | None] = set()
+    for evaluator in evaluators:
+        names = {metric.prefix for metric in evaluator.metrics}
+        if twice := names & taken:
+            raise ValueError(
+                f"two sets are called {twice.pop()!r}, one would hide the other; name each "
+                "dataset: metainfo=dict(dataset_name='...')"
+            )
+        taken |= names
 
 
 def _one_per_set(evaluator: Any, sets: int) -> Iterator[Any]:
