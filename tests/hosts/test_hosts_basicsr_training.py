@@ -20,6 +20,12 @@ from tests.conftest import ROOT
 Run = Callable[..., str]
 
 
+def forget_logger() -> None:
+    """BasicSR keeps one logger per process, with the stream of whichever test came first."""
+    logging.getLogger("basicsr").handlers.clear()
+    importlib.import_module("basicsr.utils.logger").initialized_logger.clear()
+
+
 @pytest.fixture
 def run(
     basicsr: ModuleType,
@@ -38,12 +44,11 @@ def run(
         assert spec is not None and spec.loader is not None
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
+        forget_logger()
         try:
             module.main(["-opt", "opt.yml", *words])
         finally:
-            logging.getLogger("basicsr").handlers.clear()
-            sys_logger = importlib.import_module("basicsr.utils.logger")
-            sys_logger.initialized_logger.clear()
+            forget_logger()
         heard = capsys.readouterr()
         return heard.out + heard.err
 
