@@ -16,6 +16,9 @@ ROOT = Path(__file__).resolve().parent.parent
 CONFIGS = ROOT / "configs"
 MSRRESNET = str(CONFIGS / "msrresnet_x4c64b16_g1_1000k_div2k.py")
 
+# A run before leaves mmengine its scope, under which names without a prefix are another toolbox's.
+pytestmark = pytest.mark.usefixtures("fresh_mmengine")
+
 
 def tool(name: str) -> ModuleType:
     path = ROOT / "tools" / "analysis_tools" / f"{name}.py"
