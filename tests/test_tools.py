@@ -394,3 +394,14 @@ runpy.run_path({str(ROOT / "tools/train.py")!r}, run_name='__main__')
     kept = {path.name for path in (tmp_path / "run").glob("iter_*.pth")}
     assert kept == {"iter_2.pth"}
     assert torch.load(tmp_path / "run/iter_2.pth", weights_only=False)["meta"]["iter"] == 2
+
+
+def test_a_config_that_trains_nothing_and_weights_to_resume_are_one_line_each(
+    data: Path, fails: Callable[..., str]
+) -> None:
+    for amp in ((), ("--amp",)):
+        assert "bicubic_x4.py trains nothing" in fails("train", BICUBIC, *amp)
+    torch.save({"state_dict": {}}, "weights.pth")
+    options = [*SMALL, f"train_dataloader.dataset.gt={data}/train"]
+    said = fails("train", MSRRESNET, "--resume", "weights.pth", "--cfg-options", *options)
+    assert "load_from" in said

@@ -5,7 +5,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from srgan_plugin.command_line import add_config_options, command, load_config
+from srgan_plugin.command_line import (
+    add_config_options,
+    check_resumable,
+    check_trainable,
+    command,
+    load_config,
+)
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -72,6 +78,7 @@ def main(argv: list[str] | None = None) -> None:
     """Build the runner and train."""
     args = parse_args(argv)
     cfg = load_config(args)
+    check_trainable(cfg)
     from mmengine.runner import Runner
 
     from srgan_plugin.hosts.mm.distributed import join_process_group
@@ -95,6 +102,8 @@ def main(argv: list[str] | None = None) -> None:
         cfg.load_from = str(newest) if newest else cfg.get("load_from")
     if cfg.get("load_from") and "://" not in cfg.load_from and not Path(cfg.load_from).is_file():
         raise FileNotFoundError(f"load_from: there is no checkpoint at {cfg.load_from}")
+    if cfg.get("resume") and cfg.get("load_from"):
+        check_resumable(cfg.load_from)
     if cfg.get("load_from") and not cfg.get("resume"):
         check_start(cfg.model.get("generator"), cfg.load_from)
     join_process_group(args.launcher)
