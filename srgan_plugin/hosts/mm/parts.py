@@ -49,6 +49,8 @@ def build(config: Config | nn.Module | None) -> Any:
     """Build a part of a model; a name without a prefix is looked for in our scope first."""
     if config is None or isinstance(config, nn.Module):
         return config
+    if not isinstance(config, dict):
+        raise ValueError(f"expected dict(type=…) for a part of the model, got {config!r}")
     return MODELS.build({"_scope_": SCOPE, **config})
 
 
