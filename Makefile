@@ -19,10 +19,11 @@ test: lint
 
 # The oldest torch and numpy that are supported, in an environment of its own (Python up to 3.12).
 test-oldest: $(VENV)-oldest/.done
-	$(VENV)-oldest/bin/python -m pytest
+	OMP_NUM_THREADS=1 $(VENV)-oldest/bin/python -m pytest -n $(JOBS) --dist loadfile
 
 $(VENV)-oldest/.done: requirements/runtime.txt requirements/tests.txt
 	$(PYTHON) -m venv $(VENV)-oldest
+	$(VENV)-oldest/bin/pip install --quiet wheel "setuptools<82"
 	$(VENV)-oldest/bin/pip install --quiet torch==2.6.0 torchvision==0.21.0 numpy==1.26.4
 	$(VENV)-oldest/bin/pip install --quiet --no-build-isolation --editable . \
 		--requirement requirements/tests.txt numpy==1.26.4 torch==2.6.0
