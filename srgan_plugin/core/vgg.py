@@ -69,7 +69,7 @@ class VGG19Features(nn.Module):
         found: dict[str, Tensor] = {}
         wanted = set(self.layers.values())
         feat: Tensor = self.input_norm(x)
-        for before, name in zip(("", *self._walk), self._walk, strict=False):
+        for before, name in zip(("", *self._walk[:-1]), self._walk, strict=True):
             if name in CONV_SHAPES:
                 weight, bias = self.get_buffer(f"{name}_weight"), self.get_buffer(f"{name}_bias")
                 feat = F.conv2d(feat, weight, bias, padding=1)

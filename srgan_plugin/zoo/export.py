@@ -1,5 +1,6 @@
 """Generators for other runtimes: ONNX with any height and width."""
 
+import copy
 import importlib.util
 import logging
 import warnings
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from srgan_plugin.files import atomic_path
 
@@ -58,6 +60,22 @@ def export_onnx(
     return difference
 
 
+def _folded(network: nn.Module) -> nn.Module:
+    """A copy whose batch normalisations are part of the convolutions before them.
+
+    They cost a runtime time, and torch 2.6 fails to export them.
+    """
+    network = copy.deepcopy(network)
+    norms = [name for name, part in network.named_modules() if isinstance(part, nn.BatchNorm2d)]
+    for name in norms:
+        parent, _, last = name.rpartition(".")
+        block, conv = network.get_submodule(parent), last.replace("bn", "conv")
+        fused = fuse_conv_bn_eval(getattr(block, conv), getattr(block, last))
+        setattr(block, conv, fused)
+        setattr(block, last, nn.Identity())
+    return network
+
+
 def _write_onnx(network: nn.Module, target: Path, channels: int) -> None:
     sides = {axis: torch.export.Dim(name, min=2) for axis, name in ((2, "height"), (3, "width"))}
     # The exporter narrates; what matters is checked afterwards.
@@ -68,7 +86,7 @@ def _write_onnx(network: nn.Module, target: Path, channels: int) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             torch.onnx.export(
-                network,
+                _folded(network),
                 (_picture(channels, (20, 24)),),
                 target,
                 input_names=["lr"],
