@@ -26,7 +26,6 @@ SMALL = (
     "model.generator.mid_channels=8",
     "model.generator.num_blocks=2",
     "train_dataloader.num_workers=0",
-    "train_dataloader.persistent_workers=False",
     "train_dataloader.pin_memory=False",
     "train_dataloader.batch_size=2",
     "train_dataloader.dataset.pipeline.0.gt_patch_size=64",
@@ -208,7 +207,7 @@ def test_a_crop_that_the_scale_does_not_divide_is_one_line(
     data: Path, fails: Callable[..., str]
 ) -> None:
     options = [*SMALL, f"train_dataloader.dataset.gt={data}/train"]
-    options[6] = "train_dataloader.dataset.pipeline.0.gt_patch_size=66"
+    options[5] = "train_dataloader.dataset.pipeline.0.gt_patch_size=66"
     said = fails("train", MSRRESNET, "--cfg-options", *options)
     assert "66" in said
     assert "multiple of the scale 4" in said

@@ -69,6 +69,8 @@ class SRTrainLoop(IterBasedTrainLoop):
         for name, value in (("stretch", stretch), ("val_interval", kwargs.get("val_interval", 1))):
             if int(value) < 1:
                 raise ValueError(f"train_cfg.{name}: expected at least 1, got {value}")
+        if isinstance(dataloader, dict) and not dataloader.get("num_workers"):
+            dataloader = {**dataloader, "persistent_workers": False}  # there are none to keep
         by_rank = (runner.cfg.get("randomness") or {}).get("diff_rank_seed", False)
         loader = runner.build_dataloader(dataloader, seed=runner.seed, diff_rank_seed=by_rank)
         # A signal to the whole process group is for the trainer: it needs its workers to finish.
