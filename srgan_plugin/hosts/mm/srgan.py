@@ -136,7 +136,8 @@ class SRGAN(SRModel):
             and self.adversarial
             and self.disc_repeat == 1
             and not is_model_wrapper(self.discriminator)
-            and all(getattr(o, "accumulates_over", 1) == 1 for o in optimizers)
+            # Only our wrapper says so, and only ours stops its backward pass where it has to.
+            and all(getattr(o, "accumulates_over", 0) == 1 for o in optimizers)
         )
 
     def _judged(self, pictures: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 from mmengine.hooks import Hook
+from mmengine.optim import OptimWrapper as MMEngineOptimWrapper
 from mmengine.optim import OptimWrapperDict
 from mmengine.runner import Runner
 from mmengine.structures import BaseDataElement
@@ -50,7 +51,7 @@ def srgan(vgg: str, *, share: bool = False, **options: Any) -> Any:
     )
 
 
-def step(model: Any, steps: int = 1, wrapper: type[OptimWrapper] = OptimWrapper) -> None:
+def step(model: Any, steps: int = 1, wrapper: type[MMEngineOptimWrapper] = OptimWrapper) -> None:
     """Some steps of Adam; the gradients of the last one stay."""
     networks = {"generator": model.generator, "discriminator": model.discriminator}
     optimizers = OptimWrapperDict(
@@ -92,6 +93,14 @@ def test_sharing_is_off_where_it_would_not_be_exact(vgg: str, train_cfg: dict[st
     step(shared, 3)
     for (name, expected), value in zip(plain.named_parameters(), shared.parameters(), strict=True):
         assert torch.equal(value, expected), name
+
+
+def test_sharing_is_off_with_the_optimiser_wrapper_of_another_toolbox(vgg: str) -> None:
+    plain, shared = srgan(vgg), srgan(vgg, share=True)
+    step(plain, wrapper=MMEngineOptimWrapper)
+    step(shared, wrapper=MMEngineOptimWrapper)
+    for expected, value in zip(plain.parameters(), shared.parameters(), strict=True):
+        assert torch.equal(value, expected)
 
 
 def relative_errors(model: Any, plain: Any) -> dict[str, float]:
