@@ -29,10 +29,11 @@ def atomic_path(target: str | Path) -> Iterator[Path]:
             os.fsync(file.fileno())
         temporary.replace(target)
     except OSError as error:
-        if error.errno not in _NO_ROOM:
-            raise
-        reason = f"{error.strerror}; whatever had this name before is untouched; make room"
-        raise OSError(error.errno, reason, str(target)) from error
+        full = error.errno in _NO_ROOM
+        if not full and str(error.filename) != str(temporary):
+            raise  # the block failed at something else
+        reason = f"{error.strerror}; whatever had this name before is untouched"
+        raise OSError(error.errno, reason + "; make room" * full, str(target)) from error
     finally:
         temporary.unlink(missing_ok=True)
 

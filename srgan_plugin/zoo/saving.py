@@ -31,14 +31,10 @@ def save_atomically(
     """
     path = Path(path)
     content = _encoded(obj, path.suffix)
-    try:
-        with atomic_path(path) as temporary:
-            temporary.write_bytes(content)
-            if check is not None:
-                check(temporary)
-    except OSError as error:
-        reason = f"{error.strerror}; what was there before is untouched"
-        raise OSError(error.errno, reason, str(path)) from error
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(content)
+        if check is not None:
+            check(temporary)
 
 
 def _encoded(obj: Any, suffix: str) -> bytes:

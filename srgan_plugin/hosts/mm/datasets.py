@@ -17,7 +17,8 @@ from srgan_plugin.evaluation.benchmarks import data_root as default_data_root
 from srgan_plugin.evaluation.benchmarks import find_benchmark
 from srgan_plugin.registry import DATA_SAMPLERS, DATASETS, SCOPE, TRANSFORMS
 
-from .transforms import PairBatch, recipe_of
+from .packing import PairBatch
+from .transforms import recipe_of
 
 Config = dict[str, Any]
 

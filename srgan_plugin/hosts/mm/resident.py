@@ -12,7 +12,7 @@ from torch.utils.data import BatchSampler, DataLoader
 from srgan_plugin.data.device import DevicePairs, Stream, picture_bytes
 
 from .datasets import PairedImageDataset, StreamSampler
-from .transforms import stack_pairs, stacked_pairs
+from .packing import stack_pairs, stacked_pairs
 
 logger = logging.getLogger(__name__)
 

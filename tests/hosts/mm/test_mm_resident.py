@@ -12,8 +12,9 @@ from torch.utils.data import DataLoader
 from srgan_plugin.data.prepare import create_store
 from srgan_plugin.hosts.mm import resident
 from srgan_plugin.hosts.mm.datasets import PairedImageDataset, StreamSampler
+from srgan_plugin.hosts.mm.packing import stack_pairs
 from srgan_plugin.hosts.mm.resident import DeviceLoader, resident_loader
-from srgan_plugin.hosts.mm.transforms import recipe_of, stack_pairs
+from srgan_plugin.hosts.mm.transforms import recipe_of
 
 CPU = torch.device("cpu")
 CROP = {"type": "PairedRandomCrop", "gt_patch_size": 64}
