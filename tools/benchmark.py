@@ -20,7 +20,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "turn; medians and spread over the rounds.",
     )
     parser.add_argument("what", choices=("loader", "train", "test", "upscale"))
-    parser.add_argument("--against", choices=("mmagic", "basicsr"), help="the other side")
+    parser.add_argument(
+        "--against",
+        choices=("mmagic", "basicsr", "plain", "bare"),
+        help="the other side; of `train` also our plain path, and our step in a loop without hooks",
+    )
     parser.add_argument("--model", choices=("msrresnet", "srgan"), default="msrresnet")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument(
@@ -40,8 +44,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--out", metavar="FILE.json", help="write the numbers there")
     args = parser.parse_args(argv)
-    if args.what != "loader" and args.against == "basicsr":
-        parser.error("--against basicsr goes with `loader`")
+    known = {"loader": ("basicsr", "mmagic"), "train": ("mmagic", "plain", "bare")}
+    if args.against and args.against not in known.get(args.what, ("mmagic",)):
+        parser.error(f"--against {args.against} does not go with `{args.what}`")
     return args
 
 
@@ -86,7 +91,7 @@ def sides_of(args: argparse.Namespace, device: Any) -> Any:
     return runs.train_sides(
         files,
         args.model,
-        against_mmagic=args.against == "mmagic",
+        other=args.against or "plain",
         workers=args.workers,
         warm_up=warm_up,
         steps=args.steps or steps,

@@ -4,8 +4,10 @@ import os
 import platform
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
+from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -93,6 +95,12 @@ def alternate(sides: Mapping[str, Callable[[], Round]], rounds: int) -> list[Res
         for name in order:
             results[name].rounds.append(sides[name]())
     return list(results.values())
+
+
+def in_a_process(work: Callable[..., Round], *args: Any) -> Round:
+    """Does the work in a process of its own: its memory, and how it treats that, are its own."""
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        return pool.submit(work, *args).result()
 
 
 def timed_batches(batches: Iterator[Any], seconds: float, device: torch.device) -> Round:

@@ -17,6 +17,8 @@ from torchvision.models import vgg
 
 from srgan_plugin.core import MSRResNet
 from srgan_plugin.core.vgg_weights import random_vgg19_state_dict
+from srgan_plugin.hosts.mm.train_loop import SRTrainLoop
+from srgan_plugin.registry import LOOPS
 
 from .files import BenchmarkFiles
 from .loaders import (
@@ -26,7 +28,7 @@ from .loaders import (
     our_config,
     our_loader_config,
 )
-from .measuring import Round, wait
+from .measuring import Round, in_a_process, wait
 
 Model = Literal["msrresnet", "srgan"]
 Config = Any
@@ -34,11 +36,15 @@ Config = Any
 # Multiply-adds of the plain step, per image: the generator forward and back (2.6e9 forward); for
 # SRGAN VGG-19 and the discriminator as well. Two operations each.
 FLOPS = {"msrresnet": 2 * 3 * 2.6e9 * BATCH, "srgan": 2 * 44.6e9 * BATCH}
-# What the plain path leaves out: the published configs with every switch for speed.
+# What the plain path leaves out: the published configs with every switch for speed. On a GPU also
+# bfloat16 and a recorded step.
 FAST: dict[str, dict[str, Any]] = {
     "msrresnet": {"model.channels_last": True},
     "srgan": {"model.channels_last": True, "model.train_cfg.share_fake_logits": True},
 }
+#: Who may stand on the other side of a training: MMagic, our own plain path, or our fast step in a
+#: loop without hooks, logs and schedulers.
+Other = Literal["mmagic", "plain", "bare"]
 TEST_SETS = ("Set5", "Set14")
 
 _numbers = itertools.count()
@@ -74,18 +80,34 @@ class Stopwatch(Hook):
         if done == self.start:
             self.seconds = -time.perf_counter()
             if device.type == "cuda":
+                torch.cuda.empty_cache()
                 torch.cuda.reset_peak_memory_stats(device)
         else:
             self.seconds += time.perf_counter()
-            if device.type == "cuda":
-                self.peak_bytes = torch.cuda.max_memory_allocated(device)
+            if device.type == "cuda":  # reserved: a recorded step allocates nothing
+                self.peak_bytes = torch.cuda.max_memory_reserved(device)
+
+
+@LOOPS.register_module()
+class BareLoop(SRTrainLoop):
+    """The same step of the same batches, without hooks, logs and schedulers."""
+
+    def run(self) -> Any:
+        """Train, and let the stopwatch alone look on."""
+        self._begin()
+        self.runner.model.train()
+        watch = next(hook for hook in self.runner.hooks if isinstance(hook, Stopwatch))
+        for number in range(self._max_iters):
+            self._iter = number  # what `runner.iter` says
+            self._step(next(self.dataloader_iterator))
+            watch.after_train_iter(self.runner, number)
 
 
 def train_sides(
     files: BenchmarkFiles,
     model: Model,
     *,
-    against_mmagic: bool,
+    other: Other,
     workers: int,
     warm_up: int,
     steps: int,
@@ -93,41 +115,68 @@ def train_sides(
 ) -> dict[str, Callable[[], Round]]:
     """What `alternate` wants: each side trains `warm_up` steps, then `steps` that are timed.
 
+    Each round has a process of its own.
+
     Args:
         files: What is trained on.
         model: Which of the published configs.
-        against_mmagic: The other side is MMagic; else it is our own plain path.
+        other: The other side.
         workers: Processes that read, on both sides.
         warm_up: Steps before the clock starts.
         steps: Steps that are timed, a multiple of `warm_up`.
         changes: Settings of ours and of MMagic's config to change, such as a smaller network.
     """
     assert steps % warm_up == 0, (steps, warm_up)
-
-    def ours(fast: bool) -> Config:
-        cfg = our_config(model)
-        cfg.merge_from_dict(FAST[model] if fast else {"train_cfg.stretch": 1})
-        if model == "srgan":
-            cfg.model.perceptual_loss.pretrained = str(_vgg_file(files))
-            cfg.custom_hooks = []  # it would advise to start from a trained MSRResNet
-        cfg.train_dataloader = our_loader_config(files, workers)
-        return cfg
-
-    def mmagics() -> Config:
-        cfg = mmagic_config(model)
-        if model == "srgan":
-            _give_vgg_to_mmagic(_vgg_file(files))
-        cfg.train_dataloader = mmagic_loader_config(files, workers)
-        return cfg
-
-    def side(config: Callable[[], Config]) -> Callable[[], Round]:
-        return lambda: _train(config(), model, warm_up, steps, changes or {})
-
-    other = {"mmagic": side(mmagics)} if against_mmagic else {"plain": side(lambda: ours(False))}
-    return {"srgan_plugin": side(lambda: ours(True)), **other}
+    if model == "srgan":
+        _vgg_file(files)
+    names: tuple[Other | Literal["srgan_plugin"], ...] = ("srgan_plugin", other)
+    return {
+        name: partial(
+            in_a_process, _train, name, files, model, workers, warm_up, steps, changes or {}
+        )
+        for name in names
+    }
 
 
-def _train(cfg: Config, model: Model, warm_up: int, steps: int, changes: Config) -> Round:
+def _our_training(name: str, files: BenchmarkFiles, model: Model, workers: int) -> Config:
+    cfg = our_config(model)
+    cfg.merge_from_dict({"train_cfg.stretch": 1} if name == "plain" else FAST[model])
+    if model == "srgan":
+        cfg.model.perceptual_loss.pretrained = str(_vgg_file(files))
+        cfg.custom_hooks = []  # it would advise to start from a trained MSRResNet
+    if name != "plain" and torch.cuda.is_available():
+        cfg.train_cfg.cuda_graph = True
+        wrappers = cfg.optim_wrapper
+        for wrapper in [wrappers] if "optimizer" in wrappers else wrappers.values():
+            if isinstance(wrapper, dict):
+                wrapper["type"] = "AmpOptimWrapper"
+    if name == "bare":
+        cfg.train_cfg.type = "BareLoop"
+    cfg.train_dataloader = our_loader_config(files, workers)
+    return cfg
+
+
+def _mmagics_training(files: BenchmarkFiles, model: Model, workers: int) -> Config:
+    cfg = mmagic_config(model)
+    if model == "srgan":
+        _give_vgg_to_mmagic(_vgg_file(files))
+    cfg.train_dataloader = mmagic_loader_config(files, workers)
+    return cfg
+
+
+def _train(
+    name: str,
+    files: BenchmarkFiles,
+    model: Model,
+    workers: int,
+    warm_up: int,
+    steps: int,
+    changes: Config,
+) -> Round:
+    if name == "mmagic":
+        cfg = _mmagics_training(files, model, workers)
+    else:
+        cfg = _our_training(name, files, model, workers)
     cfg.merge_from_dict(changes)
     for part in ("val", "test"):
         for what in ("dataloader", "cfg", "evaluator"):
@@ -140,18 +189,22 @@ def _train(cfg: Config, model: Model, warm_up: int, steps: int, changes: Config)
         runner = _runner(cfg, folder)
         runner.register_hook(watch)
         runner.train()
-    time_of = {
-        name: runner.message_hub.get_scalar(f"train/{name}").data[0][-steps:].sum()
-        for name in ("time", "data_time")
-    }
     return Round(
         seconds=watch.seconds,
         images=steps * BATCH,
         steps=steps,
-        waited=float(time_of["data_time"] / time_of["time"]),
+        waited=_waited(runner, steps),
         peak_bytes=watch.peak_bytes,
         flops=int(FLOPS[model]),
     )
+
+
+def _waited(runner: Runner, steps: int) -> float | None:
+    curves = runner.message_hub.log_scalars
+    if "train/time" not in curves:
+        return None
+    total, data = (curves[f"train/{n}"].data[0][-steps:].sum() for n in ("time", "data_time"))
+    return float(data / total)
 
 
 def test_sides(

@@ -5,9 +5,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,7 +17,7 @@ from srgan_plugin.core import MSRResNet
 from srgan_plugin.cpu_memory import keep_freed_memory
 from srgan_plugin.inference import Upscaler
 
-from .measuring import Round, wait
+from .measuring import Round, in_a_process, wait
 
 Device = Literal["cpu", "cuda"]
 Picture = NDArray[np.uint8]
@@ -36,13 +34,9 @@ def upscale_sides(
     """
     makers = {"srgan_plugin": _ours, **({"mmagic": _mmagics} if against_mmagic else {})}
     return {
-        name: partial(_in_a_process, make, width, height, device) for name, make in makers.items()
+        name: partial(in_a_process, _timed, make, width, height, device)
+        for name, make in makers.items()
     }
-
-
-def _in_a_process(make: Callable[..., Enlarge], width: int, height: int, device: Device) -> Round:
-    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
-        return pool.submit(_timed, make, width, height, device).result()
 
 
 def _timed(make: Callable[..., Enlarge], width: int, height: int, device: Device) -> Round:

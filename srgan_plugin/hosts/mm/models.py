@@ -12,6 +12,7 @@ from srgan_plugin import core
 from srgan_plugin.registry import MODELS
 from srgan_plugin.zoo.layouts import adapt_training_state
 
+from .compiling import compile_forward
 from .parts import (
     Config,
     batch_statistics,
@@ -40,6 +41,8 @@ class SRModel(BaseModel):
         channels_last: Compute in torch's channels-last memory format, which is faster on GPUs with
             tensor cores and on CPUs. Results differ by rounding; a part of another toolbox gets
             contiguous tensors, because some fail otherwise.
+        compile: True or `dict(mode=…)`: `torch.compile` the networks that train. Where that fails,
+            training goes on without. It needs a C compiler.
     """
 
     def __init__(
@@ -52,6 +55,7 @@ class SRModel(BaseModel):
         data_preprocessor: Config | None = None,
         ema: Config | None = None,
         channels_last: bool = False,
+        compile: bool | Config = False,
     ) -> None:
         preprocessor = build(data_preprocessor or {"type": "DataPreprocessor"})
         super().__init__(data_preprocessor=preprocessor, init_cfg=init_cfg)
@@ -61,7 +65,9 @@ class SRModel(BaseModel):
         self.generator_ema = deepcopy(self.generator).requires_grad_(False) if ema else None
         self.train_cfg, self.test_cfg = train_cfg or {}, test_cfg or {}
         self.channels_last = channels_last
+        self.compile_options = {} if compile is True else compile
         self._lay_out(self.generator, self.generator_ema)
+        self._compile(self.generator)
         self._stepping = False  # in our train_step
         # Whoever loads a checkpoint (load_from, resume, another toolbox's launcher) comes by here.
         self.register_load_state_dict_pre_hook(_check_generator)
@@ -100,11 +106,14 @@ class SRModel(BaseModel):
         self._stepping = True
         losses: dict[str, Tensor] = super().train_step(data, optim_wrapper)
         self._stepping = False
-        if getattr(optim_wrapper, "left_out", False):
-            restore(statistics)
-        if getattr(optim_wrapper, "moved", True):
-            self._average()
+        restore(statistics, getattr(optim_wrapper, "left_out", False))
+        self._average(getattr(optim_wrapper, "moved", True))
         return losses | gradient_norm("generator", optim_wrapper)
+
+    @property
+    def steps_are_alike(self) -> bool:
+        """Whether each step does the same work, whatever its number."""
+        return True
 
     def init_weights(self) -> None:
         """As mmengine's; the average begins at what it averages."""
@@ -127,6 +136,11 @@ class SRModel(BaseModel):
             if self.channels_last and is_ours(network):
                 network.to(memory_format=torch.channels_last)
 
+    def _compile(self, *networks: nn.Module | None) -> None:
+        for network in filter(None, networks):
+            if self.compile_options is not False:
+                compile_forward(network, **self.compile_options)
+
     def _suited(self, batch: Tensor, network: nn.Module) -> Tensor:
         """The batch in the memory format that the network computes in."""
         fast = self.channels_last and is_ours(network)
@@ -135,16 +149,18 @@ class SRModel(BaseModel):
         )
 
     @torch.no_grad()
-    def _average(self) -> None:
-        """Move the averaged generator towards the trained one; counters are copied."""
-        if self.generator_ema is None or self.ema_decay is None:
+    def _average(self, moved: Tensor | bool) -> None:
+        """Move the averaged generator towards the trained one if that moved; copy counters."""
+        if self.generator_ema is None or self.ema_decay is None or moved is False:
             return
+        # Only the device may know whether it moved; what did not may have statistics of NaN.
+        moved = torch.as_tensor(moved, device=next(self.generator_ema.parameters()).device)
         trained = unwrapped(self.generator).state_dict()
         for key, average in self.generator_ema.state_dict().items():
+            new = trained[key]
             if average.is_floating_point():
-                average.lerp_(trained[key], 1 - self.ema_decay)
-            else:
-                average.copy_(trained[key])
+                new = average.lerp(new, 1 - self.ema_decay)
+            average.copy_(torch.where(moved, new, average))
 
     def _predictions(self, sr: Tensor, data_samples: Any) -> list[BaseDataElement]:
         pictures = self.data_preprocessor.destruct(sr, data_samples)

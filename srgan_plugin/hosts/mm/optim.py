@@ -20,9 +20,28 @@ class NonFiniteError(ValueError):
     """Training cannot go on: too many steps in a row had gradients that are not finite."""
 
 
+# Those of torch whose fused kernel leaves a step out by itself where it is told `found_inf`.
+_FUSABLE = (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD)
+
+
+def _fused(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
+    """On a GPU, the same optimiser as one kernel; one whose config chooses otherwise stays."""
+    groups = optimizer.param_groups
+    parameters = [parameter for group in groups for parameter in group["params"]]
+    chosen = {group.get(name) for group in groups for name in ("fused", "foreach")} != {None}
+    kind: Any = type(optimizer)
+    if kind not in _FUSABLE or chosen or not all(p.is_cuda for p in parameters):
+        return optimizer
+    fused: torch.optim.Optimizer = kind([{**group, "fused": True} for group in groups], fused=True)
+    return fused
+
+
 @OPTIM_WRAPPERS.register_module()
 class OptimWrapper(MMEngineOptimWrapper):
     """mmengine's wrapper; a step whose gradients are not finite is left out and counted.
+
+    On a GPU torch's optimisers are fused, and then the device decides by itself, so that nobody
+    has to wait for it: what a step did is a tensor until somebody asks.
 
     Args:
         optimizer: torch's.
@@ -31,13 +50,32 @@ class OptimWrapper(MMEngineOptimWrapper):
     """
 
     def __init__(self, optimizer: torch.optim.Optimizer, max_skipped: int = 50, **kwargs: Any):
-        super().__init__(optimizer, **kwargs)
+        super().__init__(_fused(optimizer), **kwargs)
         self.name = "generator"  # whose steps; `MultiOptimWrapperConstructor` sets others
         self.accumulates_over = int(kwargs.get("accumulative_counts", 1))
         self.max_skipped = max_skipped
-        self.skipped = self.skipped_in_a_row = 0
+        self.waits = True  # for the device, to check each step; a loop that checks later says False
         self.gradient_norm: Tensor | None = None  # at the last step, before clipping
-        self.moved = self.left_out = False  # what the last `update_params` did
+        # What the last `update_params` did; neither where it only accumulated.
+        self.moved: Tensor | bool = False
+        self.left_out: Tensor | bool = False
+        self._skips: Tensor | None = None  # in all, and in a row
+
+    @property
+    def decides_on_device(self) -> bool:
+        """Whether the optimiser's kernel leaves out a step by itself (torch's `found_inf`)."""
+        able = getattr(self.optimizer, "_step_supports_amp_scaling", False)
+        return able and all(group.get("fused") for group in self.optimizer.param_groups)
+
+    @property
+    def skipped(self) -> int:
+        """How many steps were left out in all; waits for the device."""
+        return 0 if self._skips is None else int(self._skips[0])
+
+    @property
+    def skipped_in_a_row(self) -> int:
+        """How many since the last one that was not; waits for the device."""
+        return 0 if self._skips is None else int(self._skips[1])
 
     def update_params(
         self,
@@ -57,14 +95,23 @@ class OptimWrapper(MMEngineOptimWrapper):
         """Clip, then move the parameters, unless a gradient is not finite.
 
         Raises:
-            NonFiniteError: `max_skipped` steps in a row were left out.
+            NonFiniteError: As `check`, where this wrapper `waits`.
         """
         self.gradient_norm = self._measure_and_clip()
-        self.moved = bool(torch.isfinite(self.gradient_norm))
-        self.left_out = not self.moved
-        if self.moved:
+        self.moved = torch.isfinite(self.gradient_norm)
+        self.left_out = ~self.moved
+        if self.decides_on_device:
+            optimizer: Any = self.optimizer
+            optimizer.grad_scale, optimizer.found_inf = None, self.left_out.float()
+            optimizer.step(**kwargs)
+        elif self.moved:
             self.optimizer.step(**kwargs)
-        self._count()
+        if self._skips is None:
+            self._skips = torch.zeros(2, dtype=torch.int64, device=self.left_out.device)
+        self._skips += 1
+        self._skips -= torch.stack([self.moved.long(), self.moved * self._skips[1]])
+        if self.waits:
+            self.check()
 
     def _measure_and_clip(self) -> Tensor:
         parameters = [p for g in self.optimizer.param_groups for p in g["params"]]
@@ -74,16 +121,20 @@ class OptimWrapper(MMEngineOptimWrapper):
             self.clip_func(parameters, **self.clip_grad_kwargs)
         return norm
 
-    def _count(self) -> None:
-        if self.moved:
-            self.skipped_in_a_row = 0
+    def check(self) -> None:
+        """Note how many steps were left out; waits for the device.
+
+        Raises:
+            NonFiniteError: `max_skipped` steps in a row were left out.
+        """
+        if self._skips is None:
             return
-        self.skipped += 1
-        self.skipped_in_a_row += 1
-        MessageHub.get_current_instance().update_info(f"skipped_{self.name}", self.skipped)
-        if self.skipped_in_a_row >= self.max_skipped:
+        skipped, in_a_row = self._skips.tolist()
+        if skipped:
+            MessageHub.get_current_instance().update_info(f"skipped_{self.name}", skipped)
+        if in_a_row >= self.max_skipped:
             raise NonFiniteError(
-                f"{self.skipped_in_a_row} steps of the {self.name} in a row had gradients that are "
+                f"{in_a_row} steps of the {self.name} in a row had gradients that are "
                 f"not finite; {self._last_good()}. Go on from there with a lower learning rate, "
                 "gradient clipping, or without --amp"
             )
@@ -100,6 +151,11 @@ class OptimWrapper(MMEngineOptimWrapper):
         """Load both."""
         state = dict(state_dict)
         accumulated = state.pop("accumulated", None)
+        # How steps are computed is this machine's matter, not that of the one that saved.
+        state["param_groups"] = [
+            {**saved, **{name: group[name] for name in ("fused", "capturable") if name in group}}
+            for saved, group in zip(state["param_groups"], self.optimizer.param_groups, strict=True)
+        ]
         super().load_state_dict(state)
         if accumulated and self.accumulates_over > 1:
             self._inner_count = accumulated["count"]

@@ -81,7 +81,12 @@ def batch_statistics(*networks: nn.Module | None) -> list[tuple[Tensor, Tensor]]
 
 
 @torch.no_grad()
-def restore(statistics: list[tuple[Tensor, Tensor]]) -> None:
-    """Put back what a step that was left out has done to batch normalisation."""
+def restore(statistics: list[tuple[Tensor, Tensor]], left_out: Tensor | bool) -> None:
+    """Put back what a step that was left out has done to batch normalisation.
+
+    Whether it was may be a tensor on the device: nobody waits for it.
+    """
+    if left_out is False:
+        return
     for buffer, before in statistics:
-        buffer.copy_(before)
+        buffer.copy_(torch.where(torch.as_tensor(left_out), before, buffer))

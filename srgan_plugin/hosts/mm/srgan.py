@@ -38,6 +38,7 @@ class SRGAN(SRModel):
         data_preprocessor: As in `SRModel`.
         ema: As in `SRModel`.
         channels_last: As in `SRModel`.
+        compile: As in `SRModel`.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class SRGAN(SRModel):
         data_preprocessor: Config | None = None,
         ema: Config | None = None,
         channels_last: bool = False,
+        compile: bool | Config = False,
     ) -> None:
         super().__init__(
             generator,
@@ -63,6 +65,7 @@ class SRGAN(SRModel):
             data_preprocessor,
             ema,
             channels_last,
+            compile,
         )
         self.discriminator = build(discriminator)
         self.gan_loss = build(gan_loss)
@@ -78,6 +81,7 @@ class SRGAN(SRModel):
         self.share_fake_logits = self.train_cfg.get("share_fake_logits", False)
         self.adversarial = self.discriminator is not None and self.gan_loss is not None
         self._lay_out(self.discriminator, self.perceptual_loss)
+        self._compile(self.discriminator, self.perceptual_loss)
         # Saved, unlike MMagic's: a resumed run goes on counting.
         self.register_buffer("step_counter", torch.tensor(0))
 
@@ -114,18 +118,22 @@ class SRGAN(SRModel):
             if moves:
                 seen |= self._generator_step(sr, gt, generator, share)
                 fake_logits = seen.pop("fake_logits", None)
-                if getattr(generator, "moved", True):
-                    self._average()
+                self._average(getattr(generator, "moved", True))
         if self.adversarial:
             for _ in range(self.disc_repeat):
                 seen |= self._discriminator_step(sr.detach(), gt, discriminator, fake_logits)
-        if any(getattr(each, "left_out", False) for each in (generator, discriminator)):
-            restore(statistics)
+        for optimizer in (generator, discriminator):
+            restore(statistics, getattr(optimizer, "left_out", False))
         self.step_counter += 1
         return {name: value.detach() for name, value in seen.items()}
 
+    @property
+    def steps_are_alike(self) -> bool:
+        """Whether the generator moves at every step."""
+        return bool(self.disc_steps == 1 and self.disc_init_steps == 0)
+
     def _generator_moves(self) -> bool:
-        if self.disc_steps == 1 and self.disc_init_steps == 0:
+        if self.steps_are_alike:
             return True  # without asking the device how many steps there were
         step = int(self.step_counter)
         return bool(step >= self.disc_init_steps and step % self.disc_steps == 0)

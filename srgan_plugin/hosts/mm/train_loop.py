@@ -10,6 +10,7 @@ import torch
 from mmengine.device import get_device
 from mmengine.dist import is_distributed
 from mmengine.hooks import ParamSchedulerHook, RuntimeInfoHook
+from mmengine.optim import OptimWrapperDict
 from mmengine.runner import IterBasedTrainLoop
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -18,6 +19,8 @@ from srgan_plugin.cpu_memory import keep_freed_memory
 from srgan_plugin.registry import LOOPS
 
 from .datasets import StreamSampler
+from .optim import OptimWrapper
+from .recording import RecordedStep, obstacle
 from .resident import resident_loader
 from .resume import InterruptHook
 from .watch import IterTimerHook
@@ -49,6 +52,8 @@ class SRTrainLoop(IterBasedTrainLoop):
         stretch: Steps per call of the hooks, at most; 1 is mmengine's own way.
         device_resident: `"auto"`: the training set lives on the GPU where it fits, and batches are
             cut there; the same ones. True also on the CPU, False never.
+        cuda_graph: Record the step once and replay it, which spares the processor the launching of
+            some thousand kernels. Where that cannot be, the log says why and training goes on.
         kwargs: As mmengine's `IterBasedTrainLoop`.
     """
 
@@ -64,6 +69,7 @@ class SRTrainLoop(IterBasedTrainLoop):
         *args: Any,
         stretch: int = 100,
         device_resident: bool | Literal["auto"] = "auto",
+        cuda_graph: bool = False,
         **kwargs: Any,
     ) -> None:
         for name, value in (("stretch", stretch), ("val_interval", kwargs.get("val_interval", 1))):
@@ -78,14 +84,14 @@ class SRTrainLoop(IterBasedTrainLoop):
         super().__init__(runner, loader, *args, **kwargs)
         self.dataloader: Any
         self.dataloader_iterator: Iterator[Any]
+        self._train_step: Callable[[Any], dict[str, Tensor]]
         self.stretch, self.device_resident = stretch, device_resident
+        self.cuda_graph = cuda_graph
         self.steps, self.waited = 1, 0.0  # of the stretch just run, for the timer
 
     def run(self) -> Any:
         """Train from the current iteration to `max_iters`."""
-        if not torch.cuda.is_available():
-            keep_freed_memory()
-        self._seek()
+        self._begin()
         runner = self.runner
         runner.call_hook("before_train")
         runner.call_hook("before_train_epoch")
@@ -102,6 +108,30 @@ class SRTrainLoop(IterBasedTrainLoop):
         runner.call_hook("after_train_epoch")
         runner.call_hook("after_train")
         return runner.model
+
+    def _begin(self) -> None:
+        if not torch.cuda.is_available():
+            keep_freed_memory()
+        self._seek()
+        self._prepare_step()
+
+    def _prepare_step(self) -> None:
+        """Let the device decide about steps that are not finite, and record them if wanted."""
+        runner = self.runner
+        wrapper = runner.optim_wrapper
+        each = wrapper.values() if isinstance(wrapper, OptimWrapperDict) else [wrapper]
+        self._checked_later = [
+            o for o in each if isinstance(o, OptimWrapper) and o.decides_on_device
+        ]
+        for optimizer in self._checked_later:
+            optimizer.waits = False
+        self._train_step = partial(runner.model.train_step, optim_wrapper=wrapper)
+        if not self.cuda_graph:
+            return
+        if reason := obstacle(runner.model, wrapper):
+            runner.logger.warning(f"train_cfg.cuda_graph: going on without, {reason}")
+            return
+        self._train_step = RecordedStep(runner.model, wrapper)
 
     def _end_workers(self) -> None:
         """Let go of what holds the loader's workers; they would wait for the process to end."""
@@ -179,6 +209,8 @@ class SRTrainLoop(IterBasedTrainLoop):
             self._step_schedulers()
             self._iter += 1
         self._log(seen)
+        for optimizer in self._checked_later:
+            optimizer.check()
         runner.call_hook(
             "after_train_iter", batch_idx=self._iter, data_batch=batch, outputs=outputs
         )
@@ -186,9 +218,7 @@ class SRTrainLoop(IterBasedTrainLoop):
 
     def _step(self, batch: Any) -> dict[str, Tensor]:
         try:
-            losses: dict[str, Tensor] = self.runner.model.train_step(
-                batch, optim_wrapper=self.runner.optim_wrapper
-            )
+            losses = self._train_step(batch)
         except torch.OutOfMemoryError as error:
             size = self.dataloader.batch_size
             crop = tuple(batch["data_samples"].gt_img.shape[-2:])

@@ -1,0 +1,166 @@
+"""A training step recorded once and replayed, so that nobody launches its kernels one by one."""
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+import torch
+from mmengine.dist import is_distributed
+from mmengine.optim import OptimWrapperDict
+from mmengine.structures import BaseDataElement
+from torch import Tensor
+
+from .models import SRModel
+from .optim import OptimWrapper
+from .preprocessor import gt_batch, stacked
+
+logger = logging.getLogger(__name__)
+
+Step = Callable[[], Tensor]
+
+#: Steps before the recording: cuDNN chooses its algorithms, optimisers make their state.
+WARM_UP: Final = 3
+
+
+def record_cuda_graph(step: Step) -> Step:
+    """Records what a step asks of the GPU; the result asks for all of it again, in one call.
+
+    Args:
+        step: Does not wait for the device, and finds everything at the same place each time.
+
+    Returns:
+        A function that replays it and returns a copy of its result.
+    """
+    graph = torch.cuda.CUDAGraph()
+    # A loader's thread may pin memory meanwhile.
+    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+        result = step()
+    torch.cuda.empty_cache()  # the recording has memory of its own
+
+    def replay() -> Tensor:
+        graph.replay()
+        return result.clone()
+
+    return replay
+
+
+class RecordedStep:
+    """`model.train_step`; after the first steps as a recording, if one can be made.
+
+    Args:
+        model: Of this package, on its device.
+        optim_wrapper: What the model is trained by, of this package.
+        record: Makes the recording.
+    """
+
+    def __init__(
+        self,
+        model: SRModel,
+        optim_wrapper: Any,
+        record: Callable[[Step], Step] = record_cuda_graph,
+    ) -> None:
+        self.model, self.optim_wrapper, self._record = model, optim_wrapper, record
+        self.usable = True
+        self._steps = 0
+        self._replay: Step | None = None
+        self._names: list[str] = []
+        groups = [g for o in _each(optim_wrapper) for g in o.optimizer.param_groups]
+        device = next(model.parameters()).device
+        # A recording holds numbers as they were; what schedulers change has to be a tensor in it.
+        self._rates = [(group, torch.tensor(0.0, device=device)) for group in groups]
+        self._known: list[float | None] = [None] * len(groups)
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, Tensor]:
+        """Does one step; returns what `train_step` does."""
+        lr, gt = stacked(batch["inputs"]), gt_batch(batch["data_samples"])
+        self._steps += 1
+        if self.usable and self._replay is None and self._steps > WARM_UP:
+            self._make(lr, gt)
+        if self._replay is None or (lr.shape, gt.shape) != (self._lr.shape, self._gt.shape):
+            return self._plain(batch)
+        self._lr.copy_(lr, non_blocking=True)
+        self._gt.copy_(gt, non_blocking=True)
+        self._set_rates()
+        losses = self._replay()
+        return dict(zip(self._names, losses.unbind(), strict=True))
+
+    def _plain(self, batch: dict[str, Any]) -> dict[str, Tensor]:
+        """Beside the usual stream, where what is recorded later must not have been before."""
+        if not (self.usable and torch.cuda.is_available()):
+            return self.model.train_step(batch, self.optim_wrapper)
+        usual = torch.cuda.current_stream()
+        beside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        beside.wait_stream(usual)
+        with torch.cuda.stream(beside):
+            losses = self.model.train_step(batch, self.optim_wrapper)
+        usual.wait_stream(beside)
+        return losses
+
+    def _make(self, lr: Tensor, gt: Tensor) -> None:
+        device = self._rates[0][1].device
+        self._lr, self._gt = lr.to(device, copy=True), gt.to(device, copy=True)
+        batch = {"inputs": self._lr, "data_samples": BaseDataElement(gt_img=self._gt)}
+
+        def step() -> Tensor:
+            losses = self.model.train_step(batch, self.optim_wrapper)
+            self._names = list(losses)
+            return torch.stack([loss.detach().float() for loss in losses.values()])
+
+        def with_rates() -> Tensor:
+            with self._tensor_rates():
+                return step()
+
+        try:
+            self._replay = self._record(with_rates)
+        except RuntimeError as error:  # CUDA's errors, out of memory among them
+            reason = str(error).strip().splitlines()[0]
+            logger.warning("train_cfg.cuda_graph: going on without, recording failed: %s", reason)
+            self.usable = False
+            for optimizer in _each(self.optim_wrapper):
+                optimizer.optimizer.zero_grad(set_to_none=True)
+
+    @contextmanager
+    def _tensor_rates(self) -> Iterator[None]:
+        before = [dict(group) for group, _ in self._rates]
+        for group, rate in self._rates:
+            group["lr"] = rate
+            if "capturable" in group:
+                group["capturable"] = True
+        try:
+            yield
+        finally:
+            for (group, _), values in zip(self._rates, before, strict=True):
+                group.update(values)
+
+    def _set_rates(self) -> None:
+        for number, (group, rate) in enumerate(self._rates):
+            if self._known[number] != group["lr"]:
+                rate.fill_(group["lr"])
+                self._known[number] = group["lr"]
+
+
+def obstacle(model: Any, optim_wrapper: Any) -> str | None:
+    """Why a step cannot be recorded, in words; None if it can."""
+    if not torch.cuda.is_available():
+        return "there is no GPU"
+    if is_distributed():
+        return "several processes train together"
+    if not isinstance(model, SRModel):
+        return f"{type(model).__name__} is not a model of srgan_plugin"
+    if not model.steps_are_alike:
+        return "the generator does not move at every step (disc_steps, disc_init_steps)"
+    for optimizer in _each(optim_wrapper):
+        if not (isinstance(optimizer, OptimWrapper) and optimizer.decides_on_device):
+            return "an optimiser is not a fused one in srgan_plugin's OptimWrapper"
+        if optimizer.accumulates_over > 1:
+            return "gradients are accumulated"
+        if getattr(optimizer, "scaler", None) is not None and optimizer.scaler.is_enabled():
+            return "float16 scales its loss anew after each step"
+    return None
+
+
+def _each(optim_wrapper: Any) -> list[Any]:
+    if isinstance(optim_wrapper, OptimWrapperDict):
+        return list(optim_wrapper.values())
+    return [optim_wrapper]

@@ -1,0 +1,224 @@
+"""A recorded step, and steps about which the device decides by itself, against the plain ones.
+
+Without a GPU a recording is played by calling the step again: what is recorded is the same, only
+CUDA's part is missing.
+"""
+
+import logging
+from typing import Any
+
+import pytest
+import torch
+from mmengine.optim import OptimWrapperDict
+from mmengine.structures import BaseDataElement
+
+from srgan_plugin.hosts.mm.optim import AmpOptimWrapper, NonFiniteError, OptimWrapper
+from srgan_plugin.hosts.mm.recording import WARM_UP, RecordedStep, obstacle, record_cuda_graph
+from srgan_plugin.registry import MODELS
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+RECORD = record_cuda_graph if torch.cuda.is_available() else lambda step: step
+
+
+def srgan(**options: Any) -> Any:
+    torch.manual_seed(0)
+    model = MODELS.build(
+        {
+            "type": "srgan_plugin.SRGAN",
+            "generator": {"type": "MSRResNet", "mid_channels": 8, "num_blocks": 1},
+            "discriminator": {"type": "ModifiedVGG", "mid_channels": 4, "input_size": 32},
+            "pixel_loss": {"type": "L1Loss"},
+            "gan_loss": {"type": "GANLoss", "gan_type": "vanilla", "loss_weight": 5e-3},
+            "train_cfg": {"share_fake_logits": True},
+            "ema": {"decay": 0.9},
+            **options,
+        }
+    )
+    return model.to(DEVICE)
+
+
+def wrappers(model: Any, fused: bool = True, **options: Any) -> OptimWrapperDict:
+    made = {
+        name: OptimWrapper(
+            torch.optim.Adam(model.get_submodule(name).parameters(), 1e-3, fused=fused), **options
+        )
+        for name in ("generator", "discriminator")
+    }
+    for wrapper in made.values():
+        wrapper.waits = not fused
+    return OptimWrapperDict(**made)
+
+
+def batch(number: int, size: int = 8) -> dict[str, Any]:
+    random = torch.Generator().manual_seed(number)
+    lr = torch.randint(0, 256, (2, 3, size, size), dtype=torch.uint8, generator=random)
+    gt = torch.randint(0, 256, (2, 3, 4 * size, 4 * size), dtype=torch.uint8, generator=random)
+    return {"inputs": lr, "data_samples": BaseDataElement(gt_img=gt)}
+
+
+def test_a_recorded_step_does_what_the_plain_one_does_at_every_learning_rate() -> None:
+    models = [srgan(), srgan()]
+    plain, fast = map(wrappers, models)
+    recorded = RecordedStep(models[1], fast, RECORD)
+    for number in range(WARM_UP + 4):
+        for optimizer in (*plain.values(), *fast.values()):
+            optimizer.optimizer.param_groups[0]["lr"] = rate = 2.0 ** -(10 + number)  # in any float
+        expected = models[0].train_step(batch(number), plain)
+        losses = recorded(batch(number))
+        assert list(losses) == list(expected)
+        for name, value in losses.items():
+            torch.testing.assert_close(value, expected[name].float(), msg=name)
+    assert recorded.usable
+    assert fast["generator"].optimizer.param_groups[0]["lr"] == rate
+    for (key, expected), value in zip(
+        models[0].state_dict().items(), models[1].state_dict().values(), strict=True
+    ):
+        torch.testing.assert_close(value, expected, msg=key)
+    assert models[1].step_counter == WARM_UP + 4
+
+
+def test_results_of_a_recorded_step_stay_when_it_is_played_again() -> None:
+    model = srgan()
+    recorded = RecordedStep(model, wrappers(model), RECORD)
+    results = [recorded(batch(number))["loss_pix"] for number in range(WARM_UP + 3)]
+    kept = [float(result) for result in results]
+    recorded(batch(9))
+    assert [float(result) for result in results] == kept
+    assert len(set(kept)) == len(kept)
+
+
+def test_a_batch_of_another_size_is_done_without_the_recording() -> None:
+    model = srgan(discriminator=None, gan_loss=None)
+    optimizers = OptimWrapperDict(
+        generator=OptimWrapper(torch.optim.Adam(model.generator.parameters(), fused=True))
+    )
+    optimizers["generator"].waits = False
+    recorded = RecordedStep(model, optimizers, RECORD)
+    for number in range(WARM_UP + 1):
+        recorded(batch(number))
+    assert recorded(batch(7, size=12))["loss_pix"] > 0
+
+
+def test_where_recording_fails_training_goes_on_with_one_warning(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def fail(step: Any) -> Any:
+        raise RuntimeError("CUDA error: operation not permitted when stream is capturing\nmore")
+
+    models = [srgan(), srgan()]
+    plain, fast = map(wrappers, models)
+    recorded = RecordedStep(models[1], fast, fail)
+    with caplog.at_level(logging.WARNING):
+        for number in range(WARM_UP + 2):
+            models[0].train_step(batch(number), plain)
+            recorded(batch(number))
+    assert [r.getMessage() for r in caplog.records if "cuda_graph" in r.getMessage()] == [
+        "train_cfg.cuda_graph: going on without, recording failed: CUDA error: operation not "
+        "permitted when stream is capturing"
+    ]
+    for expected, value in zip(models[0].parameters(), models[1].parameters(), strict=True):
+        assert torch.equal(value, expected)
+
+
+def test_steps_that_cannot_be_recorded_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = srgan()
+    if DEVICE == "cpu":
+        assert obstacle(model, wrappers(model)) == "there is no GPU"
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert obstacle(model, wrappers(model)) is None
+    assert "fused" in str(obstacle(model, wrappers(model, fused=False)))
+    assert "accumulated" in str(obstacle(model, wrappers(model, accumulative_counts=2)))
+    assert "disc_steps" in str(obstacle(srgan(train_cfg={"disc_steps": 2}), wrappers(model)))
+    assert "not a model" in str(obstacle(torch.nn.Linear(1, 1), wrappers(model)))
+
+
+@pytest.mark.parametrize("clip_grad", [None, {"max_norm": 1.0}])
+def test_torchs_fused_adam_leaves_a_step_out_by_itself(clip_grad: Any) -> None:
+    # `found_inf` is how torch's own GradScaler tells its optimisers. This test tells if it moves.
+    weight = torch.nn.Parameter(torch.tensor([1.0, 2.0], device=DEVICE))
+    wrapper = OptimWrapper(
+        torch.optim.Adam([weight], lr=0.1, fused=True), max_skipped=3, clip_grad=clip_grad
+    )
+    wrapper.waits = False
+    assert wrapper.decides_on_device
+    wrapper.update_params((weight**2).sum())
+    before, state = weight.tolist(), dict(wrapper.optimizer.state[weight])
+    state = {name: value.clone() for name, value in state.items()}
+    for _ in range(3):
+        wrapper.update_params((weight * torch.tensor([1.0, float("nan")], device=DEVICE)).sum())
+    assert weight.tolist() == before
+    for name, value in wrapper.optimizer.state[weight].items():
+        assert torch.equal(value, state[name]), name
+    assert (wrapper.skipped, wrapper.skipped_in_a_row) == (3, 3)
+    with pytest.raises(NonFiniteError, match="3 steps of the generator in a row"):
+        wrapper.check()
+    wrapper.update_params((weight**2).sum())
+    assert weight.tolist() != before
+    assert (wrapper.skipped, wrapper.skipped_in_a_row) == (3, 0)
+
+
+def test_a_step_left_out_on_the_device_leaves_no_trace_in_the_model() -> None:
+    model = srgan(generator={"type": "SRResNet", "mid_channels": 8, "num_blocks": 1})
+    optimizers = wrappers(model)
+    model.train_step(batch(0), optimizers)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    with torch.no_grad():
+        first = model.generator.conv_first.weight
+        good = first[0, 0, 0, 0].clone()
+        first[0, 0, 0, 0] = float("nan")
+    model.train_step(batch(1), optimizers)
+    with torch.no_grad():
+        first[0, 0, 0, 0] = good
+    for key, value in model.state_dict().items():
+        if key != "step_counter":
+            assert torch.equal(value, before[key]), key
+
+
+def test_a_checkpoint_of_a_plain_optimiser_goes_on_in_a_fused_one_and_back() -> None:
+    weights = [torch.nn.Parameter(torch.ones(3, device=DEVICE)) for _ in range(2)]
+    plain, fused = (
+        OptimWrapper(torch.optim.Adam([weight], lr=0.1, fused=kind))
+        for weight, kind in zip(weights, (False, True), strict=True)
+    )
+    plain.update_params((weights[0] ** 2).sum())
+    for source, target in ((plain, fused), (fused, plain)):
+        target.load_state_dict(source.state_dict())
+        assert target.decides_on_device == (target is fused)
+        target.update_params((target.optimizer.param_groups[0]["params"][0] ** 2).sum())
+    assert int(plain.optimizer.state[weights[0]]["step"]) == 3
+
+
+def test_float16_is_not_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = srgan(discriminator=None, gan_loss=None)
+    optimizer = torch.optim.Adam(model.generator.parameters(), fused=True)
+    wrapper = AmpOptimWrapper(optimizer, dtype="float16")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert "float16" in str(obstacle(model, OptimWrapperDict(generator=wrapper)))
+
+
+def compiled_srgan(caplog: pytest.LogCaptureFixture, backend: Any) -> list[str]:
+    models = [srgan(), srgan(compile={"backend": backend})]
+    assert list(models[0].state_dict()) == list(models[1].state_dict())
+    with caplog.at_level(logging.WARNING):
+        for model in models:
+            optimizers = wrappers(model)
+            for number in range(2):
+                model.train_step(batch(number), optimizers)
+    for expected, value in zip(models[0].parameters(), models[1].parameters(), strict=True):
+        torch.testing.assert_close(value, expected)
+    return [r.getMessage() for r in caplog.records if "model.compile" in r.getMessage()]
+
+
+def test_compiled_networks_train_the_same_weights(caplog: pytest.LogCaptureFixture) -> None:
+    assert compiled_srgan(caplog, "eager") == []
+
+
+def test_networks_that_cannot_be_compiled_go_on_with_one_warning_each(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def fail(*_: Any) -> Any:
+        raise RuntimeError("no C compiler")
+
+    said = compiled_srgan(caplog, fail)
+    assert [line.split()[1] for line in said] == ["MSRResNet", "ModifiedVGG"]
+    assert all("goes on without" in line for line in said)
