@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 JOBS ?= 2
 
-.PHONY: demo table test test-oldest lint clean
+.PHONY: demo table train-zoo test test-oldest lint clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python tools/demo.py
@@ -12,6 +12,10 @@ demo: $(VENV)/.demo
 # Published and measured side by side: make table ARGS="--checkpoint srresnet=FILE"
 table: $(VENV)/.demo
 	$(BIN)/python tools/make_table.py $(ARGS)
+
+# The weights that ship: make train-zoo ARGS="--photographs FOLDER --vgg FILE [--cpu]". NIQE is BasicSR's.
+train-zoo: $(VENV)/.basicsr
+	$(BIN)/python tools/train_zoo.py $(ARGS)
 
 # Two processes of one thread each: most tests are small, and threads wait for each other there.
 test: lint

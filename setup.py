@@ -51,7 +51,7 @@ setup(
     description="SRGAN for MMagic, mmengine and BasicSR on today's torch",
     long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
-    license="Apache-2.0",
+    license="Apache-2.0 AND CC-BY-SA-4.0",  # the latter: zoo/weights
     python_requires=">=3.10",
     packages=find_packages(include=["srgan_plugin", "srgan_plugin.*"]),
     package_data={"srgan_plugin.zoo": ["weights/*"]},

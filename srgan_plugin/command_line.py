@@ -107,6 +107,13 @@ def add_network_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_half(parser: argparse.ArgumentParser) -> None:
+    """Add what every tool that writes a network takes."""
+    parser.add_argument(
+        "--half", action="store_true", help="round the weights to half precision: half the size"
+    )
+
+
 def network_options(args: argparse.Namespace) -> dict[str, Any]:
     """Return those options as keyword arguments of the zoo's functions."""
     return {"ema": args.ema, "part": args.part, "arguments": dict(args.told)}

@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from srgan_plugin.inference.models import NAMES
+
 pytest.importorskip("setuptools", reason="building a wheel needs setuptools")
 pytest.importorskip("pip", reason="installing needs pip")
 
@@ -126,6 +128,8 @@ def assert_the_wheel_is_whole(wheel: Path) -> None:
         if path.is_file() and "__pycache__" not in path.parts
     }
     assert {f"srgan_plugin/.mim/{name}" for name in ours | {"model-index.yml"}} <= names
+    shipped = {f"{name}.{kind}" for name in NAMES for kind in ("safetensors", "md")} | {"LICENSE"}
+    assert {f"srgan_plugin/zoo/weights/{name}" for name in shipped} <= names
     modules = {path.relative_to(ROOT).as_posix() for path in (ROOT / "srgan_plugin").rglob("*.py")}
     assert {name for name in names if name.endswith(".py") and ".mim" not in name} == {
         name for name in modules if ".mim" not in name

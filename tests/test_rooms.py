@@ -17,6 +17,7 @@ ALLOWED = {
     "evaluation": {"core", "data"},
     "zoo": {"core"},
     "inference": {"core", "zoo"},
+    "release": {"data", "evaluation", "inference", "hosts"},
     "benchmarks": {"core", "data", "evaluation", "hosts", "inference", "config_path"},
     "hosts/basicsr": {"core", "data", "evaluation", "zoo"},
     "hosts/mm": {"core", "data", "evaluation", "zoo", "registry"},

@@ -7,7 +7,7 @@ python tools/convert_checkpoint.py net_g_400000.pth msrresnet.pth --to plugin
 import argparse
 from pathlib import Path
 
-from srgan_plugin.command_line import add_network_options, command, network_options
+from srgan_plugin.command_line import add_half, add_network_options, command, network_options
 
 CODE_BASES = ("mmagic", "mmediting", "basicsr", "kair", "plugin")
 
@@ -16,6 +16,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     add_network_options(parser)
+    add_half(parser)
     parser.add_argument("target", metavar="DST", type=Path, help=".pth, or .safetensors")
     parser.add_argument("--to", required=True, choices=CODE_BASES, help="whose layout to write")
     parser.add_argument("--from", dest="origin", choices=CODE_BASES, help="whose layout it must be")
@@ -30,7 +31,8 @@ def main(argv: list[str] | None = None) -> None:
     from srgan_plugin.zoo.fetching import local_checkpoint
 
     source = local_checkpoint(args.source)
-    done = convert(source, args.target, to=args.to, origin=args.origin, **network_options(args))
+    options = {"to": args.to, "origin": args.origin, "half": args.half, **network_options(args)}
+    done = convert(source, args.target, **options)
     print("\n".join(done.report()))
 
 

@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ TRAIN = ("astronaut.png", "hubble_deep_field.jpg", "ihc.png", "motorcycle_left.p
 APART = ("chelsea.png", "coffee.png")
 # A telling 96x96 window of each photograph kept apart: top, left.
 WINDOWS = {"chelsea": (96, 108), "coffee": (120, 220)}
+SHIPPED = {"msrresnet": "MSRResNet, shipped", "srgan": "SRGAN, shipped"}
+COLUMNS = ("LR", "bicubic", "MSRResNet", "SRGAN", *SHIPPED.values(), "HR")
 CONFIGS = {"msrresnet": "demo_msrresnet_x4c32b6", "srgan": "demo_srgan_x4c32b6"}
 
 
@@ -44,6 +47,11 @@ def copy_photographs(work: Path) -> None:
             write_image((work / "photographs" / folder / name).with_suffix(".png"), photograph)
 
 
+def means(scores: Sequence[Mapping[Any, float]]) -> dict[str, float]:
+    """Average PSNR and SSIM over photographs."""
+    return {m: sum(s[m] for s in scores) / len(scores) for m in ("PSNR", "SSIM")}
+
+
 def bicubic(work: Path) -> tuple[dict[str, float], dict[str, Any]]:
     """Score bicubic on the photographs kept apart; return LR, bicubic and GT pictures as well."""
     import numpy as np
@@ -61,7 +69,7 @@ def bicubic(work: Path) -> tuple[dict[str, float], dict[str, Any]]:
         scores.append(protocol.score(large, gt))
         pictures[pair.key] = {"LR": lr.repeat(4, 0).repeat(4, 1), "HR": gt}
         pictures[pair.key]["bicubic"] = quantize(large)
-    return {m: float(np.mean([s[m] for s in scores])) for m in ("PSNR", "SSIM")}, pictures
+    return means(scores), pictures
 
 
 def train_and_test(name: str, work: Path, *options: str) -> dict[str, float]:
@@ -77,26 +85,33 @@ def train_and_test(name: str, work: Path, *options: str) -> dict[str, float]:
     return {measure: scores[measure] for measure in ("PSNR", "SSIM")}
 
 
-def draw_comparison(rows: dict[str, dict[str, Any]], target: Path) -> None:
-    """Write one labelled row of enlarged windows for each photograph."""
-    import cv2
+def shipped(pictures: dict[str, dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """Add what the weights that ship make of the photographs kept apart; return their scores."""
     import numpy as np
 
-    from srgan_plugin.data.images import write_image
+    from srgan_plugin.evaluation.protocol import Protocol
+    from srgan_plugin.inference import Upscaler, open_model
 
-    size, zoom, band = 96, 3, 28
-    lines = []
-    for name, pictures in rows.items():
-        top, left = WINDOWS[name]
-        cells = []
-        for label in ("LR", "bicubic", "MSRResNet", "SRGAN", "HR"):
-            window = pictures[label][top : top + size, left : left + size]
-            cell = np.full((band + size * zoom, size * zoom + 4, 3), 255, np.uint8)
-            cell[band:, 4:] = window.repeat(zoom, 0).repeat(zoom, 1)
-            cv2.putText(cell, label, (8, 20), cv2.FONT_HERSHEY_SIMPLEX, 0.6, (0, 0, 0), 1)
-            cells.append(cell)
-        lines.append(np.concatenate(cells, axis=1))
-    write_image(target, np.concatenate(lines))
+    protocol, results = Protocol(border=4), {}
+    for name, upscale in {name: Upscaler(open_model(name)) for name in SHIPPED}.items():
+        scores = []
+        for row in pictures.values():
+            row[SHIPPED[name]] = upscale(np.ascontiguousarray(row["LR"][::4, ::4]))
+            scores.append(protocol.score(row[SHIPPED[name]], row["HR"]))
+        results[f"{name}, shipped"] = means(scores)
+    return results
+
+
+def draw_comparison(rows: dict[str, dict[str, Any]], target: Path) -> None:
+    """Write one labelled row of enlarged windows for each photograph."""
+    from srgan_plugin.data.images import write_image
+    from srgan_plugin.release.sheets import Window, sheet
+
+    lines = [
+        {n: Window(*WINDOWS[name], 96, 96).of(pictures[n]) for n in COLUMNS if n in pictures}
+        for name, pictures in rows.items()
+    ]
+    write_image(target, sheet(lines, zoom=3))
 
 
 @command
@@ -136,11 +151,16 @@ def main(argv: list[str] | None = None) -> None:
     for name, row in pictures.items():
         for label, folder in (("MSRResNet", "msrresnet"), ("SRGAN", "srgan")):
             row[label] = read_image(work / folder / "images" / "test" / f"{name}.png")
+    say("the weights that ship, which learned from other photographs, on the same two")
+    try:
+        results |= shipped(pictures)
+    except FileNotFoundError as error:
+        say(f"left out: {error}")
     draw_comparison(pictures, work / "comparison.png")
     write_text(json.dumps(results, indent=2) + "\n", work / "results.json")
     say(f"done in {time.monotonic() - started:.0f} s; PSNR and SSIM (RGB) on {', '.join(APART)}")
     for name, scores in results.items():
-        print(f"{name:10s} {scores['PSNR']:7.3f} dB  {scores['SSIM']:.4f}")
+        print(f"{name:18s} {scores['PSNR']:7.3f} dB  {scores['SSIM']:.4f}")
     print(f"look at {work}/comparison.png; numbers in {work}/results.json")
 
 

@@ -10,13 +10,14 @@ import json
 from pathlib import Path
 from typing import Any
 
-from srgan_plugin.command_line import add_network_options, command, network_options
+from srgan_plugin.command_line import add_half, add_network_options, command, network_options
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     add_network_options(parser)
+    add_half(parser)
     parser.add_argument(
         "target", metavar="DST", type=Path, help="NAME.pth or NAME.safetensors; digits are added"
     )
@@ -58,7 +59,7 @@ def main(argv: list[str] | None = None) -> None:
 
     results = json.loads(args.results.read_text(encoding="utf-8")) if args.results else {}
     source = local_checkpoint(args.source)
-    done = publish(source, args.target, to=args.to, **network_options(args))
+    done = publish(source, args.target, to=args.to, half=args.half, **network_options(args))
     metafile = args.target.with_name("metafile.yml")
     entry = metafile_entry(done, name=args.target.stem, config=args.config, results=results)
     add_entry(entry, metafile)

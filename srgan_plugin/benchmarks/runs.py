@@ -39,8 +39,8 @@ FLOPS = {"msrresnet": 2 * 3 * 2.6e9 * BATCH, "srgan": 2 * 44.6e9 * BATCH}
 # What the plain path leaves out: the published configs with every switch for speed. On a GPU also
 # bfloat16 and a recorded step.
 FAST: dict[str, dict[str, Any]] = {
-    "msrresnet": {"model.channels_last": True},
-    "srgan": {"model.channels_last": True, "model.train_cfg.share_fake_logits": True},
+    "msrresnet": {"model.channels_last": "auto"},
+    "srgan": {"model.channels_last": "auto", "model.train_cfg.share_fake_logits": True},
 }
 #: Who may stand on the other side of a training: MMagic, our own plain path, or our fast step in a
 #: loop without hooks, logs and schedulers.

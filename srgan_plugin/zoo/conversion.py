@@ -17,6 +17,7 @@ from srgan_plugin.zoo.wrappings import Part
 
 CODE_BASES: tuple[CodeBase, ...] = get_args(CodeBase)
 TOLERANCE = 1e-5  # of the pictures' range of 1
+HALF_TOLERANCE = 0.5 / 255  # half a level of a picture of 8 bits
 _DISCRIMINATORS = ("ModifiedVGG", "SRGANDiscriminator")
 
 
@@ -90,6 +91,7 @@ def convert(
     ema: bool = True,
     part: Part = "generator",
     arguments: Mapping[str, Any] | None = None,
+    half: bool = False,
 ) -> Conversion:
     """Writes a checkpoint anew in the layout of a code base; the weights stay bit for bit.
 
@@ -104,6 +106,8 @@ def convert(
         ema: whether to take averaged weights where there are both.
         part: which network of a whole-training checkpoint.
         arguments: what no file tells, see `identify`.
+        half: whether to round the weights to half precision, for a file of half the size; pictures
+            may then differ by half a level of 255.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -123,11 +127,15 @@ def convert(
     note = {name: found.arguments[name] for name in UNTOLD if name in found.arguments}
     note = {"network": found.layout.network, **note}
     name: Part = "discriminator" if found.layout.network in _DISCRIMINATORS else "generator"
-    content = _RULES[to].wrap(name, layout.in_its_keys(found.weights), note)
+    weights = {k: _halved(w) for k, w in found.weights.items()} if half else found.weights
+    content = _RULES[to].wrap(name, layout.in_its_keys(weights), note)
     differences: list[float] = []
-    save_atomically(
-        content, target, check=lambda written: differences.append(_compare(written, found, network))
-    )
+
+    def check(written: Path) -> None:
+        allowed = HALF_TOLERANCE if half else TOLERANCE
+        differences.append(_compare(written, found, network, allowed))
+
+    save_atomically(content, target, check=check)
     return Conversion(source=found, path=target, sha256=sha256(target), difference=differences[0])
 
 
@@ -174,15 +182,19 @@ def _same_function(activates: bool) -> list[str]:
     return [name for name, rules in _RULES.items() if rules.activates in (None, activates)]
 
 
-def _compare(written: Path, found: Identified, network: nn.Module) -> float:
+def _halved(weight: Tensor) -> Tensor:
+    return weight.half() if weight.is_floating_point() else weight
+
+
+def _compare(written: Path, found: Identified, network: nn.Module, allowed: float) -> float:
     """The largest difference between a network and the one that a written file makes."""
     again = identify(load_checkpoint_file(written))
     picture = fixed_input(network, found.arguments["in_channels"])
     with torch.inference_mode():
         difference = float((network(picture) - again.build()(picture)).abs().max())
-    if not difference <= TOLERANCE:  # NaN is no agreement either
+    if not difference <= allowed:  # NaN is no agreement either
         raise ValueError(
-            f"the converted network differs by {difference:.1e} (allowed {TOLERANCE:.0e}) on the "
+            f"the converted network differs by {difference:.1e} (allowed {allowed:.0e}) on the "
             "fixed picture; nothing was written"
         )
     return difference

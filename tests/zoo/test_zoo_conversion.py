@@ -192,6 +192,29 @@ def test_mmengines_own_average_lies_the_other_way_round(rough):
     assert same(identify(checkpoint, ema=False).build().state_dict(), live.state_dict())
 
 
+def test_half_precision_rounds_each_weight_once_and_halves_the_file(tmp_path, saved, rough, tool):
+    network = rough(MSRResNet, mid_channels=16, num_blocks=2)
+    path = saved({"state_dict": network.state_dict()})
+    for target, options in (("x.safetensors", []), ("h.safetensors", ["--half"])):
+        tool("convert_checkpoint").main([str(path), target, "--to", "plugin", *options])
+    written = load_checkpoint_file(tmp_path / "h.safetensors")["state_dict"]
+    assert all(torch.equal(written[k], w.half()) for k, w in network.state_dict().items())
+    sizes = [(tmp_path / f"{name}.safetensors").stat().st_size for name in "xh"]
+    assert 1.8 < sizes[0] / sizes[1] < 2
+    picture = torch.rand(1, 3, 9, 11)
+    with torch.inference_mode():
+        difference = open_network(tmp_path / "h.safetensors")(picture) - network(picture)
+    assert 0 < difference.abs().max() < 0.5 / 255
+
+
+def test_weights_too_large_for_half_precision_are_not_written(tmp_path, saved, rough):
+    state = rough(MSRResNet, **SMALL).state_dict()
+    state["conv_hr.weight"][0, 0, 0, 0] = 1e5
+    with pytest.raises(ValueError, match="conv_hr"):
+        convert(saved(state), tmp_path / "x.pth", to="plugin", half=True)
+    assert not (tmp_path / "x.pth").exists()
+
+
 def test_a_layout_that_was_not_the_one_expected_is_refused(tmp_path, saved, rough, fails):
     path = saved({"params": rough(MSRResNet, **SMALL).state_dict()})
     said = fails("convert_checkpoint", path, "x.pth", "--to", "plugin", "--from", "basicsr")

@@ -1,6 +1,6 @@
 """SRGAN: a generator and a discriminator, trained in turn."""
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from mmengine.model import is_model_wrapper
@@ -53,7 +53,7 @@ class SRGAN(SRModel):
         init_cfg: Config | None = None,
         data_preprocessor: Config | None = None,
         ema: Config | None = None,
-        channels_last: bool = False,
+        channels_last: bool | Literal["auto"] = False,
         compile: bool | Config = False,
     ) -> None:
         super().__init__(

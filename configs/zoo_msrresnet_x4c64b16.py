@@ -1,0 +1,25 @@
+# The MSRResNet that ships: the published recipe on the photographs of `make train-zoo`, on a GPU.
+#
+#   make train-zoo ARGS="--photographs FOLDER --vgg FILE"
+#
+# Sixteen photographs are held out (HeldOut); checkpoints are chosen by them alone.
+_base_ = './msrresnet_x4c64b16_g1_1000k_div2k.py'
+
+published = None
+data_root = 'work_dirs/zoo/data'  # tools/train_zoo.py fills it
+
+model = dict(ema=dict(decay=0.999), channels_last='auto')
+
+train_dataloader = dict(dataset=dict(gt=f'{data_root}/train'))
+val_dataloader = [
+    dict(
+        num_workers=0,
+        batch_size=1,
+        sampler=dict(type='DefaultSampler', shuffle=False),
+        dataset=dict(
+            type='BenchmarkDataset',
+            name='HeldOut',
+            data_root=data_root,
+            pipeline=[dict(type='PackInputs')]))
+]
+test_dataloader = val_dataloader

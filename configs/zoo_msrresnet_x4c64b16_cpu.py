@@ -1,0 +1,35 @@
+# The MSRResNet that ships while no GPU trained it: an hour on two CPU cores.
+#
+#   make train-zoo ARGS="--photographs FOLDER --vgg FILE --cpu"
+#
+# Small batches of small patches and one fall of a high learning rate: the most that so short a
+# training gives. On a GPU take zoo_msrresnet_x4c64b16.py.
+_base_ = './zoo_msrresnet_x4c64b16.py'
+
+train_pipeline = [
+    dict(type='PairedRandomCrop', gt_patch_size=96),
+    dict(type='Flip', flip_ratio=0.5, direction='horizontal'),
+    dict(type='Flip', flip_ratio=0.5, direction='vertical'),
+    dict(type='RandomTransposeHW', transpose_ratio=0.5),
+    dict(type='PackInputs'),
+]
+train_dataloader = dict(
+    num_workers=0,
+    persistent_workers=False,
+    batch_size=4,
+    dataset=dict(gt='work_dirs/zoo/data/pieces_store', pipeline=train_pipeline))
+
+max_iters = 10_000
+optim_wrapper = dict(optimizer=dict(lr=4e-4), clip_grad=dict(max_norm=1.0))
+param_scheduler = [
+    dict(type='LinearLR', start_factor=0.05, by_epoch=False, begin=0, end=200),
+    dict(
+        type='CosineAnnealingLR',
+        by_epoch=False,
+        begin=200,
+        end=max_iters,
+        T_max=max_iters - 200,
+        eta_min=1e-7),
+]
+train_cfg = dict(max_iters=max_iters, val_interval=2000)
+default_hooks = dict(checkpoint=dict(interval=500, max_keep_ckpts=3))

@@ -1,0 +1,154 @@
+"""The cards of the weights that ship, made of what was recorded and measured."""
+
+import textwrap
+from collections.abc import Mapping
+from typing import Any, Final
+
+from srgan_plugin.evaluation import published
+from srgan_plugin.release.measuring import Scores
+from srgan_plugin.release.tables import LABELS, Sets, conditions, short_table, table, whole_table
+
+#: The rows of OpenMMLab's table, and what made them.
+PUBLISHED: Final = {
+    "msrresnet": (
+        "msrresnet_x4c64b16_1x16_300k_div2k",
+        "300,000 iterations of 16 patches of 128 pixels on DIV2K",
+    ),
+    "srgan": (
+        "srgan_x4c64b16_1x16_1000k_div2k",
+        "a content loss on VGG-19's conv5_4 and, by its name, 1,000,000 iterations on DIV2K",
+    ),
+}
+_WHAT: Final = {
+    "msrresnet": "Trained for the smallest error: soft where the input does not tell.",
+    "srgan": "The same network, trained on from `msrresnet` to look natural: it makes texture up.",
+}
+_LICENCE: Final = """\
+The weights are licensed CC BY-SA 4.0; see `LICENSE` beside them, which names whom to credit. They
+were trained on {training} photographs, and {held_out} more were held out to choose the checkpoint:
+
+* CID22, the Cloudinary Image Dataset '22: CC BY-SA 4.0, which is why the weights are;
+* CLIC 2025, photographs from Unsplash: Unsplash licence.
+
+Neither Set5, Set14, B100, Kodak24 nor any other benchmark set was trained on or chosen by."""
+
+
+def card(name: str, results: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
+    """The card of a network in Markdown.
+
+    Args:
+        name: "msrresnet" or "srgan".
+        results: `docs/zoo/results.json`: sets, weights and lr_origins.
+        facts: `docs/zoo/training.json`: photographs, and models by name.
+    """
+    training = facts["models"][name]
+    weights = results["weights"][name]
+    parts = {
+        f"# {LABELS[name]} x4": f"`srgan-plugin upscale photo.jpg photo_x4.png --model {name}`\n\n"
+        f"{_WHAT[name]} {weights['parameters']:,} parameters in half precision, "
+        f"{weights['bytes'] / 1e6:.1f} MB, SHA-256 `{weights['sha256']}`.\n\n"
+        f"**{how(name, training)}**",
+        "## Data and licence": _LICENCE.format(**facts["photographs"]),
+        "## Training": _training(name, training),
+        "## Measured": f"{whole_table(results['sets'])}\n\n{conditions(results['lr_origins'])}",
+        "## What was reached, and what was not": reached(name, results["sets"]),
+    }
+    return "\n\n".join(f"{title}\n\n{text}" for title, text in parts.items()) + "\n"
+
+
+def how(name: str, training: Mapping[str, Any]) -> str:
+    """How long it was trained and on what, in a sentence or two."""
+    first = f"Trained on {_effort(training)}"
+    if not training["cpu"]:
+        return f"{first}."
+    return (
+        f"{first}: this is what so short a time on a CPU allows, not the published schedule "
+        f"({PUBLISHED[name][1]}). The recipe for a GPU, not run yet, is "
+        f"`configs/{training['gpu_config']}`."
+    )
+
+
+def reached(name: str, sets: Sets) -> str:
+    """What was aimed for and by how much it was met or missed, as a list."""
+    lines = _against_published(name, sets)
+    if name == "msrresnet":
+        gains = {s: _gain(scores, name, "bicubic", "PSNR") for s, scores in sets.items()}
+        listed = ", ".join(f"{gain:+.2f} dB on {s}" for s, gain in gains.items())
+        lines.append(f"PSNR (RGB) against bicubic: {listed}.")
+    else:
+        lines.append(_naturalness(sets))
+    shift = max(scores[name]["colour_shift"] for scores in sets.values())
+    boards = [
+        f"{scores[name]['checkerboard']:.2f} on {s} (originals {scores['HR']['checkerboard']:.2f})"
+        for s, scores in sets.items()
+    ]
+    lines.append(f"Colour shift: at most {shift:.2f} levels of 255, on the worst picture of all.")
+    lines.append(f"Checkerboard, in levels: {', '.join(boards)}.")
+    return "\n".join(f"* {line}" for line in lines)
+
+
+def readme(results: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
+    """The README's part on the weights: picture, table, how they were made."""
+    models = facts["models"]
+    efforts = ", ".join(f"{LABELS[name]} on {_effort(models[name])}" for name in models)
+    cards = " and ".join(f"[{LABELS[n]}](srgan_plugin/zoo/weights/{n}.md)" for n in models)
+    short = (
+        "That is what so short a time on a CPU allows, not the published schedules; the recipes "
+        "for a GPU lie ready: `make train-zoo`. "
+    )
+    told = (
+        f"x4; PSNR higher, NIQE lower is better. Trained: {efforts}. "
+        f"{short if any(models[name]['cpu'] for name in models) else ''}"
+        f"All measures, data, licence and what was missed are on the cards: {cards}."
+    )
+    return (
+        "![bicubic, MSRResNet, SRGAN and the original](docs/zoo/before_after.webp)\n\n"
+        f"{short_table(results['sets'])}\n\n"
+        f"{textwrap.fill(told, 100, break_long_words=False, break_on_hyphens=False)}"
+    )
+
+
+def _effort(training: Mapping[str, Any]) -> str:
+    hours, iterations = training["hours"], training["iterations"]
+    return f"{training['device']} for {hours:.1f} hours ({iterations:,} iterations)"
+
+
+def _training(name: str, training: Mapping[str, Any]) -> str:
+    rows = [["", ""], ["config", f"`configs/{training['config']}`"]]
+    rows += [[key, value] for key, value in training["recipe"].items()]
+    rows += [
+        ["iterations", f"{training['iterations']:,}, {training['seconds']} s each (median)"],
+        ["time", f"{training['hours']} hours on {training['device']}, without validation"],
+        ["chosen", f"iteration {training['chosen']:,}, by {training['chosen_by']}"],
+    ]
+    curves = f"![training curves](../../../docs/zoo/{name}.svg)"
+    return f"{table(rows)}\n\n`make train-zoo` repeats it.\n\n{curves}"
+
+
+def _against_published(name: str, sets: Sets) -> list[str]:
+    lines = []
+    for dataset, scores in sets.items():
+        if entry := published(PUBLISHED[name][0], dataset, "PSNR"):
+            difference = scores[name]["PSNR"] - entry.value
+            line = (
+                f"{dataset}: {scores[name]['PSNR']:.4f} dB (RGB), published {entry.value:.4f} dB, "
+                f"{difference:+.2f} dB"
+            )
+            # SRGAN has other losses than the published one, and is not made for PSNR.
+            verdict = ": reached" if difference >= 0 else ": not reached"
+            lines.append(f"{line}{verdict if name == 'msrresnet' else ''}.")
+    return lines
+
+
+def _naturalness(sets: Sets) -> str:
+    gains = {name: _gain(scores, "srgan", "msrresnet", "NIQE") for name, scores in sets.items()}
+    listed = ", ".join(f"{gain:+.2f} on {name}" for name, gain in gains.items())
+    better = sum(gain < 0 for gain in gains.values())
+    return (
+        f"NIQE against MSRResNet's (lower is better): {listed}: better on {better} of "
+        f"{len(gains)} sets."
+    )
+
+
+def _gain(scores: Mapping[str, Scores], name: str, other: str, measure: str) -> float:
+    return scores[name][measure] - scores[other][measure]

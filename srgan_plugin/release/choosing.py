@@ -1,0 +1,109 @@
+"""Which checkpoint of a training ships: by its log, and by how natural held-out pictures look."""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from srgan_plugin.evaluation import Benchmark, Protocol
+from srgan_plugin.files import write_text
+from srgan_plugin.inference import Upscaler, open_model
+from srgan_plugin.release.quality import niqe
+
+
+class Log(NamedTuple):
+    """The log of a training, of all its goes.
+
+    Attributes:
+        steps: what was logged while it trained, by iteration: losses and seconds per iteration.
+        held_out: its validations, by iteration.
+    """
+
+    steps: dict[int, dict[str, float]]
+    held_out: dict[int, dict[str, float]]
+
+    @property
+    def seconds(self) -> float:
+        """For an iteration: the median, in which pauses and disturbances do not count."""
+        return float(np.median([line["time"] for line in self.steps.values()]))
+
+
+def read_log(run: Path) -> Log:
+    """Reads `vis_data/scalars.json` of every go of a run; a later go's lines replace earlier ones.
+
+    Raises:
+        FileNotFoundError: There is none.
+    """
+    files = sorted(run.glob("*/vis_data/scalars.json"))
+    if not files:
+        raise FileNotFoundError(f"{run} has no log: expected TIMESTAMP/vis_data/scalars.json")
+    log = Log({}, {})
+    for file in files:
+        for line in map(json.loads, file.read_text(encoding="utf-8").splitlines()):
+            (log.steps if "loss" in line or "lr" in line else log.held_out)[line["step"]] = line
+    return log
+
+
+def iteration_of(checkpoint: Path) -> int:
+    """The iteration in a checkpoint's name."""
+    found = re.search(r"iter_(\d+)\.pth$", checkpoint.name)
+    if not found:
+        raise ValueError(f"expected a checkpoint named …iter_NUMBER.pth, got {checkpoint}")
+    return int(found[1])
+
+
+def best_by_validation(run: Path) -> Path:
+    """The checkpoint that validated best, which mmengine keeps as `best_…`.
+
+    Raises:
+        FileNotFoundError: There is none.
+    """
+    found = sorted(run.glob("best_*_iter_*.pth"), key=iteration_of)
+    if not found:
+        raise FileNotFoundError(f"{run} has no best_…_iter_….pth: it has not been validated yet")
+    return found[-1]
+
+
+def most_natural(
+    run: Path, held_out: Benchmark, say: Callable[[str], None]
+) -> tuple[Path, dict[int, dict[str, float]]]:
+    """Measures all checkpoints of a run on held-out pictures and takes the one of the lowest NIQE.
+
+    What was measured is kept in `held_out.json` of the run and not measured again.
+
+    Args:
+        run: Its folder, with `iter_….pth`.
+        held_out: The pictures.
+        say: Is told each result.
+
+    Returns:
+        The checkpoint, and the measures by iteration.
+
+    Raises:
+        FileNotFoundError: There are no checkpoints.
+    """
+    checkpoints = sorted(run.glob("iter_*.pth"), key=iteration_of)
+    if not checkpoints:
+        raise FileNotFoundError(f"{run} has no iter_….pth to choose from")
+    kept = run / "held_out.json"
+    known: dict[str, dict[str, float]] = json.loads(kept.read_text()) if kept.is_file() else {}
+    for path in checkpoints:
+        if path.name not in known:
+            known[path.name] = _measures(path, held_out)
+            write_text(json.dumps(known, indent=2) + "\n", kept)
+        say(f"{path.name}: " + ", ".join(f"{k} {v:.3f}" for k, v in known[path.name].items()))
+    chosen = min(checkpoints, key=lambda path: known[path.name]["NIQE"])
+    return chosen, {iteration_of(path): known[path.name] for path in checkpoints}
+
+
+def _measures(checkpoint: Path, held_out: Benchmark) -> dict[str, float]:
+    upscale, protocol = Upscaler(open_model(str(checkpoint))), Protocol(border=4)
+    rows: list[dict[str, Any]] = []
+    for index in range(len(held_out.pairs)):
+        pair = held_out.pairs[index]
+        sr = upscale(np.asarray(pair.lr))
+        rows.append({"PSNR": protocol.score(sr, np.asarray(pair.gt))["PSNR"], "NIQE": niqe(sr)})
+    return {name: float(np.mean([row[name] for row in rows])) for name in ("PSNR", "NIQE")}

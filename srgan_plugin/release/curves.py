@@ -1,0 +1,41 @@
+"""The curves of a training as a picture."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from srgan_plugin.files import atomic_path
+
+Curve = Sequence[Sequence[float]]
+
+
+def draw(curves: Mapping[str, Curve], chosen: int, target: Path) -> None:
+    """Draws the losses into one panel and each measure on held-out pictures into one of its own.
+
+    Args:
+        curves: Pairs of iteration and value; names that begin with `loss_` are losses.
+        chosen: The iteration whose weights ship.
+        target: The SVG file; the same curves make the same file.
+    """
+    import matplotlib
+
+    matplotlib.use("svg")
+    from matplotlib import pyplot
+
+    losses = {name: curve for name, curve in curves.items() if name.startswith("loss_")}
+    panels = [losses, *({name: curves[name]} for name in curves if name not in losses)]
+    with matplotlib.rc_context({"svg.hashsalt": target.stem}):
+        figure, rows = pyplot.subplots(
+            len(panels), figsize=(8, 2.4 * len(panels)), sharex=True, squeeze=False
+        )
+        for axes, panel in zip(rows[:, 0], panels, strict=True):
+            for name, curve in panel.items():
+                marker = "" if panel is losses else "o"
+                axes.plot([x for x, _ in curve], [y for _, y in curve], label=name, marker=marker)
+            axes.set_yscale("log" if panel is losses else "linear")
+            axes.axvline(chosen, color="black", linewidth=1, linestyle=":", label="ships")
+            axes.legend(loc="best")
+        rows[-1, 0].set_xlabel("iteration")
+        figure.tight_layout()
+        with atomic_path(target) as temporary:
+            figure.savefig(temporary, metadata={"Date": None})
+        pyplot.close(figure)

@@ -1,0 +1,85 @@
+"""How a network was trained, as numbers that its card and its curves are made of."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from srgan_plugin.release.choosing import Log
+
+_POINTS: Final = 200  # of a curve
+_UNTOLD: Final = ("type", "pretrained", "by_epoch")  # of a config's parts
+
+Curve = list[tuple[int, float]]
+
+
+def recipe(config: Any) -> dict[str, str]:
+    """What a card tells of a training's config.
+
+    Args:
+        config: An mmengine config of `SRModel` or `SRGAN`.
+    """
+    loader, model = config.train_dataloader, config.model
+    wrapper, schedule = config.optim_wrapper, config.param_scheduler
+    wrapper = wrapper if "optimizer" in wrapper else wrapper.generator
+    schedule = schedule if isinstance(schedule, list) else [schedule]
+    told = {
+        "generator": _words(model.generator),
+        "discriminator": _words(model.get("discriminator")),
+        "pixel loss": _words(model.get("pixel_loss")),
+        "content loss": _words(model.get("perceptual_loss")),
+        "adversarial loss": _words(model.get("gan_loss")),
+        "optimiser": _words(wrapper.optimizer),
+        "gradients clipped": _words(wrapper.get("clip_grad")),
+        "learning rate": "; ".join(map(_words, schedule)),
+        "average of the weights": _words(model.get("ema")),
+        "batch": f"{loader.batch_size} patches of {_patch(loader)} pixels (HR)",
+    }
+    return {name: value for name, value in told.items() if value}
+
+
+def curves(log: Log, held_out: Mapping[int, Mapping[str, float]]) -> dict[str, Curve]:
+    """The losses by their names, and the measures on the held-out photographs by theirs."""
+    names = {name for line in log.steps.values() for name in line if name.startswith("loss_")}
+    losses = {
+        name: [(step, line[name]) for step, line in sorted(log.steps.items()) if name in line]
+        for name in sorted(names)
+    }
+    measures = {
+        f"held-out {name}": [(step, line[name]) for step, line in sorted(held_out.items())]
+        for name in next(iter(held_out.values()), {})
+    }
+    return {name: _thinned(curve) for name, curve in (losses | measures).items()}
+
+
+def validations(log: Log) -> dict[int, dict[str, float]]:
+    """The log's PSNR on the held-out photographs, by iteration."""
+    return {
+        step: {"PSNR": value}
+        for step, line in log.held_out.items()
+        for name, value in line.items()
+        if name.rpartition("/")[2] == "PSNR"
+    }
+
+
+def _thinned(curve: Curve) -> Curve:
+    step = -(-len(curve) // _POINTS)
+    return [(iteration, round(value, 5)) for iteration, value in curve[step - 1 :: step]]
+
+
+def _patch(loader: Any) -> Any:
+    crops = (t.get("gt_patch_size") for t in loader.dataset.pipeline)
+    return next(size for size in crops if size)
+
+
+def _words(part: Mapping[str, Any] | None) -> str:
+    """A part of a config as `Type, argument value, …`; files are left out."""
+    if not part:
+        return ""
+    arguments = {k: v for k, v in part.items() if k not in _UNTOLD}
+    listed = [f"{name} {_plain(value)}" for name, value in arguments.items()]
+    return ", ".join([part["type"], *listed] if "type" in part else listed)
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return " ".join(f"{key} x {weight:g}" for key, weight in value.items())
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,84 @@
+"""The table of the weights that ship: bicubic, both networks and originals on every test set."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from srgan_plugin.data.resize import imresize
+from srgan_plugin.evaluation import Benchmark, Protocol, quantize
+from srgan_plugin.inference import Upscaler, open_model
+from srgan_plugin.inference.models import NAMES
+from srgan_plugin.release.quality import checkerboard, colour_shift, niqe
+
+Image = NDArray[np.uint8]
+Upscale = Callable[[Image], Image]
+Scores = dict[str, float]
+
+SETS: Final = ("Set5", "Set14", "B100", "Kodak24")
+SCALE: Final = 4
+ORIGINAL: Final = "HR"
+
+
+def bicubic(lr: Image) -> Image:
+    """Enlarges (h, w, 3) uint8 by MATLAB's bicubic, rounded once."""
+    return quantize(imresize(lr / 255, SCALE))
+
+
+def methods(weights: Path) -> dict[str, Upscale]:
+    """Bicubic, and the networks of a folder that ship, as functions of (h, w, 3) uint8 pictures.
+
+    Raises:
+        FileNotFoundError: Weights are not there.
+    """
+    networks = {name: Upscaler(open_model(str(weights / f"{name}.safetensors"))) for name in NAMES}
+    return {"bicubic": bicubic, **networks}
+
+
+def measure(
+    benchmark: Benchmark,
+    upscale: Mapping[str, Upscale],
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> dict[str, Scores]:
+    """Measures methods on a test set.
+
+    Args:
+        benchmark: The test set.
+        upscale: The methods by name, bicubic among them.
+        progress: Called with the numbers of pictures done and in all.
+
+    Returns:
+        For each method, PSNR and SSIM (RGB and Y), NIQE and `checkerboard`, averaged over the
+        pictures, and the largest `colour_shift` of any. For the originals, "HR", those that need no
+        original to compare with.
+    """
+    rows: dict[str, list[Scores]] = {name: [] for name in (*upscale, ORIGINAL)}
+    total = len(benchmark.pairs)
+    for index in range(total):
+        pair = benchmark.pairs[index]
+        lr, gt = np.asarray(pair.lr), np.asarray(pair.gt)
+        made = {name: method(lr) for name, method in upscale.items()}
+        for name, picture in made.items():
+            rows[name].append(_compared(picture, gt) | _alone(picture, made["bicubic"]))
+        rows[ORIGINAL].append(_alone(gt, made["bicubic"]))
+        progress(index + 1, total)
+    return {name: _summary(scores) for name, scores in rows.items()}
+
+
+def _compared(picture: Image, gt: Image) -> Scores:
+    scores: dict[Any, float] = dict(Protocol(border=SCALE).score(picture, gt))
+    return {**scores, "colour_shift": colour_shift(picture, gt)}
+
+
+def _alone(picture: Image, smooth: Image) -> Scores:
+    return {"NIQE": niqe(picture, SCALE), "checkerboard": checkerboard(picture, smooth)}
+
+
+def _summary(rows: list[Scores]) -> Scores:
+    columns = {name: [row[name] for row in rows] for name in rows[0]}
+    return {
+        name: round(float(max(values) if name == "colour_shift" else np.mean(values)), 4)
+        for name, values in columns.items()
+    }

@@ -1,0 +1,110 @@
+"""The photographs that the weights learn from, and those held out to choose the weights by."""
+
+import math
+import os
+from collections.abc import Iterable, Iterator
+from itertools import groupby, pairwise
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import cv2
+import numpy as np
+
+from srgan_plugin.data.images import Image, list_images, read_image, write_image
+from srgan_plugin.data.store_writer import whole_folder
+
+HELD_OUT: Final = 16
+SIDE: Final = 240  # of a piece
+SHARE: Final = 0.6  # of all pieces are kept
+
+
+class Piece(NamedTuple):
+    """A square of a photograph."""
+
+    photograph: Path
+    top: int
+    left: int
+    detail: float
+
+    @property
+    def name(self) -> str:
+        """Of its file."""
+        return f"{self.photograph.stem}_{self.top}_{self.left}.png"
+
+
+def split(folder: str | os.PathLike[str]) -> tuple[list[Path], list[Path]]:
+    """Holds every n-th photograph out, by name: the same ones wherever the folder lies.
+
+    Args:
+        folder: Photographs, nested or not.
+
+    Returns:
+        Those to learn from, and the `HELD_OUT` held out.
+
+    Raises:
+        FileNotFoundError: The folder does not exist.
+        ValueError: It holds too few photographs, or two of one name.
+    """
+    found = sorted(list_images(folder).values(), key=lambda path: (path.name, path))
+    if len(found) < 2 * HELD_OUT:
+        raise ValueError(
+            f"{folder} holds {len(found)} photographs: expected at least {2 * HELD_OUT}, of "
+            f"which {HELD_OUT} are held out"
+        )
+    for one, other in pairwise(found):
+        if one.stem == other.stem:
+            raise ValueError(f"{one} and {other} have one name: rename one of them")
+    apart = {found[i * len(found) // HELD_OUT] for i in range(HELD_OUT)}
+    return [path for path in found if path not in apart], sorted(apart)
+
+
+def link(photographs: Iterable[Path], folder: Path) -> None:
+    """Makes a folder of links to photographs, whole or not at all."""
+    with whole_folder(folder) as building:
+        for path in photographs:
+            (building / path.name).symlink_to(path.resolve())
+
+
+def detail(picture: Image) -> float:
+    """How much there is to see: mean |dx| + mean |dy| of the grey picture at half its size.
+
+    At full size the noise of the sensor would count.
+
+    Args:
+        picture: (H, W, 3), uint8, RGB.
+    """
+    grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
+    half = cv2.resize(grey, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+    steps = (np.abs(np.diff(half.astype(np.float32), axis=axis)) for axis in (0, 1))
+    return float(sum(step.mean() for step in steps))
+
+
+def pieces(photograph: Path) -> Iterator[Piece]:
+    """Cuts a photograph into squares that do not overlap, from the top left corner."""
+    picture = read_image(photograph)
+    height, width = picture.shape[:2]
+    for top in range(0, height - SIDE + 1, SIDE):
+        for left in range(0, width - SIDE + 1, SIDE):
+            square = picture[top : top + SIDE, left : left + SIDE]
+            yield Piece(photograph, top, left, detail(square))
+
+
+def richest(found: Iterable[Piece]) -> list[Piece]:
+    """Those pieces with most detail, `SHARE` of all, in their old order.
+
+    What L1 can learn on flat ones is the noise of the sensor.
+    """
+    squares = list(found)
+    order = sorted(range(len(squares)), key=lambda i: -squares[i].detail)
+    return [squares[i] for i in sorted(order[: math.floor(SHARE * len(squares))])]
+
+
+def write_pieces(photographs: Iterable[Path], folder: Path) -> None:
+    """Writes the richest pieces of photographs as files, all of them or none."""
+    chosen = richest(piece for photograph in photographs for piece in pieces(photograph))
+    with whole_folder(folder) as building:
+        for photograph, squares in groupby(chosen, key=lambda piece: piece.photograph):
+            picture = read_image(photograph)
+            for piece in squares:
+                square = picture[piece.top : piece.top + SIDE, piece.left : piece.left + SIDE]
+                write_image(building / piece.name, square)

@@ -1,0 +1,98 @@
+"""What PSNR and SSIM do not tell: how natural a picture looks, its colours, its checkerboard."""
+
+import itertools
+from typing import Final
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
+
+from srgan_plugin.evaluation import to_y
+
+Image = NDArray[np.uint8]
+Float = NDArray[np.float64]
+
+_PATCH: Final = 96  # of NIQE, whose covariance needs two
+_BLOCK: Final = 64
+_STEP: Final = 32
+# Two pixel shuffles repeat themselves after 2 and 4 pixels: where that is in a block's spectrum.
+_LINES: Final = tuple(
+    (row, column)
+    for row, column in itertools.product((0, 16, 32, 48), (0, 16, 32))
+    if (row, column) != (0, 0)
+)
+_NEAR, _FAR = 3, 6  # of a line's neighbours, in steps of the spectrum
+
+
+def niqe(picture: Image, border: int = 4) -> float:
+    """NIQE on luma, by BasicSR's own code; lower is more natural.
+
+    Args:
+        picture: (H, W, 3), uint8, RGB, at least 96x192 pixels within the border.
+        border: Pixels left out at each edge.
+
+    Raises:
+        ImportError: BasicSR is not installed; one line that says how.
+        ValueError: The picture is too small.
+    """
+    height, width = (size - 2 * border for size in picture.shape[:2])
+    if (height // _PATCH) * (width // _PATCH) < 2:
+        raise ValueError(
+            f"NIQE needs two patches of {_PATCH}x{_PATCH} pixels within a border of {border}, got "
+            f"a picture of {picture.shape[0]}x{picture.shape[1]}"
+        )
+    from srgan_plugin.hosts.basicsr import compat  # noqa: F401 - BasicSR imports after its mends
+
+    # isort: split
+    from basicsr.metrics.niqe import calculate_niqe
+
+    return float(calculate_niqe(picture[..., ::-1], crop_border=border))
+
+
+def colour_shift(picture: Image, gt: Image) -> float:
+    """By how many levels of 255 the mean of red, green or blue is off, whichever is most.
+
+    Args:
+        picture: (H, W, 3), uint8, RGB.
+        gt: The picture that it should be, likewise.
+    """
+    means = [image.reshape(-1, 3).mean(0, dtype=np.float64) for image in (picture, gt)]
+    return float(np.abs(means[0] - means[1]).max())
+
+
+def checkerboard(picture: Image, smooth: Image) -> float:
+    """How strong a checkerboard the upsampling left, in levels of 255; from about 1 it can be seen.
+
+    The amplitude of what has a period of 2 or 4 pixels, in the worst direction, so far as it stands
+    out of neighbouring frequencies. In levels, not as a ratio: on a smooth picture a pattern of a
+    hundredth of a level stands out by far. Photographs have texture of those periods, too.
+
+    Args:
+        picture: (H, W, 3), uint8, RGB, at least 64 pixels high and wide.
+        smooth: The same enlarged by bicubic; what was added to it is looked at.
+    """
+    spectrum = _spectrum(to_y(picture) - to_y(smooth))
+    return max(_amplitude(spectrum, row, column) for row, column in _LINES)
+
+
+def _spectrum(detail: Float) -> Float:
+    """Mean power of overlapping blocks (Welch): (64, 64); a constant of 1 makes 1 at (0, 0)."""
+    blocks = sliding_window_view(detail, (_BLOCK, _BLOCK))[::_STEP, ::_STEP]
+    taps = np.hanning(_BLOCK + 1)[:-1]
+    window = np.outer(taps, taps) / taps.sum() ** 2
+    power: Float = (np.abs(np.fft.fft2(blocks * window)) ** 2).mean((0, 1))
+    return power
+
+
+def _amplitude(spectrum: Float, row: int, column: int) -> float:
+    """Of the wave at a line of the spectrum, without the energy that is around it anyway."""
+    offsets = range(-_FAR, _FAR + 1)
+    around = [
+        spectrum[(row + y) % _BLOCK, (column + x) % _BLOCK]
+        for y, x in itertools.product(offsets, offsets)
+        if max(abs(y), abs(x)) >= _NEAR
+    ]
+    excess = max(spectrum[row, column] - np.mean(around), 0.0)
+    # A wave's energy is in two lines, unless it is the same one.
+    lines = 1 if row % 32 == column % 32 == 0 else 2
+    return float(lines * np.sqrt(excess))

@@ -1,0 +1,72 @@
+"""The measures of the weights that ship as Markdown, for their cards and for the README."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from srgan_plugin.evaluation import Protocol
+from srgan_plugin.release.measuring import ORIGINAL, SCALE, Scores
+
+LABELS: Final = {
+    "bicubic": "bicubic",
+    "msrresnet": "MSRResNet",
+    "srgan": "SRGAN",
+    ORIGINAL: "the original",
+}
+_COLUMNS: Final = {
+    "PSNR": ("PSNR RGB", "{:.3f}"),
+    "SSIM": ("SSIM RGB", "{:.4f}"),
+    "PSNR_Y": ("PSNR Y", "{:.3f}"),
+    "SSIM_Y": ("SSIM Y", "{:.4f}"),
+    "NIQE": ("NIQE", "{:.2f}"),
+    "colour_shift": ("colour shift", "{:.2f}"),
+    "checkerboard": ("checkerboard", "{:.2f}"),
+}
+
+Sets = Mapping[str, Mapping[str, Scores]]
+
+
+def table(rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table; the first row is the head."""
+    head, *body = ["| " + " | ".join(row) + " |" for row in rows]
+    return "\n".join([head, "|" + " --- |" * len(rows[0]), *body])
+
+
+def whole_table(sets: Sets) -> str:
+    """All measures of all methods, set by set."""
+    rows = [["set", "", *(title for title, _ in _COLUMNS.values())]]
+    for name, methods in sets.items():
+        for method, scores in methods.items():
+            rows.append([name, LABELS[method], *(_cell(scores, m) for m in _COLUMNS)])
+    return table(rows)
+
+
+def short_table(sets: Sets) -> str:
+    """PSNR (RGB) and NIQE of all methods, one line for each."""
+    methods = next(iter(sets.values()))
+    rows = [["PSNR RGB / NIQE", *sets]]
+    for method in methods:
+        cells = [
+            " / ".join((_cell(scores[method], "PSNR"), _cell(scores[method], "NIQE")))
+            for scores in sets.values()
+        ]
+        rows.append([LABELS[method], *cells])
+    return table(rows)
+
+
+def conditions(lr_origins: Mapping[str, Any]) -> str:
+    """Under which conditions the numbers were measured."""
+    groups: dict[str, list[str]] = {}
+    for name, origin in lr_origins.items():
+        groups.setdefault(origin, []).append(name)
+    origins = ", ".join(f"{origin} ({', '.join(names)})" for origin, names in groups.items())
+    return (
+        f"Protocol: {Protocol(border=SCALE).describe()}; LR: {origins}. NIQE, lower is better: "
+        f"BasicSR's, on Y, border {SCALE}. Colour shift: by how many levels of 255 the mean of a "
+        "channel is off, on the worst picture. Checkerboard: amplitude of what has a period of 2 "
+        "or 4 pixels and stands out of its neighbouring frequencies, in levels, mean over the "
+        "pictures; about 1 could be seen."
+    )
+
+
+def _cell(scores: Scores, measure: str) -> str:
+    return _COLUMNS[measure][1].format(scores[measure]) if measure in scores else "–"

@@ -1,0 +1,75 @@
+"""The checkpoint that ships, chosen on made logs and networks."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from srgan_plugin.core import MSRResNet
+from srgan_plugin.data.images import write_image
+from srgan_plugin.evaluation import Protocol, evaluate, find_benchmark
+from srgan_plugin.inference import Upscaler, open_model
+from srgan_plugin.release import choosing
+from srgan_plugin.release.choosing import best_by_validation, most_natural, read_log
+from srgan_plugin.release.facts import curves, validations
+
+
+def write_log(run, name, lines):
+    (run / name / "vis_data").mkdir(parents=True)
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    (run / name / "vis_data" / "scalars.json").write_text(text)
+
+
+def step(iteration, loss, time=0.5):
+    return {"loss": loss, "loss_pix": loss, "time": time, "step": iteration}
+
+
+def test_the_log_of_a_resumed_run_is_that_of_an_undisturbed_one(tmp_path):
+    scores = {"HeldOut/PSNR": 27.5, "HeldOut/SSIM": 0.8, "time": 3.0, "step": 200}
+    write_log(tmp_path, "20260101_000000", [step(100, 3.0), step(200, 9.0), step(300, 9.0)])
+    write_log(tmp_path, "20260101_010000", [step(200, 2.0), scores, step(300, 1.0, time=40.0)])
+    log = read_log(tmp_path)
+    drawn = curves(log, validations(log))
+    assert drawn["loss_pix"] == [(100, 3.0), (200, 2.0), (300, 1.0)]
+    assert drawn["held-out PSNR"] == [(200, 27.5)]
+    assert log.seconds == 0.5  # a pause does not count
+
+
+def test_a_run_without_a_log_or_a_validation_says_so(tmp_path):
+    with pytest.raises(FileNotFoundError, match="has no log"):
+        read_log(tmp_path)
+    with pytest.raises(FileNotFoundError, match="has not been validated"):
+        best_by_validation(tmp_path)
+    with pytest.raises(FileNotFoundError, match="to choose from"):
+        most_natural(tmp_path, None, print)
+
+
+def test_of_a_validated_run_the_best_checkpoint_is_the_one_that_mmengine_kept(tmp_path):
+    for name in ("iter_9000.pth", "best_HeldOut_PSNR_iter_800.pth", "iter_10000.pth"):
+        (tmp_path / name).touch()
+    assert best_by_validation(tmp_path).name == "best_HeldOut_PSNR_iter_800.pth"
+
+
+def test_the_checkpoint_of_the_lowest_niqe_is_chosen_and_measured_once(
+    tmp_path, textured, monkeypatch, calculate_niqe
+):
+    for n in range(2):
+        write_image(tmp_path / f"data/HeldOut/{n}.png", textured(216, 216, seed=n))
+    held_out = find_benchmark("HeldOut", tmp_path / "data")
+    for iteration in (500, 1000, 1500):
+        torch.manual_seed(iteration)
+        state = MSRResNet(mid_channels=4, num_blocks=1).state_dict()
+        noisy = {k: w + 0.1 * torch.randn_like(w) for k, w in state.items()}
+        torch.save({"state_dict": noisy}, tmp_path / f"iter_{iteration}.pth")
+    chosen, measures = most_natural(tmp_path, held_out, lambda line: None)
+    by_hand = {}
+    for iteration in measures:
+        upscale = Upscaler(open_model(str(tmp_path / f"iter_{iteration}.pth")))
+        pictures = [upscale(np.asarray(held_out.pairs[n].lr)) for n in range(2)]
+        by_hand[iteration] = np.mean([calculate_niqe(sr[..., ::-1], 4) for sr in pictures])
+        psnr = evaluate(upscale, held_out, Protocol(border=4))["PSNR"]
+        assert measures[iteration] == pytest.approx({"PSNR": psnr, "NIQE": by_hand[iteration]})
+    assert chosen.name == f"iter_{min(by_hand, key=by_hand.get)}.pth"
+    monkeypatch.setattr(choosing, "_measures", None)
+    assert most_natural(tmp_path, held_out, lambda line: None)[0] == chosen

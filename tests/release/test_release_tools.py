@@ -1,0 +1,155 @@
+"""The tools that train, choose, measure and tell, with small networks on made pictures."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from srgan_plugin.command_line import read_config
+from srgan_plugin.core import MSRResNet
+from srgan_plugin.data.images import write_image
+from srgan_plugin.evaluation import find_benchmark, psnr
+from srgan_plugin.inference import Upscaler, open_model
+from srgan_plugin.release import measuring
+from srgan_plugin.zoo.conversion import convert
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+MODELS = ("msrresnet", "srgan")
+
+
+def checkpoint(path, seed=0):
+    torch.manual_seed(seed)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    torch.save({"state_dict": MSRResNet(mid_channels=4, num_blocks=1).state_dict()}, path)
+    return path
+
+
+@pytest.fixture
+def benchmarks(tmp_path, textured):
+    root = tmp_path / "data"
+    for name in ("Set5", "Set14", "B100"):
+        for n in range(2 if name == "Set5" else 1):
+            write_image(root / name / f"{n}.png", textured(204, 312, seed=n))
+    for n in (7, 21, 23):
+        write_image(root / "Kodak24" / f"{n}.png", textured(336, 588, seed=n))
+    return root
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    """A checkout with small networks as weights, and what was noted when they were trained."""
+    root = tmp_path / "checkout"
+    for seed, name in enumerate(MODELS):
+        target = root / f"srgan_plugin/zoo/weights/{name}.safetensors"
+        convert(checkpoint(tmp_path / f"{name}.pth", seed), target, to="plugin", half=True)
+    shutil.copy(ROOT / "README.md", root)
+    model = {
+        "config": "c_cpu.py", "gpu_config": "c.py", "cpu": True, "device": "2 CPU cores",
+        "seconds": 0.5, "hours": 1.25, "iterations": 9000, "chosen": 8000, "chosen_by": "PSNR",
+        "recipe": {"batch": "4 patches"}, "curves": {"loss_pix": [[1, 0.2], [2, 0.1]]},
+    }  # fmt: skip
+    facts = {
+        "photographs": {"training": 33, "held_out": 16},
+        "models": dict.fromkeys(MODELS, model),
+    }
+    (root / "docs/zoo").mkdir(parents=True)
+    (root / "docs/zoo/training.json").write_text(json.dumps(facts))
+    return root
+
+
+def test_cards_and_readme_tell_what_was_measured_and_measure_it_once(
+    checkout, benchmarks, tool, calculate_niqe, monkeypatch
+):
+    options = ["--root", str(checkout), "--benchmarks", str(benchmarks)]
+    tool("zoo_cards").main(options)
+    weights, docs = checkout / "srgan_plugin/zoo/weights", checkout / "docs/zoo"
+    pairs = find_benchmark("Set5", benchmarks).pairs
+    upscale = Upscaler(open_model(str(weights / "srgan.safetensors")))
+    made = [(upscale(np.asarray(pairs[n].lr)), np.asarray(pairs[n].gt)) for n in range(2)]
+    mean = np.mean([psnr(sr, gt, border=4) for sr, gt in made])
+    niqe = np.mean([calculate_niqe(sr[..., ::-1], 4) for sr, _ in made])
+    shift = max(np.abs((sr.astype(float) - gt).mean((0, 1))).max() for sr, gt in made)
+    told = json.loads((docs / "results.json").read_text())["sets"]["Set5"]["srgan"]
+    assert told["PSNR"] == pytest.approx(mean, abs=1e-4)
+    assert told["NIQE"] == pytest.approx(niqe, abs=1e-4)
+    assert told["colour_shift"] == pytest.approx(shift, abs=1e-4)
+    readme, card = (checkout / "README.md").read_text(), (weights / "srgan.md").read_text()
+    assert f"| SRGAN | {mean:.3f} / {niqe:.2f} |" in readme
+    assert f"| Set5 | SRGAN | {mean:.3f} |" in card
+    assert "33 photographs" in card
+    assert "2 CPU cores for 1.2 hours (9,000 iterations)" in card
+    assert "not the published schedule" in card
+    files = {path: path.read_bytes() for path in checkout.rglob("*") if path.is_file()}
+    assert {"srgan.svg", "msrresnet.svg", "before_after.webp"} <= {path.name for path in files}
+    monkeypatch.setattr(measuring, "measure", None)
+    tool("zoo_cards").main(options)
+    assert {path: path.read_bytes() for path in files} == files
+
+
+def test_a_readme_without_the_marks_is_left_alone(tmp_path, tool):
+    (tmp_path / "README.md").write_text("mine")
+    with pytest.raises(ValueError, match=r"README\.md lacks the lines"):
+        tool("zoo_cards").put_between_marks("text", tmp_path / "README.md")
+    assert (tmp_path / "README.md").read_text() == "mine"
+
+
+@pytest.fixture
+def train_zoo(tool, tmp_path, monkeypatch):
+    """The tool with a checkout of its own, in which training is quick: it writes what it would."""
+    module, done = tool("train_zoo"), []
+    shutil.copytree(ROOT / "configs", tmp_path / "checkout/configs")
+    (tmp_path / "checkout/docs/zoo").mkdir(parents=True)
+    (tmp_path / "vgg.pth").touch()
+
+    def run(name, *arguments):
+        done.append((name, *map(str, arguments)))
+        if name == "create_store.py":
+            Path(arguments[-1]).mkdir()
+        if name == "train.py":
+            work = Path(arguments[2])
+            last = read_config(arguments[0]).train_cfg.max_iters
+            checkpoint(work / f"iter_{last}.pth", seed=1)
+            checkpoint(work / f"best_HeldOut_PSNR_iter_{last - 1}.pth", seed=2)
+            (work / "1/vis_data").mkdir(parents=True)
+            line = {"loss": 1.0, "loss_pix": 1.0, "time": 0.5, "step": last}
+            (work / "1/vis_data/scalars.json").write_text(json.dumps(line))
+
+    monkeypatch.setattr(module, "ROOT", tmp_path / "checkout")
+    monkeypatch.setattr(module, "run", run)
+    return module, done
+
+
+def test_training_is_followed_by_choosing_shipping_and_noting_and_is_not_done_twice(
+    train_zoo, tmp_path, textured, calculate_niqe
+):
+    module, done = train_zoo
+    for n in range(33):
+        write_image(tmp_path / f"photographs/{n}.png", textured(252, 252, seed=n))
+    line = ["--photographs", "photographs", "--vgg", "vgg.pth", "--cpu", "--work-dir", "work"]
+    module.main(line)
+    names = [name for name, *_ in done]
+    assert names == ["create_store.py", "train.py", "train.py", "zoo_cards.py"]
+    last = read_config(ROOT / "configs/zoo_msrresnet_x4c64b16_cpu.py").train_cfg.max_iters
+    start = f"work/msrresnet/best_HeldOut_PSNR_iter_{last - 1}.pth"
+    assert f"load_from={start}" in done[2]
+    assert "model.perceptual_loss.pretrained=vgg.pth" in done[2]
+    assert "train_dataloader.dataset.gt=work/data/pieces_store" in done[2]
+    facts = json.loads((tmp_path / "checkout/docs/zoo/training.json").read_text())
+    assert facts["photographs"] == {"training": 17, "held_out": 16}
+    shipped = open_model(str(tmp_path / "checkout/srgan_plugin/zoo/weights/msrresnet.safetensors"))
+    chosen = open_model(start).state_dict()
+    assert all(torch.equal(w, chosen[k].half().float()) for k, w in shipped.state_dict().items())
+    assert facts["models"]["msrresnet"]["chosen"] == last - 1
+    assert facts["models"]["srgan"]["chosen"] == facts["models"]["srgan"]["iterations"]
+    module.main(line)
+    assert [name for name, *_ in done[4:]] == ["zoo_cards.py"]
+
+
+def test_vgg_weights_that_are_not_there_end_it_before_anything_is_done(tool, capsys):
+    with pytest.raises(SystemExit) as stop:
+        tool("train_zoo").main(["--photographs", ".", "--vgg", "nowhere.pth"])
+    assert stop.value.code == 2
+    assert "there is no file at nowhere.pth" in capsys.readouterr().err

@@ -1,0 +1,81 @@
+"""The weights that ship: there, small, good, and told of truly."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+
+from srgan_plugin.core import MSRResNet
+from srgan_plugin.data.resize import imresize
+from srgan_plugin.evaluation import Protocol, evaluate, find_benchmark
+from srgan_plugin.inference import Upscaler, open_model
+from srgan_plugin.inference.models import NAMES, WEIGHTS
+from srgan_plugin.zoo.loading import sha256
+
+DOCS = Path(__file__).resolve().parent.parent.parent / "docs/zoo"
+RESULTS = DOCS / "results.json"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_shipped_weights_are_half_precision_and_about_three_megabytes(name):
+    path = WEIGHTS / f"{name}.safetensors"
+    with safe_open(path, "pt") as file:
+        kinds = {file.get_tensor(key).dtype for key in file.keys()}  # noqa: SIM118 - no dict
+    assert kinds == {torch.float16}
+    assert 2.9e6 < path.stat().st_size < 3.3e6
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_shipped_weights_open_by_their_name_as_the_published_network(name):
+    network = open_model(name)
+    assert isinstance(network, MSRResNet)
+    assert sum(parameter.numel() for parameter in network.parameters()) == 1_517_571
+    assert all(torch.isfinite(parameter).all() for parameter in network.parameters())
+
+
+def test_the_two_networks_differ_and_what_is_blended_lies_between():
+    image = np.random.default_rng(0).integers(0, 256, (24, 20, 3)).astype(np.uint8)
+    soft, half, sharp = (
+        Upscaler(open_model(blend=share))(image).astype(int) for share in (0, 0.5, 1)
+    )
+    assert np.array_equal(soft, Upscaler(open_model("msrresnet"))(image))
+    assert np.array_equal(sharp, Upscaler(open_model("srgan"))(image))
+    far = np.abs(soft - sharp).mean()
+    assert far > 0.5
+    assert np.abs(half - soft).mean() < far
+    assert np.abs(half - sharp).mean() < far
+
+
+def test_the_shipped_msrresnet_beats_bicubic_by_three_decibels_on_set5(shared_data):
+    set5, protocol = find_benchmark("Set5", shared_data / "benchmark"), Protocol(border=4)
+    bicubic = evaluate(lambda lr: imresize(lr / 255, 4), set5, protocol)["PSNR"]
+    ours = evaluate(Upscaler(open_model("msrresnet")), set5, protocol)["PSNR"]
+    assert bicubic == pytest.approx(26.665, abs=1e-3)  # measured apart from this project
+    assert ours >= bicubic + 3
+    told = json.loads(RESULTS.read_text())["sets"]["Set5"]["msrresnet"]["PSNR"]
+    assert ours == pytest.approx(told, abs=0.01)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_card_names_the_licence_the_data_and_this_very_file(name):
+    text = (WEIGHTS / f"{name}.md").read_text()
+    digest = sha256(WEIGHTS / f"{name}.safetensors")
+    assert digest in text
+    assert json.loads(RESULTS.read_text())["weights"][name]["sha256"] == digest
+    for words in ("CC BY-SA 4.0", "CID22", "CLIC 2025", "Unsplash licence", "`LICENSE`"):
+        assert words in text
+    assert "Neither Set5, Set14, B100, Kodak24" in text
+    licence = (WEIGHTS / "LICENSE").read_text()
+    assert f"{name}.safetensors" in licence
+    assert "https://creativecommons.org/licenses/by-sa/4.0/" in licence
+
+
+def test_every_picture_that_a_card_or_the_readme_shows_is_there_and_small():
+    for name in ("msrresnet.svg", "srgan.svg", "before_after.webp"):
+        assert 0 < (DOCS / name).stat().st_size < 400_000
+    readme = (DOCS.parent.parent / "README.md").read_text()
+    assert "docs/zoo/before_after.webp" in readme
+    assert readme.index("before_after.webp") < readme.index("## ")

@@ -1,0 +1,172 @@
+#!/usr/bin/env python
+"""`make train-zoo`: train the weights that ship, MSRResNet and then SRGAN; put them in place.
+
+Run again, it goes on where it stopped. One at a time: two runs would write over each other.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from srgan_plugin.command_line import command
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+class Place(NamedTuple):
+    """What is trained, by which recipe, where."""
+
+    name: str
+    config: str
+    work: Path
+
+    @property
+    def run(self) -> Path:
+        """The folder of its training."""
+        return self.work / self.name
+
+
+def parse_args(argv: list[str] | None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument(
+        "--photographs", type=Path, required=True, help="folder of photographs (nested or not)"
+    )
+    parser.add_argument(
+        "--vgg", type=Path, required=True, help="VGG-19 weights of SRGAN's content loss, to conv2_2"
+    )
+    parser.add_argument("--cpu", action="store_true", help="the short recipes for a CPU")
+    parser.add_argument(
+        "--benchmarks", type=Path, help="folder of Set5, Set14, B100, Kodak24 (default: data)"
+    )
+    parser.add_argument("--work-dir", type=Path, default=Path("work_dirs/zoo"))
+    args = parser.parse_args(argv)
+    if not args.vgg.is_file():
+        parser.error(f"--vgg: there is no file at {args.vgg}")
+    return args
+
+
+def say(text: str) -> None:
+    """Print what happens next."""
+    print(f"\n== {text}", flush=True)
+
+
+def run(tool: str, *arguments: str | Path) -> None:
+    """Run one of our tools as a user would."""
+    line = [sys.executable, str(ROOT / "tools" / tool), *map(str, arguments)]
+    if status := subprocess.run(line, check=False).returncode:
+        raise ValueError(f"tools/{tool} ended with status {status}; its message is above")
+
+
+def prepare(photographs: Path, data: Path, *, cpu: bool) -> dict[str, int]:
+    """Hold photographs out and make the store that is trained on; tell how many there are."""
+    from srgan_plugin.release.photographs import link, split, write_pieces
+
+    training, held_out = split(photographs)
+    for name, found in (("photographs", training), ("HeldOut", held_out)):
+        if not (data / name).exists():
+            link(found, data / name)
+    if cpu and not (data / "pieces_store").exists():
+        if not (data / "pieces").exists():
+            write_pieces(training, data / "pieces")
+        run("create_store.py", data / "pieces", "--out", data / "pieces_store")
+        shutil.rmtree(data / "pieces")
+    if not cpu and not (data / "train").exists():
+        run("create_store.py", data / "photographs", "--out", data / "train")
+    return {"training": len(training), "held_out": len(held_out)}
+
+
+def train(place: Place, store: Path, *options: str) -> Any:
+    """Train, or go on, unless that is done; return the config."""
+    from srgan_plugin.command_line import read_config
+
+    path = ROOT / "configs" / place.config
+    config = read_config(path)
+    places = [f"train_dataloader.dataset.gt={store}"]
+    if config.get("val_dataloader"):
+        places.append(f"val_dataloader.0.dataset.data_root={store.parent}")
+    if not (place.run / f"iter_{config.train_cfg.max_iters}.pth").is_file():
+        run(
+            "train.py", path, "--work-dir", place.run, "--resume", "--cfg-options",
+            "randomness.seed=0", *places, *options,
+        )  # fmt: skip
+    return config
+
+
+def choose(place: Place, held_out: Path) -> tuple[Path, str, dict[int, dict[str, float]]]:
+    """Choose the checkpoint by the held-out photographs; tell by what, and the measures."""
+    from srgan_plugin.evaluation import find_benchmark
+    from srgan_plugin.release.choosing import best_by_validation, most_natural, read_log
+    from srgan_plugin.release.facts import validations
+
+    if place.name == "msrresnet":
+        measures = validations(read_log(place.run))
+        return best_by_validation(place.run), "PSNR on the held-out photographs", measures
+    benchmark = find_benchmark(held_out.name, held_out.parent)
+    chosen, measures = most_natural(place.run, benchmark, print)
+    return chosen, "NIQE on the held-out photographs", measures
+
+
+def ship(place: Place, config: Any, *, cpu: bool) -> tuple[Path, dict[str, Any]]:
+    """Put the chosen weights in place; return the checkpoint, and how it came to be."""
+    from srgan_plugin.release.choosing import iteration_of, read_log
+    from srgan_plugin.release.facts import curves, recipe
+    from srgan_plugin.zoo.conversion import convert
+
+    chosen, chosen_by, measures = choose(place, place.work / "data" / "HeldOut")
+    target = ROOT / "srgan_plugin/zoo/weights" / f"{place.name}.safetensors"
+    print("\n".join(convert(chosen, target, to="plugin", half=True).report()))
+    log, iterations = read_log(place.run), config.train_cfg.max_iters
+    return chosen, {
+        "config": place.config,
+        "gpu_config": place.config.replace("_cpu", ""),
+        "cpu": cpu,
+        "device": device(cpu=cpu),
+        "seconds": round(log.seconds, 3),
+        "hours": round(log.seconds * iterations / 3600, 2),
+        "iterations": iterations,
+        "chosen": iteration_of(chosen),
+        "chosen_by": chosen_by,
+        "recipe": recipe(config),
+        "curves": curves(log, measures),
+    }
+
+
+def device(*, cpu: bool) -> str:
+    """Name what training runs on here."""
+    import torch
+
+    if cpu or not torch.cuda.is_available():
+        return f"{os.cpu_count()} CPU cores"
+    return f"one {torch.cuda.get_device_name()}"
+
+
+@command
+def main(argv: list[str] | None = None) -> None:
+    """Train and put in place."""
+    args = parse_args(argv)
+    from srgan_plugin.files import write_text
+
+    say("photographs: some held out, the others into a store")
+    data, suffix = args.work_dir / "data", "_cpu" if args.cpu else ""
+    facts: dict[str, Any] = {"photographs": prepare(args.photographs, data, cpu=args.cpu)}
+    facts["models"] = {}
+    options: list[str] = []
+    for name in ("msrresnet", "srgan"):
+        say(f"{name}: train, choose, put in place")
+        place = Place(name, f"zoo_{name}_x4c64b16{suffix}.py", args.work_dir)
+        config = train(place, data / ("pieces_store" if args.cpu else "train"), *options)
+        chosen, facts["models"][name] = ship(place, config, cpu=args.cpu)
+        options = [f"load_from={chosen}", f"model.perceptual_loss.pretrained={args.vgg}"]
+    write_text(json.dumps(facts) + "\n", ROOT / "docs/zoo/training.json")
+    say("measures, cards, curves, pictures")
+    run("zoo_cards.py", *(["--benchmarks", args.benchmarks] if args.benchmarks else []))
+
+
+if __name__ == "__main__":
+    main()

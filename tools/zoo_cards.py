@@ -1,0 +1,122 @@
+#!/usr/bin/env python
+"""Measure the weights that ship; write their cards, curves, picture and the README's table.
+
+python tools/zoo_cards.py --benchmarks data
+"""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from srgan_plugin.command_line import command, progress_bar
+
+ROOT = Path(__file__).resolve().parent.parent
+BEGIN, END = "<!-- zoo: tools/zoo_cards.py writes this part -->", "<!-- /zoo -->"
+# Telling windows of pictures that may be shown, by set and key: top, left, height, width.
+SHOWN = {
+    "23": (140, 370, 160, 208),
+    "7": (150, 290, 160, 208),
+    "21": (170, 50, 160, 208),
+}
+
+
+def parse_args(argv: list[str] | None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument(
+        "--benchmarks", type=Path, help="folder of Set5, Set14, B100, Kodak24 (default: data)"
+    )
+    parser.add_argument("--root", type=Path, default=ROOT, help="the checkout to write into")
+    return parser.parse_args(argv)
+
+
+def weights_of(folder: Path) -> dict[str, dict[str, Any]]:
+    """Tell which files the numbers are of."""
+    from srgan_plugin.inference.models import NAMES, open_model
+    from srgan_plugin.zoo.loading import sha256
+
+    told = {}
+    for name in NAMES:
+        path = folder / f"{name}.safetensors"
+        count = sum(p.numel() for p in open_model(str(path)).parameters())
+        told[name] = {
+            "sha256": sha256(path),
+            "bytes": path.stat().st_size,
+            "parameters": count,
+        }
+    return told
+
+
+def measured(weights: Path, benchmarks: Path, kept: Path) -> dict[str, Any]:
+    """Measure what is not yet in `kept` for these weights, and keep it there."""
+    from srgan_plugin.evaluation import find_benchmark
+    from srgan_plugin.files import write_text
+    from srgan_plugin.release.measuring import SETS, measure, methods
+
+    results: dict[str, Any] = {"weights": weights_of(weights), "lr_origins": {}, "sets": {}}
+    if kept.is_file():
+        before = json.loads(kept.read_text(encoding="utf-8"))
+        results = before if before["weights"] == results["weights"] else results
+    for name in SETS:
+        if name in results["sets"]:
+            continue
+        benchmark = find_benchmark(name, benchmarks)
+        with progress_bar(name) as show:
+            results["sets"][name] = measure(benchmark, methods(weights), show)
+        results["lr_origins"][name] = benchmark.lr_origin
+        write_text(json.dumps(results, indent=2) + "\n", kept)
+    return results
+
+
+def before_after(weights: Path, benchmarks: Path, target: Path) -> None:
+    """Show windows of Kodak24 enlarged by every method, beside the originals."""
+    import numpy as np
+
+    from srgan_plugin.evaluation import find_benchmark
+    from srgan_plugin.release.measuring import methods
+    from srgan_plugin.release.sheets import Window, sheet, write_webp
+    from srgan_plugin.release.tables import LABELS
+
+    pairs, rows = find_benchmark("Kodak24", benchmarks).pairs, []
+    for key, place in SHOWN.items():
+        pair, window = pairs[pairs.keys.index(key)], Window(*place)
+        row = {LABELS[n]: window.of(f(np.asarray(pair.lr))) for n, f in methods(weights).items()}
+        rows.append({**row, LABELS["HR"]: window.of(np.asarray(pair.gt))})
+    write_webp(target, sheet(rows))
+
+
+def put_between_marks(text: str, readme: Path) -> None:
+    """Replace the README's part that this tool writes."""
+    from srgan_plugin.files import write_text
+
+    whole = readme.read_text(encoding="utf-8")
+    before, begin, rest = whole.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end):
+        raise ValueError(f"{readme} lacks the lines {BEGIN} and {END}: put them back")
+    write_text(f"{before}{BEGIN}\n{text}\n{END}{after}", readme)
+
+
+@command
+def main(argv: list[str] | None = None) -> None:
+    """Measure and write."""
+    args = parse_args(argv)
+    from srgan_plugin.evaluation import data_root
+    from srgan_plugin.files import write_text
+    from srgan_plugin.release import cards, curves
+
+    weights, docs = args.root / "srgan_plugin/zoo/weights", args.root / "docs/zoo"
+    benchmarks = args.benchmarks or data_root()
+    facts = json.loads((docs / "training.json").read_text(encoding="utf-8"))
+    results = measured(weights, benchmarks, docs / "results.json")
+    for name, training in facts["models"].items():
+        curves.draw(training["curves"], training["chosen"], docs / f"{name}.svg")
+        write_text(cards.card(name, results, facts), weights / f"{name}.md")
+    before_after(weights, benchmarks, docs / "before_after.webp")
+    put_between_marks(cards.readme(results, facts), args.root / "README.md")
+    print(f"cards in {weights}, numbers, curves and picture in {docs}, table in README.md")
+
+
+if __name__ == "__main__":
+    main()
