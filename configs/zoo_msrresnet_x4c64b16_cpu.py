@@ -20,7 +20,10 @@ train_dataloader = dict(
     dataset=dict(gt='work_dirs/zoo/data/pieces_store', pipeline=train_pipeline))
 
 max_iters = 10_000
-optim_wrapper = dict(optimizer=dict(lr=4e-4), clip_grad=dict(max_norm=1.0))
+optim_wrapper = dict(
+    type='OptimWrapper',
+    optimizer=dict(lr=4e-4),
+    clip_grad=dict(max_norm=1.0))
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.05, by_epoch=False, begin=0, end=200),
     dict(
@@ -31,5 +34,5 @@ param_scheduler = [
         T_max=max_iters - 200,
         eta_min=1e-7),
 ]
-train_cfg = dict(max_iters=max_iters, val_interval=2000)
+train_cfg = dict(max_iters=max_iters, val_interval=2000, cuda_graph=False)
 default_hooks = dict(checkpoint=dict(interval=500, max_keep_ckpts=3))

@@ -18,7 +18,7 @@ ALLOWED = {
     "zoo": {"core"},
     "inference": {"core", "zoo"},
     "release": {"data", "evaluation", "inference", "hosts"},
-    "benchmarks": {"core", "data", "evaluation", "hosts", "inference", "config_path"},
+    "benchmarks": {"core", "data", "evaluation", "hosts", "inference", "config_path", "registry"},
     "hosts/basicsr": {"core", "data", "evaluation", "zoo"},
     "hosts/mm": {"core", "data", "evaluation", "zoo", "registry"},
 }

@@ -222,6 +222,7 @@ def test_sides(
     weights = folder / "generator.pth"
     cfgs = {"srgan_plugin": our_config("msrresnet")}
     cfgs["srgan_plugin"].merge_from_dict(FAST["msrresnet"])
+    cfgs["srgan_plugin"].test_cfg.fp16 = torch.cuda.is_available()
     cfgs["srgan_plugin"].test_dataloader = cfgs["srgan_plugin"].test_dataloader[: len(TEST_SETS)]
     if against_mmagic:
         cfg = cfgs["mmagic"] = mmagic_config("msrresnet")

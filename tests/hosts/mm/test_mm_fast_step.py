@@ -123,6 +123,14 @@ def test_gradients_in_channels_last_agree_with_the_plain_ones(vgg: str) -> None:
     assert max(errors.values()) < 1e-4, errors
 
 
+@pytest.mark.parametrize(("capability", "faster"), [("AVX2", False), ("AVX512", True)])
+def test_auto_takes_the_memory_format_that_is_faster_here(
+    vgg: str, capability: str, faster: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    assert srgan(vgg, channels_last="auto").channels_last == (faster or torch.cuda.is_available())
+
+
 def test_gradients_in_bfloat16_agree_with_the_plain_ones_at_the_published_batch() -> None:
     # L1 has gradients of one size and two signs, so errors average out only over many pixels and
     # towards a mean that is not zero: 16 patches of 128x128 as published, with GT near bicubic.

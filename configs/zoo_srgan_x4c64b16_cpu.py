@@ -1,0 +1,35 @@
+# The SRGAN that ships while no GPU trained it: half an hour on two CPU cores.
+#
+#   make train-zoo ARGS="--photographs FOLDER --vgg FILE --cpu"
+#
+# Next to zoo_srgan_x4c64b16.py: small batches of small patches, a discriminator of half the width,
+# and three times the adversarial weight, because so few updates would not show it otherwise.
+_base_ = './zoo_srgan_x4c64b16.py'
+
+model = dict(
+    ema=dict(decay=0.99),
+    discriminator=dict(mid_channels=32, input_size=96),
+    gan_loss=dict(loss_weight=3e-3))
+
+optim_wrapper = dict(
+    generator=dict(type='OptimWrapper'),
+    discriminator=dict(type='OptimWrapper'))
+
+train_pipeline = [
+    dict(type='PairedRandomCrop', gt_patch_size=96),
+    dict(type='Flip', flip_ratio=0.5, direction='horizontal'),
+    dict(type='Flip', flip_ratio=0.5, direction='vertical'),
+    dict(type='RandomTransposeHW', transpose_ratio=0.5),
+    dict(type='PackInputs'),
+]
+train_dataloader = dict(
+    num_workers=0,
+    persistent_workers=False,
+    batch_size=4,
+    dataset=dict(gt='work_dirs/zoo/data/pieces_store', pipeline=train_pipeline))
+
+max_iters = 1800
+param_scheduler = dict(milestones=[1200, 1600])
+train_cfg = dict(max_iters=max_iters, cuda_graph=False)
+default_hooks = dict(
+    logger=dict(interval=50), checkpoint=dict(interval=200))
