@@ -28,8 +28,8 @@ train_dataloader = dict(
     batch_size=4,
     dataset=dict(gt='work_dirs/zoo/data/pieces_store', pipeline=train_pipeline))
 
-max_iters = 1800
-param_scheduler = dict(milestones=[1200, 1600])
+max_iters = 1500
+param_scheduler = dict(milestones=[1000, 1300])
 train_cfg = dict(max_iters=max_iters, cuda_graph=False)
 default_hooks = dict(
-    logger=dict(interval=50), checkpoint=dict(interval=200))
+    logger=dict(interval=50), checkpoint=dict(interval=150))

@@ -28,7 +28,7 @@ class Place(NamedTuple):
     @property
     def run(self) -> Path:
         """The folder of its training."""
-        return self.work / self.name
+        return self.work / Path(self.config).stem
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
@@ -44,11 +44,31 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--benchmarks", type=Path, help="folder of Set5, Set14, B100, Kodak24 (default: data)"
     )
+    parser.add_argument(
+        "--about",
+        type=Path,
+        help="Markdown on the photographs and their licence, for the cards (of those that made the "
+        "weights that ship: docs/zoo/photographs.md)",
+    )
     parser.add_argument("--work-dir", type=Path, default=Path("work_dirs/zoo"))
     args = parser.parse_args(argv)
-    if not args.vgg.is_file():
-        parser.error(f"--vgg: there is no file at {args.vgg}")
+    for name in ("vgg", "about"):
+        path = getattr(args, name)
+        if path is not None and not path.is_file():
+            parser.error(f"--{name}: there is no file at {path}")
     return args
+
+
+def check(vgg: Path, benchmarks: Path | None) -> None:
+    """Find out before hours of training whether something is missing that is needed after them."""
+    from srgan_plugin.core.vgg_weights import load_vgg19
+    from srgan_plugin.evaluation import data_root, find_benchmark
+    from srgan_plugin.hosts.basicsr import compat  # noqa: F401 - NIQE is BasicSR's
+    from srgan_plugin.release.measuring import SETS
+
+    load_vgg19(vgg, "conv2_2")
+    for name in SETS:
+        find_benchmark(name, benchmarks or data_root())
 
 
 def say(text: str) -> None:
@@ -71,6 +91,10 @@ def prepare(photographs: Path, data: Path, *, cpu: bool) -> dict[str, int]:
     for name, found in (("photographs", training), ("HeldOut", held_out)):
         if not (data / name).exists():
             link(found, data / name)
+        elif {path.name for path in (data / name).iterdir()} != {path.name for path in found}:
+            raise ValueError(
+                f"{data / name} holds others than those of {photographs}: choose another --work-dir"
+            )
     if cpu and not (data / "pieces_store").exists():
         if not (data / "pieces").exists():
             write_pieces(training, data / "pieces")
@@ -98,16 +122,18 @@ def train(place: Place, store: Path, *options: str) -> Any:
     return config
 
 
-def choose(place: Place, held_out: Path) -> tuple[Path, str, dict[int, dict[str, float]]]:
+def choose(
+    place: Place, held_out: Path, iterations: int
+) -> tuple[Path, str, dict[int, dict[str, float]]]:
     """Choose the checkpoint by the held-out photographs; tell by what, and the measures."""
     from srgan_plugin.evaluation import find_benchmark
     from srgan_plugin.release.choosing import best_by_validation, most_natural, read_log
     from srgan_plugin.release.facts import validations
 
-    if place.name == "msrresnet":
-        measures = validations(read_log(place.run))
-        return best_by_validation(place.run), "PSNR on the held-out photographs", measures
     benchmark = find_benchmark(held_out.name, held_out.parent)
+    if place.name == "msrresnet":
+        best = best_by_validation(place.run, place.run / f"iter_{iterations}.pth", benchmark)
+        return best, "PSNR on the held-out photographs", validations(read_log(place.run))
     chosen, measures = most_natural(place.run, benchmark, print)
     return chosen, "NIQE on the held-out photographs", measures
 
@@ -118,10 +144,11 @@ def ship(place: Place, config: Any, *, cpu: bool) -> tuple[Path, dict[str, Any]]
     from srgan_plugin.release.facts import curves, recipe
     from srgan_plugin.zoo.conversion import convert
 
-    chosen, chosen_by, measures = choose(place, place.work / "data" / "HeldOut")
+    iterations = config.train_cfg.max_iters
+    chosen, chosen_by, measures = choose(place, place.work / "data" / "HeldOut", iterations)
     target = ROOT / "srgan_plugin/zoo/weights" / f"{place.name}.safetensors"
     print("\n".join(convert(chosen, target, to="plugin", half=True).report()))
-    log, iterations = read_log(place.run), config.train_cfg.max_iters
+    log = read_log(place.run)
     return chosen, {
         "config": place.config,
         "gpu_config": place.config.replace("_cpu", ""),
@@ -152,9 +179,12 @@ def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     from srgan_plugin.files import write_text
 
+    check(args.vgg, args.benchmarks)
     say("photographs: some held out, the others into a store")
     data, suffix = args.work_dir / "data", "_cpu" if args.cpu else ""
     facts: dict[str, Any] = {"photographs": prepare(args.photographs, data, cpu=args.cpu)}
+    about = args.about.read_text(encoding="utf-8") if args.about else "Their licence was not told."
+    facts["photographs"]["about"] = about.strip()
     facts["models"] = {}
     options: list[str] = []
     for name in ("msrresnet", "srgan"):

@@ -78,10 +78,9 @@ class Stopwatch(Hook):
         device = next(runner.model.parameters()).device
         wait(device)
         if done == self.start:
-            self.seconds = -time.perf_counter()
             if device.type == "cuda":
-                torch.cuda.empty_cache()
                 torch.cuda.reset_peak_memory_stats(device)
+            self.seconds = -time.perf_counter()
         else:
             self.seconds += time.perf_counter()
             if device.type == "cuda":  # reserved: a recorded step allocates nothing

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -42,9 +42,18 @@ def read_log(run: Path) -> Log:
         raise FileNotFoundError(f"{run} has no log: expected TIMESTAMP/vis_data/scalars.json")
     log = Log({}, {})
     for file in files:
-        for line in map(json.loads, file.read_text(encoding="utf-8").splitlines()):
+        for line in _whole_lines(file):
             (log.steps if "loss" in line or "lr" in line else log.held_out)[line["step"]] = line
     return log
+
+
+def _whole_lines(file: Path) -> Iterator[dict[str, float]]:
+    """What mmengine appended; a line that a kill cut short is left out."""
+    for line in file.read_text(encoding="utf-8").splitlines():
+        try:
+            yield json.loads(line)
+        except json.JSONDecodeError:
+            continue
 
 
 def iteration_of(checkpoint: Path) -> int:
@@ -55,8 +64,16 @@ def iteration_of(checkpoint: Path) -> int:
     return int(found[1])
 
 
-def best_by_validation(run: Path) -> Path:
+def best_by_validation(run: Path, last: Path, held_out: Benchmark) -> Path:
     """The checkpoint that validated best, which mmengine keeps as `best_…`.
+
+    A run that was killed in its last validation does not repeat it: its last checkpoint is measured
+    here.
+
+    Args:
+        run: Its folder.
+        last: Its last checkpoint.
+        held_out: The pictures that it validates on.
 
     Raises:
         FileNotFoundError: There is none.
@@ -64,7 +81,10 @@ def best_by_validation(run: Path) -> Path:
     found = sorted(run.glob("best_*_iter_*.pth"), key=iteration_of)
     if not found:
         raise FileNotFoundError(f"{run} has no best_…_iter_….pth: it has not been validated yet")
-    return found[-1]
+    best = found[-1]
+    if iteration_of(last) in read_log(run).held_out:
+        return best
+    return max((best, last), key=lambda path: _measures(path, held_out)["PSNR"])
 
 
 def most_natural(
@@ -90,13 +110,16 @@ def most_natural(
         raise FileNotFoundError(f"{run} has no iter_….pth to choose from")
     kept = run / "held_out.json"
     known: dict[str, dict[str, float]] = json.loads(kept.read_text()) if kept.is_file() else {}
+    found = {}
     for path in checkpoints:
-        if path.name not in known:
-            known[path.name] = _measures(path, held_out)
+        key = f"{path.name} of {path.stat().st_mtime_ns}"  # one trained anew is measured anew
+        if key not in known:
+            known[key] = _measures(path, held_out)
             write_text(json.dumps(known, indent=2) + "\n", kept)
-        say(f"{path.name}: " + ", ".join(f"{k} {v:.3f}" for k, v in known[path.name].items()))
-    chosen = min(checkpoints, key=lambda path: known[path.name]["NIQE"])
-    return chosen, {iteration_of(path): known[path.name] for path in checkpoints}
+        found[path] = known[key]
+        say(f"{path.name}: " + ", ".join(f"{k} {v:.3f}" for k, v in known[key].items()))
+    chosen = min(checkpoints, key=lambda path: found[path]["NIQE"])
+    return chosen, {iteration_of(path): found[path] for path in checkpoints}
 
 
 def _measures(checkpoint: Path, held_out: Benchmark) -> dict[str, float]:

@@ -40,7 +40,7 @@ def test_a_run_without_a_log_or_a_validation_says_so(tmp_path):
     with pytest.raises(FileNotFoundError, match="has no log"):
         read_log(tmp_path)
     with pytest.raises(FileNotFoundError, match="has not been validated"):
-        best_by_validation(tmp_path)
+        best_by_validation(tmp_path, tmp_path / "iter_9.pth", None)
     with pytest.raises(FileNotFoundError, match="to choose from"):
         most_natural(tmp_path, None, print)
 
@@ -48,7 +48,27 @@ def test_a_run_without_a_log_or_a_validation_says_so(tmp_path):
 def test_of_a_validated_run_the_best_checkpoint_is_the_one_that_mmengine_kept(tmp_path):
     for name in ("iter_9000.pth", "best_HeldOut_PSNR_iter_800.pth", "iter_10000.pth"):
         (tmp_path / name).touch()
-    assert best_by_validation(tmp_path).name == "best_HeldOut_PSNR_iter_800.pth"
+    log = tmp_path / "1/vis_data/scalars.json"
+    log.parent.mkdir(parents=True)
+    log.write_text('{"HeldOut/PSNR": 20.0, "step": 10000}\n{"HeldOut/PS')  # cut short by a kill
+    best = best_by_validation(tmp_path, tmp_path / "iter_10000.pth", None)
+    assert best.name == "best_HeldOut_PSNR_iter_800.pth"
+
+
+@pytest.mark.parametrize(
+    ("psnr", "better"), [(31.0, "iter_10000.pth"), (29.0, "best_x_iter_8.pth")]
+)
+def test_a_last_checkpoint_that_was_killed_before_its_validation_is_measured(
+    tmp_path, monkeypatch, psnr, better
+):
+    for name in ("best_x_iter_8.pth", "iter_10000.pth"):
+        (tmp_path / name).touch()
+    log = tmp_path / "1/vis_data/scalars.json"
+    log.parent.mkdir(parents=True)
+    log.write_text('{"HeldOut/PSNR": 30.0, "step": 8}\n')
+    measured = {"best_x_iter_8.pth": 30.0, "iter_10000.pth": psnr}
+    monkeypatch.setattr(choosing, "_measures", lambda path, _: {"PSNR": measured[path.name]})
+    assert best_by_validation(tmp_path, tmp_path / "iter_10000.pth", None).name == better
 
 
 def test_the_checkpoint_of_the_lowest_niqe_is_chosen_and_measured_once(

@@ -10,6 +10,7 @@ import torch
 
 from srgan_plugin.command_line import read_config
 from srgan_plugin.core import MSRResNet
+from srgan_plugin.core.vgg_weights import random_vgg19_state_dict
 from srgan_plugin.data.images import write_image
 from srgan_plugin.evaluation import find_benchmark, psnr
 from srgan_plugin.inference import Upscaler, open_model
@@ -52,7 +53,7 @@ def checkout(tmp_path):
         "recipe": {"batch": "4 patches"}, "curves": {"loss_pix": [[1, 0.2], [2, 0.1]]},
     }  # fmt: skip
     facts = {
-        "photographs": {"training": 33, "held_out": 16},
+        "photographs": {"training": 33, "held_out": 16, "about": "All mine."},
         "models": dict.fromkeys(MODELS, model),
     }
     (root / "docs/zoo").mkdir(parents=True)
@@ -80,6 +81,7 @@ def test_cards_and_readme_tell_what_was_measured_and_measure_it_once(
     assert f"| SRGAN | {mean:.3f} / {niqe:.2f} |" in readme
     assert f"| Set5 | SRGAN | {mean:.3f} |" in card
     assert "33 photographs" in card
+    assert "All mine." in card
     assert "2 CPU cores for 1.2 hours (9,000 iterations)" in card
     assert "not the published schedule" in card
     files = {path: path.read_bytes() for path in checkout.rglob("*") if path.is_file()}
@@ -103,6 +105,8 @@ def train_zoo(tool, tmp_path, monkeypatch):
     shutil.copytree(ROOT / "configs", tmp_path / "checkout/configs")
     (tmp_path / "checkout/docs/zoo").mkdir(parents=True)
     (tmp_path / "vgg.pth").touch()
+    (tmp_path / "about.md").write_text("All mine.")
+    monkeypatch.setattr(module, "check", lambda vgg, benchmarks: None)
 
     def run(name, *arguments):
         done.append((name, *map(str, arguments)))
@@ -115,7 +119,9 @@ def train_zoo(tool, tmp_path, monkeypatch):
             checkpoint(work / f"best_HeldOut_PSNR_iter_{last - 1}.pth", seed=2)
             (work / "1/vis_data").mkdir(parents=True)
             line = {"loss": 1.0, "loss_pix": 1.0, "time": 0.5, "step": last}
-            (work / "1/vis_data/scalars.json").write_text(json.dumps(line))
+            validation = {"HeldOut/PSNR": 20.0, "step": last}
+            lines = [json.dumps(line), json.dumps(validation)]
+            (work / "1/vis_data/scalars.json").write_text("\n".join(lines))
 
     monkeypatch.setattr(module, "ROOT", tmp_path / "checkout")
     monkeypatch.setattr(module, "run", run)
@@ -123,22 +129,23 @@ def train_zoo(tool, tmp_path, monkeypatch):
 
 
 def test_training_is_followed_by_choosing_shipping_and_noting_and_is_not_done_twice(
-    train_zoo, tmp_path, textured, calculate_niqe
+    train_zoo, tmp_path, textured, calculate_niqe, capsys
 ):
     module, done = train_zoo
     for n in range(33):
         write_image(tmp_path / f"photographs/{n}.png", textured(252, 252, seed=n))
     line = ["--photographs", "photographs", "--vgg", "vgg.pth", "--cpu", "--work-dir", "work"]
+    line += ["--about", "about.md"]
     module.main(line)
     names = [name for name, *_ in done]
     assert names == ["create_store.py", "train.py", "train.py", "zoo_cards.py"]
     last = read_config(ROOT / "configs/zoo_msrresnet_x4c64b16_cpu.py").train_cfg.max_iters
-    start = f"work/msrresnet/best_HeldOut_PSNR_iter_{last - 1}.pth"
+    start = f"work/zoo_msrresnet_x4c64b16_cpu/best_HeldOut_PSNR_iter_{last - 1}.pth"
     assert f"load_from={start}" in done[2]
     assert "model.perceptual_loss.pretrained=vgg.pth" in done[2]
     assert "train_dataloader.dataset.gt=work/data/pieces_store" in done[2]
     facts = json.loads((tmp_path / "checkout/docs/zoo/training.json").read_text())
-    assert facts["photographs"] == {"training": 17, "held_out": 16}
+    assert facts["photographs"] == {"training": 17, "held_out": 16, "about": "All mine."}
     shipped = open_model(str(tmp_path / "checkout/srgan_plugin/zoo/weights/msrresnet.safetensors"))
     chosen = open_model(start).state_dict()
     assert all(torch.equal(w, chosen[k].half().float()) for k, w in shipped.state_dict().items())
@@ -146,6 +153,19 @@ def test_training_is_followed_by_choosing_shipping_and_noting_and_is_not_done_tw
     assert facts["models"]["srgan"]["chosen"] == facts["models"]["srgan"]["iterations"]
     module.main(line)
     assert [name for name, *_ in done[4:]] == ["zoo_cards.py"]
+    (tmp_path / "photographs/0.png").rename(tmp_path / "photographs/another.png")
+    with pytest.raises(SystemExit):
+        module.main(line)
+    assert "choose another --work-dir" in capsys.readouterr().err
+
+
+def test_what_is_needed_at_the_end_is_looked_for_at_the_start(tool, tmp_path, calculate_niqe):
+    torch.save(random_vgg19_state_dict(depth="conv1_2"), tmp_path / "shallow.pth")
+    with pytest.raises(ValueError, match="does not reach the layers"):
+        tool("train_zoo").check(tmp_path / "shallow.pth", tmp_path)
+    torch.save(random_vgg19_state_dict(depth="conv2_2"), tmp_path / "vgg.pth")
+    with pytest.raises(FileNotFoundError, match="test set Set5"):
+        tool("train_zoo").check(tmp_path / "vgg.pth", tmp_path)
 
 
 def test_vgg_weights_that_are_not_there_end_it_before_anything_is_done(tool, capsys):

@@ -13,14 +13,21 @@ def compile_forward(network: nn.Module, **options: Any) -> None:
     """Let torch.compile make what a network's `forward` does; keys and weights stay.
 
     It compiles when the network is called first. Where that fails (no compiler, an operator that it
-    does not know), one warning says so and the network goes on as it was.
+    does not know), one warning says so and the network goes on as it was. What torch compiles only
+    in the first backward pass is not guarded.
 
     Args:
-        network: Changed in place.
+        network: Changed in place; copy it before, not afterwards.
         options: As `torch.compile`'s: `mode`, `backend`, ….
+
+    Raises:
+        ValueError: torch.compile has no such option.
     """
     plain = network.forward
-    compiled = torch.compile(plain, **options)
+    try:
+        compiled = torch.compile(plain, **options)
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(f"model.compile: {error}") from error
 
     def forward(*args: Any, **kwargs: Any) -> Any:
         try:

@@ -41,8 +41,8 @@ class SRModel(BaseModel):
         channels_last: Compute in torch's channels-last memory format; `"auto"` where it is faster:
             on GPUs and on CPUs with AVX-512. Results differ by rounding; a part of another toolbox
             gets contiguous tensors, because some fail otherwise.
-        compile: True or `dict(mode=…)`: `torch.compile` the networks that train. Where that fails,
-            training goes on without. It needs a C compiler.
+        compile: True or `dict(mode=…)`: `torch.compile` the networks that train, which needs a C
+            compiler. Where a forward pass cannot be compiled, training goes on without.
     """
 
     def __init__(
@@ -108,7 +108,8 @@ class SRModel(BaseModel):
         self._stepping = False
         restore(statistics, getattr(optim_wrapper, "left_out", False))
         self._average(getattr(optim_wrapper, "moved", True))
-        return losses | gradient_norm("generator", optim_wrapper)
+        found = {name: loss.detach() for name, loss in losses.items()}
+        return found | gradient_norm("generator", optim_wrapper)
 
     @property
     def steps_are_alike(self) -> bool:

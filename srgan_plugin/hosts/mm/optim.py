@@ -1,5 +1,6 @@
 """Optimiser wrappers: one per network, in any precision, that leave out non-finite steps."""
 
+import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Literal
@@ -20,8 +21,9 @@ class NonFiniteError(ValueError):
     """Training cannot go on: too many steps in a row had gradients that are not finite."""
 
 
-# Those of torch whose fused kernel leaves a step out by itself where it is told `found_inf`.
-_FUSABLE = (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD)
+# Those of torch whose fused kernel leaves a step out by itself where it is told `found_inf`; SGD's
+# leaves its momentum uninitialised when that is the first one.
+_FUSABLE = (torch.optim.Adam, torch.optim.AdamW)
 
 
 def _fused(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
@@ -32,7 +34,11 @@ def _fused(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
     kind: Any = type(optimizer)
     if kind not in _FUSABLE or chosen or not all(p.is_cuda for p in parameters):
         return optimizer
-    fused: torch.optim.Optimizer = kind([{**group, "fused": True} for group in groups], fused=True)
+    known = inspect.signature(kind).parameters
+    defaults = {name: value for name, value in optimizer.defaults.items() if name in known}
+    fused: torch.optim.Optimizer = kind(
+        [{**group, "fused": True} for group in groups], **{**defaults, "fused": True}
+    )
     return fused
 
 
@@ -65,6 +71,7 @@ class OptimWrapper(MMEngineOptimWrapper):
     def decides_on_device(self) -> bool:
         """Whether the optimiser's kernel leaves out a step by itself (torch's `found_inf`)."""
         able = getattr(self.optimizer, "_step_supports_amp_scaling", False)
+        able = able and type(self.optimizer) in _FUSABLE
         return able and all(group.get("fused") for group in self.optimizer.param_groups)
 
     @property

@@ -32,10 +32,15 @@ def record_cuda_graph(step: Step) -> Step:
     Returns:
         A function that replays it and returns a copy of its result.
     """
-    graph = torch.cuda.CUDAGraph()
-    # A loader's thread may pin memory meanwhile.
-    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-        result = step()
+    graph, usual = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
+    try:
+        # A loader's thread may pin memory meanwhile.
+        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+            result = step()
+    except RuntimeError as error:
+        torch.cuda.set_stream(usual)  # torch leaves another one where ending the capture fails
+        # Ending it fails because something failed before: that is the reason.
+        raise error.__context__ or error from None
     torch.cuda.empty_cache()  # the recording has memory of its own
 
     def replay() -> Tensor:
@@ -63,6 +68,7 @@ class RecordedStep:
         self.model, self.optim_wrapper, self._record = model, optim_wrapper, record
         self.usable = True
         self._steps = 0
+        self._beside = torch.cuda.Stream() if torch.cuda.is_available() else None  # type: ignore[no-untyped-call]
         self._replay: Step | None = None
         self._names: list[str] = []
         groups = [g for o in _each(optim_wrapper) for g in o.optimizer.param_groups]
@@ -87,10 +93,10 @@ class RecordedStep:
 
     def _plain(self, batch: dict[str, Any]) -> dict[str, Tensor]:
         """Beside the usual stream, where what is recorded later must not have been before."""
-        if not (self.usable and torch.cuda.is_available()):
+        beside = self._beside
+        if beside is None or not self.usable:
             return self.model.train_step(batch, self.optim_wrapper)
         usual = torch.cuda.current_stream()
-        beside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         beside.wait_stream(usual)
         with torch.cuda.stream(beside):
             losses = self.model.train_step(batch, self.optim_wrapper)
@@ -114,7 +120,7 @@ class RecordedStep:
         try:
             self._replay = self._record(with_rates)
         except RuntimeError as error:  # CUDA's errors, out of memory among them
-            reason = str(error).strip().splitlines()[0]
+            reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
             logger.warning("train_cfg.cuda_graph: going on without, recording failed: %s", reason)
             self.usable = False
             for optimizer in _each(self.optim_wrapper):
@@ -150,6 +156,8 @@ def obstacle(model: Any, optim_wrapper: Any) -> str | None:
         return f"{type(model).__name__} is not a model of srgan_plugin"
     if not model.steps_are_alike:
         return "the generator does not move at every step (disc_steps, disc_init_steps)"
+    if model.compile_options is not False and model.compile_options.get("mode"):
+        return "the modes of model.compile record by themselves"
     for optimizer in _each(optim_wrapper):
         if not (isinstance(optimizer, OptimWrapper) and optimizer.decides_on_device):
             return "an optimiser is not a fused one in srgan_plugin's OptimWrapper"

@@ -56,7 +56,10 @@ def batch(number: int, size: int = 8) -> dict[str, Any]:
     return {"inputs": lr, "data_samples": BaseDataElement(gt_img=gt)}
 
 
-def test_a_recorded_step_does_what_the_plain_one_does_at_every_learning_rate() -> None:
+def test_a_recorded_step_does_what_the_plain_one_does_at_every_learning_rate(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)
     models = [srgan(), srgan()]
     plain, fast = map(wrappers, models)
     recorded = RecordedStep(models[1], fast, RECORD)
@@ -67,6 +70,7 @@ def test_a_recorded_step_does_what_the_plain_one_does_at_every_learning_rate() -
         losses = recorded(batch(number))
         assert list(losses) == list(expected)
         for name, value in losses.items():
+            assert value.grad_fn is None, name
             torch.testing.assert_close(value, expected[name].float(), msg=name)
     assert recorded.usable
     assert fast["generator"].optimizer.param_groups[0]["lr"] == rate
@@ -129,6 +133,8 @@ def test_steps_that_cannot_be_recorded_are_named(monkeypatch: pytest.MonkeyPatch
     assert "fused" in str(obstacle(model, wrappers(model, fused=False)))
     assert "accumulated" in str(obstacle(model, wrappers(model, accumulative_counts=2)))
     assert "disc_steps" in str(obstacle(srgan(train_cfg={"disc_steps": 2}), wrappers(model)))
+    compiled = srgan(compile={"mode": "reduce-overhead"})
+    assert "model.compile" in str(obstacle(compiled, wrappers(compiled)))
     assert "not a model" in str(obstacle(torch.nn.Linear(1, 1), wrappers(model)))
 
 
@@ -211,6 +217,11 @@ def compiled_srgan(caplog: pytest.LogCaptureFixture, backend: Any) -> list[str]:
 
 def test_compiled_networks_train_the_same_weights(caplog: pytest.LogCaptureFixture) -> None:
     assert compiled_srgan(caplog, "eager") == []
+
+
+def test_an_option_that_torch_compile_does_not_have_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"model\.compile: .*fast"):
+        srgan(compile={"mode": "fast"})
 
 
 def test_networks_that_cannot_be_compiled_go_on_with_one_warning_each(
