@@ -47,7 +47,7 @@ def read_log(run: Path) -> Log:
     return log
 
 
-def _whole_lines(file: Path) -> Iterator[dict[str, float]]:
+def _whole_lines(file: Path) -> Iterator[dict[str, Any]]:
     """What mmengine appended; a line that a kill cut short is left out."""
     for line in file.read_text(encoding="utf-8").splitlines():
         try:
