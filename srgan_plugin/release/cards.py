@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from srgan_plugin.evaluation import published
-from srgan_plugin.release.measuring import Scores
+from srgan_plugin.release.measuring import ORIGINAL, Scores
 from srgan_plugin.release.tables import LABELS, Sets, conditions, short_table, table, whole_table
 
 #: The rows of OpenMMLab's table, and what made them.
@@ -20,12 +20,13 @@ PUBLISHED: Final = {
     ),
 }
 AIM: Final = 3  # dB above bicubic on Set5, of MSRResNet
+SHIFT: Final = 2  # levels of 255
 _WHAT: Final = {
     "msrresnet": "Trained for the smallest error: soft where the input does not tell.",
     "srgan": "The same network, trained on from `msrresnet` to look natural: it makes texture up.",
 }
 _LICENCE: Final = """\
-They were trained on {training} photographs, and {held_out} more were held out to choose the
+The weights were trained on {training} photographs, and {held_out} more were held out to choose the
 checkpoint by.
 
 {about}"""
@@ -72,7 +73,7 @@ def reached(name: str, sets: Sets) -> str:
     if name == "msrresnet":
         gains = {s: _gain(scores, name, "bicubic", "PSNR") for s, scores in sets.items()}
         listed = ", ".join(f"{gain:+.2f} dB on {s}" for s, gain in gains.items())
-        aim = "reached" if gains.get("Set5", 0) >= AIM else "not reached"
+        aim = _verdict(gains.get("Set5", 0) >= AIM)
         lines.append(f"PSNR (RGB) against bicubic: {listed}; aim of {AIM} dB on Set5: {aim}.")
     else:
         lines.append(_naturalness(sets))
@@ -81,8 +82,15 @@ def reached(name: str, sets: Sets) -> str:
         f"{scores[name]['checkerboard']:.2f} on {s} (originals {scores['HR']['checkerboard']:.2f})"
         for s, scores in sets.items()
     ]
-    lines.append(f"Colour shift: at most {shift:.2f} levels of 255, on the worst picture of all.")
-    lines.append(f"Checkerboard, in levels: {', '.join(boards)}.")
+    lines.append(
+        f"Colour shift: at most {shift:.2f} levels of 255, on the worst picture of all; aim of "
+        f"{SHIFT}: {_verdict(shift <= SHIFT)}."
+    )
+    regular = [s[name]["checkerboard"] <= s[ORIGINAL]["checkerboard"] for s in sets.values()]
+    lines.append(
+        f"Checkerboard, in levels: {', '.join(boards)}; aim of no more than the originals have: "
+        f"{_verdict(all(regular))}."
+    )
     return "\n".join(f"* {line}" for line in lines)
 
 
@@ -134,7 +142,7 @@ def _against_published(name: str, sets: Sets) -> list[str]:
                 f"{difference:+.2f} dB"
             )
             # SRGAN has other losses than the published one, and is not made for PSNR.
-            verdict = ": reached" if difference >= 0 else ": not reached"
+            verdict = f": {_verdict(difference >= 0)}"
             lines.append(f"{line}{verdict if name == 'msrresnet' else ''}.")
     return lines
 
@@ -147,6 +155,10 @@ def _naturalness(sets: Sets) -> str:
         f"NIQE against MSRResNet's (lower is better): {listed}: better on {better} of "
         f"{len(gains)} sets."
     )
+
+
+def _verdict(met: bool) -> str:
+    return "reached" if met else "not reached"
 
 
 def _gain(scores: Mapping[str, Scores], name: str, other: str, measure: str) -> float:

@@ -43,7 +43,8 @@ def read_log(run: Path) -> Log:
     log = Log({}, {})
     for file in files:
         for line in _whole_lines(file):
-            (log.steps if "loss" in line or "lr" in line else log.held_out)[line["step"]] = line
+            learned = any(name.startswith("loss") for name in line)
+            (log.steps if learned else log.held_out)[line["step"]] = line
     return log
 
 

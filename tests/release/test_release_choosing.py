@@ -36,6 +36,13 @@ def test_the_log_of_a_resumed_run_is_that_of_an_undisturbed_one(tmp_path):
     assert log.seconds == 0.5  # a pause does not count
 
 
+def test_steps_of_two_networks_are_told_from_validations(tmp_path):
+    line = {"generator.lr": 1e-4, "loss_gan": 0.1, "loss_d_real": 0.7, "time": 0.5, "step": 10}
+    write_log(tmp_path, "20260101_000000", [line, {"HeldOut/PSNR": 27.5, "time": 3.0, "step": 10}])
+    log = read_log(tmp_path)
+    assert (list(log.steps), list(log.held_out), log.seconds) == ([10], [10], 0.5)
+
+
 def test_a_run_without_a_log_or_a_validation_says_so(tmp_path):
     with pytest.raises(FileNotFoundError, match="has no log"):
         read_log(tmp_path)
