@@ -373,7 +373,6 @@ def test_another_network_a_wrong_name_and_a_wrong_option_are_one_line(capfd):
     torch.save({"x" + key: weight for key, weight in state.items()}, "other.pth")
     for options, status in {
         ("--model", "other.pth"): 1,
-        ("--model", "srgan"): 1,
         ("--model", "nowhere.pth"): 1,
         ("--tile", "x"): 2,
         ("--device", "tpu"): 2,
