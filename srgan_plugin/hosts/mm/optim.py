@@ -236,6 +236,13 @@ class AmpOptimWrapper(OptimWrapper):
         super().load_state_dict(state)
 
 
+def each_wrapper(optim_wrapper: Any) -> list[Any]:
+    """The wrappers of all networks, of whichever toolbox."""
+    if isinstance(optim_wrapper, OptimWrapperDict):
+        return list(optim_wrapper.values())
+    return [optim_wrapper]
+
+
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
 class MultiOptimWrapperConstructor:
     """Builds an `OptimWrapperDict` from one config per child of the model, as MMagic's does.

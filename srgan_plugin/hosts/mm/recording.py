@@ -7,12 +7,11 @@ from typing import Any, Final
 
 import torch
 from mmengine.dist import is_distributed
-from mmengine.optim import OptimWrapperDict
 from mmengine.structures import BaseDataElement
 from torch import Tensor
 
 from .models import SRModel
-from .optim import OptimWrapper
+from .optim import OptimWrapper, each_wrapper
 from .preprocessor import gt_batch, stacked
 
 logger = logging.getLogger(__name__)
@@ -71,7 +70,7 @@ class RecordedStep:
         self._beside = torch.cuda.Stream() if torch.cuda.is_available() else None  # type: ignore[no-untyped-call]
         self._replay: Step | None = None
         self._names: list[str] = []
-        groups = [g for o in _each(optim_wrapper) for g in o.optimizer.param_groups]
+        groups = [g for o in each_wrapper(optim_wrapper) for g in o.optimizer.param_groups]
         device = next(model.parameters()).device
         # A recording holds numbers as they were; what schedulers change has to be a tensor in it.
         self._rates = [(group, torch.tensor(0.0, device=device)) for group in groups]
@@ -123,7 +122,7 @@ class RecordedStep:
             reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
             logger.warning("train_cfg.cuda_graph: going on without, recording failed: %s", reason)
             self.usable = False
-            for optimizer in _each(self.optim_wrapper):
+            for optimizer in each_wrapper(self.optim_wrapper):
                 optimizer.optimizer.zero_grad(set_to_none=True)
 
     @contextmanager
@@ -158,7 +157,7 @@ def obstacle(model: Any, optim_wrapper: Any) -> str | None:
         return "the generator does not move at every step (disc_steps, disc_init_steps)"
     if model.compile_options is not False and model.compile_options.get("mode"):
         return "the modes of model.compile record by themselves"
-    for optimizer in _each(optim_wrapper):
+    for optimizer in each_wrapper(optim_wrapper):
         if not (isinstance(optimizer, OptimWrapper) and optimizer.decides_on_device):
             return "an optimiser is not a fused one in srgan_plugin's OptimWrapper"
         if optimizer.accumulates_over > 1:
@@ -166,9 +165,3 @@ def obstacle(model: Any, optim_wrapper: Any) -> str | None:
         if getattr(optimizer, "scaler", None) is not None and optimizer.scaler.is_enabled():
             return "float16 scales its loss anew after each step"
     return None
-
-
-def _each(optim_wrapper: Any) -> list[Any]:
-    if isinstance(optim_wrapper, OptimWrapperDict):
-        return list(optim_wrapper.values())
-    return [optim_wrapper]

@@ -10,7 +10,6 @@ import torch
 from mmengine.device import get_device
 from mmengine.dist import is_distributed
 from mmengine.hooks import ParamSchedulerHook, RuntimeInfoHook
-from mmengine.optim import OptimWrapperDict
 from mmengine.runner import IterBasedTrainLoop
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -19,7 +18,7 @@ from srgan_plugin.cpu_memory import keep_freed_memory
 from srgan_plugin.registry import LOOPS
 
 from .datasets import StreamSampler
-from .optim import OptimWrapper
+from .optim import OptimWrapper, each_wrapper
 from .recording import RecordedStep, obstacle
 from .resident import resident_loader
 from .resume import InterruptHook
@@ -119,9 +118,10 @@ class SRTrainLoop(IterBasedTrainLoop):
         """Let the device decide about steps that are not finite, and record them if wanted."""
         runner = self.runner
         wrapper = runner.optim_wrapper
-        each = wrapper.values() if isinstance(wrapper, OptimWrapperDict) else [wrapper]
         self._checked_later = [
-            o for o in each if isinstance(o, OptimWrapper) and o.decides_on_device
+            each
+            for each in each_wrapper(wrapper)
+            if isinstance(each, OptimWrapper) and each.decides_on_device
         ]
         for optimizer in self._checked_later:
             optimizer.waits = False
