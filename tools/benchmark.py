@@ -36,8 +36,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--photographs", type=int, default=64, help="how many of them to use")
     parser.add_argument("--files", type=Path, default=Path("work_dirs/benchmark"))
     parser.add_argument("--workers", type=int, help="reading processes of each side")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=2.0, help="of the loader, each round")
+    parser.add_argument("--rounds", type=int, help="of each side; 20 of `loader`, else 5")
+    parser.add_argument("--seconds", type=float, default=0.5, help="of the loader, each round")
     parser.add_argument("--steps", type=int, help="of `train` under the clock")
     parser.add_argument(
         "--size", type=size, default=(1000, 750), metavar="WxH", help="of what `upscale` enlarges"
@@ -58,9 +58,6 @@ def size(text: str) -> tuple[int, int]:
 
 def sides_of(args: argparse.Namespace, device: Any) -> Any:
     """What the two sides do."""
-    import cv2
-    import torch
-
     from srgan_plugin.benchmarks import loaders, runs
     from srgan_plugin.benchmarks.files import BenchmarkFiles
     from srgan_plugin.evaluation.benchmarks import data_root
@@ -78,10 +75,6 @@ def sides_of(args: argparse.Namespace, device: Any) -> Any:
 
         mmagic = args.against == "mmagic"
         return upscale_sides(*args.size, device=args.device, against_mmagic=mmagic)
-    if args.what == "loader":
-        # One core for either side: what a reading process has in training.
-        torch.set_num_threads(1)
-        cv2.setNumThreads(0)
     files = BenchmarkFiles(args.data or training_set(), args.files, args.photographs)
     if args.what == "loader":
         return loaders.loader_sides(
@@ -124,6 +117,8 @@ def main(argv: list[str] | None = None) -> None:
         raise ValueError("--device cuda: torch sees no GPU here; use --device cpu")
     if args.workers is None:
         args.workers = 8 if args.device == "cuda" else 0
+    if args.rounds is None:  # a loader's are short: a busy machine is busy for both sides
+        args.rounds = 20 if args.what == "loader" else 5
     device = torch.device(args.device)
     facts = {
         "what": args.what,

@@ -2,10 +2,14 @@
 
 import importlib
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from itertools import count
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Literal
 
+import cv2
 import torch
 from torch.utils.data import DataLoader
 
@@ -113,17 +117,38 @@ def loader_sides(
     workers: int,
     seconds: float,
 ) -> dict[str, Callable[[], Round]]:
-    """What `alternate` wants: each side takes batches for `seconds`."""
-    theirs = {"mmagic": mmagic_loader, "basicsr": basicsr_loader}
-    loaders = {"srgan_plugin": our_loader(files, device, workers)}
-    if against:
-        loaders[against] = theirs[against](files, workers)
-    streams = {name: _endless(loader) for name, loader in loaders.items()}
+    """What `alternate` wants: each side takes batches for `seconds`, on one core.
 
-    def take(name: str) -> Callable[[], Round]:
-        return lambda: timed_batches(streams[name], seconds, device)
+    Each side has a process of its own, in which its loader stays warm from round to round.
+    """
 
-    return {name: take(name) for name in streams}
+    def side(name: str) -> Callable[[], Round]:
+        process = ProcessPoolExecutor(1, get_context("spawn"))
+        work = partial(_take, name, files, device, workers, seconds)
+        return lambda: process.submit(work).result()
+
+    return {name: side(name) for name in ("srgan_plugin", against) if name}
+
+
+# The loader of this process, once it has one.
+_streams: dict[str, Iterator[Any]] = {}
+
+
+def _take(
+    name: str, files: BenchmarkFiles, device: torch.device, workers: int, seconds: float
+) -> Round:
+    if name not in _streams:
+        torch.set_num_threads(1)  # one core: what a reading process has in training
+        cv2.setNumThreads(0)
+        _streams[name] = _endless(_loader(name, files, device, workers))
+        timed_batches(_streams[name], seconds, device)
+    return timed_batches(_streams[name], seconds, device)
+
+
+def _loader(name: str, files: BenchmarkFiles, device: torch.device, workers: int) -> Any:
+    if name == "srgan_plugin":
+        return our_loader(files, device, workers)
+    return {"mmagic": mmagic_loader, "basicsr": basicsr_loader}[name](files, workers)
 
 
 def _endless(loader: Any) -> Iterator[Any]:

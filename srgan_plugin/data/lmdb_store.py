@@ -11,6 +11,7 @@ import re
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from threading import Lock
 from typing import Any, Final, Literal, NamedTuple
 from weakref import WeakValueDictionary
 
@@ -23,11 +24,11 @@ from .pictures import DecodedPicture, Picture, WholeFromWindow, Window
 Layout = Literal["raw", "png"]
 
 META: Final = "meta_info.txt"
-_META_LINE: Final = re.compile(r"(.+)\.\w+ \((\d+), ?(\d+), ?(\d+)\) (raw|\d)")
+_META_LINE: Final = re.compile(r"(.+)\.\w+ \((\d+), ?(\d+), ?\d+\) (raw|\d)")
 
 
 class Entry(NamedTuple):
-    """What `meta_info.txt` tells of a picture."""
+    """What `meta_info.txt` tells of a picture; a grey one is read in colour."""
 
     shape: Shape
     layout: Layout
@@ -55,8 +56,9 @@ class ImageStore:
                     "make one with tools/create_store.py"
                 )
         self._entries = _read_meta(self.path / META)
-        self._environment: lmdb.Environment | None = None
         self._pid = 0
+        self._reading: lmdb.Transaction | None = None
+        self._seen: dict[str, Image] = {}  # where they lie in the file; valid with `_reading`
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -65,15 +67,14 @@ class ImageStore:
 
     def shape(self, key: str) -> Shape:
         """Tells (height, width, 3) without touching the picture."""
-        height, width, _ = self._entry(key).shape
-        return height, width, 3
+        return self._entry(key).shape
 
     def __getitem__(self, key: str) -> Picture:
         """The picture of that key, not yet read."""
         name = f"{key} of {self.path}"
         if self._entry(key).layout == "raw":
             return RawPicture(name=name, shape=self.shape(key), store=self, key=key)
-        return DecodedPicture(name, partial(self._decode, key, name))
+        return DecodedPicture(name, partial(self._decode, key, name), self.shape(key))
 
     def read(self, key: str, window: Window) -> Image:
         """Copies a window out of an uncompressed picture.
@@ -81,20 +82,21 @@ class ImageStore:
         Raises:
             ValueError: If the store does not hold the bytes that `meta_info.txt` promises.
         """
-        height, width, channels = self.shape(key)
-        with self._begin() as transaction:
-            value = self._value(key, transaction)
+        reading = self._open()
+        if key not in self._seen:
+            shape = height, width, channels = self.shape(key)
+            value = self._value(key, reading)
             if len(value) != height * width * channels:
                 raise ValueError(
                     f"{key} of {self.path} should have {height}x{width}x{channels} bytes, but has "
                     f"{len(value)}: the store is damaged, make it again"
                 )
-            pixels = np.frombuffer(value, np.uint8).reshape(height, width, channels)
-            crop: Image = pixels[window].copy()
-            return crop
+            self._seen[key] = np.frombuffer(value, np.uint8).reshape(shape)
+        crop: Image = self._seen[key][window].copy()
+        return crop
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_environment": None, "_pid": 0}
+        return self.__dict__ | {"_pid": 0, "_reading": None, "_seen": {}}
 
     def _entry(self, key: str) -> Entry:
         try:
@@ -103,17 +105,25 @@ class ImageStore:
             raise ValueError(f"{self.path} has no picture {key}: see its {META}") from None
 
     def _decode(self, key: str, name: str) -> Image:
-        with self._begin() as transaction:
-            return decode_image(self._value(key, transaction), name)
+        image = decode_image(self._value(key, self._open()), name)
+        if image.shape != self.shape(key):
+            raise ValueError(
+                f"{name} is {image.shape[0]}x{image.shape[1]}, but {META} says "
+                f"{'x'.join(map(str, self.shape(key)[:2]))}: make the store again"
+            )
+        return image
 
-    def _begin(self) -> lmdb.Transaction:
-        if self._environment is None or self._pid != os.getpid():
-            self._environment, self._pid = _shared_environment(self.path), os.getpid()
-        return self._environment.begin(buffers=True)
+    def _open(self) -> lmdb.Transaction:
+        """The one transaction of this process: LMDB keeps what it showed as long as that lasts."""
+        if self._reading is None or self._pid != os.getpid():
+            self._reading = _shared_environment(self.path).begin(buffers=True)
+            self._pid, self._seen = os.getpid(), {}
+        return self._reading
 
-    def _value(self, key: str, transaction: lmdb.Transaction) -> memoryview:
-        """The stored bytes, valid as long as the transaction."""
-        value = transaction.get(key.encode())
+    def _value(self, key: str, reading: lmdb.Transaction) -> memoryview:
+        """The stored bytes."""
+        with _one_at_a_time:
+            value = reading.get(key.encode())
         if not isinstance(value, memoryview):
             raise ValueError(
                 f"{self.path} lists {key} in {META}, but does not hold it: make it again"
@@ -121,7 +131,7 @@ class ImageStore:
         return value
 
 
-@dataclass(frozen=True)
+@dataclass
 class RawPicture(WholeFromWindow):
     """A picture of an uncompressed store: a window touches only its own rows."""
 
@@ -144,14 +154,14 @@ def _read_meta(path: Path) -> dict[str, Entry]:
                 f"{path} says {line.strip()!r}, of no known layout: "
                 "expected lines like '0001.png (480,480,3) 1' or '… raw'"
             )
-        key, height, width, channels, layout = match.groups()
-        shape = int(height), int(width), int(channels)
-        entries[key] = Entry(shape, "raw" if layout == "raw" else "png")
+        key, height, width, layout = match.groups()
+        entries[key] = Entry((int(height), int(width), 3), "raw" if layout == "raw" else "png")
     if not entries:
         raise ValueError(f"{path} is empty: the store holds no picture")
     return dict(sorted(entries.items()))
 
 
+_one_at_a_time = Lock()  # LMDB wants that of the threads that share a transaction
 # LMDB lets a process open a store only once, so that those who read the same one share it.
 _environments: "WeakValueDictionary[tuple[int, int, int], lmdb.Environment]" = WeakValueDictionary()
 

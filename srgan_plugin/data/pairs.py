@@ -114,9 +114,12 @@ class ImagePairs:
         self._lr_keys = self.keys
         if self.lr is not None:
             self._lr_keys = _partners(self.keys, self.gt, self.lr, scale, whole=ann_file is None)
-            if isinstance(self.gt, ImageStore) and isinstance(self.lr, ImageStore):
-                for pair in self:
-                    check_sizes(pair.gt, pair.lr, scale)
+        #: Whether the sizes are known to fit; stores tell them without reading a picture.
+        self._checked = self.lr is None
+        if isinstance(self.gt, ImageStore) and isinstance(self.lr, ImageStore):
+            for pair in self:
+                check_sizes(pair.gt, pair.lr, scale)
+            self._checked = True
 
     @property
     def lr_origin(self) -> str:
@@ -136,7 +139,7 @@ class ImagePairs:
             ValueError: If a picture cannot be read, or the sizes do not fit.
         """
         pair = self._pair(index)
-        if self.lr is not None:
+        if not self._checked:
             check_sizes(pair.gt, pair.lr, self.scale)
         return pair
 

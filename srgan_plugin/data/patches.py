@@ -177,14 +177,28 @@ def check_crop(
     return size
 
 
-def augment(image: Image, hflip: bool, vflip: bool, transpose: bool) -> Image:
-    """Flips columns, flips rows, then swaps rows and columns: (H, W, 3) in, contiguous out."""
-    # OpenCV's flips are ten times faster than copying NumPy's views.
+def augment(
+    image: Image, hflip: bool, vflip: bool, transpose: bool, out: Image | None = None
+) -> Image:
+    """Flips columns, flips rows, then swaps rows and columns: (H, W, 3) in, contiguous out.
+
+    Args:
+        image: What is turned; it may come back itself.
+        hflip: Whether left and right are swapped.
+        vflip: Whether top and bottom are.
+        transpose: Whether rows and columns are.
+        out: Where the result goes; contiguous.
+    """
+    # OpenCV is ten times faster than copying NumPy's views.
     if hflip or vflip:
-        image = cv2.flip(image, _FLIP_CODES[hflip, vflip])
+        flipped = cv2.flip(image, _FLIP_CODES[hflip, vflip], None if transpose else out)
+        return cv2.transpose(flipped, out) if transpose else flipped
     if transpose:
-        image = cv2.transpose(image)
-    return np.ascontiguousarray(image)
+        return cv2.transpose(image, out)
+    if out is None:
+        return np.ascontiguousarray(image)
+    out[:] = image
+    return out
 
 
 @lru_cache(maxsize=2)

@@ -48,15 +48,17 @@ class WholeFromWindow:
 
 @dataclass
 class DecodedPicture(WholeFromWindow):
-    """An encoded picture, decoded once, when its pixels or its shape are first asked for.
+    """An encoded picture, decoded once, when what is not known of it is first asked for.
 
     Args:
         name: What to call it in an error.
         decode: Returns the whole picture.
+        listed: Its shape where that is known without decoding.
     """
 
     name: str
     decode: Callable[[], Image] = field(repr=False)
+    listed: Shape | None = None
 
     @cached_property
     def _pixels(self) -> Image:
@@ -65,7 +67,7 @@ class DecodedPicture(WholeFromWindow):
     @property
     def shape(self) -> Shape:
         """See `Picture`."""
-        height, width, channels = self._pixels.shape
+        height, width, channels = self.listed or self._pixels.shape
         return height, width, channels
 
     def __getitem__(self, window: Window, /) -> Image:

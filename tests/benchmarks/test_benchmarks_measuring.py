@@ -77,10 +77,10 @@ def test_a_checksum_reads_every_byte(values: list[int]) -> None:
         assert checksum(changed) != before
 
 
-def test_a_checksum_is_the_same_for_the_same_bytes_of_any_type_and_layout() -> None:
+def test_a_checksum_is_the_same_for_the_same_bytes_of_any_type_and_view() -> None:
     batch = torch.rand(2, 3, 4, 4)
     assert checksum(batch) == checksum(batch.view(torch.int32))
-    assert checksum(batch) == checksum(batch.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2))
+    assert checksum(batch) == checksum(batch.permute(0, 2, 3, 1))
     whole = torch.arange(16, dtype=torch.uint8)
     assert checksum(whole) == int(whole.numpy().view(np.uint64).sum())
 

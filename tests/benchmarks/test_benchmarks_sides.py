@@ -2,7 +2,7 @@
 
 import json
 import runpy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +31,9 @@ def noise(height: int, width: int, seed: int) -> np.ndarray:
 
 
 @pytest.fixture
-def tool(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[list[str]], None]]:
+def tool(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[str]], None]:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # the tool sets it; set back afterwards
-    threads, cv2_threads = torch.get_num_threads(), cv2.getNumThreads()
-    yield runpy.run_path(str(TOOL))["main"]
-    torch.set_num_threads(threads)
-    cv2.setNumThreads(cv2_threads)
+    return runpy.run_path(str(TOOL))["main"]
 
 
 @pytest.fixture(scope="module")
@@ -76,9 +73,9 @@ def test_photographs_smaller_than_a_sub_image_are_refused(tmp_path: Path) -> Non
 def test_loaders_are_timed_side_by_side(files: BenchmarkFiles, against: Any) -> None:
     try:
         sides = loader_sides(files, against, device=CPU, workers=0, seconds=0.1)
+        results = alternate(sides, rounds=2)
     except NotInstalledError as error:
         pytest.skip(str(error))
-    results = alternate(sides, rounds=2)
     assert [result.name for result in results] == ["srgan_plugin", *([against] if against else [])]
     for result in results:
         assert all(one.images == 16 * one.steps > 0 for one in result.rounds)

@@ -51,7 +51,9 @@ def test_a_batch_is_its_samples(pairs: ImagePairs) -> None:
     lr, gt = one_by_one(pairs, draws, recipe)
     np.testing.assert_array_equal(batch.lr, lr)
     np.testing.assert_array_equal(batch.gt, gt)
-    assert batch.lr.flags.c_contiguous and batch.gt.flags.c_contiguous
+    for images in (batch.lr, batch.gt):
+        tensor = torch.from_numpy(images)
+        assert tensor.is_contiguous(memory_format=torch.channels_last)
     assert [names.key for names in batch.names] == [pairs.keys[index] for index in draws]
     assert batch.names[0].gt == pairs[draws[0]].gt.name
 

@@ -6,6 +6,7 @@ import pickle
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import lmdb
@@ -17,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from srgan_plugin.data.lmdb_store import ImageStore
+from srgan_plugin.data.pairs import ImagePairs
 from srgan_plugin.data.store_writer import StoreWriter, whole_folder
 
 PICTURES = {
@@ -174,6 +176,7 @@ def test_a_replaced_folder_comes_back_when_its_successor_fails(tmp_path: Path) -
 FULL_DISK = """
 import resource, signal, sys
 import numpy as np
+from srgan_plugin.data.pairs import ImagePairs
 from srgan_plugin.data.store_writer import StoreWriter
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
@@ -248,3 +251,27 @@ def test_a_key_that_is_too_long_is_refused(tmp_path: Path) -> None:
         StoreWriter(tmp_path / "x.lmdb", "raw") as writer,
     ):
         writer.put("k" * 512, PICTURES["0001"])
+
+
+def test_pairing_two_encoded_stores_decodes_nothing(tmp_path: Path) -> None:
+    for name, (height, width) in (("gt", (84, 120)), ("lr", (21, 30))):
+        store = broken_store(tmp_path / name, f"a.png ({height},{width},3) 1\n", b"no picture")
+        assert store["a"].shape == (height, width, 3)
+    pairs = ImagePairs(tmp_path / "gt", tmp_path / "lr")
+    with pytest.raises(ValueError, match=r"a of .*gt"):
+        np.asarray(pairs[0].gt)
+
+
+def test_an_encoded_picture_of_another_size_than_listed_is_refused(tmp_path: Path) -> None:
+    with StoreWriter(tmp_path / "x", "png") as writer:
+        writer.put("a", PICTURES["0001"])
+    (tmp_path / "x" / "meta_info.txt").write_text("a.png (8,8,3) 1\n")
+    with pytest.raises(ValueError, match=r"21x30, but meta_info.txt says 8x8: make the store"):
+        np.asarray(ImageStore(tmp_path / "x")["a"])
+
+
+def test_threads_may_read_one_store_at_once(store: ImageStore) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        pictures = list(pool.map(lambda key: np.asarray(store[key]), [*PICTURES] * 20))
+    for picture, expected in zip(pictures, [*PICTURES.values()] * 20, strict=True):
+        np.testing.assert_array_equal(picture, expected)

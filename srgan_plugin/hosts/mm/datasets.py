@@ -1,9 +1,11 @@
 """Datasets and the sampler that numbers the endless stream of samples."""
 
 from collections.abc import Iterator, Sequence
+from itertools import count
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from mmengine.dataset import Compose
 from mmengine.dist import get_dist_info, sync_random_seed
@@ -12,7 +14,7 @@ from torch.utils.data import Dataset, Sampler
 from srgan_plugin.data.batches import Names, read_batch
 from srgan_plugin.data.div2k import find_div2k_train
 from srgan_plugin.data.pairs import ImagePairs, Pair
-from srgan_plugin.data.patches import Draw, draw
+from srgan_plugin.data.patches import Draw, picture_indices
 from srgan_plugin.evaluation.benchmarks import data_root as default_data_root
 from srgan_plugin.evaluation.benchmarks import find_benchmark
 from srgan_plugin.registry import DATA_SAMPLERS, DATASETS, SCOPE, TRANSFORMS
@@ -21,6 +23,9 @@ from .packing import PairBatch
 from .transforms import recipe_of
 
 Config = dict[str, Any]
+
+# Samples that are drawn together, which is faster than one by one.
+BLOCK = 256
 
 
 def _sample(pair: Pair, scale: int) -> dict[str, Any]:
@@ -155,10 +160,15 @@ class StreamSampler(Sampler[int]):
         self.rank, self.world_size = get_dist_info()
 
     def __iter__(self) -> Iterator[int]:
-        number = self.start + self.rank
-        while True:
-            yield draw(number, seed=self.seed, length=self.length, shuffle=self.shuffle)
-            number += self.world_size
+        first = self.start + self.rank
+        for block in count():
+            places = np.arange(block * BLOCK, (block + 1) * BLOCK)
+            numbers = first + self.world_size * places
+            indices = picture_indices(
+                numbers, seed=self.seed, length=self.length, shuffle=self.shuffle
+            )
+            for index, number in zip(indices.tolist(), numbers.tolist(), strict=True):
+                yield Draw(index, self.seed, number)
 
     def __len__(self) -> int:
         return self.length

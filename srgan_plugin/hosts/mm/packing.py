@@ -111,4 +111,6 @@ class StackedPairs(BaseDataElement):
 
 def stacked_pairs(inputs: torch.Tensor, gt_img: torch.Tensor, keys: list[Any]) -> dict[str, Any]:
     """A batch as our models take it: two tensors, uint8, and the names of its pictures."""
-    return {"inputs": inputs, "data_samples": StackedPairs(metainfo={"key": keys}, gt_img=gt_img)}
+    element = StackedPairs(gt_img=gt_img)
+    element.set_field(keys, "key", field_type="metainfo")  # `metainfo=` would copy it deeply
+    return {"inputs": inputs, "data_samples": element}

@@ -146,5 +146,6 @@ class DataPreprocessor(BaseDataPreprocessor):
         return pictures.flip(-3) if to_bgr else pictures
 
     def _normalised(self, images: Tensor) -> Tensor:
-        normalised: Tensor = (images.float() - self.mean) / self.std
+        floats = images.to(torch.float32, memory_format=torch.contiguous_format)
+        normalised: Tensor = (floats - self.mean) / self.std
         return normalised
