@@ -191,14 +191,12 @@ def augment(
     """
     # OpenCV is ten times faster than copying NumPy's views.
     if hflip or vflip:
-        flipped = cv2.flip(image, _FLIP_CODES[hflip, vflip], None if transpose else out)
-        return cv2.transpose(flipped, out) if transpose else flipped
+        image = cv2.flip(image, _FLIP_CODES[hflip, vflip], None if transpose else out)
     if transpose:
-        return cv2.transpose(image, out)
-    if out is None:
-        return np.ascontiguousarray(image)
-    out[:] = image
-    return out
+        image = cv2.transpose(image, out)
+    if out is not None and not (hflip or vflip or transpose):
+        out[:] = image
+    return np.ascontiguousarray(image if out is None else out)
 
 
 @lru_cache(maxsize=2)
