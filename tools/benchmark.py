@@ -58,13 +58,13 @@ def size(text: str) -> tuple[int, int]:
 
 def sides_of(args: argparse.Namespace, device: Any) -> Any:
     """What the two sides do."""
-    from srgan_plugin.benchmarks import loaders, runs
+    from srgan_plugin.benchmarks import loaders, testing, training
     from srgan_plugin.benchmarks.files import BenchmarkFiles
     from srgan_plugin.evaluation.benchmarks import data_root
 
     if args.what == "test":
         root = args.data or data_root()
-        return runs.test_sides(
+        return testing.test_sides(
             root,
             args.files / "test",
             against_mmagic=args.against == "mmagic",
@@ -81,7 +81,7 @@ def sides_of(args: argparse.Namespace, device: Any) -> Any:
             files, args.against, device=device, workers=args.workers, seconds=args.seconds
         )
     warm_up, steps = STEPS[args.device]
-    return runs.train_sides(
+    return training.train_sides(
         files,
         args.model,
         other=args.against or "plain",

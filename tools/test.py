@@ -7,7 +7,8 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-from srgan_plugin.command_line import add_config_options, command, load_config
+from srgan_plugin.command_line import command
+from srgan_plugin.config_command_line import add_config_options, load_config
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:

@@ -5,11 +5,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from srgan_plugin.command_line import (
+from srgan_plugin.command_line import command
+from srgan_plugin.config_command_line import (
     add_config_options,
     check_resumable,
     check_trainable,
-    command,
     load_config,
 )
 

@@ -107,7 +107,7 @@ def prepare(photographs: Path, data: Path, *, cpu: bool) -> dict[str, int]:
 
 def train(place: Place, store: Path, *options: str) -> Any:
     """Train, or go on, unless that is done; return the config."""
-    from srgan_plugin.command_line import read_config
+    from srgan_plugin.config_command_line import read_config
 
     path = ROOT / "configs" / place.config
     config = read_config(path)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from srgan_plugin.benchmarks import runs
+from srgan_plugin.benchmarks import testing, training
 from srgan_plugin.benchmarks.files import GT_SUB, LIST, LR_SUB, BenchmarkFiles
 from srgan_plugin.benchmarks.loaders import loader_sides
 from srgan_plugin.benchmarks.measuring import alternate
@@ -84,7 +84,7 @@ def test_loaders_are_timed_side_by_side(files: BenchmarkFiles, against: Any) -> 
 @pytest.mark.parametrize("other", ["plain", "bare", "mmagic"])
 def test_training_runs_are_timed_side_by_side(files: BenchmarkFiles, other: Any) -> None:
     try:
-        sides = runs.train_sides(
+        sides = training.train_sides(
             files,
             "msrresnet",
             other=other,
@@ -108,7 +108,7 @@ def test_test_runs_are_timed_side_by_side(
     photographs: Path, tmp_path: Path, fresh_mmengine: None
 ) -> None:
     try:
-        sides = runs.test_sides(
+        sides = testing.test_sides(
             photographs, tmp_path, against_mmagic=True, workers=0, changes=SMALL
         )
     except NotInstalledError as error:

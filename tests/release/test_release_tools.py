@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from srgan_plugin.command_line import read_config
+from srgan_plugin.config_command_line import read_config
 from srgan_plugin.core import MSRResNet
 from srgan_plugin.core.vgg_weights import random_vgg19_state_dict
 from srgan_plugin.data.images import write_image

@@ -9,7 +9,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from srgan_plugin.command_line import add_cfg_options, command, progress_bar, read_config
+from srgan_plugin.command_line import command, progress_bar
+from srgan_plugin.config_command_line import add_cfg_options, read_config
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:

@@ -1,4 +1,4 @@
-"""Whole training and test runs of ours and of MMagic's, by each one's own runner and config."""
+"""Whole training runs of ours and of MMagic's, by each one's own runner and config."""
 
 import itertools
 import tempfile
@@ -15,7 +15,6 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from torchvision.models import vgg
 
-from srgan_plugin.core import MSRResNet
 from srgan_plugin.core.vgg_weights import random_vgg19_state_dict
 from srgan_plugin.hosts.mm.train_loop import SRTrainLoop
 from srgan_plugin.registry import LOOPS
@@ -45,7 +44,6 @@ FAST: dict[str, dict[str, Any]] = {
 #: Who may stand on the other side of a training: MMagic, our own plain path, or our fast step in a
 #: loop without hooks, logs and schedulers.
 Other = Literal["mmagic", "plain", "bare"]
-TEST_SETS = ("Set5", "Set14")
 
 _numbers = itertools.count()
 
@@ -185,7 +183,7 @@ def _train(
     cfg.default_hooks.checkpoint.update(save_last=False, save_best=None)
     watch = Stopwatch(warm_up, warm_up + steps)
     with tempfile.TemporaryDirectory() as folder:
-        runner = _runner(cfg, folder)
+        runner = runner_of(cfg, folder)
         runner.register_hook(watch)
         runner.train()
     return Round(
@@ -206,68 +204,12 @@ def _waited(runner: Runner, steps: int) -> float | None:
     return float(data / total)
 
 
-def test_sides(
-    root: Path, folder: Path, *, against_mmagic: bool, workers: int, changes: Config | None = None
-) -> dict[str, Callable[[], Round]]:
-    """What `alternate` wants: each side tests the same weights on Set5 and Set14.
-
-    Args:
-        root: The data root with the test sets.
-        folder: Where the weights go.
-        against_mmagic: The other side is MMagic; else there is none.
-        workers: Processes that read, on both sides.
-        changes: Settings of both configs to change.
-    """
-    weights = folder / "generator.pth"
-    cfgs = {"srgan_plugin": our_config("msrresnet")}
-    cfgs["srgan_plugin"].merge_from_dict(FAST["msrresnet"])
-    cfgs["srgan_plugin"].test_cfg.fp16 = torch.cuda.is_available()
-    cfgs["srgan_plugin"].test_dataloader = cfgs["srgan_plugin"].test_dataloader[: len(TEST_SETS)]
-    if against_mmagic:
-        cfg = cfgs["mmagic"] = mmagic_config("msrresnet")
-        cfg.custom_hooks = []  # it would write pictures, which ours does not
-        cfg.test_dataloader = cfg.test_dataloader[: len(TEST_SETS)]
-        cfg.test_evaluator = cfg.test_evaluator[: len(TEST_SETS)]
-    runners = {}
-    for name, cfg in cfgs.items():
-        cfg.merge_from_dict(changes or {})
-        if not weights.exists():
-            _save_generator(cfg.model.generator, weights)
-        for loader, test_set in zip(cfg.test_dataloader, TEST_SETS, strict=True):
-            loader.update(num_workers=workers, persistent_workers=workers > 0)
-            loader.dataset.data_root = str(root / test_set if name == "mmagic" else root)
-        for part in ("train_dataloader", "train_cfg", "optim_wrapper", "param_scheduler"):
-            cfg[part] = None
-        for part in ("val_dataloader", "val_cfg", "val_evaluator"):
-            cfg[part] = None
-        cfg.load_from = str(weights)
-        runners[name] = _runner(cfg, str(folder / name))
-        runners[name].test()  # builds and loads everything
-
-    def test(runner: Runner) -> Round:
-        start = time.perf_counter()
-        runner.test_loop.run()
-        wait(next(runner.model.parameters()).device)
-        pictures = 5 + 14
-        return Round(time.perf_counter() - start, pictures, pictures)
-
-    return {name: partial(test, runner) for name, runner in runners.items()}
-
-
-def _runner(cfg: Config, folder: str) -> Runner:
+def runner_of(cfg: Config, folder: str) -> Runner:
+    """mmengine's runner of a config, which says little and writes to `folder`."""
     cfg.work_dir = folder
     cfg.experiment_name = f"benchmark_{next(_numbers)}"  # mmengine keeps globals by this name
     cfg.log_level = "WARNING"
     return Runner.from_cfg(cfg)
-
-
-def _save_generator(cfg: Config, path: Path) -> None:
-    """Random weights of the generator of a config, in the layout of both sides' checkpoints."""
-    torch.manual_seed(0)
-    network = MSRResNet(**{key: value for key, value in cfg.items() if key != "type"})
-    path.parent.mkdir(parents=True, exist_ok=True)
-    state = {f"generator.{key}": value for key, value in network.state_dict().items()}
-    torch.save({"state_dict": state, "meta": {}}, path)
 
 
 def _vgg_file(files: BenchmarkFiles) -> Path:

@@ -1,0 +1,161 @@
+"""Configs on the command line: read, changed by `--cfg-options`, refused in one line."""
+
+import argparse
+import os
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from .command_line import one_line
+
+
+def add_cfg_options(parser: argparse.ArgumentParser) -> None:
+    """Add `--cfg-options`, for what reads a config and runs nothing."""
+    parser.add_argument(
+        "--cfg-options",
+        nargs="+",
+        default=[],
+        metavar="KEY=VALUE",
+        help='change settings of the config: a.b=1 a.list="[1,2]" a.0.c=x',
+    )
+
+
+def add_config_options(parser: argparse.ArgumentParser) -> None:
+    """Add what every tool that runs a config takes, with MMagic's names."""
+    add_cfg_options(parser)
+    parser.add_argument(
+        "--launcher", choices=["none", "pytorch", "slurm"], default="none", help="job launcher"
+    )
+    # torchrun sets LOCAL_RANK; torch.distributed.launch passed one of these flags instead.
+    parser.add_argument("--local_rank", "--local-rank", type=int, default=0)
+
+
+def load_config(args: argparse.Namespace) -> Any:
+    """Return the mmengine config that the command line asks for.
+
+    The work dir is `--work-dir`, else the config's, else `work_dirs/NAME_OF_CONFIG`.
+
+    Raises:
+        FileNotFoundError: There is no such config.
+        ValueError: An option is not of the form KEY=VALUE or does not fit the config, or the
+            config is broken or has no model.
+    """
+    os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
+    cfg = read_config(args.config, args.cfg_options)
+    if not isinstance(model := cfg.get("model"), dict) or "type" not in model:
+        raise ValueError(f"{args.config} has no model; expected model = dict(type='SRModel', ...)")
+    cfg.launcher = args.launcher
+    cfg.work_dir = (
+        args.work_dir or cfg.get("work_dir") or str(Path("work_dirs") / Path(args.config).stem)
+    )
+    return cfg
+
+
+def read_config(path: str | Path, cfg_options: Sequence[str] = ()) -> Any:
+    """Return an mmengine config with what `--cfg-options` changes in it.
+
+    Raises:
+        FileNotFoundError: There is no such config.
+        ValueError: An option is not of the form KEY=VALUE or does not fit the config, or the
+            config is broken.
+    """
+    path = Path(path)
+    if not path.is_file():
+        near = ", ".join(sorted(other.name for other in path.parent.glob("*.py"))) or "none"
+        raise FileNotFoundError(f"there is no config at {path}; configs in that folder: {near}")
+    if wrong := [option for option in cfg_options if "=" not in option]:
+        raise ValueError(f"--cfg-options: expected KEY=VALUE, got {wrong[0]!r}")
+    from mmengine.config import Config
+
+    import srgan_plugin.registry  # noqa: F401 - `_base_ = 'srgan_plugin::…'` and scopes need it
+
+    try:
+        cfg = Config.fromfile(path)
+    except OSError:
+        raise
+    except Exception as error:  # a config is the user's own code, which can fail in any way
+        raise ValueError(_broken_config(path, error)) from error
+    _merge(cfg, cfg_options)
+    return cfg
+
+
+def _broken_config(path: Path, error: Exception) -> str:
+    """One line on why a config could not be read, with the line's number."""
+    if isinstance(error, SyntaxError):  # mmengine's message has the file and the line
+        return one_line(error)
+    own = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if frame.name == "<module>" and frame.filename.endswith(".py")
+    ]
+    where = f"{own[-1].filename}, line {own[-1].lineno}" if own else str(path)
+    return f"{where}: {type(error).__name__}: {one_line(error)}"
+
+
+def _merge(cfg: Any, cfg_options: Sequence[str]) -> None:
+    from mmengine.config import DictAction
+
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--cfg-options", nargs="+", action=DictAction, default={})
+    try:
+        arguments = ["--cfg-options", *cfg_options] if cfg_options else []
+        options = parser.parse_args(arguments).cfg_options
+        for key in options:
+            _check_fits(cfg, key)
+        cfg.merge_from_dict(options)
+    except (AssertionError, KeyError, TypeError) as error:  # unclosed brackets; a=1 beside a.b=1
+        raise ValueError(f"--cfg-options: {one_line(error)}") from error
+
+
+def _check_fits(cfg: Any, key: str) -> None:
+    """Refuse a setting that lies beyond the end of a list, or inside a number."""
+    node, place = cfg, "the config"
+    for part in key.split("."):
+        if isinstance(node, list):
+            if not part.isdigit() or int(part) >= len(node):
+                raise ValueError(
+                    f"--cfg-options {key}: {place} is a list of {len(node)}; "
+                    f"expected an index below that, got {part!r}"
+                )
+            node = node[int(part)]
+        elif hasattr(node, "keys"):
+            if part not in node:
+                return
+            node = node[part]
+        else:
+            raise ValueError(f"--cfg-options {key}: {place} is {node!r}, which has no {part!r}")
+        place = part if place == "the config" else f"{place}.{part}"
+
+
+def check_trainable(cfg: Any) -> None:
+    """Refuse a config that trains nothing, such as bicubic_x4.py.
+
+    Raises:
+        ValueError: It lacks something that training needs; the message says what.
+    """
+    needed = ("train_dataloader", "train_cfg", "optim_wrapper")
+    if missing := ", ".join(name for name in needed if not cfg.get(name)):
+        raise ValueError(
+            f"{cfg.filename} trains nothing, it has no {missing}; measure it with tools/test.py"
+        )
+
+
+def check_resumable(path: str | Path) -> None:
+    """Refuse a checkpoint that a run cannot go on from. Remote ones are left to mmengine.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It is no checkpoint, or has no iteration or no optimizer's state.
+    """
+    if "://" in str(path):
+        return
+    from srgan_plugin.zoo import load_checkpoint_file
+
+    checkpoint = load_checkpoint_file(path)
+    meta = checkpoint.get("meta")
+    if not isinstance(meta, dict) or "iter" not in meta or "optimizer" not in checkpoint:
+        raise ValueError(
+            f"--resume: {path} holds weights only; to start from them, leave --resume out and use "
+            f"--cfg-options load_from={path}"
+        )
