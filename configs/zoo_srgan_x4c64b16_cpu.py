@@ -11,7 +11,8 @@ _base_ = './zoo_srgan_x4c64b16.py'
 model = dict(
     ema=dict(decay=0.998),
     discriminator=dict(mid_channels=32, input_size=96),
-    pixel_loss=dict(type='L1Loss', loss_weight=5e-2, reduction='mean'),
+    pixel_loss=dict(
+        _delete_=True, type='L1Loss', loss_weight=5e-2, reduction='mean'),
     gan_loss=dict(loss_weight=3e-3))
 
 optim_wrapper = dict(

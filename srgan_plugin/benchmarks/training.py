@@ -205,7 +205,7 @@ def _waited(runner: Runner, steps: int) -> float | None:
 
 
 def runner_of(cfg: Config, folder: str) -> Runner:
-    """mmengine's runner of a config, which says little and writes to `folder`."""
+    """A runner for a config, which says little and writes to `folder`."""
     cfg.work_dir = folder
     cfg.experiment_name = f"benchmark_{next(_numbers)}"  # mmengine keeps globals by this name
     cfg.log_level = "WARNING"
