@@ -1,5 +1,6 @@
 """What every room's tests share: where the project and the optional real data lie."""
 
+import importlib.util
 import os
 from pathlib import Path
 
@@ -57,3 +58,18 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for path in (root / folder / "GTmod12").iterdir():
             write_image(root / folder / "LRbicx4" / path.name, make_lr(read_image(path), 4))
     return root
+
+
+@pytest.fixture
+def tool(monkeypatch, tmp_path):
+    """A script of `tools/` as a module, in an empty working directory."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("SRGAN_DEBUG", raising=False)
+
+    def load(name):
+        spec = importlib.util.spec_from_file_location(f"tool_{name}", ROOT / f"tools/{name}.py")
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+
+    return load

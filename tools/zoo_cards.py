@@ -6,6 +6,7 @@ python tools/zoo_cards.py --benchmarks data
 
 import argparse
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,11 @@ from srgan_plugin.command_line import command, progress_bar
 
 ROOT = Path(__file__).resolve().parent.parent
 BEGIN, END = "<!-- zoo: tools/zoo_cards.py writes this part -->", "<!-- /zoo -->"
-# Telling windows of pictures that may be shown, by set and key: top, left, height, width.
+# Telling windows of Kodak24's pictures, by their numbers: top, left, height, width.
 SHOWN = {
-    "23": (140, 370, 160, 208),
-    "7": (150, 290, 160, 208),
-    "21": (170, 50, 160, 208),
+    23: (140, 370, 160, 208),
+    7: (150, 290, 160, 208),
+    21: (170, 50, 160, 208),
 }
 
 
@@ -79,8 +80,9 @@ def before_after(weights: Path, benchmarks: Path, target: Path) -> None:
     from srgan_plugin.release.tables import LABELS
 
     pairs, rows = find_benchmark("Kodak24", benchmarks).pairs, []
-    for key, place in SHOWN.items():
-        pair, window = pairs[pairs.keys.index(key)], Window(*place)
+    numbers = [int(re.sub(r"\D", "", key)) for key in pairs.keys]  # 7, kodim07
+    for number, place in SHOWN.items():
+        pair, window = pairs[numbers.index(number)], Window(*place)
         row = {LABELS[n]: window.of(f(np.asarray(pair.lr))) for n, f in methods(weights).items()}
         rows.append({**row, LABELS["HR"]: window.of(np.asarray(pair.gt))})
     write_webp(target, sheet(rows))

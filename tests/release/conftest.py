@@ -1,16 +1,12 @@
-"""Pictures with detail, and the tools as functions."""
+"""Pictures with detail, and what measures how natural they look."""
 
 import importlib
-import importlib.util
-from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
 from srgan_plugin.hosts.mends import NotInstalledError
-
-ROOT = Path(__file__).resolve().parent.parent.parent
 
 
 @pytest.fixture(scope="session")
@@ -36,18 +32,3 @@ def calculate_niqe():
     except NotInstalledError as error:
         pytest.skip(str(error))
     return importlib.import_module("basicsr.metrics.niqe").calculate_niqe
-
-
-@pytest.fixture
-def tool(monkeypatch, tmp_path):
-    """A script of `tools/` as a module, in an empty working directory."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("SRGAN_DEBUG", raising=False)
-
-    def load(name):
-        spec = importlib.util.spec_from_file_location(f"release_{name}", ROOT / f"tools/{name}.py")
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        return module
-
-    return load

@@ -1,12 +1,7 @@
 """Small networks with telling weights, and the command lines as functions."""
 
-import importlib.util
-from pathlib import Path
-
 import pytest
 import torch
-
-ROOT = Path(__file__).resolve().parent.parent.parent
 
 
 @pytest.fixture(scope="session")
@@ -23,21 +18,6 @@ def rough():
         return network
 
     return make
-
-
-@pytest.fixture
-def tool(monkeypatch, tmp_path):
-    """A script of `tools/` as a module, in an empty working directory."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("SRGAN_DEBUG", raising=False)
-
-    def load(name):
-        spec = importlib.util.spec_from_file_location(f"zoo_tool_{name}", ROOT / f"tools/{name}.py")
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        return module
-
-    return load
 
 
 @pytest.fixture
