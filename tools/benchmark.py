@@ -125,7 +125,7 @@ def main(argv: list[str] | None = None) -> None:
         "against": args.against,
         "model": args.model,
         "workers": args.workers,
-        "machine": machine(device),
+        "machine": machine(device, 1 if args.what == "loader" else torch.get_num_threads()),
     }
     results = alternate(sides_of(args, device), args.rounds)
     numbers = report(results, measured_peak(device), **facts)

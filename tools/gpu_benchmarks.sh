@@ -37,7 +37,7 @@ if "$python" -m pytest --version > /dev/null 2>&1; then
 else
     echo "== the recorded step was not checked: pytest is not there" >&2
 fi
-row gpu_loader 40 loader --data "$photographs" --rounds 3
+row gpu_loader 40 loader --data "$photographs"
 row gpu_train_msrresnet_mmagic 120 train --against mmagic --data "$photographs" --rounds 2 \
     --steps 400
 row gpu_train_srgan_mmagic 150 train --against mmagic --model srgan --data "$photographs" \

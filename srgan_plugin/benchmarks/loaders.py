@@ -117,7 +117,7 @@ def loader_sides(
     workers: int,
     seconds: float,
 ) -> dict[str, Callable[[], Round]]:
-    """What `alternate` wants: each side takes batches for `seconds`, on one core.
+    """What `alternate` wants: each side takes batches for `seconds`, with one thread.
 
     Each side has a process of its own, in which its loader stays warm from round to round.
     """
@@ -138,10 +138,12 @@ def _take(
     name: str, files: BenchmarkFiles, device: torch.device, workers: int, seconds: float
 ) -> Round:
     if name not in _streams:
-        torch.set_num_threads(1)  # one core: what a reading process has in training
+        torch.set_num_threads(1)  # what a reading process has in training
         cv2.setNumThreads(0)
         _streams[name] = _endless(_loader(name, files, device, workers))
         timed_batches(_streams[name], seconds, device)
+    for _ in range(2 * workers):  # read ahead while the other side was timed
+        next(_streams[name])
     return timed_batches(_streams[name], seconds, device)
 
 

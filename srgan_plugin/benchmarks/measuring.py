@@ -163,8 +163,8 @@ def measured_peak(device: torch.device, size: int = 8192, products: int = 10) ->
     return products * 2 * size**3 / (time.perf_counter() - start)
 
 
-def machine(device: torch.device) -> dict[str, Any]:
-    """What the numbers depend on: the machine and the versions."""
+def machine(device: torch.device, threads: int) -> dict[str, Any]:
+    """What the numbers depend on: the machine, the threads of each side, and the versions."""
     versions = {}
     for name in PACKAGES:
         try:
@@ -178,7 +178,7 @@ def machine(device: torch.device) -> dict[str, Any]:
         if hasattr(os, "sched_getaffinity")
         else os.cpu_count(),
         "load_average": os.getloadavg()[0],
-        "threads": torch.get_num_threads(),
+        "threads": threads,
         "python": platform.python_version(),
         **versions,
     }

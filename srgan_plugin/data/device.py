@@ -95,9 +95,8 @@ class DevicePairs:
         self._lr_sizes = np.array([pair.lr.shape[:2] for pair in pairs], np.int64)
         self._lr = _FlatPictures([pair.lr.shape for pair in pairs], device)
         self._gt = _FlatPictures([pair.gt.shape for pair in pairs], device)
-        self._copy(pairs, 0)  # opens the stores, which threads must not do at once
         with ThreadPoolExecutor() as pool:
-            copies = pool.map(lambda index: self._copy(pairs, index), range(1, len(pairs)))
+            copies = pool.map(lambda index: self._copy(pairs, index), range(len(pairs)))
             deque(copies, maxlen=0)  # raises what a thread raised
 
     def _copy(self, pairs: ImagePairs, index: int) -> None:

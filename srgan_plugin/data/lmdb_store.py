@@ -56,9 +56,7 @@ class ImageStore:
                     "make one with tools/create_store.py"
                 )
         self._entries = _read_meta(self.path / META)
-        self._pid = 0
-        self._reading: lmdb.Transaction | None = None
-        self._seen: dict[str, Image] = {}  # where they lie in the file; valid with `_reading`
+        self._opened: _Opened | None = None
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -82,21 +80,22 @@ class ImageStore:
         Raises:
             ValueError: If the store does not hold the bytes that `meta_info.txt` promises.
         """
-        reading = self._open()
-        if key not in self._seen:
+        opened = self._open()
+        pixels = opened.seen.get(key)
+        if pixels is None:
             shape = height, width, channels = self.shape(key)
-            value = self._value(key, reading)
+            value = self._value(key, opened)
             if len(value) != height * width * channels:
                 raise ValueError(
                     f"{key} of {self.path} should have {height}x{width}x{channels} bytes, but has "
                     f"{len(value)}: the store is damaged, make it again"
                 )
-            self._seen[key] = np.frombuffer(value, np.uint8).reshape(shape)
-        crop: Image = self._seen[key][window].copy()
+            pixels = opened.seen[key] = np.frombuffer(value, np.uint8).reshape(shape)
+        crop: Image = pixels[window].copy()
         return crop
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_pid": 0, "_reading": None, "_seen": {}}
+        return self.__dict__ | {"_opened": None}
 
     def _entry(self, key: str) -> Entry:
         try:
@@ -113,17 +112,20 @@ class ImageStore:
             )
         return image
 
-    def _open(self) -> lmdb.Transaction:
-        """The one transaction of this process: LMDB keeps what it showed as long as that lasts."""
-        if self._reading is None or self._pid != os.getpid():
-            self._reading = _shared_environment(self.path).begin(buffers=True)
-            self._pid, self._seen = os.getpid(), {}
-        return self._reading
+    def _open(self) -> "_Opened":
+        opened = self._opened
+        if opened is None or opened.pid != os.getpid():
+            with _Lock.one_at_a_time:
+                opened = self._opened
+                if opened is None or opened.pid != os.getpid():
+                    reading = _shared_environment(self.path).begin(buffers=True)
+                    opened = self._opened = _Opened(os.getpid(), reading, {})
+        return opened
 
-    def _value(self, key: str, reading: lmdb.Transaction) -> memoryview:
-        """The stored bytes."""
-        with _one_at_a_time:
-            value = reading.get(key.encode())
+    def _value(self, key: str, opened: "_Opened") -> memoryview:
+        """The stored bytes, valid as long as `opened` is."""
+        with _Lock.one_at_a_time:
+            value = opened.reading.get(key.encode())
         if not isinstance(value, memoryview):
             raise ValueError(
                 f"{self.path} lists {key} in {META}, but does not hold it: make it again"
@@ -131,7 +133,30 @@ class ImageStore:
         return value
 
 
-@dataclass
+class _Opened(NamedTuple):
+    """A store as one process has it open: what LMDB has shown lasts as long as its transaction."""
+
+    pid: int
+    reading: lmdb.Transaction
+    seen: dict[str, Image]  # where they lie in the file
+
+
+class _Lock:
+    """LMDB wants threads one at a time, where they open a store and where they look into one."""
+
+    one_at_a_time = Lock()
+
+    @classmethod
+    def renew(cls) -> None:
+        """A thread may have held it when its process forked; in the child nobody would let go."""
+        cls.one_at_a_time = Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_Lock.renew)
+
+
+@dataclass(eq=False)  # made for every crop: frozen ones take twice as long
 class RawPicture(WholeFromWindow):
     """A picture of an uncompressed store: a window touches only its own rows."""
 
@@ -161,7 +186,6 @@ def _read_meta(path: Path) -> dict[str, Entry]:
     return dict(sorted(entries.items()))
 
 
-_one_at_a_time = Lock()  # LMDB wants that of the threads that share a transaction
 # LMDB lets a process open a store only once, so that those who read the same one share it.
 _environments: "WeakValueDictionary[tuple[int, int, int], lmdb.Environment]" = WeakValueDictionary()
 

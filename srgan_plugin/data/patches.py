@@ -57,7 +57,7 @@ class Draw(int):
 
 
 def draw(number: int, *, seed: int, length: int, shuffle: bool = True) -> Draw:
-    """Draws sample `number` of the endless stream over `length` pictures.
+    """Draws sample `number` of the endless stream over `length` pictures; see `picture_indices`.
 
     Each pass over the pictures takes every one once, in an order of its own.
     """
@@ -187,16 +187,20 @@ def augment(
         hflip: Whether left and right are swapped.
         vflip: Whether top and bottom are.
         transpose: Whether rows and columns are.
-        out: Where the result goes; contiguous.
+        out: Where the result goes: contiguous, uint8, of the result's shape.
     """
     # OpenCV is ten times faster than copying NumPy's views.
     if hflip or vflip:
         image = cv2.flip(image, _FLIP_CODES[hflip, vflip], None if transpose else out)
     if transpose:
         image = cv2.transpose(image, out)
-    if out is not None and not (hflip or vflip or transpose):
+    if out is None:
+        return np.ascontiguousarray(image)
+    if not (hflip or vflip or transpose):
         out[:] = image
-    return np.ascontiguousarray(image if out is None else out)
+        return out
+    assert image is out, "OpenCV writes elsewhere when `out` does not fit"
+    return image
 
 
 @lru_cache(maxsize=2)

@@ -31,7 +31,7 @@ def noise(height: int, width: int, seed: int) -> np.ndarray:
 
 
 @pytest.fixture
-def tool(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[str]], None]:
+def benchmark_tool(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[str]], None]:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # the tool sets it; set back afterwards
     return runpy.run_path(str(TOOL))["main"]
 
@@ -117,24 +117,24 @@ def test_test_runs_are_timed_side_by_side(
 
 
 def test_the_tool_prints_a_table_and_writes_the_numbers(
-    files: BenchmarkFiles, tmp_path: Path, capsys: pytest.CaptureFixture[str], tool: Any
+    files: BenchmarkFiles, tmp_path: Path, capsys: pytest.CaptureFixture[str], benchmark_tool: Any
 ) -> None:
     out = tmp_path / "loader.json"
     options = ["--files", str(files.folder), "--rounds", "1", "--seconds", "0.1", "--out", str(out)]
-    tool(["loader", "--data", str(tmp_path), *options])
+    benchmark_tool(["loader", "--data", str(tmp_path), *options])
     numbers = json.loads(out.read_text())
     assert numbers["ratio"] is None and numbers["what"] == "loader"
     assert numbers["sides"][0]["images_per_s"] > 0
     assert "| srgan_plugin |" in capsys.readouterr().out
 
 
-def test_the_tool_refuses_what_it_cannot_measure(tool: Any, capsys: Any) -> None:
+def test_the_tool_refuses_what_it_cannot_measure(benchmark_tool: Any, capsys: Any) -> None:
     with pytest.raises(SystemExit) as stop:
-        tool(["train", "--against", "basicsr"])
+        benchmark_tool(["train", "--against", "basicsr"])
     assert stop.value.code == 2
     assert "--against basicsr does not go with `train`" in capsys.readouterr().err
     if not torch.cuda.is_available():
         with pytest.raises(SystemExit) as stop:
-            tool(["loader", "--device", "cuda"])
+            benchmark_tool(["loader", "--device", "cuda"])
         assert stop.value.code == 1
         assert "torch sees no GPU here" in capsys.readouterr().err

@@ -2,12 +2,14 @@
 
 import io
 import multiprocessing
+import os
 import pickle
 import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 
 import lmdb
 import numpy as np
@@ -17,6 +19,7 @@ from child_process import read_in_child
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from srgan_plugin.data import lmdb_store
 from srgan_plugin.data.lmdb_store import ImageStore
 from srgan_plugin.data.pairs import ImagePairs
 from srgan_plugin.data.store_writer import StoreWriter, whole_folder
@@ -176,7 +179,6 @@ def test_a_replaced_folder_comes_back_when_its_successor_fails(tmp_path: Path) -
 FULL_DISK = """
 import resource, signal, sys
 import numpy as np
-from srgan_plugin.data.pairs import ImagePairs
 from srgan_plugin.data.store_writer import StoreWriter
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
@@ -270,8 +272,30 @@ def test_an_encoded_picture_of_another_size_than_listed_is_refused(tmp_path: Pat
         np.asarray(ImageStore(tmp_path / "x")["a"])
 
 
-def test_threads_may_read_one_store_at_once(store: ImageStore) -> None:
-    with ThreadPoolExecutor(8) as pool:
-        pictures = list(pool.map(lambda key: np.asarray(store[key]), [*PICTURES] * 20))
-    for picture, expected in zip(pictures, [*PICTURES.values()] * 20, strict=True):
-        np.testing.assert_array_equal(picture, expected)
+def test_threads_may_open_and_read_one_store_at_once(stores: dict[str, Path]) -> None:
+    def read(store: ImageStore, key: str) -> np.ndarray:
+        together.wait()
+        return np.asarray(store[key])
+
+    threads = 8
+    together = Barrier(threads)
+    keys = [*PICTURES] * (threads // len(PICTURES))
+    with ThreadPoolExecutor(threads) as pool:
+        for round_ in range(30):
+            one, other = (ImageStore(stores["raw" if round_ % 2 else "png"]) for _ in range(2))
+            sources = [one, other] * (threads // 2)
+            for key, picture in zip(keys, pool.map(read, sources, keys), strict=True):
+                np.testing.assert_array_equal(picture, PICTURES[key])
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
+def test_a_child_reads_though_a_thread_held_the_lock_when_it_was_forked(
+    store: ImageStore,
+) -> None:
+    with lmdb_store._Lock.one_at_a_time:
+        child = multiprocessing.get_context("fork").Process(
+            target=read_in_child, args=(store, PICTURES["0001"].tobytes())
+        )
+        child.start()
+    child.join(60)
+    assert child.exitcode == 0

@@ -185,3 +185,7 @@ def test_an_augmented_image_is_numpys_flips_and_transpose(
     result = augment(image, hflip, vflip, transpose)
     assert result.flags.c_contiguous
     np.testing.assert_array_equal(result, expected)
+    batch = np.zeros((3, *expected.shape), np.uint8)
+    augment(image, hflip, vflip, transpose, out=batch[1])
+    np.testing.assert_array_equal(batch[1], expected)
+    assert not batch[[0, 2]].any()

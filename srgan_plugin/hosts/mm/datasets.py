@@ -24,8 +24,8 @@ from .transforms import recipe_of
 
 Config = dict[str, Any]
 
-# Samples that are drawn together, which is faster than one by one.
-BLOCK = 256
+# Samples whose pictures are looked up together, which is faster than one by one.
+DRAWN_TOGETHER = 256
 
 
 def _sample(pair: Pair, scale: int) -> dict[str, Any]:
@@ -162,7 +162,7 @@ class StreamSampler(Sampler[int]):
     def __iter__(self) -> Iterator[int]:
         first = self.start + self.rank
         for block in count():
-            places = np.arange(block * BLOCK, (block + 1) * BLOCK)
+            places = np.arange(block * DRAWN_TOGETHER, (block + 1) * DRAWN_TOGETHER)
             numbers = first + self.world_size * places
             indices = picture_indices(
                 numbers, seed=self.seed, length=self.length, shuffle=self.shuffle

@@ -146,6 +146,7 @@ class DataPreprocessor(BaseDataPreprocessor):
         return pictures.flip(-3) if to_bgr else pictures
 
     def _normalised(self, images: Tensor) -> Tensor:
+        # Batches of whole samples come channels-last; losses are fastest where all is contiguous.
         floats = images.to(torch.float32, memory_format=torch.contiguous_format)
         normalised: Tensor = (floats - self.mean) / self.std
         return normalised
