@@ -1,7 +1,7 @@
 # SRGAN x4: MSRResNet generator, VGG-style discriminator, VGG-19 conv5_4 content loss.
 #
 #   python tools/train.py configs/srgan_x4c64b16_g1_1000k_div2k.py \
-#       --cfg-options load_from=work_dirs/msrresnet_x4c64b16_g1_1000k_div2k/iter_300000.pth
+#       --cfg-options load_from=work_dirs/msrresnet_x4c64b16_g1_1000k_div2k/iter_1000000.pth
 #   python tools/test.py configs/srgan_x4c64b16_g1_1000k_div2k.py CHECKPOINT
 #
 # Published: Set5 27.9499 / 0.7846, Set14 24.7383 / 0.6491, DIV2K 26.5697 / 0.7365, RGB.

@@ -51,6 +51,7 @@ def run_mmagic(tool: str, arguments: list[str]) -> None:
 def main(argv: list[str] | None = None) -> None:
     """Read the command line and do it."""
     parser = argparse.ArgumentParser(prog="srgan-plugin", description=__doc__)
+    parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("doctor", help="what works on this machine, and what mends the rest")
     upscale = commands.add_parser("upscale", help="enlarge pictures by a trained network")

@@ -61,8 +61,37 @@ def _check(path: Path, entries: Sequence[str]) -> None:
         for entry in entries:
             _check_entry(opt, entry)
         check_options(opt)
+        _check_weights(opt, entries)
     except (ValueError, yaml.YAMLError) as error:
         raise ValueError(f"{path}: {error}") from error
+
+
+def _check_weights(opt: dict[str, Any], entries: Sequence[str]) -> None:
+    """Refuse weights that BasicSR's own loading, which knows its layout only, would trip over."""
+    from srgan_plugin.zoo import identify, load_checkpoint_file
+    from srgan_plugin.zoo.wrappings import Part
+
+    given = dict(opt["path"] or {})
+    for entry in entries:
+        keys, _, value = entry.partition("=")
+        section, _, key = keys.strip().rpartition(":")
+        if section == "path":
+            given[key] = None if value in ("~", "null") else value
+    networks: dict[str, Part] = {"g": "generator", "d": "discriminator"}
+    for part, network in networks.items():
+        location = given.get(f"pretrain_network_{part}")
+        wanted = given.get(f"param_key_{part}", "params")
+        if not location or not Path(location).is_file():
+            continue
+        checkpoint = load_checkpoint_file(location)
+        bare = wanted is None and not str(location).endswith(".safetensors")
+        if not bare and not {wanted, "params"} & set(checkpoint):
+            found = identify(checkpoint, part=network)
+            raise ValueError(
+                f"path.pretrain_network_{part}: BasicSR reads its own layout only, and {location} "
+                f"holds {found}: convert it by tools/convert_checkpoint.py --to basicsr, or, where "
+                "that is refused, test it by tools/test.py"
+            )
 
 
 def _check_entry(opt: dict[str, Any], entry: str) -> None:

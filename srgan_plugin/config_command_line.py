@@ -1,9 +1,11 @@
 """Configs on the command line: read, changed by `--cfg-options`, refused in one line."""
 
 import argparse
+import inspect
 import os
 import traceback
 from collections.abc import Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +111,12 @@ def _merge(cfg: Any, cfg_options: Sequence[str]) -> None:
 
 
 def _check_fits(cfg: Any, key: str) -> None:
-    """Refuse a setting that lies beyond the end of a list, or inside a number."""
+    """Refuse a setting that nobody reads, lies beyond the end of a list, or inside a number."""
+    first = key.split(".", maxsplit=1)[0]
+    if first not in cfg and first not in (known := _read_by_runners()):
+        near = get_close_matches(first, [*cfg, *known], n=1, cutoff=0.6)
+        hint = f"; nearest: {near[0]}" if near else ""
+        raise ValueError(f"--cfg-options {key}: nothing reads {first}, nor has the config it{hint}")
     node, place = cfg, "the config"
     for part in key.split("."):
         if isinstance(node, list):
@@ -126,6 +133,16 @@ def _check_fits(cfg: Any, key: str) -> None:
         else:
             raise ValueError(f"--cfg-options {key}: {place} is {node!r}, which has no {part!r}")
         place = part if place == "the config" else f"{place}.{part}"
+
+
+def _read_by_runners() -> set[str]:
+    """What mmengine's runner and ours take from a config beside what is in it already."""
+    from mmengine.runner import Runner
+
+    return {
+        *inspect.signature(Runner.__init__).parameters,
+        *("model_wrapper_cfg", "find_unused_parameters", "sync_bn", "compile", "published"),
+    } - {"self", "cfg"}
 
 
 def check_trainable(cfg: Any) -> None:

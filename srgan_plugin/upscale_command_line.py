@@ -22,13 +22,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--blend", type=float, metavar="A", help="mix weights: 0 is --model, 1 is --blend-with"
     )
     parser.add_argument(
-        "--blend-with", default="srgan", metavar="srgan|FILE", help="default: srgan"
+        "--blend-with", metavar="msrresnet|srgan|FILE", help="default: srgan, or msrresnet with it"
     )
     parser.add_argument(
         "--tile", type=_tile, default="auto", metavar="auto|N", help="largest tile of the input"
     )
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--half", action="store_true", help="float16, on a GPU")
+    parser.add_argument(
+        "--overwrite", action="store_true", help="make results anew that are there already"
+    )
 
 
 def run(args: argparse.Namespace) -> None:
@@ -37,19 +40,25 @@ def run(args: argparse.Namespace) -> None:
     from srgan_plugin.inference import Upscaler, open_model
     from srgan_plugin.inference.folders import plan, upscale_files
 
+    if args.blend_with and args.blend is None:
+        raise ValueError("--blend-with says with what, and --blend A how much of it: give both")
+    other = args.blend_with or ("msrresnet" if args.model == "srgan" else "srgan")
     jobs = plan(args.inputs, args.output)
     keep_freed_memory()
-    network = open_model(args.model, blend=args.blend, blend_with=args.blend_with)
+    network = open_model(args.model, blend=args.blend, blend_with=other)
     upscaler = Upscaler(network, device=args.device, tile=args.tile, half=args.half)
     count = {"done": 0, "skipped": 0, "failed": 0}
     with progress_bar("upscale", unit="px") as show:
-        for outcome in upscale_files(upscaler, jobs, show):
+        for outcome in upscale_files(upscaler, jobs, show, overwrite=args.overwrite):
             count[outcome.state] += 1
             if outcome.error is not None:
                 line = one_line(outcome.error)
                 named = "" if str(outcome.source) in line else f"{outcome.source}: "
                 sys.stderr.write(f"error: {named}{line}\n")
-    sys.stdout.write(", ".join(f"{number} {state}" for state, number in count.items()) + "\n")
+    why = " (there already; --overwrite makes them anew)" if count["skipped"] else ""
+    sys.stdout.write(
+        "{done} done, {skipped} skipped{why}, {failed} failed\n".format(**count, why=why)
+    )
     if count["failed"]:
         raise SystemExit(1)
 

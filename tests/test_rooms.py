@@ -17,7 +17,7 @@ ALLOWED = {
     "evaluation": {"core", "data"},
     "zoo": {"core"},
     "inference": {"core", "zoo"},
-    "release": {"data", "evaluation", "inference", "hosts"},
+    "release": {"data", "evaluation", "inference", "hosts", "zoo"},
     "benchmarks": {"core", "data", "evaluation", "hosts", "inference", "config_path", "registry"},
     "hosts/basicsr": {"core", "data", "evaluation", "zoo"},
     "hosts/mm": {"core", "data", "evaluation", "zoo", "registry"},

@@ -240,6 +240,7 @@ def test_a_truncated_picture_is_named(
         ("val_evaluator.border=4", "BenchmarkMetric has no argument 'border'; nearest: crop_b"),
         ("test_dataloader.9.batch_size=2", "test_dataloader is a list of 4; expected an index"),
         ("scale.x=2", "scale is 4, which has no 'x'"),
+        ("train_dataloder.batch_size=1", "nothing reads train_dataloder, nor has the config it; "),
         ("optim_wrapper.optimizer.betas=[(1,2]", "--cfg-options: Imbalanced brackets"),
         ("model.generator._delete_=True", "expected a type in the config of a model"),
         ("train_dataloader.dataset.pipeline.0.gt_patch_size=-32", "number of pixels, got -32"),

@@ -4,7 +4,6 @@ import argparse
 import json
 import sys
 from collections import defaultdict
-from pathlib import Path
 from typing import Any
 
 from srgan_plugin.command_line import command
@@ -15,7 +14,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Read the command line; the flags are MMagic's."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("config", help="config file")
-    parser.add_argument("checkpoint", help="a path, a URL, or 'none' for configs without weights")
+    parser.add_argument(
+        "checkpoint",
+        help="a path, a URL, msrresnet or srgan for the weights that ship, or 'none' for configs "
+        "without weights",
+    )
     parser.add_argument("--work-dir", help="where the log goes")
     parser.add_argument("--out", metavar="FILE.json", help="write the measures there")
     parser.add_argument(
@@ -76,10 +79,14 @@ def main(argv: list[str] | None = None) -> None:
     """Build the runner, test, print the table."""
     args = parse_args(argv)
     cfg = load_config(args)
+    from srgan_plugin.zoo.fetching import local_checkpoint
+
     if args.checkpoint.lower() != "none":
-        if "://" not in args.checkpoint and not Path(args.checkpoint).is_file():
+        here = local_checkpoint(args.checkpoint) if "://" not in args.checkpoint else None
+        if here and not here.is_file():
             raise FileNotFoundError(
-                f"expected a checkpoint, a URL or 'none', there is no file at {args.checkpoint}"
+                f"expected a checkpoint, a URL, msrresnet, srgan or 'none', there is no file at "
+                f"{args.checkpoint}"
             )
         cfg.load_from = follow_checkpoint(cfg.model, args.checkpoint)
     elif (network := network_name(cfg.model)) != "Bicubic":
@@ -117,6 +124,7 @@ def main(argv: list[str] | None = None) -> None:
             results,
             protocol=protocol_of(runner),
             lr_origins=getattr(runner.test_loop, "lr_origins", {}),
+            lacking=getattr(runner.test_loop, "lacking", {}),
             model=cfg.get("published"),
         )
     )

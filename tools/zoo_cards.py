@@ -34,7 +34,8 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 
 def weights_of(folder: Path) -> dict[str, dict[str, Any]]:
     """Tell which files the numbers are of."""
-    from srgan_plugin.inference.models import NAMES, open_model
+    from srgan_plugin.inference.models import open_model
+    from srgan_plugin.zoo.fetching import NAMES
     from srgan_plugin.zoo.loading import sha256
 
     told = {}

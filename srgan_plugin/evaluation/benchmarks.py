@@ -12,6 +12,9 @@ from srgan_plugin.data.pairs import ImagePairs, Pair
 from srgan_plugin.data.pictures import CroppedPicture, DownscaledPicture
 from srgan_plugin.data.test_sets import MULTIPLE
 
+#: How many pictures the published sets have.
+SIZES = {"Set5": 5, "Set14": 14, "B100": 100, "Urban100": 100, "DIV2K": 100, "Kodak24": 24}
+
 
 class Pairs(Protocol):
     """Pairs of LR and GT pictures by number, as `ImagePairs` has them."""
@@ -39,6 +42,12 @@ class Benchmark:
     name: str
     pairs: Pairs
     lr_origin: str
+
+    @property
+    def lacks(self) -> str:
+        """What a set of a known size is short of, in words; empty for a whole one."""
+        there, whole = len(self.pairs), SIZES.get(self.name, len(self.pairs))
+        return "" if there == whole else f"{there} of {whole} pictures"
 
 
 @dataclass(frozen=True)

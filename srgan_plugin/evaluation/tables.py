@@ -1,6 +1,7 @@
 """Results as a table for people: measured, published, difference, and the protocol below."""
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Literal
 
 from srgan_plugin.evaluation.protocol import MEASURES, Measure, Protocol
@@ -15,6 +16,7 @@ def format_table(
     protocol: Protocol | None,
     lr_origins: Mapping[str, str],
     model: str | None = None,
+    lacking: Mapping[str, str] = MappingProxyType({}),
     style: Style = "text",
 ) -> str:
     """Lays out the results of one method on several test sets.
@@ -24,6 +26,8 @@ def format_table(
         protocol: the conditions they were measured under; None for measures of other makers.
         lr_origins: for each test set, in words, where its LR images come from.
         model: a name `published` knows; None where there is nothing to compare with.
+        lacking: for each test set that is not whole, what it has; its averages are compared with
+            nothing.
         style: aligned plain text, or a Markdown table.
 
     Returns:
@@ -38,12 +42,15 @@ def format_table(
     rows = [["set", "", *MEASURES]]
     for name, measured in results.items():
         rows.append([name, "measured", *(_number(m, measured.get(m)) for m in MEASURES)])
-        known = {m: published(model, name, m) for m in MEASURES} if model else {}
+        whole = not lacking.get(name)
+        known = {m: published(model, name, m) for m in MEASURES} if model and whole else {}
         rows += _comparison(measured, known)
         sources |= {entry.source: None for entry in known.values() if entry}
     conditions = protocol.describe() if protocol else "that of the configured metrics"
     notes = [f"Protocol: {conditions}; LR: {_origins(results, lr_origins)}."]
     notes += [f"Published: {'; '.join(sources)}."] if sources else []
+    short = [f"{name} ({lacking[name]})" for name in results if lacking.get(name)]
+    notes += [f"Not whole, so not comparable: {', '.join(short)}."] if short else []
     return "\n".join([*_STYLES[style](rows), "", *notes])
 
 

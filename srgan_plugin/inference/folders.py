@@ -35,8 +35,8 @@ def plan(inputs: Sequence[str], output: str) -> list[Job]:
 
     Args:
         inputs: Files, folders (with the folders below them), or patterns such as `"**/*.png"`.
-        output: One file for one file. Otherwise a folder, which gets the names and formats of the
-            inputs; files in it are never inputs.
+        output: One file for one file. Otherwise, or with a slash at its end, a folder, which gets
+            the names and formats of the inputs; files in it are never inputs.
 
     Returns:
         (file to read, file to write) for every picture, sorted within each input.
@@ -47,7 +47,8 @@ def plan(inputs: Sequence[str], output: str) -> list[Job]:
             two results would have one name, or a result would overwrite an input.
     """
     target = Path(output)
-    if len(inputs) == 1 and Path(inputs[0]).is_file():
+    folder = output.endswith(("/", os.sep))
+    if len(inputs) == 1 and Path(inputs[0]).is_file() and not folder:
         source = Path(inputs[0])
         check_target(target, (1, 1, 1))
         jobs = [(source, target)]
@@ -55,6 +56,11 @@ def plan(inputs: Sequence[str], output: str) -> list[Job]:
         if target.exists() and not target.is_dir():
             raise ValueError(f"expected a folder for several pictures, but {target} is a file")
         found = [pair for name in inputs for pair in _pictures(name, target)]
+        if not (target.exists() or folder) and target.suffix.lower() in SUFFIXES:
+            raise ValueError(
+                f"expected a folder for several pictures, but {target} sounds like a file: name a "
+                "folder, or close it with a slash"
+            )
         jobs = [(source, target / below) for source, below in found]
     _check_apart(jobs)
     return jobs
@@ -64,6 +70,8 @@ def upscale_files(
     upscaler: Upscaler,
     jobs: Sequence[Job],
     progress: Callable[[int, int], None] | None = None,
+    *,
+    overwrite: bool = False,
 ) -> Iterator[Outcome]:
     """Enlarges files, one for each outcome that is asked for; what is there already is skipped.
 
@@ -71,21 +79,23 @@ def upscale_files(
         upscaler: What enlarges.
         jobs: See `plan`.
         progress: Called with the number of pixels of results that are done, and of all.
+        overwrite: Make what is there anew.
 
     Yields:
         What became of each picture, in order. Input that is bad, and files that cannot be written,
         are outcomes; they raise nothing.
     """
-    pixels = [0 if target.is_file() else _pixels(source) for source, target in jobs]
+    there = [target.is_file() and not overwrite for _, target in jobs]
+    pixels = [0 if skip else _pixels(job[0]) for job, skip in zip(jobs, there, strict=True)]
     areas = [count * upscaler.scale**2 for count in pixels]
     total, before = sum(areas), 0
-    for (source, target), area in zip(jobs, areas, strict=True):
+    for (source, target), area, skip in zip(jobs, areas, there, strict=True):
 
         def show(done: int, before: int = before) -> None:
             if progress is not None:
                 progress(before + done, total)
 
-        if target.is_file():
+        if skip:
             yield Outcome(source=source, target=target, state="skipped")
             continue
         try:

@@ -1,20 +1,16 @@
 """Networks by name or file, and what lies between two of them."""
 
 import copy
-from pathlib import Path
 from typing import Final
 
 import torch
 
 from srgan_plugin.core import MSRResNet, SRResNet
 from srgan_plugin.zoo import open_network
-from srgan_plugin.zoo.fetching import local_checkpoint
+from srgan_plugin.zoo.fetching import NAMES, local_checkpoint
 
 Network = MSRResNet | SRResNet
 
-#: The weights that ship with the package, as NAME.safetensors.
-WEIGHTS: Final = Path(__file__).resolve().parent.parent / "zoo" / "weights"
-NAMES: Final = ("msrresnet", "srgan")
 # Two networks that do the same sums; `upscale_factor` and the shapes tell the rest.
 _SWITCHES: Final = ("upscale_factor", "activate_after_shuffle", "output_range")
 
@@ -44,7 +40,9 @@ def open_model(
     if not 0 <= blend <= 1:
         raise ValueError(f"blend is from 0 ({model} alone) to 1 ({blend_with} alone), got {blend}")
     if model == blend_with:
-        raise ValueError(f"blend mixes two networks, got {model} twice: name another model")
+        raise ValueError(
+            f"blend mixes two networks, got {model} twice: name another one to blend with"
+        )
     second = _open(blend_with)
     if _form(first) != _form(second):
         raise ValueError(
@@ -56,12 +54,8 @@ def open_model(
 
 def _open(model: str) -> Network:
     path = local_checkpoint(model)
-    if model in NAMES:
-        path = WEIGHTS / f"{model}.safetensors"
-        if not path.is_file():
-            raise FileNotFoundError(
-                f"no weights named {model} ship with this version: name a checkpoint file instead"
-            )
+    if not path.is_file():
+        raise FileNotFoundError(f"expected {', '.join(NAMES)} or a checkpoint file, got {model}")
     network = open_network(path)
     if not isinstance(network, Network):
         kind = type(network).__name__

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from srgan_plugin.data.resize import imresize
 from srgan_plugin.evaluation import Benchmark, Protocol, quantize
 from srgan_plugin.inference import Upscaler, open_model
-from srgan_plugin.inference.models import NAMES
 from srgan_plugin.release.quality import checkerboard, colour_shift, niqe
+from srgan_plugin.zoo.fetching import NAMES
 
 Image = NDArray[np.uint8]
 Upscale = Callable[[Image], Image]

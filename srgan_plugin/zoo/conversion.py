@@ -11,14 +11,13 @@ from torch import Tensor, nn
 
 from srgan_plugin.zoo.architectures import LAYOUTS, CodeBase, Layout
 from srgan_plugin.zoo.loading import NOTE, load_checkpoint_file, named, sha256
-from srgan_plugin.zoo.networks import UNTOLD, Identified, identify
+from srgan_plugin.zoo.networks import DISCRIMINATORS, UNTOLD, Identified, identify
 from srgan_plugin.zoo.saving import save_atomically
 from srgan_plugin.zoo.wrappings import Part
 
 CODE_BASES: tuple[CodeBase, ...] = get_args(CodeBase)
 TOLERANCE = 1e-5  # of the pictures' range of 1
 HALF_TOLERANCE = 0.5 / 255  # half a level of a picture of 8 bits
-_DISCRIMINATORS = ("ModifiedVGG", "SRGANDiscriminator")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,9 +123,9 @@ def convert(
             raise ValueError(f"expected {origin}'s layout, got {found}")
         network = found.build()
         layout = _target_layout(found, network, to)
-    note = {name: found.arguments[name] for name in UNTOLD if name in found.arguments}
+    note = {name: getattr(network, name) for name in UNTOLD if hasattr(network, name)}
     note = {"network": found.layout.network, **note}
-    name: Part = "discriminator" if found.layout.network in _DISCRIMINATORS else "generator"
+    name: Part = "discriminator" if found.layout.network in DISCRIMINATORS else "generator"
     weights = {k: _halved(w) for k, w in found.weights.items()} if half else found.weights
     content = _RULES[to].wrap(name, layout.in_its_keys(weights), note)
     differences: list[float] = []

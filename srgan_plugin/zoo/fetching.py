@@ -1,11 +1,16 @@
-"""The published checkpoints, and files that may lie on a server."""
+"""Weights that ship, the published checkpoints, and files that may lie on a server."""
 
 from pathlib import Path
+from typing import Final
 
 import torch
 
 from srgan_plugin.download import Progress, download
 from srgan_plugin.zoo.loading import stated_hash
+
+#: The weights that ship with the package, as NAME.safetensors.
+WEIGHTS: Final = Path(__file__).resolve().parent / "weights"
+NAMES: Final = ("msrresnet", "srgan")
 
 _OPENMMLAB = "https://download.openmmlab.com/mmediting/restorers/srresnet_srgan"
 #: By the names that tables have; the digits are the first of the file's SHA-256.
@@ -27,7 +32,8 @@ def local_checkpoint(
     Size and, where the name closes with its digits, SHA-256 of what is fetched are verified.
 
     Args:
-        location: a path, or a URL (`http://`, `https://`).
+        location: `msrresnet` or `srgan` for the weights that ship, a path, or a URL (`http://`,
+            `https://`).
         folder: where fetched files go; by default torch's own folder of checkpoints.
         progress: see `download`.
 
@@ -35,6 +41,8 @@ def local_checkpoint(
         ValueError: what came is not the published file.
         OSError: it cannot be fetched; the message says where to put it by hand.
     """
+    if location in NAMES:
+        return WEIGHTS / f"{location}.safetensors"
     if not location.startswith(("http://", "https://")):
         return Path(location)
     folder = Path(folder or Path(torch.hub.get_dir()) / "checkpoints")

@@ -20,6 +20,7 @@ _CLASSES: dict[str, type[nn.Module]] = {
     cls.__name__: cls
     for cls in (core.MSRResNet, core.SRResNet, core.ModifiedVGG, core.SRGANDiscriminator)
 }
+DISCRIMINATORS = ("ModifiedVGG", "SRGANDiscriminator")
 #: What weights do not tell of a network.
 UNTOLD = ("activate_after_shuffle", "output_range")
 # What a test may take from the weights. Scale and channels are the data's as well.
@@ -75,19 +76,26 @@ def identify(
         ema: whether to take averaged weights where there are both.
         part: which network of a whole-training checkpoint.
         arguments: what neither the weights nor their layout nor the checkpoint's notes tell, of
-            `UNTOLD`; they come before the notes.
+            `UNTOLD`.
 
     Raises:
-        ValueError: it holds no weights, or another network's.
+        ValueError: it holds no weights, another network's, or tells otherwise than `arguments`.
     """
     weights, dropped = unwrap_and_list(checkpoint, ema=ema, part=part)
     found = recognise(weights)
     if found is None or found.layout.network not in _CLASSES:
         known = ", ".join(_CLASSES)
         raise ValueError(f"expected weights of {known}, got {describe(weights)}")
-    told = {**stated_arguments(checkpoint), **_checked(found.layout, arguments or {})}
+    if part == "discriminator" and found.layout.network not in DISCRIMINATORS:
+        raise ValueError(f"expected a discriminator, but all there is is {found}")
+    told = stated_arguments(checkpoint)
     if found.layout.activate_after_shuffle is not None:
         told["activate_after_shuffle"] = found.layout.activate_after_shuffle
+    for name, value in _checked(found.layout, arguments or {}).items():
+        if _plain(told.setdefault(name, value)) != _plain(value):
+            raise ValueError(
+                f"told {name}={value}, but the file itself says {told[name]}: leave that out"
+            )
     taken = _defaults(found.layout.network)
     return Identified(
         layout=found.layout,

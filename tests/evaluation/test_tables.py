@@ -39,6 +39,12 @@ def test_without_a_model_nothing_is_compared():
     assert "difference" not in text
 
 
+def test_a_set_that_is_not_whole_is_compared_with_nothing():
+    text = table(model=MSRRESNET, lacking={"Set5": "1 of 5 pictures", "B100": ""})
+    assert "difference" not in text
+    assert text.endswith("Not whole, so not comparable: Set5 (1 of 5 pictures).")
+
+
 def test_measures_of_other_makers_are_not_given_our_protocol():
     assert "Protocol: that of the configured metrics; LR: given (Set5)" in table(protocol=None)
 

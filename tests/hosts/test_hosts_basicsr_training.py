@@ -247,3 +247,18 @@ def test_a_slip_on_the_command_line_is_answered_by_one_line(
     with pytest.raises(SystemExit):
         run("basicsr_train", options("train_msrresnet_x4.yml", photographs), *words)
     assert message in capsys.readouterr().err
+
+
+def test_weights_of_another_layout_are_answered_by_one_line(
+    run: Run, photographs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    opt = options("train_msrresnet_x4.yml", photographs)
+    for location in ("srgan_plugin/zoo/weights/msrresnet.safetensors", "bare.pth"):
+        path = ROOT / location
+        if location == "bare.pth":
+            path = Path(location).resolve()
+            torch.save({"state_dict": {"conv_first.weight": torch.zeros(64, 3, 3, 3)}}, path)
+        with pytest.raises(SystemExit):
+            run("basicsr_train", opt, "--force_yml", f"path:pretrain_network_g={path}")
+        (line,) = [x for x in capsys.readouterr().err.splitlines() if x.startswith("error: ")]
+        assert "BasicSR reads its own layout only" in line or "expected weights of" in line

@@ -215,8 +215,12 @@ def test_a_folder_keeps_its_names_and_a_second_run_does_what_is_left(enlarge):
     assert made == {"a.png", "b.jpg", "deep/c.webp"}
     before = Path("in/out/a.png").stat()
     Path("in/out/b.jpg").unlink()
-    assert enlarge("in", "in/out")[:2] == (0, "1 done, 2 skipped, 0 failed")
+    said = "1 done, 2 skipped (there already; --overwrite makes them anew), 0 failed"
+    assert enlarge("in", "in/out")[:2] == (0, said)
     assert Path("in/out/a.png").stat() == before
+    Path("in/out/a.png").write_bytes(b"another model's")
+    assert enlarge("in", "in/out", "--overwrite")[:2] == (0, "3 done, 0 skipped, 0 failed")
+    assert cv2.imread("in/out/a.png").shape == (32, 36, 3)
 
 
 def test_a_pattern_and_several_names_go_into_a_folder(enlarge):
@@ -225,6 +229,11 @@ def test_a_pattern_and_several_names_go_into_a_folder(enlarge):
     assert enlarge("a*.png", "one")[1] == "2 done, 0 skipped, 0 failed"
     assert enlarge("a1.png", "b.png", "two")[1] == "2 done, 0 skipped, 0 failed"
     assert names("one") + names("two") == ["a1.png", "a2.png", "a1.png", "b.png"]
+    assert enlarge("b.png", "three/")[1] == "1 done, 0 skipped, 0 failed"
+    assert names("three") == ["b.png"]
+    status, _, said = enlarge("a1.png", "b.png", "four.png")
+    assert status == 1 and "four.png sounds like a file" in said[0]
+    assert not Path("four.png").exists()
 
 
 def spoil_a_batch():
@@ -374,6 +383,7 @@ def test_another_network_a_wrong_name_and_a_wrong_option_are_one_line(capfd):
     for options, status in {
         ("--model", "other.pth"): 1,
         ("--model", "nowhere.pth"): 1,
+        ("--blend-with", "srgan"): 1,
         ("--tile", "x"): 2,
         ("--device", "tpu"): 2,
     }.items():

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from srgan_plugin import upscale
 from srgan_plugin.core import ModifiedVGG, MSRResNet, SRResNet
 from srgan_plugin.data.resize import imresize
-from srgan_plugin.inference import Upscaler, models, open_model
+from srgan_plugin.inference import Upscaler, open_model
 from srgan_plugin.inference.tiles import Span
+from srgan_plugin.zoo import fetching
 
 SMALL = {"mid_channels": 8, "num_blocks": 2}
 CASES = {
@@ -244,9 +245,9 @@ def test_a_discriminator_and_a_grey_network_are_refused_by_name(tmp_path):
 
 
 def test_a_name_means_the_weights_that_ship_and_else_says_what_works(tmp_path, monkeypatch):
-    monkeypatch.setattr(models, "WEIGHTS", tmp_path)
-    with pytest.raises(FileNotFoundError, match=r"no weights named srgan ship .* checkpoint file"):
-        open_model("srgan")
+    monkeypatch.setattr(fetching, "WEIGHTS", tmp_path)
+    with pytest.raises(FileNotFoundError, match="msrresnet, srgan or a checkpoint file, got SRGAN"):
+        open_model("SRGAN")
     from safetensors.torch import save_file
 
     network = rough(MSRResNet)

@@ -250,6 +250,22 @@ def test_what_is_told_has_to_fit_the_network(saved, rough, fails, told, said):
     assert said in fails("convert_checkpoint", path, "x.pth", "--to", "plugin", "--told", told)
 
 
+def test_what_is_told_may_not_contradict_the_file(tmp_path, saved, rough, fails):
+    network = rough(MSRResNet, **SMALL)
+    convert(saved(network.state_dict()), tmp_path / "noted.pth", to="plugin")
+    note = torch.load(tmp_path / "noted.pth", weights_only=True)["meta"]["srgan_plugin"]
+    assert note == {"network": "MSRResNet", "activate_after_shuffle": False}
+    told = ["--to", "basicsr", "--told", "activate_after_shuffle=True"]
+    assert "but the file itself says False" in fails("convert_checkpoint", "noted.pth", "x", *told)
+
+
+def test_a_discriminator_is_not_found_where_there_is_none(saved, rough, fails):
+    path = saved(rough(MSRResNet, **SMALL).state_dict())
+    asked = [path, "x.pth", "--to", "mmagic", "--part", "discriminator"]
+    said = fails("convert_checkpoint", *asked)
+    assert "expected a discriminator, but all there is is MSRResNet x" in said
+
+
 def test_a_published_file_closes_with_its_hash_and_a_changed_one_is_refused(
     tmp_path, saved, rough, tool
 ):

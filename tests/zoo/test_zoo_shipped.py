@@ -12,7 +12,7 @@ from srgan_plugin.core import MSRResNet
 from srgan_plugin.data.resize import imresize
 from srgan_plugin.evaluation import Protocol, evaluate, find_benchmark
 from srgan_plugin.inference import Upscaler, open_model
-from srgan_plugin.inference.models import NAMES, WEIGHTS
+from srgan_plugin.zoo.fetching import NAMES, WEIGHTS
 from srgan_plugin.zoo.loading import sha256
 
 DOCS = Path(__file__).resolve().parent.parent.parent / "docs/zoo"

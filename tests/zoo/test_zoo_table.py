@@ -13,6 +13,7 @@ from skimage.metrics import peak_signal_noise_ratio
 
 from srgan_plugin.core import MSRResNet, SRResNet
 from srgan_plugin.data.images import read_image
+from srgan_plugin.evaluation import benchmarks
 from srgan_plugin.zoo import fetching
 
 NAMES = ("msrresnet_x4c64b16_1x16_300k_div2k", "srgan_x4c64b16_1x16_1000k_div2k")
@@ -71,8 +72,9 @@ def measured_by_hand(network, data, name):
 
 
 def test_both_published_models_are_fetched_verified_converted_and_measured(
-    server, data, tool, capsys
+    server, data, tool, capsys, monkeypatch
 ):
+    monkeypatch.setattr(benchmarks, "SIZES", {})  # these sets are smaller than the published ones
     url, folder, networks = server
     tool("make_table").main(["--mirror", url, "--out", "results"])
     said = capsys.readouterr()

@@ -128,7 +128,11 @@ class BenchmarkDataset(Dataset[Any]):
         self.benchmark = find_benchmark(name, Path(data_root or default_data_root()), scale)
         self.scale = scale
         self.pipeline = _pipeline(pipeline)
-        self.metainfo = {"dataset_name": name, "lr_origin": self.benchmark.lr_origin}
+        self.metainfo = {
+            "dataset_name": name,
+            "lr_origin": self.benchmark.lr_origin,
+            "lacks": self.benchmark.lacks,
+        }
 
     def __len__(self) -> int:
         return len(self.benchmark.pairs)

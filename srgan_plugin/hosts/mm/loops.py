@@ -63,6 +63,11 @@ class _MultiLoop(BaseLoop):
             _name(loader): loader.dataset.metainfo.get("lr_origin", "") for loader, _ in self.sets
         }
 
+    @property
+    def lacking(self) -> dict[str, str]:
+        """What each set is short of, in words; empty for whole ones."""
+        return {_name(loader): loader.dataset.metainfo.get("lacks", "") for loader, _ in self.sets}
+
     def _loader(self, config: DataLoader[Any] | Config) -> Any:
         if not isinstance(config, dict):
             return config
