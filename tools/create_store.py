@@ -5,6 +5,7 @@ python tools/create_store.py data/DIV2K/DIV2K_train_HR --out data/DIV2K/train_x4
 """
 
 import argparse
+from pathlib import Path
 
 from srgan_plugin.command_line import command, progress_bar
 
@@ -42,6 +43,7 @@ def main(argv: list[str] | None = None) -> None:
     """Makes the store, showing progress."""
     args = parse_args(argv)
 
+    from srgan_plugin.data.pairs import GT_STORE, open_images
     from srgan_plugin.data.prepare import create_store
 
     with progress_bar("store") as show:
@@ -55,6 +57,9 @@ def main(argv: list[str] | None = None) -> None:
             progress=show,
             replace=args.force,
         )
+    store = open_images(Path(args.out) / GT_STORE)
+    size = sum(file.stat().st_size for file in Path(args.out).rglob("*") if file.is_file())
+    print(f"{len(store.keys)} pictures, {size / 1e6:.0f} MB in {args.out}")
 
 
 if __name__ == "__main__":

@@ -114,6 +114,8 @@ def convert(
         OSError: `target` cannot be written.
     """
     target = Path(target)
+    if target.suffix not in (".pth", ".pt", ".safetensors"):
+        raise ValueError(f"expected a name ending in .pth or .safetensors, got {target}")
     if target.suffix == ".safetensors" and to != "plugin":
         raise ValueError(f"{to} does not read safetensors: end {target} in .pth, or --to plugin")
     checkpoint = load_checkpoint_file(source)

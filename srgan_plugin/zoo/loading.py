@@ -64,7 +64,8 @@ def load_checkpoint_file(
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"expected a checkpoint file, but {path} does not exist")
+        what = "is a folder" if path.is_dir() else "does not exist"
+        raise FileNotFoundError(f"expected a checkpoint file, but {path} {what}")
     # A damaged file can fail in any way inside the readers; the user needs its name and one line.
     try:
         loaded = _read(path, history)

@@ -256,7 +256,10 @@ def test_what_is_told_may_not_contradict_the_file(tmp_path, saved, rough, fails)
     note = torch.load(tmp_path / "noted.pth", weights_only=True)["meta"]["srgan_plugin"]
     assert note == {"network": "MSRResNet", "activate_after_shuffle": False}
     told = ["--to", "basicsr", "--told", "activate_after_shuffle=True"]
-    assert "but the file itself says False" in fails("convert_checkpoint", "noted.pth", "x", *told)
+    assert "the file itself says False" in fails("convert_checkpoint", "noted.pth", "x.pth", *told)
+    said = fails("convert_checkpoint", "noted.pth", "x.bin", "--to", "plugin")
+    assert "expected a name ending in .pth or .safetensors, got x.bin" in said
+    assert "is a folder" in fails("inspect_checkpoint", tmp_path)
 
 
 def test_a_discriminator_is_not_found_where_there_is_none(saved, rough, fails):
