@@ -76,11 +76,9 @@ class Upscaler:
             ValueError: `image` is something else.
             MemoryError: Not even the smallest tile fits on the device.
         """
-        if not isinstance(image, np.ndarray):
+        if not hasattr(image, "shape"):
             kind = type(image).__name__
-            raise ValueError(
-                f"expected a picture as a NumPy array, (H, W) or (H, W, C), got {kind}"
-            )
+            raise ValueError(f"expected (H, W) or (H, W, C) as a NumPy array, got {kind}")
         strips = self.strips(image)
         height, width = (self.scale * size for size in image.shape[:2])
         out = np.empty((height, width, *image.shape[2:]), image.dtype)
