@@ -171,8 +171,8 @@ def test_files_that_are_no_checkpoints_get_one_line(tmp_path, content, message):
 
 
 def test_a_missing_file_and_a_folder_are_named(tmp_path):
-    for path in (tmp_path / "no.pth", tmp_path):
-        with pytest.raises(FileNotFoundError, match=f"{path} does not exist"):
+    for path, what in ((tmp_path / "no.pth", "does not exist"), (tmp_path, "is a folder")):
+        with pytest.raises(FileNotFoundError, match=f"{path} {what}"):
             load_checkpoint_file(path)
 
 
