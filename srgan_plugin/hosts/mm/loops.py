@@ -12,6 +12,7 @@ from mmengine.runner.amp import autocast
 from mmengine.runner.base_loop import BaseLoop
 from torch.utils.data import DataLoader
 
+from srgan_plugin.cpu_memory import keep_freed_memory
 from srgan_plugin.registry import LOOPS
 
 Config = dict[str, Any]
@@ -90,6 +91,8 @@ class _MultiLoop(BaseLoop):
         Returns:
             `{"Set5/PSNR": …, …}`.
         """
+        if not torch.cuda.is_available():
+            keep_freed_memory()
         call_hook, mode = self.runner.call_hook, self.mode
         call_hook(f"before_{mode}")
         call_hook(f"before_{mode}_epoch")
