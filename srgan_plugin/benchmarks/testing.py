@@ -48,7 +48,7 @@ def _test(name: str, root: Path, folder: Path, workers: int, changes: Config) ->
         cfg.test_evaluator = cfg.test_evaluator[: len(TEST_SETS)]
     else:
         cfg = our_config("msrresnet")
-        cfg.model.channels_last = True  # forward it is the faster format on every processor
+        cfg.model.channels_last = True  # forward it is the faster format with AVX2, too
         cfg.test_cfg.fp16 = torch.cuda.is_available()
     cfg.merge_from_dict(changes)
     cfg.test_dataloader = cfg.test_dataloader[: len(TEST_SETS)]
