@@ -120,7 +120,7 @@ class SRModel(BaseModel):
         """As mmengine's; the average begins at what it averages."""
         super().init_weights()
         if self.generator_ema is not None:
-            self.generator_ema.load_state_dict(self.generator.state_dict())
+            self.generator_ema.load_state_dict(unwrapped(self.generator).state_dict())
 
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """As torch's; no key tells whether the networks are wrapped for distributed training."""

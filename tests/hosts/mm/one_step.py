@@ -32,6 +32,7 @@ def step(launcher: str, steps: int = 2) -> dict[str, torch.Tensor]:
     # In training, batch normalisation would see other batches on one rank than on two.
     model.discriminator.eval()
     wrapped = MMSeparateDistributedDataParallel(model) if world_size > 1 else model
+    model.init_weights()  # the runner does so when the networks are wrapped already
     optimizers = OptimWrapperDict(
         generator=OptimWrapper(torch.optim.SGD(model.generator.parameters(), lr=0.1)),
         discriminator=OptimWrapper(torch.optim.SGD(model.discriminator.parameters(), lr=0.1)),

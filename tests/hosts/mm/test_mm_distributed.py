@@ -61,6 +61,7 @@ def test_two_nodes_train_srgan_and_validate_and_their_checkpoint_measures_the_sa
         "model.discriminator.mid_channels=4",
         "model.discriminator.input_size=32",
         "model.perceptual_loss=None",
+        "model.ema.decay=0.9",
         "train_dataloader.dataset.pipeline.0.gt_patch_size=32",
         f"train_dataloader.dataset.gt={photographs}/train",
         "train_dataloader.num_workers=0",
