@@ -6,6 +6,7 @@ import os
 import traceback
 from collections.abc import Sequence
 from difflib import get_close_matches
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,8 @@ def add_config_options(parser: argparse.ArgumentParser) -> None:
 def load_config(args: argparse.Namespace) -> Any:
     """Return the mmengine config that the command line asks for.
 
-    The work dir is `--work-dir`, else the config's, else `work_dirs/NAME_OF_CONFIG`.
+    The work dir is `--work-dir`, else the config's, else `work_dirs/NAME_OF_CONFIG`. A config of
+    another toolbox's makes that toolbox work first.
 
     Raises:
         FileNotFoundError: There is no such config.
@@ -45,8 +47,12 @@ def load_config(args: argparse.Namespace) -> Any:
     """
     os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
     cfg = read_config(args.config, args.cfg_options)
+    from srgan_plugin.registry import ADAPTERS
+
     if not isinstance(model := cfg.get("model"), dict) or "type" not in model:
         raise ValueError(f"{args.config} has no model; expected model = dict(type='SRModel', ...)")
+    if (scope := cfg.get("default_scope")) in ADAPTERS:
+        import_module(ADAPTERS[scope])
     cfg.launcher = args.launcher
     cfg.work_dir = (
         args.work_dir or cfg.get("work_dir") or str(Path("work_dirs") / Path(args.config).stem)

@@ -24,6 +24,12 @@ from tests.conftest import picture
 CONFIG = ".mim/configs/srgan_resnet/srgan_x4c64b16_1xb16-1000k_div2k.py"
 HR, LR = "DIV2K/DIV2K_train_HR_sub", "DIV2K/DIV2K_train_LR_bicubic/X4_sub"
 Train = Callable[..., dict[str, float]]
+Launch = Callable[[list[str]], None]
+
+
+def mmagics_tool(arguments: list[str]) -> None:
+    """MMagic's own `tools/train.py`."""
+    main(["mmagic", "train", *arguments])
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +79,9 @@ def train(
     """MMagic's `tools/train.py` on MMagic's config, small; returns the last validation."""
     published = Path(mmagic.__file__).parent / CONFIG
 
-    def run(name: str, swaps: dict[str, Any], iterations: int = 3) -> dict[str, float]:
+    def run(
+        name: str, swaps: dict[str, Any], iterations: int = 3, launch: Launch = mmagics_tool
+    ) -> dict[str, float]:
         work_dir = tmp_path / name.replace(" ", "_")
         cfg = Config.fromfile(published)
         cfg.merge_from_dict(
@@ -103,7 +111,7 @@ def train(
         if OURS in cfg.model.type + cfg.model.perceptual_loss.type:
             cfg.model.perceptual_loss.pretrained = str(random_vgg)
         cfg.dump(tmp_path / "config.py")
-        main(["mmagic", "train", str(tmp_path / "config.py"), "--work-dir", str(work_dir)])
+        launch([str(tmp_path / "config.py"), "--work-dir", str(work_dir)])
         (scalars,) = work_dir.glob("*/vis_data/scalars.json")
         lines = [json.loads(line) for line in scalars.read_text().splitlines()]
         return next(line for line in reversed(lines) if "PSNR" in line)
@@ -187,3 +195,24 @@ def test_a_run_with_this_part_of_ours_ends_with_mmagics_numbers(
     measured = train(part, {k: store_at(data_root, v) for k, v in SWAPS[part].items()})
     for name in ("PSNR", "SSIM", "MAE"):
         assert measured[name] == pytest.approx(expected[name], abs=1e-4)
+
+
+def test_our_tools_run_mmagics_own_config_with_its_numbers(
+    train: Train,
+    expected: dict[str, float],
+    data_root: Path,
+    tool: Callable[[str], ModuleType],
+    tmp_path: Path,
+) -> None:
+    measured = train("by our tool", {}, launch=tool("train").main)
+    assert measured["PSNR"] == pytest.approx(expected["PSNR"], abs=1e-4)
+    config, tested = tmp_path / "config.py", tmp_path / "tested.json"
+    cfg = Config.fromfile(config)
+    set14 = cfg.test_dataloader[1]
+    set14.dataset.data_root, set14.num_workers = str(data_root / "Set14"), 0
+    cfg.test_dataloader, cfg.test_evaluator = [set14], cfg.test_evaluator[1:2]
+    cfg.dump(config)
+    tool("test").main([str(config), str(tmp_path / "by_our_tool/iter_3.pth"), "--out", str(tested)])
+    scores = json.loads(tested.read_text())["Set14"]
+    assert scores["PSNR"] == pytest.approx(expected["PSNR"], abs=1e-4)
+    assert scores["SSIM"] == pytest.approx(expected["SSIM"], abs=1e-4)

@@ -1,7 +1,7 @@
 """MMagic 1.2 beside today's torch and numpy: importing this module mends it and imports it.
 
-Any config of ours that names a part of MMagic's by prefix (`type='mmagic.PSNR'`) comes by here; a
-config of MMagic's own that should run on MMagic's tools goes through
+Any config that names a part of MMagic's by prefix (`type='mmagic.PSNR'`) comes by here, and so does
+a config of MMagic's own in our tools; on MMagic's tools it goes through
 `python -m srgan_plugin mmagic train|test …`.
 """
 
