@@ -43,6 +43,7 @@ _MODES: Final = {
 }
 _EXIF_ORIENTATION: Final = 0x0112
 _TIFF_BITS: Final = 258
+_TIFF_STARTS: Final = (b"II*\0", b"MM\0*")
 # Where a PNG file's header has the bits of a channel, and the kind of colour.
 _PNG_BITS, _PNG_COLOUR = 24, 25
 _PNG_CHANNELS: Final = {0: 1, 4: 2, 2: 3, 6: 4}
@@ -85,7 +86,8 @@ def read_picture(path: Path) -> Picture:
         if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":  # a phone's extra views
             raise ValueError(f"{path} has {image.n_frames} frames or pages: expected one picture")
         if image.mode not in _MODES:
-            raise ValueError(f"{path} is in {image.mode}: convert it to grey or RGB first")
+            kind = {"F": "floating point"}.get(image.mode, image.mode)
+            raise ValueError(f"{path} is in {kind}: save it as grey or RGB of 8 or 16 bits first")
         channels = _channels_of_16_bits(image, content)
         try:
             image.load()
@@ -178,7 +180,15 @@ def _opened(source: Any, path: Path) -> Image.Image:
                 BytesIO(source) if isinstance(source, bytes) else source, formats=_FORMATS
             )
     except (OSError, SyntaxError, EOFError):
-        raise ValueError(f"{path} is not a whole PNG, JPEG, WebP or TIFF picture") from None
+        with path.open("rb") as file:
+            tiff = file.read(4) in _TIFF_STARTS
+        # Pillow's own message names neither.
+        raise ValueError(
+            f"{path} is cut off, or a TIFF of a kind that is not read, such as floating point in "
+            "colour: save it as grey or RGB of 8 or 16 bits first"
+            if tiff
+            else f"{path} is not a whole PNG, JPEG, WebP or TIFF picture"
+        ) from None
     except Image.DecompressionBombError:
         raise ValueError(f"{path} has more than 178 million pixels: cut it into pieces") from None
 

@@ -244,6 +244,7 @@ def spoil_a_batch():
     frames = [Image.fromarray(noise(8, 9, 3, seed=seed)) for seed in range(2)]
     good.convert("CMYK").save("in/cmyk.jpg")
     Image.fromarray(np.float32(noise(8, 9))).save("in/float.tif")
+    cv2.imwrite("in/float3.tif", np.float32(noise(8, 9, 3)))
     Path("in/empty.png").touch()
     Path("in/text.jpg").write_text("no picture at all")
     for name in ("moves.png", "moves.webp", "pages.tif"):
@@ -257,7 +258,8 @@ def spoil_a_batch():
     Image.fromarray(noise(2, 17000, 3)).save("in/wide.jpg")
     return {
         "cmyk.jpg": "is in CMYK",
-        "float.tif": "is in F",
+        "float.tif": "is in floating point",
+        "float3.tif": "of a kind that is not read, such as floating point",
         "empty.png": "is not a whole PNG, JPEG, WebP or TIFF",
         "text.jpg": "is not a whole PNG, JPEG, WebP or TIFF",
         "moves.png": "2 frames or pages",
