@@ -76,7 +76,7 @@ def _check_weights(opt: dict[str, Any], entries: Sequence[str]) -> None:
         keys, _, value = entry.partition("=")
         section, _, key = keys.strip().rpartition(":")
         if section == "path":
-            given[key] = None if value in ("~", "null") else value
+            given[key] = None if value == "~" or value.lower() == "none" else value
     networks: dict[str, Part] = {"g": "generator", "d": "discriminator"}
     for part, network in networks.items():
         location = given.get(f"pretrain_network_{part}")

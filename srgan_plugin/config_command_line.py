@@ -119,7 +119,12 @@ def _merge(cfg: Any, cfg_options: Sequence[str]) -> None:
 def _check_fits(cfg: Any, key: str) -> None:
     """Refuse a setting that nobody reads, lies beyond the end of a list, or inside a number."""
     first = key.split(".", maxsplit=1)[0]
-    if first not in cfg and first not in (known := _read_by_runners()):
+    if first not in (known := _read_by_runners()):
+        if first in cfg:
+            raise ValueError(
+                f"--cfg-options {key}: {first} has gone into other settings when the config was "
+                "read; change those (tools/print_config.py shows them), or it in the file"
+            )
         near = get_close_matches(first, [*cfg, *known], n=1, cutoff=0.6)
         hint = f"; nearest: {near[0]}" if near else ""
         raise ValueError(f"--cfg-options {key}: nothing reads {first}, nor has the config it{hint}")
@@ -142,7 +147,7 @@ def _check_fits(cfg: Any, key: str) -> None:
 
 
 def _read_by_runners() -> set[str]:
-    """What mmengine's runner and ours take from a config beside what is in it already."""
+    """What mmengine's runner and ours take from a config."""
     from mmengine.runner import Runner
 
     return {

@@ -59,7 +59,7 @@ def download(
     part = target.with_name(f"{target.name}.part")
     with part.open("ab") as file:
         _lock(file)
-        if not target.is_file():  # else another process was faster
+        if fetched := not target.is_file():  # else another process was faster
             _fetch(url, file, progress, target)
             os.fsync(file.fileno())
             try:
@@ -67,10 +67,13 @@ def download(
             except ValueError:
                 file.truncate(0)
                 raise
-            part.replace(target)
-            return target
-    part.unlink(missing_ok=True)
-    _verify(target, sha256_prefix, url)
+            if sys.platform != "win32":
+                part.replace(target)
+    if not fetched:
+        part.unlink(missing_ok=True)
+        _verify(target, sha256_prefix, url)
+    elif sys.platform == "win32":  # it renames no open file
+        part.replace(target)
     return target
 
 

@@ -5,6 +5,7 @@ Run again, it goes on where it stopped. One at a time: two runs would write over
 """
 
 import argparse
+import hashlib
 import json
 import os
 import shutil
@@ -105,6 +106,20 @@ def prepare(photographs: Path, data: Path, *, cpu: bool) -> dict[str, int]:
     return {"training": len(training), "held_out": len(held_out)}
 
 
+def check_start(place: Place, start: Path) -> None:
+    """Refuse to go on with, or to ship, what was trained from other weights than `start`."""
+    from srgan_plugin.files import write_text
+
+    note, digest = place.run / "trained_from.sha256", hashlib.sha256(start.read_bytes()).hexdigest()
+    if not place.run.exists():
+        place.run.mkdir(parents=True)
+        write_text(digest, note)
+    if not note.is_file() or note.read_text() != digest:
+        raise ValueError(
+            f"{place.run} was trained from other weights than {start}: move it away to train anew"
+        )
+
+
 def train(place: Place, store: Path, *options: str) -> Any:
     """Train, or go on, unless that is done; return the config."""
     from srgan_plugin.config_command_line import read_config
@@ -187,12 +202,15 @@ def main(argv: list[str] | None = None) -> None:
     facts["photographs"]["about"] = about.strip()
     facts["models"] = {}
     options: list[str] = []
+    start: Path | None = None
     for name in ("msrresnet", "srgan"):
         say(f"{name}: train, choose, put in place")
         place = Place(name, f"zoo_{name}_x4c64b16{suffix}.py", args.work_dir)
+        if start is not None:
+            check_start(place, start)
         config = train(place, data / ("pieces_store" if args.cpu else "train"), *options)
-        chosen, facts["models"][name] = ship(place, config, cpu=args.cpu)
-        options = [f"load_from={chosen}", f"model.perceptual_loss.pretrained={args.vgg}"]
+        start, facts["models"][name] = ship(place, config, cpu=args.cpu)
+        options = [f"load_from={start}", f"model.perceptual_loss.pretrained={args.vgg}"]
     write_text(json.dumps(facts) + "\n", ROOT / "docs/zoo/training.json")
     say("measures, cards, curves, pictures")
     run("zoo_cards.py", *(["--benchmarks", args.benchmarks] if args.benchmarks else []))

@@ -46,7 +46,9 @@ def _timed(make: Callable[..., Enlarge], width: int, height: int, device: Device
     # A GPU chooses its algorithms by size; a CPU's peak must not be reached before it is measured.
     enlarge(picture if device == "cuda" else picture[:16, :16])
     wait(where)
-    before = _peak_bytes(where)
+    before = torch.cuda.memory_allocated(where) if device == "cuda" else _peak_bytes(where)
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats(where)
     start = time.perf_counter()
     enlarge(picture)
     wait(where)
@@ -74,9 +76,7 @@ def _mmagics(device: Device) -> Enlarge:
 
 def _peak_bytes(device: torch.device) -> int:
     if device.type == "cuda":
-        held = torch.cuda.max_memory_allocated(device)
-        torch.cuda.reset_peak_memory_stats(device)
-        return held
+        return torch.cuda.max_memory_allocated(device)
     status = Path("/proc/self/status")
     if status.is_file():
         # `ru_maxrss` of a child begins at what its parent held.

@@ -91,6 +91,8 @@ class ImagePairs:
         scale: How many times larger the ground truth is.
         ann_file: A text file that chooses the pictures: a name per line; a size behind it, and what
             follows that, is ignored (`0001_s001.png (480,480,3)`, as MMagic and BasicSR have it).
+        crop_gt: Whether ground truth is cropped to a multiple of the scale also where `lr` is
+            given, as BasicSR does in validation.
 
     Raises:
         FileNotFoundError: If a path does not exist.
@@ -104,10 +106,11 @@ class ImagePairs:
         *,
         scale: int = 4,
         ann_file: str | os.PathLike[str] | None = None,
+        crop_gt: bool = False,
     ) -> None:
         if lr is None and (Path(gt) / GT_STORE).exists():
             gt, lr = Path(gt) / GT_STORE, _lr_store(Path(gt), scale)
-        self.scale = scale
+        self.scale, self.crop_gt = scale, crop_gt
         self.gt = open_images(gt)
         self.lr = None if lr is None else open_images(lr)
         self.keys = self.gt.keys if ann_file is None else _chosen(Path(ann_file), self.gt)
@@ -146,9 +149,10 @@ class ImagePairs:
     def _pair(self, index: int) -> Pair:
         key = self.keys[index]
         gt = self.gt[key]
+        if self.crop_gt or self.lr is None:
+            gt = CroppedPicture(gt, self.scale)
         if self.lr is not None:
             return Pair(key, self.lr[self._lr_keys[index]], gt)
-        gt = CroppedPicture(gt, self.scale)
         return Pair(key, DownscaledPicture(gt, self.scale), gt)
 
 

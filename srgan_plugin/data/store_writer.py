@@ -1,8 +1,10 @@
 """Writing stores of pictures: whole, and on the disk, before they appear under their name."""
 
 import contextlib
+import errno
 import os
 import shutil
+import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +20,8 @@ from .lmdb_store import META, Layout
 
 _COMPRESS_LEVEL: Final = 1
 _LONGEST_KEY: Final = 511  # LMDB's own limit, in bytes
+# What some file systems answer to the wish to have a folder on the disk.
+_SYNCS_NO_FOLDERS: Final = (errno.EINVAL, errno.EBADF, errno.ENOTSUP)
 
 
 class StoreWriter:
@@ -120,6 +124,8 @@ def whole_folder(path: str | os.PathLike[str], *, replace: bool = False) -> Iter
         yield temporary
         _sync_folder(temporary)
         if path.exists():
+            if not replace:  # another process was faster
+                raise FileExistsError(f"{path} has been made meanwhile: it stays")
             path.rename(replaced)
         temporary.rename(path)
         _sync_folder(path.parent)
@@ -133,9 +139,14 @@ def whole_folder(path: str | os.PathLike[str], *, replace: bool = False) -> Iter
 
 
 def _sync_folder(folder: Path) -> None:
+    if sys.platform == "win32":  # opens no folders
+        return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _SYNCS_NO_FOLDERS:
+            raise
     finally:
         os.close(descriptor)
 

@@ -4,6 +4,7 @@ import math
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -52,21 +53,28 @@ class Benchmark:
 
 @dataclass(frozen=True)
 class CroppedPairs:
-    """GT cropped to multiples of a number, and the LR that MATLAB's bicubic makes of it."""
+    """GT cropped to multiples of a number, and the LR that MATLAB's bicubic makes of it.
+
+    Pictures in folders below the source's are left out: they may be another layout's LR.
+    """
 
     source: ImagePairs
     multiple: int = MULTIPLE
 
+    @cached_property
+    def _numbers(self) -> list[int]:
+        return [number for number, key in enumerate(self.source.keys) if "/" not in key]
+
     @property
     def keys(self) -> tuple[str, ...]:
         """The names of the pictures."""
-        return self.source.keys
+        return tuple(self.source.keys[number] for number in self._numbers)
 
     def __len__(self) -> int:
-        return len(self.source)
+        return len(self._numbers)
 
     def __getitem__(self, index: int) -> Pair:
-        key, _, whole = self.source[index]
+        key, _, whole = self.source[self._numbers[index]]
         gt = CroppedPicture(whole, math.lcm(self.multiple, self.source.scale))
         return Pair(key, DownscaledPicture(gt, self.source.scale), gt)
 

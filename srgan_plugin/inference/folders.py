@@ -135,7 +135,10 @@ def _pictures(name: str, output: Path) -> list[tuple[Path, Path]]:
         return [(path, Path(path.name))]
     # Path.glob takes no absolute pattern.
     matches = map(Path, glob.glob(name, recursive=True))  # noqa: PTH207
-    found = [(file, Path(file.name)) for file in matches if file.is_file()]
+    files = [file for file in matches if file.is_file() and file.suffix.lower() in SUFFIXES]
+    # Where nothing else is found, OUTPUT is the folder of the inputs, which is refused later.
+    paths = [file for file in files if not _is_result(file, output)] or files
+    found = [(file, Path(file.name)) for file in paths]
     if not found:
         raise FileNotFoundError(f"expected a picture, a folder or a pattern, but {name} is none")
     return sorted(found)
@@ -144,8 +147,12 @@ def _pictures(name: str, output: Path) -> list[tuple[Path, Path]]:
 def _is_input(file: Path, folder: Path, output: Path) -> bool:
     """Whether a file found in a folder is a picture, neither hidden nor a result of ours."""
     hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
-    result = output.resolve() in file.resolve().parents and output.resolve() != folder.resolve()
+    result = output.resolve() != folder.resolve() and _is_result(file, output)
     return file.suffix.lower() in SUFFIXES and not hidden and not result
+
+
+def _is_result(file: Path, output: Path) -> bool:
+    return output.resolve() in file.resolve().parents
 
 
 def _check_apart(jobs: Sequence[Job]) -> None:

@@ -4,6 +4,7 @@ Pillow reads what has 8 bits, and all about a file that is not pixels; OpenCV re
 which Pillow would cut to 8 bits.
 """
 
+import struct
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -95,7 +96,7 @@ def read_picture(path: Path) -> Picture:
             raise ValueError(f"{path} is corrupt or truncated ({error})") from None
         pixels = _read_16_bits(content, channels, path) if channels else _plain(image)
         # Asked after loading: of a TIFF, both readers have turned the pixels by then.
-        turn = _UPRIGHT.get(image.getexif().get(_EXIF_ORIENTATION, 1), _UPRIGHT[1])
+        turn = _UPRIGHT.get(_orientation(image), _UPRIGHT[1])
         return Picture(
             pixels=np.ascontiguousarray(turn(pixels)),
             icc_profile=image.info.get("icc_profile") or None,
@@ -191,6 +192,14 @@ def _opened(source: Any, path: Path) -> Image.Image:
         ) from None
     except Image.DecompressionBombError:
         raise ValueError(f"{path} has more than 178 million pixels: cut it into pieces") from None
+
+
+def _orientation(image: Image.Image) -> Any:
+    """As EXIF has it; 1, upright, where EXIF is damaged, which the picture need not be."""
+    try:
+        return image.getexif().get(_EXIF_ORIENTATION, 1)
+    except (SyntaxError, ValueError, KeyError, TypeError, struct.error):
+        return 1
 
 
 def _channels_of_16_bits(image: Image.Image, content: bytes) -> int:

@@ -49,6 +49,11 @@ def adapt_training_state(
     Raises:
         ValueError: the generator's weights are missing or belong to another network.
     """
+    for key in [key for key in state if key.startswith(prefix)]:
+        # mmengine's own models leave the wrappers of several processes in their keys.
+        part, wrapped, name = key.removeprefix(prefix).partition(".module.")
+        if wrapped and "." not in part:
+            state[f"{prefix}{part}.{name}"] = state.pop(key)
     inside = below(state, prefix)
     # A run goes on with the weights that it trained, not with their average.
     found = unwrap(inside, ema=not below(inside, "generator."))

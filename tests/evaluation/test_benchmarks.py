@@ -90,6 +90,13 @@ def test_a_folder_of_other_layouts_is_not_taken_for_pictures(tmp_path):
         find_benchmark("Set5", tmp_path)
 
 
+def test_pictures_in_folders_below_a_set_are_not_of_the_set(tmp_path):
+    write_image(tmp_path / "Manga/a.png", picture(24, 24, 1))
+    write_image(tmp_path / "Manga/LR/X4/a.png", picture(6, 6, 2))
+    pairs = find_benchmark("Manga", tmp_path).pairs
+    assert (len(pairs), pairs.keys, pairs[0].key) == (1, ("a",), "a")
+
+
 def test_the_data_root_is_the_variable_or_data(monkeypatch):
     monkeypatch.delenv("SRGAN_DATA", raising=False)
     assert data_root() == Path("data")

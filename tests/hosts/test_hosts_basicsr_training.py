@@ -111,6 +111,44 @@ def test_srgan_trains_on_a_store_and_basicsrs_own_class_loads_the_result(
     assert left == ["models", "training_states", "visualization"]
 
 
+def test_a_checkpoint_that_was_cut_short_does_not_get_its_name(
+    run: Run, photographs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = torch.save
+
+    def full(state: Any, path: str, **kwargs: Any) -> None:
+        whole(state, path, **kwargs)
+        if path.endswith("4.state"):
+            Path(path).write_bytes(Path(path).read_bytes()[:1000])
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    opt = options("train_msrresnet_x4.yml", photographs)
+    with pytest.raises(SystemExit):
+        run("basicsr_train", opt)
+    states = Path("experiments", opt["name"], "training_states")
+    assert [path.name for path in states.iterdir()] == ["2.state"]
+
+
+def test_validation_crops_gt_as_basicsr_does_and_names_results_apart(
+    basicsr: ModuleType, tmp_path: Path
+) -> None:
+    from srgan_plugin.hosts.basicsr.datasets import PairedImageDataset
+
+    for key in ("a/photo.1", "a/photo.2"):
+        (tmp_path / "gt" / key).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "lr" / key).parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(tmp_path / f"gt/{key}.png"), np.zeros((27, 34, 3), np.uint8))
+        cv2.imwrite(str(tmp_path / f"lr/{key}.png"), np.zeros((6, 8, 3), np.uint8))
+    opt = {"dataroot_gt": tmp_path / "gt", "dataroot_lq": tmp_path / "lr", "scale": 4}
+    samples = [PairedImageDataset({**opt, "phase": "val"})[i] for i in range(2)]
+    assert samples[0]["gt"].shape == (3, 24, 32)
+    assert [s["lq_path"] for s in samples] == ["a_photo.1.png", "a_photo.2.png"]
+    with pytest.raises(ValueError, match="which is not 4 times"):
+        PairedImageDataset({**opt, "phase": "train", "gt_size": 8})[0]
+
+
 def test_basicsrs_own_options_train_with_only_types_and_roots_changed(
     run: Run, photographs: Path, random_vgg: Path, tmp_path: Path
 ) -> None:

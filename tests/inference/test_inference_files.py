@@ -223,6 +223,22 @@ def test_a_folder_keeps_its_names_and_a_second_run_does_what_is_left(enlarge):
     assert cv2.imread("in/out/a.png").shape == (32, 36, 3)
 
 
+def test_a_damaged_exif_header_is_no_reason_to_refuse_a_picture():
+    pixels = noise(6, 9, 3)
+    Image.fromarray(pixels).save("x.png", exif=b"Exif\0\0no such header")
+    np.testing.assert_array_equal(read_picture(Path("x.png")).pixels, pixels)
+
+
+def test_a_pattern_run_again_takes_no_result_for_an_input_and_nothing_but_pictures(enlarge):
+    Path("in").mkdir()
+    Image.fromarray(noise(8, 9, 3)).save("in/a.png")
+    Path("in/notes.txt").write_text("no picture")
+    assert enlarge("in/**/*", "in/out")[:2] == (0, "1 done, 0 skipped, 0 failed")
+    assert enlarge("in/**/*", "in/out")[1].startswith("0 done, 1 skipped")
+    status, _, said = enlarge("in/*", "in/")
+    assert status == 1 and "is an input: results never overwrite one" in said[0]
+
+
 def test_a_pattern_and_several_names_go_into_a_folder(enlarge):
     for name in ("a1.png", "a2.png", "b.png"):
         Image.fromarray(noise(8, 9, 3)).save(name)

@@ -153,6 +153,10 @@ def test_training_is_followed_by_choosing_shipping_and_noting_and_is_not_done_tw
     assert facts["models"]["srgan"]["chosen"] == facts["models"]["srgan"]["iterations"]
     module.main(line)
     assert [name for name, *_ in done[4:]] == ["zoo_cards.py"]
+    (tmp_path / "work/zoo_srgan_x4c64b16_cpu/trained_from.sha256").write_text("of another one")
+    with pytest.raises(SystemExit):
+        module.main(line)
+    assert "was trained from other weights" in capsys.readouterr().err
     (tmp_path / "photographs/0.png").rename(tmp_path / "photographs/another.png")
     with pytest.raises(SystemExit):
         module.main(line)

@@ -299,6 +299,17 @@ def test_a_training_model_is_given_its_generator_from_any_layout(prefix, wrappin
     assert ("elsewhere" in state) == bool(prefix)
 
 
+def test_a_discriminator_that_mmengine_saved_in_its_wrapper_keeps_its_weights():
+    model = Training(5)
+    state = {
+        key.replace("generator.", "generator.module.").replace("minator.", "minator.module."): w
+        for key, w in model.state_dict().items()
+    }
+    assert any(key.startswith("discriminator.module.") for key in state)
+    adapt_training_state(state, model)
+    assert same(state, model.state_dict())
+
+
 def test_a_resumed_run_gets_its_own_weights_back_and_not_their_average():
     model = Training(5)
     state = model.state_dict()

@@ -74,7 +74,8 @@ class VGGStyleDiscriminator(core.ModifiedVGG):
     Args:
         num_in_ch: Channels of the pictures.
         num_feat: Features of the first stage.
-        input_size: Height and width, a multiple of 32; from 256 on a sixth stage, as in BasicSR.
+        input_size: Height and width, a multiple of 32; from 256 on, where a sixth stage follows as
+            in BasicSR, of 64.
     """
 
     def __init__(self, num_in_ch: int = 3, num_feat: int = 64, input_size: int = 128) -> None:

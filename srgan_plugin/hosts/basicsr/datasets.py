@@ -45,6 +45,7 @@ class PairedImageDataset(Dataset[dict[str, Any]]):
             opt.get("dataroot_lq") or None,
             scale=opt["scale"],
             ann_file=opt.get("meta_info_file") or None,
+            crop_gt=not self.training,
         )
 
     def __len__(self) -> int:
@@ -54,7 +55,9 @@ class PairedImageDataset(Dataset[dict[str, Any]]):
         """Return `lq` and `gt`, float32 3HW RGB in [0, 1], and where they came from."""
         key, lr, gt = self.pairs[index]
         small, large = self._cut(lr, gt, key) if self.training else (lr, gt)
-        return {"lq": _tensor(small), "gt": _tensor(large), "lq_path": key, "gt_path": key}
+        # BasicSR names a result by the last part of this, without what follows a dot.
+        path = f"{key.replace('/', '_')}.png"
+        return {"lq": _tensor(small), "gt": _tensor(large), "lq_path": path, "gt_path": path}
 
     def _cut(self, lr: Picture, gt: Picture, key: str) -> tuple[Image, Image]:
         # BasicSR seeds Python's random numbers in each worker.

@@ -11,6 +11,9 @@ from srgan_plugin.core.vgg_weights import TORCHVISION
 
 from .archs import SUFFIX
 
+#: Where BasicSR's own users put VGG-19's weights, below the working directory.
+BASICSR_VGG = Path("experiments/pretrained_models/vgg19-dcbb9e9d.pth")
+
 # Same names, same arguments, same function.
 for _loss in (core.L1Loss, core.MSELoss, core.GANLoss):
     LOSS_REGISTRY.register(_loss, suffix=SUFFIX)
@@ -28,7 +31,8 @@ class PerceptualLoss(core.PerceptualLoss):
         perceptual_weight: Factor of the perceptual term; not above 0 leaves it out.
         style_weight: Factor of the style term; not above 0 leaves it out.
         criterion: 'l1', 'mse' or 'fro'.
-        pretrained: Where VGG's weights are; see `core.VGG19Features`.
+        pretrained: Where VGG's weights are; see `core.VGG19Features`. By default also where
+            BasicSR looks for them, `experiments/pretrained_models/vgg19-dcbb9e9d.pth`.
         feature_scale: Factor of the features; the paper's is 1 / 12.75.
     """
 
@@ -44,6 +48,8 @@ class PerceptualLoss(core.PerceptualLoss):
         pretrained: str | Path = TORCHVISION,
         feature_scale: float = 1.0,
     ) -> None:
+        if pretrained == TORCHVISION and BASICSR_VGG.is_file():
+            pretrained = BASICSR_VGG
         super().__init__(
             layer_weights,
             vgg_type=vgg_type,

@@ -1,11 +1,14 @@
-"""SRGAN's training step from our objectives, as a model of BasicSR's."""
+"""BasicSR's models with whole checkpoints, and SRGAN's training step from our objectives."""
 
 import os
 import tempfile
+import zipfile
 from collections import OrderedDict
 from pathlib import Path
+from typing import Any
 
 import torch
+from basicsr.models.sr_model import SRModel as BasicSRModel
 from basicsr.models.srgan_model import SRGANModel as BasicSRGANModel
 from basicsr.utils.registry import MODEL_REGISTRY
 from torch import Tensor
@@ -25,12 +28,48 @@ LOG_NAMES = {
 }
 
 
-@MODEL_REGISTRY.register(suffix=SUFFIX)
-class SRGANModel(BasicSRGANModel):
-    """BasicSR's SRGANModel: the same options, logs and files; the objectives are `core`'s.
+class _WholeFiles:
+    """Checkpoints that appear under their name only when they are whole."""
 
-    Checkpoints appear under their name only when they are whole.
-    """
+    opt: dict[str, Any]
+
+    def save(self, epoch: int, current_iter: int) -> None:
+        """Save networks and training state, the state last; each file whole or not at all.
+
+        Raises:
+            OSError: A file could not be written, which BasicSR only logs.
+        """
+        paths = self.opt["path"]
+        kinds = ("models", "training_states")
+        targets = {kind: Path(paths[kind]) for kind in kinds}
+        with tempfile.TemporaryDirectory(dir=paths["experiments_root"], prefix=".") as made:
+            try:
+                for kind in kinds:
+                    paths[kind] = str(Path(made, kind))
+                    Path(paths[kind]).mkdir()
+                super().save(epoch, current_iter)  # type: ignore[misc]
+                for kind in kinds:
+                    for file in sorted(Path(paths[kind]).iterdir()):
+                        if not zipfile.is_zipfile(file):  # whose directory is written last
+                            raise OSError(
+                                f"could not write {targets[kind] / file.name}: make room, and go "
+                                "on with --auto_resume"
+                            )
+                        with file.open("rb+") as opened:
+                            os.fsync(opened.fileno())
+                        file.replace(targets[kind] / file.name)
+            finally:
+                paths.update({kind: str(target) for kind, target in targets.items()})
+
+
+@MODEL_REGISTRY.register(suffix=SUFFIX)
+class SRModel(_WholeFiles, BasicSRModel):
+    """BasicSR's SRModel, whose checkpoints are whole."""
+
+
+@MODEL_REGISTRY.register(suffix=SUFFIX)
+class SRGANModel(_WholeFiles, BasicSRGANModel):
+    """BasicSR's SRGANModel: the same options, logs and files; the objectives are `core`'s."""
 
     def optimize_parameters(self, current_iter: int) -> None:
         """Update the generator, then the discriminator, on the batch of `feed_data`."""
@@ -39,12 +78,19 @@ class SRGANModel(BasicSRGANModel):
         if current_iter % self.net_d_iters == 0 and current_iter > self.net_d_init_iters:
             losses |= self._generator_losses()
             self._minimise(losses, self.optimizer_g)
-        real, fake = self.net_d(self.gt), self.net_d(self.output.detach())
-        ours = core.discriminator_objective(real, fake, self.cri_gan)
-        self._minimise(ours, self.optimizer_d)
-        logged = OrderedDict((LOG_NAMES[name], loss) for name, loss in (losses | ours).items())
-        logged |= {"out_d_real": real.detach().mean(), "out_d_fake": fake.detach().mean()}
-        self.log_dict = self.reduce_loss_dict(logged)
+        self.optimizer_d.zero_grad()
+        judged: dict[str, Tensor] = {}
+        # One after the other, as in BasicSR: with several processes its wrapper copies buffers
+        # before each forward pass, which in older torch the backward pass of another trips over.
+        for kind, pictures in (("real", self.gt), ("fake", self.output.detach())):
+            logits = self.net_d(pictures)
+            loss = self.cri_gan(logits, kind == "real", is_disc=True)
+            loss.backward()
+            losses[f"loss_d_{kind}"] = loss
+            judged[f"out_d_{kind}"] = logits.detach().mean()
+        self.optimizer_d.step()
+        logged = OrderedDict((LOG_NAMES[name], loss) for name, loss in losses.items())
+        self.log_dict = self.reduce_loss_dict(logged | judged)
         if self.ema_decay > 0:
             self.model_ema(decay=self.ema_decay)
 
@@ -66,22 +112,3 @@ class SRGANModel(BasicSRGANModel):
         optimizer.zero_grad()
         torch.autograd.backward(torch.stack(list(losses.values())).sum())
         optimizer.step()
-
-    def save(self, epoch: int, current_iter: int) -> None:
-        """Save networks and training state, the state last; each file whole or not at all."""
-        paths = self.opt["path"]
-        kinds = ("models", "training_states")
-        targets = {kind: Path(paths[kind]) for kind in kinds}
-        with tempfile.TemporaryDirectory(dir=paths["experiments_root"], prefix=".") as made:
-            try:
-                for kind in kinds:
-                    paths[kind] = str(Path(made, kind))
-                    Path(paths[kind]).mkdir()
-                super().save(epoch, current_iter)
-                for kind in kinds:
-                    for file in sorted(Path(paths[kind]).iterdir()):
-                        with file.open("rb+") as opened:
-                            os.fsync(opened.fileno())
-                        file.replace(targets[kind] / file.name)
-            finally:
-                paths.update({kind: str(target) for kind, target in targets.items()})

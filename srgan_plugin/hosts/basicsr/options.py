@@ -13,7 +13,7 @@ REQUIRED = ("name", "model_type", "num_gpu", "datasets", "network_g", "path")
 _DATASET = (
     "name type dataroot_gt dataroot_lq meta_info_file filename_tmpl io_backend gt_size use_hflip "
     "use_rot use_shuffle num_worker_per_gpu batch_size_per_gpu dataset_enlarge_ratio prefetch_mode "
-    "num_prefetch_queue pin_memory persistent_workers mean std color phase scale"
+    "dataroot_flow num_prefetch_queue pin_memory persistent_workers mean std color phase scale"
 )
 _SECTIONS = {
     "": "name model_type scale num_gpu manual_seed datasets network_g network_d path train val "

@@ -74,6 +74,11 @@ class PairedImageDataset(Dataset[Any]):
         data_root: str = "",
         metainfo: Config | None = None,
     ) -> None:
+        if not gt and (lr or ann_file):
+            raise ValueError(
+                f"{'lr' if lr else 'ann_file'}: without gt the set is DIV2K as it was published; "
+                "name the folder or store of its GT as gt"
+            )
         if not gt:
             gt, lr, ann_file = find_div2k_train(data_root or default_data_root(), scale)
         self.pairs = ImagePairs(gt, lr or None, scale=scale, ann_file=ann_file or None)

@@ -17,6 +17,9 @@ from .preprocessor import as_rgb
 
 ATOMIC_BACKEND = "srgan_plugin_atomic"
 
+# What moves in the state of mmengine's schedulers; the rest is of the config.
+_RUNNING = {"last_step", "_global_step", "_last_value", "verbose", "optimizer"}
+
 
 class AtomicBackend(LocalBackend):
     """mmengine's local files, each appearing under its name only when it is whole."""
@@ -36,7 +39,8 @@ class CheckpointHook(MMEngineCheckpointHook):
 
     A checkpoint on a local disk appears only when it is whole, and the one that it replaces (the
     oldest, or the best so far) is removed only after that: mmengine removes it before. Checkpoints
-    of other runs in the same folder stay.
+    of other runs in the same folder stay, and so does what lies in other folders. By epochs, only
+    the first of it holds.
 
     Args:
         args: As mmengine's.
@@ -52,14 +56,14 @@ class CheckpointHook(MMEngineCheckpointHook):
         backend_args: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        self.local = "://" not in str(kwargs.get("out_dir") or "")
-        if backend_args is None and self.local:
+        here = "://" not in str(kwargs.get("out_dir") or "")
+        if backend_args is None and here:
             backend_args = {"backend": ATOMIC_BACKEND}
-        kept_by_mmengine = -1 if self.local else max_keep_ckpts
-        super().__init__(
-            *args, max_keep_ckpts=kept_by_mmengine, backend_args=backend_args, **kwargs
-        )
+        super().__init__(*args, max_keep_ckpts=max_keep_ckpts, backend_args=backend_args, **kwargs)
+        self.local = here and not self.by_epoch
         self.keep = max_keep_ckpts
+        if self.local:
+            self.max_keep_ckpts = -1  # mmengine's own way removes first
         self.best_ckpt_path: str | None
         self.saved: list[str] = []  # by this run, or by the one that it resumes
 
@@ -71,7 +75,8 @@ class CheckpointHook(MMEngineCheckpointHook):
         if runner.iter:
             known = [*runner.message_hub.get_info("saved_ckpts", []), runner.cfg.get("load_from")]
             # The same file may be named in two ways; the last one is the newest.
-            self.saved = list({Path(p).resolve(): p for p in known if p}.values())
+            own = {Path(p).resolve(): p for p in known if p and self._is_own(p)}
+            self.saved = list(own.values())
         elif others := numbered_checkpoints(self.out_dir):
             runner.logger.warning(
                 f"{self.out_dir} holds checkpoints of another run, up to {others[-1][1].name}; "
@@ -79,25 +84,40 @@ class CheckpointHook(MMEngineCheckpointHook):
                 "that run by --resume, or give this one a --work-dir of its own"
             )
 
+    def before_save_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
+        """Leave functions out of the schedulers' states (OneCycleLR's): readers refuse code."""
+        for state in _states(checkpoint.get("param_schedulers")):
+            for name in [name for name, value in state.items() if callable(value)]:
+                del state[name]
+
+    def after_load_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
+        """Say so where the config's schedule is not the one that a resumed run goes on with."""
+        if not runner.cfg.get("resume"):
+            return
+        own = _states(runner.param_schedulers)
+        for scheduler, state in zip(own, _states(checkpoint.get("param_schedulers")), strict=False):
+            configured = vars(scheduler)
+            changed = [
+                f"{name}={state[name]} (config: {configured[name]})"
+                for name in sorted(set(state) & set(configured) - _RUNNING)
+                if not callable(state[name]) and state[name] != configured[name]
+            ]
+            if changed:
+                runner.logger.warning(
+                    f"--resume: {type(scheduler).__name__} goes on as the checkpoint has it, with "
+                    f"{', '.join(changed)}; for another schedule start from it by load_from"
+                )
+
     def after_train_iter(self, runner: Any, *args: Any, **kwargs: Any) -> None:
         """Save if it is time, then remove what is too old."""
-        due = self.every_n_train_iters(runner, self.interval, self.save_begin)
-        due = due or (self.save_last and self.is_last_train_iter(runner))
-        if due and self.local:
-            path = str(Path(self.out_dir) / self.filename_tmpl.format(runner.iter + 1))
-            self.saved = [*(other for other in self.saved if other != path), path]
-            kept = self.saved[-self.keep :] if self.keep > 0 else self.saved
-            runner.message_hub.update_info("saved_ckpts", kept)
         super().after_train_iter(runner, *args, **kwargs)
-        if due and self.local and self.keep > 0 and is_main_process():
-            for old in self.saved[: -self.keep]:
-                Path(old).unlink(missing_ok=True)
-            self.saved = self.saved[-self.keep :]
+        self._remove_old(runner)
 
     def after_val_epoch(self, runner: Any, metrics: Any = None) -> None:
         """Save the best; its predecessor goes afterwards."""
         if not self.local or len(getattr(self, "key_indicators", None) or []) != 1:
             super().after_val_epoch(runner, metrics)
+            self._remove_old(runner)
             return
         old, self.best_ckpt_path = self.best_ckpt_path, None
         try:
@@ -108,8 +128,30 @@ class CheckpointHook(MMEngineCheckpointHook):
         best: Any = self.best_ckpt_path
         if best is None:
             self.best_ckpt_path = old
-        elif old not in (None, best) and is_main_process():
+        elif old not in (None, best) and self._is_own(old) and is_main_process():
             Path(old).unlink(missing_ok=True)
+        self._remove_old(runner)  # mmengine saves the state, too, where it saves a best
+
+    def _is_own(self, path: str) -> bool:
+        """Whether a checkpoint lies in this run's folder; a resumed run's may be another's."""
+        return Path(path).resolve().parent == Path(self.out_dir).resolve()
+
+    def _remove_old(self, runner: Any) -> None:
+        last: str | None = self.last_ckpt
+        if not self.local or last is None or last in self.saved[-1:]:
+            return
+        self.saved = [*(other for other in self.saved if other != last), last]
+        if self.keep > 0:
+            old, self.saved = self.saved[: -self.keep], self.saved[-self.keep :]
+            for path in old if is_main_process() else ():
+                Path(path).unlink(missing_ok=True)
+        runner.message_hub.update_info("saved_ckpts", self.saved)
+
+
+def _states(schedulers: Any) -> list[Any]:
+    """Of all networks' schedulers, which mmengine keeps in a list or in lists by network."""
+    groups = schedulers.values() if isinstance(schedulers, dict) else [schedulers or []]
+    return [state for group in groups for state in group]
 
 
 def numbered_checkpoints(folder: str | Path) -> list[tuple[int, Path]]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import torch
+from mmengine.dist import broadcast, is_distributed
 from mmengine.evaluator import Evaluator
 from mmengine.logging import print_log
 from mmengine.runner.amp import autocast
@@ -97,6 +98,10 @@ class _MultiLoop(BaseLoop):
         call_hook(f"before_{mode}")
         call_hook(f"before_{mode}_epoch")
         self.runner.model.eval()
+        # Ranks share a set's pictures; what is measured has to be the network that rank 0 saves,
+        # but each rank has running statistics of its own.
+        for buffer in self.runner.model.buffers() if is_distributed() else ():
+            broadcast(buffer)
         measured: dict[str, float] = {}
         for loader, evaluator in self.sets:
             self.dataloader, self.evaluator = loader, evaluator

@@ -29,7 +29,7 @@ def _hwc(image: torch.Tensor) -> NDArray[Any]:
 
 
 def _on_device(image: torch.Tensor) -> bool:
-    return image.device.type != "cpu"
+    return image.is_cuda  # Apple's GPUs have no float64
 
 
 class _PerPicture(BaseMetric):

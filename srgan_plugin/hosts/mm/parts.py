@@ -40,9 +40,10 @@ class Bicubic(nn.Module):
 
     def forward(self, lr: Tensor) -> Tensor:
         """Upscale a batch N3HW in [0, 1]; computed in float64 on the CPU."""
-        pictures = lr.double().cpu().permute(0, 2, 3, 1).numpy()
+        pictures = lr.cpu().double().permute(0, 2, 3, 1).numpy()
         large = np.stack([imresize(picture, self.upscale_factor) for picture in pictures])
-        return torch.from_numpy(large).permute(0, 3, 1, 2).to(lr.device)
+        sr = torch.from_numpy(large).permute(0, 3, 1, 2)
+        return sr.float().to(lr.device) if lr.device.type == "mps" else sr.to(lr.device)
 
 
 def build(config: Config | nn.Module | None) -> Any:

@@ -1,7 +1,7 @@
 """A training step recorded once and replayed, so that nobody launches its kernels one by one."""
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -145,8 +145,10 @@ class RecordedStep:
                 self._known[number] = group["lr"]
 
 
-def obstacle(model: Any, optim_wrapper: Any) -> str | None:
+def obstacle(model: Any, optim_wrapper: Any, schedulers: Sequence[Any] = ()) -> str | None:
     """Why a step cannot be recorded, in words; None if it can."""
+    if other := [s.param_name for s in schedulers if s.param_name != "lr"]:
+        return f"a scheduler moves {other[0]}, and a recording can follow the learning rate only"
     if not torch.cuda.is_available():
         return "there is no GPU"
     if is_distributed():

@@ -122,4 +122,5 @@ def _obstacle(dataloader: DataLoader[Any], device: torch.device, share: float) -
 def _free_memory(device: torch.device) -> int:
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
-    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    pages = "SC_AVPHYS_PAGES" if "SC_AVPHYS_PAGES" in os.sysconf_names else "SC_PHYS_PAGES"  # macOS
+    return os.sysconf(pages) * os.sysconf("SC_PAGE_SIZE")

@@ -24,10 +24,13 @@ def newest_checkpoint(work_dir: str | Path) -> Path | None:
 
     That is the one that `last_checkpoint` names, which may lie elsewhere, unless a later one of
     more iterations is there: a run may end between the two writes. Without that file it is the one
-    of the most iterations. A file that was cut short is passed over.
+    of the most iterations. A file that was cut short is passed over. In the copy of a work dir it
+    is the copied file.
     """
     pointer = Path(work_dir) / "last_checkpoint"
     named = Path(pointer.read_text().strip()) if pointer.is_file() else None
+    if named is not None and zipfile.is_zipfile(Path(work_dir) / named.name):
+        named = Path(work_dir) / named.name
     if named is not None and not (named.is_file() and zipfile.is_zipfile(named)):
         named = None
     for number, path in reversed(numbered_checkpoints(work_dir)):

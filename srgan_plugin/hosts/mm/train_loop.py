@@ -19,6 +19,7 @@ from srgan_plugin.registry import LOOPS
 
 from .datasets import StreamSampler
 from .optim import OptimWrapper, each_wrapper
+from .preprocessor import gt_batch
 from .recording import RecordedStep, obstacle
 from .resident import resident_loader
 from .resume import InterruptHook
@@ -128,7 +129,7 @@ class SRTrainLoop(IterBasedTrainLoop):
         self._train_step = partial(runner.model.train_step, optim_wrapper=wrapper)
         if not self.cuda_graph:
             return
-        if reason := obstacle(runner.model, wrapper):
+        if reason := obstacle(runner.model, wrapper, self._schedulers()):
             runner.logger.warning(f"train_cfg.cuda_graph: going on without, {reason}")
             return
         self._train_step = RecordedStep(runner.model, wrapper)
@@ -221,7 +222,7 @@ class SRTrainLoop(IterBasedTrainLoop):
             losses = self._train_step(batch)
         except torch.OutOfMemoryError as error:
             size = self.dataloader.batch_size
-            crop = tuple(batch["data_samples"].gt_img.shape[-2:])
+            crop = tuple(gt_batch(batch["data_samples"]).shape[-2:])
             raise ValueError(
                 f"the device is out of memory with batches of {size} and GT crops of "
                 f"{crop[0]}x{crop[1]}; about half of it is enough for "
@@ -231,11 +232,14 @@ class SRTrainLoop(IterBasedTrainLoop):
         return losses
 
     def _step_schedulers(self) -> None:
-        schedulers = self.runner.param_schedulers or []
-        groups = schedulers.values() if isinstance(schedulers, dict) else [schedulers]
-        for scheduler in (scheduler for group in groups for scheduler in group):
+        for scheduler in self._schedulers():
             if not scheduler.by_epoch:
                 scheduler.step()
+
+    def _schedulers(self) -> list[Any]:
+        schedulers = self.runner.param_schedulers or []
+        groups = schedulers.values() if isinstance(schedulers, dict) else [schedulers]
+        return [scheduler for group in groups for scheduler in group]
 
     def _log(self, seen: Sequence[dict[str, Tensor]]) -> None:
         """Hand the losses of all steps to the log, fetched from the device at once."""

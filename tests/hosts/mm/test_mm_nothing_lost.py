@@ -1,6 +1,7 @@
 """What a stopped, full, restarted or resumed run must not lose, and steps that must not count."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.optim import OptimWrapperDict
 from mmengine.runner import Runner
@@ -20,6 +22,7 @@ from srgan_plugin.hosts.mm import hooks
 from srgan_plugin.hosts.mm.optim import OptimWrapper
 from srgan_plugin.hosts.mm.resume import newest_checkpoint
 from srgan_plugin.registry import MODELS
+from srgan_plugin.zoo import load_checkpoint_file
 
 pytestmark = pytest.mark.usefixtures("fresh_mmengine")
 MSRRESNET = "msrresnet_x4c64b16_g1_1000k_div2k.py"
@@ -79,6 +82,73 @@ def test_another_run_in_the_same_folder_keeps_its_own_checkpoints_and_the_old_on
     options |= {"resume": True, "load_from": str(work / "iter_6.pth")}
     Runner.from_cfg(small_config(MSRRESNET, photographs / "train", work, 8, **options)).train()
     assert names(work) == {"iter_10.pth", "iter_12.pth", "iter_6.pth", "iter_8.pth"}
+
+
+def test_a_run_that_goes_on_from_a_file_elsewhere_leaves_all_that_lies_there(
+    photographs: Path, tmp_path: Path
+) -> None:
+    options = {"default_hooks.checkpoint.interval": 1, "default_hooks.checkpoint.max_keep_ckpts": 1}
+    first, second = tmp_path / "first", tmp_path / "second"
+    gt = photographs / "train"
+    Runner.from_cfg(small_config(MSRRESNET, gt, first, 2, **options)).train()
+    options |= {"resume": True, "load_from": str(first / "iter_2.pth")}
+    Runner.from_cfg(small_config(MSRRESNET, gt, second, 5, **options)).train()
+    assert (names(first), names(second)) == ({"iter_2.pth"}, {"iter_5.pth"})
+
+
+def test_checkpoints_beside_a_best_one_count_among_the_newest(
+    photographs: Path, tmp_path: Path
+) -> None:
+    options = {"default_hooks.checkpoint.interval": 3, "default_hooks.checkpoint.max_keep_ckpts": 1}
+    cfg = small_config(MSRRESNET, photographs / "train", tmp_path / "run", 6, **options)
+    cfg.default_hooks.checkpoint.save_best = "PSNR"
+    runner = Runner.from_cfg(cfg)
+
+    class Validate(Hook):
+        """Each iteration is better than the one before."""
+
+        def after_train_iter(self, runner: Runner, *_: Any, **__: Any) -> None:
+            runner.train_loop._iter += 1
+            checkpoints = next(h for h in runner.hooks if isinstance(h, hooks.CheckpointHook))
+            checkpoints.after_val_epoch(runner, {"PSNR": 20.0 + runner.iter})
+            runner.train_loop._iter -= 1
+
+    runner.register_hook(Validate(), priority="LOWEST")
+    runner.train()
+    assert names(tmp_path / "run") == {"iter_6.pth", "best_PSNR_iter_6.pth"}
+
+
+def test_a_run_goes_on_in_a_copy_of_its_folder_and_leaves_the_original(
+    photographs: Path, tmp_path: Path
+) -> None:
+    options = {"default_hooks.checkpoint.interval": 1, "default_hooks.checkpoint.max_keep_ckpts": 2}
+    cfg = small_config(MSRRESNET, photographs / "train", tmp_path / "run", 2, **options)
+    Runner.from_cfg(cfg).train()
+    shutil.copytree(tmp_path / "run", tmp_path / "copy")
+    assert newest_checkpoint(tmp_path / "copy") == tmp_path / "copy/iter_2.pth"
+
+
+def test_a_changed_schedule_is_not_overlooked_in_silence_and_functions_are_not_saved(
+    photographs: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    work, gt = tmp_path / "run", photographs / "train"
+
+    def config(iterations: int, total_steps: int, **options: Any) -> Config:
+        cfg = small_config(MSRRESNET, gt, work, iterations, **options)
+        cfg.param_scheduler = {
+            "type": "OneCycleLR", "eta_max": 1e-3, "total_steps": total_steps, "by_epoch": False
+        }  # fmt: skip
+        return cfg
+
+    Runner.from_cfg(config(2, total_steps=4)).train()
+    checkpoint = load_checkpoint_file(work / "iter_2.pth")
+    assert "anneal_func" not in checkpoint["param_schedulers"][0]
+    options = {"resume": True, "load_from": str(work / "iter_2.pth")}
+    Runner.from_cfg(config(3, total_steps=8, **options)).train()
+    heard = capfd.readouterr()
+    assert "goes on as the checkpoint has it, with total_steps=4 (config: 8)" in (
+        heard.out + heard.err
+    )
 
 
 def test_a_checkpoint_folder_elsewhere_is_found_again(photographs: Path, tmp_path: Path) -> None:

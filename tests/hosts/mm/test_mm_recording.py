@@ -5,6 +5,7 @@ CUDA's part is missing.
 """
 
 import logging
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -136,6 +137,9 @@ def test_steps_that_cannot_be_recorded_are_named(monkeypatch: pytest.MonkeyPatch
     compiled = srgan(compile={"mode": "reduce-overhead"})
     assert "model.compile" in str(obstacle(compiled, wrappers(compiled)))
     assert "not a model" in str(obstacle(torch.nn.Linear(1, 1), wrappers(model)))
+    rate, momentum = SimpleNamespace(param_name="lr"), SimpleNamespace(param_name="momentum")
+    assert obstacle(model, wrappers(model), [rate]) is None
+    assert "moves momentum" in str(obstacle(model, wrappers(model), [rate, momentum]))
 
 
 @pytest.mark.parametrize("clip_grad", [None, {"max_norm": 1.0}])
