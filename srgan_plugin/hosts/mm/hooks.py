@@ -18,7 +18,7 @@ from .preprocessor import as_rgb
 ATOMIC_BACKEND = "srgan_plugin_atomic"
 
 # What moves in the state of mmengine's schedulers; the rest is of the config.
-_RUNNING = {"last_step", "_global_step", "_last_value", "verbose", "optimizer"}
+_RUNNING = {"last_step", "verbose", "optimizer"}
 
 
 class AtomicBackend(LocalBackend):
@@ -100,7 +100,8 @@ class CheckpointHook(MMEngineCheckpointHook):
             changed = [
                 f"{name}={state[name]} (config: {configured[name]})"
                 for name in sorted(set(state) & set(configured) - _RUNNING)
-                if not callable(state[name]) and state[name] != configured[name]
+                if not (name.startswith("_") or callable(state[name]))
+                and state[name] != configured[name]
             ]
             if changed:
                 runner.logger.warning(
