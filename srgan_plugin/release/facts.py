@@ -31,7 +31,6 @@ def recipe(config: Any) -> dict[str, str]:
         "gradients clipped": _words(wrapper.get("clip_grad")),
         "learning rate": "; ".join(map(_words, schedule)),
         "average of the weights": _words(model.get("ema")),
-        "history": config.get("history") or "",
         "batch": f"{loader.batch_size} patches of {_patch(loader)} pixels (HR)",
     }
     return {name: value for name, value in told.items() if value}
