@@ -5,7 +5,6 @@ Run again, it goes on where it stopped. One at a time: two runs would write over
 """
 
 import argparse
-import hashlib
 import json
 import os
 import shutil
@@ -109,8 +108,9 @@ def prepare(photographs: Path, data: Path, *, cpu: bool) -> dict[str, int]:
 def check_start(place: Place, start: Path) -> None:
     """Refuse to go on with, or to ship, what was trained from other weights than `start`."""
     from srgan_plugin.files import write_text
+    from srgan_plugin.zoo.loading import sha256
 
-    note, digest = place.run / "trained_from.sha256", hashlib.sha256(start.read_bytes()).hexdigest()
+    note, digest = place.run / "trained_from.sha256", sha256(start)
     if not place.run.exists():
         place.run.mkdir(parents=True)
         write_text(digest, note)

@@ -13,6 +13,7 @@ from srgan_plugin.evaluation.metrics import quantize
 from srgan_plugin.files import atomic_path
 from srgan_plugin.registry import HOOKS
 
+from .optim import each_scheduler
 from .preprocessor import as_rgb
 
 ATOMIC_BACKEND = "srgan_plugin_atomic"
@@ -86,7 +87,7 @@ class CheckpointHook(MMEngineCheckpointHook):
 
     def before_save_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
         """Leave functions out of the schedulers' states (OneCycleLR's): readers refuse code."""
-        for state in _states(checkpoint.get("param_schedulers")):
+        for state in each_scheduler(checkpoint.get("param_schedulers")):
             for name in [name for name, value in state.items() if callable(value)]:
                 del state[name]
 
@@ -94,8 +95,9 @@ class CheckpointHook(MMEngineCheckpointHook):
         """Say so where the config's schedule is not the one that a resumed run goes on with."""
         if not runner.cfg.get("resume"):
             return
-        own = _states(runner.param_schedulers)
-        for scheduler, state in zip(own, _states(checkpoint.get("param_schedulers")), strict=False):
+        own = each_scheduler(runner.param_schedulers)
+        states = each_scheduler(checkpoint.get("param_schedulers"))
+        for scheduler, state in zip(own, states, strict=False):
             configured = vars(scheduler)
             changed = [
                 f"{name}={state[name]} (config: {configured[name]})"
@@ -147,12 +149,6 @@ class CheckpointHook(MMEngineCheckpointHook):
             for path in old if is_main_process() else ():
                 Path(path).unlink(missing_ok=True)
         runner.message_hub.update_info("saved_ckpts", self.saved)
-
-
-def _states(schedulers: Any) -> list[Any]:
-    """Of all networks' schedulers, which mmengine keeps in a list or in lists by network."""
-    groups = schedulers.values() if isinstance(schedulers, dict) else [schedulers or []]
-    return [state for group in groups for state in group]
 
 
 def numbered_checkpoints(folder: str | Path) -> list[tuple[int, Path]]:

@@ -235,6 +235,12 @@ class AmpOptimWrapper(OptimWrapper):
         super().load_state_dict(state)
 
 
+def each_scheduler(schedulers: Any) -> list[Any]:
+    """Of all networks, which mmengine keeps in a list or in lists by network: or their states."""
+    groups = schedulers.values() if isinstance(schedulers, dict) else [schedulers or []]
+    return [scheduler for group in groups for scheduler in group]
+
+
 def each_wrapper(optim_wrapper: Any) -> list[Any]:
     """The wrappers of all networks, of whichever toolbox."""
     if isinstance(optim_wrapper, OptimWrapperDict):

@@ -18,7 +18,7 @@ from srgan_plugin.cpu_memory import keep_freed_memory
 from srgan_plugin.registry import LOOPS
 
 from .datasets import StreamSampler
-from .optim import OptimWrapper, each_wrapper
+from .optim import OptimWrapper, each_scheduler, each_wrapper
 from .preprocessor import gt_batch
 from .recording import RecordedStep, obstacle
 from .resident import resident_loader
@@ -129,7 +129,7 @@ class SRTrainLoop(IterBasedTrainLoop):
         self._train_step = partial(runner.model.train_step, optim_wrapper=wrapper)
         if not self.cuda_graph:
             return
-        if reason := obstacle(runner.model, wrapper, self._schedulers()):
+        if reason := obstacle(runner.model, wrapper, each_scheduler(runner.param_schedulers)):
             runner.logger.warning(f"train_cfg.cuda_graph: going on without, {reason}")
             return
         self._train_step = RecordedStep(runner.model, wrapper)
@@ -232,14 +232,9 @@ class SRTrainLoop(IterBasedTrainLoop):
         return losses
 
     def _step_schedulers(self) -> None:
-        for scheduler in self._schedulers():
+        for scheduler in each_scheduler(self.runner.param_schedulers):
             if not scheduler.by_epoch:
                 scheduler.step()
-
-    def _schedulers(self) -> list[Any]:
-        schedulers = self.runner.param_schedulers or []
-        groups = schedulers.values() if isinstance(schedulers, dict) else [schedulers]
-        return [scheduler for group in groups for scheduler in group]
 
     def _log(self, seen: Sequence[dict[str, Tensor]]) -> None:
         """Hand the losses of all steps to the log, fetched from the device at once."""
