@@ -7,6 +7,7 @@ import torch
 from mmengine.model import BaseModel, is_model_wrapper
 from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from srgan_plugin import core
 from srgan_plugin.registry import MODELS
@@ -154,13 +155,22 @@ class SRModel(BaseModel):
         """Move the averaged generator towards the trained one if that moved; copy counters."""
         if self.generator_ema is None or self.ema_decay is None or moved is False:
             return
-        # Only the device may know whether it moved; what did not may have statistics of NaN.
-        moved = torch.as_tensor(moved, device=next(self.generator_ema.parameters()).device)
-        trained = unwrapped(self.generator).state_dict()
-        for key, average in self.generator_ema.state_dict().items():
-            new = trained[key]
-            if average.is_floating_point():
-                new = average.lerp(new, 1 - self.ema_decay)
+        trained, averages = unwrapped(self.generator).state_dict(), self.generator_ema.state_dict()
+        pairs = [(average, trained[key]) for key, average in averages.items()]
+        floating = [pair for pair in pairs if pair[0].is_floating_point()]
+        counters = [pair for pair in pairs if not pair[0].is_floating_point()]
+        moved = torch.as_tensor(moved)
+        if moved.device.type == "cpu":
+            if moved:  # all at once, three times as fast on a CPU
+                move = get_ema_multi_avg_fn(self.ema_decay)  # type: ignore[no-untyped-call]
+                move(*map(list, zip(*floating, strict=True)), 0)
+                for average, new in counters:
+                    average.copy_(new)
+            return
+        # Only the device knows whether it moved; what did not may have statistics of NaN.
+        for average, new in floating:
+            average.copy_(torch.where(moved, average.lerp(new, 1 - self.ema_decay), average))
+        for average, new in counters:
             average.copy_(torch.where(moved, new, average))
 
     def _predictions(self, sr: Tensor, data_samples: Any) -> list[BaseDataElement]:
