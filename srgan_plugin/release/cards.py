@@ -126,7 +126,7 @@ def _training(name: str, training: Mapping[str, Any]) -> str:
     rows = [["", ""], ["config", f"`configs/{training['config']}`"]]
     rows += [[key, value] for key, value in training["recipe"].items()]
     rows += [
-        ["iterations", f"{training['iterations']:,}, {training['seconds']} s each (median)"],
+        ["iterations", f"{training['iterations']:,}, {training['seconds']} s each"],
         ["time", f"{training['hours']} hours on {training['device']}, without validation"],
         ["chosen", f"iteration {training['chosen']:,}, by {training['chosen_by']}"],
     ]

@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
@@ -12,6 +12,8 @@ from srgan_plugin.evaluation import Benchmark, Protocol
 from srgan_plugin.files import write_text
 from srgan_plugin.inference import Upscaler, open_model
 from srgan_plugin.release.quality import niqe
+
+_SPAN: Final = 10  # lines of the log to each side, for a running median
 
 
 class Log(NamedTuple):
@@ -27,8 +29,13 @@ class Log(NamedTuple):
 
     @property
     def seconds(self) -> float:
-        """For an iteration: the median, in which pauses and disturbances do not count."""
-        return float(np.median([line["time"] for line in self.steps.values()]))
+        """For an iteration: the mean of running medians.
+
+        Pauses and disturbances do not count; a go at another speed does.
+        """
+        times = [line["time"] for _, line in sorted(self.steps.items())]
+        spans = (times[max(i - _SPAN, 0) : i + _SPAN + 1] for i in range(len(times)))
+        return float(np.mean([np.median(span) for span in spans]))
 
 
 def read_log(run: Path) -> Log:

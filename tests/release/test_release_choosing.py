@@ -36,6 +36,15 @@ def test_the_log_of_a_resumed_run_is_that_of_an_undisturbed_one(tmp_path):
     assert log.seconds == 0.5  # a pause does not count
 
 
+def test_a_go_on_a_faster_machine_counts_with_its_own_time(tmp_path):
+    slow = [step(n, 1.0, time=0.4) for n in range(100, 5000, 100)]
+    fast = [step(n, 1.0, time=0.1) for n in range(5000, 10001, 100)]
+    fast[20]["time"] = 90.0
+    write_log(tmp_path, "20260101_000000", slow)
+    write_log(tmp_path, "20260102_000000", fast)
+    assert read_log(tmp_path).seconds == pytest.approx((49 * 0.4 + 51 * 0.1) / 100, rel=0.01)
+
+
 def test_steps_of_two_networks_are_told_from_validations(tmp_path):
     line = {"generator.lr": 1e-4, "loss_gan": 0.1, "loss_d_real": 0.7, "time": 0.5, "step": 10}
     write_log(tmp_path, "20260101_000000", [line, {"HeldOut/PSNR": 27.5, "time": 3.0, "step": 10}])
