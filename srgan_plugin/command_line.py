@@ -28,7 +28,7 @@ def command(main: Callable[P, None]) -> Callable[P, None]:
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> None:
         try:
             main(*args, **kwargs)
-        except (ValueError, OSError, TypeError) as error:
+        except (ValueError, OSError, MemoryError, TypeError) as error:
             message = _wrong_argument(error) if isinstance(error, TypeError) else one_line(error)
             if os.environ.get("SRGAN_DEBUG") or message is None:
                 raise

@@ -22,7 +22,7 @@ def atomic_path(target: str | Path) -> Iterator[Path]:
     target = Path(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     # The suffix is kept: encoders choose the format by it.
-    temporary = target.with_name(f".{target.stem}.{uuid.uuid4().hex[:8]}.tmp{target.suffix}")
+    temporary = target.with_name(f".{uuid.uuid4().hex[:8]}.tmp{target.suffix}")
     try:
         yield temporary
         with temporary.open("rb+") as file:

@@ -8,6 +8,7 @@ import struct
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from io import BytesIO
 from typing import Any, BinaryIO, Final
 
 import numpy as np
@@ -130,8 +131,10 @@ def _write_directory(file: BinaryIO, tags: dict[int, tuple[str, tuple[int, ...] 
 
 def write_jpeg(file: BinaryIO, strips: Iterable[Pixels], drawing: Drawing) -> None:
     """Writes a JPEG file, without thinning out the colours."""
-    image = _whole(strips, drawing)
-    image.save(file, "JPEG", quality=_QUALITY, subsampling=0, icc_profile=drawing.profile)
+    image, whole = _whole(strips, drawing), BytesIO()
+    image.save(whole, "JPEG", quality=_QUALITY, subsampling=0, icc_profile=drawing.profile)
+    # Into a file on the disk Pillow writes past Python, and says nothing of a full one.
+    file.write(whole.getbuffer())
 
 
 def write_webp(file: BinaryIO, strips: Iterable[Pixels], drawing: Drawing) -> None:

@@ -36,7 +36,8 @@ def plan(inputs: Sequence[str], output: str) -> list[Job]:
     Args:
         inputs: Files, folders (with the folders below them), or patterns such as `"**/*.png"`.
         output: One file for one file. Otherwise, or with a slash at its end, a folder, which gets
-            the names and formats of the inputs; files in it are never inputs.
+            the names and formats of the inputs; where it lies in an input folder, or a pattern
+            meets it, files in it are no inputs.
 
     Returns:
         (file to read, file to write) for every picture, sorted within each input.
@@ -126,8 +127,12 @@ def _pictures(name: str, output: Path) -> list[tuple[Path, Path]]:
     """The pictures that an input means, and their names below the output folder."""
     path = Path(name)
     if path.is_dir():
-        paths = [Path(folder, file) for folder, _, files in os.walk(path) for file in files]
-        found = [(file, file.relative_to(path)) for file in paths if _is_input(file, path, output)]
+        closed: list[OSError] = []  # folders; their turn tells why
+        walk = os.walk(path, onerror=closed.append)
+        paths = [Path(folder, file) for folder, _, files in walk for file in files]
+        paths = [file for file in paths if _is_input(file, path, output)]
+        paths += [Path(error.filename) for error in closed]
+        found = [(file, file.relative_to(path)) for file in paths]
         if not found:
             raise ValueError(f"{name} holds no picture: expected files in {', '.join(SUFFIXES)}")
         return sorted(found)
@@ -147,7 +152,7 @@ def _pictures(name: str, output: Path) -> list[tuple[Path, Path]]:
 def _is_input(file: Path, folder: Path, output: Path) -> bool:
     """Whether a file found in a folder is a picture, neither hidden nor a result of ours."""
     hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
-    result = output.resolve() != folder.resolve() and _is_result(file, output)
+    result = folder.resolve() in output.resolve().parents and _is_result(file, output)
     return file.suffix.lower() in SUFFIXES and not hidden and not result
 
 

@@ -44,6 +44,13 @@ _MODES: Final = {
 }
 _EXIF_ORIENTATION: Final = 0x0112
 _TIFF_BITS: Final = 258
+# Of 16 bits, OpenCV hands out the numbers of these kinds as if they were plain ones.
+_TIFF_UNREAD: Final = {
+    262: (0, "white is 0"),
+    284: (2, "each channel lies apart"),
+    338: (1, "the colours are multiplied by alpha"),
+}
+_LARGEST_16_BITS: Final = 1_000_000  # to a side: libpng's own limit
 _TIFF_STARTS: Final = (b"II*\0", b"MM\0*")
 # Where a PNG file's header has the bits of a channel, and the kind of colour.
 _PNG_BITS, _PNG_COLOUR = 24, 25
@@ -90,6 +97,8 @@ def read_picture(path: Path) -> Picture:
             kind = {"F": "floating point"}.get(image.mode, image.mode)
             raise ValueError(f"{path} is in {kind}: save it as grey or RGB of 8 or 16 bits first")
         channels = _channels_of_16_bits(image, content)
+        if channels:
+            _check_16_bits(image, path)
         try:
             image.load()
         except (OSError, SyntaxError, ValueError, EOFError) as error:
@@ -209,6 +218,25 @@ def _channels_of_16_bits(image: Image.Image, content: bytes) -> int:
     if image.format == "TIFF" and 16 in np.atleast_1d(image.tag_v2.get(_TIFF_BITS, 1)):  # type: ignore[attr-defined]
         return len(image.getbands())
     return 0
+
+
+def _check_16_bits(image: Image.Image, path: Path) -> None:
+    tags = getattr(image, "tag_v2", {})
+    odd = [what for tag, (value, what) in _TIFF_UNREAD.items() if _first(tags.get(tag)) == value]
+    if "transparency" in image.info:
+        odd.append("one colour stands for transparency")
+    if max(image.size) > _LARGEST_16_BITS:
+        raise ValueError(
+            f"{path} has 16 bits, and more than a million pixels to a side: cut it into pieces"
+        )
+    if odd:
+        raise ValueError(
+            f"{path} has 16 bits, and {odd[0]}: save it as plain grey or RGB, with or without alpha"
+        )
+
+
+def _first(value: Any) -> Any:
+    return value[0] if isinstance(value, tuple) and value else value
 
 
 def _plain(image: Image.Image) -> Pixels:

@@ -39,6 +39,7 @@ class Upscaler:
 
     Raises:
         ValueError: There is no GPU, `half` without one, or `tile` is below 16.
+        MemoryError: The network does not fit on the device.
     """
 
     def __init__(
@@ -58,7 +59,10 @@ class Upscaler:
             raise ValueError(f"expected a tile of at least {_SMALLEST} pixels, got {tile}")
         self.tile = large if tile == "auto" else tile
         self.scale = network.upscale_factor
-        network = network.to(kind, torch.float16 if half else torch.float32)
+        try:
+            network = network.to(kind, torch.float16 if half else torch.float32)
+        except torch.OutOfMemoryError:
+            raise MemoryError(f"{kind} has no room for the network: take the CPU") from None
         self._network = network.to(memory_format=torch.channels_last).eval()
 
     def __call__(self, image: Pixels) -> Pixels:

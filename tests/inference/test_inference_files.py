@@ -223,6 +223,39 @@ def test_a_folder_keeps_its_names_and_a_second_run_does_what_is_left(enlarge):
     assert cv2.imread("in/out/a.png").shape == (32, 36, 3)
 
 
+def test_a_folder_may_go_into_a_folder_that_it_lies_in(enlarge):
+    Path("all/low").mkdir(parents=True)
+    Image.fromarray(noise(8, 9, 3)).save("all/low/a.png")
+    assert enlarge("all/low", "all")[:2] == (0, "1 done, 0 skipped, 0 failed")
+    assert enlarge("all/low", ".")[:2] == (0, "1 done, 0 skipped, 0 failed")
+    assert read_picture(Path("all/a.png")).pixels.shape == (32, 36, 3)
+    assert Path("a.png").read_bytes() == Path("all/a.png").read_bytes()
+
+
+def test_a_folder_that_may_not_be_read_is_one_line_and_the_rest_is_done(enlarge, monkeypatch):
+    Path("in/closed").mkdir(parents=True)
+    Image.fromarray(noise(8, 9, 3)).save("in/a.png")
+    Image.fromarray(noise(8, 9, 3)).save("in/closed/b.png")
+    scandir = os.scandir
+
+    def guarded(path):
+        if Path(path).name == "closed":
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", guarded)
+    status, out, lines = enlarge("in", "out")
+    assert (status, out) == (1, "1 done, 0 skipped, 1 failed")
+    assert len(lines) == 1 and "in/closed" in lines[0]
+
+
+def test_a_name_may_be_as_long_as_the_system_allows(enlarge):
+    Image.fromarray(noise(8, 9, 3)).save("a.png")
+    target = "\N{HIRAGANA LETTER A}" * 83 + ".png"
+    assert enlarge("a.png", target)[0] == 0
+    assert Path(target).is_file()
+
+
 def test_a_damaged_exif_header_is_no_reason_to_refuse_a_picture():
     pixels = noise(6, 9, 3)
     Image.fromarray(pixels).save("x.png", exif=b"Exif\0\0no such header")
@@ -272,7 +305,26 @@ def spoil_a_batch():
     write(Path("in/cut16.png"), noise(80, 90, 3, dtype=np.uint16))
     os.truncate("in/cut16.png", 20_000)
     Image.fromarray(noise(2, 17000, 3)).save("in/wide.jpg")
+    colour, grey = noise(40, 41, 3, dtype=np.uint16), noise(40, 41, dtype=np.uint16)
+    tifffile.imwrite("in/apart.tif", colour.transpose(2, 0, 1), photometric="rgb")
+    tifffile.imwrite("in/negative.tif", grey, photometric="miniswhite")
+    multiplied = noise(40, 41, 4, dtype=np.uint16)
+    tifffile.imwrite(
+        "in/multiplied.tif", multiplied, photometric="rgb", extrasamples=["assocalpha"]
+    )
+    write(Path("in/key.png"), colour)
+    png = Path("in/key.png").read_bytes()
+    after_header = 8 + 25
+    key = b"tRNS" + bytes(6)
+    key = (6).to_bytes(4, "big") + key + zlib.crc32(key).to_bytes(4, "big")
+    Path("in/key.png").write_bytes(png[:after_header] + key + png[after_header:])
+    write(Path("in/long.png"), np.zeros((1, 1_000_001, 1), np.uint16))
     return {
+        "apart.tif": "each channel lies apart: save it as plain|of a kind that is not read",
+        "negative.tif": "has 16 bits, and white is 0",
+        "multiplied.tif": "has 16 bits, and the colours are multiplied by alpha",
+        "key.png": "has 16 bits, and one colour stands for transparency",
+        "long.png": "more than a million pixels to a side",
         "cmyk.jpg": "is in CMYK",
         "float.tif": "is in floating point",
         "float3.tif": "of a kind that is not read, such as floating point",
@@ -294,7 +346,7 @@ def test_what_is_bad_gets_one_line_each_and_the_rest_is_done(enlarge):
     status, out, lines = enlarge("in", "out")
     assert (status, out) == (1, f"1 done, 0 skipped, {len(bad)} failed")
     assert names("out") == ["good.png"]
-    assert len(lines) == len(bad)
+    assert len(lines) == len(bad), lines
     for name, said in bad.items():
         (line,) = [line for line in lines if f"/{name}" in line]
         assert line.startswith("error: ")
@@ -365,12 +417,16 @@ def test_a_refusal_to_write_is_one_line_and_nothing_is_left(enlarge, monkeypatch
     assert not Path("b.png").exists()
 
 
-def test_on_a_full_disk_nothing_half_is_left_and_the_line_says_so(enlarge):
-    Image.fromarray(noise(100, 100, 3)).save("a.png")
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("size", [30, 100])  # a JPEG of one block, and of several
+def test_on_a_full_disk_nothing_half_is_left_and_the_line_says_so(enlarge, suffix, size):
+    Image.fromarray(noise(size, size, 3)).save("a.png")
+    assert enlarge("a.png", f"whole{suffix}")[0] == 0
+    room = Path(f"whole{suffix}").stat().st_size - 100
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, before[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, before[1]))
     try:
-        status, _, lines = enlarge("a.png", "out/b.png")
+        status, _, lines = enlarge("a.png", f"out/b{suffix}")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert status == 1 and len(lines) == 1 and "make room" in lines[0]
