@@ -1,7 +1,9 @@
 """Weights that ship, the published checkpoints, and files that may lie on a server."""
 
+import hashlib
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 import torch
 
@@ -34,7 +36,8 @@ def local_checkpoint(
     Args:
         location: `msrresnet` or `srgan` for the weights that ship, a path, or a URL (`http://`,
             `https://`).
-        folder: where fetched files go; by default torch's own folder of checkpoints.
+        folder: where fetched files go, those without such digits into a folder below it for each
+            URL; by default torch's own folder of checkpoints.
         progress: see `download`.
 
     Raises:
@@ -46,7 +49,8 @@ def local_checkpoint(
     if not location.startswith(("http://", "https://")):
         return Path(location)
     folder = Path(folder or Path(torch.hub.get_dir()) / "checkpoints")
-    name = location.rsplit("/", 1)[-1]
-    return download(
-        location, folder / name, sha256_prefix=stated_hash(name) or None, progress=progress
-    )
+    name = urlsplit(location).path.rsplit("/", 1)[-1]
+    digits = stated_hash(name) or None
+    if digits is None:  # many files are called model.safetensors
+        folder /= hashlib.sha256(location.encode()).hexdigest()[:8]
+    return download(location, folder / name, sha256_prefix=digits, progress=progress)

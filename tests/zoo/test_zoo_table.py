@@ -102,6 +102,19 @@ def test_a_file_that_is_not_the_published_one_is_refused(server, data, fails):
     assert "is not the published file: expected SHA-256" in fails("make_table", "--mirror", url)
 
 
+def test_files_of_one_name_from_two_places_are_two_files(server, tmp_path):
+    url, folder, _ = server
+    for place in "ab":
+        (folder / place).mkdir()
+        (folder / place / "model.safetensors").write_text(f"weights of {place}")
+    fetched = [
+        fetching.local_checkpoint(f"{url}{place}/model.safetensors?download=true", folder=tmp_path)
+        for place in "ab"
+    ]
+    assert [path.read_text() for path in fetched] == ["weights of a", "weights of b"]
+    assert {path.name for path in fetched} == {"model.safetensors"}
+
+
 def test_without_a_network_bicubic_and_the_checkpoints_at_hand_are_measured(
     data, tool, rough, capsys, tmp_path
 ):
