@@ -50,9 +50,15 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         help="Markdown on the photographs and their licence, for the cards (of those that made the "
         "weights that ship: docs/zoo/photographs.md)",
     )
+    parser.add_argument(
+        "--note",
+        type=Path,
+        help="Markdown on what the logs do not tell of the training, for the cards (of the weights "
+        "that ship: docs/zoo/note.md)",
+    )
     parser.add_argument("--work-dir", type=Path, default=Path("work_dirs/zoo"))
     args = parser.parse_args(argv)
-    for name in ("vgg", "about"):
+    for name in ("vgg", "about", "note"):
         path = getattr(args, name)
         if path is not None and not path.is_file():
             parser.error(f"--{name}: there is no file at {path}")
@@ -64,11 +70,11 @@ def check(vgg: Path, benchmarks: Path | None) -> None:
     from srgan_plugin.core.vgg_weights import load_vgg19
     from srgan_plugin.evaluation import data_root, find_benchmark
     from srgan_plugin.hosts.basicsr import compat  # noqa: F401 - NIQE is BasicSR's
-    from srgan_plugin.release.measuring import SETS
+    from srgan_plugin.release.measuring import SETS, whole
 
     load_vgg19(vgg, "conv2_2")
     for name in SETS:
-        find_benchmark(name, benchmarks or data_root())
+        whole(find_benchmark(name, benchmarks or data_root()))
 
 
 def say(text: str) -> None:
@@ -200,6 +206,7 @@ def main(argv: list[str] | None = None) -> None:
     facts: dict[str, Any] = {"photographs": prepare(args.photographs, data, cpu=args.cpu)}
     about = args.about.read_text(encoding="utf-8") if args.about else "Their licence was not told."
     facts["photographs"]["about"] = about.strip()
+    facts["note"] = args.note.read_text(encoding="utf-8").strip() if args.note else ""
     facts["models"] = {}
     options: list[str] = []
     start: Path | None = None

@@ -54,7 +54,7 @@ def measured(weights: Path, benchmarks: Path, kept: Path) -> dict[str, Any]:
     """Measure what is not yet in `kept` for these weights, and keep it there."""
     from srgan_plugin.evaluation import find_benchmark
     from srgan_plugin.files import write_text
-    from srgan_plugin.release.measuring import SETS, measure, methods
+    from srgan_plugin.release.measuring import SETS, measure, methods, whole
 
     results: dict[str, Any] = {"weights": weights_of(weights), "lr_origins": {}, "sets": {}}
     if kept.is_file():
@@ -63,7 +63,7 @@ def measured(weights: Path, benchmarks: Path, kept: Path) -> dict[str, Any]:
     for name in SETS:
         if name in results["sets"]:
             continue
-        benchmark = find_benchmark(name, benchmarks)
+        benchmark = whole(find_benchmark(name, benchmarks))
         with progress_bar(name) as show:
             results["sets"][name] = measure(benchmark, methods(weights), show)
         results["lr_origins"][name] = benchmark.lr_origin

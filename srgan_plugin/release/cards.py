@@ -38,7 +38,7 @@ def card(name: str, results: Mapping[str, Any], facts: Mapping[str, Any]) -> str
     Args:
         name: "msrresnet" or "srgan".
         results: `docs/zoo/results.json`: sets, weights and lr_origins.
-        facts: `docs/zoo/training.json`: photographs, and models by name.
+        facts: `docs/zoo/training.json`: photographs, models by name, and a note.
     """
     training = facts["models"][name]
     weights = results["weights"][name]
@@ -48,7 +48,7 @@ def card(name: str, results: Mapping[str, Any], facts: Mapping[str, Any]) -> str
         f"{weights['bytes'] / 1e6:.1f} MB, SHA-256 `{weights['sha256']}`.\n\n"
         f"**{how(name, training)}**",
         "## Data and licence": _LICENCE.format(**facts["photographs"]),
-        "## Training": _training(name, training),
+        "## Training": _training(name, training, facts.get("note", "")),
         "## Measured": f"{whole_table(results['sets'])}\n\n{conditions(results['lr_origins'])}",
         "## What was reached, and what was not": reached(name, results["sets"]),
     }
@@ -122,7 +122,7 @@ def _effort(training: Mapping[str, Any]) -> str:
     return f"{training['device']} for {hours:.1f} hours ({iterations:,} iterations)"
 
 
-def _training(name: str, training: Mapping[str, Any]) -> str:
+def _training(name: str, training: Mapping[str, Any], note: str) -> str:
     rows = [["", ""], ["config", f"`configs/{training['config']}`"]]
     rows += [[key, value] for key, value in training["recipe"].items()]
     rows += [
@@ -131,7 +131,8 @@ def _training(name: str, training: Mapping[str, Any]) -> str:
         ["chosen", f"iteration {training['chosen']:,}, by {training['chosen_by']}"],
     ]
     curves = f"![training curves](../../../docs/zoo/{name}.svg)"
-    return f"{table(rows)}\n\n`make train-zoo` repeats it.\n\n{curves}"
+    told = [table(rows), note, "`make train-zoo` repeats the recipe.", curves]
+    return "\n\n".join(filter(None, told))
 
 
 def _against_published(name: str, sets: Sets) -> list[str]:

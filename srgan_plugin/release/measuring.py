@@ -37,6 +37,17 @@ def methods(weights: Path) -> dict[str, Upscale]:
     return {"bicubic": bicubic, **networks}
 
 
+def whole(benchmark: Benchmark) -> Benchmark:
+    """The test set, if it is whole: cards compare with published numbers.
+
+    Raises:
+        ValueError: It is not.
+    """
+    if benchmark.lacks:
+        raise ValueError(f"{benchmark.name} has {benchmark.lacks}, and cards need all: complete it")
+    return benchmark
+
+
 def measure(
     benchmark: Benchmark,
     upscale: Mapping[str, Upscale],

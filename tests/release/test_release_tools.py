@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from srgan_plugin import evaluation
 from srgan_plugin.config_command_line import read_config
 from srgan_plugin.core import MSRResNet
 from srgan_plugin.core.vgg_weights import random_vgg19_state_dict
@@ -29,7 +30,8 @@ def checkpoint(path, seed=0):
 
 
 @pytest.fixture
-def benchmarks(tmp_path, textured):
+def benchmarks(tmp_path, textured, monkeypatch):
+    monkeypatch.setattr(evaluation.benchmarks, "SIZES", {})
     root = tmp_path / "data"
     for name in ("Set5", "Set14", "B100"):
         for n in range(2 if name == "Set5" else 1):
@@ -54,6 +56,7 @@ def checkout(tmp_path):
     }  # fmt: skip
     facts = {
         "photographs": {"training": 33, "held_out": 16, "about": "All mine."},
+        "note": "Trained in the cellar.",
         "models": dict.fromkeys(MODELS, model),
     }
     (root / "docs/zoo").mkdir(parents=True)
@@ -82,6 +85,7 @@ def test_cards_and_readme_tell_what_was_measured_and_measure_it_once(
     assert f"| Set5 | SRGAN | {mean:.3f} |" in card
     assert "33 photographs" in card
     assert "All mine." in card
+    assert "Trained in the cellar." in card
     assert "2 CPU cores for 1.2 hours (9,000 iterations)" in card
     assert "not the published schedule" in card
     files = {path: path.read_bytes() for path in checkout.rglob("*") if path.is_file()}
@@ -106,6 +110,7 @@ def train_zoo(tool, tmp_path, monkeypatch):
     (tmp_path / "checkout/docs/zoo").mkdir(parents=True)
     (tmp_path / "vgg.pth").touch()
     (tmp_path / "about.md").write_text("All mine.")
+    (tmp_path / "note.md").write_text("In goes.\n")
     monkeypatch.setattr(module, "check", lambda vgg, benchmarks: None)
 
     def run(name, *arguments):
@@ -135,7 +140,7 @@ def test_training_is_followed_by_choosing_shipping_and_noting_and_is_not_done_tw
     for n in range(33):
         write_image(tmp_path / f"photographs/{n}.png", textured(252, 252, seed=n))
     line = ["--photographs", "photographs", "--vgg", "vgg.pth", "--cpu", "--work-dir", "work"]
-    line += ["--about", "about.md"]
+    line += ["--about", "about.md", "--note", "note.md"]
     module.main(line)
     names = [name for name, *_ in done]
     assert names == ["create_store.py", "train.py", "train.py", "zoo_cards.py"]
@@ -145,6 +150,7 @@ def test_training_is_followed_by_choosing_shipping_and_noting_and_is_not_done_tw
     assert "model.perceptual_loss.pretrained=vgg.pth" in done[2]
     assert "train_dataloader.dataset.gt=work/data/pieces_store" in done[2]
     facts = json.loads((tmp_path / "checkout/docs/zoo/training.json").read_text())
+    assert facts["note"] == "In goes."
     assert facts["photographs"] == {"training": 17, "held_out": 16, "about": "All mine."}
     shipped = open_model(str(tmp_path / "checkout/srgan_plugin/zoo/weights/msrresnet.safetensors"))
     chosen = open_model(start).state_dict()
@@ -169,6 +175,16 @@ def test_what_is_needed_at_the_end_is_looked_for_at_the_start(tool, tmp_path, ca
         tool("train_zoo").check(tmp_path / "shallow.pth", tmp_path)
     torch.save(random_vgg19_state_dict(depth="conv2_2"), tmp_path / "vgg.pth")
     with pytest.raises(FileNotFoundError, match="test set Set5"):
+        tool("train_zoo").check(tmp_path / "vgg.pth", tmp_path)
+
+
+def test_cards_are_not_made_of_a_test_set_that_is_not_whole(
+    tool, tmp_path, textured, calculate_niqe
+):
+    torch.save(random_vgg19_state_dict(depth="conv2_2"), tmp_path / "vgg.pth")
+    for n in range(4):
+        write_image(tmp_path / f"Set5/{n}.png", textured(48, 48, seed=n))
+    with pytest.raises(ValueError, match="Set5 has 4 of 5 pictures"):
         tool("train_zoo").check(tmp_path / "vgg.pth", tmp_path)
 
 
