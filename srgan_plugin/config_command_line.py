@@ -123,7 +123,7 @@ def _check_fits(cfg: Any, key: str) -> None:
         if first in cfg:
             raise ValueError(
                 f"--cfg-options {key}: {first} has gone into other settings when the config was "
-                "read; change those (tools/print_config.py shows them), or it in the file"
+                "read; change those (see tools/analysis_tools/print_config.py), or it in the file"
             )
         near = get_close_matches(first, [*cfg, *known], n=1, cutoff=0.6)
         hint = f"; nearest: {near[0]}" if near else ""

@@ -20,6 +20,7 @@ TRAIN_LAYOUTS = (
 # In MMagic's merged layout the validation pictures lie among the others: without a list of the
 # training pictures one would train on them.
 _VALIDATION_NAMES = ("0801.png", "0801_s001.png")
+_LAST_SUB = "0800_s001.png"  # of the last photograph that is trained on
 
 
 def find_div2k_train(root: str | Path, scale: int) -> tuple[str, str, str]:
@@ -40,6 +41,11 @@ def find_div2k_train(root: str | Path, scale: int) -> tuple[str, str, str]:
                 raise ValueError(
                     f"{Path(root) / gt} holds DIV2K's validation pictures too, and there is no "
                     f"{ann_file} to leave them out: tools/prepare_div2k.py makes it"
+                )
+            if not listed and gt.endswith("_sub") and not (Path(root) / gt / _LAST_SUB).exists():
+                raise ValueError(
+                    f"{Path(root) / gt} holds a part of DIV2K only, without {_LAST_SUB}: run "
+                    "tools/prepare_div2k.py again, or remove it"
                 )
             return (
                 str(Path(root) / gt),

@@ -9,6 +9,11 @@ from collections.abc import Callable
 from typing import Final
 
 Buffer = bytes | memoryview
+_MOST_COMPONENTS: Final = 3  # of a JPEG; of four OpenCV makes RGB regardless of the profile
+
+
+class _CMYKError(Exception):
+    pass
 
 
 def is_tiff(buffer: Buffer) -> bool:
@@ -20,12 +25,14 @@ def header_shape(buffer: Buffer, name: str) -> tuple[int, int] | None:
     """Height and width of a PNG, JPEG, WebP or BMP picture; None for any other format.
 
     Raises:
-        ValueError: If the picture is not there to its end.
+        ValueError: If the picture is not there to its end, or a JPEG in CMYK.
     """
     for magic, at, parse in _HEADERS:
         if bytes(buffer[at : at + len(magic)]) == magic:
             try:
                 return parse(bytes(buffer))
+            except _CMYKError:
+                raise ValueError(f"{name} is in CMYK: convert it to RGB first") from None
             except (struct.error, ValueError):
                 raise ValueError(
                     f"{name} is corrupt or truncated: restore it from its source"
@@ -47,7 +54,9 @@ def _jpeg_shape(buffer: bytes) -> tuple[int, int]:
             at += 1
         marker, length = struct.unpack_from(">HH", buffer, at)
         if 0xFFC0 <= marker <= 0xFFCF and marker not in (0xFFC4, 0xFFC8, 0xFFCC):
-            height, width = struct.unpack_from(">HH", buffer, at + 5)
+            height, width, components = struct.unpack_from(">HHB", buffer, at + 5)
+            if components > _MOST_COMPONENTS:
+                raise _CMYKError
             shape = (height, width)
         at += 2 + length
         if marker == 0xFFDA:

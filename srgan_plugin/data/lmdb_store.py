@@ -56,6 +56,7 @@ class ImageStore:
                     "make one with tools/create_store.py"
                 )
         self._entries = _read_meta(self.path / META)
+        self._check_length()
         self._opened: _Opened | None = None
 
     @property
@@ -93,6 +94,16 @@ class ImageStore:
             pixels = opened.seen[key] = np.frombuffer(value, np.uint8).reshape(shape)
         crop: Image = pixels[window].copy()
         return crop
+
+    def _check_length(self) -> None:
+        """LMDB maps what it was told of; to read past the file's end kills the process."""
+        sizes = (e.shape for e in self._entries.values() if e.layout == "raw")
+        least = sum(height * width * channels for height, width, channels in sizes)
+        if (there := (self.path / "data.mdb").stat().st_size) < least:
+            raise ValueError(
+                f"{self.path} is cut short: its pictures have {least} bytes, data.mdb has {there}; "
+                "copy or make it again"
+            )
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_opened": None}

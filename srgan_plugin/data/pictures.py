@@ -121,6 +121,9 @@ class DownscaledPicture(WholeFromWindow):
     def __getitem__(self, window: Window, /) -> Image:
         """See `Picture`."""
         height, width, _ = self.shape
+        if not (height and width):
+            least = f"{self.scale}x{self.scale}"
+            raise ValueError(f"{self.hr.name} is smaller than {least}: take it out")
         rows, columns = _within(window[0], height), _within(window[1], width)
         return lr_window(
             self.hr,

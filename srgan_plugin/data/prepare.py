@@ -60,7 +60,8 @@ def create_store(
 
     Raises:
         FileNotFoundError: If a folder is missing.
-        FileExistsError: If `out` exists, and `replace` is not set or it is not such a store.
+        FileExistsError: If `out` exists, and `replace` is not set or it is not such a store, or
+            holds more than one.
         ValueError: If pictures cannot be read, do not pair up or do not fit.
         OSError: If the disk is full.
     """
@@ -70,6 +71,11 @@ def create_store(
             f"{out} exists already"
             + (" and is not a store of ours" if replace else "")
             + ": choose another name or remove it"
+        )
+    ours = {GT_STORE, lr_store_name(scale)}
+    if others := sorted({path.name for path in out.iterdir()} - ours) if out.exists() else []:
+        raise FileExistsError(
+            f"{out} holds {others[0]} as well, which would be lost: choose another name, or move it"
         )
     pairs = ImagePairs(hr_dir, lr_dir, scale=scale)
     with (

@@ -4,7 +4,9 @@ import contextlib
 import errno
 import os
 import shutil
+import signal
 import sys
+import threading
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -113,7 +115,7 @@ def whole_folder(path: str | os.PathLike[str], *, replace: bool = False) -> Iter
     Raises:
         FileExistsError: If `path` exists and may not be replaced.
     """
-    path = Path(path)
+    path = Path(path).resolve()  # behind a link, on the disk that it leads to
     if path.exists() and not replace:
         raise FileExistsError(f"{path} exists already: remove it or choose another name")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -121,7 +123,8 @@ def whole_folder(path: str | os.PathLike[str], *, replace: bool = False) -> Iter
     temporary, replaced = path.with_name(f"{unique}.tmp"), path.with_name(f"{unique}.old")
     temporary.mkdir()
     try:
-        yield temporary
+        with _ending_in_order():
+            yield temporary
         _sync_folder(temporary)
         if path.exists():
             if not replace:  # another process was faster
@@ -136,6 +139,24 @@ def whole_folder(path: str | os.PathLike[str], *, replace: bool = False) -> Iter
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
         shutil.rmtree(replaced, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _ending_in_order() -> Iterator[None]:
+    """Makes SIGTERM (`kill`, a cluster's time limit) an exception, so that what follows is done."""
+    main = threading.current_thread() is threading.main_thread()
+    if not main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+
+    def end(*_: object) -> None:
+        raise SystemExit(128 + signal.SIGTERM)
+
+    signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _sync_folder(folder: Path) -> None:

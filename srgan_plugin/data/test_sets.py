@@ -8,7 +8,7 @@ from typing import Final
 
 import numpy as np
 
-from .images import SUFFIXES, Image, read_image, write_image
+from .images import SUFFIXES, Image, image_shape, read_image, write_image
 from .parallel import Progress, ordered_map
 from .resize import make_lr
 
@@ -47,6 +47,8 @@ def prepare_test_set(
     if wrong := [scale for scale in scales if scale < 1 or MULTIPLE % scale]:
         raise ValueError(f"expected scales that divide {MULTIPLE}, got {wrong[0]}")
     photographs = _photographs(Path(hr_dir))
+    for photograph in photographs:  # before any is written: a part of a set looks like a whole one
+        _check_size(photograph)
     prepare_one = partial(_prepare_one, Path(out), tuple(scales))
     for _ in ordered_map(prepare_one, photographs, workers, progress):
         pass
@@ -57,19 +59,28 @@ def _photographs(folder: Path) -> list[Path]:
     """Not those of folders below: `GTmod12` may be one of them."""
     if not folder.is_dir():
         raise FileNotFoundError(f"expected a folder of photographs, but {folder} does not exist")
-    found = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
+    found: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() not in SUFFIXES or path.name.startswith("."):
+            continue
+        if other := found.get(path.stem):
+            raise ValueError(f"{folder} holds both {other.name} and {path.name}: keep one of them")
+        found[path.stem] = path
     if not found:
         raise ValueError(f"{folder} holds no picture itself: name the folder that does")
-    return found
+    return list(found.values())
+
+
+def _check_size(photograph: Path) -> None:
+    if min(image_shape(photograph)) < MULTIPLE:
+        raise ValueError(
+            f"{photograph} is smaller than {MULTIPLE}x{MULTIPLE}: take it out of the set"
+        )
 
 
 def _prepare_one(out: Path, scales: Sequence[int], photograph: Path) -> None:
     whole = read_image(photograph)
     height, width = (size - size % MULTIPLE for size in whole.shape[:2])
-    if not height or not width:
-        raise ValueError(
-            f"{photograph} is smaller than {MULTIPLE}x{MULTIPLE}: take it out of the set"
-        )
     gt = whole[:height, :width]
     name = f"{photograph.stem}.png"
     _write_or_compare(out / "GTmod12" / name, gt, tolerance=0)

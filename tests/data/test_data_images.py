@@ -183,3 +183,10 @@ def test_two_files_of_one_key_and_an_empty_and_a_missing_folder_are_refused(
         list_images(tmp_path)
     with pytest.raises(FileNotFoundError, match="nowhere does not exist"):
         list_images(tmp_path / "nowhere")
+
+
+def test_a_jpeg_in_cmyk_is_refused_by_name() -> None:
+    buffer = io.BytesIO()
+    PIL.Image.fromarray(RGB).convert("CMYK").save(buffer, "JPEG")
+    with pytest.raises(ValueError, match="x is in CMYK: convert it to RGB first"):
+        decode_image(buffer.getvalue(), "x")

@@ -234,6 +234,37 @@ def test_a_damaged_store_is_refused_in_one_line(
     assert "x.lmdb" in str(error.value) and "\n" not in str(error.value)
 
 
+def test_a_store_whose_copy_broke_off_is_refused_before_it_kills_the_process(
+    tmp_path: Path, stores: dict[str, Path]
+) -> None:
+    shutil.copytree(stores["raw"], tmp_path / "x.lmdb")
+    os.truncate(tmp_path / "x.lmdb" / "data.mdb", 4096)
+    with pytest.raises(ValueError, match=r"is cut short: its pictures have \d+ bytes"):
+        ImageStore(tmp_path / "x.lmdb")
+
+
+def test_a_terminated_process_leaves_nothing_behind(tmp_path: Path) -> None:
+    code = (
+        "import os, signal; from srgan_plugin.data.store_writer import whole_folder\n"
+        f"with whole_folder({str(tmp_path / 'x')!r}) as folder:\n"
+        "    (folder / 'half').touch(); os.kill(os.getpid(), signal.SIGTERM); signal.pause()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=False, timeout=60)
+    assert done.returncode == 143
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_link_keeps_leading_to_the_folder_that_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "scratch" / "old").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "scratch" / "old")
+    with whole_folder(tmp_path / "link", replace=True) as folder:
+        assert folder.parent == tmp_path / "scratch"
+        (folder / "new").touch()
+    assert (tmp_path / "link").is_symlink()
+    assert [path.name for path in (tmp_path / "scratch" / "old").iterdir()] == ["new"]
+    assert [path.name for path in (tmp_path / "scratch").iterdir()] == ["old"]
+
+
 def test_what_is_no_store_is_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="nowhere does not exist"):
         ImageStore(tmp_path / "nowhere")

@@ -76,6 +76,22 @@ def test_a_folder_that_is_no_store_is_never_replaced(tmp_path: Path, gt_folder: 
     assert tmp_path.is_dir()
 
 
+def test_a_store_of_more_scales_is_not_replaced_by_one_of_one(
+    tmp_path: Path, gt_folder: Path
+) -> None:
+    create_store(gt_folder, tmp_path / "x", workers=1)
+    before = contents(tmp_path / "x")
+    with pytest.raises(FileExistsError, match=r"holds LRx4\.lmdb as well, which would be lost"):
+        create_store(gt_folder, tmp_path / "x", scale=2, replace=True, workers=1)
+    assert contents(tmp_path / "x") == before
+
+
+def test_a_picture_too_small_for_the_scale_is_named(tmp_path: Path) -> None:
+    write_image(tmp_path / "hr" / "tiny.png", noise(3, 16))
+    with pytest.raises(ValueError, match=r"tiny\.png is smaller than 4x4"):
+        create_store(tmp_path / "hr", tmp_path / "out", workers=1)
+
+
 def tool(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, ROOT / "tools" / "create_store.py", *arguments],

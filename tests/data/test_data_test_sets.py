@@ -82,6 +82,13 @@ def test_bad_folders_pictures_and_scales_are_named(photographs: Path, tmp_path: 
     write_image(photographs / "c.png", noise(11, 40))
     with pytest.raises(ValueError, match=r"c\.png is smaller than 12x12"):
         prepare_test_set(photographs, tmp_path / "out", workers=1)
+    assert not (tmp_path / "out").exists()  # a part of a set would be taken for all of it
+    (photographs / "c.png").unlink()
+    (photographs / "._a.png").write_text("what macOS leaves beside a file")
+    prepare_test_set(photographs, tmp_path / "out", workers=1)
+    (photographs / "a.jpg").touch()
+    with pytest.raises(ValueError, match=r"holds both a\.jpg and a\.png"):
+        prepare_test_set(photographs, tmp_path / "out", workers=1)
 
 
 def test_the_tool_names_the_set_by_its_folder(

@@ -5,6 +5,7 @@ python tools/analysis_tools/browse_dataset.py configs/srgan_x4c64b16_g1_1000k_di
 """
 
 import argparse
+from importlib import import_module
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -55,7 +56,10 @@ def main(argv: list[str] | None = None) -> None:
     if not loaders:
         raise ValueError(f"{args.config} has no {args.phase}_dataloader: choose another --phase")
     from srgan_plugin.data.images import write_image
-    from srgan_plugin.registry import DATA_SAMPLERS, DATASETS
+    from srgan_plugin.registry import ADAPTERS, DATA_SAMPLERS, DATASETS
+
+    if (scope := cfg.get("default_scope")) in ADAPTERS:
+        import_module(ADAPTERS[scope])
 
     loader = loaders[0] if isinstance(loaders, list) else loaders
     dataset = DATASETS.build(loader.dataset)
@@ -65,7 +69,8 @@ def main(argv: list[str] | None = None) -> None:
     with progress_bar(args.phase) as show:
         for number, index in enumerate(islice(sampler, args.number)):
             sample = dataset[index]
-            key = str(sample["data_samples"].metainfo["key"]).replace("/", "_")
+            told = sample["data_samples"].metainfo  # MMagic's packing names the file alone
+            key = str(told.get("key") or Path(told["gt_path"]).stem).replace("/", "_")
             write_image(out / f"{number:04d}_{key}.png", side_by_side(sample))
             show(number + 1, args.number)
     print(f"written to {out}")
