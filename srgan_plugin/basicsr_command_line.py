@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -61,36 +62,56 @@ def _check(path: Path, entries: Sequence[str]) -> None:
         for entry in entries:
             _check_entry(opt, entry)
         check_options(opt)
-        _check_weights(opt, entries)
+        _check_weights(_changed(opt, entries))
     except (ValueError, yaml.YAMLError) as error:
         raise ValueError(f"{path}: {error}") from error
 
 
-def _check_weights(opt: dict[str, Any], entries: Sequence[str]) -> None:
-    """Refuse weights that BasicSR's own loading, which knows its layout only, would trip over."""
-    from srgan_plugin.zoo import identify, load_checkpoint_file
-    from srgan_plugin.zoo.wrappings import Part
+def _changed(opt: dict[str, Any], entries: Sequence[str]) -> dict[str, Any]:
+    """The options with `--force_yml`'s values, which BasicSR puts in later."""
+    import yaml
 
-    given = dict(opt["path"] or {})
+    opt = deepcopy(opt)
     for entry in entries:
         keys, _, value = entry.partition("=")
-        section, _, key = keys.strip().rpartition(":")
-        if section == "path":
-            given[key] = None if value == "~" or value.lower() == "none" else value
+        *sections, key = keys.strip().split(":")
+        section = opt
+        for name in sections:
+            section = section[name]
+        section[key] = None if value.lower() == "none" else yaml.safe_load(value)
+    return opt
+
+
+def _check_weights(opt: dict[str, Any]) -> None:
+    """Refuse weights that BasicSR's own loading would trip over, or take for another network's."""
+    from srgan_plugin.zoo import identify, load_checkpoint_file
+    from srgan_plugin.zoo.wrappings import Part, stated_arguments
+
+    given = opt["path"] or {}
+    averages = (opt.get("train") or {}).get("ema_decay") or 0
     networks: dict[str, Part] = {"g": "generator", "d": "discriminator"}
     for part, network in networks.items():
         location = given.get(f"pretrain_network_{part}")
-        wanted = given.get(f"param_key_{part}", "params")
+        wanted = [given.get(f"param_key_{part}", "params")]
+        if part == "g" and averages > 0:
+            wanted.append("params_ema")  # whatever the options say
         if not location or not Path(location).is_file():
             continue
         checkpoint = load_checkpoint_file(location)
-        bare = wanted is None and not str(location).endswith(".safetensors")
-        if not bare and not {wanted, "params"} & set(checkpoint):
+        held = {None, *checkpoint} if "params" not in checkpoint else {*wanted}
+        if str(location).endswith(".safetensors") or not held.issuperset(wanted):
             found = identify(checkpoint, part=network)
             raise ValueError(
                 f"path.pretrain_network_{part}: BasicSR reads its own layout only, and {location} "
                 f"holds {found}: convert it by tools/convert_checkpoint.py --to basicsr, or, where "
                 "that is refused, test it by tools/test.py"
+            )
+        name = "activate_after_shuffle"
+        stated, here = stated_arguments(checkpoint).get(name), opt["network_g"].get(name, True)
+        if part == "g" and stated not in (None, here):
+            raise ValueError(
+                f"path.pretrain_network_g: {location} was trained with {name}={stated}, and "
+                f"network_g has {here}: it would load and give other pictures; set network_g.{name}"
             )
 
 

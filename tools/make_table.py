@@ -29,9 +29,10 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--checkpoint",
         nargs="+",
+        action="extend",
         default=[],
         metavar="NAME=FILE",
-        help="measure this file as NAME: a row of the tables, or any name of yours",
+        help="measure these files as NAME: rows of the tables, or any names of yours",
     )
     parser.add_argument("--out", type=Path, default=Path("results"), help="for NAME.json")
     parser.add_argument("--sets", nargs="+", default=["Set5", "Set14", "B100", "DIV2K"])

@@ -35,16 +35,26 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     return args
 
 
-def add_entry(entry: dict[str, Any], metafile: Path) -> None:
+def read_metafile(metafile: Path) -> dict[str, Any]:
+    """Read the models that are known; none where there is no file."""
+    import yaml
+
+    try:
+        known = yaml.safe_load(metafile.read_text(encoding="utf-8")) if metafile.is_file() else None
+    except yaml.YAMLError as error:
+        raise ValueError(f"{metafile} is no YAML ({error}): move that file away") from None
+    content = known or {"Models": []}
+    if not isinstance(content, dict) or not isinstance(content.get("Models"), list):
+        raise ValueError(f"expected a list under Models in {metafile}: move that file away")
+    return content
+
+
+def add_entry(entry: dict[str, Any], content: dict[str, Any], metafile: Path) -> None:
     """Put a model into a metafile, in the place of an older one of its name."""
     import yaml
 
     from srgan_plugin.files import write_text
 
-    known = yaml.safe_load(metafile.read_text(encoding="utf-8")) if metafile.is_file() else None
-    content = known or {"Models": []}
-    if not isinstance(content, dict) or not isinstance(content.get("Models"), list):
-        raise ValueError(f"expected a list under Models in {metafile}: move that file away")
     others = [model for model in content["Models"] if model.get("Name") != entry["Name"]]
     content["Models"] = [*others, entry]
     write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), metafile)
@@ -58,11 +68,14 @@ def main(argv: list[str] | None = None) -> None:
     from srgan_plugin.zoo.publishing import metafile_entry, publish
 
     results = json.loads(args.results.read_text(encoding="utf-8")) if args.results else {}
+    if not isinstance(results, dict):
+        raise ValueError(f"expected measures by test set in {args.results}, got a list or a value")
+    metafile = args.target.with_name("metafile.yml")
+    known = read_metafile(metafile)
     source = local_checkpoint(args.source)
     done = publish(source, args.target, to=args.to, half=args.half, **network_options(args))
-    metafile = args.target.with_name("metafile.yml")
     entry = metafile_entry(done, name=args.target.stem, config=args.config, results=results)
-    add_entry(entry, metafile)
+    add_entry(entry, known, metafile)
     print("\n".join([*done.report(), f"entry    {entry['Name']} in {metafile}"]))
 
 

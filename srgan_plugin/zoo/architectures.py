@@ -173,7 +173,7 @@ LAYOUTS = (
         signs=("conv0_0.weight", "conv3_1.weight", "conv4_0.weight", "linear1.weight"),
         arguments={**_DISCRIMINATOR, "num_stages": count(r"conv(\d)_1\.")},
         words=_DISCRIMINATOR_WORDS,
-        code_bases=("plugin", "mmagic", "mmediting", "basicsr", "kair"),
+        code_bases=("plugin", "mmagic", "mmediting", "basicsr"),
     ),
     Layout(
         network="SRGANDiscriminator",
@@ -186,7 +186,7 @@ LAYOUTS = (
     Layout(
         network="VGG-19",
         origin="torchvision's",
-        signs=("features.0.weight", "features.16.weight"),
+        signs=("features.0.weight", "features.16.weight", "features.34.weight"),
     ),
     Layout(
         network="VGG-19",

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from srgan_plugin.zoo.architectures import LAYOUTS, CodeBase, Layout
-from srgan_plugin.zoo.loading import NOTE, load_checkpoint_file, named, sha256
+from srgan_plugin.zoo.loading import NOTE, load_checkpoint_file, named, sha256, stated_hash
 from srgan_plugin.zoo.networks import DISCRIMINATORS, UNTOLD, Identified, identify
 from srgan_plugin.zoo.saving import save_atomically
 from srgan_plugin.zoo.wrappings import Part
@@ -71,7 +71,7 @@ _RULES: dict[CodeBase, _Rules] = {
         activates=True,
         judges=(128, 256),
     ),
-    "kair": _Rules(wrap=lambda part, weights, note: dict(weights), activates=True, judges=(128,)),
+    "kair": _Rules(wrap=lambda part, weights, note: dict(weights), activates=True),
     "plugin": _Rules(
         wrap=lambda part, weights, note: {
             "meta": {NOTE: dict(note)},
@@ -116,6 +116,10 @@ def convert(
     target = Path(target)
     if target.suffix not in (".pth", ".pt", ".safetensors"):
         raise ValueError(f"expected a name ending in .pth or .safetensors, got {target}")
+    if stated_hash(target.name):
+        raise ValueError(
+            f"{target.name} closes with the hash of another file: leave it out of the name"
+        )
     if target.suffix == ".safetensors" and to != "plugin":
         raise ValueError(f"{to} does not read safetensors: end {target} in .pth, or --to plugin")
     checkpoint = load_checkpoint_file(source)

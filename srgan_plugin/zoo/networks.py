@@ -161,6 +161,9 @@ def _checked(layout: Layout, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
         if name not in accepted:
             choice = f"one of {', '.join(accepted)}" if accepted else "nothing more to know"
             raise ValueError(f"of {layout.network} there is {choice} to tell, got {name!r}")
+    told = arguments.get("output_range", ())
+    if not isinstance(told, (tuple, list)):
+        raise ValueError(f"expected an output_range of two numbers, got {told}")
     return arguments
 
 

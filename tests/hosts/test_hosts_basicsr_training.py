@@ -236,6 +236,9 @@ def test_the_test_tool_measures_what_ours_measures(run: Run, photographs: Path) 
         ({"network_g": {"num_feats": 8}}, "network_g.num_feats: MSRResNet_srgan_plugin takes num_"),
         ({"train": {"pixel_opt": {"wieght": 8}}}, "train.pixel_opt.wieght: .*takes loss_weight"),
         ({"num_gpu": ...}, "the options lack num_gpu"),
+        ({"scale": ...}, "the options lack scale"),
+        ({"datasets": {"train": {"gt_size": ...}}}, "datasets.train lacks gt_size"),
+        ({"datasets": {"train": None}}, "datasets.train: expected options by name, got None"),
         ({"datasets": {"train": {"color": "y"}}}, "color: y is not supported"),
         ({"datasets": {"train": {"dataroot_gt": "nowhere"}}}, "nowhere does not exist"),
     ],
@@ -300,3 +303,29 @@ def test_weights_of_another_layout_are_answered_by_one_line(
             run("basicsr_train", opt, "--force_yml", f"path:pretrain_network_g={path}")
         (line,) = [x for x in capsys.readouterr().err.splitlines() if x.startswith("error: ")]
         assert "BasicSR reads its own layout only" in line or "expected weights of" in line
+
+
+def test_weights_of_another_function_are_answered_by_one_line(
+    run: Run, photographs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from srgan_plugin.zoo.conversion import convert
+
+    convert(ROOT / "srgan_plugin/zoo/weights/msrresnet.safetensors", "m.pth", to="plugin")
+    opt = options("test_msrresnet_x4.yml", photographs)
+    words = ["path:pretrain_network_g=m.pth", "path:param_key_g=state_dict"]
+    with pytest.raises(SystemExit):
+        run("basicsr_test", opt, "--force_yml", *words)
+    assert "was trained with activate_after_shuffle=False" in capsys.readouterr().err
+
+
+def test_without_the_activation_a_checkpoint_is_not_basicsrs(
+    basicsr: ModuleType,
+) -> None:
+    from srgan_plugin.hosts.basicsr.archs import MSRResNet
+    from srgan_plugin.zoo import identify
+
+    network = MSRResNet(num_feat=8, num_block=1, activate_after_shuffle=False)
+    state = network.state_dict()
+    found = identify({"params": state})
+    assert found.arguments.get("activate_after_shuffle", False) is False
+    network.load_state_dict(state, strict=True)

@@ -35,7 +35,8 @@ def _from_basicsr(_: nn.Module, state: dict[str, Any], prefix: str, *__: Any) ->
 class MSRResNet(core.MSRResNet):
     """`core.MSRResNet` as BasicSR has it: LeakyReLU after each shuffle, and BasicSR's keys.
 
-    What it saves BasicSR's own class loads, and the other way round. Our keys load as well.
+    What it saves BasicSR's own class loads, and the other way round. Our keys load as well, and
+    are what it saves without the activation, which BasicSR's class could not leave out.
 
     Args:
         num_in_ch: Channels of the LR picture.
@@ -63,7 +64,8 @@ class MSRResNet(core.MSRResNet):
             upscale_factor=upscale,
             activate_after_shuffle=activate_after_shuffle,
         )
-        self.register_state_dict_post_hook(_to_basicsr)  # type: ignore[no-untyped-call]
+        if activate_after_shuffle:  # under these keys everybody takes it for granted
+            self.register_state_dict_post_hook(_to_basicsr)  # type: ignore[no-untyped-call]
         self.register_load_state_dict_pre_hook(_from_basicsr)  # type: ignore[no-untyped-call]
 
 

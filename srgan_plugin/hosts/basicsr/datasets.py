@@ -1,6 +1,5 @@
 """Pairs of pictures as BasicSR's models take them."""
 
-import random
 from collections.abc import Mapping
 from typing import Any
 
@@ -60,8 +59,9 @@ class PairedImageDataset(Dataset[dict[str, Any]]):
         return {"lq": _tensor(small), "gt": _tensor(large), "lq_path": path, "gt_path": path}
 
     def _cut(self, lr: Picture, gt: Picture, key: str) -> tuple[Image, Image]:
-        # BasicSR seeds Python's random numbers in each worker.
-        draw = Draw(0, seed=random.getrandbits(32), number=random.getrandbits(32))
+        # BasicSR seeds Python's and NumPy's random numbers alike at each epoch, torch's it leaves.
+        seed, number = torch.randint(2**31, (2,)).tolist()
+        draw = Draw(0, seed=seed, number=number)
         hflip, rot = (0.5 * bool(self.opt.get(name)) for name in ("use_hflip", "use_rot"))
         flips = random_flips(draw, hflip, rot, rot)
         crops = crop_pair(lr, gt, self.opt["gt_size"], self.opt["scale"], draw, key)

@@ -42,11 +42,22 @@ def check_options(opt: Mapping[str, Any]) -> None:
     """
     if missing := [key for key in REQUIRED if key not in opt]:
         raise ValueError(f"the options lack {', '.join(missing)}")
+    for key in ("datasets", "network_g"):
+        if not isinstance(opt[key], Mapping):
+            raise ValueError(f"{key}: expected options by name, got {opt[key]!r}")
     for section, known in _SECTIONS.items():
         _check_spelling(opt.get(section) if section else opt, known.split(), section)
     for name, dataset in opt["datasets"].items():
+        if not isinstance(dataset, Mapping):
+            raise ValueError(f"datasets.{name}: expected options by name, got {dataset!r}")
         _check_spelling(dataset, _DATASET.split(), f"datasets.{name}")
-        _check_type(dataset, registry.DATASET_REGISTRY, f"datasets.{name}")
+        kind = _check_type(dataset, registry.DATASET_REGISTRY, f"datasets.{name}")
+        if kind.__module__.startswith("srgan_plugin."):
+            needed = ["dataroot_gt", *["gt_size"] * (name.split("_")[0] == "train")]
+            if missing := [key for key in needed if dataset.get(key) is None]:
+                raise ValueError(f"datasets.{name} lacks {', '.join(missing)}")
+            if "scale" not in {**opt, **dataset}:
+                raise ValueError("the options lack scale")
     _check_type({"type": opt["model_type"]}, registry.MODEL_REGISTRY, "model_type")
     for section in ("network_g", "network_d"):
         if opt.get(section):

@@ -57,6 +57,8 @@ class _PerPicture(BaseMetric):
         """Measure every picture of a batch."""
         for sample in data_samples:
             predicted, truth = _pictures(sample, self.gt_key, self.pred_key)
+            if not np.isfinite(predicted).all():
+                raise ValueError(metrics.NOT_FINITE)
             predicted = predicted.clip(0, 255)
             if self.rounding:
                 predicted = np.rint(predicted).astype(np.uint8)

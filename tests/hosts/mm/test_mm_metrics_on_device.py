@@ -26,10 +26,13 @@ def test_device_and_host_agree(monkeypatch: pytest.MonkeyPatch) -> None:
     assert measured[1] == pytest.approx(measured[0], abs=1e-6)
 
 
-def test_a_prediction_that_is_not_finite_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(metrics, "_on_device", lambda _: True)
+@pytest.mark.parametrize("on_device", [True, False])
+def test_a_prediction_that_is_not_finite_is_refused(
+    monkeypatch: pytest.MonkeyPatch, on_device: bool
+) -> None:
+    monkeypatch.setattr(metrics, "_on_device", lambda _: on_device)
     metric, broken = BenchmarkMetric(), sample(0)
     broken["output"]["pred_img"][0, 5, 5] = torch.nan  # type: ignore[index]
-    metric.process(None, [broken])
     with pytest.raises(ValueError, match=r"^the prediction holds NaN"):
+        metric.process(None, [broken])
         metric.evaluate(1)
