@@ -156,7 +156,7 @@ ZERO = torch.zeros(8, 8, 3, 3)
             },
             "EDSR x4 (8 features, 1 blocks)",
         ),
-        ({"features.0.weight": ZERO, "features.16.weight": ZERO}, "VGG-19"),
+        ({f"features.{n}.weight": ZERO for n in (0, 16, 34)}, "VGG-19"),
         ({"a": ZERO, "b": ZERO}, "an unknown network of 2 tensors (a, b, …)"),
         # the keys of an MSRResNet with shapes that none can have
         (
