@@ -98,8 +98,8 @@ def _check_weights(opt: dict[str, Any]) -> None:
         if not location or not Path(location).is_file():
             continue
         checkpoint = load_checkpoint_file(location)
-        held = {None, *checkpoint} if "params" not in checkpoint else {*wanted}
-        if str(location).endswith(".safetensors") or not held.issuperset(wanted):
+        readable = "params" in checkpoint or {*wanted} <= {None, *checkpoint}
+        if str(location).endswith(".safetensors") or not readable:
             found = identify(checkpoint, part=network)
             raise ValueError(
                 f"path.pretrain_network_{part}: BasicSR reads its own layout only, and {location} "
