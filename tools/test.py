@@ -28,14 +28,17 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def follow_checkpoint(model: Any, location: str) -> str:
+def follow_checkpoint(model: Any, location: str, *, ours: bool) -> str:
     """Make a config's model the one that a checkpoint holds, and say what that changed.
+
+    What our networks alone can be told is refused for `ours=False`, another toolbox's model.
 
     Returns where the checkpoint lies on this machine; locations that only mmengine knows, such as
     `s3://`, stay as they are.
     """
     from srgan_plugin.zoo import generator_changes, identify, load_checkpoint_file
     from srgan_plugin.zoo.fetching import local_checkpoint
+    from srgan_plugin.zoo.networks import UNTOLD
 
     generator = model.get("generator")
     if generator is None or ("://" in location and not location.startswith("http")):
@@ -43,14 +46,20 @@ def follow_checkpoint(model: Any, location: str) -> str:
     path = local_checkpoint(location)
     checkpoint = load_checkpoint_file(path)
     if changes := generator_changes(generator, checkpoint):
+        if not ours and "." not in str(generator.type) and {*changes} & {*UNTOLD}:
+            raise ValueError(
+                f"{path} holds {identify(checkpoint)}, which the config's {generator.type} does "
+                f"not compute: set model.generator.type=srgan_plugin.{generator.type}"
+            )
         words = ", ".join(f"{name}={value!r}" for name, value in changes.items())
         note = f"{path} holds {identify(checkpoint)}: testing with {words}, unlike the config"
         print(f"NOTE: {note}", file=sys.stderr)
         generator.update(changes)
-    averaged = any(str(k).startswith("generator_ema.") for k in checkpoint.get("state_dict", ()))
-    if averaged and str(model.type).rpartition(".")[2] in ("SRModel", "SRGAN"):
-        print(f"NOTE: {path} has averaged weights: testing those", file=sys.stderr)
-        model["ema"] = model.get("ema") or {"decay": 0.999}  # of which a test makes no use
+    if any(str(k).startswith("generator_ema.") for k in checkpoint.get("state_dict", ())):
+        which = "those" if ours else f"not those, {model.type} has no place for them"
+        print(f"NOTE: {path} has averaged weights: testing {which}", file=sys.stderr)
+        if ours:
+            model["ema"] = model.get("ema") or {"decay": 0.999}  # of which a test makes no use
     return str(path)
 
 
@@ -89,6 +98,8 @@ def main(argv: list[str] | None = None) -> None:
     """Build the runner, test, print the table."""
     args = parse_args(argv)
     cfg = load_config(args)
+    from srgan_plugin.hosts.mm.others import read_any_layout, scope_of
+    from srgan_plugin.registry import SCOPE
     from srgan_plugin.zoo.fetching import local_checkpoint
 
     if args.checkpoint.lower() != "none":
@@ -98,7 +109,7 @@ def main(argv: list[str] | None = None) -> None:
                 f"expected a checkpoint, a URL, msrresnet, srgan or 'none', there is no file at "
                 f"{args.checkpoint}"
             )
-        cfg.load_from = follow_checkpoint(cfg.model, args.checkpoint)
+        cfg.load_from = follow_checkpoint(cfg.model, args.checkpoint, ours=scope_of(cfg) == SCOPE)
     elif (network := network_name(cfg.model)) != "Bicubic":
         raise ValueError(
             f"'none' is for configs without weights such as bicubic_x4.py; "
@@ -124,6 +135,7 @@ def main(argv: list[str] | None = None) -> None:
 
     join_process_group(args.launcher)
     runner = Runner.from_cfg(cfg)
+    read_any_layout(runner.model)
     results = by_set(measure(runner))
     if not is_main_process():
         return

@@ -82,7 +82,9 @@ def main(argv: list[str] | None = None) -> None:
     from mmengine.runner import Runner
 
     from srgan_plugin.hosts.mm.distributed import join_process_group
+    from srgan_plugin.hosts.mm.others import lose_nothing, read_any_layout
     from srgan_plugin.hosts.mm.resume import newest_checkpoint
+    from srgan_plugin.zoo.fetching import NAMES, local_checkpoint
 
     if args.amp:
         use_amp(cfg.optim_wrapper, None if args.amp == "auto" else args.amp)
@@ -100,6 +102,8 @@ def main(argv: list[str] | None = None) -> None:
             print(f"--resume: no checkpoint in {cfg.work_dir}, starting anew", file=sys.stderr)
         cfg.resume = newest is not None
         cfg.load_from = str(newest) if newest else cfg.get("load_from")
+    if cfg.get("load_from") in NAMES:
+        cfg.load_from = str(local_checkpoint(cfg.load_from))
     if cfg.get("load_from") and "://" not in cfg.load_from and not Path(cfg.load_from).is_file():
         raise FileNotFoundError(f"load_from: there is no checkpoint at {cfg.load_from}")
     if cfg.get("resume") and cfg.get("load_from"):
@@ -107,7 +111,9 @@ def main(argv: list[str] | None = None) -> None:
     if cfg.get("load_from") and not cfg.get("resume"):
         check_start(cfg.model.get("generator"), cfg.load_from)
     join_process_group(args.launcher)
+    lose_nothing(cfg)
     runner = Runner.from_cfg(cfg)
+    read_any_layout(runner.model)
     runner.train()
     if runner.rank == 0:
         print(f"checkpoints and logs: {cfg.work_dir}")

@@ -16,6 +16,7 @@ from mmengine.runner import Runner
 from torchvision.models import vgg
 
 from srgan_plugin.core.vgg_weights import random_vgg19_state_dict
+from srgan_plugin.files import atomic_path
 from srgan_plugin.hosts.mm.train_loop import SRTrainLoop
 from srgan_plugin.registry import LOOPS
 
@@ -216,7 +217,8 @@ def _vgg_file(files: BenchmarkFiles) -> Path:
     """Random weights of VGG-19: what it computes takes as long with any."""
     path = files.folder / "vgg19.pth"
     if not path.exists():
-        torch.save(random_vgg19_state_dict(), path)
+        with atomic_path(path) as temporary:
+            torch.save(random_vgg19_state_dict(), temporary)
     return path
 
 

@@ -53,8 +53,9 @@ def find_div2k_train(root: str | Path, scale: int) -> tuple[str, str, str]:
                 str(Path(root) / ann_file) if listed else "",
             )
     looked = "; ".join(" + ".join(filter(None, layout[:2])) for layout in layouts)
+    scales = "" if scale == 4 else f" --scale {scale}"
     raise FileNotFoundError(
         f"no DIV2K training set under {Path(root).resolve()}; looked for {looked}. Put one there "
-        "(tools/prepare_div2k.py --download), set SRGAN_DATA, or name any folder of photographs by "
-        "--cfg-options train_dataloader.dataset.gt=FOLDER"
+        f"(tools/prepare_div2k.py --download{scales}), set SRGAN_DATA, or name any folder of "
+        "photographs by --cfg-options train_dataloader.dataset.gt=FOLDER"
     )

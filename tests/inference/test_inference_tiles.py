@@ -85,6 +85,7 @@ def test_full_size_msrresnet_reaches_the_35_pixels_that_its_documentation_states
     assert sum(MSRResNet().reach) == 35
 
 
+@settings(deadline=None)
 @given(start=st.integers(0, 9), size=st.integers(1, 200), largest=st.integers(1, 50))
 def test_parts_of_a_span_cover_it_once_and_none_is_too_large(start, size, largest):
     parts = Span(start, start + size).parts(largest)

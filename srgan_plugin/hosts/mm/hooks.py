@@ -13,6 +13,7 @@ from srgan_plugin.evaluation.metrics import quantize
 from srgan_plugin.files import atomic_path
 from srgan_plugin.registry import HOOKS
 
+from .loops import set_name
 from .optim import each_scheduler
 from .preprocessor import as_rgb
 
@@ -172,7 +173,7 @@ class SaveImagesHook(Hook):
         self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None
     ) -> None:
         """Write the pictures of one batch."""
-        name = runner.test_loop.dataloader.dataset.metainfo.get("dataset_name", "")
+        name = set_name(runner.test_loop.dataloader)
         for sample in outputs:
             predicted = as_rgb(sample.output.pred_img, sample.metainfo)
             picture = predicted.permute(1, 2, 0).cpu().numpy()

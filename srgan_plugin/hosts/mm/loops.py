@@ -62,13 +62,16 @@ class _MultiLoop(BaseLoop):
     def lr_origins(self) -> dict[str, str]:
         """How the LR of each set was made, in words."""
         return {
-            _name(loader): loader.dataset.metainfo.get("lr_origin", "") for loader, _ in self.sets
+            set_name(loader): loader.dataset.metainfo.get("lr_origin", "")
+            for loader, _ in self.sets
         }
 
     @property
     def lacking(self) -> dict[str, str]:
         """What each set is short of, in words; empty for whole ones."""
-        return {_name(loader): loader.dataset.metainfo.get("lacks", "") for loader, _ in self.sets}
+        return {
+            set_name(loader): loader.dataset.metainfo.get("lacks", "") for loader, _ in self.sets
+        }
 
     def _loader(self, config: DataLoader[Any] | Config) -> Any:
         if not isinstance(config, dict):
@@ -82,7 +85,9 @@ class _MultiLoop(BaseLoop):
 
     def _evaluator(self, config: Any, loader: DataLoader[Any]) -> Evaluator:
         metrics = config if isinstance(config, Sequence) else [config]
-        evaluator = self.runner.build_evaluator([{"prefix": _name(loader), **m} for m in metrics])
+        evaluator = self.runner.build_evaluator(
+            [{"prefix": set_name(loader), **m} for m in metrics]
+        )
         evaluator.dataset_meta = getattr(loader.dataset, "metainfo", None)
         return evaluator
 
@@ -123,7 +128,8 @@ class _MultiLoop(BaseLoop):
         self.runner.call_hook(f"after_{self.mode}_iter", outputs=outputs, **hook_args)
 
 
-def _name(loader: DataLoader[Any]) -> str:
+def set_name(loader: DataLoader[Any]) -> str:
+    """The name of a test set: what its dataset says, else the folder, else the dataset's type."""
     metainfo = getattr(loader.dataset, "metainfo", None) or {}
     folder = Path(metainfo.get("source") or "").name
     return str(metainfo.get("dataset_name") or folder or type(loader.dataset).__name__)

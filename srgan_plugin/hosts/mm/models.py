@@ -71,7 +71,7 @@ class SRModel(BaseModel):
         self._compile(self.generator)
         self._stepping = False  # in our train_step
         # Whoever loads a checkpoint (load_from, resume, another toolbox's launcher) comes by here.
-        self.register_load_state_dict_pre_hook(_check_generator)
+        self.register_load_state_dict_pre_hook(adapt_what_loads)
 
     def forward(
         self,
@@ -195,5 +195,6 @@ def _decay(ema: Config) -> float:
     return float(ema["decay"])
 
 
-def _check_generator(model: nn.Module, state_dict: Config, prefix: str, *_: Any, **__: Any) -> None:
+def adapt_what_loads(model: nn.Module, state_dict: Config, prefix: str, *_: Any, **__: Any) -> None:
+    """A hook of torch's by which a training model loads any layout, whole or not at all."""
     adapt_training_state(state_dict, model, prefix=prefix)

@@ -122,7 +122,7 @@ class SRGAN(SRModel):
         if self.adversarial:
             for _ in range(self.disc_repeat):
                 seen |= self._discriminator_step(sr.detach(), gt, discriminator, fake_logits)
-        for optimizer in (generator, discriminator):
+        for optimizer in (generator if moves else None, discriminator):
             restore(statistics, getattr(optimizer, "left_out", False))
         self.step_counter += 1
         return {name: value.detach() for name, value in seen.items()}

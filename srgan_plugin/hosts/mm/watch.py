@@ -8,6 +8,7 @@ from mmengine.hooks import IterTimerHook as MMEngineIterTimerHook
 
 from srgan_plugin.registry import HOOKS
 
+from .loops import set_name
 from .preprocessor import as_rgb
 
 
@@ -95,7 +96,7 @@ class ValidationPicturesHook(Hook):
         """Add the prediction."""
         if batch_idx >= self.count:
             return
-        name = runner.val_loop.dataloader.dataset.metainfo.get("dataset_name", "val")
+        name = set_name(runner.val_loop.dataloader)
         for sample in outputs[:1]:
             predicted = as_rgb(sample.output.pred_img, sample.metainfo)
             picture = predicted.permute(1, 2, 0).round().byte().cpu().numpy()

@@ -1,0 +1,49 @@
+"""What our tools give a config of another toolbox's: nothing is lost, and any layout is read."""
+
+from typing import Any
+
+from torch import nn
+
+from srgan_plugin.registry import ADAPTERS, SCOPE
+from srgan_plugin.zoo.recognition import recognise
+
+from .models import SRModel, adapt_what_loads
+from .parts import unwrapped
+
+
+def scope_of(cfg: Any) -> str:
+    """Whose model a config has: by the prefix of its type, else by the default scope."""
+    prefix, _, _ = str(cfg.model.type).rpartition(".")
+    return prefix or cfg.get("default_scope") or SCOPE
+
+
+def lose_nothing(cfg: Any) -> None:
+    """Let a run of another toolbox's config save when it is stopped, and whole files only.
+
+    Args:
+        cfg: mmengine's config; its `default_hooks` change in place. A checkpoint hook of another
+            type stays as it is.
+    """
+    if cfg.get("default_scope") not in ADAPTERS:
+        return
+    hooks = cfg.setdefault("default_hooks", {})
+    checkpoint = hooks.get("checkpoint")
+    if checkpoint and checkpoint.get("type") == "CheckpointHook":
+        checkpoint["type"] = f"{SCOPE}.CheckpointHook"
+    hooks.setdefault("interrupt", {"type": f"{SCOPE}.InterruptHook"})
+
+
+def read_any_layout(model: nn.Module) -> None:
+    """Let another toolbox's model load checkpoints as ours do: of any layout, whole or not at all.
+
+    mmengine loads what fits and logs the rest, so that weights in bare keys load nothing.
+
+    Args:
+        model: Has one of the networks that the zoo knows as `model.generator`, or is left alone.
+    """
+    model = unwrapped(model)
+    generator = getattr(model, "generator", None)
+    if generator is None or isinstance(model, SRModel):
+        return
+    if recognise(unwrapped(generator).state_dict()) is not None:
+        model.register_load_state_dict_pre_hook(adapt_what_loads)  # type: ignore[no-untyped-call]

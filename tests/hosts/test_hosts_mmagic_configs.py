@@ -1,0 +1,139 @@
+"""MMagic's own config, its own model and its own data, run by our tools."""
+
+import itertools
+import json
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.optim import OptimWrapper
+
+from srgan_plugin.core import MSRResNet
+from srgan_plugin.zoo import load_checkpoint_file
+
+CONFIG = ".mim/configs/srgan_resnet/msrresnet_x4c64b16_1xb16-1000k_div2k.py"
+Tool = Callable[[str], ModuleType]
+
+
+@pytest.fixture
+def config(mmagic: ModuleType, photographs: Path, tmp_path: Path, fresh_mmengine: None) -> Path:
+    """MMagic's config of MSRResNet, small, its checkpoints where it puts them itself."""
+    cfg = Config.fromfile(Path(mmagic.__file__).parent / CONFIG)
+    cfg.merge_from_dict(
+        {
+            "experiment_name": tmp_path.name,
+            "work_dir": str(tmp_path / "work_dirs/run"),
+            "default_hooks.checkpoint.out_dir": str(tmp_path / "work_dirs"),
+            "model.generator.mid_channels": 8,
+            "model.generator.num_blocks": 1,
+            "optim_wrapper.optimizer.lr": 0.0,
+            "train_cfg.max_iters": 1,
+            "train_dataloader.num_workers": 0,
+            "train_dataloader.batch_size": 2,
+            "train_dataloader.dataset.pipeline.3.gt_patch_size": 48,
+            "train_dataloader.dataset.ann_file": "",
+            "train_dataloader.dataset.data_root": str(photographs / "Set5"),
+            "train_dataloader.dataset.data_prefix": {"img": "LRbicx4", "gt": "GTmod12"},
+        }
+    )
+    set5 = cfg.test_dataloader[0]
+    set5.dataset.data_root, set5.num_workers = str(photographs / "Set5"), 0
+    cfg.test_dataloader, cfg.test_evaluator = [set5], cfg.test_evaluator[:1]
+    cfg.val_dataloader = cfg.val_evaluator = cfg.val_cfg = cfg.custom_hooks = None
+    cfg.dump(tmp_path / "config.py")
+    return tmp_path / "config.py"
+
+
+def weights(features: int = 8, **switches: Any) -> dict[str, torch.Tensor]:
+    torch.manual_seed(1)
+    return MSRResNet(mid_channels=features, num_blocks=1, **switches).state_dict()
+
+
+def save(state: dict[str, Any], path: Path) -> str:
+    torch.save(state, path)
+    return str(path)
+
+
+def test_weights_in_bare_keys_start_the_training_of_mmagics_model(
+    config: Path, tool: Tool, tmp_path: Path
+) -> None:
+    start = save(weights(), tmp_path / "bare.pth")
+    tool("train").main([str(config), "--cfg-options", f"load_from={start}"])
+    trained = load_checkpoint_file(tmp_path / "work_dirs/run/iter_1.pth")["state_dict"]
+    for key, weight in weights().items():
+        assert torch.equal(trained[f"generator.{key}"], weight), key
+
+
+def test_weights_of_another_network_are_refused_by_mmagics_model(
+    config: Path, tool: Tool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    start = save(weights(features=4), tmp_path / "other.pth")
+    with pytest.raises(SystemExit):
+        tool("train").main([str(config), "--cfg-options", f"load_from={start}"])
+    assert "mid_channels=4" in capsys.readouterr().err
+
+
+def test_a_bare_checkpoint_is_measured_as_the_same_weights_in_mmagics_layout(
+    config: Path, tool: Tool, tmp_path: Path
+) -> None:
+    layouts = {
+        "bare": weights(),
+        "mmagic": {"state_dict": {f"generator.{k}": w for k, w in weights().items()}},
+    }
+    measured = {}
+    for name, state in layouts.items():
+        checkpoint, out = save(state, tmp_path / f"{name}.pth"), tmp_path / f"{name}.json"
+        options = ["--cfg-options", f"experiment_name={name}"]
+        tool("test").main([str(config), checkpoint, "--out", str(out), *options])
+        measured[name] = json.loads(out.read_text())["Set5"]["PSNR"]
+    assert measured["bare"] == measured["mmagic"]
+
+
+def test_a_network_that_mmagics_class_does_not_compute_is_refused_by_name(
+    config: Path, tool: Tool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    note = {"srgan_plugin": {"activate_after_shuffle": True}}
+    noted = {"state_dict": weights(activate_after_shuffle=True), "meta": note}
+    with pytest.raises(SystemExit):
+        tool("test").main([str(config), save(noted, tmp_path / "noted.pth")])
+    assert "set model.generator.type=srgan_plugin.MSRResNet" in capsys.readouterr().err
+
+
+def test_mmagics_model_with_averaged_weights_is_told_to_test_the_others(
+    config: Path, tool: Tool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    state = {f"generator.{k}": w for k, w in weights().items()}
+    state |= {f"generator_ema.{k}": w * 0 for k, w in weights().items()}
+    out = tmp_path / "measured.json"
+    checkpoint = save({"state_dict": state}, tmp_path / "averaged.pth")
+    tool("test").main([str(config), checkpoint, "--out", str(out)])
+    assert "not those, BaseEditModel has no place for them" in capsys.readouterr().err
+    assert json.loads(out.read_text())["Set5"]["PSNR"] > 0
+
+
+def test_a_run_of_mmagics_config_saves_when_it_is_stopped_and_goes_on_by_resume(
+    config: Path, tool: Tool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = ["--cfg-options", "train_cfg.max_iters=6", "optim_wrapper.optimizer.lr=1e-3"]
+    update, calls = OptimWrapper.update_params, itertools.count(1)
+
+    def stopped(self: OptimWrapper, *args: Any, **kwargs: Any) -> None:
+        if next(calls) == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+        update(self, *args, **kwargs)
+
+    monkeypatch.setattr(OptimWrapper, "update_params", stopped)
+    with pytest.raises(SystemExit) as stop:
+        tool("train").main([str(config), *options])
+    assert stop.value.code == 128 + signal.SIGTERM
+    work_dir = tmp_path / "work_dirs/run"
+    assert (work_dir / "iter_3.pth").is_file()
+    tool("train").main([str(config), "--resume", *options, f"experiment_name={tmp_path.name}_2"])
+    assert next(calls) == 7  # three steps before, three after
+    assert load_checkpoint_file(work_dir / "iter_6.pth")["meta"]["iter"] == 6
