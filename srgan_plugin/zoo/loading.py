@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import io
 import json
 import os
 import pickletools
@@ -14,12 +15,14 @@ from typing import Any
 
 import torch
 
+from srgan_plugin.zoo.file_kinds import kind_of
 from srgan_plugin.zoo.pickled import STAND_INS, History, settle
+from srgan_plugin.zoo.protocols import LEGACY_START, readable_source, to_protocol_2
 
 NOTE = "srgan_plugin"  # what we note beside weights, under `meta`
 _ZIP = b"PK\x03\x04"
-# What torch.save wrote before 1.6 (the published checkpoints): a pickled magic number.
-_LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
+_SAFETENSORS = re.compile(rb".{5}\0{3}\{\s*\"", re.S)  # the header's length, then JSON
+_PICKLE = re.compile(rb"\x80[\x02-\x05]")
 _WANTED = re.compile(r"GLOBAL ([\w.]+)")
 _HASH = re.compile(r"-([0-9a-f]{8,64})\.\w+$")
 _DATE = re.compile(r"(19|20)\d{6}")
@@ -50,7 +53,7 @@ def load_checkpoint_file(
     whose name closes with the digits of its SHA-256, as published ones do, has to have that hash.
 
     Args:
-        path: the file; one that ends in `.safetensors` is read as such.
+        path: the file; its content decides how it is read, not its name.
         history: what to make of mmengine's log histories, called with log_history, count_history
             (arrays) and max_length; give mmengine's `HistoryBuffer` to resume a run.
 
@@ -79,15 +82,18 @@ def load_checkpoint_file(
 def _read(path: Path, history: Callable[..., object]) -> Any:
     if (stated := stated_hash(path.name)) and not sha256(path).startswith(stated):
         raise ValueError("its SHA-256 is not the one that its name closes with")
-    if path.suffix == ".safetensors":
+    start = _start(path, 64)
+    if _SAFETENSORS.match(start):
         return _read_safetensors(path)
-    start = _start(path, len(_LEGACY))
+    if start and (kind := kind_of(path)):
+        raise _OtherKindError(kind)
     if start.startswith(_ZIP):
         _check_archive(path)
-    elif start != _LEGACY:
+    elif not LEGACY_START.match(start):
         raise UnpicklingError("it was not written by torch.save")
-    with _nothing_else_allowed():
-        return settle(torch.load(path, map_location="cpu", weights_only=True), history)
+    # By its content: torch goes by the name where it is given one.
+    with _nothing_else_allowed(), readable_source(path) as source:
+        return settle(torch.load(source, map_location="cpu", weights_only=True), history)
 
 
 def _read_safetensors(path: Path) -> dict[str, Any]:
@@ -133,16 +139,27 @@ def _check_archive(path: Path) -> None:
             raise ValueError(f"the checksum of its part {broken} does not match")
 
 
+class _OtherKindError(ValueError):
+    """A file of another kind; says which, and what to do."""
+
+
 def _refusal(path: Path, error: Exception) -> str:
     """One line on why a file was not read."""
     if not path.stat().st_size:
         return f"{path} is empty, expected a checkpoint: copy or download it again"
+    if isinstance(error, _OtherKindError):
+        return f"{path}: expected a checkpoint of torch or a safetensors file, got {error}"
     if isinstance(error, UnpicklingError):
         named = _WANTED.search(str(error))
         if wanted := named[1] if named else _first_foreign_name(path):
             return (
                 f"{path} wants {wanted}, which is neither weights nor numbers; nothing of it was "
                 "run or loaded: ask its author for a state dict"
+            )
+        if _PICKLE.match(_start(path, 2)) and not LEGACY_START.match(_start(path, 64)):
+            return (
+                f"{path}: expected a checkpoint of torch or a safetensors file, got a plain pickle "
+                "(pickle.dump, joblib, PaddlePaddle): ask its author for torch.save(state_dict, …)"
             )
     cause = " ".join(str(error).split())
     if not cause or len(cause) > 160:  # torch's advice to switch the check off
@@ -155,14 +172,15 @@ def _refusal(path: Path, error: Exception) -> str:
 
 def _first_foreign_name(path: Path) -> str | None:
     """What a bare pickle wants to call, found without running it."""
-    strings = [""]
-    with path.open("rb") as file, contextlib.suppress(Exception):
-        for opcode, value, _ in pickletools.genops(file):
-            name = {"GLOBAL": str(value), "STACK_GLOBAL": ".".join(strings[-2:])}.get(opcode.name)
-            if name and not name.startswith(("torch", "collections", "numpy", "_codecs")):
-                return name.replace(" ", ".")
-            if isinstance(value, str):
-                strings.append(value)
+    content = path.read_bytes()
+    with contextlib.suppress(Exception):
+        if b"\x80\x02" < content[:2] <= b"\x80\x05":
+            content = to_protocol_2(io.BytesIO(content))
+        for opcode, value, _ in pickletools.genops(content):
+            name = str(value).replace(" ", ".")
+            plain = name.startswith(("torch", "collections", "numpy", "_codecs"))
+            if opcode.name == "GLOBAL" and not plain:
+                return name
     return None
 
 

@@ -58,6 +58,20 @@ def _reconstruct(*_: object) -> _Array:
     return _Array()
 
 
+def _frombuffer(raw: bytearray, dtype: _Dtype, shape: tuple[int, ...], order: str) -> _Array:
+    """What numpy pickles an array as since protocol 5."""
+    array = _Array()
+    array.value = dtype.decode(bytes(raw)).reshape(shape, order="F" if order == "F" else "C").copy()
+    return array
+
+
+class _Set(set[Any]):
+    """A set, which `protocols` has filled by its state, once for each batch of items."""
+
+    def __setstate__(self, items: tuple[Any, ...]) -> None:
+        self.update(items)
+
+
 class _History:
     """mmengine's `HistoryBuffer`, whose state also carries functions that are not wanted."""
 
@@ -79,11 +93,13 @@ STAND_INS: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
     (_getattr, "builtins.getattr"),
     (_Array, "numpy.ndarray"),
     (_Dtype, "numpy.dtype"),
+    (_Set, "srgan_plugin.set"),
     *(
         (stand_in, f"numpy.{package}.multiarray.{name}")
         for package in ("core", "_core")  # as numpy 1 and numpy 2 call it
         for name, stand_in in (("_reconstruct", _reconstruct), ("scalar", _scalar))
     ),
+    *((_frombuffer, f"numpy.{package}.numeric._frombuffer") for package in ("core", "_core")),
 ]
 
 
@@ -105,6 +121,8 @@ def settle(loaded: Any, history: Callable[..., object]) -> Any:
     def replace(item: Any) -> Any:
         if isinstance(item, _Array):
             return item.value
+        if isinstance(item, _Set):
+            return set(item)
         if isinstance(item, _History):
             log, count = (visit(item.state[key]) for key in ("_log_history", "_count_history"))
             return history(log, count, item.state["max_length"])

@@ -1,5 +1,6 @@
 """Checkpoint files: what is read, what is refused, and that saving is all or nothing."""
 
+import gzip
 import io
 import math
 import os
@@ -9,15 +10,18 @@ import resource
 import signal
 import subprocess
 import sys
+import warnings
 import zipfile
 from collections import OrderedDict
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from srgan_plugin.zoo.loading import load_checkpoint_file
 from srgan_plugin.zoo.pickled import History
+from srgan_plugin.zoo.protocols import to_protocol_2
 from srgan_plugin.zoo.saving import save_atomically
 
 FORMATS = [pytest.param(True, id="zip"), pytest.param(False, id="legacy")]
@@ -157,8 +161,19 @@ def test_a_checkpoint_that_holds_itself_is_no_trap(tmp_path):
     ("content", "message"),
     [
         (b"", "is empty, expected a checkpoint"),
-        (b"<!DOCTYPE html><html>", "begins with b'<!DOCTYPE ht', is none"),
-        (b"\x89PNG\r\n\x1a\n", "not written by torch.save"),
+        (b"\n<!DOCTYPE html><html>", "a web page.*download the file itself"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:1", "Git LFS.*git lfs pull"),
+        (gzip.compress(b"weights"), "gzip.*unpack it"),
+        (b"\x89HDF\r\n\x1a\n" + bytes(500), r"HDF5.*state_dict"),
+        (b"MATLAB 5.0 MAT-file, Platform: GLNXA64", r"MATLAB.*state_dict"),
+        (b"\x12\x01" + bytes(30), r"MXNet \(\.params\)"),
+        (b"\x08\x08\x12\x07pytorch", "an ONNX model"),
+        (bytes(50) + bytes.fromhex("57fb808b247547db"), "TensorFlow"),
+        (b"\x93NUMPY\x01\x00", "NumPy"),
+        (b'{"error": "not found"}', "JSON"),
+        (b"\x89PNG\r\n\x1a\n", "an image"),
+        (pickle.dumps({"a": 1}), "a plain pickle"),
+        (b"nothing of the kind", "not written by torch.save"),
         (b"PK\x03\x04 and so on", "not a zip file"),
     ],
 )
@@ -168,6 +183,101 @@ def test_files_that_are_no_checkpoints_get_one_line(tmp_path, content, message):
     with pytest.raises(ValueError, match=message) as caught:
         load_checkpoint_file(path)
     assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("srresnet.caffemodel", "Caffe"),
+        ("model.ckpt-500.data-00000-of-00001", "TensorFlow"),
+        ("model.onnx", "ONNX"),
+    ],
+)
+def test_files_that_only_their_names_tell_are_named(tmp_path, name, message):
+    (tmp_path / name).write_bytes(b"\n\x08whatever")
+    with pytest.raises(ValueError, match=f"{name}: expected .*, got .*{message}"):
+        load_checkpoint_file(tmp_path / name)
+
+
+def test_archives_of_other_programs_are_named(tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch.jit is deprecated, its files are not
+        torch.jit.save(torch.jit.script(nn.Conv2d(3, 3, 3)), str(tmp_path / "jit.pth"))
+    np.savez_compressed(tmp_path / "weights.npz", a=np.zeros(9000))
+    with zipfile.ZipFile(tmp_path / "release.pth", "w") as archive:
+        archive.write(save(tmp_path / "x.pth", weights()), "folder/x.pth")
+    for name, said in (
+        ("jit.pth", r"TorchScript.*torch\.jit\.load\(FILE\)\.state_dict"),
+        ("weights.npz", "NumPy arrays"),
+        ("release.pth", "around a checkpoint: unpack it"),
+    ):
+        with pytest.raises(ValueError, match=f"{name}: expected .*, got .*{said}"):
+            load_checkpoint_file(tmp_path / name)
+
+
+def test_the_content_decides_and_not_the_name(tmp_path):
+    safetensors = pytest.importorskip("safetensors.torch")
+    safetensors.save_file(dict(weights()), tmp_path / "x.pth")
+    save(tmp_path / "x.safetensors", weights())
+    for name in ("x.pth", "x.safetensors"):
+        assert torch.equal(load_checkpoint_file(tmp_path / name)["a"], weights()["a"])
+
+
+ODD_VALUES = {
+    "numbers": [2**70, -70_000, 2**31, 1.5, True, None, 3 + 4j],
+    "text": ["é\ud800", "collections", "OrderedDict", "collections"],
+    "bytes": [b"\xff\x00a", bytearray(b"x\xe9")],
+    "sets": [set(), {1, 2}, set(range(2500))],
+    "torch": [torch.Size([1, 2]), torch.float16, torch.device("cpu")],
+    "long": list(range(3000)),
+}
+
+
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+@pytest.mark.parametrize("zipped", FORMATS)
+def test_every_protocol_of_pickle_gives_what_was_saved(tmp_path, zipped, protocol):
+    state = weights()
+    state["view"], state["half"] = state["a"].t(), nn.Parameter(torch.ones(3).half())
+    arrays = [np.float64(2.5), np.arange(6.0).reshape(2, 3).T, np.arange(6, dtype=">i4")]
+    path, saved = tmp_path / "x.pth", {"state_dict": state, "arrays": arrays, **ODD_VALUES}
+    options = {"pickle_protocol": protocol, "_use_new_zipfile_serialization": zipped}
+    torch.save(saved, path, **options)
+    loaded = load_checkpoint_file(path)
+    assert {name: loaded[name] for name in ODD_VALUES} == ODD_VALUES
+    assert all(torch.equal(loaded["state_dict"][key], weight) for key, weight in state.items())
+    assert loaded["state_dict"]["view"].data_ptr() == loaded["state_dict"]["a"].data_ptr()
+    for array, expected in zip(loaded["arrays"], arrays, strict=True):
+        np.testing.assert_array_equal(array, expected)
+
+
+@pytest.mark.parametrize("protocol", [3, 4, 5])
+@pytest.mark.parametrize("zipped", FORMATS)
+def test_no_protocol_of_pickle_runs_anything(tmp_path, zipped, protocol):
+    mark, path = tmp_path / "mark", tmp_path / "x.pth"
+    for call in (Calls(os.system, f"touch {mark}"), Calls(getattr, torch.Tensor, "numpy")):
+        options = {"pickle_protocol": protocol, "_use_new_zipfile_serialization": zipped}
+        torch.save({"a": torch.ones(2), "x": call}, path, **options)
+        with pytest.raises(
+            ValueError, match=r"wants (posix|nt)\.system|a call of getattr"
+        ) as error:
+            load_checkpoint_file(path)
+        assert "\n" not in str(error.value) and not mark.exists()
+
+
+@pytest.mark.parametrize("protocol", [4, 5])
+def test_log_histories_of_every_protocol_are_read(tmp_path, protocol):
+    logging = pytest.importorskip("mmengine.logging")
+    buffer = logging.HistoryBuffer([1.0, 3.0], [1, 2])
+    torch.save({"loss": buffer}, tmp_path / "x.pth", pickle_protocol=protocol)
+    loaded = load_checkpoint_file(tmp_path / "x.pth", history=logging.HistoryBuffer)["loss"]
+    assert (loaded.mean(), loaded.current()) == (buffer.mean(), 3.0)
+
+
+def test_a_pickle_that_repeats_a_long_name_does_not_fill_the_memory():
+    name = pickle.SHORT_BINUNICODE + b"\xc8" + b"a" * 200 + pickle.MEMOIZE
+    bomb = b"\x80\x04" + name * 2 + pickle.STACK_GLOBAL + b"h\x00" * 1_000_000 + pickle.STOP
+    with pytest.raises(ValueError, match="repeats itself"):
+        to_protocol_2(io.BytesIO(bomb))
 
 
 def test_a_missing_file_and_a_folder_are_named(tmp_path):
@@ -191,10 +301,11 @@ def test_an_archive_that_unpacks_to_more_than_itself_is_refused(tmp_path):
         load_checkpoint_file(packed)
 
 
-def test_no_damage_to_a_file_crashes_or_changes_a_weight_unnoticed(tmp_path):
+@pytest.mark.parametrize("protocol", [2, 4])
+def test_no_damage_to_a_file_crashes_or_changes_a_weight_unnoticed(tmp_path, protocol):
     draw = random.Random(0)
     buffer = io.BytesIO()
-    torch.save({"state_dict": weights()}, buffer)
+    torch.save({"state_dict": weights()}, buffer, pickle_protocol=protocol)
     whole, path, refused = buffer.getvalue(), tmp_path / "x.pth", 0
     for number in range(300):
         damaged = bytearray(whole)
