@@ -3,17 +3,20 @@
 mmengine's checkpoints hold log histories: objects of its own, numpy arrays and scalars, and, in
 `statistics_methods`, a reference to `getattr`. None of these can be allowed as they are: `getattr`
 reaches any code, and a forged `numpy.dtype` state makes numpy take bytes for object pointers (a
-crash at best). So the names are answered by the stand-ins below, which only ever decode numbers.
+crash at best). So the names are answered by the stand-ins below, which only ever decode numbers and
+fill containers. What comes out equals what was saved, in value and type: a run resumes from it.
 """
 
 import re
-from collections.abc import Callable
+from collections import Counter, OrderedDict, defaultdict, deque
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-_NUMBER = re.compile(r"b1|[iu][1248]|f[248]")
+_NUMBER = re.compile(r"b1|[iu][1248]|f[248]|c8|c16")
 
 
 class History(NamedTuple):
@@ -51,7 +54,7 @@ class _Array:
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         _, shape, dtype, fortran, raw = state
-        self.value = dtype.decode(raw).reshape(shape, order="F" if fortran else "C").copy()
+        self.value = dtype.decode(raw).reshape(shape, order="F" if fortran else "C").copy("K")
 
 
 def _reconstruct(*_: object) -> _Array:
@@ -61,7 +64,9 @@ def _reconstruct(*_: object) -> _Array:
 def _frombuffer(raw: bytearray, dtype: _Dtype, shape: tuple[int, ...], order: str) -> _Array:
     """What numpy pickles an array as since protocol 5."""
     array = _Array()
-    array.value = dtype.decode(bytes(raw)).reshape(shape, order="F" if order == "F" else "C").copy()
+    array.value = (
+        dtype.decode(bytes(raw)).reshape(shape, order="F" if order == "F" else "C").copy("K")
+    )
     return array
 
 
@@ -88,7 +93,55 @@ def _getattr(owner: object, name: str) -> str:
     return name
 
 
-STAND_INS: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
+class _Name:
+    """A type that is only referred to, as the factory of a `defaultdict` is; calling it fails."""
+
+    def __init__(self, kind: type) -> None:
+        self.kind = kind
+
+
+class _First:
+    """First item of a list or dict that is to become the items of another container.
+
+    torch's reader fills no others.
+    """
+
+    def __init__(self, container: Any) -> None:
+        self.container = container
+
+
+def _deque(items: Iterable[Any] = (), maxlen: int | None = None) -> list[Any]:
+    return [_First(deque(maxlen=maxlen)), *items]
+
+
+def _defaultdict(factory: Any = None, items: Any = ()) -> dict[Any, Any]:
+    return {_First(defaultdict(_as_type(factory))): None, **dict(items)}
+
+
+def _no_bytes() -> bytes:
+    """`bytes()`, as which `b""` is saved; with an argument it would reserve that much memory."""
+    return b""
+
+
+_TYPES: dict[Any, type] = {
+    _Array: np.ndarray,
+    _Dtype: np.dtype,
+    _deque: deque,
+    _defaultdict: defaultdict,
+    _no_bytes: bytes,
+}
+_FACTORIES = (list, dict, set, frozenset, tuple, int, float, bool, str, deque, Counter, OrderedDict)
+
+
+def _as_type(factory: Any) -> Any:
+    """Return a `defaultdict`'s factory: a plain type, which makes an empty container or zero."""
+    found = factory.kind if isinstance(factory, _Name) else _TYPES.get(factory, factory)
+    if found is not None and found not in _FACTORIES:
+        raise ValueError("a defaultdict of what is not a plain type")
+    return found
+
+
+STAND_INS: list[Callable[..., Any] | tuple[Any, str]] = [
     (_History, "mmengine.logging.history_buffer.HistoryBuffer"),
     (_getattr, "builtins.getattr"),
     (_Array, "numpy.ndarray"),
@@ -100,38 +153,76 @@ STAND_INS: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
         for name, stand_in in (("_reconstruct", _reconstruct), ("scalar", _scalar))
     ),
     *((_frombuffer, f"numpy.{package}.numeric._frombuffer") for package in ("core", "_core")),
+    (_deque, "collections.deque"),
+    (_defaultdict, "collections.defaultdict"),
+    (frozenset, "builtins.frozenset"),
+    (_no_bytes, "builtins.bytes"),
+    *((_Name(t), f"builtins.{t.__name__}") for t in (list, dict, tuple, int, float, bool, str)),
 ]
+_CALLABLES = (_getattr, _scalar, _reconstruct, _frombuffer, _History, _Set)
 
 
 def settle(loaded: Any, history: Callable[..., object]) -> Any:
-    """Puts arrays and histories in the place of what stood in for them; containers stay the same.
+    """Put what was saved in the place of what stood in for it; lists and dicts stay the same.
 
     Args:
-        loaded: what `torch.load` returned under `STAND_INS`.
-        history: makes a history of `log_history`, `count_history` and `max_length`.
+        loaded: What `torch.load` returned under `STAND_INS`.
+        history: Makes a history of `log_history`, `count_history` and `max_length`.
     """
     done: dict[int, Any] = {}
+    alive: list[Any] = []  # what is replaced, lest another object gets its id
 
     def visit(item: Any) -> Any:
         if id(item) not in done:
+            alive.append(item)
             done[id(item)] = item  # containers may hold themselves
             done[id(item)] = replace(item)
         return done[id(item)]
 
     def replace(item: Any) -> Any:
-        if isinstance(item, _Array):
-            return item.value
-        if isinstance(item, _Set):
-            return set(item)
+        if isinstance(item, dict | list | set):
+            return refill(item)
+        if type(item) in (tuple, frozenset):
+            return type(item)(map(visit, item))
         if isinstance(item, _History):
             log, count = (visit(item.state[key]) for key in ("_log_history", "_count_history"))
             return history(log, count, item.state["max_length"])
-        if isinstance(item, dict):
-            item.update({key: visit(value) for key, value in item.items()})
-        elif isinstance(item, list):
-            item[:] = map(visit, item)
-        elif type(item) is tuple:
-            return tuple(map(visit, item))
-        return item
+        if isinstance(item, torch.Tensor):
+            visit(vars(item))
+        return _settled(item)
+
+    def refill(item: Any) -> Any:
+        items = list(item.items() if isinstance(item, dict) else item)
+        target, first = item, next(iter(item), None)
+        if isinstance(first, _First):
+            del items[0]
+            target = done[id(item)] = first.container
+        elif isinstance(item, _Set):
+            target = done[id(item)] = set()
+        target.clear()  # keeps the attributes of an OrderedDict and the factory of a defaultdict
+        # One at a time: a Counter's `update` would add to what is there.
+        if isinstance(target, dict):
+            for key, value in items:
+                target[visit(key)] = visit(value)
+        elif isinstance(target, set):
+            target.update(map(visit, items))
+        else:
+            target.extend(map(visit, items))
+        return target
 
     return visit(loaded)
+
+
+def _settled(item: Any) -> Any:
+    """Return the value or type that a stand-in without items stood in for."""
+    if isinstance(item, _Array):
+        return item.value
+    if isinstance(item, _Dtype):
+        return item.number
+    if isinstance(item, _Name):
+        return item.kind
+    if isinstance(item, type) or callable(item):
+        if item in _CALLABLES:
+            raise ValueError("a reference to a function or class of mmengine or numpy")
+        return _TYPES.get(item, item)
+    return item

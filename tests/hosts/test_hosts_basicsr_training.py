@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from same_state import differences
 
 from srgan_plugin.data.prepare import create_store
 from tests.conftest import ROOT
@@ -197,6 +198,24 @@ def test_auto_resume_goes_on_from_the_newest_state_without_a_gpu(
     assert Path("experiments", opt["name"], "models", "net_g_4.pth").is_file()
     changed = [not torch.equal(weights(opt, 2)[key], w) for key, w in weights(opt, 4).items()]
     assert any(changed)
+
+
+def test_a_schedule_of_basicsr_is_the_same_after_two_resumes_before_its_milestones(
+    run: Run, photographs: Path
+) -> None:
+    scheduler = {"type": "MultiStepLR", "milestones": [5, 5, 7], "gamma": 0.5}
+
+    def train(name: str, *lengths: int) -> Any:
+        for length in lengths:
+            opt = options(
+                "train_msrresnet_x4.yml", photographs, total_iter=length, scheduler=scheduler
+            )
+            run("basicsr_train", opt | {"name": name}, "--auto_resume")
+        path = Path("experiments", name, "training_states", f"{lengths[-1]}.state")
+        state = torch.load(path, weights_only=False)
+        return [state["schedulers"], [o["param_groups"] for o in state["optimizers"]]]
+
+    assert differences(train("whole", 8), train("resumed", 2, 4, 8)) == []
 
 
 def test_the_test_tool_measures_what_ours_measures(run: Run, photographs: Path) -> None:

@@ -5,9 +5,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import torch
-
 from srgan_plugin.hosts.mends import Mend, Toolbox, has
+from srgan_plugin.zoo.loading import load_checkpoint_file
 
 _GONE = "torchvision.transforms.functional_tensor"
 
@@ -56,6 +55,6 @@ def load_resume_state(opt: dict[str, Any]) -> dict[str, Any] | None:
         opt["path"]["resume_state"] = str(saved[-1]) if saved else None
     if not (path := opt["path"].get("resume_state")):
         return None
-    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    state = load_checkpoint_file(path)
     check_resume(opt, state["iter"])
     return state

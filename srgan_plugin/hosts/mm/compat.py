@@ -20,10 +20,16 @@ def load_checkpoints_safely() -> None:
     CheckpointLoader.register_scheme(prefixes=("http://", "https://"), loader=_load_url, force=True)
 
 
+def _history(log: Any, count: Any, max_length: int) -> HistoryBuffer:
+    buffer = HistoryBuffer(log, count, max(max_length, len(log)))
+    buffer.max_length = max_length  # lowered by a hook, and it cuts at its next value
+    return buffer
+
+
 def _load_local(filename: str, map_location: Any = None) -> dict[str, Any]:
     # The tensors stay on the CPU, whatever the host asks for: load_state_dict copies them.
-    return load_checkpoint_file(filename, history=HistoryBuffer)
+    return load_checkpoint_file(filename, history=_history)
 
 
 def _load_url(filename: str, map_location: Any = None, model_dir: Any = None) -> dict[str, Any]:
-    return load_checkpoint_file(local_checkpoint(filename, folder=model_dir), history=HistoryBuffer)
+    return load_checkpoint_file(local_checkpoint(filename, folder=model_dir), history=_history)
