@@ -18,7 +18,7 @@ train-zoo: $(VENV)/.basicsr
 	$(BIN)/python tools/train_zoo.py $(ARGS)
 
 # Two processes of one thread each: most tests are small, and threads wait for each other there.
-test: lint
+test: $(VENV)/.tests
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(JOBS) --dist loadfile
 
 # The oldest torch and numpy that are supported, in an environment of its own (Python up to 3.12).
@@ -33,10 +33,17 @@ $(VENV)-oldest/.done: requirements/runtime.txt requirements/tests.txt
 		--requirement requirements/tests.txt numpy==1.26.4 torch==2.6.0
 	touch $@
 
-lint: $(VENV)/.tests
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+# Linters and types, in an environment that holds all they see by version, the same on every Python.
+lint: $(VENV)-lint/.done
+	$(VENV)-lint/bin/ruff check .
+	$(VENV)-lint/bin/ruff format --check .
+	$(VENV)-lint/bin/mypy
+
+$(VENV)-lint/.done: requirements/lint.txt
+	$(PYTHON) -m venv $(VENV)-lint
+	# Types need neither CUDA's libraries nor what else torch depends on.
+	$(VENV)-lint/bin/pip install --quiet --no-deps --requirement requirements/lint.txt
+	touch $@
 
 # One environment serves both; each stamp says which requirements are in it.
 $(VENV)/.%: requirements/runtime.txt requirements/%.txt setup.py | $(VENV)
@@ -52,4 +59,4 @@ $(VENV):
 	$(BIN)/pip install --quiet --upgrade pip wheel "setuptools<82"
 
 clean:
-	rm -rf $(VENV) work_dirs build *.egg-info .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(VENV)-oldest $(VENV)-lint work_dirs build *.egg-info .mypy_cache .ruff_cache

@@ -170,7 +170,7 @@ def _to_8_bits(image: NDArray[Any], name: str) -> Image:
 
 def _to_rgb(image: Image, name: str) -> Image:
     channels = image.shape[2] if image.ndim == 3 else 1
-    if channels == 4 and image[..., 3].min() < 255:
+    if channels == 4 and (image[..., 3] < 255).any():
         raise ValueError(f"{name} has transparent pixels: flatten it onto a background first")
     if channels not in _CONVERSIONS:
         raise ValueError(f"{name} has {channels} channels: convert it to RGB first")

@@ -167,7 +167,7 @@ def _taps(size: int, scale: float, start: int, stop: int) -> Taps:
 
 def _within_span(taps: Taps) -> tuple[Taps, slice]:
     """The same taps counted from the first pixel that they touch, and the span they touch."""
-    start, stop = int(taps.indices.min()), int(taps.indices.max()) + 1
+    start, stop = int(np.min(taps.indices)), int(np.max(taps.indices)) + 1
     return Taps(taps.indices - start, taps.weights), slice(start, stop)
 
 

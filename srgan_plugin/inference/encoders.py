@@ -61,7 +61,7 @@ def write_png(file: BinaryIO, strips: Iterable[Pixels], drawing: Drawing) -> Non
     if drawing.profile:
         _chunk(file, b"iCCP", b"ICC profile\0\0" + zlib.compress(drawing.profile))
     packer = zlib.compressobj(_LEVEL)
-    above = np.zeros((1, width * channels * drawing.bits // 8), np.uint8)
+    above: NDArray[np.uint8] = np.zeros((1, width * channels * drawing.bits // 8), np.uint8)
     for rows in _blocks(strips):
         big_endian = rows.astype(rows.dtype.newbyteorder(">"), copy=False)
         plain = np.ascontiguousarray(big_endian).view(np.uint8).reshape(len(rows), -1)

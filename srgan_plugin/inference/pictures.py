@@ -91,8 +91,9 @@ def read_picture(path: Path) -> Picture:
     """
     content = path.read_bytes()
     with _opened(content, path) as image:
-        if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":  # a phone's extra views
-            raise ValueError(f"{path} has {image.n_frames} frames or pages: expected one picture")
+        frames = getattr(image, "n_frames", 1)
+        if frames > 1 and image.format != "MPO":  # a phone's extra views
+            raise ValueError(f"{path} has {frames} frames or pages: expected one picture")
         if image.mode not in _MODES:
             kind = {"F": "floating point"}.get(image.mode, image.mode)
             raise ValueError(f"{path} is in {kind}: save it as grey or RGB of 8 or 16 bits first")
