@@ -20,6 +20,9 @@ P = ParamSpec("P")
 # raised; torch's loader puts a whole stack trace of the worker before it.
 _REGISTRY_PREFIX = re.compile(r"^(class|function|method)? ?`[^`]+` in [\w./]+?(\.py)?: ")
 
+# What mmengine imports of setuptools: at the start of a run, and for `_base_ = 'package::…'`.
+_OF_SETUPTOOLS = ("distutils", "pkg_resources")
+
 
 def command(main: Callable[P, None]) -> Callable[P, None]:
     """Make `main` end with a line and a status where it would end with a stack trace."""
@@ -33,6 +36,14 @@ def command(main: Callable[P, None]) -> Callable[P, None]:
             if os.environ.get("SRGAN_DEBUG") or message is None:
                 raise
             sys.stderr.write(f"error: {message}\n")
+            raise SystemExit(1) from None
+        except ModuleNotFoundError as error:
+            if os.environ.get("SRGAN_DEBUG") or error.name not in _OF_SETUPTOOLS:
+                raise
+            sys.stderr.write(
+                f"error: mmengine imports {error.name}, which is missing; "
+                'run: pip install "setuptools<82"\n'
+            )
             raise SystemExit(1) from None
         except KeyboardInterrupt:
             sys.stderr.write("interrupted\n")

@@ -63,7 +63,9 @@ def light_environment(folder: Path) -> Path:
     python = folder / "bin" / "python"
     own = run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", cwd=folder)
     outer = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
-    Path(own.strip(), "outer.pth").write_text("\n".join(sorted(outer)))
+    # .pth files out there are not read; one of them gives Python 3.12 the distutils of setuptools.
+    distutils = Path(sysconfig.get_path("purelib"), "distutils-precedence.pth").read_text()
+    Path(own.strip(), "outer.pth").write_text("\n".join([*sorted(outer), distutils]))
     return python
 
 

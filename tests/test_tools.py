@@ -255,6 +255,16 @@ def test_a_slip_in_a_setting_is_one_line_that_names_it(
     assert words in fails("train", MSRRESNET, "--cfg-options", *options)
 
 
+def test_a_missing_setuptools_is_one_line_with_the_command_that_installs_it(
+    data: Path, fails: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "distutils", None)  # type: ignore[arg-type]
+    options = [*SMALL, f"train_dataloader.dataset.gt={data}/train"]
+    said = fails("train", MSRRESNET, "--cfg-options", *options)
+    assert "distutils" in said
+    assert 'pip install "setuptools<82"' in said
+
+
 def test_an_error_of_another_cause_keeps_its_stack_trace() -> None:
     @MODELS.register_module(name="BrokenInside", force=True)
     class BrokenInside:
