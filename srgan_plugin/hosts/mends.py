@@ -7,6 +7,7 @@ or from somebody else's mend, is left alone.
 import importlib
 import logging
 import re
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -49,6 +50,7 @@ class Toolbox:
         oldest: The oldest version that works.
         below: The first version that is not known to.
         extra: Ours that installs it.
+        python_below: The first Python on which pip cannot build it from its source distribution.
         probes: Modules that import once it works.
         mends: In the order in which they are looked at and applied.
     """
@@ -59,10 +61,18 @@ class Toolbox:
     extra: str
     probes: tuple[str, ...]
     mends: tuple[Mend, ...]
+    python_below: tuple[int, int] = (4, 0)
 
     @property
     def install(self) -> str:
         """The command that installs it as it is needed."""
+        if sys.version_info >= self.python_below:
+            older = ".".join(map(str, (self.python_below[0], self.python_below[1] - 1)))
+            wheel = f"{self.name}-{self.oldest}-py3-none-any.whl"
+            return (
+                f"python{older} -m pip wheel --no-deps {self.name}=={self.oldest} && "
+                f"pip install {wheel}"
+            )
         return f'pip install "srgan_plugin[{self.extra}]"'
 
     def check_version(self) -> str:

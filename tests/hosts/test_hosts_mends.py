@@ -55,6 +55,12 @@ def test_a_missing_toolbox_is_answered_with_the_command_that_installs_it() -> No
         toolbox(name="no_such").load()
 
 
+def test_a_toolbox_that_this_python_cannot_build_is_answered_with_an_older_one() -> None:
+    command = r"run: python3\.9 -m pip wheel --no-deps no_such==1.0 && pip install no_such-1.0"
+    with pytest.raises(NotInstalledError, match=command):
+        toolbox(name="no_such", python_below=(3, 10)).load()
+
+
 @pytest.mark.parametrize("bounds", [{"oldest": "999.1"}, {"below": "1.1"}])
 def test_a_toolbox_of_another_version_is_refused_by_both_versions(bounds: dict[str, str]) -> None:
     with pytest.raises(

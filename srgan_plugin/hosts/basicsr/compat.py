@@ -23,6 +23,7 @@ TOOLBOX = Toolbox(
     oldest="1.4.2",
     below="1.5",
     extra="basicsr",
+    python_below=(3, 13),
     probes=("basicsr",),
     mends=(
         Mend(
