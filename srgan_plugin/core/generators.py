@@ -5,8 +5,8 @@ the scale of [0, 1] but not clamped to it. Any height and width, any memory form
 type.
 """
 
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Callable, Sequence
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import init
 
 from .blocks import NormResidualBlock, PlainResidualBlock, ShuffleUpsample
-from .checks import check_option
+from .checks import check_option, refuse_foreign_weights
 
 # upscale_factor -> the pixel shuffles it is made of
 _MSRRESNET_SHUFFLES = {2: (2,), 3: (3,), 4: (2, 2)}
@@ -43,6 +43,8 @@ class MSRResNet(nn.Module):
         ValueError: A scale other than 2, 3, 4, or channels that cannot be added.
     """
 
+    load_hooks: ClassVar[Sequence[Callable[..., None]]] = (refuse_foreign_weights,)
+
     def __init__(
         self,
         in_channels: int = 3,
@@ -70,6 +72,8 @@ class MSRResNet(nn.Module):
             self.add_module(f"upsample{n}", ShuffleUpsample(mid_channels, factor, act))
         self.conv_hr = nn.Conv2d(mid_channels, mid_channels, 3, padding=1)
         self.conv_last = nn.Conv2d(mid_channels, out_channels, 3, padding=1)
+        for hook in self.load_hooks:
+            self.register_load_state_dict_pre_hook(hook)  # type: ignore[no-untyped-call]
         self._init_weights()
 
     def _init_weights(self) -> None:
@@ -137,6 +141,8 @@ class SRResNet(nn.Module):
         ValueError: A closed option has another value.
     """
 
+    load_hooks: ClassVar[Sequence[Callable[..., None]]] = (refuse_foreign_weights,)
+
     def __init__(
         self,
         in_channels: int = 3,
@@ -164,6 +170,8 @@ class SRResNet(nn.Module):
         for n, factor in enumerate(_SRRESNET_SHUFFLES[upscale_factor], start=1):
             self.add_module(f"upsample{n}", ShuffleUpsample(mid_channels, factor, nn.PReLU(slopes)))
         self.conv_last = nn.Conv2d(mid_channels, out_channels, 9, padding=4)
+        for hook in self.load_hooks:
+            self.register_load_state_dict_pre_hook(hook)  # type: ignore[no-untyped-call]
 
     def forward(self, x: Tensor) -> Tensor:
         """Enlarge LR pictures (N, in_channels, H, W).

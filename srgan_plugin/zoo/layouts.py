@@ -35,7 +35,7 @@ def load_generator_weights(generator: nn.Module, path: str | os.PathLike[str]) -
 
 def adapt_training_state(
     state: MutableMapping[str, Any], model: nn.Module, *, prefix: str = ""
-) -> None:
+) -> str:
     """Brings what is about to be loaded into a training model into that model's layout, in place.
 
     Afterwards the generator's weights are complete, in our keys, under `generator.`, whatever
@@ -46,24 +46,27 @@ def adapt_training_state(
         model: has the generator as `model.generator`.
         prefix: with which the model's keys begin in `state`.
 
+    Returns:
+        What the state holds and the model cannot take, in words: a discriminator of another kind.
+        Empty if there is nothing of that sort.
+
     Raises:
         ValueError: the generator's weights are missing or belong to another network.
     """
     for key in [key for key in state if key.startswith(prefix)]:
-        # mmengine's own models leave the wrappers of several processes in their keys.
-        part, wrapped, name = key.removeprefix(prefix).partition(".module.")
-        if wrapped and "." not in part:
-            state[f"{prefix}{part}.{name}"] = state.pop(key)
+        bare = prefix + _without_wrapper(key.removeprefix(prefix))
+        if bare != key:
+            state[bare] = state.pop(key)
     inside = below(state, prefix)
     # A run goes on with the weights that it trained, not with their average.
     found = unwrap(inside, ema=not below(inside, "generator."))
     generator = model.get_submodule("generator")
     generator = getattr(generator, "module", generator)  # wrapped for distributed training
     weights = fitted(found, generator)
-    known = model.state_dict()
-    kept = {
-        key: v for key, v in inside.items() if key in known and not key.startswith("generator.")
-    }
+    known = {_without_wrapper(key): weight for key, weight in model.state_dict().items()}
+    other = _other_discriminator(inside, known)
+    left = ("generator.", "discriminator.") if other else ("generator.",)
+    kept = {key: v for key, v in inside.items() if key in known and not key.startswith(left)}
     for key in inside:
         del state[prefix + key]
     state.update({f"{prefix}{key}": value for key, value in kept.items()})
@@ -72,6 +75,20 @@ def adapt_training_state(
         # An average begins at what it averages.
         averaged = {f"{prefix}generator_ema.{key}": w.clone() for key, w in weights.items()}
         state.update(averaged)
+    return other
+
+
+def _without_wrapper(key: str) -> str:
+    """A key without the wrapper of several processes that mmengine's own models leave in it."""
+    part, wrapped, name = key.partition(".module.")
+    return f"{part}.{name}" if wrapped and "." not in part else key
+
+
+def _other_discriminator(held: Mapping[str, Any], known: Mapping[str, Any]) -> str:
+    own, came = below(known, "discriminator."), below(held, "discriminator.")
+    if not own or not came or not _misfit(came, own):
+        return ""
+    return f"expected {describe(own)}, the checkpoint holds {describe(came)}"
 
 
 def fitted(

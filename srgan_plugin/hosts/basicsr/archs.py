@@ -6,6 +6,7 @@ from basicsr.utils.registry import ARCH_REGISTRY
 from torch import nn
 
 from srgan_plugin import core
+from srgan_plugin.core.checks import refuse_foreign_weights
 
 SUFFIX = "srgan_plugin"
 
@@ -47,6 +48,8 @@ class MSRResNet(core.MSRResNet):
         activate_after_shuffle: False for weights that were trained in MMagic.
     """
 
+    load_hooks = (_from_basicsr, *core.MSRResNet.load_hooks)
+
     def __init__(
         self,
         num_in_ch: int = 3,
@@ -66,7 +69,6 @@ class MSRResNet(core.MSRResNet):
         )
         if activate_after_shuffle:  # under these keys everybody takes it for granted
             self.register_state_dict_post_hook(_to_basicsr)  # type: ignore[no-untyped-call]
-        self.register_load_state_dict_pre_hook(_from_basicsr)  # type: ignore[no-untyped-call]
 
 
 @ARCH_REGISTRY.register(suffix=SUFFIX)
@@ -87,3 +89,4 @@ class VGGStyleDiscriminator(core.ModifiedVGG):
             input_size=input_size,
             num_stages=6 if input_size >= 256 else 5,
         )
+        self.register_load_state_dict_pre_hook(refuse_foreign_weights)  # type: ignore[no-untyped-call]

@@ -16,8 +16,10 @@ def load_checkpoints_safely() -> None:
     itself saves, so that nothing resumes; for a URL it calls a function that runs whatever a pickle
     says. Ours reads the history and runs nothing. mmengine has a public registry for this.
     """
-    CheckpointLoader.register_scheme(prefixes="", loader=_load_local, force=True)
-    CheckpointLoader.register_scheme(prefixes=("http://", "https://"), loader=_load_url, force=True)
+    CheckpointLoader.register_scheme(prefixes="", loader=load_from_local, force=True)
+    CheckpointLoader.register_scheme(
+        prefixes=("http://", "https://"), loader=load_from_http, force=True
+    )
 
 
 def _history(log: Any, count: Any, max_length: int) -> HistoryBuffer:
@@ -26,10 +28,14 @@ def _history(log: Any, count: Any, max_length: int) -> HistoryBuffer:
     return buffer
 
 
-def _load_local(filename: str, map_location: Any = None) -> dict[str, Any]:
+def load_from_local(filename: str, map_location: Any = None) -> dict[str, Any]:
+    """Read a file, or the weights that ship by their name; mmengine's log says `local` of it."""
     # The tensors stay on the CPU, whatever the host asks for: load_state_dict copies them.
-    return load_checkpoint_file(filename, history=_history)
+    return load_checkpoint_file(local_checkpoint(filename), history=_history)
 
 
-def _load_url(filename: str, map_location: Any = None, model_dir: Any = None) -> dict[str, Any]:
+def load_from_http(
+    filename: str, map_location: Any = None, model_dir: Any = None
+) -> dict[str, Any]:
+    """Fetch and read a file, which is verified by the digits in its name."""
     return load_checkpoint_file(local_checkpoint(filename, folder=model_dir), history=_history)

@@ -5,10 +5,13 @@ a config of MMagic's own in our tools; on MMagic's tools it goes through
 `python -m srgan_plugin mmagic train|test …`.
 """
 
+import functools
 import importlib
 import inspect
 import sys
 from importlib.machinery import ModuleSpec
+from importlib.util import find_spec
+from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn
 
@@ -16,6 +19,10 @@ import numpy as np
 from mmengine.evaluator import BaseMetric
 
 from srgan_plugin.hosts.mends import Mend, Toolbox, has
+
+from .others import read_any_layout
+
+_FACES = "controlnet_aux.mediapipe_face"
 
 
 class MissingOps(ModuleType):
@@ -43,6 +50,43 @@ def _add_ops() -> None:
     # Without a loader: mmengine then reports mmcv as not compiled, which is true.
     module.__spec__ = ModuleSpec("mmcv._ext", loader=None)
     sys.modules["mmcv._ext"] = module
+
+
+def _lacks_solutions() -> bool:
+    """Whether mediapipe has no `solutions`, found without importing it (seconds)."""
+    package = find_spec("mediapipe")
+    if _FACES in sys.modules or package is None or package.origin is None:
+        return False  # controlnet_aux does without mediapipe
+    return not Path(package.origin).parent.joinpath("python", "solutions").is_dir()
+
+
+def _add_face_detector() -> None:
+    class MediapipeFaceDetector:
+        """Stands for controlnet_aux's detector of faces, the only part that needs `solutions`."""
+
+        def __init__(self, *_: object, **__: object) -> None:
+            raise NotImplementedError(
+                "MediapipeFaceDetector: expected mediapipe.solutions, which is gone from mediapipe; "
+                "run: pip install 'mediapipe<0.10.30'"
+            )
+
+    sys.modules[_FACES] = module = ModuleType(_FACES)
+    module.MediapipeFaceDetector = MediapipeFaceDetector  # type: ignore[attr-defined]
+
+
+def _base_model() -> Any:
+    return importlib.import_module("mmagic.models.base_models").BaseEditModel
+
+
+def _load_any_layout() -> None:
+    initialise = _base_model().__init__
+
+    @functools.wraps(initialise)
+    def build(self: Any, *args: Any, **kwargs: Any) -> None:
+        initialise(self, *args, **kwargs)
+        read_any_layout(self)
+
+    _base_model().__init__ = build
 
 
 def _sample_wise_metric() -> Any:
@@ -80,6 +124,18 @@ TOOLBOX = Toolbox(
             reason="mmcv-lite has no compiled ops, mmagic imports Python around them",
             missing=lambda: not has("mmcv._ext"),
             apply=_add_ops,
+        ),
+        Mend(
+            name="mediapipe.solutions",
+            reason="mediapipe 0.10.30 removed it, mmagic.apis imports Python around it",
+            missing=_lacks_solutions,
+            apply=_add_face_detector,
+        ),
+        Mend(
+            name="whole checkpoints",
+            reason="MMagic's models keep random weights where a checkpoint has other keys",
+            missing=lambda: not hasattr(_base_model().__init__, "__wrapped__"),
+            apply=_load_any_layout,
         ),
         Mend(
             name="metrics' size",

@@ -1,9 +1,11 @@
 """A generator trained with a pixel loss."""
 
+import logging
 from copy import deepcopy
 from typing import Any, Literal
 
 import torch
+from mmengine.logging import print_log
 from mmengine.model import BaseModel, is_model_wrapper
 from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
@@ -70,6 +72,9 @@ class SRModel(BaseModel):
         self._lay_out(self.generator, self.generator_ema)
         self._compile(self.generator)
         self._stepping = False  # in our train_step
+        # What came as a module may have any weights, Bicubic has none.
+        self.untrained = isinstance(generator, dict) and any(True for _ in self.parameters())
+        self.generator.register_load_state_dict_post_hook(_note_weights)
         # Whoever loads a checkpoint (load_from, resume, another toolbox's launcher) comes by here.
         self.register_load_state_dict_pre_hook(adapt_what_loads)
 
@@ -99,11 +104,13 @@ class SRModel(BaseModel):
                     "set model_wrapper_cfg = dict(type='MMSeparateDistributedDataParallel')"
                 )
             return core.generator_objective(sr, gt_batch(data_samples), pixel=self.pixel_loss)
-        return self._predictions(sr, data_samples)
+        self._warn_of_random_weights()
+        return self._predictions(sr, data_samples, inputs)
 
     def train_step(self, data: Config, optim_wrapper: Any) -> dict[str, Tensor]:
         """One step of the generator."""
         statistics = batch_statistics(self.generator)
+        self.untrained = False
         self._stepping = True
         losses: dict[str, Tensor] = super().train_step(data, optim_wrapper)
         self._stepping = False
@@ -120,6 +127,7 @@ class SRModel(BaseModel):
     def init_weights(self) -> None:
         """As mmengine's; the average begins at what it averages."""
         super().init_weights()
+        self.untrained = False  # training begins
         if self.generator_ema is not None:
             self.generator_ema.load_state_dict(unwrapped(self.generator).state_dict())
 
@@ -173,11 +181,24 @@ class SRModel(BaseModel):
         for average, new in counters:
             average.copy_(torch.where(moved, new, average))
 
-    def _predictions(self, sr: Tensor, data_samples: Any) -> list[BaseDataElement]:
+    def _warn_of_random_weights(self) -> None:
+        """Say so once where nothing was loaded into the network that predicts."""
+        if self.untrained and not getattr(unwrapped(self.generator), "weights_loaded", False):
+            print_log(
+                "the generator predicts from RANDOM weights: no checkpoint was loaded (set "
+                "load_from; init_cfg counts for training alone)",
+                logger="current",
+                level=logging.WARNING,
+            )
+        self.untrained = False
+
+    def _predictions(self, sr: Tensor, data_samples: Any, inputs: Tensor) -> list[BaseDataElement]:
         pictures = self.data_preprocessor.destruct(sr, data_samples)
         if data_samples is None:
             data_samples = [BaseDataElement() for _ in pictures]
         elif hasattr(data_samples, "split"):  # MMagic's stacked DataSample
+            # Its visualizers look for the LR image there.
+            data_samples.input = self.data_preprocessor.destruct(inputs, data_samples)
             data_samples = data_samples.split()
         for sample, picture in zip(data_samples, pictures, strict=True):
             sample.output = BaseDataElement(pred_img=picture)
@@ -197,4 +218,14 @@ def _decay(ema: Config) -> float:
 
 def adapt_what_loads(model: nn.Module, state_dict: Config, prefix: str, *_: Any, **__: Any) -> None:
     """A hook of torch's by which a training model loads any layout, whole or not at all."""
-    adapt_training_state(state_dict, model, prefix=prefix)
+    if other := adapt_training_state(state_dict, model, prefix=prefix):
+        print_log(
+            f"the discriminator keeps the weights it has, RANDOM ones at a start: {other}",
+            logger="current",
+            level=logging.WARNING,
+        )
+
+
+def _note_weights(network: Any, _: Any) -> None:
+    """A hook of torch's by which a network knows that weights were loaded into it."""
+    network.weights_loaded = True

@@ -36,14 +36,17 @@ def lose_nothing(cfg: Any) -> None:
 def read_any_layout(model: nn.Module) -> None:
     """Let another toolbox's model load checkpoints as ours do: of any layout, whole or not at all.
 
-    mmengine loads what fits and logs the rest, so that weights in bare keys load nothing.
+    mmengine loads what fits and logs the rest, so that weights in bare keys load nothing. Calling
+    it again changes nothing.
 
     Args:
         model: Has one of the networks that the zoo knows as `model.generator`, or is left alone.
     """
-    model = unwrapped(model)
-    generator = getattr(model, "generator", None)
-    if generator is None or isinstance(model, SRModel):
+    own: Any = unwrapped(model)
+    generator = getattr(own, "generator", None)
+    if isinstance(own, SRModel) or not isinstance(generator, nn.Module):
         return
-    if recognise(unwrapped(generator).state_dict()) is not None:
-        model.register_load_state_dict_pre_hook(adapt_what_loads)  # type: ignore[no-untyped-call]
+    known = recognise(unwrapped(generator).state_dict()) is not None
+    if known and not getattr(own, "reads_any_layout", False):
+        own.register_load_state_dict_pre_hook(adapt_what_loads)
+        own.reads_any_layout = True

@@ -102,6 +102,7 @@ class SRGAN(SRModel):
             The losses by MMagic's names, BasicSR's `out_d_real` and `out_d_fake` (the mean logits),
             and each network's gradient norm, detached.
         """
+        self.untrained = False
         data = self.data_preprocessor(data, True)
         generator = optim_wrapper["generator"]
         discriminator = optim_wrapper["discriminator"] if self.adversarial else None
