@@ -43,14 +43,13 @@ def commands() -> Iterator[tuple[str, str]]:
         text = (ROOT / "docs" / guide).read_text()
         for block in re.findall(r"```bash\n(.*?)```", text, re.DOTALL):
             for line in block.splitlines():
-                if line.startswith("python"):
+                if line.startswith("python "):
                     yield guide, line
 
 
 @pytest.fixture
 def home(
     mmagic: ModuleType,
-    quiet_basicsr: None,
     photographs: Path,
     random_vgg: Path,
     fresh_mmengine: None,
@@ -86,11 +85,13 @@ def test_a_command_of_the_guides_runs(
     home: dict[str, str],
     guide: str,
     line: str,
+    request: pytest.FixtureRequest,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     (small,) = (words for start, words in SMALL.items() if line.startswith(start))
     if guide == "from-basicsr.md":
+        request.getfixturevalue("quiet_basicsr")
         home["CHECKPOINT"] = "basicsr.pth"
     line = f"{line} {small}"
     for placeholder, value in home.items():
