@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .checks import check_option
+from .precision import widened
 
 GANType = Literal["vanilla", "lsgan", "l1", "wgan", "wgan_softplus", "hinge"]
 
@@ -60,7 +61,7 @@ def gan_loss(
     paper's eq. 6, there summed, here the mean over the batch.
 
     Args:
-        logits: The discriminator's, of any shape.
+        logits: The discriminator's, of any shape; half precision becomes float32 first.
         target_is_real: Whether they ought to say real.
         gan_type: 'vanilla' (cross entropy), 'lsgan' (squares), 'l1', 'wgan' (the plain mean),
             'wgan_softplus' (as in StyleGAN2), 'hinge'.
@@ -77,7 +78,7 @@ def gan_loss(
     """
     check_option("gan_type", gan_type, _GAN_LOSSES)
     label = real_label_val if target_is_real else fake_label_val
-    return _GAN_LOSSES[gan_type](logits, label=label, real=target_is_real, is_disc=is_disc)
+    return _GAN_LOSSES[gan_type](widened(logits), label=label, real=target_is_real, is_disc=is_disc)
 
 
 class GANLoss(nn.Module):

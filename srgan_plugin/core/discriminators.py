@@ -2,8 +2,17 @@
 
 Both are pairs of convolutions whose second one halves the picture, then two dense layers. The
 sigmoid stays inside the loss. Any memory format, any floating type.
+
+Under bfloat16 autocast the gradient of the weights has a cosine of 0.967 with float32's
+(ModifiedVGG, not trained, 16 images of 128x128; above 0.9 at batch 16 in all that was measured).
+Rounding carries 0.25 % of the pre-activations across zero, where LeakyReLU's slope jumps from 0.2
+to 1, and the gradients of real and generated images cancel by half. With the signs of the exact run
+the cosine is 0.9997: float32 in batch normalisation (whose statistics are in float32 anyway) or in
+the dense layers gains nothing. float16 has three bits more and a cosine of 0.996. In float32,
+images moved by at most half a level of 8 bits make it 0.979, and another batch 0.01.
 """
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -57,7 +66,7 @@ class _PairedConvDiscriminator(nn.Module):
             x: RGB in [0, 1], (N, in_channels, input_size, input_size).
 
         Returns:
-            Logits, (N, 1): positive for real.
+            Logits, (N, 1), in the type of the weights also under autocast: positive for real.
 
         Raises:
             ValueError: Pictures of another size.
@@ -75,7 +84,9 @@ class _PairedConvDiscriminator(nn.Module):
             feat = F.leaky_relu(feat if norm is None else norm(feat), 0.2, inplace=True)
         # flatten, not view: channels_last features have no such view
         feat = F.leaky_relu(self.linear1(feat.flatten(1)), 0.2, inplace=True)
-        logits: Tensor = self.linear2(feat)
+        # Not under autocast: in 8 bits, logits of 100 would be multiples of 0.5.
+        with torch.autocast(x.device.type, enabled=False):
+            logits: Tensor = self.linear2(feat.to(self.linear2.weight.dtype))
         return logits
 
 

@@ -1,11 +1,14 @@
 """The two objectives of SRGAN, each written once, for any host's training step to call.
 
 The losses may be ours or a toolbox's: what counts is how they are called. Names are MMagic's.
+Under autocast a loss gets images and logits in float32, a toolbox's loss as well.
 """
 
 from typing import Protocol
 
 from torch import Tensor
+
+from .precision import widened
 
 
 class PixelLoss(Protocol):
@@ -57,6 +60,7 @@ def generator_objective(
     """
     if (gan is None) != (fake_logits is None):
         raise ValueError("the adversarial term wants both gan and fake_logits, got only one")
+    pred, gt = widened(pred), widened(gt)
     content, style = perceptual(pred, gt) if perceptual else (None, None)
     losses = {
         "loss_pix": pixel(pred, gt) if pixel else None,
@@ -64,7 +68,7 @@ def generator_objective(
         "loss_style": style,
     }
     if gan is not None and fake_logits is not None:
-        losses["loss_gan"] = gan(fake_logits, True, is_disc=False)
+        losses["loss_gan"] = gan(widened(fake_logits), True, is_disc=False)
     found = {name: loss for name, loss in losses.items() if loss is not None}
     if not found:
         raise ValueError("the generator has no loss: give pixel, perceptual or gan")
@@ -85,6 +89,6 @@ def discriminator_objective(
         Scalars under loss_d_real and loss_d_fake.
     """
     return {
-        "loss_d_real": gan(real_logits, True, is_disc=True),
-        "loss_d_fake": gan(fake_logits, False, is_disc=True),
+        "loss_d_real": gan(widened(real_logits), True, is_disc=True),
+        "loss_d_fake": gan(widened(fake_logits), False, is_disc=True),
     }

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .checks import check_option
+from .precision import widened
 from .vgg import VGG19Features
 from .vgg_weights import TORCHVISION
 
@@ -20,11 +21,14 @@ def gram_matrix(features: Tensor) -> Tensor:
         features: (N, C, H, W).
 
     Returns:
-        (N, C, C).
+        (N, C, C), float32 for features in half precision.
     """
     _, c, h, w = features.shape
-    rows = features.flatten(2)
-    return rows.bmm(rows.transpose(1, 2)) / (c * h * w)
+    # Scaled before the product: sums over H W exceed float16's range at ordinary sizes.
+    rows = widened(features).flatten(2) / (c * h * w) ** 0.5
+    with torch.autocast(features.device.type, enabled=False):
+        gram: Tensor = rows.bmm(rows.transpose(1, 2))
+    return gram
 
 
 def _frobenius(a: Tensor, b: Tensor) -> Tensor:
@@ -41,6 +45,8 @@ _CRITERIA: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 
 class PerceptualLoss(nn.Module):
     """Distance of VGG-19 features, and of their Gram matrices (Ledig et al. 2016, eq. 5).
+
+    Features are compared in float32 whatever autocast lets VGG compute in.
 
     Args:
         layer_weights: Weight by layer name (see `VGG19Features`).
@@ -120,5 +126,6 @@ class PerceptualLoss(nn.Module):
         )
 
     def _features(self, vgg: VGG19Features, x: Tensor) -> dict[str, Tensor]:
+        x = widened(x)  # mapped to [0, 1] in half precision, images would lose levels
         features: dict[str, Tensor] = vgg((x + 1) * 0.5 if self.norm_img else x)
-        return {name: feat * self.feature_scale for name, feat in features.items()}
+        return {name: widened(feat) * self.feature_scale for name, feat in features.items()}

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .checks import check_option
+from .precision import widened
 
 _CRITERIA: dict[str, Callable[..., Tensor]] = {"l1": F.l1_loss, "mse": F.mse_loss}
 _REDUCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -30,7 +31,7 @@ def pixel_loss(
     """Absolute or squared error of pictures (the latter Ledig et al. 2016, eq. 4).
 
     Args:
-        pred: Any range, (N, C, H, W).
+        pred: Any range, (N, C, H, W); half precision becomes float32 first.
         target: The same shape.
         weight: Of every element, (N, C, H, W), or of every pixel, (N, 1, H, W).
         criterion: 'l1' is |pred - target|, 'mse' (pred - target)^2.
@@ -47,12 +48,12 @@ def pixel_loss(
     check_option("criterion", criterion, _CRITERIA)
     check_option("reduction", reduction, _REDUCTIONS)
     _check_shapes(pred, target, weight)
-    loss = _CRITERIA[criterion](pred, target, reduction="none")
+    loss = _CRITERIA[criterion](widened(pred), widened(target), reduction="none")
     if weight is None:
         return _REDUCTIONS[reduction](loss)
     if reduction != "mean":
         return _REDUCTIONS[reduction](loss * weight)
-    weight = weight.expand_as(loss)
+    weight = widened(weight).expand_as(loss)
     if sample_wise:
         share = weight.sum(dim=(1, 2, 3), keepdim=True) + _EPS
         return (loss * weight / share).sum() / len(loss)

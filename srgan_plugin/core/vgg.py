@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .precision import widened
 from .vgg_weights import CONV_SHAPES, LAYERS, TORCHVISION, layer_name, load_vgg19
 
 
@@ -35,6 +36,8 @@ class VGG19Features(nn.Module):
         ValueError: No layer, an unknown one, one deeper than the file, or not a VGG-19 file.
         FileNotFoundError: The weights are not there and cannot be downloaded.
     """
+
+    conv1_1_weight: Tensor
 
     def __init__(
         self,
@@ -68,7 +71,8 @@ class VGG19Features(nn.Module):
         """
         found: dict[str, Tensor] = {}
         wanted = set(self.layers.values())
-        feat: Tensor = self.input_norm(x)
+        # Normalised in float32, then in the type of the weights (autocast has the last word).
+        feat: Tensor = self.input_norm(widened(x)).to(self.conv1_1_weight.dtype)
         for before, name in zip(("", *self._walk[:-1]), self._walk, strict=True):
             if name in CONV_SHAPES:
                 weight, bias = self.get_buffer(f"{name}_weight"), self.get_buffer(f"{name}_bias")

@@ -16,7 +16,7 @@ WINDOW, SIGMA = 11, 1.5
 C1, C2 = (0.01 * PEAK) ** 2, (0.03 * PEAK) ** 2
 NOT_FINITE = (
     "the prediction holds NaN or infinite values, expected numbers about 0 to 1: "
-    "the network diverged or its checkpoint is damaged"
+    "the network diverged, its checkpoint is damaged, or half precision (fp16) overflowed"
 )
 # ITU-R BT.601, studio range.
 BT601 = np.array([65.481, 128.553, 24.966]) / PEAK

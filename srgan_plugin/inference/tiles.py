@@ -81,6 +81,7 @@ def enlarged_tile(
         RGB, clamped to [0, 1], (3, rows x scale, columns x scale), on the network's device.
 
     Raises:
+        ValueError: The result is not finite.
         torch.OutOfMemoryError: The window, or `inner`, is too large for the device.
     """
     far, near = network.reach
@@ -98,6 +99,12 @@ def enlarged_tile(
         sr = network.enlarge(features[cut], x[cut])[0]
         sr = sr[:, some_rows.inside(seen[0], scale), some_columns.inside(seen[1], scale)]
         out[:, some_rows.inside(rows, scale), some_columns.inside(columns, scale)] = sr
+    if not out.isfinite().all():
+        raise ValueError(
+            f"{type(network).__name__}: expected finite pixels, got NaN or infinite ones in "
+            f"{out.dtype}; "
+            + ("use float32" if out.dtype == torch.float16 else "the weights are damaged")
+        )
     return out.clamp_(0, 1)
 
 

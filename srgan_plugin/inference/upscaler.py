@@ -170,7 +170,7 @@ class Upscaler:
                 progress=partial(report, columns),
             )
             if colours == 1:
-                sr = sr.mean(0, keepdim=True)
+                sr = sr.mean(0, keepdim=True, dtype=torch.float32)
             where = columns.inside(Span(0, width), self.scale)
             out[:, where, :colours] = _from_network(sr, image.dtype)
         if channels in (2, 4):

@@ -256,3 +256,15 @@ def test_a_name_means_the_weights_that_ship_and_else_says_what_works(tmp_path, m
     save_file(halves, tmp_path / "srgan.safetensors")
     opened = open_model("srgan").state_dict()
     assert all(torch.equal(opened[key], weight.float()) for key, weight in halves.items())
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
+def test_an_overflow_makes_no_white_pixels(dtype):
+    hint = "float32" if dtype == torch.float16 else "weights"
+    network = rough(MSRResNet)
+    with torch.no_grad():
+        network.conv_last.weight.fill_(6e4 if dtype == torch.float16 else 3e38)
+    upscaler = Upscaler(network, device="cpu")
+    network.to(dtype)
+    with pytest.raises(ValueError, match=f"MSRResNet.*{dtype}.*{hint}"):
+        upscaler(noise(20, 20, 3))

@@ -25,6 +25,7 @@ def _pictures(
 
 
 def _hwc(image: torch.Tensor) -> NDArray[Any]:
+    image = image.float() if image.dtype == torch.bfloat16 else image  # which numpy has not
     return image.detach().cpu().permute(1, 2, 0).numpy()
 
 

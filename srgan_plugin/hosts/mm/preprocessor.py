@@ -133,7 +133,9 @@ class DataPreprocessor(BaseDataPreprocessor):
         return {"inputs": inputs, "data_samples": samples}
 
     def destruct(self, batch: Tensor, data_samples: Any = None, key: str = "pred_img") -> Tensor:
-        """Map the network's pictures back to [0, 255], clamped, not rounded (metrics round).
+        """Map the network's images back to [0, 255], clamped, not rounded (metrics round).
+
+        What is infinite becomes NaN, which metrics refuse.
 
         Args:
             batch: What the network takes or makes, N3HW.
@@ -141,7 +143,9 @@ class DataPreprocessor(BaseDataPreprocessor):
                 is BGR, as its ground truth is, else RGB.
             key: Kept for MMagic's models; unused.
         """
-        pictures: Tensor = (batch.float() * self.std + self.mean).clamp(0, 255)
+        scaled: Tensor = batch.float() * self.std + self.mean
+        # An overflow in half precision is no white pixel.
+        pictures = scaled.clamp(0, 255).where(scaled.isfinite(), torch.nan)
         to_bgr = hasattr(data_samples, "stack") and _is_rgb(data_samples, "img_channel_order")
         return pictures.flip(-3) if to_bgr else pictures
 

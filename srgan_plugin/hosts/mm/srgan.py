@@ -200,5 +200,8 @@ class SRGAN(SRModel):
             # No further than to the discriminator's weights: the generator has moved already.
             parameters = list(self.discriminator.parameters())
             optimizer.update_params(total, backward_kwargs={"inputs": parameters})
-        seen = {"out_d_real": real.mean(), "out_d_fake": fake.mean()}
+        seen = {
+            "out_d_real": real.mean(dtype=torch.float32),
+            "out_d_fake": fake.mean(dtype=torch.float32),
+        }
         return losses | seen | gradient_norm("discriminator", optimizer)
