@@ -2,27 +2,37 @@
 
 import errno
 import os
+import platform
+import time
 import uuid
+import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
 _NO_ROOM = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT}
+_LOCKED = f"writing-{zlib.crc32(platform.node().encode()):08x}-"
 
 
 @contextmanager
-def atomic_path(target: str | Path) -> Iterator[Path]:
+def atomic_path(target: str | Path, prefix: str = "") -> Iterator[Path]:
     """Yield a temporary path beside `target`; on success it is synced and renamed to `target`.
 
     When the block raises, the temporary file is removed and an older `target` stays as it was.
 
     Args:
         target: The file to write; its folder is made where it is missing.
+        prefix: What the temporary file's name begins with, behind a dot.
     """
     target = Path(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     # The suffix is kept: encoders choose the format by it.
-    temporary = target.with_name(f".{uuid.uuid4().hex[:8]}.tmp{target.suffix}")
+    temporary = target.with_name(f".{prefix}{uuid.uuid4().hex[:8]}.tmp{target.suffix}")
     try:
         yield temporary
         with temporary.open("rb+") as file:
@@ -42,3 +52,27 @@ def write_text(text: str, target: str | Path) -> None:
     """Write a text file, whole or not at all."""
     with atomic_path(target) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def write_locked(obj: bytes, target: str | Path) -> None:
+    """Write bytes, whole or not at all; a killed writer's rest is found by `remove_abandoned`."""
+    with ExitStack() as locked, atomic_path(target, prefix=_LOCKED) as temporary:
+        file = locked.enter_context(temporary.open("xb"))
+        if fcntl is not None:
+            with suppress(OSError):  # some network file systems have no locks
+                fcntl.flock(file, fcntl.LOCK_EX)
+        file.write(obj)
+        file.flush()
+
+
+def remove_abandoned(folder: str | Path) -> None:
+    """Remove what killed processes were writing by `write_locked`: what no process has locked.
+
+    Locks of other machines may not be seen here: theirs go when they are a day old.
+    """
+    for path in Path(folder).glob(f".{_LOCKED.partition('-')[0]}-*.tmp*") if fcntl else ():
+        with suppress(OSError), path.open("rb") as file:  # locked, or gone meanwhile
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            here = path.name.startswith(f".{_LOCKED}")
+            if here or time.time() - path.stat().st_mtime > 24 * 3600:
+                path.unlink()

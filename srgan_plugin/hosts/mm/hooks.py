@@ -10,7 +10,7 @@ from mmengine.hooks import Hook
 
 from srgan_plugin.data.images import write_image
 from srgan_plugin.evaluation.metrics import quantize
-from srgan_plugin.files import atomic_path
+from srgan_plugin.files import remove_abandoned, write_locked
 from srgan_plugin.registry import HOOKS
 
 from .loops import set_name
@@ -28,8 +28,7 @@ class AtomicBackend(LocalBackend):
 
     def put(self, obj: bytes, filepath: str | Path) -> None:
         """Write `obj`, whole or not at all."""
-        with atomic_path(filepath) as temporary:
-            temporary.write_bytes(obj)
+        write_locked(obj, filepath)
 
 
 register_backend(ATOMIC_BACKEND, AtomicBackend, force=True)
@@ -41,8 +40,9 @@ class CheckpointHook(MMEngineCheckpointHook):
 
     A checkpoint on a local disk appears only when it is whole, and the one that it replaces (the
     oldest, or the best so far) is removed only after that: mmengine removes it before. Checkpoints
-    of other runs in the same folder stay, and so does what lies in other folders. By epochs, only
-    the first of it holds.
+    of other runs in the same folder stay, and so does what lies in other folders. What a kill left
+    behind (a checkpoint too many, a file that was being written) is removed by the next run. By
+    epochs, only the first of it holds.
 
     Args:
         args: As mmengine's.
@@ -67,18 +67,27 @@ class CheckpointHook(MMEngineCheckpointHook):
         if self.local:
             self.max_keep_ckpts = -1  # mmengine's own way removes first
         self.best_ckpt_path: str | None
+        self.best_ckpt_path_dict: dict[str, str | None]
+        self.last_ckpt: str | None
         self.saved: list[str] = []  # by this run, or by the one that it resumes
+        self._replaceable: dict[str, str | None] = {}  # the best so far, while there may be better
 
     def before_train(self, runner: Any) -> None:
         """Find out what the resumed run saved; warn of another run's checkpoints."""
         super().before_train(runner)
         if not self.local:
             return
+        if is_main_process():
+            for folder in {self.out_dir, runner.work_dir}:
+                remove_abandoned(folder)
         if runner.iter:
             known = [*runner.message_hub.get_info("saved_ckpts", []), runner.cfg.get("load_from")]
             # The same file may be named in two ways; the last one is the newest.
             own = {Path(p).resolve(): p for p in known if p and self._is_own(p)}
-            self.saved = list(own.values())
+            self.saved = [path for place, path in own.items() if place.is_file()]
+            newest = self.path(runner.iter)
+            self.last_ckpt = newest if Path(newest).resolve() in own else None
+            self._remove_old()
         elif others := numbered_checkpoints(self.out_dir):
             runner.logger.warning(
                 f"{self.out_dir} holds checkpoints of another run, up to {others[-1][1].name}; "
@@ -112,50 +121,152 @@ class CheckpointHook(MMEngineCheckpointHook):
                     f"{', '.join(changed)}; for another schedule start from it by load_from"
                 )
 
-    def after_train_iter(self, runner: Any, *args: Any, **kwargs: Any) -> None:
-        """Save if it is time, then remove what is too old."""
-        super().after_train_iter(runner, *args, **kwargs)
-        self._remove_old(runner)
-
     def after_val_epoch(self, runner: Any, metrics: Any = None) -> None:
         """Save the best; its predecessor goes afterwards."""
-        if not self.local or len(getattr(self, "key_indicators", None) or []) != 1:
+        info = runner.message_hub.runtime_info
+        runner.message_hub.update_info("validated", runner.iter)
+        if not (self.local and self.save_best and metrics):
             super().after_val_epoch(runner, metrics)
-            self._remove_old(runner)
             return
-        old, self.best_ckpt_path = self.best_ckpt_path, None
+        self._forget_other_measures(runner, metrics)
+        before = {name: value for name, value in info.items() if name.startswith("best_")}
+        # mmengine removes what these name before it saves.
+        self._replaceable, self._best = self._best, dict.fromkeys(self._best)
         try:
             super().after_val_epoch(runner, metrics)
         except Exception:
-            self.best_ckpt_path = old
+            if self._replaceable:  # the best itself was not saved: no score without its file
+                self._best, self._replaceable = self._replaceable, {}
+                for name in [name for name in info if name.startswith("best_")]:
+                    runner.message_hub.pop_info(name)
+                info.update(before)
             raise
-        best: Any = self.best_ckpt_path
-        if best is None:
-            self.best_ckpt_path = old
-        elif old not in (None, best) and self._is_own(old) and is_main_process():
-            Path(old).unlink(missing_ok=True)
-        self._remove_old(runner)  # mmengine saves the state, too, where it saves a best
+        self._remove_replaced()
 
-    def _is_own(self, path: str) -> bool:
+    @property
+    def _best(self) -> dict[str, str | None]:
+        """The best checkpoints so far, by measure; a single measure has no name."""
+        if len(self.key_indicators) == 1:
+            return {"": self.best_ckpt_path}
+        return dict(self.best_ckpt_path_dict)
+
+    @_best.setter
+    def _best(self, paths: dict[str, str | None]) -> None:
+        if len(self.key_indicators) == 1:
+            self.best_ckpt_path = paths[""]
+        else:
+            self.best_ckpt_path_dict = paths
+
+    def _remove_replaced(self) -> None:
+        best = self._best
+        for measure, old in self._replaceable.items():
+            if best[measure] is None:
+                best[measure] = old
+            elif old not in (None, best[measure]) and self._is_own(old) and is_main_process():
+                Path(old).unlink(missing_ok=True)
+        self._best, self._replaceable = best, {}
+
+    def _forget_other_measures(self, runner: Any, metrics: dict[str, Any]) -> None:
+        """Let no best score of another measure, or by another rule, stand in the way of these."""
+        hub, alone = runner.message_hub, len(self.key_indicators) == 1
+        names = [next(iter(metrics)) if key == "auto" else key for key in self.key_indicators]
+        rules = dict(zip(names, self.rules, strict=True))
+        known = hub.get_info("best_rules", None)
+        for name, rule in rules.items():
+            suffix = "" if alone else f"_{name}"
+            if f"best_score{suffix}" not in hub.runtime_info:
+                continue
+            if known is None:  # saved by mmengine's hook
+                file = Path(str(hub.get_info(f"best_ckpt{suffix}"))).name
+                start = f"best_{name}_".replace("/", "_") + self.filename_tmpl.partition("{")[0]
+                same = file.startswith(start)
+            else:
+                same = known.get(name, None if alone else rule) == rule
+            if not same:
+                runner.logger.warning(
+                    f"the best score so far is not of {name} by the rule {rule!r}: starting anew"
+                )
+                for kind in ("best_score", "best_ckpt"):
+                    hub.pop_info(kind + suffix)
+                self._best = self._best | {suffix[1:]: None}
+        hub.update_info("best_rules", rules)
+
+    def _is_own(self, path: Any) -> bool:
         """Whether a checkpoint lies in this run's folder; a resumed run's may be another's."""
         return Path(path).resolve().parent == Path(self.out_dir).resolve()
 
-    def _remove_old(self, runner: Any) -> None:
-        last: str | None = self.last_ckpt
-        if not self.local or last is None or last in self.saved[-1:]:
+    def _save_checkpoint_with_step(self, runner: Any, step: int, meta: dict[str, Any]) -> None:
+        """Save by `save`: mmengine saves whatever it saves, but for a best one, by this method."""
+        if not self.local:
+            super()._save_checkpoint_with_step(runner, step, meta)
             return
-        self.saved = [*(other for other in self.saved if other != last), last]
+        # With the state goes the name of its best checkpoint: the one before has to be gone then.
+        if self._replaceable:
+            self._remove_replaced()
+        options = {"save_optimizer": self.save_optimizer}
+        options["save_param_scheduler"] = self.save_param_scheduler
+        self.save(runner, step, meta, **options, **self.args)
+
+    def path(self, iterations: int) -> str:
+        """Return the name of the checkpoint of so many iterations."""
+        return str(Path(self.out_dir) / self.filename_tmpl.format(iterations))
+
+    def save(
+        self, runner: Any, iterations: int, meta: dict[str, Any] | None = None, **options: Any
+    ) -> None:
+        """Save the state, then its name as the newest; then remove what is too old.
+
+        Args:
+            runner: mmengine's.
+            iterations: How many made the state.
+            meta: As of `Runner.save_checkpoint`.
+            options: As of `Runner.save_checkpoint`.
+        """
+        path, hub = self.path(iterations), runner.message_hub
+        before = self.saved, self.last_ckpt, hub.get_info("last_ckpt", None)
+        # The file names itself, and all that lie there until it is whole.
+        self.saved, self.last_ckpt = [*(p for p in self.saved if p != path), path], path
+        hub.update_info("last_ckpt", path)
+        hub.update_info("saved_ckpts", self.saved)
+        try:
+            runner.save_checkpoint(
+                self.out_dir,
+                Path(path).name,
+                meta=meta or {"epoch": runner.epoch, "iter": iterations},
+                by_epoch=False,
+                backend_args=self.backend_args,
+                **options,
+            )
+        except Exception:
+            self.saved, self.last_ckpt, last = before
+            hub.update_info("last_ckpt", last)
+            hub.update_info("saved_ckpts", self.saved)
+            raise
+        if is_main_process():
+            write_locked(path.encode(), Path(runner.work_dir) / "last_checkpoint")
+        self._remove_old()
+
+    def _remove_old(self) -> None:
         if self.keep > 0:
             old, self.saved = self.saved[: -self.keep], self.saved[-self.keep :]
             for path in old if is_main_process() else ():
                 Path(path).unlink(missing_ok=True)
-        runner.message_hub.update_info("saved_ckpts", self.saved)
+
+
+def checkpoint_hook(runner: Any) -> CheckpointHook:
+    """Return the run's own hook for local checkpoints, or one that saves into its work dir."""
+    for hook in runner.hooks:
+        if isinstance(hook, CheckpointHook) and hook.local:
+            return hook
+    hook = CheckpointHook(by_epoch=False, out_dir=runner.work_dir)
+    hook.last_ckpt = None
+    return hook
 
 
 def numbered_checkpoints(folder: str | Path) -> list[tuple[int, Path]]:
     """Return the `iter_N.pth` of a folder with their numbers, oldest first."""
     found = Path(folder).glob("iter_*.pth")
-    return sorted((int(path.stem[5:]), path) for path in found if path.stem[5:].isdigit())
+    return sorted((int(path.stem[5:]), path) for path in found if path.stem[5:].isdecimal())
 
 
 @HOOKS.register_module()

@@ -1,45 +1,100 @@
 """What an interrupted run needs to go on as if nothing had happened."""
 
+import logging
 import random
 import signal
 import sys
-import zipfile
+import threading
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
 import numpy as np
 import torch
-from mmengine.dist import all_reduce, barrier, get_rank, is_distributed, is_main_process
+from mmengine.dist import all_reduce, barrier, get_rank, is_distributed
 from mmengine.hooks import Hook
 
-from srgan_plugin.files import write_text
 from srgan_plugin.registry import HOOKS
+from srgan_plugin.zoo.loading import load_checkpoint_file
 
-from .hooks import ATOMIC_BACKEND, numbered_checkpoints
+from .hooks import checkpoint_hook, numbered_checkpoints
+
+logger = logging.getLogger(__name__)
 
 
 def newest_checkpoint(work_dir: str | Path) -> Path | None:
-    """Return the newest whole checkpoint of the last run in a work dir, None if there is none.
+    """Return the newest good checkpoint of the last run in a work dir, None if there is none.
 
-    That is the one that `last_checkpoint` names, which may lie elsewhere, unless a later one of
-    more iterations is there: a run may end between the two writes. Without that file it is the one
-    of the most iterations. A file that was cut short is passed over. In the copy of a work dir it
-    is the copied file.
+    That is the one that `last_checkpoint` names, which may lie elsewhere, unless one that was saved
+    later is there: a run may end between the two writes. Without that file it is the one of the
+    most iterations. A file that cannot be read from beginning to end, or that holds another
+    iteration than its name says, is passed over with a warning. In the copy of a work dir it is the
+    copied file.
+
+    Raises:
+        ValueError: There are checkpoints, but none of them is good.
     """
-    pointer = Path(work_dir) / "last_checkpoint"
-    named = Path(pointer.read_text().strip()) if pointer.is_file() else None
-    if named is not None and zipfile.is_zipfile(Path(work_dir) / named.name):
-        named = Path(work_dir) / named.name
-    if named is not None and not (named.is_file() and zipfile.is_zipfile(named)):
-        named = None
-    for number, path in reversed(numbered_checkpoints(work_dir)):
-        newer = named is None or (
-            f"iter_{number}.pth" != named.name and path.stat().st_mtime > named.stat().st_mtime
+    faults: list[str] = []
+    for path in _newest_first(Path(work_dir)):
+        found = _read(path)
+        if isinstance(found, str):
+            faults.append(found)
+            continue
+        for fault in faults:
+            logger.warning("PASSED OVER a checkpoint that is not good: %s", fault)
+        if faults:
+            logger.warning("resuming from an older one, %s", path)
+        return path
+    if faults:
+        raise ValueError(
+            f"--resume: no checkpoint in {work_dir} is good ({'; '.join(faults)}); remove them to "
+            "start anew, or name another one by --resume FILE"
         )
-        if newer and zipfile.is_zipfile(path):
-            return path
-    return named
+    return None
+
+
+def _newest_first(folder: Path) -> Iterator[Path]:
+    """Yield the last run's checkpoints, whether they are good or not."""
+    pointer = folder / "last_checkpoint"
+    # A crash of the machine may leave zeros in a file.
+    words = pointer.read_text(errors="replace").strip("\0 \n") if pointer.is_file() else ""
+    named = _distinct(p for p in (folder / Path(words).name, Path(words)) if words and p.exists())
+    places = _distinct([folder, *(path.parent for path in named)])
+    found = sorted((pair for place in places for pair in numbered_checkpoints(place)), reverse=True)
+    if not named:
+        yield from (path for _, path in found)
+        return
+    when = named[0].stat().st_mtime
+    others = [(n, path) for n, path in found if path.name != named[0].name]
+    # Copying may turn the order of times around, but what a checkpoint lists was saved before it.
+    known = _read(named[0])
+    info = {} if isinstance(known, str) else known.get("message_hub", {}).get("runtime_info", {})
+    before = {Path(path).name for path in info.get("saved_ckpts", [])}
+    later = [p for _, p in others if p.stat().st_mtime > when and p.name not in before]
+    yield from later
+    yield from named
+    # Of more iterations but older: another run's.
+    number = int("".join(filter(str.isdecimal, named[0].stem)) or sys.maxsize)
+    rest = [path for n, path in others if n < number and path not in later]
+    yield from sorted(rest, key=lambda path: path.stat().st_mtime, reverse=True)
+
+
+def _distinct(paths: Iterable[Path]) -> list[Path]:
+    return list({path.resolve(): path for path in reversed([*paths])}.values())[::-1]
+
+
+def _read(path: Path) -> dict[str, Any] | str:
+    """Read a checkpoint from beginning to end; return what is wrong with it if it is not good."""
+    try:
+        checkpoint = load_checkpoint_file(path)
+    except (OSError, ValueError) as error:
+        return str(error)
+    number, meta = path.stem.removeprefix("iter_"), checkpoint.get("meta")
+    holds = str(meta.get("iter", number)) if isinstance(meta, dict) else number
+    if number.isdecimal() and holds != number:
+        return f"{path} holds iteration {holds}, not the one in its name"
+    return checkpoint
 
 
 @HOOKS.register_module()
@@ -101,15 +156,19 @@ class InterruptHook(Hook):
         self._before: dict[int, Any] = {}
 
     def before_train(self, runner: Any) -> None:
-        """Listen."""
+        """Listen, where Python lets this thread."""
         if not is_distributed():
             self.interval = sys.maxsize  # nobody to agree with: no reason to interrupt a stretch
+        if threading.current_thread() is not threading.main_thread():
+            runner.logger.warning("signals save no checkpoint: this is not the main thread")
+            return
         for number in (signal.SIGTERM, signal.SIGINT):
-            self._before[number] = signal.signal(number, self._receive)
+            before = signal.signal(number, self._receive)
+            self._before[number] = signal.SIG_DFL if before is None else before
 
     def after_train(self, runner: Any) -> None:
         """Stop listening."""
-        self._restore()
+        self.stop_listening()
 
     def after_train_iter(
         self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None
@@ -118,26 +177,28 @@ class InterruptHook(Hook):
         if self._agreed(runner.iter):
             self.save_and_end(runner, runner.iter + 1)
 
+    def after_val_iter(self, runner: Any, *args: Any, **kwargs: Any) -> None:
+        """Save and end without waiting for a long validation; a resumed run begins with it."""
+        if self.received and not is_distributed():
+            self.save_and_end(runner, runner.iter)
+
     def save_and_end(self, runner: Any, iterations: int) -> NoReturn:
         """Save what `iterations` made, unless that was done just now, and end the process."""
-        path = Path(runner.work_dir) / f"iter_{iterations}.pth"
-        saved = str(runner.message_hub.get_info("last_ckpt", ""))
-        if Path(saved).name == path.name:
-            path = Path(saved)
-        elif is_main_process():
-            runner.save_checkpoint(
-                str(path.parent),
-                path.name,
-                meta={"epoch": 0, "iter": iterations},
-                by_epoch=False,
-                backend_args={"backend": ATOMIC_BACKEND},
-            )
-            write_text(str(path), path.parent / "last_checkpoint")
+        saves = checkpoint_hook(runner)
+        path = saves.path(iterations)
+        if saves.last_ckpt != path:
+            saves.save(runner, iterations)
         barrier()
-        self._restore()
+        self.stop_listening()
         name = signal.Signals(self.received).name
         runner.logger.warning(f"stopped by {name}; saved {path}; go on with --resume")
         raise SystemExit(128 + self.received)
+
+    def stop_listening(self) -> None:
+        """Give signals back to whoever had them before."""
+        while self._before:
+            number, handler = self._before.popitem()
+            signal.signal(number, handler)
 
     def _agreed(self, iteration: int) -> bool:
         if not is_distributed():
@@ -152,9 +213,4 @@ class InterruptHook(Hook):
 
     def _receive(self, number: int, _: FrameType | None) -> None:
         self.received = number
-        self._restore()
-
-    def _restore(self) -> None:
-        while self._before:
-            number, handler = self._before.popitem()
-            signal.signal(number, handler)
+        self.stop_listening()

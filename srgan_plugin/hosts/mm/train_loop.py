@@ -1,9 +1,12 @@
 """A training loop of long stretches, which seeks."""
 
+import multiprocessing
+import os
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from types import FrameType
 from typing import Any, Literal
 
 import torch
@@ -25,13 +28,24 @@ from .resident import resident_loader
 from .resume import InterruptHook
 from .watch import IterTimerHook
 
-_GRACE = 6  # seconds from SIGTERM to the end of a worker that nobody has told to end before
 
+def _outlive_signals(init: Callable[[int], None] | None, training: Any, worker: int) -> None:
+    """Leave signals to the trainer while it trains: a slow step may need its workers for long.
 
-def _outlive_signals(init: Callable[[int], None] | None, worker: int) -> None:
-    """What a loader's worker does first: a signal leaves it the time that the trainer may need."""
+    Args:
+        init: What the loader's worker is to do first otherwise.
+        training: Shared with the trainer; its value is false where it has no more use for workers.
+        worker: The worker's number.
+    """
+    trainer = os.getppid()
+
+    def terminate(number: int, _: FrameType | None) -> None:
+        if not training.value or os.getppid() != trainer:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(_GRACE))
+    signal.signal(signal.SIGTERM, terminate)
     if init is not None:
         init(worker)
 
@@ -80,7 +94,8 @@ class SRTrainLoop(IterBasedTrainLoop):
         by_rank = (runner.cfg.get("randomness") or {}).get("diff_rank_seed", False)
         loader = runner.build_dataloader(dataloader, seed=runner.seed, diff_rank_seed=by_rank)
         # A signal to the whole process group is for the trainer: it needs its workers to finish.
-        loader.worker_init_fn = partial(_outlive_signals, loader.worker_init_fn)
+        self._training = multiprocessing.RawValue("b", False)
+        loader.worker_init_fn = partial(_outlive_signals, loader.worker_init_fn, self._training)
         super().__init__(runner, loader, *args, **kwargs)
         self.dataloader: Any
         self.dataloader_iterator: Iterator[Any]
@@ -88,25 +103,34 @@ class SRTrainLoop(IterBasedTrainLoop):
         self.stretch, self.device_resident = stretch, device_resident
         self.cuda_graph = cuda_graph
         self.steps, self.waited = 1, 0.0  # of the stretch just run, for the timer
+        self._between_steps = True  # weights, schedulers and hooks are all at `_iter`
+        self._unlogged: list[dict[str, Tensor]] = []
 
     def run(self) -> Any:
         """Train from the current iteration to `max_iters`."""
-        self._begin()
         runner = self.runner
-        runner.call_hook("before_train")
-        runner.call_hook("before_train_epoch")
+        interrupts = [hook for hook in runner.hooks if isinstance(hook, InterruptHook)]
+        self._training.value = True
         try:
+            self._begin()
+            runner.call_hook("before_train")
+            runner.call_hook("before_train_epoch")
             self._run_stretches()
+            runner.call_hook("after_train_epoch")
+            runner.call_hook("after_train")
         except Exception:
-            # Validation's workers, say, do not outlive a signal to the whole process group.
-            hook = next((h for h in runner.hooks if isinstance(h, InterruptHook)), None)
-            if hook is not None and hook.received and not is_distributed():
-                hook.save_and_end(runner, self._iter)
+            # Validation's workers, say, do not outlive a signal to the whole process group. Where a
+            # step or its hooks failed half way, there is nothing whole to save.
+            told = next((hook for hook in interrupts if hook.received), None)
+            if told is not None and self._between_steps and not is_distributed():
+                self._log()
+                told.save_and_end(runner, self._iter)
             raise
         finally:
+            for hook in interrupts:
+                hook.stop_listening()
+            self._training.value = False
             self._end_workers()
-        runner.call_hook("after_train_epoch")
-        runner.call_hook("after_train")
         return runner.model
 
     def _begin(self) -> None:
@@ -142,13 +166,20 @@ class SRTrainLoop(IterBasedTrainLoop):
 
     def _run_stretches(self) -> None:
         runner, periods = self.runner, self._hook_periods()
+        self._decide_current_val_interval()
+        # A checkpoint is saved before the validation of its iteration, which a kill may have cost.
+        if self._iter and runner.message_hub.get_info("validated", None) != self._iter:
+            self._validate_if_due()
         while self._iter < self._max_iters and not self.stop_training:
             runner.model.train()
             self._run_stretch(self._steps_to_go(periods))
             self._decide_current_val_interval()
-            due = self._iter % self.val_interval == 0 or self._iter == self._max_iters
-            if runner.val_loop is not None and self._iter >= self.val_begin and due:
-                runner.val_loop.run()
+            self._validate_if_due()
+
+    def _validate_if_due(self) -> None:
+        due = self._iter % self.val_interval == 0 or self._iter == self._max_iters
+        if self.runner.val_loop is not None and self._iter >= self.val_begin and due:
+            self.runner.val_loop.run()
 
     def _seek(self) -> None:
         sampler = self.dataloader.sampler
@@ -159,19 +190,19 @@ class SRTrainLoop(IterBasedTrainLoop):
         info = self.runner.message_hub
         loader = resident_loader(self.dataloader, torch.device(get_device()), self.device_resident)
         moved, self.dataloader = loader is not self.dataloader, loader
+        each = loader.batch_size * sampler.world_size
+        stream = {"seed": sampler.seed, "iteration": 0, "sample": 0, "each": each}
         if self._iter:
             # The stream is that of the run's start, whatever seed this process drew, and however
             # many samples a step takes now.
-            known = info.get_info("stream", None) or {"seed": sampler.seed}
-            each = loader.batch_size * sampler.world_size
-            since = self._iter - known.get("iteration", 0)
-            sampler.seed = known["seed"]
-            sampler.start = known.get("sample", 0) + since * known.get("each", each)
+            stream |= info.get_info("stream", {})
+            since = self._iter - stream["iteration"]
+            sampler.seed, sampler.start = stream["seed"], stream["sample"] + since * stream["each"]
             self.runner.logger.info(f"the data goes on at sample {sampler.start} of the stream")
+            if each != stream["each"]:
+                stream |= {"iteration": self._iter, "sample": sampler.start, "each": each}
         if self._iter or moved:
             self.dataloader_iterator = iter(loader)
-        stream = {"seed": sampler.seed, "iteration": self._iter, "sample": sampler.start}
-        stream["each"] = loader.batch_size * sampler.world_size
         info.update_info("stream", stream)
 
     def _hook_periods(self) -> list[tuple[int, int]]:
@@ -194,28 +225,30 @@ class SRTrainLoop(IterBasedTrainLoop):
 
     def _run_stretch(self, steps: int) -> None:
         runner, started = self.runner, time.monotonic()
-        seen: list[dict[str, Tensor]] = []
         self.waited = 0.0
         for self.steps in range(1, steps + 1):
             asked = time.monotonic()
             batch = next(self.dataloader_iterator)
             self.waited += time.monotonic() - asked
+            self._between_steps = False
             last = self.steps == steps or time.monotonic() - started > self._longest
             if last:
                 runner.call_hook("before_train_iter", batch_idx=self._iter, data_batch=batch)
+            else:
+                self._log_rates()
             outputs = self._step(batch)
             if last:
                 break
-            seen.append(outputs)
+            self._unlogged.append(outputs)
             self._step_schedulers()
             self._iter += 1
-        self._log(seen)
-        for optimizer in self._checked_later:
-            optimizer.check()
+            self._between_steps = True
+        self._log()
         runner.call_hook(
             "after_train_iter", batch_idx=self._iter, data_batch=batch, outputs=outputs
         )
         self._iter += 1
+        self._between_steps = True
 
     def _step(self, batch: Any) -> dict[str, Tensor]:
         try:
@@ -236,10 +269,18 @@ class SRTrainLoop(IterBasedTrainLoop):
             if not scheduler.by_epoch:
                 scheduler.step()
 
-    def _log(self, seen: Sequence[dict[str, Tensor]]) -> None:
-        """Hand the losses of all steps to the log, fetched from the device at once."""
-        if not seen:
-            return
-        fetched = iter(torch.stack([v.float() for step in seen for v in step.values()]).tolist())
-        for name in (name for step in seen for name in step):
-            self.runner.message_hub.update_scalar(f"train/{name}", next(fetched))
+    def _log_rates(self) -> None:
+        """Hand a step's learning rates to the log, as mmengine's `RuntimeInfoHook` does."""
+        for name, rate in self.runner.optim_wrapper.get_lr().items():
+            self.runner.message_hub.update_scalar(f"train/{name}", rate[0])
+
+    def _log(self) -> None:
+        """Hand the losses of all steps to the log, fetched from the device at once; check them."""
+        seen, self._unlogged = self._unlogged, []
+        if seen:
+            values = torch.stack([v.float() for step in seen for v in step.values()]).tolist()
+            names = (name for step in seen for name in step)
+            for name, value in zip(names, values, strict=True):
+                self.runner.message_hub.update_scalar(f"train/{name}", value)
+        for optimizer in self._checked_later:
+            optimizer.check()

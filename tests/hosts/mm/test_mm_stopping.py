@@ -1,0 +1,292 @@
+"""A run that is told to stop, fails, or is killed: what its files and its process are left with."""
+
+import os
+import signal
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mmengine.config import Config
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+from same_state import assert_same_checkpoint, read_trusted
+from small_runs import ROOT, small_config
+
+from srgan_plugin.hosts.mm import hooks
+from srgan_plugin.hosts.mm.hooks import CheckpointHook
+from srgan_plugin.hosts.mm.loops import MultiValLoop
+from srgan_plugin.hosts.mm.resume import newest_checkpoint
+
+pytestmark = pytest.mark.usefixtures("fresh_mmengine")
+MSRRESNET = "msrresnet_x4c64b16_g1_1000k_div2k.py"
+TINY = {
+    "model.generator.mid_channels": 4,
+    "model.generator.num_blocks": 1,
+    "train_dataloader.batch_size": 2,
+    "train_dataloader.dataset.pipeline.0.gt_patch_size": 32,
+    "visualizer": None,
+}
+STOP = signal.SIGTERM
+
+
+def tiny(photographs: Path, work: Path, iterations: int, **options: Any) -> Config:
+    return small_config(MSRRESNET, photographs / "train", work, iterations, **TINY, **options)
+
+
+def with_validation(cfg: Config) -> Config:
+    whole = Config.fromfile(ROOT / "configs" / MSRRESNET)
+    for part in ("val_dataloader", "val_cfg", "val_evaluator"):
+        cfg[part] = whole[part]
+    return cfg
+
+
+class At(Hook):
+    """Calls a function after the step of one number, before or after the checkpoint of it."""
+
+    def __init__(self, number: int, do: Callable[[Runner], object]) -> None:
+        self.number, self.do = number, do
+
+    def after_train_iter(self, runner: Runner, *_: Any, **__: Any) -> None:
+        if runner.iter + 1 == self.number:
+            self.do(runner)
+
+
+def tell(_: object = None) -> None:
+    os.kill(os.getpid(), STOP)
+
+
+def steps_in(path: Path) -> tuple[int, int, int, int]:
+    """How many steps made a checkpoint: by its note, the optimiser, schedulers, and the log."""
+    state = read_trusted(path)
+    (adam,) = {int(each["step"]) for each in state["optimizer"]["state"].values()}
+    (scheduler,) = state["param_schedulers"]
+    logged = len(state["message_hub"]["log_scalars"]["train/loss_pix"].data[0])
+    return state["meta"]["iter"], adam, scheduler["last_step"], logged
+
+
+def assert_names_and_contents_agree(work: Path) -> None:
+    for path in work.glob("*.pth"):
+        assert steps_in(path) == (int(path.stem.rpartition("_")[2]),) * 4, path
+
+
+def test_a_save_that_fails_while_a_signal_is_pending_gives_no_file_a_wrong_name(
+    photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = tmp_path / "run"
+    runner = Runner.from_cfg(tiny(photographs, work, 9, **{"default_hooks.checkpoint.interval": 2}))
+    put = hooks.AtomicBackend.put
+
+    def full(self: Any, obj: bytes, filepath: str) -> None:
+        if "iter_4" in str(filepath):
+            tell()
+            raise OSError(28, "No space left on device", str(filepath))
+        put(self, obj, filepath)
+
+    monkeypatch.setattr(hooks.AtomicBackend, "put", full)
+    before = signal.getsignal(STOP)
+    with pytest.raises(OSError, match="No space"):
+        runner.train()
+    assert [path.name for path in work.glob("*.pth")] == ["iter_2.pth"]
+    assert_names_and_contents_agree(work)
+    assert newest_checkpoint(work) == work / "iter_2.pth"
+    assert runner.message_hub.get_info("last_ckpt") == str(work / "iter_2.pth")
+    assert signal.getsignal(STOP) is before
+
+
+@pytest.mark.parametrize("stretch", [1, 100])
+def test_a_batch_that_is_lost_while_a_signal_is_pending_costs_no_step(
+    photographs: Path, tmp_path: Path, stretch: int
+) -> None:
+    work = tmp_path / "run"
+    runner = Runner.from_cfg(tiny(photographs, work, 9, **{"train_cfg.stretch": stretch}))
+    batches = runner.build_train_loop(runner._train_loop)
+    runner._train_loop = batches
+    whole = batches._seek
+
+    def seek() -> None:
+        whole()
+        rest = batches.dataloader_iterator
+
+        def three() -> Any:
+            for _ in range(3):
+                yield next(rest)
+            tell()
+            raise RuntimeError("DataLoader worker is killed by signal")
+
+        batches.dataloader_iterator = three()
+
+    batches._seek = seek
+    with pytest.raises(SystemExit) as stop:
+        runner.train()
+    assert stop.value.code == 128 + STOP
+    assert [path.name for path in work.glob("*.pth")] == ["iter_3.pth"]
+    assert_names_and_contents_agree(work)
+
+
+@pytest.mark.parametrize("stage", ["before_train", "before_train_iter", "after_train"])
+def test_a_failed_run_leaves_signals_to_whoever_had_them(
+    photographs: Path, tmp_path: Path, stage: str
+) -> None:
+    runner = Runner.from_cfg(tiny(photographs, tmp_path / "run", 2))
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise LookupError(stage)
+
+    hook = Hook()
+    setattr(hook, stage, fail)
+    runner.register_hook(hook, priority="LOWEST")
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    with pytest.raises(LookupError, match=stage):
+        runner.train()
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def test_a_run_in_another_thread_trains(photographs: Path, tmp_path: Path) -> None:
+    runner = Runner.from_cfg(tiny(photographs, tmp_path / "run", 2))
+    thread = threading.Thread(target=runner.train)
+    thread.start()
+    thread.join()
+    assert (tmp_path / "run/iter_2.pth").is_file()
+
+
+class Killed(BaseException):
+    """What a kill is within one process: nothing handles it."""
+
+
+@pytest.mark.parametrize("by_signal", [False, True])
+def test_a_validation_that_was_cut_short_is_made_up_for_by_the_resumed_run(
+    photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by_signal: bool
+) -> None:
+    monkeypatch.setenv("SRGAN_DATA", str(photographs))
+    options: dict[str, Any] = {
+        "default_hooks.checkpoint.interval": 2,
+        "default_hooks.checkpoint.max_keep_ckpts": 2,
+    }
+
+    def config(work: Path, **more: Any) -> Config:
+        cfg = with_validation(tiny(photographs, work, 6, **options, **more))
+        cfg.default_hooks.checkpoint.save_best = "auto"
+        cfg.train_cfg.val_interval = 2
+        return cfg
+
+    Runner.from_cfg(config(tmp_path / "whole")).train()
+    work = tmp_path / "run"
+    measure = MultiValLoop.run_iter
+
+    def stop(self: Any, index: int, batch: Any) -> None:
+        if self.runner.iter == 4 and index == 1:
+            if not by_signal:
+                raise Killed
+            tell()
+        measure(self, index, batch)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MultiValLoop, "run_iter", stop)
+        with pytest.raises((Killed, SystemExit)):
+            Runner.from_cfg(config(work)).train()
+    assert newest_checkpoint(work) == work / "iter_4.pth"
+    Runner.from_cfg(config(work, resume=True, load_from=str(work / "iter_4.pth"))).train()
+    assert {p.name for p in work.glob("*.pth")} == {
+        p.name for p in (tmp_path / "whole").glob("*.pth")
+    }
+    assert_same_checkpoint(tmp_path / "whole/iter_6.pth", work / "iter_6.pth")
+
+
+@pytest.mark.parametrize("way", ["tool", "mmengine"])
+def test_runs_that_are_killed_before_they_remove_what_is_too_old_leave_nothing_behind(
+    photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    work = tmp_path / "run"
+    options: dict[str, Any] = {
+        "default_hooks.checkpoint.interval": 1,
+        "default_hooks.checkpoint.max_keep_ckpts": 2,
+    }
+
+    def killed(self: Any) -> None:
+        if len(self.saved) > 2:
+            raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(CheckpointHook, "_remove_old", killed)
+        with pytest.raises(Killed):
+            Runner.from_cfg(tiny(photographs, work, 9, **options)).train()
+    assert len(list(work.glob("iter_*.pth"))) == 3
+    for until in (4, 5):
+        options |= {"resume": True}
+        if way == "tool":
+            options["load_from"] = str(newest_checkpoint(work))
+        Runner.from_cfg(tiny(photographs, work, until, **options)).train()
+        assert {p.name for p in work.glob("*.pth")} == {
+            f"iter_{until - 1}.pth",
+            f"iter_{until}.pth",
+        }
+
+
+def run_with_best(
+    cfg: Config, scores: dict[int, dict[str, float]]
+) -> tuple[Runner, CheckpointHook]:
+    """Train; after some steps as if a validation had given these scores."""
+    runner = Runner.from_cfg(cfg)
+
+    class Validate(Hook):
+        def after_train_iter(self, runner: Runner, *_: Any, **__: Any) -> None:
+            if score := scores.get(runner.iter + 1):
+                runner.train_loop._iter += 1
+                saves.after_val_epoch(runner, score)
+                runner.train_loop._iter -= 1
+
+    runner.register_hook(Validate(), priority="LOWEST")
+    saves = next(hook for hook in runner.hooks if isinstance(hook, CheckpointHook))
+    runner.train()
+    return runner, saves
+
+
+@pytest.mark.parametrize(
+    ("save_best", "rule", "score", "name"),
+    [
+        ("SSIM", "greater", {"PSNR": 29.0, "SSIM": 0.8}, "best_SSIM_iter_4.pth"),
+        ("PSNR", "less", {"PSNR": 29.0, "SSIM": 0.8}, "best_PSNR_iter_4.pth"),
+        ("auto", "greater", {"Set14/PSNR": 25.0}, "best_Set14_PSNR_iter_4.pth"),
+        (["SSIM", "PSNR"], "greater", {"PSNR": 29.0, "SSIM": 0.8}, "best_SSIM_iter_4.pth"),
+    ],
+)
+@pytest.mark.parametrize("by_mmengine", [False, True])
+def test_a_best_score_of_another_measure_does_not_stand_in_the_way(
+    photographs: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    save_best: Any,
+    rule: str,
+    score: dict[str, float],
+    name: str,
+    by_mmengine: bool,
+) -> None:
+    work, options = tmp_path / "run", {"default_hooks.checkpoint.interval": 1}
+    if by_mmengine and rule == "less":
+        pytest.skip("a checkpoint of mmengine's hook does not say by which rule")
+    with monkeypatch.context() as patch:
+        if by_mmengine:
+            patch.setattr(CheckpointHook, "_forget_other_measures", lambda *_: None)
+        cfg = tiny(photographs, work, 2, **options)
+        cfg.default_hooks.checkpoint |= {"save_best": "PSNR", "rule": "greater"}
+        run_with_best(cfg, {2: {"PSNR": 28.0, "SSIM": 0.9}})
+    assert (work / "best_PSNR_iter_2.pth").is_file()
+    more = {"resume": True, "load_from": str(work / "iter_2.pth")}
+    cfg = tiny(photographs, work, 5, **options, **more)
+    cfg.default_hooks.checkpoint |= {"save_best": save_best, "rule": rule}
+    run_with_best(cfg, {4: score})
+    assert (work / name).is_file()
+    assert (work / "best_PSNR_iter_2.pth").is_file()  # the best by another measure stays the best
+
+
+def test_a_best_score_of_the_same_measure_still_stands(photographs: Path, tmp_path: Path) -> None:
+    work = tmp_path / "run"
+    for until, score in ((2, 28.0), (4, 27.0), (6, 29.0)):
+        options = {"resume": until > 2, "default_hooks.checkpoint.interval": 2}
+        cfg = tiny(photographs, work, until, **options)
+        cfg.default_hooks.checkpoint |= {"save_best": "PSNR", "rule": "greater"}
+        run_with_best(cfg, {until: {"PSNR": score}})
+        best = {p.name for p in work.glob("best_*.pth")}
+        assert best == {f"best_PSNR_iter_{6 if until == 6 else 2}.pth"}
