@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 JOBS ?= 2
 
-.PHONY: demo table train-zoo test test-oldest lint clean
+.PHONY: demo table train-zoo test test-oldest mutants lint clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python tools/demo.py
@@ -34,6 +34,10 @@ $(VENV)-oldest/.done: requirements/runtime.txt requirements/tests.txt
 	touch $@
 
 # Linters and types, in an environment that holds all they see by version, the same on every Python.
+# Small faults in the package, drawn by a seed: make mutants ARGS="--seed 0 --count 60 --out FILE.json"
+mutants: $(VENV)/.tests
+	$(BIN)/python tests/mutate.py $(ARGS)
+
 lint: $(VENV)-lint/.done
 	$(VENV)-lint/bin/ruff check .
 	$(VENV)-lint/bin/ruff format --check .
