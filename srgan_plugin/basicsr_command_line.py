@@ -85,7 +85,9 @@ def _changed(opt: dict[str, Any], entries: Sequence[str]) -> dict[str, Any]:
 def _check_weights(opt: dict[str, Any]) -> None:
     """Refuse weights that BasicSR's own loading would trip over, or take for another network's."""
     from srgan_plugin.zoo import identify, load_checkpoint_file
-    from srgan_plugin.zoo.wrappings import Part, stated_arguments
+    from srgan_plugin.zoo.loading import named
+    from srgan_plugin.zoo.networks import UnknownNetworkError
+    from srgan_plugin.zoo.wrappings import Part
 
     given = opt["path"] or {}
     averages = (opt.get("train") or {}).get("ema_decay") or 0
@@ -99,20 +101,50 @@ def _check_weights(opt: dict[str, Any]) -> None:
             continue
         checkpoint = load_checkpoint_file(location)
         readable = "params" in checkpoint or {*wanted} <= {None, *checkpoint}
-        if str(location).endswith(".safetensors") or not readable:
+        if not readable or not _torch_reads(location):
             found = identify(checkpoint, part=network)
             raise ValueError(
                 f"path.pretrain_network_{part}: BasicSR reads its own layout only, and {location} "
                 f"holds {found}: convert it by tools/convert_checkpoint.py --to basicsr, or, where "
                 "that is refused, test it by tools/test.py"
             )
-        name = "activate_after_shuffle"
-        stated, here = stated_arguments(checkpoint).get(name), opt["network_g"].get(name, True)
-        if part == "g" and stated not in (None, here):
-            raise ValueError(
-                f"path.pretrain_network_g: {location} was trained with {name}={stated}, and "
-                f"network_g has {here}: it would load and give other pictures; set network_g.{name}"
-            )
+        if part == "g":
+            with named(f"path.pretrain_network_g: {location}"):
+                try:
+                    _check_function(identify(checkpoint), opt["network_g"])
+                except UnknownNetworkError:  # BasicSR has more networks than we know
+                    continue
+
+
+def _torch_reads(location: str) -> bool:
+    """Whether BasicSR's own call of torch does: of pickles, protocol 2 alone."""
+    import torch
+
+    try:
+        torch.load(location, map_location="cpu", weights_only=True)
+    except Exception:  # whatever it is, our own loader read the file
+        return False
+    return not location.endswith(".safetensors")
+
+
+def _check_function(found: Any, network_g: dict[str, Any]) -> None:
+    """Refuse weights that would load into `network_g` and give other images."""
+    kind, name = found.layout.network, "activate_after_shuffle"
+    if str(network_g.get("type")).startswith("MSRResNet") and kind != "MSRResNet":
+        raise ValueError(f"expected an MSRResNet, got {found}")
+    if kind != "MSRResNet":
+        return
+    here = network_g.get(name, True)
+    if found.arguments.get(name, here) != here:
+        raise ValueError(
+            f"it was trained with {name}={not here}, and network_g has {here}: it would load and "
+            f"give other images; set network_g.{name}"
+        )
+    if name in found.open and name not in network_g:
+        raise ValueError(
+            f"its keys are {found.layout.origin}, whose network has no activation after the "
+            f"shuffles, and network_g has one by default: set network_g.{name}"
+        )
 
 
 def _check_entry(opt: dict[str, Any], entry: str) -> None:

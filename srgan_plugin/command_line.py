@@ -106,13 +106,21 @@ def add_network_options(parser: argparse.ArgumentParser) -> None:
         default="generator",
         help="which network of a whole-training checkpoint (default: generator)",
     )
+    add_arch_option(parser)
+
+
+def add_arch_option(parser: argparse.ArgumentParser) -> None:
+    """Add what every tool that builds a network out of a checkpoint takes."""
     parser.add_argument(
-        "--told",
+        "--arch-option",
+        "--told",  # its first name
+        dest="arch_options",
         nargs="+",
-        type=_told,
+        action="extend",
+        type=_arch_option,
         default=[],
         metavar="KEY=VALUE",
-        help='what the file does not tell: activate_after_shuffle=True output_range="(-1,1)"',
+        help='what the file does not state: output_range="(-1,1)" activate_after_shuffle=True',
     )
 
 
@@ -125,12 +133,14 @@ def add_half(parser: argparse.ArgumentParser) -> None:
 
 def network_options(args: argparse.Namespace) -> dict[str, Any]:
     """Return those options as keyword arguments of the zoo's functions."""
-    return {"ema": args.ema, "part": args.part, "arguments": dict(args.told)}
+    return {"ema": args.ema, "part": args.part, "arguments": dict(args.arch_options)}
 
 
-def _told(option: str) -> tuple[str, Any]:
-    key, _, text = option.partition("=")
+def _arch_option(text: str) -> tuple[str, Any]:
+    key, _, value = text.partition("=")
     try:
-        return key, ast.literal_eval(text)
-    except SyntaxError:
-        raise ValueError(option) from None
+        return key, ast.literal_eval(value)
+    except (SyntaxError, ValueError):
+        raise argparse.ArgumentTypeError(
+            f'expected KEY=VALUE such as output_range="(-1,1)", got {text}'
+        ) from None

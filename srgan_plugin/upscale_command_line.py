@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from srgan_plugin.command_line import one_line, progress_bar
+from srgan_plugin.command_line import add_arch_option, one_line, progress_bar
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,6 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--blend-with", metavar="msrresnet|srgan|FILE", help="default: srgan, or msrresnet with it"
     )
+    add_arch_option(parser)
     parser.add_argument(
         "--tile", type=_tile, default="auto", metavar="auto|N", help="largest tile of the input"
     )
@@ -45,7 +46,9 @@ def run(args: argparse.Namespace) -> None:
     other = args.blend_with or ("msrresnet" if args.model == "srgan" else "srgan")
     jobs = plan(args.inputs, args.output)
     keep_freed_memory()
-    network = open_model(args.model, blend=args.blend, blend_with=other)
+    network = open_model(
+        args.model, blend=args.blend, blend_with=other, arch_options=dict(args.arch_options)
+    )
     upscaler = Upscaler(network, device=args.device, tile=args.tile, half=args.half)
     count = {"done": 0, "skipped": 0, "failed": 0}
     with progress_bar("upscale", unit="px") as show:

@@ -86,17 +86,15 @@ def upscaler(path: str) -> Callable[[Any], Any]:
     import torch
 
     from srgan_plugin.zoo import identify, load_checkpoint_file
+    from srgan_plugin.zoo.loading import named
 
-    found = identify(load_checkpoint_file(path))
-    if found.arguments.get("upscale_factor") != SCALE:
-        raise ValueError(f"the tables are of x{SCALE} generators, {path} holds {found}")
-    if found.layout.network == "SRResNet" and "output_range" not in found.arguments:
-        raise ValueError(
-            f"{path} does not tell the SRResNet's output range: note it by tools/convert_checkpoint"
-            '.py FILE NEW --to plugin --told output_range="(-1,1)" and measure NEW'
-        )
+    checkpoint = load_checkpoint_file(path)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    network = found.build().to(device)
+    with named(path):
+        found = identify(checkpoint)
+        if found.arguments.get("upscale_factor") != SCALE:
+            raise ValueError(f"the tables are of x{SCALE} generators, got {found}")
+        network = found.build().to(device)
 
     @torch.inference_mode()
     def upscale(lr: Any) -> Any:

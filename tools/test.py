@@ -38,6 +38,7 @@ def follow_checkpoint(model: Any, location: str, *, ours: bool) -> str:
     """
     from srgan_plugin.zoo import generator_changes, identify, load_checkpoint_file
     from srgan_plugin.zoo.fetching import local_checkpoint
+    from srgan_plugin.zoo.loading import named
     from srgan_plugin.zoo.networks import UNTOLD
 
     generator = model.get("generator")
@@ -45,7 +46,9 @@ def follow_checkpoint(model: Any, location: str, *, ours: bool) -> str:
         return location
     path = local_checkpoint(location)
     checkpoint = load_checkpoint_file(path)
-    if changes := generator_changes(generator, checkpoint):
+    with named(path):
+        changes = generator_changes(generator, checkpoint)
+    if changes:
         if not ours and "." not in str(generator.type) and {*changes} & {*UNTOLD}:
             raise ValueError(
                 f"{path} holds {identify(checkpoint)}, which the config's {generator.type} does "

@@ -60,12 +60,15 @@ def check_start(generator: Any, location: str) -> None:
     """Refuse a start whose weights fit but whose network computes something else."""
     from srgan_plugin.zoo import generator_changes, load_checkpoint_file
     from srgan_plugin.zoo.fetching import local_checkpoint
+    from srgan_plugin.zoo.loading import named
     from srgan_plugin.zoo.networks import UNTOLD
 
     if generator is None or ("://" in location and not location.startswith("http")):
         return
     path = local_checkpoint(location)
-    changes = generator_changes(generator, load_checkpoint_file(path))
+    checkpoint = load_checkpoint_file(path)
+    with named(path):
+        changes = generator_changes(generator, checkpoint)
     if wrong := ", ".join(f"{name}={changes[name]!r}" for name in UNTOLD if name in changes):
         raise ValueError(
             f"load_from: the network in {path} has {wrong}, the config's generator has not; "

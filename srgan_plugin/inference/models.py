@@ -1,7 +1,8 @@
 """Networks by name or file, and what lies between two of them."""
 
 import copy
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 import torch
 
@@ -16,7 +17,11 @@ _SWITCHES: Final = ("upscale_factor", "activate_after_shuffle", "output_range")
 
 
 def open_model(
-    model: str = "msrresnet", *, blend: float | None = None, blend_with: str = "srgan"
+    model: str = "msrresnet",
+    *,
+    blend: float | None = None,
+    blend_with: str = "srgan",
+    arch_options: Mapping[str, Any] | None = None,
 ) -> Network:
     """Makes a generator from weights that ship, from a checkpoint, or from a mixture of two.
 
@@ -25,16 +30,18 @@ def open_model(
         blend: Mixes the weights of two networks, each (1 - blend) * model + blend * blend_with
             (network interpolation, ESRGAN, Wang et al. 2018, sec. 3.4). In [0, 1].
         blend_with: The other network.
+        arch_options: What a checkpoint does not state of its network: `output_range` of an
+            SRResNet, `activate_after_shuffle` of an MSRResNet; for both networks.
 
     Returns:
         The network, float32, on the CPU, in evaluation mode.
 
     Raises:
         FileNotFoundError: There is no such file, or no weights of that name.
-        ValueError: A file is damaged or holds another network, the two networks do not fit each
-            other, or `blend` is out of range.
+        ValueError: A file is damaged, holds another network or leaves open what it computes, the
+            two networks do not fit each other, or `blend` is out of range.
     """
-    first = _open(model)
+    first = _open(model, arch_options)
     if blend is None:
         return first
     if not 0 <= blend <= 1:
@@ -43,7 +50,7 @@ def open_model(
         raise ValueError(
             f"blend mixes two networks, got {model} twice: name another one to blend with"
         )
-    second = _open(blend_with)
+    second = _open(blend_with, arch_options)
     if _form(first) != _form(second):
         raise ValueError(
             f"{model} and {blend_with} cannot be blended: expected two networks of the same form, "
@@ -52,11 +59,11 @@ def open_model(
     return _blended(first, second, blend)
 
 
-def _open(model: str) -> Network:
+def _open(model: str, arch_options: Mapping[str, Any] | None) -> Network:
     path = local_checkpoint(model)
     if not path.is_file():
         raise FileNotFoundError(f"expected {', '.join(NAMES)} or a checkpoint file, got {model}")
-    network = open_network(path)
+    network = open_network(path, arguments=arch_options)
     if not isinstance(network, Network):
         kind = type(network).__name__
         raise ValueError(f"{path}: expected a generator that enlarges pictures, got {kind}")

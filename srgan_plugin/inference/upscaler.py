@@ -1,7 +1,7 @@
 """Arrays of pixels enlarged by a network: any size, grey or colour, with alpha or without."""
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any, Final, Literal
 
@@ -184,6 +184,7 @@ def upscale(
     model: str = "msrresnet",
     blend: float | None = None,
     blend_with: str = "srgan",
+    arch_options: Mapping[str, Any] | None = None,
     tile: Tile = "auto",
     device: Device = "auto",
     half: bool = False,
@@ -193,9 +194,10 @@ def upscale(
     Args:
         image: (H, W) or (H, W, C), C channels: 1 grey, 2 grey and alpha, 3 RGB, 4 RGB and alpha;
             uint8 or uint16.
-        model: As for `open_model`, and so are `blend` and `blend_with`.
+        model: As for `open_model`, and so are `blend`, `blend_with` and `arch_options`.
         blend: See there.
         blend_with: See there.
+        arch_options: See there.
         tile: As for `Upscaler`, and so are `device` and `half`.
         device: See there.
         half: See there.
@@ -208,7 +210,7 @@ def upscale(
         ValueError: The picture, the weights or an option are not what is expected.
         MemoryError: Not even the smallest tile fits on the device.
     """
-    network = open_model(model, blend=blend, blend_with=blend_with)
+    network = open_model(model, blend=blend, blend_with=blend_with, arch_options=arch_options)
     return Upscaler(network, device=device, tile=tile, half=half)(image)
 
 

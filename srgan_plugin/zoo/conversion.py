@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from srgan_plugin.zoo.architectures import LAYOUTS, CodeBase, Layout
 from srgan_plugin.zoo.loading import NOTE, load_checkpoint_file, named, sha256, stated_hash
-from srgan_plugin.zoo.networks import DISCRIMINATORS, UNTOLD, Identified, identify
+from srgan_plugin.zoo.networks import DISCRIMINATORS, Identified, identify, option
 from srgan_plugin.zoo.saving import save_atomically
+from srgan_plugin.zoo.statements import note_for
 from srgan_plugin.zoo.wrappings import Part
 
 CODE_BASES: tuple[CodeBase, ...] = get_args(CodeBase)
@@ -41,6 +42,10 @@ class Conversion:
         return [
             f"found    {self.source}",
             f"dropped  {', '.join(self.source.dropped) or 'nothing'}",
+            *(
+                f"open     {name}, which nothing states: {option(name)}"
+                for name in self.source.open
+            ),
             f"compared on a fixed picture: largest difference {self.difference:.1e}",
             f"wrote    {self.path}",
             f"SHA-256  {self.sha256}",
@@ -127,10 +132,9 @@ def convert(
         found = identify(checkpoint, ema=ema, part=part, arguments=arguments)
         if origin is not None and origin not in found.layout.code_bases:
             raise ValueError(f"expected {origin}'s layout, got {found}")
-        network = found.build()
+        network = found.build(assume=True)
         layout = _target_layout(found, network, to)
-    note = {name: getattr(network, name) for name in UNTOLD if hasattr(network, name)}
-    note = {"network": found.layout.network, **note}
+    note = note_for(found.layout.network, found.arguments)
     name: Part = "discriminator" if found.layout.network in DISCRIMINATORS else "generator"
     weights = {k: _halved(w) for k, w in found.weights.items()} if half else found.weights
     content = _RULES[to].wrap(name, layout.in_its_keys(weights), note)
@@ -167,10 +171,11 @@ def _target_layout(found: Identified, network: nn.Module, to: CodeBase) -> Layou
     activates = getattr(network, "activate_after_shuffle", None)
     if activates is not None and rules.activates not in (None, activates):
         has, lacks = ("has", "has none") if rules.activates else ("has none", "has one")
+        doubt = "".join(f", or {option(name)} if it was trained so" for name in found.open)
         raise ValueError(
             f"{to}'s MSRResNet {has} an activation after each shuffle, these weights' network "
             f"{lacks}: under {to} they would load and give other pictures. Nothing converts one "
-            f"into the other; use --to {' or '.join(_same_function(activates))}"
+            f"into the other; use --to {' or '.join(_same_function(activates))}{doubt}"
         )
     sizes = rules.judges
     if name == "ModifiedVGG" and sizes:
@@ -196,7 +201,7 @@ def _compare(written: Path, found: Identified, network: nn.Module, allowed: floa
     again = identify(load_checkpoint_file(written))
     picture = fixed_input(network, found.arguments["in_channels"])
     with torch.inference_mode():
-        difference = float((network(picture) - again.build()(picture)).abs().max())
+        difference = float((network(picture) - again.build(assume=True)(picture)).abs().max())
     if not difference <= allowed:  # NaN is no agreement either
         raise ValueError(
             f"the converted network differs by {difference:.1e} (allowed {allowed:.0e}) on the "

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from srgan_plugin.zoo.loading import load_checkpoint_file, sha256, stated_hash
-from srgan_plugin.zoo.networks import Identified, identify
+from srgan_plugin.zoo.networks import Identified, UnknownNetworkError, identify, option
 from srgan_plugin.zoo.recognition import describe
 from srgan_plugin.zoo.wrappings import unwrap_and_list
 
@@ -35,33 +35,28 @@ def inspect_checkpoint(path: str | Path) -> dict[str, str]:
         "SHA-256": digest + confirmed,
     }
     try:
-        found = identify(checkpoint)
+        weights, rest = unwrap_and_list(checkpoint)
     except ValueError as error:
-        return topics | _foreign(checkpoint, str(error))
+        return topics | {"holds": str(error)}
+    beside = {"beside it": ", ".join(rest) or "nothing"}
+    try:
+        found = identify(checkpoint)
+    except UnknownNetworkError:
+        return topics | {"holds": f"{describe(weights)}; none of our networks"} | beside
+    except ValueError as error:
+        return topics | {"holds": describe(weights), "fits": f"no: {error}"} | beside
     topics |= {"holds": str(found), "arguments": _listed(found.arguments)}
     if found.layout.network == "MSRResNet":
         topics["function"] = _FUNCTION[found.arguments.get("activate_after_shuffle")]
-    if found.layout.network == "SRResNet" and "output_range" not in found.arguments:
-        topics["function"] = "its output range is not stated: (0, 1), or the paper's (-1, 1)"
+    for name in found.open:
+        topics["open"] = f"{name}, which nothing states: {option(name)}"
     topics["fits"] = _fits(found)
-    topics["beside it"] = ", ".join(found.dropped) or "nothing"
-    return topics | _progress(checkpoint)
-
-
-def _foreign(checkpoint: Mapping[str, Any], reason: str) -> dict[str, str]:
-    try:
-        weights, rest = unwrap_and_list(checkpoint)
-    except ValueError:
-        return {"holds": reason}
-    return {
-        "holds": f"{describe(weights)}; none of our networks",
-        "beside it": ", ".join(rest) or "nothing",
-    }
+    return topics | beside | _progress(checkpoint)
 
 
 def _fits(found: Identified) -> str:
     try:
-        network = found.build()
+        network = found.build(assume=True)
     except ValueError as error:
         return f"no: {error}"
     count = sum(parameter.numel() for parameter in network.parameters())

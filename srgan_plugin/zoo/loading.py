@@ -101,10 +101,13 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
 
     with safe_open(path, "pt") as file:
         weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - no dict
-        notes = {key: value for key, value in (file.metadata() or {}).items() if key == NOTE}
-    if not notes:
+        notes = file.metadata() or {}
+    if NOTE not in notes:
         return weights
-    return {"state_dict": weights, "meta": {key: json.loads(notes[key]) for key in notes}}
+    try:
+        return {"state_dict": weights, "meta": {NOTE: json.loads(notes[NOTE])}}
+    except json.JSONDecodeError as error:
+        raise _OtherKindError(f"metadata {NOTE} that are not JSON ({error})") from None
 
 
 def sha256(path: Path) -> str:
@@ -140,7 +143,7 @@ def _check_archive(path: Path) -> None:
 
 
 class _OtherKindError(ValueError):
-    """A file of another kind; says which, and what to do."""
+    """The file is of another kind, or has notes of another kind."""
 
 
 def _refusal(path: Path, error: Exception) -> str:

@@ -55,7 +55,7 @@ def metafile_entry(
         key: list(value) if isinstance(value, tuple) else value
         for key, value in done.source.arguments.items()
     }
-    count = sum(parameter.numel() for parameter in done.source.build().parameters())
+    count = sum(parameter.numel() for parameter in done.source.build(assume=True).parameters())
     entry: dict[str, Any] = {
         "Name": name,
         "In Collection": "SRGAN",

@@ -1,13 +1,10 @@
 """What lies around a network's weights in a checkpoint, and what it says about them."""
 
-import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
-
-from srgan_plugin.zoo.loading import NOTE
 
 Part = Literal["generator", "discriminator"]
 
@@ -26,11 +23,10 @@ _PREFIXES = {
 }
 _NOT_WEIGHTS = ("data_preprocessor.", "step_counter", "steps", "n_averaged")
 _DEEPEST = 4
-_STATED = {
-    "activate_after_shuffle": re.compile(r"\bactivate_after_shuffle\s*=\s*(True|False)\b"),
-    "output_range": re.compile(r"\boutput_range\s*=\s*[\[(]\s*(-1|0)(?:\.0*)?\s*,\s*1\b"),
-}
-_VALUES: dict[str, Any] = {"True": True, "False": False, "-1": (-1.0, 1.0), "0": (0.0, 1.0)}
+
+
+class NoWeightsError(ValueError):
+    """A checkpoint without weights."""
 
 
 def unwrap(
@@ -74,31 +70,10 @@ def unwrap_and_list(
         if not key.startswith(_NOT_WEIGHTS)
     }
     if not weights:
-        raise ValueError(_nothing_in(inner))
+        raise NoWeightsError(_nothing_in(inner))
     taken = {key for key in plain if key.startswith(prefix) and not key.startswith(_NOT_WEIGHTS)}
     rest = [key for key in map(str, inner) if key.removeprefix("module.") not in taken]
     return weights, tuple(left_out | {key.partition(".")[0]: None for key in rest})
-
-
-def stated_arguments(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
-    """What a checkpoint says of its generator that weights do not tell.
-
-    Our conversions note it; mmengine saves the training's config, in which it is looked for.
-
-    Args:
-        checkpoint: what `load_checkpoint_file` returned.
-
-    Returns:
-        `activate_after_shuffle` and `output_range`, those that are stated.
-    """
-    meta = checkpoint.get("meta")
-    meta = meta if isinstance(meta, Mapping) else {}
-    note = meta.get(NOTE)
-    if isinstance(note, Mapping):
-        return {name: note[name] for name in _STATED if name in note}
-    text = str(meta.get("cfg") or "")
-    said = {name: pattern.search(text) for name, pattern in _STATED.items()}
-    return {name: _VALUES[match[1]] for name, match in said.items() if match}
 
 
 def below(entries: Mapping[str, Any], prefix: str) -> dict[str, Any]:

@@ -324,17 +324,26 @@ def test_weights_of_another_layout_are_answered_by_one_line(
         assert "BasicSR reads its own layout only" in line or "expected weights of" in line
 
 
+NAME = "activate_after_shuffle"
+
+
 def test_weights_of_another_function_are_answered_by_one_line(
     run: Run, photographs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from srgan_plugin.zoo.conversion import convert
 
-    convert(ROOT / "srgan_plugin/zoo/weights/msrresnet.safetensors", "m.pth", to="plugin")
+    weights = ROOT / "srgan_plugin/zoo/weights/msrresnet.safetensors"
     opt = options("test_msrresnet_x4.yml", photographs)
     words = ["path:pretrain_network_g=m.pth", "path:param_key_g=state_dict"]
-    with pytest.raises(SystemExit):
-        run("basicsr_test", opt, "--force_yml", *words)
-    assert "was trained with activate_after_shuffle=False" in capsys.readouterr().err
+    for told, said in (
+        ({}, "keys are MMagic's"),
+        ({NAME: False}, f"was trained with {NAME}=False"),
+    ):
+        convert(weights, "m.pth", to="plugin", arguments=told)
+        with pytest.raises(SystemExit):
+            run("basicsr_test", opt, "--force_yml", *words)
+        error = capsys.readouterr().err
+        assert said in error and "m.pth" in error and f"set network_g.{NAME}" in error
 
 
 def test_without_the_activation_a_checkpoint_is_not_basicsrs(

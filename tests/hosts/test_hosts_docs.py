@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from srgan_plugin.core import MSRResNet
+from srgan_plugin.zoo.conversion import convert
 from tests.conftest import ROOT
 
 GUIDES = ("from-mmagic.md", "from-basicsr.md")
@@ -71,7 +72,9 @@ def home(
     (data / "DIV2K/meta_info_DIV2K100sub_GT.txt").write_text("0000.png (60,72,3)\n")
     torch.manual_seed(0)
     network = MSRResNet(mid_channels=8, num_blocks=1)
-    torch.save({"params": network.state_dict()}, tmp_path / "basicsr.pth")
+    torch.save(network.state_dict(), tmp_path / "bare.pth")
+    told = {"activate_after_shuffle": True}  # as BasicSR's networks
+    convert(tmp_path / "bare.pth", tmp_path / "basicsr.pth", to="basicsr", arguments=told)
     state = {f"generator.{key}": value for key, value in network.state_dict().items()}
     torch.save({"state_dict": state}, tmp_path / "mm.pth")
     monkeypatch.chdir(tmp_path)

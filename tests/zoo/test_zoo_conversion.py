@@ -267,9 +267,10 @@ def test_what_is_told_has_to_fit_the_network(saved, rough, fails, told, said):
 
 def test_what_is_told_may_not_contradict_the_file(tmp_path, saved, rough, fails):
     network = rough(MSRResNet, **SMALL)
-    convert(saved(network.state_dict()), tmp_path / "noted.pth", to="plugin")
+    stated = {"activate_after_shuffle": False}
+    convert(saved(network.state_dict()), tmp_path / "noted.pth", to="plugin", arguments=stated)
     note = torch.load(tmp_path / "noted.pth", weights_only=True)["meta"]["srgan_plugin"]
-    assert note == {"network": "MSRResNet", "activate_after_shuffle": False}
+    assert note == {"format": 2, "network": "MSRResNet", **stated}
     told = ["--to", "basicsr", "--told", "activate_after_shuffle=True"]
     assert "the file itself says False" in fails("convert_checkpoint", "noted.pth", "x.pth", *told)
     said = fails("convert_checkpoint", "noted.pth", "x.bin", "--to", "plugin")

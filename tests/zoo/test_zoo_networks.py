@@ -19,10 +19,11 @@ def same(a, b):
 
 @pytest.mark.parametrize("prelu", ["shared", "channel"])
 @pytest.mark.parametrize("scale", [2, 4, 8])
-def test_an_srresnet_is_built_from_its_weights_alone(tmp_path, rough, prelu, scale):
+def test_an_srresnet_is_built_from_its_weights_and_the_range_alone(tmp_path, rough, prelu, scale):
     network = rough(SRResNet, mid_channels=6, num_blocks=3, prelu=prelu, upscale_factor=scale)
     torch.save(network.state_dict(), tmp_path / "x.pth")
-    again, picture = open_network(tmp_path / "x.pth"), torch.rand(1, 3, 7, 9)
+    again = open_network(tmp_path / "x.pth", arguments={"output_range": (0, 1)})
+    picture = torch.rand(1, 3, 7, 9)
     assert torch.equal(again(picture), network(picture))
     assert not again.training
 

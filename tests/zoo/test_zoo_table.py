@@ -136,7 +136,9 @@ def test_an_srresnet_that_does_not_tell_its_range_is_not_measured_wrongly(
 ):
     torch.save(rough(SRResNet, **SMALL).state_dict(), tmp_path / "x.pth")
     arguments = ("--offline", "--checkpoint", "srresnet=x.pth")
-    assert "does not tell the SRResNet's output range" in fails("make_table", *arguments)
+    said = fails("make_table", *arguments)
+    assert "x.pth: output_range: expected (0, 1) or (-1, 1)" in said
+    assert "--arch-option output_range=" in said and "tools/convert_checkpoint.py" in said
     told = ["--to", "plugin", "--told", "output_range=(-1,1)"]
     tool("convert_checkpoint").main(["x.pth", "y.pth", *told])
     tool("make_table").main(["--offline", "--checkpoint", "srresnet=y.pth"])

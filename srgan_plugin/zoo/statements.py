@@ -1,0 +1,171 @@
+"""What no weights show of a network, and where it is stated: a note of ours, or a config."""
+
+import ast
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from srgan_plugin.zoo.loading import NOTE
+
+#: Of the notes that we write. Those without it may hold a default that nothing had stated.
+FORMAT = 2
+_LONGEST_CONFIG = 1_000_000  # characters
+
+
+@dataclass(frozen=True, kw_only=True)
+class Argument:
+    """An argument of a network that its weights do not show.
+
+    Attributes:
+        network: the class that takes it.
+        expected: its values, in words.
+        accepts: whether a value is one of them.
+        example: as the command line takes them.
+        default: the value of the class, which notes without `FORMAT` hold as a guess.
+        asked_for: whether nothing is built while it is not stated. Else the keys bring a function
+            along: nobody's MSRResNet but ours has the switch, so MMagic's keys mean MMagic's.
+    """
+
+    network: str
+    expected: str
+    accepts: Callable[[Any], bool]
+    example: str
+    default: Any
+    asked_for: bool
+
+
+def _is_range(value: Any) -> bool:
+    if not isinstance(value, (list, tuple)) or any(isinstance(part, bool) for part in value):
+        return False
+    return plain(value) in ((0.0, 1.0), (-1.0, 1.0))
+
+
+ARGUMENTS = {
+    "activate_after_shuffle": Argument(
+        network="MSRResNet",
+        expected="True or False",
+        accepts=lambda value: isinstance(value, bool),
+        example="True",
+        default=False,
+        asked_for=False,
+    ),
+    "output_range": Argument(
+        network="SRResNet",
+        expected="(0, 1) or (-1, 1)",
+        accepts=_is_range,
+        example='"(-1,1)" or "(0,1)"',
+        default=(0, 1),
+        asked_for=True,
+    ),
+}
+
+
+def arguments_of(network: str) -> list[str]:
+    """Return the names of what its weights do not show of a network."""
+    return [name for name, argument in ARGUMENTS.items() if argument.network == network]
+
+
+def plain(value: Any) -> Any:
+    """Return a value in one form: configs have (-1, 1) or [-1, 1], networks (-1.0, 1.0)."""
+    if not isinstance(value, (list, tuple)):
+        return value
+    numbers = all(isinstance(part, (int, float)) for part in value)
+    return tuple(map(float, value)) if numbers else tuple(value)
+
+
+def checked_argument(name: str, value: Any, *, where: str = "") -> Any:
+    """Return a value in one form, if the argument takes it.
+
+    Args:
+        name: one of `ARGUMENTS`.
+        value: what was given.
+        where: it was given, for the message.
+
+    Raises:
+        ValueError: it is of another type, or out of range.
+    """
+    if not ARGUMENTS[name].accepts(value):
+        raise ValueError(f"{where}{name}: expected {ARGUMENTS[name].expected}, got {value!r}")
+    return plain(value)
+
+
+def note_for(network: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the note to write beside weights: what is stated, and nothing that is not."""
+    stated = {name: arguments[name] for name in arguments_of(network) if name in arguments}
+    return {"format": FORMAT, "network": network, **stated}
+
+
+def stated_arguments(checkpoint: Mapping[str, Any], network: str) -> dict[str, Any]:
+    """Return what a checkpoint states of its network that weights do not show.
+
+    Our conversions note it; mmengine saves the training's config.
+
+    Args:
+        checkpoint: what `load_checkpoint_file` returned.
+        network: the class that its weights are of.
+
+    Raises:
+        ValueError: a note has a wrong type or value, an unknown key, or is of another network.
+    """
+    meta = checkpoint.get("meta")
+    if not isinstance(meta, Mapping):
+        return {}
+    if NOTE in meta:
+        return _noted(meta[NOTE], network)
+    return _configured(meta.get("cfg"), network)
+
+
+def _noted(note: Any, network: str) -> dict[str, Any]:
+    where = f"meta.{NOTE}"
+    if not isinstance(note, Mapping):
+        raise ValueError(f"{where}: expected a dict, got {note!r}")
+    known = ("format", "network", *arguments_of(network))
+    for key in note:
+        if key not in known:
+            raise ValueError(f"{where}: expected the keys {', '.join(known)}, got {key!r}")
+    if note.get("network", network) != network:
+        raise ValueError(f"{where}.network: expected {network}, got {note['network']!r}")
+    version = note.get("format", 1)
+    if version not in (1, FORMAT) or isinstance(version, bool):
+        raise ValueError(f"{where}.format: expected {FORMAT}, got {version!r}")
+    stated = {
+        name: checked_argument(name, note[name], where=f"{where}.")
+        for name in arguments_of(network)
+        if name in note
+    }
+    if version == FORMAT:
+        return stated
+    return {k: v for k, v in stated.items() if v != plain(ARGUMENTS[k].default)}
+
+
+def _configured(text: Any, network: str) -> dict[str, Any]:
+    """What mmengine's config, as text, says of its one generator; defaults are said as well."""
+    if not isinstance(text, str) or len(text) > _LONGEST_CONFIG:
+        return {}
+    try:
+        tree = ast.parse(text)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return {}
+    generators = [
+        keyword.value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call)
+        for keyword in node.keywords
+        if keyword.arg == "generator" and isinstance(keyword.value, ast.Call)
+    ]
+    if len(generators) != 1:
+        return {}
+    said = {keyword.arg: _literal(keyword.value) for keyword in generators[0].keywords}
+    kind = said.get("type")
+    if kind is not None and str(kind).rpartition(".")[2] != network:
+        return {}
+    defaults = {n: ARGUMENTS[n].default for n in arguments_of(network)} if kind else {}
+    stated = defaults | {n: said[n] for n in arguments_of(network) if n in said}
+    return {k: checked_argument(k, v, where="meta.cfg, generator.") for k, v in stated.items()}
+
+
+def _literal(node: ast.expr) -> Any:
+    try:
+        return ast.literal_eval(node)
+    except ValueError:
+        return ast.unparse(node)

@@ -1,0 +1,208 @@
+"""What no weights show: asked for, or taken from what states it, never assumed."""
+
+import json
+import logging
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+import srgan_plugin
+from srgan_plugin.core import MSRResNet, SRResNet
+from srgan_plugin.inference import Upscaler, open_model
+from srgan_plugin.zoo import generator_changes, identify, load_checkpoint_file, open_network
+from srgan_plugin.zoo.conversion import convert
+
+SMALL = {"mid_channels": 4, "num_blocks": 2}
+RANGE = {"output_range": (-1.0, 1.0)}
+IMAGE = np.random.default_rng(0).integers(0, 256, (12, 10, 3)).astype(np.uint8)
+
+
+@pytest.fixture
+def bare(tmp_path, rough):
+    """Weights of an SRResNet of (-1, 1), which do not say so, and the network."""
+    network = rough(SRResNet, **RANGE, **SMALL)
+    torch.save(network.state_dict(), tmp_path / "bare.pth")
+    return tmp_path / "bare.pth", network
+
+
+def with_note(path, network, note):
+    torch.save({"state_dict": network.state_dict(), "meta": {"srgan_plugin": note}}, path)
+    return path
+
+
+def asks(line, path):
+    return all(
+        word in line
+        for word in (path.name, "output_range", "(0, 1) or (-1, 1)", "--arch-option output_range=")
+    )
+
+
+def test_every_tool_that_computes_asks_for_the_range(bare, fails, tmp_path):
+    path, _ = bare
+    cv2.imwrite(str(tmp_path / "lr.png"), IMAGE)
+    assert asks(fails("upscale", "lr.png", "sr.png", "--model", path), path)
+    assert asks(fails("upscale", "lr.png", "sr.png", "--blend", 0.5, "--model", path), path)
+    assert asks(fails("export", path, "x.onnx"), path)
+    assert not {"sr.png", "x.onnx"} & {found.name for found in tmp_path.iterdir()}
+    for run in (open_network, open_model, lambda path: srgan_plugin.upscale(IMAGE, model=path)):
+        with pytest.raises(ValueError, match="output_range: expected") as caught:
+            run(str(path))
+        assert asks(str(caught.value), path)
+
+
+def test_what_is_said_is_computed(bare, tool, tmp_path):
+    path, network = bare
+    expected = Upscaler(network)(IMAGE)
+    cv2.imwrite(str(tmp_path / "lr.png"), IMAGE[..., ::-1])
+    option = ["--arch-option", "output_range=(-1,1)"]
+    tool("upscale").main(["lr.png", "sr.png", "--model", str(path), *option])
+    assert np.array_equal(cv2.imread(str(tmp_path / "sr.png"))[..., ::-1], expected)
+    assert np.array_equal(
+        srgan_plugin.upscale(IMAGE, model=str(path), arch_options=RANGE), expected
+    )
+    other = Upscaler(open_model(str(path), arch_options={"output_range": [0, 1]}))(IMAGE)
+    assert np.abs(other.astype(int) - expected).mean() > 20
+
+
+@pytest.mark.parametrize("name", ["x.pth", "x.safetensors"])
+def test_converting_leaves_open_what_nothing_states(bare, tool, capsys, tmp_path, name):
+    path, network = bare
+    tool("convert_checkpoint").main([str(path), name, "--to", "plugin"])
+    assert "open     output_range" in capsys.readouterr().out
+    checkpoint = load_checkpoint_file(tmp_path / name)
+    assert checkpoint["meta"]["srgan_plugin"] == {"format": 2, "network": "SRResNet"}
+    config = {"type": "SRResNet", "output_range": (-1, 1), **SMALL}
+    assert generator_changes(config, checkpoint) == {}
+    with pytest.raises(ValueError, match=f"{name}: output_range: expected"):
+        open_network(tmp_path / name)
+    tool("publish_model").main([str(path), f"pub/{name}"])
+    assert "open     output_range" in capsys.readouterr().out
+    tool("inspect_checkpoint").main([name])
+    said = capsys.readouterr().out
+    assert "open       output_range" in said and "strictly" in said
+    told = ["--arch-option", "output_range=(-1,1)"]
+    tool("convert_checkpoint").main([name, f"told_{name}", "--to", "plugin", *told])
+    assert torch.equal(
+        open_network(tmp_path / f"told_{name}")(torch.ones(1, 3, 8, 8)),
+        network(torch.ones(1, 3, 8, 8)),
+    )
+
+
+def test_a_default_in_an_old_note_is_a_guess_and_another_value_is_not(tmp_path, rough):
+    network = rough(SRResNet, **RANGE, **SMALL)
+    config = {"type": "SRResNet", "output_range": (-1, 1), **SMALL}
+    for value in ((0.0, 1.0), [0, 1]):
+        path = with_note(
+            tmp_path / "x.pth", network, {"network": "SRResNet", "output_range": value}
+        )
+        assert generator_changes(config, load_checkpoint_file(path)) == {}
+        with pytest.raises(ValueError, match="output_range: expected"):
+            open_network(path)
+    note = {"network": "SRResNet", "output_range": [-1, 1]}
+    assert open_network(with_note(path, network, note)).output_range == (-1, 1)
+    note = {"format": 2, "network": "SRResNet", "output_range": (0, 1)}
+    assert open_network(with_note(path, network, note)).output_range == (0, 1)
+
+
+def test_an_old_note_does_not_switch_an_activation_off(tmp_path, rough):
+    note = {"network": "MSRResNet", "activate_after_shuffle": False}
+    path = with_note(tmp_path / "x.pth", rough(MSRResNet, **SMALL), note)
+    config = {"type": "MSRResNet", "activate_after_shuffle": True, **SMALL}
+    assert generator_changes(config, load_checkpoint_file(path)) == {}
+    path = with_note(path, rough(MSRResNet, **SMALL), {"format": 2, **note})
+    assert generator_changes(config, load_checkpoint_file(path)) == {
+        "activate_after_shuffle": False
+    }
+
+
+@pytest.mark.parametrize(
+    ("generator", "stated"),
+    [
+        ("type='SRResNet', mid_channels=4", (0, 1)),
+        ("type='srgan_plugin.SRResNet', output_range=(\n    -1,\n    1,\n)", (-1, 1)),
+        ("type='OtherNet', output_range=(0, 1)", None),
+    ],
+)
+def test_the_config_of_a_training_states_its_generators_range(rough, generator, stated):
+    """A range elsewhere in the config is not the generator's."""
+    text = f"data = dict(output_range=(0, 1))\nmodel = dict(generator=dict({generator}))\n"
+    checkpoint = {"state_dict": rough(SRResNet, **SMALL).state_dict(), "meta": {"cfg": text}}
+    assert identify(checkpoint).arguments.get("output_range") == stated
+
+
+NOTES = [
+    ({"output_range": "(-1, 1)"}, r"output_range: expected \(0, 1\) or \(-1, 1\), got '\(-1, 1\)'"),
+    ({"output_range": [0, 255]}, r"output_range: expected .*, got \[0, 255\]"),
+    ({"output_range": [False, True]}, r"output_range: expected .*, got \[False, True\]"),
+    ({"output_range": 1}, "output_range: expected .*, got 1"),
+    ({"range": [0, 1]}, "expected the keys .*output_range, got 'range'"),
+    ({"activate_after_shuffle": False}, "expected the keys .*, got 'activate_after_shuffle'"),
+    ({"network": "MSRResNet"}, "network: expected SRResNet, got 'MSRResNet'"),
+    ({"format": "2"}, "format: expected 2, got '2'"),
+    ([1], r"expected a dict, got \[1\]"),
+]
+
+
+@pytest.mark.parametrize(("note", "said"), NOTES)
+def test_a_note_of_a_wrong_type_is_refused_by_its_key(tmp_path, rough, fails, note, said):
+    network = rough(SRResNet, **SMALL)
+    path = with_note(tmp_path / "x.pth", network, note)
+    with pytest.raises(ValueError, match=rf"x\.pth: meta\.srgan_plugin.*{said}") as caught:
+        open_network(path)
+    assert "\n" not in str(caught.value)
+    config = {"type": "SRResNet", **SMALL}
+    with pytest.raises(ValueError, match=r"meta\.srgan_plugin"):
+        generator_changes(config, load_checkpoint_file(path))
+    assert "meta.srgan_plugin" in fails("convert_checkpoint", path, "y.pth", "--to", "plugin")
+
+
+def test_the_word_false_is_not_true(tmp_path, rough):
+    note = {"format": 2, "network": "MSRResNet", "activate_after_shuffle": "False"}
+    path = with_note(tmp_path / "x.pth", rough(MSRResNet, **SMALL), note)
+    with pytest.raises(ValueError, match="activate_after_shuffle: expected True or False, got 'F"):
+        open_network(path)
+
+
+def test_notes_of_safetensors_are_checked_as_well(tmp_path, rough):
+    safetensors = pytest.importorskip("safetensors.torch")
+    state, path = rough(SRResNet, **SMALL).state_dict(), tmp_path / "x.safetensors"
+    for note, said in ((json.dumps({"output_range": [0, 2]}), "got .0, 2."), ("{", "not JSON")):
+        safetensors.save_file(state, path, metadata={"srgan_plugin": note})
+        with pytest.raises(ValueError, match=f"x.safetensors: .*{said}"):
+            open_network(path)
+
+
+def test_a_note_against_its_keys_is_refused(tmp_path, rough):
+    state = rough(MSRResNet, **SMALL).state_dict()
+    names = {"trunk_net.": "body.", "upsample1.upsample_conv": "upconv1"}
+    names["upsample2.upsample_conv"] = "upconv2"
+    for ours, theirs in names.items():
+        state = {key.replace(ours, theirs): weight for key, weight in state.items()}
+    note = {"format": 2, "network": "MSRResNet", "activate_after_shuffle": False}
+    torch.save({"params": state, "meta": {"srgan_plugin": note}}, tmp_path / "x.pth")
+    with pytest.raises(ValueError, match="activate_after_shuffle: expected True, as BasicSR's"):
+        open_network(tmp_path / "x.pth")
+
+
+@pytest.mark.parametrize("option", ["output_range", "output_range=x", "output_range=(0,"])
+def test_an_option_that_is_no_option_gets_one_line(bare, fails, option):
+    path, _ = bare
+    arguments = ("lr.png", "sr.png", "--model", path, "--arch-option", option)
+    assert f"got {option}" in fails("upscale", *arguments, status=2)
+
+
+def test_weights_in_mmagics_keys_without_a_word_around_them_are_taken_for_mmagics_aloud(
+    tmp_path, rough, caplog
+):
+    network = rough(MSRResNet, activate_after_shuffle=True, **SMALL)
+    torch.save(network.state_dict(), tmp_path / "x.pth")
+    with caplog.at_level(logging.WARNING):
+        assert not open_network(tmp_path / "x.pth").activate_after_shuffle
+    assert "x.pth" in caplog.text and "--arch-option activate_after_shuffle=True" in caplog.text
+    caplog.clear()
+    told = {"activate_after_shuffle": True}
+    convert(tmp_path / "x.pth", tmp_path / "y.pth", to="plugin", arguments=told)
+    assert open_network(tmp_path / "y.pth").activate_after_shuffle
+    assert not caplog.text
