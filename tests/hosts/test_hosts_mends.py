@@ -98,7 +98,6 @@ def test_a_missing_compiled_op_fails_at_use_by_its_name(mmagic: ModuleType) -> N
 
 def test_doctor_says_what_was_mended_and_the_command_for_what_is_missing(
     mmagic: ModuleType,
-    basicsr: ModuleType,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -108,7 +107,8 @@ def test_doctor_says_what_was_mended_and_the_command_for_what_is_missing(
     assert f"torch {torch.__version__.split('+')[0]}" in said
     for name in ("GPU", "NCCL", "OpenCV", "mmengine", "MMagic", "BasicSR"):
         assert f"\n{name}" in said
-    assert "functional_tensor" in said
+    # BasicSR does not install on Python 3.13.
+    assert ("functional_tensor" in said) != ("-m pip wheel --no-deps basicsr" in said)
     assert "run: curl -fL --create-dirs -o /nowhere/hub/checkpoints/vgg19" in said
 
 
