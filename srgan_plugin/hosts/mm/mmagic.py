@@ -66,7 +66,7 @@ def _add_face_detector() -> None:
 
         def __init__(self, *_: object, **__: object) -> None:
             raise NotImplementedError(
-                "MediapipeFaceDetector: expected mediapipe.solutions, which is gone from mediapipe; "
+                "MediapipeFaceDetector: expected mediapipe.solutions, which 0.10.30 removed; "
                 "run: pip install 'mediapipe<0.10.30'"
             )
 
