@@ -1,5 +1,6 @@
 """Package metadata; requirements live in `requirements/`, tools' settings in `pyproject.toml`."""
 
+import contextlib
 import re
 import shutil
 from pathlib import Path
@@ -37,7 +38,9 @@ class BuildWithMim(build_py):
         target.mkdir(parents=True)
         for name in MIM:
             if self.editable_mode:
-                (target / name).symlink_to(Path("../..", name))
+                # Windows links for developers only; without links `mim` finds no configs.
+                with contextlib.suppress(OSError):
+                    (target / name).symlink_to(Path("../..", name))
             elif (ROOT / name).is_dir():
                 ignore = shutil.ignore_patterns("__pycache__", ".*")
                 shutil.copytree(ROOT / name, target / name, ignore=ignore)

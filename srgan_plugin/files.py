@@ -15,6 +15,7 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
+_RENAMES_OPEN_FILES = os.name != "nt"
 _NO_ROOM = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT}
 _LOCKED = f"writing-{zlib.crc32(platform.node().encode()):08x}-"
 
@@ -63,6 +64,8 @@ def write_locked(obj: bytes, target: str | Path) -> None:
                 fcntl.flock(file, fcntl.LOCK_EX)
         file.write(obj)
         file.flush()
+        if not _RENAMES_OPEN_FILES:
+            file.close()
 
 
 def remove_abandoned(folder: str | Path) -> None:

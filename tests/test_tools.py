@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import multiprocessing
 import shutil
 import subprocess
 import sys
@@ -263,6 +264,28 @@ def test_a_missing_setuptools_is_one_line_with_the_command_that_installs_it(
     said = fails("train", MSRRESNET, "--cfg-options", *options)
     assert "distutils" in said
     assert 'pip install "setuptools<82"' in said
+
+
+def test_workers_that_are_spawned_as_on_windows_and_macos_train_the_same_weights(
+    data: Path,
+) -> None:
+    before = multiprocessing.get_start_method()
+    saved = []
+    for workers in (0, 1):
+        options = [
+            *(option for option in SMALL if "num_workers" not in option),
+            f"train_dataloader.num_workers={workers}",
+            f"train_dataloader.dataset.gt={data}/train",
+            "env_cfg.mp_cfg.mp_start_method=spawn",
+            "default_hooks.checkpoint.save_best=None",
+            "randomness.seed=0",
+            *(f"val_{part}=None" for part in ("dataloader", "evaluator", "cfg")),
+        ]
+        options = [option for option in options if "val_interval" not in option]
+        tool("train").main([MSRRESNET, "--work-dir", f"run{workers}", "--cfg-options", *options])
+        saved.append(torch.load(f"run{workers}/iter_2.pth", weights_only=False)["state_dict"])
+    multiprocessing.set_start_method(before, force=True)
+    assert all(torch.equal(weight, saved[1][name]) for name, weight in saved[0].items())
 
 
 def test_an_error_of_another_cause_keeps_its_stack_trace() -> None:

@@ -76,7 +76,7 @@ def train_and_test(name: str, work: Path, *options: str) -> dict[str, float]:
     """Train one of the demo's configs and return its scores."""
     config, folder = str(ROOT / "configs" / f"{CONFIGS[name]}.py"), work / name
     run("train.py", config, "--work-dir", str(folder), "--cfg-options", *options)
-    checkpoint = (folder / "last_checkpoint").read_text().strip()
+    checkpoint = (folder / "last_checkpoint").read_text(encoding="utf-8").strip()
     out = folder / "test.json"
     images = str(folder / "images")
     run("test.py", config, checkpoint, "--work-dir", str(folder), "--out", str(out),
@@ -141,7 +141,7 @@ def main(argv: list[str] | None = None) -> None:
         f"{torchvision_file().name} into {torchvision_file().parent}); expect more noise than "
         "texture"
     )
-    start = (work / "msrresnet" / "last_checkpoint").read_text().strip()
+    start = (work / "msrresnet" / "last_checkpoint").read_text(encoding="utf-8").strip()
     options = [] if with_content else ["model.perceptual_loss=None"]
     results["srgan"] = train_and_test("srgan", work, store, f"load_from={start}", *options)
 

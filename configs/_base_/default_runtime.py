@@ -24,7 +24,10 @@ model_wrapper_cfg = dict(type='MMSeparateDistributedDataParallel')
 
 env_cfg = dict(
     cudnn_benchmark=True,
-    mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
+    # Elsewhere a fork of a process with threads may crash, or does not exist.
+    mp_cfg=dict(
+        mp_start_method='fork' if __import__('sys').platform == 'linux' else 'spawn',
+        opencv_num_threads=0),
     dist_cfg=dict(backend='nccl'))
 
 # What --auto-scale-lr divides the global batch by: the published one.

@@ -177,7 +177,7 @@ def machine(device: torch.device, threads: int) -> dict[str, Any]:
         "cores": len(os.sched_getaffinity(0))
         if hasattr(os, "sched_getaffinity")
         else os.cpu_count(),
-        "load_average": os.getloadavg()[0],
+        "load_average": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
         "threads": threads,
         "python": platform.python_version(),
         **versions,

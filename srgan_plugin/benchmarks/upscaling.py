@@ -1,7 +1,6 @@
 """One picture enlarged by ours in tiles, and by the same network run whole in MMagic."""
 
 import importlib
-import resource
 import sys
 import time
 from collections.abc import Callable
@@ -82,5 +81,7 @@ def _peak_bytes(device: torch.device) -> int:
         # `ru_maxrss` of a child begins at what its parent held.
         (line,) = (line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
         return int(line.split()[1]) * 1024
+    import resource  # which Windows does not have
+
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

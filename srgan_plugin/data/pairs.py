@@ -191,7 +191,9 @@ def _chosen(ann_file: Path, gt: ImageSource) -> tuple[str, ...]:
     if not ann_file.is_file():
         raise FileNotFoundError(f"expected a list of pictures, but {ann_file} does not exist")
     # A name may have spaces and brackets of its own: `photo (1).png`.
-    names = (_SIZE.sub("", line).strip() for line in ann_file.read_text().splitlines())
+    names = (
+        _SIZE.sub("", line).strip() for line in ann_file.read_text(encoding="utf-8").splitlines()
+    )
     keys = tuple(sorted({Path(name).with_suffix("").as_posix() for name in names if name}))
     missing = sorted(set(keys) - set(gt.keys))
     if missing or not keys:

@@ -58,7 +58,7 @@ def _newest_first(folder: Path) -> Iterator[Path]:
     """Yield the last run's checkpoints, whether they are good or not."""
     pointer = folder / "last_checkpoint"
     # A crash of the machine may leave zeros in a file.
-    words = pointer.read_text(errors="replace").strip("\0 \n") if pointer.is_file() else ""
+    words = pointer.read_text("utf-8", "replace").strip("\0 \n") if pointer.is_file() else ""
     named = _distinct(p for p in (folder / Path(words).name, Path(words)) if words and p.exists())
     places = _distinct([folder, *(path.parent for path in named)])
     found = sorted((pair for place in places for pair in numbered_checkpoints(place)), reverse=True)

@@ -188,3 +188,21 @@ def test_a_file_that_is_being_written_is_left(
     write_locked(b"whole", tmp_path / "iter_2.pth")
     assert [p.name for p in tmp_path.iterdir()] == ["iter_2.pth"]
     assert (tmp_path / "iter_2.pth").read_bytes() == b"whole"
+
+
+def test_a_file_is_closed_before_it_is_renamed_where_the_system_demands_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replace = Path.replace
+
+    def replace_what_nobody_has_open(path: Path, target: Path) -> Path:
+        opened = list(Path("/proc/self/fd").iterdir())
+        assert path.resolve() not in {link.resolve() for link in opened}
+        return replace(path, target)
+
+    monkeypatch.setattr("srgan_plugin.files.fcntl", None)  # as on Windows
+    monkeypatch.setattr("srgan_plugin.files._RENAMES_OPEN_FILES", False)
+    monkeypatch.setattr(Path, "replace", replace_what_nobody_has_open)
+    write_locked(b"whole", tmp_path / "iter_2.pth")
+    remove_abandoned(tmp_path)
+    assert (tmp_path / "iter_2.pth").read_bytes() == b"whole"
