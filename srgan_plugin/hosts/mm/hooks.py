@@ -16,11 +16,9 @@ from srgan_plugin.registry import HOOKS
 from .loops import set_name
 from .optim import each_scheduler
 from .preprocessor import as_rgb
+from .schedules import follow_config
 
 ATOMIC_BACKEND = "srgan_plugin_atomic"
-
-# What moves in the state of mmengine's schedulers; the rest is of the config.
-_RUNNING = {"last_step", "verbose", "optimizer"}
 
 
 class AtomicBackend(LocalBackend):
@@ -102,24 +100,9 @@ class CheckpointHook(MMEngineCheckpointHook):
                 del state[name]
 
     def after_load_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
-        """Say so where the config's schedule is not the one that a resumed run goes on with."""
-        if not runner.cfg.get("resume"):
-            return
-        own = each_scheduler(runner.param_schedulers)
-        states = each_scheduler(checkpoint.get("param_schedulers"))
-        for scheduler, state in zip(own, states, strict=False):
-            configured = vars(scheduler)
-            changed = [
-                f"{name}={state[name]} (config: {configured[name]})"
-                for name in sorted(set(state) & set(configured) - _RUNNING)
-                if not (name.startswith("_") or callable(state[name]))
-                and state[name] != configured[name]
-            ]
-            if changed:
-                runner.logger.warning(
-                    f"--resume: {type(scheduler).__name__} goes on as the checkpoint has it, with "
-                    f"{', '.join(changed)}; for another schedule start from it by load_from"
-                )
+        """Bring the schedules of a resumed run in line with its config."""
+        if runner.cfg.get("resume"):
+            follow_config(runner, checkpoint)
 
     def after_val_epoch(self, runner: Any, metrics: Any = None) -> None:
         """Save the best; its predecessor goes afterwards."""

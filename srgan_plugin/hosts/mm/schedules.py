@@ -1,0 +1,211 @@
+"""Schedules of a resumed run: what follows the config, and what stays as the checkpoint has it."""
+
+import copy
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+from mmengine.optim import OptimWrapperDict
+from mmengine.optim.scheduler import ReduceOnPlateauParamScheduler
+
+State = dict[str, Any]
+
+# What moves in a scheduler; the rest is made from the config.
+_RUNNING = {"last_step", "_global_step", "_last_value", "verbose", "optimizer", "best"}
+_RUNNING |= {"num_bad_epochs", "cooldown_counter"}
+# How a step is computed, not what it is.
+_MACHINE = {"params", "param_names", "fused", "foreach", "capturable", "differentiable"}
+
+
+def follow_config(runner: Any, checkpoint: State) -> None:
+    """Bring a checkpoint's schedules in line with the config of the run that resumes from it.
+
+    What mmengine derives from the length of the run (a scheduler's `end` where the config has none,
+    a `T_max` made from that) follows the new length, and the rates become those that a run of this
+    length has at this step. What the config states itself stays as the checkpoint has it; where the
+    two differ, a warning says so. Counts of milestones that an earlier version doubled at each
+    resume are put right.
+
+    Args:
+        runner: mmengine's, with optimisers and schedulers built, before it loads their states.
+        checkpoint: Its `param_schedulers` and `optimizer` are changed in place.
+
+    Raises:
+        ValueError: The checkpoint has no state of what the config trains by, or of other kinds.
+    """
+    wrappers = _by_network(runner, runner.optim_wrapper)
+    saved = _states_of(checkpoint, "optimizer", wrappers)
+    for name, wrapper in wrappers.items():
+        _report(runner, f"optim_wrapper {name}".strip(), _changed_options(wrapper, saved[name]))
+    if not (runner.param_schedulers or checkpoint.get("param_schedulers")):
+        return
+    states = _states_of(checkpoint, "param_schedulers", wrappers)
+    built, probe = (_build(runner, _trials(wrappers, saved), longer) for longer in (0, 1))
+    for name in wrappers:
+        _check_kinds(built[name], states[name])
+        each = zip(built[name], probe[name], states[name], strict=True)
+        if sum(_follow(runner, *schedule) for schedule in each):
+            _replay(runner, built[name], states[name], saved[name])
+
+
+def _by_network(runner: Any, item: Any) -> dict[str, Any]:
+    """Return items by the name of their network; it is empty where there is one only."""
+    return dict(item) if isinstance(runner.optim_wrapper, OptimWrapperDict) else {"": item}
+
+
+def _states_of(checkpoint: State, key: str, wrappers: State) -> State:
+    """Return the states of all networks, which are those of the config."""
+    states = checkpoint.get(key)
+    if isinstance(states, dict) and set(states) == set(wrappers):
+        return states
+    if "" in wrappers and (isinstance(states, list) or "param_groups" in (states or ())):
+        return {"": states}
+    networks = ", ".join(wrappers) or "one network"
+    found = "one network" if states else "none"
+    if isinstance(states, dict) and "param_groups" not in states:
+        found = ", ".join(states)
+    raise ValueError(
+        f"--resume: expected {key} of {networks} in the checkpoint, got {found}; load_from starts "
+        "from its weights alone"
+    )
+
+
+def _changed_options(wrapper: Any, saved: State) -> dict[str, tuple[Any, Any]]:
+    """Return the optimiser's options that differ: as saved, and as the config has them."""
+    changed: dict[str, tuple[Any, Any]] = {}
+    for own, old in zip(wrapper.optimizer.param_groups, saved["param_groups"], strict=False):
+        own, old = _at_start(own), _at_start(old)
+        changed |= {k: (old[k], own[k]) for k in sorted(set(own) & set(old)) if own[k] != old[k]}
+    return changed
+
+
+def _at_start(group: State) -> State:
+    """Return the options of a parameter group as they were before any schedule moved them."""
+    start = {key: value for key, value in group.items() if key not in _MACHINE}
+    for key in [key for key in start if key.startswith("initial_")]:
+        start[key.removeprefix("initial_")] = start[key]
+    if "initial_momentum" in start and "betas" in start:  # Adam's momentum
+        start["betas"] = (start["initial_momentum"], *start["betas"][1:])
+    return start
+
+
+def _trials(wrappers: State, saved: State) -> State:
+    """Copy wrappers, without parameters, in the state before the first step of the saved run."""
+    trials = {}
+    for name, wrapper in wrappers.items():
+        trials[name] = trial = copy.copy(wrapper)
+        trial.optimizer = copy.copy(wrapper.optimizer)
+        groups = saved[name]["param_groups"]
+        trial.optimizer.param_groups = [{**_at_start(group), "params": []} for group in groups]
+        if getattr(wrapper, "base_param_settings", None) is not None:
+            trial.base_param_settings = _at_start(saved[name]["base_param_settings"])
+    return trials
+
+
+def _build(runner: Any, trials: State, longer: int) -> dict[str, list[Any]]:
+    """Build the config's schedulers on other optimisers, for a run that is `longer`."""
+    configs = copy.deepcopy(runner.cfg.get("param_scheduler") or [])
+    for config in _each_config(configs):
+        length = runner.max_epochs if config.get("by_epoch", True) else runner.max_iters
+        config.setdefault("end", length + longer)
+    actual = runner.optim_wrapper
+    runner.optim_wrapper = OptimWrapperDict(**trials) if "" not in trials else trials[""]
+    try:
+        return _by_network(runner, runner.build_param_scheduler(configs))
+    finally:
+        runner.optim_wrapper = actual
+
+
+def _each_config(configs: Any) -> Iterator[State]:
+    if isinstance(configs, dict) and "type" in configs:
+        yield configs
+        return
+    for config in configs.values() if isinstance(configs, dict) else configs:
+        yield from _each_config(config)
+
+
+def _check_kinds(schedulers: list[Any], states: list[State]) -> None:
+    names = [type(scheduler).__name__ for scheduler in schedulers]
+    if len(schedulers) != len(states):
+        raise ValueError(
+            f"--resume: expected the states of {len(names)} schedulers ({', '.join(names)}), got "
+            f"{len(states)}; for another schedule start from the checkpoint by load_from"
+        )
+    for name, scheduler, state in zip(names, schedulers, states, strict=True):
+        if foreign := sorted(set(state) - set(vars(scheduler))):
+            raise ValueError(
+                f"--resume: expected the state of {name}, got that of another scheduler, with "
+                f"{', '.join(foreign)}; for another schedule start from the checkpoint by load_from"
+            )
+
+
+def _follow(runner: Any, scheduler: Any, probe: Any, state: State) -> bool:
+    """Settle the settings of one scheduler, in it and in the state; return whether any moved."""
+    own, longer, kind = vars(scheduler), vars(probe), type(scheduler).__name__
+    names = [name for name in own if name in state and name not in _RUNNING]
+    differ = [name for name in names if not callable(own[name]) and own[name] != state[name]]
+    derived = {name: (state[name], own[name]) for name in differ if own[name] != longer[name]}
+    doubled = {n: (state[n], own[n]) for n in differ if _is_doubled(state[n], own[n])}
+    kept = {n: (state[n], own[n]) for n in differ if n not in derived and n not in doubled}
+    _report(runner, kind, kept)
+    if derived:
+        runner.logger.warning(
+            f"--resume: {kind} follows the length of the run, with "
+            + ", ".join(f"{n}={new} (checkpoint: {old})" for n, (old, new) in derived.items())
+        )
+    for old, new in doubled.values():
+        runner.logger.warning(
+            f"--resume: an earlier version of srgan_plugin counted the milestones of {kind} twice "
+            f"at each resume ({dict(old)} for {dict(new)}); they are counted once again"
+        )
+    own.update({name: old for name, (old, _) in kept.items()})
+    state.update({name: new for name, (_, new) in (derived | doubled).items()})
+    return bool(derived or doubled)
+
+
+def _is_doubled(saved: Any, own: Any) -> bool:
+    if not isinstance(saved, Counter) or set(saved) != set(own):
+        return False
+    factors = {saved[step] / own[step] for step in own}
+    return any(factors == {2.0**resumes} for resumes in range(1, 40))
+
+
+def _replay(runner: Any, schedulers: list[Any], states: list[State], saved: State) -> None:
+    """Make states and rates those that these schedulers have after as many steps as the states."""
+    if any(isinstance(s, ReduceOnPlateauParamScheduler) for s in schedulers):
+        return  # what it did depended on validation: only the settings follow
+    steps = [state["_global_step"] for state in states]
+    schedulers[0].optimizer._global_step = 0  # mmengine warns of schedulers before optimisers
+    for now in range(total := max(steps)):
+        for scheduler, count in zip(schedulers, steps, strict=True):
+            if (now + 1) * count // total > now * count // total:  # by epoch: fewer, evenly
+                scheduler.step()
+    for scheduler, state in zip(schedulers, states, strict=True):
+        state.update({name: value for name, value in vars(scheduler).items() if name in state})
+    moved = False
+    trial = schedulers[0].optimizer
+    groups = [*saved["param_groups"], *filter(None, [saved.get("base_param_settings")])]
+    for group, replayed in zip(groups, trial.param_groups, strict=True):
+        for key in _scheduled(group):
+            moved |= group[key] != replayed[key]
+            group[key] = replayed[key]
+    if moved:
+        rates = ", ".join(f"{rate:.4g}" for rate in sorted({g["lr"] for g in groups}))
+        runner.logger.warning(
+            f"--resume: the learning rate goes on at {rates}, as in a run that had this schedule "
+            "from its start; the steps so far were at other rates"
+        )
+
+
+def _scheduled(group: State) -> list[str]:
+    names = [key.removeprefix("initial_") for key in group if key.startswith("initial_")]
+    return [*names, "betas"] if "momentum" in names and "betas" in group else names
+
+
+def _report(runner: Any, what: str, changed: dict[str, tuple[Any, Any]]) -> None:
+    if changed:
+        values = ", ".join(f"{name}={old} (config: {new})" for name, (old, new) in changed.items())
+        runner.logger.warning(
+            f"--resume: {what} goes on as the checkpoint has it, with {values}; for other settings "
+            "start from it by load_from"
+        )
