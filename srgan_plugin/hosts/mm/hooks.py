@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import torch
 from mmengine.dist import is_main_process
 from mmengine.fileio import LocalBackend, register_backend
 from mmengine.hooks import CheckpointHook as MMEngineCheckpointHook
@@ -100,9 +101,13 @@ class CheckpointHook(MMEngineCheckpointHook):
                 del state[name]
 
     def after_load_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
-        """Bring the schedules of a resumed run in line with its config."""
+        """Bring the schedules of a resumed run in line with its config; else take weights only."""
         if runner.cfg.get("resume"):
             follow_config(runner, checkpoint)
+            return
+        weights = checkpoint.get("state_dict", {})
+        for key in [key for key in weights if key.rpartition(".")[2] == "step_counter"]:
+            weights[key] = torch.zeros_like(weights[key])  # the steps of a new run
 
     def after_val_epoch(self, runner: Any, metrics: Any = None) -> None:
         """Save the best; its predecessor goes afterwards."""

@@ -41,6 +41,18 @@ def _fused(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
     return fused
 
 
+def _laid_out_as(parameter: Tensor, value: Any) -> Any:
+    """Return a tensor of a parameter's shape with the parameter's strides.
+
+    Fused kernels take them for granted, and the machine that saved may have had another format.
+    """
+    if not isinstance(value, Tensor) or value.shape != parameter.shape:
+        return value
+    if value.stride() == parameter.stride():
+        return value
+    return torch.empty_like(parameter, dtype=value.dtype, device=value.device).copy_(value)
+
+
 @OPTIM_WRAPPERS.register_module()
 class OptimWrapper(MMEngineOptimWrapper):
     """mmengine's wrapper; a step whose gradients are not finite is left out and counted.
@@ -60,8 +72,8 @@ class OptimWrapper(MMEngineOptimWrapper):
         self.accumulates_over = int(kwargs.get("accumulative_counts", 1))
         self.max_skipped = max_skipped
         self.waits = True  # for the device, to check each step; a loop that checks later says False
-        self.gradient_norm: Tensor | None = None  # at the last step, before clipping
-        # What the last `update_params` did; neither where it only accumulated.
+        # What the last `update_params` did; none of it where it only accumulated.
+        self.gradient_norm: Tensor | None = None  # before clipping
         self.moved: Tensor | bool = False
         self.left_out: Tensor | bool = False
         self._skips: Tensor | None = None  # in all, and in a row
@@ -92,6 +104,7 @@ class OptimWrapper(MMEngineOptimWrapper):
     ) -> None:
         """As mmengine's; `backward_kwargs` go to `Tensor.backward`."""
         self.moved = self.left_out = False
+        self.gradient_norm = None  # a resumed run does not know that of the step before
         self.backward(self.scale_loss(loss), **(backward_kwargs or {}))
         if self.should_update():
             self.step(**(step_kwargs or {}))
@@ -146,28 +159,36 @@ class OptimWrapper(MMEngineOptimWrapper):
             )
 
     def state_dict(self) -> dict[str, Any]:
-        """The optimiser's state, and the gradients accumulated so far where they are."""
+        """Return the optimiser's state, counts of skipped steps, and accumulated gradients."""
         state: dict[str, Any] = super().state_dict()
         if self.accumulates_over > 1:
             gradients = [p.grad for g in self.optimizer.param_groups for p in g["params"]]
             state["accumulated"] = {"count": self._inner_count, "gradients": gradients}
+        if self._skips is not None:
+            state["skips"] = self._skips
         return state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Load both."""
+        """Load all of it; earlier checkpoints have no counts."""
         state = dict(state_dict)
-        accumulated = state.pop("accumulated", None)
+        accumulated, skips = state.pop("accumulated", None), state.pop("skips", None)
         # How steps are computed is this machine's matter, not that of the one that saved.
         state["param_groups"] = [
             {**saved, **{name: group[name] for name in ("fused", "capturable") if name in group}}
             for saved, group in zip(state["param_groups"], self.optimizer.param_groups, strict=True)
         ]
         super().load_state_dict(state)
+        if skips is not None:
+            self._skips = skips.to(self.optimizer.param_groups[0]["params"][0].device, copy=True)
+        for parameter, moments in self.optimizer.state.items():
+            moments.update({name: _laid_out_as(parameter, m) for name, m in moments.items()})
         if accumulated and self.accumulates_over > 1:
             self._inner_count = accumulated["count"]
             parameters = [p for g in self.optimizer.param_groups for p in g["params"]]
             for parameter, gradient in zip(parameters, accumulated["gradients"], strict=True):
-                parameter.grad = None if gradient is None else gradient.to(parameter)
+                parameter.grad = None
+                if gradient is not None:
+                    parameter.grad = _laid_out_as(parameter, gradient.to(parameter))
 
     @staticmethod
     def _last_good() -> str:

@@ -1,6 +1,7 @@
 """A run that was stopped and resumed ends in the checkpoint of an undisturbed one."""
 
 import re
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,10 @@ from mmengine.registry import MODELS, PARAM_SCHEDULERS
 from mmengine.runner import Runner
 from resumed_runs import SAVED_AT_STOPS, quick_start, train, train_with_stops
 from same_state import assert_same_checkpoint, differences, read_trusted
-from small_runs import small_config
+from small_runs import SMALL_DISCRIMINATOR, small_config
 from torch import nn
+
+from srgan_plugin.hosts.mm.optim import OptimWrapper
 
 __all__ = ["quick_start"]  # a fixture
 pytestmark = pytest.mark.usefixtures("fresh_mmengine", "quick_start")
@@ -245,3 +248,63 @@ def test_a_checkpoint_of_another_schedule_or_without_states_is_not_resumed(
     with pytest.raises(ValueError, match=re.escape(words)) as caught:
         resumed(toy(photographs, tmp_path / "run", 8, {"a": schedule}), saved)
     assert "load_from" in str(caught.value)
+
+
+def msrresnet_in_float16(data: Path, work_dir: Path) -> Config:
+    options = {
+        "model.ema": {"decay": 0.9},
+        "optim_wrapper.type": "AmpOptimWrapper",
+        "optim_wrapper.dtype": "float16",
+        "optim_wrapper.accumulative_counts": 3,
+        "param_scheduler.periods": [4, 5, 9],
+        "param_scheduler.restart_weights": [1, 0.5, 0.25],
+        "train_dataloader.dataset.pipeline.0.gt_patch_size": 32,
+    }
+    cfg = small_config(MSRRESNET, data / "train", work_dir, 12, **options)
+    return with_validation(cfg, data, every=4)
+
+
+def srgan(data: Path, work_dir: Path) -> Config:
+    options = SMALL_DISCRIMINATOR | {
+        "model.generator.type": "SRResNet",
+        "model.ema": {"decay": 0.9},
+        "model.train_cfg": {"disc_steps": 2, "disc_init_steps": 3},
+    }
+    cfg = small_config(SRGAN, data / "train", work_dir, 12, **options)
+    cfg.param_scheduler = {
+        "generator": CHAINED["warm_up_and_milestones"],
+        "discriminator": [SCHEDULES["CosineAnnealingLR0"]],
+    }
+    return with_validation(cfg, data, every=4)
+
+
+@pytest.mark.parametrize("recipe", [msrresnet_in_float16, srgan])
+def test_every_object_of_a_run_stopped_twice_is_that_of_an_undisturbed_one(
+    photographs: Path, tmp_path: Path, recipe: Any
+) -> None:
+    whole = train(recipe(photographs, tmp_path / "whole"))
+    again = train_with_stops(partial(recipe, photographs), tmp_path / "stopped", [4, 7])
+    assert_same_checkpoint(whole, again, ignore=SAVED_AT_STOPS)
+
+
+def test_load_from_brings_weights_and_no_count_of_steps(photographs: Path, tmp_path: Path) -> None:
+    saved = train(srgan(photographs, tmp_path / "first"))
+    assert read_trusted(saved)["state_dict"]["step_counter"] == 12
+    cfg = srgan(photographs, tmp_path / "second")
+    cfg.merge_from_dict({"load_from": str(saved)})
+    last = read_trusted(train(cfg, stop_at=3))["state_dict"]
+    assert last["step_counter"] == 3
+    start = read_trusted(saved)["state_dict"]
+    trained = [k for k in start if k.startswith("generator.") and k.endswith("weight")]
+    assert all(torch.equal(start[k], last[k]) for k in trained)  # disc_init_steps
+
+
+def test_counts_of_skipped_steps_go_on() -> None:
+    weight = nn.Parameter(torch.ones(2))
+    first, second = (OptimWrapper(torch.optim.SGD([weight], lr=0.1)) for _ in range(2))
+    for factor in (1.0, float("nan"), float("nan")):
+        first.update_params((weight * factor).sum())
+    second.load_state_dict(first.state_dict())
+    second.update_params((weight * float("nan")).sum())
+    assert (first.skipped, first.skipped_in_a_row) == (2, 2)
+    assert (second.skipped, second.skipped_in_a_row) == (3, 3)
