@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 JOBS ?= 2
 
-.PHONY: demo table train-zoo test test-oldest mutants lint clean
+.PHONY: demo table train-zoo test soak test-oldest mutants lint clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python tools/demo.py
@@ -20,6 +20,10 @@ train-zoo: $(VENV)/.basicsr
 # Two processes of one thread each: most tests are small, and threads wait for each other there.
 test: $(VENV)/.tests
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(JOBS) --dist loadfile
+
+# SIGKILLs at random moments, resumed runs compared: make soak ARGS="--kills 60 --seed 0"
+soak: $(VENV)/.tests
+	OMP_NUM_THREADS=1 $(BIN)/python tests/soak/kill_and_resume.py $(ARGS)
 
 # The oldest torch and numpy that are supported, in an environment of its own (Python up to 3.12).
 test-oldest: $(VENV)-oldest/.done

@@ -430,6 +430,37 @@ runpy.run_path({str(ROOT / "tools/train.py")!r}, run_name='__main__')
     assert torch.load(tmp_path / "run/iter_2.pth", weights_only=False)["meta"]["iter"] == 2
 
 
+@pytest.mark.parametrize(
+    ("amp", "half", "scaled"),
+    [
+        (["--amp"], torch.bfloat16, False),
+        (["--amp", "bfloat16"], torch.bfloat16, False),
+        (["--amp", "float16"], torch.float16, True),
+        ([], None, False),
+    ],
+)
+def test_amp_computes_in_the_precision_that_the_command_line_says(
+    data: Path, monkeypatch: pytest.MonkeyPatch, amp: list[str], half: object, scaled: bool
+) -> None:
+    seen = set()
+    forward = MSRResNet.forward
+
+    def watched(self: MSRResNet, x: torch.Tensor) -> torch.Tensor:
+        active = torch.is_autocast_enabled("cpu")
+        seen.add(torch.get_autocast_dtype("cpu") if active and self.training else None)
+        return forward(self, x)
+
+    monkeypatch.setattr(MSRResNet, "forward", watched)
+    options = [*SMALL, f"train_dataloader.dataset.gt={data}/train", "val_dataloader=None"]
+    options += ["val_cfg=None", "val_evaluator=None", "visualizer=None"]
+    options += ["default_hooks.checkpoint.save_best=None"]
+    tool("train").main([MSRRESNET, *amp, "--work-dir", "run", "--cfg-options", *options])
+    assert seen == {half}
+    state = torch.load("run/iter_2.pth", weights_only=False)
+    assert ("scale" in state["optimizer"].get("loss_scaler", {})) == scaled
+    assert {value.dtype for value in state["state_dict"].values()} == {torch.float32}
+
+
 def test_a_config_that_trains_nothing_and_weights_to_resume_are_one_line_each(
     data: Path, fails: Callable[..., str]
 ) -> None:

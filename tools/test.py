@@ -136,7 +136,7 @@ def main(argv: list[str] | None = None) -> None:
     from srgan_plugin.files import write_text
     from srgan_plugin.hosts.mm.distributed import join_process_group
 
-    join_process_group(args.launcher)
+    join_process_group(args.launcher, cfg)
     runner = Runner.from_cfg(cfg)
     read_any_layout(runner.model)
     results = by_set(measure(runner))

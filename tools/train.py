@@ -113,7 +113,7 @@ def main(argv: list[str] | None = None) -> None:
         check_resumable(cfg.load_from)
     if cfg.get("load_from") and not cfg.get("resume"):
         check_start(cfg.model.get("generator"), cfg.load_from)
-    join_process_group(args.launcher)
+    join_process_group(args.launcher, cfg)
     lose_nothing(cfg)
     runner = Runner.from_cfg(cfg)
     read_any_layout(runner.model)

@@ -16,6 +16,8 @@ default_hooks = dict(
     # A run that was stopped goes on as if it had not been.
     random_state=dict(type='RandomStateHook'),
     interrupt=dict(type='InterruptHook'),
+    # With several processes: one that has stopped ends the run, by name, after the timeout below.
+    heartbeat=dict(type='HeartbeatHook'),
     watch=dict(type='WatchHook'),
     pictures=dict(type='ValidationPicturesHook'))
 
@@ -28,7 +30,7 @@ env_cfg = dict(
     mp_cfg=dict(
         mp_start_method='fork' if __import__('sys').platform == 'linux' else 'spawn',
         opencv_num_threads=0),
-    dist_cfg=dict(backend='nccl'))
+    dist_cfg=dict(backend='nccl', timeout=600))  # seconds
 
 # What --auto-scale-lr divides the global batch by: the published one.
 auto_scale_lr = dict(enable=False, base_batch_size=16)

@@ -7,6 +7,7 @@ compat.load_checkpoints_safely()
 from . import (  # noqa: E402
     datasets,
     distributed,
+    heartbeat,
     hooks,
     loops,
     metrics,
@@ -27,6 +28,7 @@ __all__ = [
     "compat",
     "datasets",
     "distributed",
+    "heartbeat",
     "hooks",
     "loops",
     "metrics",

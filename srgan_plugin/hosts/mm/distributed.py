@@ -1,13 +1,16 @@
 """Several processes: each network in its own wrapper, and a start on machines without a GPU."""
 
 import os
-from typing import Any
+from datetime import timedelta
+from typing import Any, Final
 
 import torch
 from mmengine.model import MMSeparateDistributedDataParallel as MMEngineSeparateDDP
 from torch import nn
 
 from srgan_plugin.registry import MODEL_WRAPPERS
+
+_TIMEOUT: Final = 600.0  # seconds; torch's own with NCCL
 
 
 @MODEL_WRAPPERS.register_module()
@@ -26,15 +29,26 @@ class MMSeparateDistributedDataParallel(MMEngineSeparateDDP):
         super().__init__(module, **kwargs)
 
 
-def join_process_group(launcher: str) -> None:
+def timeout_of(cfg: Any) -> float:
+    """Return how many seconds ranks wait for each other: `env_cfg.dist_cfg.timeout`, or 600."""
+    given = ((cfg.get("env_cfg") or {}).get("dist_cfg") or {}).get("timeout")
+    seconds = _TIMEOUT if given is None else given
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds > 0:
+        raise ValueError(f"env_cfg.dist_cfg.timeout: expected a number of seconds, got {seconds!r}")
+    return float(seconds)
+
+
+def join_process_group(launcher: str, cfg: Any) -> None:
     """Join the processes that `torchrun` or `srun` started, by gloo, where there is no GPU.
 
-    With a GPU mmengine does it. Without one its start calls `torch.cuda.set_device` and fails; it
-    leaves alone a process group that is there already.
+    With a GPU mmengine does it, with the same timeout. Without one its start calls
+    `torch.cuda.set_device` and fails; it leaves alone a process group that is there already.
 
     Args:
         launcher: `none`, `pytorch` or `slurm`.
+        cfg: mmengine's config, see `timeout_of`.
     """
+    timeout = timeout_of(cfg)
     if launcher == "none" or torch.cuda.is_available():
         return
     if launcher == "slurm":
@@ -53,4 +67,4 @@ def join_process_group(launcher: str) -> None:
             f"--launcher {launcher}: {', '.join(missing)} not set; start by tools/dist_train.sh or "
             "torchrun, or leave --launcher out"
         )
-    torch.distributed.init_process_group("gloo")
+    torch.distributed.init_process_group("gloo", timeout=timedelta(seconds=timeout))

@@ -22,6 +22,7 @@ from .parts import (
     build,
     gradient_norm,
     is_ours,
+    keep,
     restore,
     unwrapped,
 )
@@ -110,11 +111,12 @@ class SRModel(BaseModel):
     def train_step(self, data: Config, optim_wrapper: Any) -> dict[str, Tensor]:
         """One step of the generator."""
         statistics = batch_statistics(self.generator)
+        keep(statistics, optim_wrapper)
         self.untrained = False
         self._stepping = True
         losses: dict[str, Tensor] = super().train_step(data, optim_wrapper)
         self._stepping = False
-        restore(statistics, getattr(optim_wrapper, "left_out", False))
+        restore(statistics, optim_wrapper)
         self._average(getattr(optim_wrapper, "moved", True))
         found = {name: loss.detach() for name, loss in losses.items()}
         return found | gradient_norm("generator", optim_wrapper)

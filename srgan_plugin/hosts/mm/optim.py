@@ -77,6 +77,8 @@ class OptimWrapper(MMEngineOptimWrapper):
         self.moved: Tensor | bool = False
         self.left_out: Tensor | bool = False
         self._skips: Tensor | None = None  # in all, and in a row
+        # Of batch normalisation, before the first batch of a step that accumulates gradients.
+        self.statistics: list[Tensor] | None = None
 
     @property
     def decides_on_device(self) -> bool:
@@ -163,7 +165,11 @@ class OptimWrapper(MMEngineOptimWrapper):
         state: dict[str, Any] = super().state_dict()
         if self.accumulates_over > 1:
             gradients = [p.grad for g in self.optimizer.param_groups for p in g["params"]]
-            state["accumulated"] = {"count": self._inner_count, "gradients": gradients}
+            state["accumulated"] = {
+                "count": self._inner_count,
+                "gradients": gradients,
+                "statistics": self.statistics,
+            }
         if self._skips is not None:
             state["skips"] = self._skips
         return state
@@ -184,6 +190,7 @@ class OptimWrapper(MMEngineOptimWrapper):
             moments.update({name: _laid_out_as(parameter, m) for name, m in moments.items()})
         if accumulated and self.accumulates_over > 1:
             self._inner_count = accumulated["count"]
+            self.statistics = accumulated.get("statistics")
             parameters = [p for g in self.optimizer.param_groups for p in g["params"]]
             for parameter, gradient in zip(parameters, accumulated["gradients"], strict=True):
                 parameter.grad = None

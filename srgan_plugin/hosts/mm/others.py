@@ -26,11 +26,13 @@ def lose_nothing(cfg: Any) -> None:
     """
     if cfg.get("default_scope") not in ADAPTERS:
         return
-    hooks = cfg.setdefault("default_hooks", {})
+    cfg.setdefault("default_hooks", {})
+    hooks = cfg["default_hooks"]  # mmengine keeps another dict than it was given
     checkpoint = hooks.get("checkpoint")
     if checkpoint and checkpoint.get("type") == "CheckpointHook":
         checkpoint["type"] = f"{SCOPE}.CheckpointHook"
     hooks.setdefault("interrupt", {"type": f"{SCOPE}.InterruptHook"})
+    hooks.setdefault("heartbeat", {"type": f"{SCOPE}.HeartbeatHook"})
 
 
 def read_any_layout(model: nn.Module) -> None:

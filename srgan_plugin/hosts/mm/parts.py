@@ -81,13 +81,25 @@ def batch_statistics(*networks: nn.Module | None) -> list[tuple[Tensor, Tensor]]
     ]
 
 
+def keep(statistics: list[tuple[Tensor, Tensor]], optimizer: Any) -> None:
+    """Note what the statistics were before a step that accumulates the gradients of batches."""
+    if getattr(optimizer, "accumulates_over", 1) > 1 and optimizer.statistics is None:
+        optimizer.statistics = [before for _, before in statistics]
+
+
 @torch.no_grad()
-def restore(statistics: list[tuple[Tensor, Tensor]], left_out: Tensor | bool) -> None:
-    """Put back what a step that was left out has done to batch normalisation.
+def restore(statistics: list[tuple[Tensor, Tensor]], optimizer: Any) -> None:
+    """Put back what a step that was left out has done to batch normalisation, in all its batches.
 
     Whether it was may be a tensor on the device: nobody waits for it.
     """
+    left_out = getattr(optimizer, "left_out", False)
+    first = getattr(optimizer, "statistics", None) or [before for _, before in statistics]
+    if left_out is False and getattr(optimizer, "moved", True) is False:
+        return  # the step goes on with the next batch
+    if hasattr(optimizer, "statistics"):
+        optimizer.statistics = None
     if left_out is False:
         return
-    for buffer, before in statistics:
-        buffer.copy_(torch.where(torch.as_tensor(left_out), before, buffer))
+    for (buffer, _), before in zip(statistics, first, strict=True):
+        buffer.copy_(torch.where(torch.as_tensor(left_out), before.to(buffer), buffer))

@@ -10,7 +10,7 @@ from srgan_plugin import core
 from srgan_plugin.registry import MODELS
 
 from .models import SRModel
-from .parts import Config, batch_statistics, build, gradient_norm, restore, unwrapped
+from .parts import Config, batch_statistics, build, gradient_norm, keep, restore, unwrapped
 from .preprocessor import gt_batch
 
 _TRAIN_CFG = ("disc_steps", "disc_repeat", "disc_init_steps", "share_fake_logits")
@@ -113,18 +113,23 @@ class SRGAN(SRModel):
         seen: dict[str, Tensor] = {}
         fake_logits = None
         statistics = batch_statistics(self.generator, self.discriminator)
+        for optimizer in (generator if moves else None, discriminator):
+            keep(statistics, optimizer)
         with torch.set_grad_enabled(moves):
             with generator.optim_context(self):
                 sr = self.generator(lr)
             if moves:
                 seen |= self._generator_step(sr, gt, generator, share)
                 fake_logits = seen.pop("fake_logits", None)
+                restore(statistics, generator)
                 self._average(getattr(generator, "moved", True))
         if self.adversarial:
             for _ in range(self.disc_repeat):
                 seen |= self._discriminator_step(sr.detach(), gt, discriminator, fake_logits)
-        for optimizer in (generator if moves else None, discriminator):
-            restore(statistics, getattr(optimizer, "left_out", False))
+                restore(statistics, discriminator)
+                if self.disc_repeat > 1:
+                    statistics = batch_statistics(self.generator, self.discriminator)
+                    keep(statistics, discriminator)
         self.step_counter += 1
         return {name: value.detach() for name, value in seen.items()}
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import torch
 from mmengine.device import get_device
-from mmengine.dist import is_distributed
+from mmengine.dist import all_gather_object, is_distributed
 from mmengine.hooks import ParamSchedulerHook, RuntimeInfoHook
 from mmengine.runner import IterBasedTrainLoop
 from torch import Tensor
@@ -134,6 +134,13 @@ class SRTrainLoop(IterBasedTrainLoop):
         return runner.model
 
     def _begin(self) -> None:
+        starts = all_gather_object(self._iter)
+        if len(set(starts)) > 1:
+            places = ", ".join(f"rank {rank} at {start}" for rank, start in enumerate(starts))
+            raise ValueError(
+                f"--resume: the ranks found different checkpoints and begin {places}; "
+                "do all of them see the work dir? Name the file: --resume FILE"
+            )
         if not torch.cuda.is_available():
             keep_freed_memory()
         self._seek()

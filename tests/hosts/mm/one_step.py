@@ -14,7 +14,7 @@ from srgan_plugin.registry import MODELS
 
 def step(launcher: str, steps: int = 2) -> dict[str, torch.Tensor]:
     """Weights after some steps of plain gradient descent, in which gradients are plain to see."""
-    join_process_group(launcher)
+    join_process_group(launcher, {})
     rank, world_size = get_dist_info()
     torch.manual_seed(0)
     model = MODELS.build(

@@ -220,6 +220,61 @@ def test_a_forward_pass_that_is_not_finite_leaves_no_trace_in_batch_statistics_a
             assert torch.equal(value, before[key]), key
 
 
+@pytest.mark.parametrize(("gan", "bad"), [(False, 1), (True, 1), (True, 2), (True, 3)])
+def test_a_bad_batch_among_those_of_a_step_leaves_no_trace_also_where_the_run_was_resumed(
+    gan: bool, bad: int
+) -> None:
+    config: dict[str, Any] = {
+        "type": "srgan_plugin.SRModel",
+        "generator": {"type": "SRResNet", "mid_channels": 4, "num_blocks": 1},
+        "pixel_loss": {"type": "L1Loss"},
+    }
+    if gan:
+        disc = {"type": "ModifiedVGG", "mid_channels": 4, "input_size": 32}
+        loss = {"type": "GANLoss", "gan_type": "vanilla"}
+        config |= {"type": "srgan_plugin.SRGAN", "discriminator": disc, "gan_loss": loss}
+    model = MODELS.build(config)
+
+    def wrapper() -> Any:
+        generator = OptimWrapper(
+            torch.optim.Adam(model.generator.parameters()), accumulative_counts=3
+        )
+        if not gan:
+            return generator
+        judge = OptimWrapper(
+            torch.optim.Adam(model.discriminator.parameters()), accumulative_counts=3
+        )
+        return OptimWrapperDict(generator=generator, discriminator=judge)
+
+    first = wrapper()
+    for _ in range(3):
+        model.train_step(batch(), first)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    current = first
+    for number in (1, 2, 3):
+        if number == bad:
+            hook = model.generator.conv_first.register_forward_hook(
+                lambda *_: torch.full_like(_[2], float("nan"))
+            )
+            model.train_step(batch(), current)
+            hook.remove()
+        else:
+            model.train_step(batch(), current)
+        if number < 3:
+            resumed = wrapper()  # before the step has seen all of its batches
+            resumed.load_state_dict(current.state_dict())
+            current = resumed
+    for key, value in model.state_dict().items():
+        assert key == "step_counter" or torch.equal(value, before[key]), key
+    for _ in range(3):
+        model.train_step(batch(), current)
+    after = model.state_dict()
+    assert all(torch.isfinite(value).all() for value in after.values())
+    assert not torch.equal(
+        after["generator.conv_first.weight"], before["generator.conv_first.weight"]
+    )
+
+
 def test_an_average_that_a_wrapper_would_never_move_is_an_error() -> None:
     model = MODELS.build(
         {

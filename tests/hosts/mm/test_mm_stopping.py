@@ -2,6 +2,9 @@
 
 import os
 import signal
+import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -290,3 +293,68 @@ def test_a_best_score_of_the_same_measure_still_stands(photographs: Path, tmp_pa
         run_with_best(cfg, {until: {"PSNR": score}})
         best = {p.name for p in work.glob("best_*.pth")}
         assert best == {f"best_PSNR_iter_{6 if until == 6 else 2}.pth"}
+
+
+def test_two_ranks_agree_on_a_signal_that_one_of_them_got(tmp_path: Path) -> None:
+    code = """
+import os, signal, sys, torch
+from types import SimpleNamespace
+from srgan_plugin.hosts.mm.resume import InterruptHook
+rank = int(os.environ["RANK"])
+torch.distributed.init_process_group("gloo")
+hook, ended = InterruptHook(interval=10), []
+runner = SimpleNamespace(iter=0, logger=None)
+hook.save_and_end = lambda runner, iterations: sys.exit(f"{iterations} {hook.received}")
+hook.before_train(runner)
+for runner.iter in range(100):
+    torch.distributed.barrier()
+    if rank == 1 and runner.iter == 13:
+        os.kill(os.getpid(), signal.SIGTERM)
+    hook.after_train_iter(runner, 0)
+"""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2"}
+    ranks = [
+        subprocess.Popen(
+            [sys.executable, "-c", code],
+            env=os.environ | shared | {"RANK": str(rank)},
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=tmp_path,
+        )
+        for rank in (0, 1)
+    ]
+    said = [rank.communicate(timeout=60)[1].splitlines()[-1] for rank in ranks]
+    assert said == [f"20 {STOP.value}"] * 2  # after the same iteration, though one was not told
+
+
+def test_a_run_survives_a_step_far_longer_than_a_workers_patience(tmp_path: Path) -> None:
+    code = """
+import os, signal, sys, time, torch
+from functools import partial
+from multiprocessing import RawValue
+from srgan_plugin.hosts.mm.train_loop import _outlive_signals
+
+class Numbers(torch.utils.data.Dataset):
+    def __len__(self): return 100
+    def __getitem__(self, number): return number
+
+training = RawValue("b", True)
+loader = torch.utils.data.DataLoader(
+    Numbers(), num_workers=2, worker_init_fn=partial(_outlive_signals, None, training))
+signal.signal(signal.SIGTERM, lambda *_: None)
+batches = iter(loader)
+next(batches), next(batches)  # both workers are at work
+os.killpg(0, signal.SIGTERM)
+time.sleep(6.5)  # a slow step
+count = sum(1 for _ in batches)
+held = iter(loader)  # as the traceback of a failed run holds it: nothing tells its workers to end
+next(held), next(held)
+training.value = False
+sys.exit(count != 98)
+"""
+    subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, check=True, start_new_session=True, timeout=60
+    )

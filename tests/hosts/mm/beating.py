@@ -1,0 +1,22 @@
+"""A rank that gives signs of life and works with the others; `test_mm_heartbeat.py` starts it."""
+
+import sys
+from types import SimpleNamespace
+
+import torch
+from mmengine.config import ConfigDict
+
+from srgan_plugin.hosts.mm.distributed import join_process_group
+from srgan_plugin.hosts.mm.heartbeat import HeartbeatHook
+
+if __name__ == "__main__":
+    seconds, steps = float(sys.argv[1]), int(sys.argv[2])
+    cfg = ConfigDict(env_cfg={"dist_cfg": {"timeout": seconds}})
+    join_process_group("pytorch", cfg)
+    hook = HeartbeatHook()
+    hook.before_run(SimpleNamespace(cfg=cfg))
+    for _ in range(steps):
+        torch.distributed.all_reduce(torch.ones(1))
+        sys.stdout.write(".")
+        sys.stdout.flush()
+    hook.after_run(None)
