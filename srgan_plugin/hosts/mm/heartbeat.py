@@ -41,7 +41,8 @@ class HeartbeatHook(Hook):
     def before_run(self, runner: Any) -> None:
         """Begin, where there are several ranks that met by the usual variables."""
         self.rank, self.ranks = get_dist_info()
-        if self.ranks == 1 or "MASTER_PORT" not in os.environ or self._threads:
+        met = {"MASTER_ADDR", "MASTER_PORT"} <= os.environ.keys()
+        if self.ranks == 1 or not met or self._threads:
             return
         self.period = timeout_of(runner.cfg) / _BEATS
         self.silent = [0] * self.ranks
