@@ -247,6 +247,7 @@ class Soak:
         last = f"iter_{self.iterations}.pth"
         assert_same_checkpoint(whole / last, folder / "run" / last)
         shutil.rmtree(folder)
+        print(f"{kind}: as if undisturbed after {self.fell.total()} kills in all", flush=True)
 
     def expect(self, condition: bool, words: str, folder: Path) -> None:
         """Raise an error with the end of a run's log unless a condition holds."""

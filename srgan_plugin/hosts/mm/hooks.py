@@ -81,11 +81,11 @@ class CheckpointHook(MMEngineCheckpointHook):
                 remove_abandoned(folder)
         if runner.iter:
             known = [*runner.message_hub.get_info("saved_ckpts", []), runner.cfg.get("load_from")]
-            # The same file may be named in two ways; the last one is the newest.
-            own = {Path(p).resolve(): p for p in known if p and self._is_own(p)}
-            self.saved = [path for place, path in own.items() if place.is_file()]
+            # The same file may be named in several ways; the last one is the newest.
+            own = [str(Path(self.out_dir) / Path(p).name) for p in known if p and self._is_own(p)]
+            self.saved = [path for path in dict.fromkeys(own) if Path(path).is_file()]
             newest = self.path(runner.iter)
-            self.last_ckpt = newest if Path(newest).resolve() in own else None
+            self.last_ckpt = newest if newest in self.saved else None
             self._remove_old()
         elif others := numbered_checkpoints(self.out_dir):
             runner.logger.warning(
@@ -112,7 +112,7 @@ class CheckpointHook(MMEngineCheckpointHook):
     def after_val_epoch(self, runner: Any, metrics: Any = None) -> None:
         """Save the best; its predecessor goes afterwards."""
         info = runner.message_hub.runtime_info
-        runner.message_hub.update_info("validated", runner.iter)
+        runner.message_hub.update_info("last_validated", runner.iter)
         if not (self.local and self.save_best and metrics):
             super().after_val_epoch(runner, metrics)
             return

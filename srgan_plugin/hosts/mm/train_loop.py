@@ -175,7 +175,7 @@ class SRTrainLoop(IterBasedTrainLoop):
         runner, periods = self.runner, self._hook_periods()
         self._decide_current_val_interval()
         # A checkpoint is saved before the validation of its iteration, which a kill may have cost.
-        if self._iter and runner.message_hub.get_info("validated", None) != self._iter:
+        if self._iter and runner.message_hub.get_info("last_validated", None) != self._iter:
             self._validate_if_due()
         while self._iter < self._max_iters and not self.stop_training:
             runner.model.train()

@@ -197,7 +197,7 @@ def test_a_validation_that_was_cut_short_is_made_up_for_by_the_resumed_run(
     assert_same_checkpoint(tmp_path / "whole/iter_6.pth", work / "iter_6.pth")
 
 
-@pytest.mark.parametrize("way", ["tool", "mmengine"])
+@pytest.mark.parametrize("way", ["tool", "relative", "mmengine"])
 def test_runs_that_are_killed_before_they_remove_what_is_too_old_leave_nothing_behind(
     photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
@@ -218,8 +218,9 @@ def test_runs_that_are_killed_before_they_remove_what_is_too_old_leave_nothing_b
     assert len(list(work.glob("iter_*.pth"))) == 3
     for until in (4, 5):
         options |= {"resume": True}
-        if way == "tool":
-            options["load_from"] = str(newest_checkpoint(work))
+        if way != "mmengine":
+            monkeypatch.chdir(tmp_path)
+            options["load_from"] = str(newest_checkpoint(work if way == "tool" else Path("run")))
         Runner.from_cfg(tiny(photographs, work, until, **options)).train()
         assert {p.name for p in work.glob("*.pth")} == {
             f"iter_{until - 1}.pth",
