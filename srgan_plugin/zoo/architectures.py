@@ -1,6 +1,6 @@
 """The networks whose weights lie around, as a table: how to tell them and what they hold."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -9,6 +9,7 @@ from torch import Tensor
 from .readings import (
     Reading,
     State,
+    complete_srresnet,
     count,
     generator,
     input_side,
@@ -33,6 +34,7 @@ class Layout:
         renames: how keys begin, and how they begin in our network.
         activate_after_shuffle: what this code base's MSRResNet does though its weights do not
             tell; None where our network's own switch decides.
+        complete: adds the weights that a file in this layout may leave out.
         code_bases: who reads and writes these keys, by the names of `--to`; none for a network that
             is only known by sight.
     """
@@ -44,10 +46,11 @@ class Layout:
     words: str = "{network}"
     renames: tuple[tuple[str, str], ...] = ()
     activate_after_shuffle: bool | None = None
+    complete: Callable[[State], Mapping[str, Tensor]] = dict
     code_bases: tuple[CodeBase, ...] = ()
 
     def in_our_keys(self, state: State) -> dict[str, Tensor]:
-        """Renames weights in this layout to the keys of our network.
+        """Renames weights in this layout to the keys of our network, and completes them.
 
         Raises:
             ValueError: two keys would become one.
@@ -56,7 +59,7 @@ class Layout:
         if len(renamed) != len(state):
             foreign = next(key for key in state for _, ours in self.renames if key.startswith(ours))
             raise ValueError(f"expected {self.origin} keys, got some of ours as well: {foreign}")
-        return renamed
+        return dict(self.complete(renamed))
 
     def in_its_keys(self, state: State) -> dict[str, Tensor]:
         """Renames weights in our keys to this layout's."""
@@ -89,13 +92,14 @@ LAYOUTS = (
     Layout(
         network="SRResNet",
         origin="our own",
-        signs=("act_first.weight", "trunk_net.0.bn1.weight", "conv_trunk.weight"),
+        signs=("trunk_net.0.bn1.weight", "conv_trunk.weight"),
         arguments={
             **generator(r"trunk_net\.(\d+)\.", r"upsample\d\.upsample_conv\.weight"),
             **_OUT,
             "prelu": prelu,
         },
         words=_SRRESNET,
+        complete=complete_srresnet,
         code_bases=("plugin",),
     ),
     Layout(

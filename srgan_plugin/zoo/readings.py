@@ -37,9 +37,37 @@ def input_side(state: State) -> int:
     return int(math.isqrt(pixels) * 2 ** len(stages))
 
 
+_SLOPE = re.compile(r"act_first\.weight|(trunk_net\.\d+|upsample\d)\.act\.weight")
+_BEFORE_NORM = re.compile(r"(trunk_net\.\d+\.conv[12]|conv_trunk)\.weight")
+
+
+def _slopes(state: State) -> list[str]:
+    return [key for key in state if _SLOPE.fullmatch(key)]
+
+
 def prelu(state: State) -> str:
     """Whether activations have one slope or one for each channel."""
-    return "shared" if state["act_first.weight"].numel() == 1 else "channel"
+    return "shared" if state[_slopes(state)[0]].numel() == 1 else "channel"
+
+
+def complete_srresnet(state: State) -> dict[str, Tensor]:
+    """Add what an SRResNet's file may leave out because it says nothing new.
+
+    Biases before batch normalisation, which takes them away again: zeros are exact, where all of
+    them are missing. The slopes of a PReLU that all activations share and that is stored once.
+    """
+    whole = dict(state)
+    weights = [key for key in state if _BEFORE_NORM.fullmatch(key)]
+    biases = {key.replace("weight", "bias"): state[key] for key in weights}
+    if not biases.keys() & state.keys():
+        whole |= {key: weight.new_zeros(weight.shape[0]) for key, weight in biases.items()}
+    if len(slopes := _slopes(state)) == 1:
+        keys = {"act_first.weight"}
+        for key in state:
+            if found := re.match(r"trunk_net\.\d+\.|upsample\d\.", key):
+                keys.add(f"{found[0]}act.weight")
+        whole |= {key: state[slopes[0]] for key in keys}
+    return whole
 
 
 def generator(block: str, upsample: str, *, first: str = "conv_first") -> dict[str, Reading]:

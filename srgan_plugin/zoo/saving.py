@@ -45,5 +45,9 @@ def _encoded(obj: Any, suffix: str) -> bytes:
         return buffer.getvalue()
     from safetensors.torch import save
 
-    weights = {key: weight.contiguous() for key, weight in obj["state_dict"].items()}
+    # Copies: safetensors refuses weights that share their memory, as those of one PReLU do.
+    weights = {
+        key: weight.detach().clone(memory_format=torch.contiguous_format)
+        for key, weight in obj["state_dict"].items()
+    }
     return save(weights, metadata={key: json.dumps(value) for key, value in obj["meta"].items()})
