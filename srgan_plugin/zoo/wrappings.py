@@ -1,5 +1,6 @@
 """What lies around a network's weights in a checkpoint, and what it says about them."""
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
@@ -8,19 +9,25 @@ from torch import Tensor
 
 Part = Literal["generator", "discriminator"]
 
-# The keys under which code bases put a network's weights, averaged weights (EMA) first. In
-# mmengine's checkpoints with an EMA hook, `state_dict` has the averaged ones.
-_WRAPPERS = {
-    True: ("params_ema", "params", "state_dict", "model_state_dict", "model"),
-    False: ("params", "ema_state_dict", "state_dict", "model_state_dict", "model", "params_ema"),
-}
-# What the weights' own keys may begin with, likewise.
+# The keys under which code bases put a network's weights.
+_GENERATOR = ("generator", "netG", "net_g", "G", "gen", "g_state_dict", "generator_state_dict")
+_DISCRIMINATOR = ("discriminator", "netD", "net_d", "D", "disc", "d_state_dict")
+_AVERAGES = (
+    *("params_ema", "ema_state_dict", "state_dict_ema", "model_ema", "ema_model", "ema"),
+    *("generator_ema", "netG_ema", "net_g_ema", "G_ema", "g_ema", "gen_ema"),
+)
+_ANY = ("params", "state_dict", "model_state_dict", "model_state", "model", "net")
+# What the weights' own keys may begin with, averaged weights (EMA) first.
+_OF_GENERATOR = ("generator.", "netG.", "net_g.", "G.", "gen.")
+_OF_DISCRIMINATOR = ("discriminator.", "netD.", "net_d.", "D.", "disc.")
 _PREFIXES = {
-    ("generator", True): ("generator_ema.", "generator.", "discriminator."),
-    ("generator", False): ("generator.", "generator_ema.", "discriminator."),
-    ("discriminator", True): ("discriminator.",),
-    ("discriminator", False): ("discriminator.",),
+    ("generator", True): ("generator_ema.", *_OF_GENERATOR, *_OF_DISCRIMINATOR),
+    ("generator", False): (*_OF_GENERATOR, "generator_ema.", *_OF_DISCRIMINATOR),
+    ("discriminator", True): _OF_DISCRIMINATOR,
+    ("discriminator", False): _OF_DISCRIMINATOR,
 }
+# Left by data-parallel training and by torch.compile.
+_WRAPPED = re.compile(r"^((module|_orig_mod)\.)+")
 _NOT_WEIGHTS = ("data_preprocessor.", "step_counter", "steps", "n_averaged")
 _DEEPEST = 4
 
@@ -43,7 +50,8 @@ def unwrap(
         part: which network of a whole-training checkpoint.
 
     Raises:
-        ValueError: there are no weights in it.
+        ValueError: there are no weights in it, or those of several networks and nothing that says
+            which are meant.
     """
     return unwrap_and_list(checkpoint, ema=ema, part=part)[0]
 
@@ -54,25 +62,25 @@ def unwrap_and_list(
     """Does what `unwrap` does, and names what else there was: keys, or how keys begin."""
     left_out: dict[str, None] = {}
     inner = checkpoint
-    for level in _levels(checkpoint, _WRAPPERS[ema]):
+    for level in _levels(checkpoint, part, ema=ema):
         left_out |= {str(key): None for key in inner if inner[key] is not level}
         inner = level
     plain = {
-        key.removeprefix("module."): value
+        _WRAPPED.sub("", key): value
         for key, value in inner.items()
         if isinstance(key, str) and _is_plain(value)
     }
     prefixes = (*_PREFIXES[part, ema], "")
     prefix = next(p for p in prefixes if not p or any(key.startswith(p) for key in plain))
     weights = {
-        key.removeprefix("module."): weight
+        _WRAPPED.sub("", key): weight
         for key, weight in below(plain, prefix).items()
         if not key.startswith(_NOT_WEIGHTS)
     }
     if not weights:
         raise NoWeightsError(_nothing_in(inner))
     taken = {key for key in plain if key.startswith(prefix) and not key.startswith(_NOT_WEIGHTS)}
-    rest = [key for key in map(str, inner) if key.removeprefix("module.") not in taken]
+    rest = [key for key in map(str, inner) if _WRAPPED.sub("", key) not in taken]
     return weights, tuple(left_out | {key.partition(".")[0]: None for key in rest})
 
 
@@ -84,15 +92,54 @@ def below(entries: Mapping[str, Any], prefix: str) -> dict[str, Any]:
 
 
 def _levels(
-    checkpoint: Mapping[str, Any], wrappers: tuple[str, ...]
+    checkpoint: Mapping[str, Any], part: Part, *, ema: bool
 ) -> Iterator[Mapping[str, Any]]:
     for _ in range(_DEEPEST):  # a dict may hold itself
-        candidates = (checkpoint.get(name) for name in wrappers)
-        inner = next((value for value in candidates if isinstance(value, Mapping)), None)
-        if inner is None:
+        name = _inner(checkpoint, part, ema=ema)
+        if name is None:
             return
-        checkpoint = inner
+        checkpoint = checkpoint[name]
         yield checkpoint
+
+
+def _inner(level: Mapping[str, Any], part: Part, *, ema: bool) -> str | None:
+    """The key under which the weights lie; None where they lie on this level.
+
+    Raises:
+        ValueError: several may be meant.
+    """
+    held = [str(key) for key, value in level.items() if _holds_weights(value)]
+    averages = [k for k in held if k in _AVERAGES or "ema" in re.split(r"[_.]", k.lower())]
+    trained = [name for name in held if name in (*_GENERATOR, *_ANY)]
+    if "ema_state_dict" in held and "steps" in level["ema_state_dict"]:
+        # mmengine's hook saves the averaged weights as those to use, the trained ones beside them.
+        averages, trained = ["state_dict"], ["ema_state_dict"]
+    judges = [name for name in held if name in _DISCRIMINATOR]
+    if part == "discriminator" and judges:
+        order = [judges]
+    else:
+        order = [averages, trained] if ema else [trained, averages]
+        order.append(judges)
+    for names in order:
+        own = [name for name in names if name in _GENERATOR] or names
+        if len(own) > 1:
+            raise ValueError(
+                f"expected the weights of one network, got {' and '.join(own)}, and nothing says "
+                f"which is meant: save the one, torch.save(torch.load(FILE)[{own[0]!r}], NEW)"
+            )
+        if own:
+            return own[0]
+    return None
+
+
+def _holds_weights(value: object, deep: bool = True) -> bool:
+    """Whether a value is a dict of weights by name, or such a dict in a wrapper."""
+    if not isinstance(value, Mapping):
+        return False
+    if any(isinstance(key, str) and isinstance(held, Tensor) for key, held in value.items()):
+        return True
+    known = (*_ANY, *_AVERAGES, *_GENERATOR, *_DISCRIMINATOR)
+    return deep and any(_holds_weights(value.get(name), deep=False) for name in known)
 
 
 def _is_plain(value: object) -> bool:

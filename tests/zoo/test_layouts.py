@@ -79,6 +79,46 @@ def test_weights_come_out_of_every_wrapping(wrapping):
     assert same(unwrap(WRAPPED[wrapping]), dict(expected))
 
 
+AVERAGE = {"n_averaged": torch.tensor(3), **prefixed(OTHER, "module.")}
+JUDGE = SRGANDiscriminator(mid_channels=2, input_size=32).state_dict()
+WRAPPED_ELSEWHERE = {
+    "generator beside discriminator": ({"generator": STATE, "discriminator": JUDGE}, STATE, STATE),
+    "netG and netD": ({"netG": STATE, "netD": JUDGE, "epoch": 3}, STATE, STATE),
+    "torch's average": ({"state_dict": STATE, "ema_state_dict": AVERAGE}, OTHER, STATE),
+    "model_ema": ({"model": STATE, "model_ema": OTHER, "optimizer": {"state": {}}}, OTHER, STATE),
+    "generator_ema": ({"G": STATE, "G_ema": OTHER, "D": JUDGE}, OTHER, STATE),
+    "in a wrapper": ({"model": {"generator": STATE, "discriminator": JUDGE}}, STATE, STATE),
+    "compiled": ({"state_dict": prefixed(STATE, "_orig_mod.module.")}, STATE, STATE),
+    "prefix": ({**prefixed(STATE, "netG."), **prefixed(JUDGE, "netD.")}, STATE, STATE),
+}
+
+
+@pytest.mark.parametrize("wrapping", WRAPPED_ELSEWHERE)
+def test_of_several_networks_the_generator_comes_out_averaged_or_not(wrapping):
+    checkpoint, averaged, trained = WRAPPED_ELSEWHERE[wrapping]
+    assert same(unwrap(checkpoint), dict(averaged))
+    assert same(unwrap(checkpoint, ema=False), dict(trained))
+
+
+@pytest.mark.parametrize(
+    "checkpoint",
+    [
+        {"state_dict": STATE, "model": OTHER},
+        {"params": STATE, "net": OTHER},
+        {"params": STATE, "params_ema": OTHER, "slow_ema": OTHER},
+    ],
+)
+def test_of_several_networks_without_a_word_which_is_meant_none_is_taken(checkpoint):
+    with pytest.raises(ValueError, match="expected the weights of one network, got .* and "):
+        unwrap(checkpoint)
+
+
+def test_the_discriminator_beside_a_generator_comes_out_where_asked_for():
+    for names in (("generator", "discriminator"), ("G", "D"), ("net_g", "net_d")):
+        checkpoint = dict(zip(names, (STATE, JUDGE), strict=True))
+        assert same(unwrap(checkpoint, part="discriminator"), dict(JUDGE))
+
+
 def test_without_ema_the_trained_weights_come_out():
     assert same(unwrap(WRAPPED["BasicSR with EMA"], ema=False), dict(OTHER))
     assert same(unwrap(WRAPPED["EMA copy beside the weights"], ema=False), dict(OTHER))
