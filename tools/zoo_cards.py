@@ -108,11 +108,14 @@ def main(argv: list[str] | None = None) -> None:
     from srgan_plugin.evaluation import data_root
     from srgan_plugin.files import write_text
     from srgan_plugin.release import cards, curves
+    from srgan_plugin.zoo.fetching import SUMS
 
     weights, docs = args.root / "srgan_plugin/zoo/weights", args.root / "docs/zoo"
     benchmarks = args.benchmarks or data_root()
     facts = json.loads((docs / "training.json").read_text(encoding="utf-8"))
     results = measured(weights, benchmarks, docs / "results.json")
+    sums = [f"{told['sha256']}  {name}.safetensors" for name, told in results["weights"].items()]
+    write_text("\n".join(sums) + "\n", weights / SUMS)
     for name, training in facts["models"].items():
         curves.draw(training["curves"], training["chosen"], docs / f"{name}.svg")
         write_text(cards.card(name, results, facts), weights / f"{name}.md")

@@ -138,10 +138,48 @@ LAYOUTS = (
         origin="KAIR's",
         signs=("model.0.weight", "model.1.sub.0.res.0.weight"),
     ),
-    Layout(
-        network="an SRGAN generator that ends in tanh",
-        origin="leftthomas/SRGAN's",
-        signs=("block1.0.weight", "block2.conv1.weight", "block7.0.weight"),
+    *(
+        Layout(network=network, origin=f"{repository}'s", signs=signs)
+        for repository, network, signs in (
+            (
+                "leftthomas/SRGAN",
+                "an SRGAN generator that ends in tanh, with PReLU or Swish",
+                ("block1.0.weight", "block2.conv1.weight", "block7.0.weight"),
+            ),
+            (
+                "eriklindernoren/PyTorch-GAN",
+                "an SRGAN generator that ends in tanh, with eps=0.8",
+                ("conv1.0.weight", "res_blocks.0.conv_block.0.weight", "conv3.0.weight"),
+            ),
+            (
+                "aladdinpersson/Machine-Learning-Collection",
+                "an SRGAN generator that ends in tanh",
+                ("initial.cnn.weight", "residuals.0.block1.cnn.weight", "final.weight"),
+            ),
+            (
+                "Lornatang/SRGAN-PyTorch",
+                "an SRResNet",
+                ("conv1.0.weight", "trunk.0.rcb.0.weight", "conv3.weight"),
+            ),
+            (
+                "sgrvinod/a-PyTorch-Tutorial-to-Super-Resolution",
+                "an SRResNet that ends in tanh",
+                (
+                    "conv_block1.conv_block.0.weight",
+                    "residual_blocks.0.conv_block1.conv_block.0.weight",
+                ),
+            ),
+            (
+                "HasnainRaz/Fast-SRGAN",
+                "a generator with InstanceNorm that ends in tanh",
+                ("neck.0.weight", "bottleneck.0.weight", "head.0.weight"),
+            ),
+            (
+                "aitorzip/PyTorch-SRGAN",
+                "an SRGAN generator with Swish",
+                ("conv1.weight", "residual_block1.conv1.weight", "upsample1.conv.weight"),
+            ),
+        )
     ),
     *(
         Layout(

@@ -1,5 +1,6 @@
 """Weights that ship, the published checkpoints, and files that may lie on a server."""
 
+import functools
 import hashlib
 from pathlib import Path
 from typing import Final
@@ -8,11 +9,14 @@ from urllib.parse import urlsplit
 import torch
 
 from srgan_plugin.download import Progress, download
-from srgan_plugin.zoo.loading import stated_hash
+from srgan_plugin.zoo.file_kinds import kind_of
+from srgan_plugin.zoo.loading import sha256, stated_hash
 
 #: The weights that ship with the package, as NAME.safetensors.
 WEIGHTS: Final = Path(__file__).resolve().parent / "weights"
 NAMES: Final = ("msrresnet", "srgan")
+#: In `WEIGHTS`: what they must hash to, as `sha256sum` writes and reads it.
+SUMS: Final = "SHA256SUMS"
 
 _OPENMMLAB = "https://download.openmmlab.com/mmediting/restorers/srresnet_srgan"
 #: By the names that tables have; the digits are the first of the file's SHA-256.
@@ -41,11 +45,11 @@ def local_checkpoint(
         progress: see `download`.
 
     Raises:
-        ValueError: what came is not the published file.
+        ValueError: what came is not the published file, or weights that ship were changed.
         OSError: it cannot be fetched; the message says where to put it by hand.
     """
     if location in NAMES:
-        return WEIGHTS / f"{location}.safetensors"
+        return _bundled(location, WEIGHTS)
     if not location.startswith(("http://", "https://")):
         return Path(location)
     folder = Path(folder or Path(torch.hub.get_dir()) / "checkpoints")
@@ -54,3 +58,20 @@ def local_checkpoint(
     if digits is None:  # many files are called model.safetensors
         folder /= hashlib.sha256(location.encode()).hexdigest()[:8]
     return download(location, folder / name, sha256_prefix=digits, progress=progress)
+
+
+@functools.lru_cache  # once in a process
+def _bundled(name: str, folder: Path) -> Path:
+    path, sums = folder / f"{name}.safetensors", folder / SUMS
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: expected the weights that ship, there is no such file")
+    listed = sums.read_text(encoding="utf-8") if sums.is_file() else ""
+    expected = dict(line.split()[::-1] for line in listed.splitlines() if line).get(path.name)
+    if (digest := sha256(path)) != expected:
+        kind = kind_of(path) if path.stat().st_size else "an empty file"
+        raise ValueError(
+            f"{path}: expected the weights that ship (SHA-256 {expected or f'none in {sums}'}), "
+            f"got {kind or 'others'} ({digest}); install srgan_plugin again, or give your own "
+            "weights by their path"
+        )
+    return path

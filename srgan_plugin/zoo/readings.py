@@ -66,7 +66,7 @@ def complete_srresnet(state: State) -> dict[str, Tensor]:
         for key in state:
             if found := re.match(r"trunk_net\.\d+\.|upsample\d\.", key):
                 keys.add(f"{found[0]}act.weight")
-        whole |= {key: state[slopes[0]] for key in keys}
+        whole |= dict.fromkeys(keys, state[slopes[0]])
     return whole
 
 

@@ -91,9 +91,7 @@ def below(entries: Mapping[str, Any], prefix: str) -> dict[str, Any]:
     }
 
 
-def _levels(
-    checkpoint: Mapping[str, Any], part: Part, *, ema: bool
-) -> Iterator[Mapping[str, Any]]:
+def _levels(checkpoint: Mapping[str, Any], part: Part, *, ema: bool) -> Iterator[Mapping[str, Any]]:
     for _ in range(_DEEPEST):  # a dict may hold itself
         name = _inner(checkpoint, part, ema=ema)
         if name is None:

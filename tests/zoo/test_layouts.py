@@ -109,7 +109,7 @@ def test_of_several_networks_the_generator_comes_out_averaged_or_not(wrapping):
     ],
 )
 def test_of_several_networks_without_a_word_which_is_meant_none_is_taken(checkpoint):
-    with pytest.raises(ValueError, match="expected the weights of one network, got .* and "):
+    with pytest.raises(ValueError, match=r"the weights of one network, got .* and "):
         unwrap(checkpoint)
 
 

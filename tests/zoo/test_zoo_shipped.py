@@ -1,6 +1,7 @@
 """The weights that ship: there, small, good, and told of truly."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,8 @@ from srgan_plugin.core import MSRResNet
 from srgan_plugin.data.resize import imresize
 from srgan_plugin.evaluation import Protocol, evaluate, find_benchmark
 from srgan_plugin.inference import Upscaler, open_model
-from srgan_plugin.zoo.fetching import NAMES, WEIGHTS
+from srgan_plugin.zoo import fetching
+from srgan_plugin.zoo.fetching import NAMES, WEIGHTS, local_checkpoint
 from srgan_plugin.zoo.loading import sha256
 
 DOCS = Path(__file__).resolve().parent.parent.parent / "docs/zoo"
@@ -34,6 +36,34 @@ def test_shipped_weights_open_by_their_name_as_the_published_network(name):
     assert isinstance(network, MSRResNet)
     assert sum(parameter.numel() for parameter in network.parameters()) == 1_517_571
     assert all(torch.isfinite(parameter).all() for parameter in network.parameters())
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda content: content[:-1] + bytes([content[-1] ^ 1]), "got others"),
+        (lambda content: b"version https://git-lfs.github.com/spec/v1\noid sha256:8\n", "Git LFS"),
+        (lambda content: b"", "an empty file"),
+    ],
+)
+def test_shipped_weights_that_were_changed_are_refused(tmp_path, monkeypatch, change, said):
+    for name in ("msrresnet.safetensors", fetching.SUMS):
+        shutil.copy(WEIGHTS / name, tmp_path / name)
+    monkeypatch.setattr(fetching, "WEIGHTS", tmp_path)
+    path = tmp_path / "msrresnet.safetensors"
+    assert local_checkpoint("msrresnet") == path
+    fetching._bundled.cache_clear()
+    path.write_bytes(change(path.read_bytes()))
+    with pytest.raises(ValueError, match=rf"msrresnet\.safetensors: expected .*{said}") as caught:
+        open_model("msrresnet")
+    assert sha256(path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_shipped_weights_are_hashed_once_in_a_process(name, monkeypatch):
+    local_checkpoint(name)
+    monkeypatch.setattr(fetching, "sha256", None)
+    assert local_checkpoint(name) == WEIGHTS / f"{name}.safetensors"
 
 
 def test_the_two_networks_differ_and_what_is_blended_lies_between():
@@ -68,6 +98,7 @@ def test_a_card_names_the_licence_the_data_and_this_very_file(name):
     digest = sha256(WEIGHTS / f"{name}.safetensors")
     assert digest in text
     assert json.loads(RESULTS.read_text())["weights"][name]["sha256"] == digest
+    assert f"{digest}  {name}.safetensors" in (WEIGHTS / "SHA256SUMS").read_text().splitlines()
     for words in ("CC BY-SA 4.0", "CID22", "CLIC 2025", "Unsplash licence", "`LICENSE`"):
         assert words in text
     assert "Neither Set5, Set14, B100, Kodak24" in text

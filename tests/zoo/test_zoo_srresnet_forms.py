@@ -83,7 +83,9 @@ def test_it_computes_the_same_sums_in_every_form_and_after_every_conversion(
             torch.testing.assert_close(network(picture), expected, rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("lost", ["trunk_net.1.conv2.bias", "upsample2.act.weight", "conv_last.bias"])
+@pytest.mark.parametrize(
+    "lost", ["trunk_net.1.conv2.bias", "upsample2.act.weight", "conv_last.bias"]
+)
 def test_a_file_that_lost_one_weight_is_still_damaged(tmp_path, rough, lost):
     state = rough(SRResNet, **SMALL).state_dict()
     del state[lost]
