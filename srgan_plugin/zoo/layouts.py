@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from srgan_plugin.zoo.loading import load_checkpoint_file, named
 from srgan_plugin.zoo.recognition import Found, describe, recognise
+from srgan_plugin.zoo.statements import ARGUMENTS, plain, stated_arguments
 from srgan_plugin.zoo.wrappings import below, unwrap
 
 
@@ -29,12 +30,36 @@ def load_generator_weights(generator: nn.Module, path: str | os.PathLike[str]) -
     checkpoint = load_checkpoint_file(path)
     with named(path):
         weights = unwrap(checkpoint)
+        check_function(checkpoint.get("meta"), weights, generator)
     generator.load_state_dict(fitted(weights, generator, source=str(path)))
     return describe(weights)
 
 
+def check_function(meta: Any, weights: Mapping[str, Tensor], network: nn.Module) -> None:
+    """Refuse weights that fit a network which computes something else with them.
+
+    Args:
+        meta: what lies beside the weights in their checkpoint, under that key.
+        weights: of any known layout.
+        network: that they go into.
+
+    Raises:
+        ValueError: `meta` states another function than the network's.
+    """
+    found = recognise(weights)
+    if found is None:
+        return
+    for name, value in stated_arguments({"meta": meta}, found.layout.network).items():
+        own = plain(getattr(network, name, ARGUMENTS[name].default))
+        if own != value:
+            raise ValueError(
+                f"expected weights of {name}={own}, got those of {name}={value}, with which they "
+                f"give other images: set {name}={value} in the generator's config"
+            )
+
+
 def adapt_training_state(
-    state: MutableMapping[str, Any], model: nn.Module, *, prefix: str = ""
+    state: MutableMapping[str, Any], model: nn.Module, *, prefix: str = "", meta: Any = None
 ) -> str:
     """Brings what is about to be loaded into a training model into that model's layout, in place.
 
@@ -45,6 +70,7 @@ def adapt_training_state(
         state: a state dict of the whole model, or any checkpoint of a generator.
         model: has the generator as `model.generator`.
         prefix: with which the model's keys begin in `state`.
+        meta: what lies beside the weights in their checkpoint, where that is known.
 
     Returns:
         What the state holds and the model cannot take, in words: a discriminator of another kind.
@@ -63,6 +89,7 @@ def adapt_training_state(
     generator = model.get_submodule("generator")
     generator = getattr(generator, "module", generator)  # wrapped for distributed training
     weights = fitted(found, generator)
+    check_function(meta, found, generator)
     known = {_without_wrapper(key): weight for key, weight in model.state_dict().items()}
     other = _other_discriminator(inside, known)
     left = ("generator.", "discriminator.") if other else ("generator.",)

@@ -11,7 +11,13 @@ import torch
 import srgan_plugin
 from srgan_plugin.core import MSRResNet, SRResNet
 from srgan_plugin.inference import Upscaler, open_model
-from srgan_plugin.zoo import generator_changes, identify, load_checkpoint_file, open_network
+from srgan_plugin.zoo import (
+    generator_changes,
+    identify,
+    load_checkpoint_file,
+    load_generator_weights,
+    open_network,
+)
 from srgan_plugin.zoo.conversion import convert
 
 SMALL = {"mid_channels": 4, "num_blocks": 2}
@@ -206,3 +212,50 @@ def test_weights_in_mmagics_keys_without_a_word_around_them_are_taken_for_mmagic
     convert(tmp_path / "x.pth", tmp_path / "y.pth", to="plugin", arguments=told)
     assert open_network(tmp_path / "y.pth").activate_after_shuffle
     assert not caplog.text
+
+
+@pytest.mark.parametrize("stated", ["note", "config"])
+def test_whoever_loads_a_checkpoint_is_told_that_its_function_is_another(tmp_path, rough, stated):
+    """mmengine hands a model the weights alone, under any launcher."""
+    runner = pytest.importorskip("mmengine.runner")
+    from srgan_plugin.hosts.mm.models import SRModel
+
+    network = rough(SRResNet, **RANGE, **SMALL)
+    text = "model = dict(generator=dict(type='SRResNet', output_range=(-1, 1)))"
+    meta = {
+        "note": {"srgan_plugin": {"format": 2, "network": "SRResNet", "output_range": [-1, 1]}},
+        "config": {"cfg": text},
+    }[stated]
+    path, picture = str(tmp_path / "x.pth"), torch.rand(1, 3, 8, 8)
+    torch.save({"state_dict": network.state_dict(), "meta": meta}, path)
+    for value in ((0, 1), (-1, 1)):
+        config = {"type": "SRResNet", "output_range": value, **SMALL}
+        model = SRModel(config, pixel_loss={"type": "L1Loss"}).eval()
+        own = model.generator
+        if value == (0, 1):
+            with pytest.raises(ValueError, match=r"set output_range=\(-1.0, 1.0\) in the gene"):
+                runner.load_checkpoint(model, path, map_location="cpu")
+            with pytest.raises(ValueError, match=r"x\.pth: .*set output_range"):
+                load_generator_weights(own, path)
+        else:
+            runner.load_checkpoint(model, path, map_location="cpu")
+            assert torch.equal(own(picture), network(picture))
+
+
+STRANGERS = {  # a few keys of each; the rest does not matter for what they are called
+    "leftthomas": ("block1.0.weight", "block2.conv1.weight", "block7.0.weight"),
+    "eriklindernoren": ("conv1.0.weight", "res_blocks.0.conv_block.0.weight", "conv3.0.weight"),
+    "aladdinpersson": ("initial.cnn.weight", "residuals.0.block1.cnn.weight", "final.weight"),
+    "Lornatang": ("conv1.0.weight", "trunk.0.rcb.0.weight", "conv3.weight"),
+    "aitorzip": ("conv1.weight", "residual_block1.conv1.weight", "upsample1.conv.weight"),
+}
+
+
+@pytest.mark.parametrize("name", STRANGERS)
+@pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod."])
+def test_generators_of_others_are_refused_by_their_repository(tmp_path, fails, name, prefix):
+    state = {prefix + key: torch.ones(4, 4, 3, 3) for key in STRANGERS[name]}
+    torch.save({"model": state} if prefix else state, tmp_path / "x.pth")
+    cv2.imwrite(str(tmp_path / "lr.png"), IMAGE)
+    assert name in fails("upscale", "lr.png", "sr.png", "--model", "x.pth")
+    assert name in fails("convert_checkpoint", "x.pth", "y.pth", "--to", "plugin")

@@ -1,12 +1,13 @@
 """What today's torch needs to work with mmengine 0.10, each mend in a function of its name."""
 
+from collections import OrderedDict
 from typing import Any
 
 from mmengine.logging.history_buffer import HistoryBuffer
 from mmengine.runner import CheckpointLoader
 
 from srgan_plugin.zoo.fetching import local_checkpoint
-from srgan_plugin.zoo.loading import load_checkpoint_file
+from srgan_plugin.zoo.loading import NOTE, load_checkpoint_file
 
 
 def load_checkpoints_safely() -> None:
@@ -31,11 +32,26 @@ def _history(log: Any, count: Any, max_length: int) -> HistoryBuffer:
 def load_from_local(filename: str, map_location: Any = None) -> dict[str, Any]:
     """Read a file, or the weights that ship by their name; mmengine's log says `local` of it."""
     # The tensors stay on the CPU, whatever the host asks for: load_state_dict copies them.
-    return load_checkpoint_file(local_checkpoint(filename), history=_history)
+    return _telling(load_checkpoint_file(local_checkpoint(filename), history=_history))
 
 
 def load_from_http(
     filename: str, map_location: Any = None, model_dir: Any = None
 ) -> dict[str, Any]:
     """Fetch and read a file, which is verified by the digits in its name."""
-    return load_checkpoint_file(local_checkpoint(filename, folder=model_dir), history=_history)
+    here = local_checkpoint(filename, folder=model_dir)
+    return _telling(load_checkpoint_file(here, history=_history))
+
+
+def _telling(checkpoint: dict[str, Any]) -> dict[str, Any]:
+    """Let the weights bring along what is said beside them, for mmengine loads them alone.
+
+    torch has a place for that: a state dict's metadata, which reach the hooks of a module.
+    """
+    if isinstance(weights := checkpoint.get("state_dict"), dict):
+        metadata = getattr(weights, "_metadata", None)
+        metadata = OrderedDict(metadata if isinstance(metadata, dict) else {})
+        metadata[""] = {**metadata.get("", {}), NOTE: checkpoint.get("meta")}
+        checkpoint["state_dict"] = told = OrderedDict(weights)
+        told._metadata = metadata  # type: ignore[attr-defined]
+    return checkpoint

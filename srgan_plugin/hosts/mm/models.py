@@ -14,6 +14,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from srgan_plugin import core
 from srgan_plugin.registry import MODELS
 from srgan_plugin.zoo.layouts import adapt_training_state
+from srgan_plugin.zoo.loading import NOTE
 
 from .compiling import compile_forward
 from .parts import (
@@ -218,9 +219,12 @@ def _decay(ema: Config) -> float:
     return float(ema["decay"])
 
 
-def adapt_what_loads(model: nn.Module, state_dict: Config, prefix: str, *_: Any, **__: Any) -> None:
+def adapt_what_loads(
+    model: nn.Module, state_dict: Config, prefix: str, local_metadata: Config, *_: Any, **__: Any
+) -> None:
     """A hook of torch's by which a training model loads any layout, whole or not at all."""
-    if other := adapt_training_state(state_dict, model, prefix=prefix):
+    meta = local_metadata.get(NOTE)  # put there by `compat`
+    if other := adapt_training_state(state_dict, model, prefix=prefix, meta=meta):
         print_log(
             f"the discriminator keeps the weights it has, RANDOM ones at a start: {other}",
             logger="current",
