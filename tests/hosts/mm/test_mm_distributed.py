@@ -6,9 +6,13 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from mmengine.runner import Runner
+from same_state import differences, read_trusted
+from small_runs import small_config
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[2]
@@ -84,3 +88,44 @@ def test_two_nodes_train_srgan_and_validate_and_their_checkpoint_measures_the_sa
     assert set(one) == {"Set5", "Set14"}
     for name, scores in one.items():
         assert two[name] == pytest.approx(scores, abs=1e-9)
+
+
+@pytest.mark.usefixtures("fresh_mmengine")
+def test_a_run_goes_on_with_another_number_of_processes_on_the_same_samples(
+    photographs: Path, tmp_path: Path
+) -> None:
+    name, gt = "msrresnet_x4c64b16_g1_1000k_div2k.py", photographs / "train"
+    shared: dict[str, Any] = {
+        "model.generator.mid_channels": 4,
+        "model.generator.num_blocks": 1,
+        "train_dataloader.dataset.pipeline.0.gt_patch_size": 32,
+        "default_hooks.checkpoint.interval": 3,
+        "param_scheduler.periods": [4, 8],
+        "param_scheduler.restart_weights": [1, 0.5],
+    }
+
+    def alone(work: str, **options: Any) -> Path:
+        options = shared | {"train_dataloader.batch_size": 4} | options
+        Runner.from_cfg(small_config(name, gt, tmp_path / work, 6, **options)).train()
+        return tmp_path / work / "iter_6.pth"
+
+    def by_two(work: str, *words: str) -> Path:
+        cfg = small_config(name, gt, tmp_path / work, 6, **shared)
+        cfg.train_dataloader.batch_size = 2
+        cfg.dump(tmp_path / f"{work}.py")
+        line = [str(ROOT / "tools/train.py"), str(tmp_path / f"{work}.py"), "--launcher", "pytorch"]
+        torchrun(*line, "--work-dir", str(tmp_path / work), *words, cwd=tmp_path)
+        return tmp_path / work / "iter_6.pth"
+
+    whole, two = alone("whole"), by_two("two")
+    more = by_two("more", "--resume", str(whole.with_name("iter_3.pth")))
+    options = {"resume": True, "load_from": str(two.with_name("iter_3.pth"))}
+    fewer = alone("fewer", **options)
+    expected = read_trusted(whole)
+    for path in (two, more, fewer):
+        state = read_trusted(path)
+        for part in ("state_dict", "param_schedulers"):
+            assert differences(expected[part], state[part], atol=1e-6) == [], path
+    ours, theirs = (read_trusted(p)["message_hub"]["log_scalars"] for p in (whole, fewer))
+    curves = [c["train/loss_pix"].data[0] for c in (ours, theirs)]
+    assert curves[0][3:] == pytest.approx(curves[1][3:], abs=1e-6)

@@ -58,17 +58,17 @@ class OneNetworkPerSchedule(BaseModel):
 
     def __init__(self, names: list[str], **kwargs: Any) -> None:
         super().__init__(data_preprocessor={"type": "srgan_plugin.DataPreprocessor"})
-        self.networks = nn.ModuleDict({name: nn.Conv2d(3, 48, 1) for name in names})
+        self.networks = nn.ModuleDict({name: nn.Conv2d(3, 3, 1) for name in names})
         self.last = names[-1]
 
     def train_step(self, data: Any, optim_wrapper: Any) -> dict[str, torch.Tensor]:
-        inputs = self.data_preprocessor(data, True)["inputs"]
+        inputs = self.data_preprocessor(data, True)["inputs"][..., :2, :2]
         for name, network in self.networks.items():
             optim_wrapper[f"networks.{name}"].update_params(network(inputs).square().mean())
         return {"loss_pix": inputs.mean()}
 
     def forward(self, inputs: Any, data_samples: Any = None, mode: str = "tensor") -> Any:
-        images = nn.functional.pixel_shuffle(self.networks[self.last](inputs), 4)
+        images = nn.functional.interpolate(self.networks[self.last](inputs), scale_factor=4)
         for sample, image in zip(data_samples, images * 255, strict=True):
             sample.output = type(sample)(pred_img=image)
         return data_samples
@@ -288,8 +288,8 @@ def test_every_object_of_a_run_stopped_twice_is_that_of_an_undisturbed_one(
 
 
 def test_load_from_brings_weights_and_no_count_of_steps(photographs: Path, tmp_path: Path) -> None:
-    saved = train(srgan(photographs, tmp_path / "first"))
-    assert read_trusted(saved)["state_dict"]["step_counter"] == 12
+    saved = train(srgan(photographs, tmp_path / "first"), stop_at=5)
+    assert read_trusted(saved)["state_dict"]["step_counter"] == 5
     cfg = srgan(photographs, tmp_path / "second")
     cfg.merge_from_dict({"load_from": str(saved)})
     last = read_trusted(train(cfg, stop_at=3))["state_dict"]
