@@ -27,21 +27,29 @@ def wrong_argument(error: TypeError) -> str | None:
 
 
 def _misfit(built: Any, given: Mapping[str, Any]) -> str | None:
-    constructors = _constructors(built)
-    for name, parameter in _named(constructors[0]).items():
+    for name, parameter in _named(_constructors(built)[0]).items():
         if parameter.default is parameter.empty and name not in given:
             return f"{built.__name__} needs the argument {name!r}"
-    known: set[str] = set()
-    for constructor in constructors:
-        known |= set(_named(constructor))
-        if not _passes_on(constructor):
-            break
-    else:
-        return None  # the last takes anything
+    known, anything = known_arguments(built)
+    if anything:
+        return None
     if unknown := [name for name in given if name not in known]:
         near = get_close_matches(unknown[0], known, n=3, cutoff=0.4) or sorted(known)
         return f"{built.__name__} has no argument {unknown[0]!r}; nearest: {', '.join(near)}"
     return None
+
+
+def known_arguments(built: Any) -> tuple[set[str], bool]:
+    """Return the names of what a class or function takes, and whether it takes anything else.
+
+    Keyword arguments that a constructor passes on are looked up in its base classes.
+    """
+    known: set[str] = set()
+    for constructor in _constructors(inspect.unwrap(built)):
+        known |= set(_named(constructor))
+        if not _passes_on(constructor):
+            return known, False
+    return known, True
 
 
 def _constructors(built: Any) -> list[Callable[..., Any]]:

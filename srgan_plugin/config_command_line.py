@@ -7,10 +7,24 @@ import traceback
 from collections.abc import Sequence
 from difflib import get_close_matches
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from .command_line import one_line
+
+# What MMEditing 0.x and mmcv 1.x read from a config, and mmengine does not.
+_OLD = ("data", "optimizers", "lr_config", "total_iters", "checkpoint_config", "evaluation")
+# What visualisation backends import at their first use; beside them the package that brings it.
+_VIS_BACKENDS = {
+    "WandbVisBackend": {"wandb": "wandb"},
+    "TensorboardVisBackend": {"tensorboard": "tensorboard"},
+    "MLflowVisBackend": {"mlflow": "mlflow"},
+    "ClearMLVisBackend": {"clearml": "clearml"},
+    "NeptuneVisBackend": {"neptune": "neptune"},
+    "DVCLiveVisBackend": {"dvclive": "dvclive", "pygit2": "pygit2"},
+    "AimVisBackend": {"aim": "aim"},
+}
 
 
 def add_cfg_options(parser: argparse.ArgumentParser) -> None:
@@ -43,7 +57,8 @@ def load_config(args: argparse.Namespace) -> Any:
     Raises:
         FileNotFoundError: There is no such config.
         ValueError: An option is not of the form KEY=VALUE or does not fit the config, or the
-            config is broken or has no model.
+            config is broken, of MMEditing 0.x, without a model, or names a visualisation backend
+            whose package is missing.
     """
     os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
     cfg = read_config(args.config, args.cfg_options)
@@ -51,6 +66,7 @@ def load_config(args: argparse.Namespace) -> Any:
 
     if not isinstance(model := cfg.get("model"), dict) or "type" not in model:
         raise ValueError(f"{args.config} has no model; expected model = dict(type='SRModel', ...)")
+    _check_vis_backends(cfg)
     if (scope := cfg.get("default_scope")) in ADAPTERS:
         import_module(ADAPTERS[scope])
     cfg.launcher = args.launcher
@@ -66,7 +82,7 @@ def read_config(path: str | Path, cfg_options: Sequence[str] = ()) -> Any:
     Raises:
         FileNotFoundError: There is no such config.
         ValueError: An option is not of the form KEY=VALUE or does not fit the config, or the
-            config is broken.
+            config is broken or of MMEditing 0.x.
     """
     path = Path(path)
     if not path.is_file():
@@ -84,8 +100,41 @@ def read_config(path: str | Path, cfg_options: Sequence[str] = ()) -> Any:
         raise
     except Exception as error:  # a config is the user's own code, which can fail in any way
         raise ValueError(_broken_config(path, error)) from error
+    _check_generation(cfg, path)
     _merge(cfg, cfg_options)
     return cfg
+
+
+def _check_generation(cfg: Any, path: Path) -> None:
+    """Refuse a config of MMEditing 0.x, whose parts mmengine calls otherwise."""
+    old = [name for name in _OLD if name in cfg]
+    if len(old) < 2 or "train_dataloader" in cfg:
+        return
+    model = cfg.get("model") if isinstance(cfg.get("model"), dict) else {}
+    gan = "discriminator" in model or model.get("type") in ("SRGAN", "ESRGAN")
+    scale = (model.get("generator") or {}).get("upscale_factor", 4)
+    ours = "srgan_x4c64b16_g1_1000k_div2k" if gan else f"msrresnet_x{scale}c64b16_g1_1000k_div2k"
+    raise ValueError(
+        f"{path} is a config of MMEditing 0.x (it has {', '.join(old)}), which neither MMagic nor "
+        f"this package runs; start from configs/{ours}.py and change its settings (see "
+        "docs/from-mmagic.md); checkpoints of MMEditing 0.x load as they are"
+    )
+
+
+def _check_vis_backends(cfg: Any) -> None:
+    """Refuse a backend whose package is missing, which mmengine finds out late."""
+    visualizer = cfg.get("visualizer")
+    backends = visualizer.get("vis_backends") if isinstance(visualizer, dict) else None
+    backends = [backends] if isinstance(backends, dict) else backends or []
+    given = (one.get("type") for one in backends if isinstance(one, dict))
+    for kind in (str(name).rpartition(".")[2] for name in given):
+        needed = _VIS_BACKENDS.get(kind, {})
+        missing = [package for module, package in needed.items() if find_spec(module) is None]
+        if missing:
+            raise ValueError(
+                f"visualizer.vis_backends: {kind} needs {' and '.join(missing)}; "
+                f"run: pip install {' '.join(missing)}, or leave that backend out"
+            )
 
 
 def _broken_config(path: Path, error: Exception) -> str:

@@ -22,7 +22,8 @@ def format_table(
     """Lays out the results of one method on several test sets.
 
     Args:
-        results: for each test set, its measures (dB for PSNR).
+        results: for each test set, its measures (dB for PSNR); others than the protocol's get a
+            column each.
         protocol: the conditions they were measured under; None for measures of other makers.
         lr_origins: for each test set, in words, where its LR images come from.
         model: a name `published` knows; None where there is nothing to compare with.
@@ -39,12 +40,14 @@ def format_table(
     if not results:
         raise ValueError("expected results on at least one test set, got none")
     sources: dict[str, None] = {}
-    rows = [["set", "", *MEASURES]]
+    others = dict.fromkeys(m for row in results.values() for m in row if m not in MEASURES)
+    columns = [*MEASURES, *others]
+    rows: list[list[str]] = [["set", "", *columns]]
     for name, measured in results.items():
-        rows.append([name, "measured", *(_number(m, measured.get(m)) for m in MEASURES)])
+        rows.append([name, "measured", *(_number(measured.get(m)) for m in columns)])
         whole = not lacking.get(name)
         known = {m: published(model, name, m) for m in MEASURES} if model and whole else {}
-        rows += _comparison(measured, known)
+        rows += [row + [""] * len(others) for row in _comparison(measured, known)]
         sources |= {entry.source: None for entry in known.values() if entry}
     conditions = protocol.describe() if protocol else "that of the configured metrics"
     notes = [f"Protocol: {conditions}; LR: {_origins(results, lr_origins)}."]
@@ -61,15 +64,15 @@ def _comparison(
     pairs = [(m, known.get(m), measured.get(m)) for m in MEASURES]
     if not any(entry for _, entry, _ in pairs):
         return []
-    values = [_number(m, entry.value if entry else None) for m, entry, _ in pairs]
+    values = [_number(entry.value if entry else None) for _, entry, _ in pairs]
     differences = [
-        _number(m, ours - entry.value if entry and ours is not None else None, sign="+")
-        for m, entry, ours in pairs
+        _number(ours - entry.value if entry and ours is not None else None, sign="+")
+        for _, entry, ours in pairs
     ]
     return [["", "published", *values], ["", "difference", *differences]]
 
 
-def _number(measure: Measure, value: float | None, *, sign: str = "") -> str:
+def _number(value: float | None, *, sign: str = "") -> str:
     return "–" if value is None else f"{value:{sign}.4f}"
 
 

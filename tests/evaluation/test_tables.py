@@ -56,6 +56,17 @@ def test_markdown_has_one_cell_per_column_in_every_row():
     assert "| Set5 | measured | 30.2300 | 0.8490 | 32.0000 | 0.8940 |" in rows
 
 
+def test_a_measure_of_another_maker_has_a_column_of_its_own():
+    results = {"Set5": {**RESULTS["Set5"], "NIQE": 5.25}, "B100": RESULTS["B100"]}
+    text = format_table(results, protocol=None, lr_origins=ORIGINS, model=MSRRESNET)
+    head, set5, published_row, difference, b100, *_ = text.splitlines()
+    assert head.split() == ["set", "PSNR", "SSIM", "PSNR_Y", "SSIM_Y", "NIQE"]
+    assert set5.split()[-1] == "5.2500"
+    assert b100.split()[-1] == "–"
+    assert published_row.split()[1:] == ["30.2252", "0.8491", "–", "–"]
+    assert len(difference.split()) == 5
+
+
 def test_a_measure_that_was_not_taken_is_a_dash():
     text = format_table(
         {"Set5": {"PSNR": 30.0}}, protocol=Protocol(), lr_origins={}, model=MSRRESNET

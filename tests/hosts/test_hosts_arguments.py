@@ -31,15 +31,11 @@ def test_ours_takes_every_argument_of_theirs_and_their_order(
 @pytest.mark.parametrize(
     ("registry", "part"),
     [
-        (METRICS, {"type": "PSNR", "input_order": "HWC"}),
-        (METRICS, {"type": "SSIM", "input_order": "HWC"}),
-        (TRANSFORMS, {"type": "PackInputs", "keys": ["img", "noise"]}),
-        (TRANSFORMS, {"type": "PackInputs", "data_keys": ["gt"]}),
-        (MODELS, {"type": "DataPreprocessor", "pad_size_divisor": 4}),
-        (MODELS, {"type": "DataPreprocessor", "output_channel_order": "BGR"}),
-        (MODELS, {"type": "DataPreprocessor", "data_keys": ["gt_img", "mask"]}),
+        (MODELS, {"type": "DataPreprocessor", "non_image_keys": ["noise"]}),
+        (MODELS, {"type": "DataPreprocessor", "non_concentate_keys": "mode"}),
+        (MODELS, {"type": "DataPreprocessor", "output_channel_order": "GBR"}),
+        (MODELS, {"type": "DataPreprocessor", "input_view": (1, 1, -1)}),
         (MODELS, {"type": "DataPreprocessor", "output_view": (1, 1, -1)}),
-        (MODELS, {"type": "DataPreprocessor", "stack_data_sample": False}),
     ],
 )
 def test_a_value_that_ours_does_not_keep_is_refused_by_its_name(

@@ -35,13 +35,19 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     return args
 
 
+def is_bgr(noted: Any, key: str) -> bool:
+    """Whether MMagic's loader left an image in OpenCV's order."""
+    return str(noted.get(f"{key}_channel_order")).upper() == "BGR"
+
+
 def side_by_side(sample: dict[str, Any]) -> Any:
     """LR, each pixel as large as it is in GT, and GT: (H, 2W, 3), uint8, RGB."""
     import numpy as np
 
+    noted = sample["data_samples"].metainfo
     lr, gt = (
-        picture.permute(1, 2, 0).numpy()
-        for picture in (sample["inputs"], sample["data_samples"].gt_img)
+        np.asarray(image.permute(1, 2, 0))[..., :: -1 if is_bgr(noted, key) else 1]
+        for key, image in (("img", sample["inputs"]), ("gt", sample["data_samples"].gt_img))
     )
     scale = gt.shape[0] // lr.shape[0]
     return np.hstack([lr.repeat(scale, axis=0).repeat(scale, axis=1), gt])
@@ -55,16 +61,21 @@ def main(argv: list[str] | None = None) -> None:
     loaders = cfg.get(f"{args.phase}_dataloader")
     if not loaders:
         raise ValueError(f"{args.config} has no {args.phase}_dataloader: choose another --phase")
-    from srgan_plugin.data.images import write_image
-    from srgan_plugin.registry import ADAPTERS, DATA_SAMPLERS, DATASETS
+    from mmengine.registry import init_default_scope
 
-    if (scope := cfg.get("default_scope")) in ADAPTERS:
+    from srgan_plugin.data.images import write_image
+    from srgan_plugin.registry import ADAPTERS, DATA_SAMPLERS, DATASETS, SCOPE
+
+    scope = cfg.get("default_scope") or SCOPE
+    if scope in ADAPTERS:
         import_module(ADAPTERS[scope])
+    init_default_scope(scope)  # of what stands inside the dataset, too
 
     loader = loaders[0] if isinstance(loaders, list) else loaders
-    dataset = DATASETS.build(loader.dataset)
+    dataset = DATASETS.build({"_scope_": scope, **loader.dataset})
     seed = (cfg.get("randomness") or {}).get("seed") or 0
-    sampler = DATA_SAMPLERS.build({**loader.sampler, "dataset": dataset, "seed": seed})
+    options = {**loader.sampler, "dataset": dataset, "seed": seed}
+    sampler = DATA_SAMPLERS.build({"_scope_": scope, **options})
     out = Path(args.output_dir)
     with progress_bar(args.phase) as show:
         for number, index in enumerate(islice(sampler, args.number)):

@@ -12,6 +12,11 @@ def as_tuple(value: Any) -> tuple[Any, ...]:
     return (value,) if alone else tuple(value)
 
 
+def as_list(value: Any) -> list[Any]:
+    """Return MMagic's "one or a list of them" as a list, which is what its attributes are."""
+    return list(as_tuple(value))
+
+
 def check_fixed(owner: str, name: str, value: Any, kept: Collection[Any]) -> None:
     """Refuse any other value of an argument than those that ours keep.
 

@@ -9,10 +9,12 @@ import torch
 from mmengine.dist import broadcast, is_distributed
 from mmengine.evaluator import Evaluator
 from mmengine.logging import print_log
+from mmengine.registry import METRICS
 from mmengine.runner.amp import autocast
 from mmengine.runner.base_loop import BaseLoop
 from torch.utils.data import DataLoader
 
+from srgan_plugin.config_arguments import known_arguments
 from srgan_plugin.cpu_memory import keep_freed_memory
 from srgan_plugin.registry import LOOPS
 
@@ -48,6 +50,7 @@ class _MultiLoop(BaseLoop):
         loaders = list(dataloader) if isinstance(dataloader, Sequence) else [dataloader]
         evaluators = _one_per_set(evaluator, len(loaders))
         self.missing: list[str] = []
+        self.several = len(loaders) > 1
         self.sets: list[tuple[Any, Evaluator]] = [
             (loader, self._evaluator(config, loader))
             for loader, config in zip(map(self._loader, loaders), evaluators, strict=True)
@@ -85,11 +88,24 @@ class _MultiLoop(BaseLoop):
 
     def _evaluator(self, config: Any, loader: DataLoader[Any]) -> Evaluator:
         metrics = config if isinstance(config, Sequence) else [config]
-        evaluator = self.runner.build_evaluator(
-            [{"prefix": set_name(loader), **m} for m in metrics]
-        )
+        evaluator = self.runner.build_evaluator([self._metric(m, loader) for m in metrics])
         evaluator.dataset_meta = getattr(loader.dataset, "metainfo", None)
         return evaluator
+
+    def _metric(self, config: Config, loader: DataLoader[Any]) -> Config:
+        """Fill in what a metric here needs to know, of the arguments that it has."""
+        name = set_name(loader)
+        # Predictions are CHW, whatever a metric's own default.
+        here: Config = {"prefix": name, "input_order": "CHW"}
+        with METRICS.switch_scope_and_registry(None) as registry:  # as `build_evaluator` does
+            kind = config["type"]
+            kind = registry.get(kind) if isinstance(kind, str) else kind
+        taken = known_arguments(kind)[0] if kind else set()  # of an unknown one mmengine tells
+        config = {**{key: value for key, value in here.items() if key in taken}, **config}
+        if self.several and "out_file_path" in taken:  # else the last set would remain
+            path = Path(config["out_file_path"])
+            config["out_file_path"] = str(path.with_stem(f"{path.stem}_{name}"))
+        return config
 
     def run(self) -> dict[str, float]:
         """Measure all sets.
@@ -138,7 +154,7 @@ def set_name(loader: DataLoader[Any]) -> str:
 def _check_names(evaluators: Iterable[Evaluator]) -> None:
     taken: set[str | None] = set()
     for evaluator in evaluators:
-        names = {metric.prefix for metric in evaluator.metrics}
+        names = {metric.prefix for metric in evaluator.metrics} - {None}
         if twice := names & taken:
             raise ValueError(
                 f"two sets are called {twice.pop()!r}, one would hide the other; name each "

@@ -1,6 +1,6 @@
 """PSNR and SSIM as mmengine metrics, with MMagic's names and arguments."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -8,29 +8,42 @@ import torch
 from mmengine.evaluator import BaseMetric
 from numpy.typing import NDArray
 
+from srgan_plugin.core.checks import check_option
 from srgan_plugin.evaluation import device_metrics, metrics
 from srgan_plugin.evaluation.protocol import MEASURES, Protocol
 from srgan_plugin.registry import METRICS
 
-from .fixed import check_fixed
 from .preprocessor import as_rgb
 
 
-def _pictures(
-    sample: dict[str, Any], gt_key: str, pred_key: str
-) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return prediction (float, [0, 255]) and ground truth (uint8), both HWC RGB."""
-    predicted, truth = sample["output"][pred_key], sample[gt_key]
-    return _hwc(as_rgb(predicted, sample)), _hwc(as_rgb(truth, sample))
+def _entry(sample: Any, key: str) -> Any:
+    """Look an image up where MMagic's metrics do: by its key, in `data_samples`, or as `data`."""
+    for name in ("data_samples", key, "data"):
+        if name in sample:
+            found = sample[name]
+            return _entry(found, key) if isinstance(found, Mapping) else found
+    raise KeyError(f"{key}: expected an image of this name, got a sample with {', '.join(sample)}")
 
 
-def _hwc(image: torch.Tensor) -> NDArray[Any]:
-    image = image.float() if image.dtype == torch.bfloat16 else image  # which numpy has not
-    return image.detach().cpu().permute(1, 2, 0).numpy()
+def _images(sample: Any, gt_key: str, pred_key: str) -> tuple[Any, Any]:
+    """Return prediction and ground truth of a sample as they are."""
+    return _entry(sample["output"], pred_key), _entry(sample, gt_key)
 
 
-def _on_device(image: torch.Tensor) -> bool:
-    return image.is_cuda  # Apple's GPUs have no float64
+def _hwc(image: Any, order: str, rgb: bool) -> NDArray[Any]:
+    """Return an image as an array HWC RGB, frames as THWC."""
+    if isinstance(image, torch.Tensor):
+        image = image.float() if image.dtype == torch.bfloat16 else image  # which numpy has not
+        image = image.detach().cpu().numpy()
+    array = np.asarray(image)
+    if array.ndim == 2:
+        return array[..., None]
+    hwc = np.moveaxis(array, -3, -1) if order == "CHW" else array
+    return hwc if rgb else hwc[..., ::-1]
+
+
+def _on_device(image: Any) -> bool:
+    return isinstance(image, torch.Tensor) and image.is_cuda  # Apple's GPUs have no float64
 
 
 class _PerPicture(BaseMetric):
@@ -50,20 +63,28 @@ class _PerPicture(BaseMetric):
     ) -> None:
         super().__init__(collect_device=collect_device, prefix=prefix)
         self.gt_key, self.pred_key, self.rounding = gt_key, pred_key, rounding
+        self.input_order = "CHW"
 
     def _measure(self, predicted: NDArray[Any], truth: NDArray[Any]) -> dict[str, float]:
         raise NotImplementedError
 
     def process(self, data_batch: Any, data_samples: Sequence[dict[str, Any]]) -> None:
-        """Measure every picture of a batch."""
+        """Measure every image of a batch; of frames the mean."""
         for sample in data_samples:
-            predicted, truth = _pictures(sample, self.gt_key, self.pred_key)
+            rgb = sample.get("gt_img_output_channel_order") != "BGR"
+            predicted, truth = (
+                _hwc(image, self.input_order, rgb)
+                for image in _images(sample, self.gt_key, self.pred_key)
+            )
             if not np.isfinite(predicted).all():
                 raise ValueError(metrics.NOT_FINITE)
             predicted = predicted.clip(0, 255)
             if self.rounding:
                 predicted = np.rint(predicted).astype(np.uint8)
-            self.results.append(self._measure(predicted, truth))
+            if truth.ndim == 3:
+                predicted, truth = predicted[None], truth[None]
+            frames = zip(predicted, truth, strict=True)
+            self.results.append(self.compute_metrics([self._measure(*pair) for pair in frames]))
 
     def prepare(self, module: Any, dataloader: Any) -> None:
         """Note the number of pictures, which MMagic's evaluator does not tell `evaluate`."""
@@ -94,12 +115,13 @@ class _OneMeasure(_PerPicture):
         collect_device: str = "cpu",
         prefix: str | None = None,
         crop_border: int = 0,
-        input_order: Literal["CHW"] = "CHW",
+        input_order: Literal["CHW", "HWC"] = "CHW",
         convert_to: Literal["Y"] | None = None,
         rounding: bool = True,
     ) -> None:
         super().__init__(gt_key, pred_key, collect_device, prefix, rounding)
-        check_fixed(type(self).__name__, "input_order", input_order, ["CHW"])
+        check_option("input_order", input_order, ("CHW", "HWC"))
+        self.input_order = input_order
         if convert_to not in (None, "Y", "y"):
             raise ValueError(f"convert_to is None or 'Y', got {convert_to!r}")
         self.border = crop_border
@@ -120,7 +142,7 @@ class PSNR(_OneMeasure):
         collect_device: Where results of several ranks meet.
         prefix: Stands before the name; by default the loop puts the set's name there.
         crop_border: Pixels left out on each side.
-        input_order: `"CHW"`, as models here predict.
+        input_order: `"CHW"`, as models here predict, or `"HWC"`.
         convert_to: `None` for RGB, `"Y"` for luma (BT.601, studio range).
         rounding: Round predictions to 8 bit first, as BasicSR and MMEditing 0.x did when they made
             the published table; MMagic 1.x does not.
@@ -153,12 +175,13 @@ class BenchmarkMetric(_PerPicture):
 
     def process(self, data_batch: Any, data_samples: Sequence[dict[str, Any]]) -> None:
         """Measure every picture of a batch; on a device nothing is waited for."""
-        if not all(_on_device(sample["output"][self.pred_key]) for sample in data_samples):
+        pairs = [_images(sample, self.gt_key, self.pred_key) for sample in data_samples]
+        if not all(_on_device(predicted) for predicted, _ in pairs):
             super().process(data_batch, data_samples)
             return
-        for sample in data_samples:
-            predicted = as_rgb(sample["output"][self.pred_key], sample)
-            truth = as_rgb(sample[self.gt_key], sample).to(predicted.device)
+        for sample, pair in zip(data_samples, pairs, strict=True):
+            predicted, truth = (as_rgb(image, sample) for image in pair)
+            truth = truth.to(predicted.device)
             self.results.append(device_metrics.score(predicted, truth, self.protocol))
 
     def evaluate(self, size: int | None = None) -> dict[str, float]:

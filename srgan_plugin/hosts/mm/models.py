@@ -82,18 +82,22 @@ class SRModel(BaseModel):
 
     def forward(
         self,
-        inputs: Tensor,
+        inputs: Any,
         data_samples: Any = None,
         mode: Literal["tensor", "predict", "loss"] = "tensor",
     ) -> Any:
         """Run the generator on preprocessed `inputs`.
 
         Args:
-            inputs: LR batch N3HW, floats in [0, 1].
+            inputs: LR batch N3HW, floats in [0, 1], or a dict with it as `img`.
             data_samples: What the preprocessor made of the samples.
             mode: `tensor` returns the SR batch, `loss` a dict of losses, `predict` a list of
                 elements with `output.pred_img`, 3HW in [0, 255].
         """
+        if isinstance(inputs, dict):  # of MMagic's preprocessor and packing
+            inputs = inputs["img"]
+        if mode == "predict" and isinstance(images := self._own_sizes(inputs, data_samples), list):
+            return self._predict_each(images, data_samples)
         averaged = self.generator_ema if mode != "loss" and not self.training else None
         network = averaged or self.generator
         sr = network(self._suited(inputs, network))
@@ -194,6 +198,20 @@ class SRModel(BaseModel):
                 level=logging.WARNING,
             )
         self.untrained = False
+
+    def _own_sizes(self, inputs: Tensor, data_samples: Any) -> Any:
+        """The batch, or a list of its images where only a batch of several sizes padded them."""
+        if getattr(self.data_preprocessor, "pad_size_divisor", None) != 1:
+            return inputs
+        cut = getattr(self.data_preprocessor, "unpadded", None)
+        return cut(inputs, data_samples) if cut else inputs
+
+    def _predict_each(self, images: list[Tensor], samples: list[Any]) -> list[BaseDataElement]:
+        """Predict without padding, which would show at the borders."""
+        for sample in samples:
+            sample.set_metainfo({"padding_size": torch.zeros(3)})
+        pairs = zip(images, samples, strict=True)
+        return [self.forward(image[None], [one], mode="predict")[0] for image, one in pairs]
 
     def _predictions(self, sr: Tensor, data_samples: Any, inputs: Tensor) -> list[BaseDataElement]:
         pictures = self.data_preprocessor.destruct(sr, data_samples)

@@ -1,5 +1,6 @@
 """An optimiser wrapper for each network of a model."""
 
+import re
 from typing import Any
 
 from mmengine.optim import OptimWrapperDict
@@ -8,15 +9,19 @@ from torch import nn
 
 from srgan_plugin.registry import OPTIM_WRAPPER_CONSTRUCTORS
 
+from .fixed import as_list
+
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
 class MultiOptimWrapperConstructor:
-    """Builds an `OptimWrapperDict` from one config per child of the model, as MMagic's does.
+    """Builds an `OptimWrapperDict` from one config per network, as MMagic's does.
 
     Args:
         optim_wrapper_cfg: `dict(generator=dict(type='OptimWrapper', optimizer=...),
-            discriminator=...)`; a key is the name of a child, dots for deeper ones.
-        paramwise_cfg: Has to be given per child instead.
+            discriminator=...)`. A key is the name of a child, dots for deeper ones, or a regular
+            expression that matches whole names; `modules` in a config, one or a list of them,
+            stands in for its key. With `modules` beside `optimizer` there is one wrapper for all.
+        paramwise_cfg: Has to be given per network instead.
     """
 
     def __init__(self, optim_wrapper_cfg: dict[str, Any], paramwise_cfg: Any = None) -> None:
@@ -27,9 +32,11 @@ class MultiOptimWrapperConstructor:
             )
         self.configs = optim_wrapper_cfg
 
-    def __call__(self, model: nn.Module) -> OptimWrapperDict:
+    def __call__(self, model: nn.Module) -> Any:
         """Build the wrappers for `model`, which may be wrapped for distributed training."""
         model = getattr(model, "module", model)
+        if "modules" in self.configs:
+            return self._build("modules", self.configs, model)
         return OptimWrapperDict(
             **{name: self._build(name, config, model) for name, config in self.configs.items()}
         )
@@ -37,6 +44,7 @@ class MultiOptimWrapperConstructor:
     @staticmethod
     def _build(name: str, config: dict[str, Any], model: nn.Module) -> Any:
         config = dict(config)
+        names = as_list(config.pop("modules", name))
         constructor = ROOT_CONSTRUCTORS.build(
             {
                 "type": config.pop("constructor", "DefaultOptimWrapperConstructor"),
@@ -44,13 +52,23 @@ class MultiOptimWrapperConstructor:
                 "optim_wrapper_cfg": config,
             }
         )
-        try:
-            child = model.get_submodule(name)
-        except AttributeError:
-            children = ", ".join(child for child, _ in model.named_children())
-            raise ValueError(
-                f"optim_wrapper.{name}: the model has no such network; it has {children}"
-            ) from None
-        wrapper = constructor(child)
+        found = [network for pattern in names for network in _networks(model, name, pattern)]
+        wrapper = constructor(found[0] if len(found) == 1 else nn.ModuleList(found))
         wrapper.name = name
         return wrapper
+
+
+def _networks(model: nn.Module, name: str, pattern: str) -> list[nn.Module]:
+    """Return what a name means: the network that is called so, else all that it matches."""
+    networks = dict(model.named_modules())
+    if pattern in networks:
+        return [networks[pattern]]
+    try:
+        found = [network for key, network in networks.items() if re.fullmatch(pattern, key)]
+    except re.error as error:
+        raise ValueError(f"optim_wrapper.{name}: no regular expression: {error}") from error
+    if not found:
+        children = ", ".join(child for child, _ in model.named_children())
+        said = f"optim_wrapper.{name}" + ("" if name == pattern else f": {pattern}")
+        raise ValueError(f"{said}: the model has no such network; it has {children}")
+    return found

@@ -10,7 +10,7 @@ from mmengine.structures import BaseDataElement
 
 from srgan_plugin.registry import FUNCTIONS, TRANSFORMS
 
-from .fixed import as_tuple, check_fixed
+from .fixed import as_list
 
 META_KEYS = ("key", "gt_path", "img_path", "scale", "gt_channel_order", "img_channel_order")
 
@@ -20,9 +20,9 @@ class PackInputs:
     """Makes of `img` and `gt` what models take: uint8 3HW tensors, in MMagic's data contract.
 
     Args:
-        keys: The entry that becomes `inputs`: `img`, alone or with MMagic's default `merged`.
+        keys: Entries that become `inputs`: the tensor where one of them is there, else a dict.
         meta_keys: Entries that are noted beside the usual ones.
-        data_keys: No further pictures are packed: none.
+        data_keys: Further images of the sample, under their own names; `gt` becomes `gt_img`.
     """
 
     def __init__(
@@ -31,14 +31,39 @@ class PackInputs:
         meta_keys: str | Sequence[str] = (),
         data_keys: str | Sequence[str] = (),
     ) -> None:
-        check_fixed("PackInputs", "keys", as_tuple(keys), [("merged", "img"), ("img",)])
-        check_fixed("PackInputs", "data_keys", as_tuple(data_keys), [()])
-        self.meta_keys = (*META_KEYS, *as_tuple(meta_keys))
+        self.keys, self.data_keys, self.meta_keys = map(as_list, (keys, data_keys, meta_keys))
+
+    @property
+    def usual(self) -> bool:
+        """Whether it packs what all samples of ours have, and nothing else."""
+        keys = {*self.keys} - {"merged"}  # which ours do not have
+        return keys == {"img"} and not self.data_keys and {*self.meta_keys} <= {*META_KEYS}
 
     def __call__(self, results: dict[str, Any]) -> dict[str, Any]:
+        """See `transform`."""
+        return self.transform(results)
+
+    def __repr__(self) -> str:
+        return type(self).__name__
+
+    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         """Return `dict(inputs=<LR, uint8 3HW>, data_samples=<element with gt_img, uint8 3HW>)`."""
-        noted = {key: results[key] for key in self.meta_keys if key in results}
-        return _packed(_tensor(results["img"]), _tensor(results["gt"]), noted)
+        inputs = {k: _tensor(results[k]) for k in self.keys if results.get(k) is not None}
+        sample = element_type()()
+        own = {*self.meta_keys, *self.data_keys}
+        if hasattr(sample, "set_predefined_data"):  # MMagic's, which knows more names
+            known = ("gt", *META_KEYS)
+            sample.set_predefined_data(
+                {k: v for k, v in results.items() if k not in own and k not in known}
+            )
+        noted = (*META_KEYS, *self.meta_keys)
+        sample.set_metainfo({k: results[k] for k in noted if k in results})
+        fields = {} if "gt" in own else {"gt_img": "gt"}
+        fields |= {key: key for key in self.data_keys}
+        found = {n: _tensor(results[k]) for n, k in fields.items() if results.get(k) is not None}
+        getattr(sample, "set_tensor_data", sample.set_data)(found)
+        only = next(iter(inputs.values())) if len(inputs) == 1 else inputs
+        return {"inputs": only, "data_samples": sample}
 
 
 class PairBatch(Sequence[dict[str, Any]]):
@@ -67,17 +92,25 @@ class PairBatch(Sequence[dict[str, Any]]):
 
 
 def _packed(lr: torch.Tensor, gt: torch.Tensor, metainfo: Mapping[str, Any]) -> dict[str, Any]:
-    return {"inputs": lr, "data_samples": _element()(metainfo=dict(metainfo), gt_img=gt)}
+    return {"inputs": lr, "data_samples": element_type()(metainfo=dict(metainfo), gt_img=gt)}
 
 
-def _element() -> Any:
+def element_type() -> Any:
     """The class of a sample: MMagic's where it takes part, because its preprocessor insists."""
     structures = sys.modules.get("mmagic.structures")
     return structures.DataSample if structures else BaseDataElement
 
 
-def _tensor(image: Any) -> torch.Tensor:
-    return torch.from_numpy(np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1)))
+def _tensor(image: Any) -> Any:
+    """Return an image HWC as a tensor CHW, frames as TCHW; anything else as it is."""
+    if isinstance(image, (list, tuple)) and image and not np.isscalar(image[0]):
+        frames = [_tensor(frame) for frame in image]
+        return frames[0] if len(frames) == 1 else torch.stack(frames)
+    if isinstance(image, torch.Tensor) or np.ndim(image) < 2:
+        return image
+    array = np.asarray(image)
+    planes = array[..., None] if array.ndim == 2 else array
+    return torch.from_numpy(np.ascontiguousarray(planes.transpose(2, 0, 1)))
 
 
 @FUNCTIONS.register_module()

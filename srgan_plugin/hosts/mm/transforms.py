@@ -1,14 +1,13 @@
 """Pipeline steps with MMagic's names and arguments, drawn from the stream of samples.
 
-They take single pictures, no lists of frames, and leave no notes (`flip_infos`) in the sample.
-
 A sample is a dict with `img` (LR) and `gt`: uint8 HWC RGB arrays, or pictures that are read when
 they are sliced. Crops and flips follow from the sample's `draw`, that is from the seed and the
 sample's number alone; without one (a dataset of another toolbox) they follow from torch's random
 state, which mmengine seeds per worker.
 """
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -25,8 +24,8 @@ from srgan_plugin.data.patches import (
 )
 from srgan_plugin.registry import TRANSFORMS
 
-from .fixed import as_tuple
-from .packing import META_KEYS, PackInputs
+from .fixed import as_list
+from .packing import PackInputs
 
 # Axis of an HWC array, and which random number of the sample decides.
 DIRECTIONS = {"horizontal": (1, HORIZONTAL_FLIP), "vertical": (0, VERTICAL_FLIP)}
@@ -48,14 +47,35 @@ class LoadPair:
         return {**results, "img": np.asarray(results["img"]), "gt": np.asarray(results["gt"])}
 
 
+def _each(value: Any, change: Callable[[Any], Any]) -> Any:
+    """Change an image, or each of a list of frames."""
+    return [change(frame) for frame in value] if isinstance(value, list) else change(value)
+
+
+class _Transform:
+    """What MMagic's transforms have in common: `transform`, and arguments that can be read."""
+
+    def __call__(self, results: dict[str, Any]) -> dict[str, Any]:
+        """See `transform`."""
+        return self.transform(results)
+
+    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+        """Change a sample."""
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        names = inspect.signature(type(self)).parameters
+        return f"{type(self).__name__}({', '.join(f'{n}={getattr(self, n)}' for n in names)})"
+
+
 @TRANSFORMS.register_module()
-class PairedRandomCrop:
+class PairedRandomCrop(_Transform):
     """Cuts one random window out of LR and GT, aligned.
 
     Args:
         gt_patch_size: Edge of the GT patch in pixels; a multiple of the sample's scale.
-        lq_key: Entry of the LR picture.
-        gt_key: Entry of the GT picture.
+        lq_key: Entry of the LR image, or of a list of frames.
+        gt_key: Entry of the GT image, or of a list of frames.
     """
 
     def __init__(self, gt_patch_size: int, lq_key: str = "img", gt_key: str = "gt") -> None:
@@ -65,31 +85,35 @@ class PairedRandomCrop:
             )
         self.gt_patch_size, self.lq_key, self.gt_key = gt_patch_size, lq_key, gt_key
 
-    def __call__(self, results: dict[str, Any]) -> dict[str, Any]:
-        """Crop both pictures.
+    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+        """Crop LR and GT.
 
         Raises:
-            ValueError: The scale does not divide the patch, LR and GT do not fit, or the picture is
+            ValueError: The scale does not divide the patch, LR and GT do not fit, or the image is
                 smaller than the patch.
         """
         lr, gt = results[self.lq_key], results[self.gt_key]
-        results[self.lq_key], results[self.gt_key] = crop_pair(
-            lr,
-            gt,
-            self.gt_patch_size,
-            results.get("scale") or gt.shape[0] // lr.shape[0],
-            _draw_of(results),
-            str(results.get(f"{self.gt_key}_path") or results.get("key", "a picture")),
-        )
+        first_lr, first_gt = (v[0] if isinstance(v, list) else v for v in (lr, gt))
+        scale = results.get("scale") or first_gt.shape[0] // first_lr.shape[0]
+        name = str(results.get(f"{self.gt_key}_path") or results.get("key", "an image"))
+
+        def crop(low: Any, high: Any) -> Any:
+            return crop_pair(low, high, self.gt_patch_size, scale, _draw_of(results), name)
+
+        if lr is first_lr and gt is first_gt:
+            results[self.lq_key], results[self.gt_key] = crop(lr, gt)
+        else:
+            results[self.lq_key] = _each(lr, lambda frame: crop(frame, first_gt)[0])
+            results[self.gt_key] = _each(gt, lambda frame: crop(first_lr, frame)[1])
         return results
 
 
 @TRANSFORMS.register_module()
-class Flip:
+class Flip(_Transform):
     """Mirrors all `keys` together, at random.
 
     Args:
-        keys: Entries to mirror.
+        keys: Entries to mirror: images, or lists of frames.
         flip_ratio: Probability.
         direction: `"horizontal"` (left becomes right) or `"vertical"`.
     """
@@ -102,24 +126,26 @@ class Flip:
     ) -> None:
         if direction not in DIRECTIONS:
             raise ValueError(f"direction is 'horizontal' or 'vertical', got {direction!r}")
-        self.keys, self.flip_ratio = as_tuple(keys), flip_ratio
+        self.keys, self.flip_ratio, self.direction = as_list(keys), flip_ratio, direction
         self.axis, self.stream = DIRECTIONS[direction]
 
-    def __call__(self, results: dict[str, Any]) -> dict[str, Any]:
-        """Mirror or leave `results[key]` for each key."""
+    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+        """Mirror or leave `results[key]` for each key; note which in `flip_infos`."""
         draw = _draw_of(results)
-        if uniform(draw.seed, draw.number, self.stream) < self.flip_ratio:
-            for key in self.keys:
-                results[key] = np.flip(results[key], self.axis)
+        flip = uniform(draw.seed, draw.number, self.stream) < self.flip_ratio
+        for key in self.keys if flip else ():
+            results[key] = _each(results[key], lambda image: np.flip(image, self.axis))
+        options = {"keys": self.keys, "direction": self.direction, "ratio": self.flip_ratio}
+        results.setdefault("flip_infos", []).append({**options, "flip": flip})
         return results
 
 
 @TRANSFORMS.register_module()
-class RandomTransposeHW:
+class RandomTransposeHW(_Transform):
     """Swaps height and width of all `keys` together, at random.
 
     Args:
-        keys: Entries to transpose.
+        keys: Entries to transpose: images, or lists of frames.
         transpose_ratio: Probability.
     """
 
@@ -128,14 +154,15 @@ class RandomTransposeHW:
     def __init__(
         self, keys: str | Sequence[str] = ("img", "gt"), transpose_ratio: float = 0.5
     ) -> None:
-        self.keys, self.transpose_ratio = as_tuple(keys), transpose_ratio
+        self.keys, self.transpose_ratio = as_list(keys), transpose_ratio
 
-    def __call__(self, results: dict[str, Any]) -> dict[str, Any]:
-        """Transpose or leave `results[key]` for each key."""
+    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+        """Transpose or leave `results[key]` for each key; note which in `transpose`."""
         draw = _draw_of(results)
-        if uniform(draw.seed, draw.number, self.stream) < self.transpose_ratio:
-            for key in self.keys:
-                results[key] = results[key].transpose(1, 0, 2)
+        transpose = uniform(draw.seed, draw.number, self.stream) < self.transpose_ratio
+        for key in self.keys if transpose else ():
+            results[key] = _each(results[key], lambda image: image.transpose(1, 0, 2))
+        results["transpose"] = transpose
         return results
 
 
@@ -149,7 +176,7 @@ def recipe_of(steps: Sequence[Any], scale: int) -> Recipe | None:
     crop, pack = (steps[0], steps[-1]) if len(steps) > 1 else (None, None)
     if type(crop) is not PairedRandomCrop or type(pack) is not PackInputs:
         return None
-    if (crop.lq_key, crop.gt_key) != ("img", "gt") or set(pack.meta_keys) != set(META_KEYS):
+    if (crop.lq_key, crop.gt_key) != ("img", "gt") or not pack.usual:
         return None
     ratios: dict[int, float] = {}
     for step in steps[1:-1]:
