@@ -180,7 +180,7 @@ def test_browsing_a_config_of_mmagics_writes_its_samples_in_their_colours(
     assert np.array_equal(read_image(written)[:, gt.shape[1] :], gt)
 
 
-def tested(model: str, preprocessor: str) -> object:
+def handed_on(model: str, preprocessor: str) -> object:
     """What a model of either toolbox hands to a visualizer, from the same weights."""
     from mmagic.structures import DataSample
 
@@ -211,8 +211,8 @@ def test_mmagics_visualizer_draws_lr_prediction_and_gt(
 ) -> None:
     from mmagic.visualization import ConcatImageVisualizer
 
-    sample = tested(model, f"{preprocessor}.DataPreprocessor")
-    expected = tested("mmagic.BaseEditModel", "mmagic.DataPreprocessor")
+    sample = handed_on(model, f"{preprocessor}.DataPreprocessor")
+    expected = handed_on("mmagic.BaseEditModel", "mmagic.DataPreprocessor")
     torch.testing.assert_close(sample.input, expected.input)
     torch.testing.assert_close(sample.output.pred_img, expected.output.pred_img)
     visualizer = ConcatImageVisualizer(
