@@ -231,6 +231,7 @@ def test_the_test_tool_measures_what_ours_measures(run: Run, photographs: Path) 
             "dataroot_gt": str(photographs / name / "GTmod12"),
             "dataroot_lq": str(photographs / name / "LRbicx4"),
         }
+    opt["network_g"]["activate_after_shuffle"] = True  # the file has MMagic's keys, which mean none
     said = run("basicsr_test", opt, "--force_yml", "path:pretrain_network_g=small.pth")
 
     @torch.no_grad()
