@@ -107,6 +107,10 @@ class Calls:
     def __reduce__(self) -> Any:
         return self.call
 
+    def __repr__(self) -> str:  # the test's name, which has to be the same in every process
+        function, args = self.call
+        return " ".join(getattr(each, "__name__", repr(each)) for each in (function, *args))
+
 
 @pytest.mark.parametrize(
     "code",
