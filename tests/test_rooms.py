@@ -20,7 +20,7 @@ ALLOWED = {
     "release": {"data", "evaluation", "inference", "hosts", "zoo"},
     "benchmarks": {"core", "data", "evaluation", "hosts", "inference", "config_path", "registry"},
     "hosts/basicsr": {"core", "data", "evaluation", "zoo"},
-    "hosts/mm": {"core", "data", "evaluation", "zoo", "registry"},
+    "hosts/mm": {"config_arguments", "core", "data", "evaluation", "zoo", "registry"},
 }
 OPEN = {"cpu_memory", "files", "download"}
 

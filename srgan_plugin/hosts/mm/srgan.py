@@ -112,7 +112,8 @@ class SRGAN(SRModel):
         share = moves and self._may_share(generator, discriminator)
         seen: dict[str, Tensor] = {}
         fake_logits = None
-        statistics = batch_statistics(self.generator, self.discriminator)
+        own, others = batch_statistics(self.generator), batch_statistics(self.discriminator)
+        statistics = own + others
         for optimizer in (generator if moves else None, discriminator):
             keep(statistics, optimizer)
         with torch.set_grad_enabled(moves):
@@ -121,7 +122,8 @@ class SRGAN(SRModel):
             if moves:
                 seen |= self._generator_step(sr, gt, generator, share)
                 fake_logits = seen.pop("fake_logits", None)
-                restore(statistics, generator)
+                # The discriminator still differentiates the shared pass, which its own belong to.
+                restore(own if share else statistics, generator)
                 self._average(getattr(generator, "moved", True))
         if self.adversarial:
             for _ in range(self.disc_repeat):
@@ -130,6 +132,8 @@ class SRGAN(SRModel):
                 if self.disc_repeat > 1:
                     statistics = batch_statistics(self.generator, self.discriminator)
                     keep(statistics, discriminator)
+        if share:
+            restore(others, generator)
         self.step_counter += 1
         return {name: value.detach() for name, value in seen.items()}
 

@@ -69,6 +69,8 @@ class OneNetworkPerSchedule(BaseModel):
 
     def forward(self, inputs: Any, data_samples: Any = None, mode: str = "tensor") -> Any:
         images = nn.functional.interpolate(self.networks[self.last](inputs), scale_factor=4)
+        if not isinstance(data_samples, list):  # MMagic's, where a test before has imported it
+            data_samples = data_samples.split()
         for sample, image in zip(data_samples, images * 255, strict=True):
             sample.output = type(sample)(pred_img=image)
         return data_samples
