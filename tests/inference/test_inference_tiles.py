@@ -230,7 +230,7 @@ def test_networks_that_do_not_fit_are_not_blended(tmp_path):
         open_model(file, blend=0.5, blend_with=str(tmp_path / "basicsr.pth"))
     for name, other in others.items():
         # What an SRResNet puts out is asked for first.
-        with pytest.raises(ValueError, match="cannot be blended|srresnet.*output_range"):
+        with pytest.raises(ValueError, match=r"cannot be blended|srresnet.*output_range"):
             open_model(file, blend=0.5, blend_with=saved(tmp_path / f"{name}.pth", other))
     with pytest.raises(ValueError, match="twice"):
         open_model(file, blend=0.5, blend_with=file)
