@@ -218,15 +218,18 @@ def check_trainable(cfg: Any) -> None:
         )
 
 
-def check_resumable(path: str | Path) -> None:
+def check_resumable(path: str | Path) -> int:
     """Refuse a checkpoint that a run cannot go on from. Remote ones are left to mmengine.
+
+    Returns:
+        How many iterations it has; -1 for a remote one.
 
     Raises:
         FileNotFoundError: There is no such file.
         ValueError: It is no checkpoint, or has no iteration or no optimizer's state.
     """
     if "://" in str(path):
-        return
+        return -1
     from srgan_plugin.zoo import load_checkpoint_file
 
     checkpoint = load_checkpoint_file(path)
@@ -236,3 +239,4 @@ def check_resumable(path: str | Path) -> None:
             f"--resume: {path} holds weights only; to start from them, leave --resume out and use "
             f"--cfg-options load_from={path}"
         )
+    return int(meta["iter"])

@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 try:
     import fcntl
@@ -53,6 +54,36 @@ def write_text(text: str, target: str | Path) -> None:
     """Write a text file, whole or not at all."""
     with atomic_path(target) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def claim_folder(folder: str | Path) -> IO[str]:
+    """Claim a folder for this process, as long as the returned file is open.
+
+    The lock is of the process (POSIX), not inherited by its workers, and ends with it however it
+    ends. Nothing is claimed on Windows, and where the file system has no locks.
+
+    Raises:
+        ValueError: Another process has claimed it.
+    """
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    file = (Path(folder) / ".lock").open("a+", encoding="utf-8")
+    try:
+        if fcntl is not None:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EAGAIN):
+            return file
+        file.seek(0)
+        owner = file.read(200).strip() or "unknown"
+        file.close()
+        raise ValueError(
+            f"{folder}: expected no other run in it, got one that is running ({owner}); give this "
+            "one a --work-dir of its own, or stop that one first"
+        ) from error
+    file.truncate(0)
+    file.write(f"process {os.getpid()} on {platform.node()}\n")
+    file.flush()
+    return file
 
 
 def write_locked(obj: bytes, target: str | Path) -> None:

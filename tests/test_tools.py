@@ -348,7 +348,7 @@ def test_weights_alone_are_not_resumed(checkpoint: dict[str, object]) -> None:
 
 def test_what_a_run_saved_can_be_resumed() -> None:
     torch.save({"state_dict": {}, "meta": {"iter": 2}, "optimizer": {}}, "iter_2.pth")
-    check_resumable("iter_2.pth")
+    assert check_resumable("iter_2.pth") == 2
     check_resumable("s3://bucket/iter_2.pth")
     with pytest.raises(FileNotFoundError, match=r"no\.pth does not exist"):
         check_resumable("no.pth")

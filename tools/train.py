@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -82,8 +83,10 @@ def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     cfg = load_config(args)
     check_trainable(cfg)
+    from mmengine.dist import get_rank
     from mmengine.runner import Runner
 
+    from srgan_plugin.files import claim_folder
     from srgan_plugin.hosts.mm.distributed import join_process_group
     from srgan_plugin.hosts.mm.others import lose_nothing, read_any_layout
     from srgan_plugin.hosts.mm.resume import newest_checkpoint
@@ -110,15 +113,23 @@ def main(argv: list[str] | None = None) -> None:
     if cfg.get("load_from") and "://" not in cfg.load_from and not Path(cfg.load_from).is_file():
         raise FileNotFoundError(f"load_from: there is no checkpoint at {cfg.load_from}")
     if cfg.get("resume") and cfg.get("load_from"):
-        check_resumable(cfg.load_from)
+        done = check_resumable(cfg.load_from)
+        if done >= cfg.train_cfg.get("max_iters", done + 1):
+            print(
+                f"--resume: nothing is left to train: {cfg.load_from} has {done} iterations, "
+                f"train_cfg.max_iters is {cfg.train_cfg.max_iters}",
+                file=sys.stderr,
+            )
     if cfg.get("load_from") and not cfg.get("resume"):
         check_start(cfg.model.get("generator"), cfg.load_from)
     join_process_group(args.launcher, cfg)
     lose_nothing(cfg)
-    runner = Runner.from_cfg(cfg)
-    read_any_layout(runner.model)
-    runner.train()
-    if runner.rank == 0:
+    first = get_rank() == 0
+    with claim_folder(cfg.work_dir) if first else nullcontext():
+        runner = Runner.from_cfg(cfg)
+        read_any_layout(runner.model)
+        runner.train()
+    if first:
         print(f"checkpoints and logs: {cfg.work_dir}")
 
 

@@ -170,10 +170,10 @@ def _target_layout(found: Identified, network: nn.Module, to: CodeBase) -> Layou
         raise ValueError(f"{to} has no {name}: only --to plugin takes it")
     activates = getattr(network, "activate_after_shuffle", None)
     if activates is not None and rules.activates not in (None, activates):
-        has, lacks = ("has", "has none") if rules.activates else ("has none", "has one")
+        has, lacks = ("has an", "has none") if rules.activates else ("has no", "has one")
         doubt = "".join(f", or {option(name)} if it was trained so" for name in found.open)
         raise ValueError(
-            f"{to}'s MSRResNet {has} an activation after each shuffle, these weights' network "
+            f"{to}'s MSRResNet {has} activation after each shuffle, these weights' network "
             f"{lacks}: under {to} they would load and give other pictures. Nothing converts one "
             f"into the other; use --to {' or '.join(_same_function(activates))}{doubt}"
         )

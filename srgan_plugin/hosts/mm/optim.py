@@ -178,6 +178,7 @@ class OptimWrapper(MMEngineOptimWrapper):
         """Load all of it; earlier checkpoints have no counts."""
         state = dict(state_dict)
         accumulated, skips = state.pop("accumulated", None), state.pop("skips", None)
+        self._check_kind(state["param_groups"])
         # How steps are computed is this machine's matter, not that of the one that saved.
         state["param_groups"] = [
             {**saved, **{name: group[name] for name in ("fused", "capturable") if name in group}}
@@ -196,6 +197,29 @@ class OptimWrapper(MMEngineOptimWrapper):
                 parameter.grad = None
                 if gradient is not None:
                     parameter.grad = _laid_out_as(parameter, gradient.to(parameter))
+
+    def _check_kind(self, saved_groups: list[dict[str, Any]]) -> None:
+        """Refuse the state of another kind of optimiser, or of other parameters."""
+        ways = "start from its weights by load_from, or resume with the config of that run"
+        own, sizes = self.optimizer.param_groups, []
+        for groups in (saved_groups, own):
+            sizes.append([len(group["params"]) for group in groups])
+        if sizes[0] != sizes[1]:
+            raise ValueError(
+                f"--resume: expected optimizer states of {sizes[1]} parameters (by group), the "
+                f"checkpoint has {sizes[0]}: another network, or model.ema added or removed; {ways}"
+            )
+        # Either alone may be another torch's.
+        known = set(self.optimizer.defaults)
+        missing = known - set(saved_groups[0])
+        foreign = set(saved_groups[0]) - known - {"params", "param_names"}
+        foreign = {name for name in foreign if not name.startswith("initial_")}
+        if missing and foreign:
+            raise ValueError(
+                f"--resume: expected the states of {type(self.optimizer).__name__} with "
+                f"{', '.join(sorted(missing))}, the checkpoint is of an optimizer with "
+                f"{', '.join(sorted(foreign))}; {ways}"
+            )
 
     @staticmethod
     def _last_good() -> str:

@@ -93,3 +93,18 @@ def test_the_average_keeps_the_format_of_its_model(to: bool) -> None:
     for key, value in loaded.state_dict().items():
         assert value.stride() == strides[key], key
         assert torch.equal(value, saved.state_dict()[key])
+
+
+def test_states_of_another_optimizer_or_of_other_parameters_are_refused_by_name() -> None:
+    def wrapper(kind: Any, *sizes: int) -> OptimWrapper:
+        parameters = [torch.nn.Parameter(torch.ones(size)) for size in sizes]
+        return OptimWrapper(kind(parameters, lr=0.1))
+
+    adam = wrapper(torch.optim.Adam, 3).state_dict()
+    with pytest.raises(ValueError, match=r"SGD with .*momentum.* of an optimizer with .*betas"):
+        wrapper(torch.optim.SGD, 3).load_state_dict(adam)
+    with pytest.raises(ValueError, match=r"\[2\] parameters.*\[1\].*model\.ema"):
+        wrapper(torch.optim.Adam, 3, 3).load_state_dict(adam)
+    for name in ("decoupled_weight_decay", "differentiable"):  # as an older torch saved it
+        adam["param_groups"][0].pop(name, None)
+    wrapper(torch.optim.Adam, 3).load_state_dict(adam)
