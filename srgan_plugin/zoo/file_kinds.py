@@ -59,10 +59,10 @@ _NAMES = (
     (r"\.(engine|trt|plan)", "a TensorRT engine", _STATE_DICT),
     (r"\.mlmodel", "a Core ML model", _STATE_DICT),
 )
-# Archives (zip), by a file that is in them.
+# Archives (zip), by a file that is in them. Those of torch lie in a folder of the file's own name.
 _ENTRIES = (
     (
-        r"(.*/)?(constants\.pkl|code/.*)",
+        r"[^/]+/(constants\.pkl|code/.*)",
         "a TorchScript archive (torch.jit.save), which is a program",
         "save its weights: torch.save(torch.jit.load(FILE).state_dict(), NEW), if you trust FILE",
     ),

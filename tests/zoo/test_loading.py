@@ -215,6 +215,24 @@ def test_archives_of_other_programs_are_named(tmp_path):
             load_checkpoint_file(tmp_path / name)
 
 
+@pytest.mark.parametrize(
+    "name",
+    ("code.pth", "code", "constants.pkl.pth", "archive_format.pth", "x.npy.pth", "extra.pth.tar"),
+)
+def test_a_files_name_stands_in_its_archive_and_says_nothing(tmp_path, name):
+    """torch puts what it saves into a folder that is named after the file."""
+    assert torch.equal(load_checkpoint_file(save(tmp_path / name, weights()))["a"], weights()["a"])
+
+
+def test_a_program_is_one_under_every_name(tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for name in ("code.pth", "x.pth.tar"):
+            torch.jit.save(torch.jit.script(nn.Conv2d(3, 3, 3)), str(tmp_path / name))
+            with pytest.raises(ValueError, match=f"{name}: .*TorchScript"):
+                load_checkpoint_file(tmp_path / name)
+
+
 def test_the_content_decides_and_not_the_name(tmp_path):
     safetensors = pytest.importorskip("safetensors.torch")
     safetensors.save_file(dict(weights()), tmp_path / "x.pth")
