@@ -170,7 +170,7 @@ def open_network(
     with named(path):
         found = identify(checkpoint, ema=ema, part=part, arguments=arguments)
         network = found.build()
-    if found.open and "meta" not in checkpoint:
+    if found.open:
         logger.warning(
             "%s: taken for the function that %s keys come with; %s if it was trained otherwise",
             path, found.layout.origin, ", ".join(map(option, found.open)),

@@ -139,29 +139,31 @@ def _noted(note: Any, network: str) -> dict[str, Any]:
 
 
 def _configured(text: Any, network: str) -> dict[str, Any]:
-    """What mmengine's config, as text, says of its one generator; defaults are said as well."""
+    """What mmengine's config, as text, says of the model's generator; defaults are said as well."""
     if not isinstance(text, str) or len(text) > _LONGEST_CONFIG:
         return {}
     try:
         tree = ast.parse(text)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return {}
-    generators = [
-        keyword.value
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Call)
-        for keyword in node.keywords
-        if keyword.arg == "generator" and isinstance(keyword.value, ast.Call)
+    models = [
+        node.value
+        for node in tree.body
+        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", None) == "model"
     ]
-    if len(generators) != 1:
-        return {}
-    said = {keyword.arg: _literal(keyword.value) for keyword in generators[0].keywords}
+    generator = _keywords(models[-1]).get("generator") if models else None
+    said = {name: _literal(value) for name, value in _keywords(generator).items()}
     kind = said.get("type")
     if kind is not None and str(kind).rpartition(".")[2] != network:
         return {}
     defaults = {n: ARGUMENTS[n].default for n in arguments_of(network)} if kind else {}
     stated = defaults | {n: said[n] for n in arguments_of(network) if n in said}
     return {k: checked_argument(k, v, where="meta.cfg, generator.") for k, v in stated.items()}
+
+
+def _keywords(node: ast.expr | None) -> dict[str | None, ast.expr]:
+    """What a call in the text, such as dict(…), passes by name."""
+    return {k.arg: k.value for k in node.keywords} if isinstance(node, ast.Call) else {}
 
 
 def _literal(node: ast.expr) -> Any:

@@ -1,7 +1,9 @@
 """What no weights show: asked for, or taken from what states it, never assumed."""
 
+import inspect
 import json
 import logging
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -9,6 +11,7 @@ import pytest
 import torch
 
 import srgan_plugin
+from srgan_plugin import core
 from srgan_plugin.core import MSRResNet, SRResNet
 from srgan_plugin.inference import Upscaler, open_model
 from srgan_plugin.zoo import (
@@ -22,6 +25,16 @@ from srgan_plugin.zoo.conversion import convert
 
 SMALL = {"mid_channels": 4, "num_blocks": 2}
 RANGE = {"output_range": (-1.0, 1.0)}
+FOLDER = Path(__file__).parents[2] / "configs"
+CONFIGS = sorted(
+    path
+    for path in (*FOLDER.glob("*.py"), *FOLDER.glob("mmagic/*.py"))
+    if path.name != "bicubic_x4.py"
+)
+ARGUMENT_OF = {  # what its weights do not show of a network, and a value that no config has
+    "MSRResNet": ("activate_after_shuffle", True),
+    "SRResNet": ("output_range", (0.0, 1.0)),
+}
 IMAGE = np.random.default_rng(0).integers(0, 256, (12, 10, 3)).astype(np.uint8)
 
 
@@ -138,6 +151,36 @@ def test_the_config_of_a_training_states_its_generators_range(rough, generator, 
     assert identify(checkpoint).arguments.get("output_range") == stated
 
 
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_every_config_that_ships_states_its_generators_function(path, rough):
+    """GANs name an optimizer after the generator as well."""
+    config = pytest.importorskip("mmengine").Config.fromfile(path)
+    kind = config.model.generator.type
+    name, other = ARGUMENT_OF[kind]
+    state = rough(getattr(core, kind), **SMALL).state_dict()
+    default = inspect.signature(getattr(core, kind)).parameters[name].default
+    for value in (config.model.generator.get(name, default), other):
+        config.model.generator[name] = value
+        checkpoint = {"state_dict": state, "meta": {"cfg": config.pretty_text}}
+        assert identify(checkpoint).arguments.get(name) == value
+
+
+def test_what_the_config_of_a_gan_states_is_built_without_a_question(tmp_path, rough, caplog):
+    text = "model = dict(generator=dict(type='{}', {}))\noptim_wrapper = dict(generator=dict(lr=1))"
+    for cls, name, value in (
+        (MSRResNet, "activate_after_shuffle", True),
+        (SRResNet, "output_range", (-1.0, 1.0)),
+    ):
+        state = rough(cls, **{name: value}, **SMALL).state_dict()
+        cfg = text.format(cls.__name__, f"{name}={value}")
+        torch.save({"state_dict": state, "meta": {"cfg": cfg}}, tmp_path / "x.pth")
+        assert getattr(open_network(tmp_path / "x.pth"), name) == value
+        other = cls(**{name: not value if value is True else (0, 1)}, **SMALL)
+        with pytest.raises(ValueError, match=f"set {name}="):
+            load_generator_weights(other, str(tmp_path / "x.pth"))
+    assert not caplog.text
+
+
 NOTES = [
     ({"output_range": "(-1, 1)"}, r"output_range: expected \(0, 1\) or \(-1, 1\), got '\(-1, 1\)'"),
     ({"output_range": [0, 255]}, r"output_range: expected .*, got \[0, 255\]"),
@@ -203,11 +246,12 @@ def test_weights_in_mmagics_keys_without_a_word_around_them_are_taken_for_mmagic
     tmp_path, rough, caplog
 ):
     network = rough(MSRResNet, activate_after_shuffle=True, **SMALL)
-    torch.save(network.state_dict(), tmp_path / "x.pth")
-    with caplog.at_level(logging.WARNING):
-        assert not open_network(tmp_path / "x.pth").activate_after_shuffle
-    assert "x.pth" in caplog.text and "--arch-option activate_after_shuffle=True" in caplog.text
-    caplog.clear()
+    for around in ({}, {"meta": {"iter": 3}}, {"meta": {"cfg": "train_cfg = dict()"}}):
+        torch.save({"state_dict": network.state_dict(), **around}, tmp_path / "x.pth")
+        with caplog.at_level(logging.WARNING):
+            assert not open_network(tmp_path / "x.pth").activate_after_shuffle
+        assert "x.pth" in caplog.text and "--arch-option activate_after_shuffle=True" in caplog.text
+        caplog.clear()
     told = {"activate_after_shuffle": True}
     convert(tmp_path / "x.pth", tmp_path / "y.pth", to="plugin", arguments=told)
     assert open_network(tmp_path / "y.pth").activate_after_shuffle
