@@ -65,11 +65,7 @@ def unwrap_and_list(
     for level in _levels(checkpoint, part, ema=ema):
         left_out |= {str(key): None for key in inner if inner[key] is not level}
         inner = level
-    plain = {
-        _WRAPPED.sub("", key): value
-        for key, value in inner.items()
-        if isinstance(key, str) and _is_plain(value)
-    }
+    plain = _tensors(inner)
     prefixes = (*_PREFIXES[part, ema], "")
     prefix = next(p for p in prefixes if not p or any(key.startswith(p) for key in plain))
     weights = {
@@ -107,20 +103,22 @@ def _inner(level: Mapping[str, Any], part: Part, *, ema: bool) -> str | None:
         ValueError: several may be meant.
     """
     held = [str(key) for key, value in level.items() if _holds_weights(value)]
-    averages = [k for k in held if k in _AVERAGES or "ema" in re.split(r"[_.]", k.lower())]
+    averages = [k for k in held if k in _AVERAGES or "ema" in _words(k)]
+    averaged_judges = [name for name in averages if _stem(name) in _DISCRIMINATOR_STEMS]
+    averages = [name for name in averages if name not in averaged_judges]
     trained = [name for name in held if name in (*_GENERATOR, *_ANY)]
     if "ema_state_dict" in held and "steps" in level["ema_state_dict"]:
         # mmengine's hook saves the averaged weights as those to use, the trained ones beside them.
         averages, trained = ["state_dict"], ["ema_state_dict"]
-    judges = [name for name in held if name in _DISCRIMINATOR]
+    judges = [name for name in held if name in _DISCRIMINATOR] or averaged_judges
     if part == "discriminator" and judges:
         order = [judges]
     else:
         order = [averages, trained] if ema else [trained, averages]
         order.append(judges)
     for names in order:
-        own = [name for name in names if name in _GENERATOR] or names
-        if len(own) > 1:
+        own = [name for name in names if _stem(name) in _GENERATOR_STEMS] or names
+        if any(not _same(level[own[0]], level[name]) for name in own[1:]):
             raise ValueError(
                 f"expected the weights of one network, got {' and '.join(own)}, and nothing says "
                 f"which is meant: save the one, torch.save(torch.load(FILE)[{own[0]!r}], NEW)"
@@ -128,6 +126,36 @@ def _inner(level: Mapping[str, Any], part: Part, *, ema: bool) -> str | None:
         if own:
             return own[0]
     return None
+
+
+def _words(name: str) -> list[str]:
+    return re.split(r"[_.]", name.lower())
+
+
+def _stem(name: str) -> str:
+    """What a key is called after: `netg` of netG, netG_ema and ema_netG."""
+    return "_".join(word for word in _words(name) if word not in ("ema", "state", "dict"))
+
+
+_GENERATOR_STEMS = {_stem(name) for name in _GENERATOR}
+_DISCRIMINATOR_STEMS = {_stem(name) for name in _DISCRIMINATOR}
+
+
+def _same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two dicts hold the same weights."""
+    a, b = _tensors(one), _tensors(other)
+    return a.keys() == b.keys() != set() and all(
+        a[key].dtype == b[key].dtype and torch.equal(a[key], b[key]) for key in a
+    )
+
+
+def _tensors(level: Mapping[str, Any]) -> dict[str, Tensor]:
+    """What a dict holds of tensors, without what training wrapped their keys in."""
+    return {
+        _WRAPPED.sub("", key): value
+        for key, value in level.items()
+        if isinstance(key, str) and _is_plain(value)
+    }
 
 
 def _holds_weights(value: object, deep: bool = True) -> bool:

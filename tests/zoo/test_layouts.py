@@ -87,6 +87,25 @@ WRAPPED_ELSEWHERE = {
     "torch's average": ({"state_dict": STATE, "ema_state_dict": AVERAGE}, OTHER, STATE),
     "model_ema": ({"model": STATE, "model_ema": OTHER, "optimizer": {"state": {}}}, OTHER, STATE),
     "generator_ema": ({"G": STATE, "G_ema": OTHER, "D": JUDGE}, OTHER, STATE),
+    "averages of both": (
+        {"G": STATE, "D": JUDGE, "D_ema": JUDGE, "G_ema": OTHER},
+        *(OTHER, STATE),
+    ),
+    "averages of both, in words": (
+        {
+            "generator": STATE,
+            "discriminator": JUDGE,
+            "discriminator_ema": JUDGE,
+            "generator_ema": OTHER,
+        },
+        *(OTHER, STATE),
+    ),
+    "averages of both, ema first": ({"ema_net_d": JUDGE, "ema_net_g": STATE}, STATE, STATE),
+    "the discriminator's average": ({"netG": STATE, "netD_ema": JUDGE}, STATE, STATE),
+    "the same twice": (
+        {"model": prefixed(STATE, "module."), "params": STATE, "state_dict": dict(STATE)},
+        *(STATE, STATE),
+    ),
     "in a wrapper": ({"model": {"generator": STATE, "discriminator": JUDGE}}, STATE, STATE),
     "compiled": ({"state_dict": prefixed(STATE, "_orig_mod.module.")}, STATE, STATE),
     "prefix": ({**prefixed(STATE, "netG."), **prefixed(JUDGE, "netD.")}, STATE, STATE),
@@ -105,7 +124,10 @@ def test_of_several_networks_the_generator_comes_out_averaged_or_not(wrapping):
     [
         {"state_dict": STATE, "model": OTHER},
         {"params": STATE, "net": OTHER},
-        {"params": STATE, "params_ema": OTHER, "slow_ema": OTHER},
+        {"params": STATE, "net": dict(list(STATE.items())[:-1])},
+        {"params": STATE, "net": {key: weight.double() for key, weight in STATE.items()}},
+        {"net": {"params": STATE}, "model": {"params": OTHER}},
+        {"params": STATE, "params_ema": OTHER, "slow_ema": STATE},
     ],
 )
 def test_of_several_networks_without_a_word_which_is_meant_none_is_taken(checkpoint):
@@ -117,6 +139,10 @@ def test_the_discriminator_beside_a_generator_comes_out_where_asked_for():
     for names in (("generator", "discriminator"), ("G", "D"), ("net_g", "net_d")):
         checkpoint = dict(zip(names, (STATE, JUDGE), strict=True))
         assert same(unwrap(checkpoint, part="discriminator"), dict(JUDGE))
+    averaged = {"G": STATE, "G_ema": STATE, "D_ema": JUDGE}
+    assert same(unwrap(averaged, part="discriminator"), dict(JUDGE))
+    trained = {"D": JUDGE, "D_ema": {key: weight + 1 for key, weight in JUDGE.items()}}
+    assert same(unwrap(averaged | trained, part="discriminator"), dict(JUDGE))
 
 
 def test_without_ema_the_trained_weights_come_out():
