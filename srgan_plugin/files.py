@@ -102,10 +102,12 @@ def write_locked(obj: bytes, target: str | Path) -> None:
 def remove_abandoned(folder: str | Path) -> None:
     """Remove what killed processes were writing by `write_locked`: what no process has locked.
 
-    Locks of other machines may not be seen here: theirs go when they are a day old.
+    Locks of other machines may not be seen here: theirs go when they are a day old. Nothing goes
+    where files cannot be locked, on Windows for one.
     """
     for path in Path(folder).glob(f".{_LOCKED.partition('-')[0]}-*.tmp*") if fcntl else ():
-        with suppress(OSError), path.open("rb") as file:  # locked, or gone meanwhile
+        with suppress(OSError), path.open("rb+") as file:  # locked, or gone meanwhile
+            # NFS locks only what is open for writing.
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             here = path.name.startswith(f".{_LOCKED}")
             if here or time.time() - path.stat().st_mtime > 24 * 3600:

@@ -1,5 +1,7 @@
 """Which checkpoint a run resumes from, whatever happened to the files of the one before."""
 
+import errno
+import fcntl
 import os
 import shutil
 import signal
@@ -8,11 +10,12 @@ import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from srgan_plugin.files import remove_abandoned, write_locked
+from srgan_plugin.files import _LOCKED, remove_abandoned, write_locked
 from srgan_plugin.hosts.mm.resume import newest_checkpoint
 
 
@@ -173,6 +176,22 @@ with atomic_path("other.pth") as path:
     assert len(gone) == 1
     assert not gone & {alive.name, "iter_1.pth"}
     remove_abandoned(tmp_path / "no such folder")
+
+
+def test_an_abandoned_file_is_removed_where_only_files_open_for_writing_can_be_locked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flock = fcntl.flock
+
+    def flock_of_nfs(file: Any, operation: int) -> None:
+        if fcntl.fcntl(file, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
+            raise OSError(errno.EBADF, "Bad file descriptor")
+        flock(file, operation)
+
+    monkeypatch.setattr(fcntl, "flock", flock_of_nfs)
+    (tmp_path / f".{_LOCKED}deadbeef.tmp.pth").write_bytes(b"half")
+    remove_abandoned(tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_file_that_is_being_written_is_left(
