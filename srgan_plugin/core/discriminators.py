@@ -12,9 +12,10 @@ the dense layers gains nothing. float16 has three bits more and a cosine of 0.99
 images moved by at most half a level of 8 bits make it 0.979, and another batch 0.01.
 """
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from .precision import without_autocast
 
 
 class _PairedConvDiscriminator(nn.Module):
@@ -85,7 +86,7 @@ class _PairedConvDiscriminator(nn.Module):
         # flatten, not view: channels_last features have no such view
         feat = F.leaky_relu(self.linear1(feat.flatten(1)), 0.2, inplace=True)
         # Not under autocast: in 8 bits, logits of 100 would be multiples of 0.5.
-        with torch.autocast(x.device.type, enabled=False):
+        with without_autocast(x):
             logits: Tensor = self.linear2(feat.to(self.linear2.weight.dtype))
         return logits
 

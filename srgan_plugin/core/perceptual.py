@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .checks import check_option
-from .precision import widened
+from .precision import widened, without_autocast
 from .vgg import VGG19Features
 from .vgg_weights import TORCHVISION
 
@@ -26,7 +26,7 @@ def gram_matrix(features: Tensor) -> Tensor:
     _, c, h, w = features.shape
     # Scaled before the product: sums over H W exceed float16's range at ordinary sizes.
     rows = widened(features).flatten(2) / (c * h * w) ** 0.5
-    with torch.autocast(features.device.type, enabled=False):
+    with without_autocast(features):
         gram: Tensor = rows.bmm(rows.transpose(1, 2))
     return gram
 

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .precision import widened
+from .precision import widened, without_autocast
 from .vgg_weights import CONV_SHAPES, LAYERS, TORCHVISION, layer_name, load_vgg19
 
 
@@ -114,5 +114,5 @@ class _PointwiseConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         # Not under autocast: half precision would quantise the picture before VGG sees it.
-        with torch.autocast(x.device.type, enabled=False):
+        with without_autocast(x):
             return F.conv2d(x.to(self.weight.dtype), self.weight, self.bias)

@@ -98,6 +98,11 @@ def test_memory_format_and_autocast_change_nothing_but_rounding(kind):
 
 
 @pytest.mark.parametrize("kind", [ModifiedVGG, SRGANDiscriminator])
+def test_a_discriminator_tells_its_shape_on_the_meta_device(kind):
+    assert small(kind).to("meta")(torch.rand(2, 3, 32, 32, device="meta")).shape == (2, 1)
+
+
+@pytest.mark.parametrize("kind", [ModifiedVGG, SRGANDiscriminator])
 def test_a_discriminator_compiles_into_one_graph(kind):
     network, x = small(kind).eval(), torch.rand(2, 3, 32, 32)
     compiled = torch.compile(network, backend="eager", fullgraph=True)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from srgan_plugin.core import VGG19Features, random_vgg19_state_dict, vgg_weights
+from srgan_plugin.core import PerceptualLoss, VGG19Features, random_vgg19_state_dict, vgg_weights
 
 # Where the rescaled file keeps its convolutions: written out, not derived.
 RESCALED_KEYS = (2, 5, 9, 12, 16, 19, 22, 25, 29, 32, 35, 38, 42, 45, 48, 51)
@@ -181,6 +181,15 @@ def test_autocast_does_not_quantise_the_rescaled_input(tmp_path):
     x = torch.rand(1, 3, 8, 8)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         torch.testing.assert_close(features.input_norm(x), x.flip(1) * 255 - 1)
+
+
+def test_features_and_losses_have_their_shapes_on_the_meta_device(tmp_path):
+    state = {"0.weight": torch.rand(3, 3, 1, 1), "0.bias": torch.rand(3)}
+    state |= {"2.weight": torch.rand(64, 3, 3, 3), "2.bias": torch.rand(64)}
+    file = save(state, tmp_path / "rescaled.pth")
+    loss = PerceptualLoss({"conv1_1": 1.0}, pretrained=file).to("meta")
+    x = torch.rand(1, 3, 8, 8, device="meta")
+    assert [term.shape for term in loss(x, x)] == [(), ()]
 
 
 def test_features_compile_into_one_graph(shallow_file):
