@@ -31,18 +31,22 @@ class MMSeparateDistributedDataParallel(MMEngineSeparateDDP):
 
 def timeout_of(cfg: Any) -> float:
     """Return how many seconds ranks wait for each other: `env_cfg.dist_cfg.timeout`, or 600."""
-    given = ((cfg.get("env_cfg") or {}).get("dist_cfg") or {}).get("timeout")
+    given = _given_timeout(cfg)
     seconds = _TIMEOUT if given is None else given
     if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds > 0:
         raise ValueError(f"env_cfg.dist_cfg.timeout: expected a number of seconds, got {seconds!r}")
     return float(seconds)
 
 
+def _given_timeout(cfg: Any) -> Any:
+    return ((cfg.get("env_cfg") or {}).get("dist_cfg") or {}).get("timeout")
+
+
 def join_process_group(launcher: str, cfg: Any) -> None:
     """Join the processes that `torchrun` or `srun` started, by gloo, where there is no GPU.
 
-    With a GPU mmengine does it, with the same timeout. Without one its start calls
-    `torch.cuda.set_device` and fails; it leaves alone a process group that is there already.
+    With a GPU mmengine does it, and gives torch the config's timeout likewise. Without one its
+    start calls `torch.cuda.set_device` and fails; it leaves alone a process group that is there.
 
     Args:
         launcher: `none`, `pytorch` or `slurm`.
@@ -67,4 +71,5 @@ def join_process_group(launcher: str, cfg: Any) -> None:
             f"--launcher {launcher}: {', '.join(missing)} not set; start by tools/dist_train.sh or "
             "torchrun, or leave --launcher out"
         )
-    torch.distributed.init_process_group("gloo", timeout=timedelta(seconds=timeout))
+    given = None if _given_timeout(cfg) is None else timedelta(seconds=timeout)
+    torch.distributed.init_process_group("gloo", timeout=given)  # None: torch's own, 30 minutes

@@ -47,6 +47,7 @@ class HeartbeatHook(Hook):
         self.period = timeout_of(runner.cfg) / _BEATS
         self.silent = [0] * self.ranks
         self.hosts = ["an unknown machine"] * self.ranks
+        self.error = ""  # of the last beat, if it failed
         self._over.clear()
         self._threads = [threading.Thread(target=f, daemon=True) for f in (self._beat, self._watch)]
         for thread in self._threads:
@@ -61,23 +62,34 @@ class HeartbeatHook(Hook):
 
     def _beat(self) -> None:
         """Give signs of life, and note those of the others."""
-        address = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-        wait = timedelta(seconds=self.period * _BEATS)
         attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
         keys = [f"srgan_plugin/heartbeat/{attempt}/{rank}" for rank in range(self.ranks)]
         seen = [b""] * self.ranks
-        with suppress(RuntimeError):  # the store is gone: silence, which `_watch` notices
-            store = TCPStore(*address, is_master=False, wait_for_workers=False, timeout=wait)
-            for number in itertools.count():
+        store = None
+        for number in itertools.count():
+            try:
+                store = store or self._connect()
                 store.set(keys[self.rank], f"{number} {platform.node()}")
                 for rank, key in enumerate(keys):
                     beat = store.get(key) if store.check([key]) else b""
                     if beat != seen[rank] or beat == _ENDED:
                         seen[rank], self.silent[rank] = beat, 0
                         self.hosts[rank] = beat.decode().partition(" ")[2]
-                if self._over.wait(self.period):
-                    break
-            store.set(keys[self.rank], _ENDED.decode())
+                self.error = ""
+            except Exception as error:
+                # Silence, which `_watch` counts, unless the next beat comes through.
+                store = None
+                self.error = f"; {type(error).__name__}: {error}".partition("\n")[0]
+            if self._over.wait(self.period):
+                break
+        with suppress(RuntimeError):  # rank 0 may have gone first
+            if store is not None:
+                store.set(keys[self.rank], _ENDED.decode())
+
+    def _connect(self) -> TCPStore:
+        wait = timedelta(seconds=self.period * _BEATS)
+        address = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+        return TCPStore(*address, is_master=False, wait_for_workers=False, timeout=wait)
 
     def _watch(self) -> None:
         """Count our own beats since each rank's last; none is seen where the store is silent."""
@@ -99,7 +111,7 @@ class HeartbeatHook(Hook):
             where = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
             return (
                 f"no answer for {seconds} from {where}, where the ranks meet: rank 0, or what "
-                f"started it, has stopped{end}"
+                f"started it, has stopped{self.error}{end}"
             )
         stopped = [
             f"rank {rank} on {self.hosts[rank]}"

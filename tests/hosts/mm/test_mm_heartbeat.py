@@ -6,11 +6,17 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 from mmengine.config import Config
+from torch.distributed import DistNetworkError
 
+from srgan_plugin.hosts.mm import heartbeat
 from srgan_plugin.hosts.mm.distributed import join_process_group, timeout_of
 from srgan_plugin.hosts.mm.others import lose_nothing
 
@@ -80,11 +86,60 @@ def test_a_run_that_was_suspended_as_a_whole_goes_on() -> None:
         assert "no sign of life" not in said, said
 
 
+class Store:
+    """A store in which another rank beats, and whose operations fail as told."""
+
+    def __init__(self, fails: Callable[[int], bool]) -> None:
+        self.fails, self.calls = fails, 0
+
+    def set(self, key: str, value: str) -> None:
+        self.calls += 1
+        if self.fails(self.calls):
+            raise DistNetworkError("Connection reset by peer\nException raised from recv")
+
+    def check(self, keys: list[str]) -> bool:
+        return True
+
+    def get(self, key: str) -> bytes:
+        return f"{self.calls} machine".encode()
+
+
+@pytest.mark.parametrize("always", [False, True])
+def test_a_beat_that_fails_is_followed_by_others_and_named_where_all_fail(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], always: bool
+) -> None:
+    store, hook = Store(lambda call: always or call == 3), heartbeat.HeartbeatHook()
+    monkeypatch.setattr(heartbeat, "TCPStore", lambda *_, **__: store)
+    monkeypatch.setattr(heartbeat, "get_dist_info", lambda: (0, 2))
+    monkeypatch.setattr(os, "_exit", lambda _: hook._over.set())
+    monkeypatch.setenv("MASTER_ADDR", "node1")
+    monkeypatch.setenv("MASTER_PORT", "29500")
+    hook.before_run(SimpleNamespace(cfg={"env_cfg": {"dist_cfg": {"timeout": 0.5}}}))
+    assert hook._over.wait(10 if always else 1) == always
+    hook.after_run(None)
+    said = capsys.readouterr().err
+    assert ("DistNetworkError: Connection reset by peer;" in said) == always
+    assert "recv" not in said
+
+
 @pytest.mark.parametrize("seconds", [0, -1, "600", True])
 def test_a_timeout_that_is_no_time_is_named(seconds: object) -> None:
     cfg = {"env_cfg": {"dist_cfg": {"timeout": seconds}}}
     with pytest.raises(ValueError, match=r"env_cfg\.dist_cfg\.timeout: expected a number of sec"):
         join_process_group("none", cfg)
+
+
+@pytest.mark.parametrize("seconds", [None, 45])
+def test_torch_is_given_a_timeout_only_where_the_config_has_one(
+    monkeypatch: pytest.MonkeyPatch, seconds: int | None
+) -> None:
+    for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.setenv(name, "1")
+    given: dict[str, object] = {}
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.distributed, "init_process_group", lambda _, **kw: given.update(kw))
+    join_process_group("pytorch", {"env_cfg": {"dist_cfg": {"timeout": seconds}}})
+    assert given == {"timeout": None if seconds is None else timedelta(seconds=seconds)}
 
 
 def test_configs_of_ours_and_of_mmagic_beat_with_the_timeout_that_they_say() -> None:
