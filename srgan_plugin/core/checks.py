@@ -1,6 +1,8 @@
 """Checks that several networks and losses share."""
 
+import warnings
 from collections.abc import Iterable, Mapping
+from itertools import chain
 from typing import Any
 
 from torch import Tensor, nn
@@ -27,11 +29,11 @@ def check_option(name: str, value: object, options: Iterable[object]) -> None:
 def refuse_foreign_weights(
     network: nn.Module, state_dict: Mapping[str, Tensor], prefix: str, *_: Any
 ) -> None:
-    """Refuse weights most of which would not reach a network, even where loading is not strict.
+    """Refuse weights most of which are another network's, even where loading is not strict.
 
     mmengine loads what fits and logs the rest, and so does BasicSR with `strict_load_g: false`: a
-    checkpoint in other keys leaves random weights behind, and the run goes on. Half of the weights
-    is what a start from another scale has at least.
+    checkpoint in other keys leaves random weights behind, and the run goes on. Few weights that
+    fit, or none, are a choice (LoRA, a checkpoint of the discriminator alone): a warning.
 
     Args:
         network: Whose weights are loaded; a `load_state_dict` pre-hook of torch's.
@@ -39,17 +41,23 @@ def refuse_foreign_weights(
         prefix: With which the network's keys begin there.
 
     Raises:
-        ValueError: Fewer than half of the network's weights are in it, in their shape.
+        ValueError: Fewer than half of the network's weights are in it, in their shape, and they
+            are fewer than half of what it has under `prefix`.
     """
-    own = dict(network.named_parameters())
-    there = [prefix + key for key in own if _shape(state_dict.get(prefix + key)) == own[key].shape]
-    if 2 * len(there) >= len(own):
+    named = chain(network.named_parameters(), network.named_buffers())
+    own = {prefix + key: weight.shape for key, weight in named}
+    given = [key for key in state_dict if key.startswith(prefix)]
+    fits = {key for key in given if key in own and _shape(state_dict[key]) == own[key]}
+    if 2 * len(fits) >= len(own):
         return
-    first = next((key for key in state_dict if key not in there), "nothing at all")
+    message = f"{type(network).__name__}: expected its {len(own)} weights, got {len(fits)} of them"
+    if 2 * len(fits) >= len(given):
+        warnings.warn(f"{message}; the others stay as they are", stacklevel=2)
+        return
+    first = next(key for key in given if key not in fits)
     raise ValueError(
-        f"{type(network).__name__}: expected its {len(own)} weights, got {len(there)} of them and "
-        f"others (first {first}); read this checkpoint by srgan_plugin.zoo.load_generator_weights, "
-        "which knows the keys of other code bases"
+        f"{message} and others (first {first}); read this checkpoint by "
+        "srgan_plugin.zoo.load_generator_weights, which knows the keys of other code bases"
     )
 
 

@@ -161,7 +161,19 @@ def test_the_guard_outlives_copies_and_pickles() -> None:
     for other in (copy.deepcopy(network), pickle.loads(pickle.dumps(network))):
         other.load_state_dict(STATE)
         with pytest.raises(ValueError, match="got 0 of them"):
-            other.load_state_dict({}, strict=False)
+            other.load_state_dict({"x": torch.ones(1)}, strict=False)
+
+
+@pytest.mark.parametrize("part", ["conv_last.", "lora_", "no generator"])
+def test_a_part_that_fits_loads_with_a_warning_of_how_much_it_is(part: str) -> None:
+    source, model = nn.ModuleDict({"g": trained()}), nn.ModuleDict({"g": MSRResNet(**SMALL)})
+    for network in (source.g, model.g):
+        network.conv_hr.register_parameter("lora_a", nn.Parameter(torch.rand(2)))
+    state = {key: weight for key, weight in source.state_dict().items() if part in key}
+    own = len(source.state_dict())
+    with pytest.warns(UserWarning, match=rf"its {own} weights, got {len(state)} of them"):
+        model.load_state_dict({**state, "d.weight": torch.ones(1)}, strict=False)
+    assert all(torch.equal(model.state_dict()[key], state[key]) for key in state)
 
 
 @pytest.mark.parametrize("prefix", [None, "generator"])
