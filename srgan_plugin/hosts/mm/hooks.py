@@ -33,6 +33,11 @@ class AtomicBackend(LocalBackend):
 register_backend(ATOMIC_BACKEND, AtomicBackend, force=True)
 
 
+def is_resumed(runner: Any) -> bool:
+    """Whether a run goes on with a checkpoint, whose weights alone `load_from` would take."""
+    return bool(getattr(runner, "_resume", False) or runner.cfg.get("resume"))
+
+
 @HOOKS.register_module()
 class CheckpointHook(MMEngineCheckpointHook):
     """mmengine's hook, by which nothing is lost.
@@ -102,9 +107,10 @@ class CheckpointHook(MMEngineCheckpointHook):
 
     def after_load_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
         """Bring the schedules of a resumed run in line with its config; else take weights only."""
-        if runner.cfg.get("resume"):
+        if is_resumed(runner):
             follow_config(runner, checkpoint)
-            return
+        if is_resumed(runner) or not getattr(runner, "_load_from", None):
+            return  # the latter by `runner.resume(FILE)`, in Python
         weights = checkpoint.get("state_dict", {})
         for key in [key for key in weights if key.rpartition(".")[2] == "step_counter"]:
             weights[key] = torch.zeros_like(weights[key])  # the steps of a new run

@@ -13,12 +13,12 @@ from typing import Any, NoReturn
 import numpy as np
 import torch
 from mmengine.dist import all_reduce, barrier, get_rank, is_distributed
-from mmengine.hooks import Hook
+from mmengine.hooks import EMAHook, Hook
 
 from srgan_plugin.registry import HOOKS
 from srgan_plugin.zoo.loading import load_checkpoint_file
 
-from .hooks import checkpoint_hook, numbered_checkpoints
+from .hooks import checkpoint_hook, is_resumed, numbered_checkpoints
 
 logger = logging.getLogger(__name__)
 
@@ -120,7 +120,7 @@ class RandomStateHook(Hook):
 
     def after_load_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
         """Remember the states of a run that is resumed."""
-        if runner.cfg.get("resume"):
+        if is_resumed(runner):
             self._resumed = checkpoint.get("random_state")
 
     def before_train(self, runner: Any) -> None:
@@ -136,6 +136,11 @@ class RandomStateHook(Hook):
         torch.set_rng_state(self._resumed["torch"])
         if len(self._resumed["cuda"]) == torch.cuda.device_count() > 0:
             torch.cuda.set_rng_state_all(self._resumed["cuda"])
+
+
+def swaps_weights(runner: Any) -> bool:
+    """Whether a validation runs on averaged weights that lie in the place of the trained ones."""
+    return any(isinstance(hook, EMAHook) for hook in runner.hooks)
 
 
 @HOOKS.register_module()
@@ -179,7 +184,7 @@ class InterruptHook(Hook):
 
     def after_val_iter(self, runner: Any, *args: Any, **kwargs: Any) -> None:
         """Save and end without waiting for a long validation; a resumed run begins with it."""
-        if self.received and not is_distributed():
+        if self.received and not is_distributed() and not swaps_weights(runner):
             self.save_and_end(runner, runner.iter)
 
     def save_and_end(self, runner: Any, iterations: int) -> NoReturn:

@@ -9,6 +9,8 @@ import numpy as np
 from mmengine.optim import OptimWrapperDict
 from mmengine.optim.scheduler import ReduceOnPlateauParamScheduler
 
+from .optim import each_scheduler
+
 State = dict[str, Any]
 
 # What moves in a scheduler; the rest is made from the config.
@@ -38,7 +40,15 @@ def follow_config(runner: Any, checkpoint: State) -> None:
     saved = _states_of(checkpoint, "optimizer", wrappers)
     for name, wrapper in wrappers.items():
         _report(runner, f"optim_wrapper {name}".strip(), _changed_options(wrapper, saved[name]))
-    if not (runner.param_schedulers or checkpoint.get("param_schedulers")):
+    own = each_scheduler(runner.param_schedulers)
+    other = each_scheduler(checkpoint.get("param_schedulers"))
+    if own and not other:
+        runner.logger.warning(
+            "--resume: the checkpoint has no states of schedules, they start anew"
+        )
+    if other and not own:
+        runner.logger.warning("--resume: the config has no param_scheduler: the rate stays")
+    if not (own and other):
         return
     states = _states_of(checkpoint, "param_schedulers", wrappers)
     built, probe = (_build(runner, _trials(wrappers, saved), longer) for longer in (0, 1))

@@ -25,7 +25,7 @@ from .optim import OptimWrapper, each_scheduler, each_wrapper
 from .preprocessor import gt_batch
 from .recording import RecordedStep, obstacle
 from .resident import resident_loader
-from .resume import InterruptHook
+from .resume import InterruptHook, swaps_weights
 from .watch import IterTimerHook
 
 
@@ -103,6 +103,7 @@ class SRTrainLoop(IterBasedTrainLoop):
         self.stretch, self.device_resident = stretch, device_resident
         self.cuda_graph = cuda_graph
         self.steps, self.waited = 1, 0.0  # of the stretch just run, for the timer
+        self._validating = False
         self._between_steps = True  # weights, schedulers and hooks are all at `_iter`
         self._unlogged: list[dict[str, Tensor]] = []
 
@@ -118,11 +119,13 @@ class SRTrainLoop(IterBasedTrainLoop):
             self._run_stretches()
             runner.call_hook("after_train_epoch")
             runner.call_hook("after_train")
-        except Exception:
+        except Exception as error:
             # Validation's workers, say, do not outlive a signal to the whole process group. Where a
             # step or its hooks failed half way, there is nothing whole to save.
             told = next((hook for hook in interrupts if hook.received), None)
-            if told is not None and self._between_steps and not is_distributed():
+            whole = self._between_steps and not (self._validating and swaps_weights(runner))
+            if told is not None and whole and not is_distributed():
+                runner.logger.error(f"while stopping: {type(error).__name__}: {error}")
                 self._log()
                 told.save_and_end(runner, self._iter)
             raise
@@ -186,7 +189,9 @@ class SRTrainLoop(IterBasedTrainLoop):
     def _validate_if_due(self) -> None:
         due = self._iter % self.val_interval == 0 or self._iter == self._max_iters
         if self.runner.val_loop is not None and self._iter >= self.val_begin and due:
+            self._validating = True
             self.runner.val_loop.run()
+            self._validating = False
 
     def _seek(self) -> None:
         sampler = self.dataloader.sampler
