@@ -327,8 +327,8 @@ for runner.iter in range(100):
         )
         for rank in (0, 1)
     ]
-    said = [rank.communicate(timeout=60)[1].splitlines()[-1] for rank in ranks]
-    assert said == [f"20 {STOP.value}"] * 2  # after the same iteration, though one was not told
+    for rank in ranks:  # after the same iteration, though one was not told
+        assert f"20 {STOP.value}" in rank.communicate(timeout=60)[1].splitlines()
 
 
 def test_a_run_survives_a_step_far_longer_than_a_workers_patience(tmp_path: Path) -> None:
