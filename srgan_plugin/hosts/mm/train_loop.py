@@ -179,6 +179,8 @@ class SRTrainLoop(IterBasedTrainLoop):
         self._decide_current_val_interval()
         # A checkpoint is saved before the validation of its iteration, which a kill may have cost.
         if self._iter and runner.message_hub.get_info("last_validated", None) != self._iter:
+            # What this validation saves says so, as after the step that it belongs to.
+            runner.message_hub.update_info("iter", self._iter - 1)
             self._validate_if_due()
         while self._iter < self._max_iters and not self.stop_training:
             runner.model.train()
