@@ -10,6 +10,15 @@ from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).resolve().parent
 MIM = ("configs", "tools", "model-index.yml")
+# What only maintainers use: timing against the toolboxes, and making the bundled weights.
+NOT_IN_MIM = (
+    "benchmarks",
+    "benchmark.py",
+    "gpu_benchmarks.sh",
+    "zoo",
+    "zoo_cards.py",
+    "train_zoo.py",
+)
 EXTRAS = ("tests", "demo", "mmagic", "basicsr", "export")
 
 
@@ -42,7 +51,7 @@ class BuildWithMim(build_py):
                 with contextlib.suppress(OSError):
                     (target / name).symlink_to(Path("../..", name))
             elif (ROOT / name).is_dir():
-                ignore = shutil.ignore_patterns("__pycache__", ".*")
+                ignore = shutil.ignore_patterns("__pycache__", ".*", *NOT_IN_MIM)
                 shutil.copytree(ROOT / name, target / name, ignore=ignore)
             else:
                 shutil.copy(ROOT / name, target / name)
@@ -54,10 +63,10 @@ setup(
     description="SRGAN for MMagic, mmengine and BasicSR on today's torch",
     long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
-    license="Apache-2.0 AND CC-BY-SA-4.0",  # the latter: zoo/weights
+    license="Apache-2.0 AND CC-BY-SA-4.0",  # the latter: checkpoints/weights
     python_requires=">=3.10",
     packages=find_packages(include=["srgan_plugin", "srgan_plugin.*"]),
-    package_data={"srgan_plugin.zoo": ["weights/*"]},
+    package_data={"srgan_plugin.checkpoints": ["weights/*"]},
     entry_points={"console_scripts": ["srgan-plugin = srgan_plugin.__main__:main"]},
     install_requires=requirements("runtime"),
     extras_require={

@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from srgan_plugin.core import L1Loss, MSRResNet
-from srgan_plugin.data.batches import Recipe, read_batch
-from srgan_plugin.data.device import DevicePairs, Stream
-from srgan_plugin.data.images import write_image
+from srgan_plugin.data.augment import Recipe, read_batch
+from srgan_plugin.data.gpu_dataset import DevicePairs, Stream
 from srgan_plugin.data.pairs import ImagePairs
-from srgan_plugin.data.patches import draw
-from srgan_plugin.data.prepare import create_store
+from srgan_plugin.data.prepare.stores import create_store
+from srgan_plugin.data.sampling import draw
+from srgan_plugin.io.images import write_image
+from srgan_plugin.losses import L1Loss
+from srgan_plugin.networks import MSRResNet
 
 RECIPE = Recipe(128, 4, 0.5, 0.5, 0.5)
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]

@@ -13,13 +13,14 @@ import warnings
 from importlib.util import find_spec
 from pathlib import Path
 
-from srgan_plugin import __version__, upscale_command_line
-from srgan_plugin.command_line import command
+from srgan_plugin import __version__
+from srgan_plugin.cli import upscale as upscale_command
+from srgan_plugin.cli.errors import command
 
 
 def doctor() -> None:
     """Print what works here; exit with 1 if something is broken."""
-    from srgan_plugin import doctor
+    from srgan_plugin.cli import doctor
 
     warnings.simplefilter("ignore")  # of the toolboxes' dependencies, one screen full
     installed = ", ".join(f"{name} {number}" for name, number in doctor.versions().items())
@@ -34,7 +35,7 @@ def doctor() -> None:
 
 def run_mmagic(tool: str, arguments: list[str]) -> None:
     """Run a tool of MMagic's, `train` or `test`, after mending what it lacks."""
-    import srgan_plugin.hosts.mm.mmagic  # noqa: F401 - mends on import
+    import srgan_plugin.hosts.mmagic  # noqa: F401 - mends on import
 
     spec = find_spec("mmagic")
     assert spec is not None and spec.origin is not None, "the import above made sure of it"
@@ -55,7 +56,7 @@ def main(argv: list[str] | None = None) -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("doctor", help="what works on this machine, and what mends the rest")
     upscale = commands.add_parser("upscale", help="enlarge pictures by a trained network")
-    upscale_command_line.add_arguments(upscale)
+    upscale_command.add_arguments(upscale)
     mmagic = commands.add_parser("mmagic", help="run a tool of MMagic's on today's torch")
     mmagic.add_argument("tool", choices=["train", "test"])
     mmagic.add_argument("arguments", nargs=argparse.REMAINDER, help="the tool's own arguments")
@@ -63,7 +64,7 @@ def main(argv: list[str] | None = None) -> None:
     if args.command == "doctor":
         doctor()
     elif args.command == "upscale":
-        upscale_command_line.run(args)
+        upscale_command.run(args)
     else:
         run_mmagic(args.tool, args.arguments)
 

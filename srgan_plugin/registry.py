@@ -1,27 +1,124 @@
 """Our registries: children of mmengine's, scope `srgan_plugin`.
 
 mmengine imports this module by its name when a config says `default_scope = 'srgan_plugin'` or
-`type='srgan_plugin.MSRResNet'`. What is registered lies in `srgan_plugin.hosts.mm`, imported on the
-first look-up.
+`type='srgan_plugin.MSRResNet'`. What is registered lies in `srgan_plugin.hosts.mmengine`, imported
+on the first look-up.
 """
 
 import functools
 import importlib
+import inspect
+import traceback
+from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from typing import Any
 
 import mmengine.registry as root
+from mmengine.config import Config
 from mmengine.logging import print_log
-from mmengine.registry import DefaultScope, Registry
+from mmengine.registry import DefaultScope, Registry, build_from_cfg
 
-from srgan_plugin.config_arguments import wrong_argument
-from srgan_plugin.config_prefix import resolve_our_prefix
+from srgan_plugin import config_path
+
+
+def wrong_argument(error: TypeError) -> str | None:
+    """One line on the argument with which a registry, any of mmengine's, could not build.
+
+    Args:
+        error: What the build raised.
+
+    Returns:
+        The line; None if the arguments fit, so that the error has another cause.
+    """
+    for frame, _ in reversed(list(traceback.walk_tb(error.__traceback__))):
+        if frame.f_code is build_from_cfg.__code__ and "obj_cls" in frame.f_locals:
+            built = inspect.unwrap(frame.f_locals["obj_cls"])
+            if message := _misfit(built, frame.f_locals["args"]):
+                return message
+    return None
+
+
+def _misfit(built: Any, given: Mapping[str, Any]) -> str | None:
+    for name, parameter in _named(_constructors(built)[0]).items():
+        if parameter.default is parameter.empty and name not in given:
+            return f"{built.__name__} needs the argument {name!r}"
+    known, anything = known_arguments(built)
+    if anything:
+        return None
+    if unknown := [name for name in given if name not in known]:
+        near = get_close_matches(unknown[0], known, n=3, cutoff=0.4) or sorted(known)
+        return f"{built.__name__} has no argument {unknown[0]!r}; nearest: {', '.join(near)}"
+    return None
+
+
+def known_arguments(built: Any) -> tuple[set[str], bool]:
+    """Return the names of what a class or function takes, and whether it takes anything else.
+
+    Keyword arguments that a constructor passes on are looked up in its base classes.
+    """
+    known: set[str] = set()
+    for constructor in _constructors(inspect.unwrap(built)):
+        known |= set(_named(constructor))
+        if not _passes_on(constructor):
+            return known, False
+    return known, True
+
+
+def _constructors(built: Any) -> list[Callable[..., Any]]:
+    """What gets the arguments: the class's own constructor, then those of its base classes."""
+    if not inspect.isclass(built):
+        return [built]
+    own = [vars(base)["__init__"] for base in built.__mro__[:-1] if "__init__" in vars(base)]
+    return own or [lambda: None]
+
+
+def _named(constructor: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    parameters = inspect.signature(constructor).parameters
+    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    return {name: p for name, p in parameters.items() if p.kind in named and name != "self"}
+
+
+def _passes_on(constructor: Callable[..., Any]) -> bool:
+    return any(p.kind is p.VAR_KEYWORD for p in inspect.signature(constructor).parameters.values())
+
+
+PREFIX = "srgan_plugin"
+
+
+def resolve_our_prefix() -> None:
+    """Make mmengine find our configs by their prefix, in wheels and in editable installs.
+
+    It reads `_base_` before it imports anything that a config names, so `srgan_plugin.registry`,
+    which calls this, has to be imported before the config is read: our tools do, other launchers
+    may not. `config_path` needs no such order. Types are looked up by the config's `default_scope`,
+    as with `config_path`.
+
+    mmengine has no public place for this. Should the method be gone, only the prefix stops working.
+    """
+    resolve = getattr(Config, "_get_cfg_path", None)
+    if resolve is None or getattr(resolve, "knows_our_prefix", False):
+        return
+
+    @functools.wraps(resolve)
+    def wrapper(cfg_path: str, filename: str) -> tuple[str, str | None]:
+        prefix, separator, name = cfg_path.partition("::")
+        if separator and prefix == PREFIX:
+            return config_path(name), None
+        found: tuple[str, str | None] = resolve(cfg_path, filename)
+        return found
+
+    wrapper.knows_our_prefix = True  # type: ignore[attr-defined]
+    Config._get_cfg_path = staticmethod(wrapper)
+
 
 resolve_our_prefix()
 
+
 SCOPE = "srgan_plugin"
+
+
 # What makes another toolbox work when a config names it by prefix.
-ADAPTERS = {"mmagic": "srgan_plugin.hosts.mm.mmagic"}
+ADAPTERS = {"mmagic": "srgan_plugin.hosts.mmagic"}
 
 
 class UnknownNameError(KeyError, ValueError):
@@ -100,12 +197,14 @@ class PluginRegistry(Registry):
 def _child(name: str) -> PluginRegistry:
     parent = getattr(root, name)
     return PluginRegistry(
-        parent.name, parent=parent, scope=SCOPE, locations=["srgan_plugin.hosts.mm"]
+        parent.name, parent=parent, scope=SCOPE, locations=["srgan_plugin.hosts.mmengine"]
     )
 
 
 # All that mmengine's runner asks for: a scope without one of them makes it warn and fall back.
 DATASETS = _child("DATASETS")
+
+
 DATA_SAMPLERS = _child("DATA_SAMPLERS")
 EVALUATOR = _child("EVALUATOR")
 FUNCTIONS = _child("FUNCTIONS")

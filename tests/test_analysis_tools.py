@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from mmengine.config import Config
 
-from srgan_plugin.data.images import read_image
 from srgan_plugin.data.resize import make_lr
+from srgan_plugin.io.images import read_image
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIGS = ROOT / "configs"
@@ -50,7 +50,7 @@ def multiply_adds(channels: int, blocks: int, height: int, width: int) -> int:
 
 def test_flops_and_parameters_equal_the_count_by_hand(capfd: pytest.CaptureFixture[str]) -> None:
     found = tool("get_flops")
-    from srgan_plugin.core import MSRResNet
+    from srgan_plugin.networks import MSRResNet
 
     for channels, blocks, shape in ((64, 16, [3, 32, 32]), (8, 2, [3, 9, 20])):
         network = MSRResNet(mid_channels=channels, num_blocks=blocks)

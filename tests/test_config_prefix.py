@@ -10,8 +10,8 @@ import yaml
 from mmengine.config import Config
 
 import srgan_plugin.registry  # noqa: F401 - what a launcher imports for the prefix
-from srgan_plugin.config_prefix import resolve_our_prefix
-from srgan_plugin.evaluation.published import published
+from srgan_plugin.metrics.reference_results import published
+from srgan_plugin.registry import resolve_our_prefix
 
 ROOT = Path(__file__).resolve().parent.parent
 LEAVES = sorted(path.name for path in (ROOT / "configs").glob("*.py"))

@@ -76,19 +76,19 @@ def test_what_a_test_notices_is_caught_and_the_rest_survives(tmp_path: Path) -> 
     source = "def seen(a, b, out):\n    out.append(a < b)\n\n\ndef unseen(a, b):\n    a += b\n"
     (package / "x.py").write_text(source)
     (tests / "test_x.py").write_text(
-        "from srgan_plugin.core import x\n\n\ndef test_order():\n    out = []\n"
+        "from srgan_plugin.networks import x\n\n\ndef test_order():\n    out = []\n"
         "    x.seen(1, 1, out)\n    assert out == [False]\n\n\n"
         "def test_nothing():\n    x.unseen(1, 2)\n"
     )
     shutil.copy(FILE, tmp_path / "tests")
-    command = [sys.executable, "tests/mutate.py", "--packages", "core", "--tests", "tests/core"]
+    command = [sys.executable, "tests/mutate.py", "--packages", "core", "--tests", "tests/networks"]
     subprocess.run(command, cwd=tmp_path, check=True)
     found = json.loads((tmp_path / "mutants.json").read_text())
     results = {
-        x["mutant"].removeprefix("srgan_plugin.core.x:"): (x["result"], x["by"]) for x in found
+        x["mutant"].removeprefix("srgan_plugin.networks.x:"): (x["result"], x["by"]) for x in found
     }
     assert results == {
-        "seen:compare:0": ("caught", "tests/core/test_x.py::test_order"),
+        "seen:compare:0": ("caught", "tests/networks/test_x.py::test_order"),
         "unseen:arithmetic:0": ("survived", None),
     }
     assert (package / "x.py").read_text() == source

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from srgan_plugin.files import claim_folder
+from srgan_plugin.io.atomic import claim_folder
 
 CLAIM = (
-    "import sys, time; from srgan_plugin.files import claim_folder; "
+    "import sys, time; from srgan_plugin.io.atomic import claim_folder; "
     "held = claim_folder(sys.argv[1]); print('held', flush=True); time.sleep(60)"
 )
 
@@ -35,7 +35,7 @@ def test_workers_that_outlive_a_run_hold_nothing(tmp_path: Path) -> None:
     pytest.importorskip("fcntl")
     code = (
         "import os, sys, time\n"
-        "from srgan_plugin.files import claim_folder\n"
+        "from srgan_plugin.io.atomic import claim_folder\n"
         "held = claim_folder(sys.argv[1])\n"
         "if os.fork() == 0:\n"
         "    time.sleep(20)\n"

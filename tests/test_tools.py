@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 import torch
 
-from srgan_plugin.config_command_line import check_resumable, check_trainable, read_config
-from srgan_plugin.core import MSRResNet
+from srgan_plugin.cli.configs import check_resumable, check_trainable, read_config
 from srgan_plugin.data.resize import imresize
+from srgan_plugin.networks import MSRResNet
 from srgan_plugin.registry import MODELS
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -3,8 +3,8 @@
 BasicSR's own test on today's torch; results go to `results/NAME`.
 """
 
-from srgan_plugin.basicsr_command_line import prepare
-from srgan_plugin.command_line import command
+from srgan_plugin.cli.basicsr import prepare
+from srgan_plugin.cli.errors import command
 
 
 @command

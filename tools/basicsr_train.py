@@ -3,8 +3,8 @@
 BasicSR's own training on today's torch; results go to `experiments/NAME`.
 """
 
-from srgan_plugin.basicsr_command_line import prepare
-from srgan_plugin.command_line import command
+from srgan_plugin.cli.basicsr import prepare
+from srgan_plugin.cli.errors import command
 
 if __name__ == "__mp_main__":  # a loader's spawned worker, which BasicSR has to be mended in, too
     import srgan_plugin.hosts.basicsr  # noqa: F401

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from srgan_plugin.command_line import command
+from srgan_plugin.cli.errors import command
 
 # Steps before and under the clock, by device.
 STEPS = {"cpu": (1, 3), "cuda": (200, 1000)}
@@ -58,9 +58,10 @@ def size(text: str) -> tuple[int, int]:
 
 def sides_of(args: argparse.Namespace, device: Any) -> Any:
     """What the two sides do."""
-    from srgan_plugin.benchmarks import loaders, testing, training
-    from srgan_plugin.benchmarks.files import BenchmarkFiles
-    from srgan_plugin.evaluation.benchmarks import data_root
+    from benchmarks.files import BenchmarkFiles
+
+    from benchmarks import loaders, testing, training
+    from srgan_plugin.data.benchmark_sets import data_root
 
     if args.what == "test":
         root = args.data or data_root()
@@ -71,7 +72,7 @@ def sides_of(args: argparse.Namespace, device: Any) -> Any:
             workers=args.workers,
         )
     if args.what == "upscale":
-        from srgan_plugin.benchmarks.upscaling import upscale_sides
+        from benchmarks.upscaling import upscale_sides
 
         mmagic = args.against == "mmagic"
         return upscale_sides(*args.size, device=args.device, against_mmagic=mmagic)
@@ -93,8 +94,8 @@ def sides_of(args: argparse.Namespace, device: Any) -> Any:
 
 def training_set() -> Path:
     """The photographs of the training set of the data root."""
+    from srgan_plugin.data.benchmark_sets import data_root
     from srgan_plugin.data.div2k import find_div2k_train
-    from srgan_plugin.evaluation.benchmarks import data_root
 
     gt, _, _ = find_div2k_train(data_root(), 4)
     store = Path(gt) / "GT.lmdb"
@@ -108,10 +109,10 @@ def main(argv: list[str] | None = None) -> None:
     if args.device == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""  # mmengine's runners take any GPU that they see
     import torch
+    from benchmarks.report import format_report, report
+    from benchmarks.timing import alternate, machine, measured_peak
 
-    from srgan_plugin.benchmarks.measuring import alternate, machine, measured_peak
-    from srgan_plugin.benchmarks.report import format_report, report
-    from srgan_plugin.files import write_text
+    from srgan_plugin.io.atomic import write_text
 
     if args.device == "cuda" and not torch.cuda.is_available():
         raise ValueError("--device cuda: torch sees no GPU here; use --device cpu")

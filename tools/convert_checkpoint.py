@@ -7,7 +7,8 @@ python tools/convert_checkpoint.py net_g_400000.pth msrresnet.pth --to plugin
 import argparse
 from pathlib import Path
 
-from srgan_plugin.command_line import add_half, add_network_options, command, network_options
+from srgan_plugin.cli.errors import command
+from srgan_plugin.cli.options import add_half, add_network_options, network_options
 
 CODE_BASES = ("mmagic", "mmediting", "basicsr", "kair", "plugin")
 
@@ -27,8 +28,8 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> None:
     """Convert and report."""
     args = parse_args(argv)
-    from srgan_plugin.zoo.conversion import convert
-    from srgan_plugin.zoo.fetching import local_checkpoint
+    from srgan_plugin.checkpoints.convert import convert
+    from srgan_plugin.checkpoints.hub import local_checkpoint
 
     source = local_checkpoint(args.source)
     options = {"to": args.to, "origin": args.origin, "half": args.half, **network_options(args)}

@@ -7,7 +7,8 @@ python tools/create_store.py data/DIV2K/DIV2K_train_HR --out data/DIV2K/train_x4
 import argparse
 from pathlib import Path
 
-from srgan_plugin.command_line import command, progress_bar
+from srgan_plugin.cli.errors import command
+from srgan_plugin.cli.options import progress_bar
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
@@ -44,7 +45,7 @@ def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
 
     from srgan_plugin.data.pairs import GT_STORE, open_images
-    from srgan_plugin.data.prepare import create_store
+    from srgan_plugin.data.prepare.stores import create_store
 
     with progress_bar("store") as show:
         create_store(

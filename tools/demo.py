@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from srgan_plugin.command_line import command
+from srgan_plugin.cli.errors import command
 
 ROOT = Path(__file__).resolve().parent.parent
 TRAIN = ("astronaut.png", "hubble_deep_field.jpg", "ihc.png", "motorcycle_left.png",
@@ -38,7 +38,7 @@ def copy_photographs(work: Path) -> None:
     """Put scikit-image's photographs where the configs look for them."""
     import skimage
 
-    from srgan_plugin.data.images import read_image, write_image
+    from srgan_plugin.io.images import read_image, write_image
 
     source = Path(skimage.__file__).parent / "data"
     for folder, names in (("train", TRAIN), ("test", APART)):
@@ -56,10 +56,10 @@ def bicubic(work: Path) -> tuple[dict[str, float], dict[str, Any]]:
     """Score bicubic on the photographs kept apart; return LR, bicubic and GT pictures as well."""
     import numpy as np
 
+    from srgan_plugin.data.benchmark_sets import find_benchmark
     from srgan_plugin.data.resize import imresize
-    from srgan_plugin.evaluation.benchmarks import find_benchmark
-    from srgan_plugin.evaluation.metrics import quantize
-    from srgan_plugin.evaluation.protocol import Protocol
+    from srgan_plugin.metrics.protocol import Protocol
+    from srgan_plugin.metrics.psnr_ssim import quantize
 
     protocol, scores, pictures = Protocol(border=4), [], {}
     pairs = find_benchmark("test", work / "photographs", 4).pairs
@@ -89,8 +89,8 @@ def shipped(pictures: dict[str, dict[str, Any]]) -> dict[str, dict[str, float]]:
     """Add what the weights that ship make of the photographs kept apart; return their scores."""
     import numpy as np
 
-    from srgan_plugin.evaluation.protocol import Protocol
     from srgan_plugin.inference import Upscaler, open_model
+    from srgan_plugin.metrics.protocol import Protocol
 
     protocol, results = Protocol(border=4), {}
     for name, upscale in {name: Upscaler(open_model(name)) for name in SHIPPED}.items():
@@ -104,8 +104,8 @@ def shipped(pictures: dict[str, dict[str, Any]]) -> dict[str, dict[str, float]]:
 
 def draw_comparison(rows: dict[str, dict[str, Any]], target: Path) -> None:
     """Write one labelled row of enlarged windows for each photograph."""
-    from srgan_plugin.data.images import write_image
-    from srgan_plugin.release.sheets import Window, sheet
+    from srgan_plugin.io.images import write_image
+    from srgan_plugin.reports.contact_sheet import Window, sheet
 
     lines = [
         {n: Window(*WINDOWS[name], 96, 96).of(pictures[n]) for n in COLUMNS if n in pictures}
@@ -131,7 +131,7 @@ def main(argv: list[str] | None = None) -> None:
     say("MSRResNet: 32 features, 6 blocks, L1 loss")
     results["msrresnet"] = train_and_test("msrresnet", work, store)
 
-    from srgan_plugin.core.vgg_weights import torchvision_file
+    from srgan_plugin.networks.vgg import torchvision_file
 
     with_content = torchvision_file().is_file()
     say(
@@ -145,8 +145,8 @@ def main(argv: list[str] | None = None) -> None:
     options = [] if with_content else ["model.perceptual_loss=None"]
     results["srgan"] = train_and_test("srgan", work, store, f"load_from={start}", *options)
 
-    from srgan_plugin.data.images import read_image
-    from srgan_plugin.files import write_text
+    from srgan_plugin.io.atomic import write_text
+    from srgan_plugin.io.images import read_image
 
     for name, row in pictures.items():
         for label, folder in (("MSRResNet", "msrresnet"), ("SRGAN", "srgan")):

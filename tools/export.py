@@ -7,7 +7,8 @@ python tools/export.py CHECKPOINT srgan_x4.onnx
 import argparse
 from pathlib import Path
 
-from srgan_plugin.command_line import add_network_options, command, network_options
+from srgan_plugin.cli.errors import command
+from srgan_plugin.cli.options import add_network_options, network_options
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
@@ -25,10 +26,10 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> None:
     """Export, check, report."""
     args = parse_args(argv)
-    from srgan_plugin.zoo import open_network
-    from srgan_plugin.zoo.conversion import convert
-    from srgan_plugin.zoo.export import SIZES, TOLERANCE, export_onnx
-    from srgan_plugin.zoo.fetching import local_checkpoint
+    from srgan_plugin.checkpoints import open_network
+    from srgan_plugin.checkpoints.convert import convert
+    from srgan_plugin.checkpoints.export import SIZES, TOLERANCE, export_onnx
+    from srgan_plugin.checkpoints.hub import local_checkpoint
 
     source, options = local_checkpoint(args.source), network_options(args)
     if args.target.suffix == ".safetensors":

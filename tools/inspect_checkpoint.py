@@ -6,7 +6,7 @@ python tools/inspect_checkpoint.py FILE
 
 import argparse
 
-from srgan_plugin.command_line import command
+from srgan_plugin.cli.errors import command
 
 
 @command
@@ -15,8 +15,8 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("file", metavar="FILE", help="a checkpoint, or its URL")
     location = parser.parse_args(argv).file
-    from srgan_plugin.zoo.fetching import local_checkpoint
-    from srgan_plugin.zoo.inspection import inspect_checkpoint
+    from srgan_plugin.checkpoints.hub import local_checkpoint
+    from srgan_plugin.checkpoints.inspect import inspect_checkpoint
 
     for name, words in inspect_checkpoint(local_checkpoint(location)).items():
         print(f"{name:10s} {words}")

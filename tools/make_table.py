@@ -11,7 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from srgan_plugin.command_line import command, progress_bar
+from srgan_plugin.cli.errors import command
+from srgan_plugin.cli.options import progress_bar
 
 SCALE = 4
 HALVES = {
@@ -54,8 +55,8 @@ def say(text: str) -> None:
 
 def published_checkpoints(folder: Path, *, mirror: str | None, known: Any) -> dict[str, str]:
     """Fetch and convert the published files that are not among the given ones."""
-    from srgan_plugin.zoo.conversion import convert
-    from srgan_plugin.zoo.fetching import PUBLISHED, local_checkpoint
+    from srgan_plugin.checkpoints.convert import convert
+    from srgan_plugin.checkpoints.hub import PUBLISHED, local_checkpoint
 
     files = {}
     for name, url in PUBLISHED.items():
@@ -85,8 +86,8 @@ def upscaler(path: str) -> Callable[[Any], Any]:
     """Make the network of a checkpoint a function from (h, w, 3) uint8 to about [0, 1]."""
     import torch
 
-    from srgan_plugin.zoo import identify, load_checkpoint_file
-    from srgan_plugin.zoo.loading import named
+    from srgan_plugin.checkpoints import identify, load_checkpoint_file
+    from srgan_plugin.checkpoints.read import named
 
     checkpoint = load_checkpoint_file(path)
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -106,7 +107,7 @@ def upscaler(path: str) -> Callable[[Any], Any]:
 
 def test_sets(names: list[str]) -> list[Any]:
     """Find those sets that are there; the others are named."""
-    from srgan_plugin.evaluation import data_root, find_benchmark
+    from srgan_plugin.data.benchmark_sets import data_root, find_benchmark
 
     found = []
     for name in names:
@@ -123,9 +124,9 @@ def test_sets(names: list[str]) -> list[Any]:
 def main(argv: list[str] | None = None) -> None:
     """Measure, write `results/*.json`, print the tables."""
     args = parse_args(argv)
-    from srgan_plugin.evaluation import Protocol, evaluate, format_table
-    from srgan_plugin.evaluation.published import MODELS
-    from srgan_plugin.files import write_text
+    from srgan_plugin.io.atomic import write_text
+    from srgan_plugin.metrics import Protocol, evaluate, format_table
+    from srgan_plugin.metrics.reference_results import MODELS
 
     sets, protocol = test_sets(args.sets), Protocol(border=SCALE)
     files = dict(args.checkpoint)

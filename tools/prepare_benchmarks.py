@@ -7,7 +7,8 @@ python tools/prepare_benchmarks.py ~/Downloads/Set5 ~/Downloads/Set14 data/B100 
 import argparse
 from pathlib import Path
 
-from srgan_plugin.command_line import command, progress_bar
+from srgan_plugin.cli.errors import command
+from srgan_plugin.cli.options import progress_bar
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
@@ -41,8 +42,8 @@ def main(argv: list[str] | None = None) -> None:
     """Makes or checks each set and says how many pictures it has."""
     args = parse_args(argv)
 
-    from srgan_plugin.data.test_sets import prepare_test_set
-    from srgan_plugin.evaluation.benchmarks import data_root
+    from srgan_plugin.data.benchmark_sets import data_root
+    from srgan_plugin.data.prepare.benchmark_sets import prepare_test_set
 
     for hr_dir in map(Path, args.hr_dirs):
         name = set_name(hr_dir)

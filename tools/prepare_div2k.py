@@ -7,7 +7,8 @@ python tools/prepare_div2k.py --download
 import argparse
 from pathlib import Path
 
-from srgan_plugin.command_line import command, progress_bar
+from srgan_plugin.cli.errors import command
+from srgan_plugin.cli.options import progress_bar
 
 EPILOG = """\
 Looks in DIV2K below the data root for DIV2K_train_HR.zip, DIV2K_train_LR_bicubic_X4.zip and so on,
@@ -57,7 +58,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 
 def obtain(args: argparse.Namespace, root: Path) -> None:
     """Fetches and unpacks the archives whose pictures are not there yet."""
-    from srgan_plugin.data.div2k_archives import OFFICIAL_URL, archives, fetch, unpack
+    from srgan_plugin.data.prepare.div2k import OFFICIAL_URL, archives, fetch, unpack
 
     for archive in archives(args.scale):
         if archive.is_unpacked(root):
@@ -75,10 +76,10 @@ def main(argv: list[str] | None = None) -> None:
     """Obtains the pictures, makes what was asked for, and says where it is."""
     args = parse_args(argv)
 
-    from srgan_plugin.data.div2k_sources import TRAIN, VALIDATION, check_sources, find_sources
-    from srgan_plugin.data.prepare import add_stores
-    from srgan_plugin.data.subimages import cut_subimages
-    from srgan_plugin.evaluation.benchmarks import data_root
+    from srgan_plugin.data.benchmark_sets import data_root
+    from srgan_plugin.data.prepare.div2k import TRAIN, VALIDATION, check_sources, find_sources
+    from srgan_plugin.data.prepare.stores import add_stores
+    from srgan_plugin.data.prepare.subimages import cut_subimages
 
     root = Path(args.data_root or data_root()) / "DIV2K"
     scales = sorted(set(args.scale))

@@ -10,7 +10,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from srgan_plugin.command_line import add_half, add_network_options, command, network_options
+from srgan_plugin.cli.errors import command
+from srgan_plugin.cli.options import add_half, add_network_options, network_options
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
@@ -53,7 +54,7 @@ def add_entry(entry: dict[str, Any], content: dict[str, Any], metafile: Path) ->
     """Put a model into a metafile, in the place of an older one of its name."""
     import yaml
 
-    from srgan_plugin.files import write_text
+    from srgan_plugin.io.atomic import write_text
 
     others = [model for model in content["Models"] if model.get("Name") != entry["Name"]]
     content["Models"] = [*others, entry]
@@ -64,8 +65,8 @@ def add_entry(entry: dict[str, Any], content: dict[str, Any], metafile: Path) ->
 def main(argv: list[str] | None = None) -> None:
     """Publish and report."""
     args = parse_args(argv)
-    from srgan_plugin.zoo.fetching import local_checkpoint
-    from srgan_plugin.zoo.publishing import metafile_entry, publish
+    from srgan_plugin.checkpoints.convert import metafile_entry, publish
+    from srgan_plugin.checkpoints.hub import local_checkpoint
 
     results = json.loads(args.results.read_text(encoding="utf-8")) if args.results else {}
     if not isinstance(results, dict):

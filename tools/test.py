@@ -6,8 +6,8 @@ import sys
 from collections import defaultdict
 from typing import Any
 
-from srgan_plugin.command_line import command
-from srgan_plugin.config_command_line import add_config_options, load_config
+from srgan_plugin.cli.configs import add_config_options, load_config
+from srgan_plugin.cli.errors import command
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -36,10 +36,10 @@ def follow_checkpoint(model: Any, location: str, *, ours: bool) -> str:
     Returns where the checkpoint lies on this machine; locations that only mmengine knows, such as
     `s3://`, stay as they are.
     """
-    from srgan_plugin.zoo import generator_changes, identify, load_checkpoint_file
-    from srgan_plugin.zoo.fetching import local_checkpoint
-    from srgan_plugin.zoo.loading import named
-    from srgan_plugin.zoo.networks import UNTOLD
+    from srgan_plugin.checkpoints import generator_changes, identify, load_checkpoint_file
+    from srgan_plugin.checkpoints.hub import local_checkpoint
+    from srgan_plugin.checkpoints.load import UNTOLD
+    from srgan_plugin.checkpoints.read import named
 
     generator = model.get("generator")
     if generator is None or ("://" in location and not location.startswith("http")):
@@ -101,9 +101,9 @@ def main(argv: list[str] | None = None) -> None:
     """Build the runner, test, print the table."""
     args = parse_args(argv)
     cfg = load_config(args)
-    from srgan_plugin.hosts.mm.others import read_any_layout, scope_of
+    from srgan_plugin.checkpoints.hub import local_checkpoint
+    from srgan_plugin.hosts.mmengine.foreign_models import read_any_layout, scope_of
     from srgan_plugin.registry import SCOPE
-    from srgan_plugin.zoo.fetching import local_checkpoint
 
     if args.checkpoint.lower() != "none":
         here = local_checkpoint(args.checkpoint) if "://" not in args.checkpoint else None
@@ -132,9 +132,9 @@ def main(argv: list[str] | None = None) -> None:
     from mmengine.dist import is_main_process
     from mmengine.runner import Runner
 
-    from srgan_plugin.evaluation.tables import format_table
-    from srgan_plugin.files import write_text
-    from srgan_plugin.hosts.mm.distributed import join_process_group
+    from srgan_plugin.hosts.mmengine.engine.distributed import join_process_group
+    from srgan_plugin.io.atomic import write_text
+    from srgan_plugin.metrics.tables import format_table
 
     join_process_group(args.launcher, cfg)
     runner = Runner.from_cfg(cfg)

@@ -6,13 +6,13 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from srgan_plugin.command_line import command
-from srgan_plugin.config_command_line import (
+from srgan_plugin.cli.configs import (
     add_config_options,
     check_resumable,
     check_trainable,
     load_config,
 )
+from srgan_plugin.cli.errors import command
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -59,10 +59,10 @@ def use_amp(optim_wrapper: Any, dtype: str | None) -> None:
 
 def check_start(generator: Any, location: str) -> None:
     """Refuse a start whose weights fit but whose network computes something else."""
-    from srgan_plugin.zoo import generator_changes, load_checkpoint_file
-    from srgan_plugin.zoo.fetching import local_checkpoint
-    from srgan_plugin.zoo.loading import named
-    from srgan_plugin.zoo.networks import UNTOLD
+    from srgan_plugin.checkpoints import generator_changes, load_checkpoint_file
+    from srgan_plugin.checkpoints.hub import local_checkpoint
+    from srgan_plugin.checkpoints.load import UNTOLD
+    from srgan_plugin.checkpoints.read import named
 
     if generator is None or ("://" in location and not location.startswith("http")):
         return
@@ -86,11 +86,11 @@ def main(argv: list[str] | None = None) -> None:
     from mmengine.dist import get_rank
     from mmengine.runner import Runner
 
-    from srgan_plugin.files import claim_folder
-    from srgan_plugin.hosts.mm.distributed import join_process_group
-    from srgan_plugin.hosts.mm.others import lose_nothing, read_any_layout
-    from srgan_plugin.hosts.mm.resume import newest_checkpoint
-    from srgan_plugin.zoo.fetching import NAMES, local_checkpoint
+    from srgan_plugin.checkpoints.hub import NAMES, local_checkpoint
+    from srgan_plugin.hosts.mmengine.engine.checkpoint_hook import newest_checkpoint
+    from srgan_plugin.hosts.mmengine.engine.distributed import join_process_group
+    from srgan_plugin.hosts.mmengine.foreign_models import lose_nothing, read_any_layout
+    from srgan_plugin.io.atomic import claim_folder
 
     if args.amp:
         use_amp(cfg.optim_wrapper, None if args.amp == "auto" else args.amp)

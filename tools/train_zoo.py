@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from srgan_plugin.command_line import command
+from srgan_plugin.cli.errors import command
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -67,10 +67,11 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 
 def check(vgg: Path, benchmarks: Path | None) -> None:
     """Find out before hours of training whether something is missing that is needed after them."""
-    from srgan_plugin.core.vgg_weights import load_vgg19
-    from srgan_plugin.evaluation import data_root, find_benchmark
+    from zoo.scores import SETS, whole
+
+    from srgan_plugin.data.benchmark_sets import data_root, find_benchmark
     from srgan_plugin.hosts.basicsr import compat  # noqa: F401 - NIQE is BasicSR's
-    from srgan_plugin.release.measuring import SETS, whole
+    from srgan_plugin.networks.vgg import load_vgg19
 
     load_vgg19(vgg, "conv2_2")
     for name in SETS:
@@ -91,7 +92,7 @@ def run(tool: str, *arguments: str | Path) -> None:
 
 def prepare(photographs: Path, data: Path, *, cpu: bool) -> dict[str, int]:
     """Hold photographs out and make the store that is trained on; tell how many there are."""
-    from srgan_plugin.release.photographs import link, split, write_pieces
+    from zoo.photographs import link, split, write_pieces
 
     training, held_out = split(photographs)
     for name, found in (("photographs", training), ("HeldOut", held_out)):
@@ -113,8 +114,8 @@ def prepare(photographs: Path, data: Path, *, cpu: bool) -> dict[str, int]:
 
 def check_start(place: Place, start: Path) -> None:
     """Refuse to go on with, or to ship, what was trained from other weights than `start`."""
-    from srgan_plugin.files import write_text
-    from srgan_plugin.zoo.loading import sha256
+    from srgan_plugin.checkpoints.read import sha256
+    from srgan_plugin.io.atomic import write_text
 
     note, digest = place.run / "trained_from.sha256", sha256(start)
     if not place.run.exists():
@@ -128,7 +129,7 @@ def check_start(place: Place, start: Path) -> None:
 
 def train(place: Place, store: Path, *options: str) -> Any:
     """Train, or go on, unless that is done; return the config."""
-    from srgan_plugin.config_command_line import read_config
+    from srgan_plugin.cli.configs import read_config
 
     path = ROOT / "configs" / place.config
     config = read_config(path)
@@ -147,9 +148,10 @@ def choose(
     place: Place, held_out: Path, iterations: int
 ) -> tuple[Path, str, dict[int, dict[str, float]]]:
     """Choose the checkpoint by the held-out photographs; tell by what, and the measures."""
-    from srgan_plugin.evaluation import find_benchmark
-    from srgan_plugin.release.choosing import best_by_validation, most_natural, read_log
-    from srgan_plugin.release.facts import validations
+    from zoo.selection import best_by_validation, most_natural, read_log
+    from zoo.training_summary import validations
+
+    from srgan_plugin.data.benchmark_sets import find_benchmark
 
     benchmark = find_benchmark(held_out.name, held_out.parent)
     if place.name == "msrresnet":
@@ -161,13 +163,14 @@ def choose(
 
 def ship(place: Place, config: Any, *, cpu: bool) -> tuple[Path, dict[str, Any]]:
     """Put the chosen weights in place; return the checkpoint, and how it came to be."""
-    from srgan_plugin.release.choosing import iteration_of, read_log
-    from srgan_plugin.release.facts import curves, recipe
-    from srgan_plugin.zoo.conversion import convert
+    from zoo.selection import iteration_of, read_log
+    from zoo.training_summary import curves, recipe
+
+    from srgan_plugin.checkpoints.convert import convert
 
     iterations = config.train_cfg.max_iters
     chosen, chosen_by, measures = choose(place, place.work / "data" / "HeldOut", iterations)
-    target = ROOT / "srgan_plugin/zoo/weights" / f"{place.name}.safetensors"
+    target = ROOT / "srgan_plugin/checkpoints/weights" / f"{place.name}.safetensors"
     print("\n".join(convert(chosen, target, to="plugin", half=True).report()))
     log = read_log(place.run)
     return chosen, {
@@ -198,7 +201,7 @@ def device(*, cpu: bool) -> str:
 def main(argv: list[str] | None = None) -> None:
     """Train and put in place."""
     args = parse_args(argv)
-    from srgan_plugin.files import write_text
+    from srgan_plugin.io.atomic import write_text
 
     check(args.vgg, args.benchmarks)
     say("photographs: some held out, the others into a store")

@@ -10,7 +10,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from srgan_plugin.command_line import command, progress_bar
+from srgan_plugin.cli.errors import command
+from srgan_plugin.cli.options import progress_bar
 
 ROOT = Path(__file__).resolve().parent.parent
 BEGIN, END = "<!-- zoo: tools/zoo_cards.py writes this part -->", "<!-- /zoo -->"
@@ -34,9 +35,9 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 
 def weights_of(folder: Path) -> dict[str, dict[str, Any]]:
     """Tell which files the numbers are of."""
+    from srgan_plugin.checkpoints.hub import NAMES
+    from srgan_plugin.checkpoints.read import sha256
     from srgan_plugin.inference.models import open_model
-    from srgan_plugin.zoo.fetching import NAMES
-    from srgan_plugin.zoo.loading import sha256
 
     told = {}
     for name in NAMES:
@@ -52,9 +53,10 @@ def weights_of(folder: Path) -> dict[str, dict[str, Any]]:
 
 def measured(weights: Path, benchmarks: Path, kept: Path) -> dict[str, Any]:
     """Measure what is not yet in `kept` for these weights, and keep it there."""
-    from srgan_plugin.evaluation import find_benchmark
-    from srgan_plugin.files import write_text
-    from srgan_plugin.release.measuring import SETS, measure, methods, whole
+    from zoo.scores import SETS, measure, methods, whole
+
+    from srgan_plugin.data.benchmark_sets import find_benchmark
+    from srgan_plugin.io.atomic import write_text
 
     results: dict[str, Any] = {"weights": weights_of(weights), "lr_origins": {}, "sets": {}}
     if kept.is_file():
@@ -74,11 +76,11 @@ def measured(weights: Path, benchmarks: Path, kept: Path) -> dict[str, Any]:
 def before_after(weights: Path, benchmarks: Path, target: Path) -> None:
     """Show windows of Kodak24 enlarged by every method, beside the originals."""
     import numpy as np
+    from zoo.scores import methods
+    from zoo.tables import LABELS
 
-    from srgan_plugin.evaluation import find_benchmark
-    from srgan_plugin.release.measuring import methods
-    from srgan_plugin.release.sheets import Window, sheet, write_webp
-    from srgan_plugin.release.tables import LABELS
+    from srgan_plugin.data.benchmark_sets import find_benchmark
+    from srgan_plugin.reports.contact_sheet import Window, sheet, write_webp
 
     pairs, rows = find_benchmark("Kodak24", benchmarks).pairs, []
     numbers = [int(re.sub(r"\D", "", key)) for key in pairs.keys]  # 7, kodim07
@@ -91,7 +93,7 @@ def before_after(weights: Path, benchmarks: Path, target: Path) -> None:
 
 def put_between_marks(text: str, readme: Path) -> None:
     """Replace the README's part that this tool writes."""
-    from srgan_plugin.files import write_text
+    from srgan_plugin.io.atomic import write_text
 
     whole = readme.read_text(encoding="utf-8")
     before, begin, rest = whole.partition(BEGIN)
@@ -105,12 +107,13 @@ def put_between_marks(text: str, readme: Path) -> None:
 def main(argv: list[str] | None = None) -> None:
     """Measure and write."""
     args = parse_args(argv)
-    from srgan_plugin.evaluation import data_root
-    from srgan_plugin.files import write_text
-    from srgan_plugin.release import cards, curves
-    from srgan_plugin.zoo.fetching import SUMS
+    from zoo import cards, curves
 
-    weights, docs = args.root / "srgan_plugin/zoo/weights", args.root / "docs/zoo"
+    from srgan_plugin.checkpoints.hub import SUMS
+    from srgan_plugin.data.benchmark_sets import data_root
+    from srgan_plugin.io.atomic import write_text
+
+    weights, docs = args.root / "srgan_plugin/checkpoints/weights", args.root / "docs/zoo"
     benchmarks = args.benchmarks or data_root()
     facts = json.loads((docs / "training.json").read_text(encoding="utf-8"))
     results = measured(weights, benchmarks, docs / "results.json")

@@ -1,11 +1,17 @@
-"""Checkpoints: read safely, recognised by their keys and shapes, loaded strictly or not at all."""
+"""Checkpoints: read safely, detect the network, load strictly, convert and export."""
 
-from srgan_plugin.zoo.layouts import adapt_training_state, load_generator_weights
-from srgan_plugin.zoo.loading import load_checkpoint_file
-from srgan_plugin.zoo.networks import Identified, generator_changes, identify, open_network
-from srgan_plugin.zoo.recognition import describe
-from srgan_plugin.zoo.saving import save_atomically
-from srgan_plugin.zoo.wrappings import unwrap
+from .container import unwrap
+from .detect import describe
+from .load import (
+    Identified,
+    adapt_training_state,
+    generator_changes,
+    identify,
+    load_generator_weights,
+    open_network,
+)
+from .read import load_checkpoint_file
+from .save import save_atomically
 
 __all__ = [
     "Identified",

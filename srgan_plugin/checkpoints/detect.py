@@ -3,8 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from .architectures import LAYOUTS, Layout
-from .readings import State
+from .layouts import LAYOUTS, Layout, State
 
 
 @dataclass(frozen=True)

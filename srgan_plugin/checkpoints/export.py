@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from srgan_plugin.files import atomic_path
+from srgan_plugin.io.atomic import atomic_path
 
 TOLERANCE = 1e-4  # of the pictures' range of 1
 #: Height and width of the LR pictures on which an export is checked.

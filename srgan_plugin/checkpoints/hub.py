@@ -8,9 +8,10 @@ from urllib.parse import urlsplit
 
 import torch
 
-from srgan_plugin.download import Progress, download
-from srgan_plugin.zoo.file_kinds import kind_of
-from srgan_plugin.zoo.loading import sha256, stated_hash
+from srgan_plugin.io.download import Progress, download
+
+from .file_kinds import kind_of
+from .read import sha256, stated_hash
 
 #: The weights that ship with the package, as NAME.safetensors.
 WEIGHTS: Final = Path(__file__).resolve().parent / "weights"

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from srgan_plugin.zoo.loading import load_checkpoint_file, sha256, stated_hash
-from srgan_plugin.zoo.networks import Identified, UnknownNetworkError, identify, option
-from srgan_plugin.zoo.recognition import describe
-from srgan_plugin.zoo.wrappings import unwrap_and_list
+from .container import unwrap_and_list
+from .detect import describe
+from .load import Identified, UnknownNetworkError, identify, option
+from .read import load_checkpoint_file, sha256, stated_hash
 
 _FUNCTION = {
     True: "LeakyReLU after each pixel shuffle, as BasicSR's and KAIR's",

@@ -15,9 +15,9 @@ from typing import Any
 
 import torch
 
-from srgan_plugin.zoo.file_kinds import kind_of
-from srgan_plugin.zoo.pickled import STAND_INS, History, settle
-from srgan_plugin.zoo.protocols import LEGACY_START, readable_source, to_protocol_2
+from .file_kinds import kind_of
+from .pickle_protocols import LEGACY_START, readable_source, to_protocol_2
+from .safe_unpickle import STAND_INS, History, settle
 
 NOTE = "srgan_plugin"  # what we note beside weights, under `meta`
 _ZIP = b"PK\x03\x04"

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from srgan_plugin.zoo.loading import NOTE
+from .read import NOTE
 
 #: Of the notes that we write. Those without it may hold a default that nothing had stated.
 FORMAT = 2

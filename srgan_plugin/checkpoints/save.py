@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from srgan_plugin.files import atomic_path
+from srgan_plugin.io.atomic import atomic_path
 
 
 def save_atomically(

@@ -84,10 +84,10 @@ def _changed(opt: dict[str, Any], entries: Sequence[str]) -> dict[str, Any]:
 
 def _check_weights(opt: dict[str, Any]) -> None:
     """Refuse weights that BasicSR's own loading would trip over, or take for another network's."""
-    from srgan_plugin.zoo import identify, load_checkpoint_file
-    from srgan_plugin.zoo.loading import named
-    from srgan_plugin.zoo.networks import UnknownNetworkError
-    from srgan_plugin.zoo.wrappings import Part
+    from srgan_plugin.checkpoints import identify, load_checkpoint_file
+    from srgan_plugin.checkpoints.container import Part
+    from srgan_plugin.checkpoints.load import UnknownNetworkError
+    from srgan_plugin.checkpoints.read import named
 
     given = opt["path"] or {}
     averages = (opt.get("train") or {}).get("ema_decay") or 0

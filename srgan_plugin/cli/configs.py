@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from .command_line import one_line
+from .errors import one_line
 
 # What MMEditing 0.x and mmcv 1.x read from a config, and mmengine does not.
 _OLD = ("data", "optimizers", "lr_config", "total_iters", "checkpoint_config", "evaluation")
@@ -230,7 +230,7 @@ def check_resumable(path: str | Path) -> int:
     """
     if "://" in str(path):
         return -1
-    from srgan_plugin.zoo import load_checkpoint_file
+    from srgan_plugin.checkpoints import load_checkpoint_file
 
     checkpoint = load_checkpoint_file(path)
     meta = checkpoint.get("meta")

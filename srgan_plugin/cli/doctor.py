@@ -121,7 +121,7 @@ def check_opencv() -> Finding:
 
 def check_vgg() -> Finding:
     """Find VGG-19's weights, which the content loss needs."""
-    from srgan_plugin.core.vgg_weights import URL, torchvision_file
+    from srgan_plugin.networks.vgg import URL, torchvision_file
 
     path = torchvision_file()
     if path.is_file():
@@ -137,7 +137,7 @@ def check_vgg() -> Finding:
 def check_mmengine() -> Finding:
     """Find mmengine and our part of it."""
     try:
-        importlib.import_module("srgan_plugin.hosts.mm")
+        importlib.import_module("srgan_plugin.hosts.mmengine")
     except ImportError as error:
         return Finding(
             name="mmengine",
@@ -151,7 +151,7 @@ def check_mmengine() -> Finding:
 
 
 def _check_toolbox(name: str, adapter: str) -> Finding:
-    from srgan_plugin.hosts.mends import NotInstalledError
+    from srgan_plugin.hosts.compat_patches import NotInstalledError
 
     try:
         module = importlib.import_module(adapter)
@@ -169,7 +169,7 @@ def _check_toolbox(name: str, adapter: str) -> Finding:
 
 def check_mmagic() -> Finding:
     """Mend and import MMagic."""
-    return _check_toolbox("MMagic", "srgan_plugin.hosts.mm.mmagic")
+    return _check_toolbox("MMagic", "srgan_plugin.hosts.mmagic")
 
 
 def check_basicsr() -> Finding:

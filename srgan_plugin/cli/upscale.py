@@ -3,7 +3,8 @@
 import argparse
 import sys
 
-from srgan_plugin.command_line import add_arch_option, one_line, progress_bar
+from .errors import one_line
+from .options import add_arch_option, progress_bar
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,9 +38,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Enlarge; one line on standard error for each picture that fails, and then status 1."""
-    from srgan_plugin.cpu_memory import keep_freed_memory
+    from srgan_plugin.hosts.mmengine.engine.malloc_tuning import keep_freed_memory
     from srgan_plugin.inference import Upscaler, open_model
-    from srgan_plugin.inference.folders import plan, upscale_files
+    from srgan_plugin.inference.batch import plan, upscale_files
 
     if args.blend_with and args.blend is None:
         raise ValueError("--blend-with says with what, and --blend A how much of it: give both")

@@ -1,4 +1,4 @@
-"""Pictures in, patches out: reading, pairing, resizing, storing and cropping photographs.
+"""LR/HR pairs: resizing, sampling, augmentation, and the training set in GPU memory.
 
 Every picture is RGB, uint8, height x width x channel. Nothing here knows a toolbox.
 """

@@ -1,13 +1,16 @@
-"""Whole batches of training samples: the steps of a pipeline, known and done without a detour."""
+"""Crop, flip and transpose LR/HR pairs, one by one or as whole batches."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
+import cv2
 import numpy as np
 
-from .images import Image
+from srgan_plugin.io.images import Image
+from srgan_plugin.io.lazy_image import Picture
+
 from .pairs import ImagePairs
-from .patches import Draw, augment, crop_pair, random_flips
+from .sampling import HORIZONTAL_FLIP, TRANSPOSE, VERTICAL_FLIP, Draw, random_window, uniform
 
 
 class Recipe(NamedTuple):
@@ -73,3 +76,102 @@ def read_batch(pairs: ImagePairs, draws: Sequence[Draw], recipe: Recipe) -> Batc
         augment(gt_crop, *flips, out=gt[number])
         names.append(Names(pair.key, pair.lr.name, pair.gt.name))
     return Batch(lr.transpose(0, 3, 1, 2), gt.transpose(0, 3, 1, 2), names)
+
+
+_FLIP_CODES: Final = {(True, False): 1, (False, True): 0, (True, True): -1}
+
+
+def random_flips(draw: Draw, p_h: float, p_v: float, p_t: float) -> tuple[bool, bool, bool]:
+    """Whether the sample is flipped horizontally, vertically, and transposed, by probabilities."""
+    return (
+        uniform(draw.seed, draw.number, HORIZONTAL_FLIP) < p_h,
+        uniform(draw.seed, draw.number, VERTICAL_FLIP) < p_v,
+        uniform(draw.seed, draw.number, TRANSPOSE) < p_t,
+    )
+
+
+def crop_pair(
+    lr: Picture | Image, gt: Picture | Image, gt_patch_size: int, scale: int, draw: Draw, name: str
+) -> tuple[Image, Image]:
+    """Cuts the sample's crop out of both pictures of a pair.
+
+    Args:
+        lr: The low-resolution picture, (h, w, 3), uint8, RGB; anything that is read when sliced.
+        gt: The ground truth, `scale` times larger.
+        gt_patch_size: Side of the crop in the ground truth, in pixels.
+        scale: How many times larger the ground truth is.
+        draw: The sample.
+        name: What to call the pair in an error.
+
+    Returns:
+        The crops, low resolution first: (S / scale, S / scale, 3) and (S, S, 3), uint8, RGB.
+
+    Raises:
+        ValueError: If the scale does not divide the crop, the sizes do not fit, or the picture is
+            smaller than the crop.
+    """
+    size = check_crop(lr.shape, gt.shape, gt_patch_size, scale, name)
+    height, width = lr.shape[:2]
+    top, left = random_window(draw, height, width, size)
+    return lr[_square(top, left, size)], gt[_square(top, left, size, scale)]
+
+
+def check_crop(
+    lr_shape: tuple[int, ...], gt_shape: tuple[int, ...], gt_patch_size: int, scale: int, name: str
+) -> int:
+    """Refuses a crop that cannot be cut out of a pair of these shapes; see `crop_pair`.
+
+    Returns:
+        The side of the crop in the low-resolution picture.
+    """
+    size, rest = divmod(gt_patch_size, scale)
+    if rest or size < 1:
+        raise ValueError(
+            f"expected a crop size that is a multiple of the scale {scale}, but got "
+            f"{gt_patch_size}: use {max(size, 1) * scale}"
+        )
+    (height, width), (gt_height, gt_width) = lr_shape[:2], gt_shape[:2]
+    if (gt_height, gt_width) != (height * scale, width * scale):
+        raise ValueError(
+            f"{name} is {gt_height}x{gt_width}, which is not {scale} times the {height}x{width} of "
+            "its LR: remake the LR or change the scale"
+        )
+    if min(height, width) < size:
+        raise ValueError(
+            f"{name} is {gt_height}x{gt_width}, smaller than the crop of "
+            f"{gt_patch_size}x{gt_patch_size}: remove it or use a smaller crop"
+        )
+    return size
+
+
+def augment(
+    image: Image, hflip: bool, vflip: bool, transpose: bool, out: Image | None = None
+) -> Image:
+    """Flips columns, flips rows, then swaps rows and columns: (H, W, 3) in, contiguous out.
+
+    Args:
+        image: What is turned; it may come back itself.
+        hflip: Whether left and right are swapped.
+        vflip: Whether top and bottom are.
+        transpose: Whether rows and columns are.
+        out: Where the result goes: contiguous, uint8, of the result's shape.
+    """
+    # OpenCV is ten times faster than copying NumPy's views.
+    if hflip or vflip:
+        image = cv2.flip(image, _FLIP_CODES[hflip, vflip], None if transpose else out)
+    if transpose:
+        image = cv2.transpose(image, out)
+    if out is None:
+        return np.ascontiguousarray(image)
+    if not (hflip or vflip or transpose):
+        out[:] = image
+        return out
+    assert image is out, "OpenCV writes elsewhere when `out` does not fit"
+    return image
+
+
+def _square(top: int, left: int, size: int, scale: int = 1) -> tuple[slice, slice]:
+    return (
+        slice(top * scale, (top + size) * scale),
+        slice(left * scale, (left + size) * scale),
+    )

@@ -8,10 +8,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from srgan_plugin.data.images import SUFFIXES
-from srgan_plugin.data.pairs import ImagePairs, Pair
-from srgan_plugin.data.pictures import CroppedPicture, DownscaledPicture
-from srgan_plugin.data.test_sets import MULTIPLE
+from srgan_plugin.data.prepare.benchmark_sets import MULTIPLE
+from srgan_plugin.io.images import SUFFIXES
+from srgan_plugin.io.lazy_image import CroppedPicture
+
+from .pairs import ImagePairs, Pair
+from .resize import DownscaledPicture
 
 #: How many pictures the published sets have.
 SIZES = {"Set5": 5, "Set14": 14, "B100": 100, "Urban100": 100, "DIV2K": 100, "Kodak24": 24}

@@ -14,17 +14,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .batches import Recipe
-from .images import Shape
-from .lmdb_store import ImageStore
+from srgan_plugin.io.images import Shape
+from srgan_plugin.io.lmdb_store import ImageStore
+
+from .augment import Recipe, check_crop
 from .pairs import ImagePairs, Picture
-from .patches import (
+from .sampling import (
     CROP_LEFT,
     CROP_TOP,
     HORIZONTAL_FLIP,
     TRANSPOSE,
     VERTICAL_FLIP,
-    check_crop,
     picture_indices,
     uniform,
 )

@@ -8,9 +8,11 @@ from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple, Protocol
 
-from .images import list_images, read_image
-from .lmdb_store import ImageStore
-from .pictures import CroppedPicture, DecodedPicture, DownscaledPicture, Picture
+from srgan_plugin.io.images import list_images, read_image
+from srgan_plugin.io.lazy_image import CroppedPicture, DecodedPicture, Picture
+from srgan_plugin.io.lmdb_store import ImageStore
+
+from .resize import DownscaledPicture
 
 __all__ = ["ImageFolder", "ImagePairs", "ImageSource", "Pair", "Picture", "open_images"]
 

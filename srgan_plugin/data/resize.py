@@ -6,10 +6,14 @@ the whole result.
 """
 
 import math
+from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+from srgan_plugin.io.images import Image, Shape
+from srgan_plugin.io.lazy_image import Picture, WholeFromWindow, Window, _within
 
 
 class Sliceable(Protocol):
@@ -186,3 +190,38 @@ def _round(image: NDArray[np.float64]) -> NDArray[np.uint8]:
     """To uint8, half away from zero."""
     rounded: NDArray[np.uint8] = np.floor(np.clip(image, 0, 255) + 0.5).astype(np.uint8)
     return rounded
+
+
+@dataclass(frozen=True)
+class DownscaledPicture(WholeFromWindow):
+    """The low-resolution picture that MATLAB's bicubic makes of another one, window by window."""
+
+    hr: Picture
+    scale: int
+
+    @property
+    def name(self) -> str:
+        """See `Picture`."""
+        return f"{self.hr.name} (bicubic /{self.scale})"
+
+    @property
+    def shape(self) -> Shape:
+        """See `Picture`."""
+        height, width, channels = self.hr.shape
+        return height // self.scale, width // self.scale, channels
+
+    def __getitem__(self, window: Window, /) -> Image:
+        """See `Picture`."""
+        height, width, _ = self.shape
+        if not (height and width):
+            least = f"{self.scale}x{self.scale}"
+            raise ValueError(f"{self.hr.name} is smaller than {least}: take it out")
+        rows, columns = _within(window[0], height), _within(window[1], width)
+        return lr_window(
+            self.hr,
+            self.scale,
+            top=rows.start,
+            left=columns.start,
+            height=rows.stop - rows.start,
+            width=columns.stop - columns.start,
+        )

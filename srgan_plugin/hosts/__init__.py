@@ -1,1 +1,1 @@
-"""Thin adapters that hand the rooms to the toolboxes: `mm` to mmengine and MMagic."""
+"""Thin adapters for toolboxes: `mmengine` (with MMagic) and `basicsr`."""

@@ -18,9 +18,9 @@ from typing import Any, NoReturn
 import numpy as np
 from mmengine.evaluator import BaseMetric
 
-from srgan_plugin.hosts.mends import Mend, Toolbox, has
+from srgan_plugin.hosts.mmengine.foreign_models import read_any_layout
 
-from .others import read_any_layout
+from .compat_patches import Mend, Toolbox, has
 
 _FACES = "controlnet_aux.mediapipe_face"
 

@@ -7,7 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from .pictures import SUFFIXES, check_target, picture_size, read_picture, write_picture
+from srgan_plugin.io.image_files import (
+    SUFFIXES,
+    check_target,
+    picture_size,
+    read_picture,
+    write_picture,
+)
+
 from .upscaler import Upscaler
 
 Job = tuple[Path, Path]

@@ -6,9 +6,9 @@ from typing import Any, Final
 
 import torch
 
-from srgan_plugin.core import MSRResNet, SRResNet
-from srgan_plugin.zoo import open_network
-from srgan_plugin.zoo.fetching import NAMES, local_checkpoint
+from srgan_plugin.checkpoints import open_network
+from srgan_plugin.checkpoints.hub import NAMES, local_checkpoint
+from srgan_plugin.networks import MSRResNet, SRResNet
 
 Network = MSRResNet | SRResNet
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .models import Network, open_model
-from .tiles import Span, enlarged_tile
+from .tiling import Span, enlarged_tile
 
 Pixels = NDArray[Any]
 Device = Literal["auto", "cpu", "cuda"]

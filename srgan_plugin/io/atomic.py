@@ -1,20 +1,26 @@
 """Files that appear under their name only when they are whole. Every room may import this."""
 
+import contextlib
 import errno
 import os
 import platform
+import shutil
+import signal
+import sys
+import threading
 import time
 import uuid
 import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, Final
 
 try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
+
 
 _RENAMES_OPEN_FILES = os.name != "nt"
 _NO_ROOM = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT}
@@ -112,3 +118,77 @@ def remove_abandoned(folder: str | Path) -> None:
             here = path.name.startswith(f".{_LOCKED}")
             if here or time.time() - path.stat().st_mtime > 24 * 3600:
                 path.unlink()
+
+
+# What some file systems answer to the wish to have a folder on the disk.
+_SYNCS_NO_FOLDERS: Final = (errno.EINVAL, errno.EBADF, errno.ENOTSUP)
+
+
+@contextlib.contextmanager
+def whole_folder(path: str | os.PathLike[str], *, replace: bool = False) -> Iterator[Path]:
+    """Yields a temporary folder that takes the name `path` once the context is left without error.
+
+    After an error the temporary folder is removed and what lay under `path` is untouched.
+
+    Args:
+        path: The folder to make; missing parents are made.
+        replace: Whether a folder of that name may be there and gives way.
+
+    Raises:
+        FileExistsError: If `path` exists and may not be replaced.
+    """
+    path = Path(path).resolve()  # behind a link, on the disk that it leads to
+    if path.exists() and not replace:
+        raise FileExistsError(f"{path} exists already: remove it or choose another name")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unique = f".{path.name}.{uuid.uuid4().hex[:8]}"
+    temporary, replaced = path.with_name(f"{unique}.tmp"), path.with_name(f"{unique}.old")
+    temporary.mkdir()
+    try:
+        with _ending_in_order():
+            yield temporary
+        _sync_folder(temporary)
+        if path.exists():
+            if not replace:  # another process was faster
+                raise FileExistsError(f"{path} has been made meanwhile: it stays")
+            path.rename(replaced)
+        temporary.rename(path)
+        _sync_folder(path.parent)
+    except BaseException:
+        if replaced.exists() and not path.exists():
+            replaced.rename(path)
+        raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(replaced, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _ending_in_order() -> Iterator[None]:
+    """Makes SIGTERM (`kill`, a cluster's time limit) an exception, so that what follows is done."""
+    main = threading.current_thread() is threading.main_thread()
+    if not main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+
+    def end(*_: object) -> None:
+        raise SystemExit(128 + signal.SIGTERM)
+
+    signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _sync_folder(folder: Path) -> None:
+    if sys.platform == "win32":  # opens no folders
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _SYNCS_NO_FOLDERS:
+            raise
+    finally:
+        os.close(descriptor)

@@ -17,8 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from srgan_plugin.files import atomic_path
-
+from .atomic import atomic_path
 from .encoders import Drawing, write_jpeg, write_png, write_tiff, write_webp
 
 Pixels = NDArray[Any]

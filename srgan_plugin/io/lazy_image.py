@@ -6,7 +6,6 @@ from functools import cached_property
 from typing import Any, Protocol
 
 from .images import Image, Shape
-from .resize import lr_window
 
 Window = tuple[slice, slice]
 
@@ -98,41 +97,6 @@ class CroppedPicture(WholeFromWindow):
         """See `Picture`."""
         height, width, _ = self.shape
         return self.whole[_within(window[0], height), _within(window[1], width)]
-
-
-@dataclass(frozen=True)
-class DownscaledPicture(WholeFromWindow):
-    """The low-resolution picture that MATLAB's bicubic makes of another one, window by window."""
-
-    hr: Picture
-    scale: int
-
-    @property
-    def name(self) -> str:
-        """See `Picture`."""
-        return f"{self.hr.name} (bicubic /{self.scale})"
-
-    @property
-    def shape(self) -> Shape:
-        """See `Picture`."""
-        height, width, channels = self.hr.shape
-        return height // self.scale, width // self.scale, channels
-
-    def __getitem__(self, window: Window, /) -> Image:
-        """See `Picture`."""
-        height, width, _ = self.shape
-        if not (height and width):
-            least = f"{self.scale}x{self.scale}"
-            raise ValueError(f"{self.hr.name} is smaller than {least}: take it out")
-        rows, columns = _within(window[0], height), _within(window[1], width)
-        return lr_window(
-            self.hr,
-            self.scale,
-            top=rows.start,
-            left=columns.start,
-            height=rows.stop - rows.start,
-            width=columns.stop - columns.start,
-        )
 
 
 def _within(part: slice, size: int) -> slice:

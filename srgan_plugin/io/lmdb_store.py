@@ -1,4 +1,4 @@
-"""Stores of pictures in LMDB: BasicSR's encoded layout, and an uncompressed one.
+"""LMDB stores of images, BasicSR's encoded layout and an uncompressed one: read and write.
 
 A store is a folder with `data.mdb`, which maps keys to pictures, and `meta_info.txt`, which has
 a line for each: `0001.png (480,480,3) 1` for an encoded picture (1 is PNG's compression level, as
@@ -6,23 +6,26 @@ BasicSR writes it) and `0001.png (480,480,3) raw` for plain RGB bytes, row by ro
 crop is copied without decoding and without reading the rest.
 """
 
+import contextlib
 import os
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from threading import Lock
+from types import TracebackType
 from typing import Any, Final, Literal, NamedTuple
 from weakref import WeakValueDictionary
 
 import lmdb
 import numpy as np
 
-from .images import Image, Shape, decode_image
-from .pictures import DecodedPicture, Picture, WholeFromWindow, Window
+from .atomic import whole_folder, write_text
+from .images import Image, Shape, decode_image, encode_png
+from .lazy_image import DecodedPicture, Picture, WholeFromWindow, Window
 
 Layout = Literal["raw", "png"]
-
 META: Final = "meta_info.txt"
 _META_LINE: Final = re.compile(r"(.+)\.\w+ \((\d+), ?(\d+), ?\d+\) (raw|\d)")
 
@@ -219,3 +222,95 @@ def _shared_environment(path: Path) -> lmdb.Environment:
     except (OSError, lmdb.Error) as error:
         raise ValueError(f"cannot open the store {path}: {error}") from None
     return environment
+
+
+_COMPRESS_LEVEL: Final = 1
+_LONGEST_KEY: Final = 511  # LMDB's own limit, in bytes
+
+
+class StoreWriter:
+    """Writes a store that appears under its name only when it is whole and on the disk.
+
+    A context manager; whatever leaves it by an exception leaves nothing behind.
+
+    Args:
+        path: The folder to make.
+        layout: `raw` for plain bytes, `png` for BasicSR's layout.
+
+    Raises:
+        FileExistsError: If `path` exists already.
+        OSError: If the disk is full.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], layout: Layout) -> None:
+        self.path = Path(path)
+        self.layout = layout
+        self._lines: dict[str, str] = {}
+        self._building = self._build()
+
+    def __enter__(self) -> "StoreWriter":
+        return self._building.__enter__()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._building.__exit__(kind, error, trace)
+
+    def put(self, key: str, rgb: Image) -> None:
+        """Adds a picture: (H, W, 3), uint8, RGB."""
+        self.put_encoded(key, encode(rgb, self.layout), rgb.shape)
+
+    def put_encoded(self, key: str, value: bytes, shape: tuple[int, ...]) -> None:
+        """Adds the result of `encode` of a picture of that shape.
+
+        Raises:
+            ValueError: If the key is longer than LMDB allows.
+            OSError: If the disk is full.
+        """
+        if len(key.encode()) > _LONGEST_KEY:
+            raise ValueError(f"{key} is too long a name for LMDB: use at most {_LONGEST_KEY} bytes")
+        assert key not in self._lines, key
+        try:
+            self._put(key.encode(), value)
+        except lmdb.MapFullError:
+            size = self._environment.info()["map_size"]
+            self._environment.set_mapsize(2 * size + len(value))
+            self._put(key.encode(), value)
+        height, width, channels = shape
+        level = "raw" if self.layout == "raw" else _COMPRESS_LEVEL
+        self._lines[key] = f"{key}.png ({height},{width},{channels}) {level}\n"
+
+    def _put(self, key: bytes, value: bytes) -> None:
+        with _failure_named(self.path), self._environment.begin(write=True) as writing:
+            writing.put(key, value)
+
+    @contextlib.contextmanager
+    def _build(self) -> Iterator["StoreWriter"]:
+        with whole_folder(self.path) as folder:
+            self._environment = lmdb.open(str(folder), map_size=1 << 26, sync=False, lock=False)
+            with contextlib.closing(self._environment):
+                yield self
+                with _failure_named(self.path):
+                    self._environment.sync(True)
+            text = "".join(line for _, line in sorted(self._lines.items()))
+            write_text(text, folder / META)
+
+
+def encode(rgb: Image, layout: Layout) -> bytes:
+    """Encodes a picture, (H, W, 3), uint8, RGB, as a store of that layout holds it."""
+    return encode_png(rgb, _COMPRESS_LEVEL) if layout == "png" else rgb.tobytes()
+
+
+@contextlib.contextmanager
+def _failure_named(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except lmdb.MapFullError:
+        raise
+    except lmdb.Error as error:
+        raise OSError(
+            f"could not write {path}: {error}; nothing was left behind, make room and try again"
+        ) from error

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from .precision import widened
+from srgan_plugin.networks.precision import widened
 
 
 class PixelLoss(Protocol):

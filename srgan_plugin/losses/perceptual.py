@@ -8,10 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .checks import check_option
-from .precision import widened, without_autocast
-from .vgg import VGG19Features
-from .vgg_weights import TORCHVISION
+from srgan_plugin.errors import check_option
+from srgan_plugin.networks.precision import widened, without_autocast
+from srgan_plugin.networks.vgg import TORCHVISION, VGG19Features
 
 
 def gram_matrix(features: Tensor) -> Tensor:

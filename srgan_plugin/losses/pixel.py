@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .checks import check_option
-from .precision import widened
+from srgan_plugin.errors import check_option
+from srgan_plugin.networks.precision import widened
 
 _CRITERIA: dict[str, Callable[..., Tensor]] = {"l1": F.l1_loss, "mse": F.mse_loss}
 _REDUCTIONS: dict[str, Callable[[Tensor], Tensor]] = {

@@ -7,8 +7,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from srgan_plugin.evaluation.benchmarks import Benchmark
-from srgan_plugin.evaluation.metrics import Channel, psnr, quantize, ssim
+from srgan_plugin.data.benchmark_sets import Benchmark
+
+from .psnr_ssim import Channel, psnr, quantize, ssim
 
 Measure = Literal["PSNR", "SSIM", "PSNR_Y", "SSIM_Y"]
 Scores = dict[Measure, float]

@@ -6,9 +6,9 @@ Nothing here waits for the device; who wants numbers calls `tolist` on them.
 import torch
 from torch import Tensor
 
-from srgan_plugin.evaluation import metrics
-from srgan_plugin.evaluation.metrics import C1, C2, PEAK, SIGMA, WINDOW
-from srgan_plugin.evaluation.protocol import MEASURES, Protocol
+from . import psnr_ssim
+from .protocol import MEASURES, Protocol
+from .psnr_ssim import C1, C2, PEAK, SIGMA, WINDOW
 
 __all__ = ["psnr", "score", "ssim", "to_y"]
 
@@ -23,7 +23,7 @@ def to_y(rgb: Tensor) -> Tensor:
         (1, H, W), float64, 16 to 235; see `metrics.to_y`.
     """
     red, green, blue = rgb.double()
-    a, b, c = metrics.BT601.tolist()
+    a, b, c = psnr_ssim.BT601.tolist()
     luma: Tensor = a * red + b * green + c * blue + 16.0
     return luma[None]
 
@@ -76,7 +76,7 @@ def score(pred: Tensor, gt: Tensor, protocol: Protocol) -> Tensor:
     Raises:
         ValueError: If shapes differ or the border leaves too little.
     """
-    height, width = metrics.check_pictures(
+    height, width = psnr_ssim.check_pictures(
         (*pred.shape[1:], pred.shape[0]), (*gt.shape[1:], gt.shape[0]), protocol.border, WINDOW
     )
     border = protocol.border

@@ -6,7 +6,7 @@ from another package (daala), and its mean opinion scores, which need people.
 
 from typing import NamedTuple
 
-from srgan_plugin.evaluation.protocol import Measure
+from .protocol import Measure
 
 OPENMMLAB = "OpenMMLab model zoo, RGB, border 4, rounded"
 PAPER = "Ledig et al. 2016, table 2, Y, border 4"

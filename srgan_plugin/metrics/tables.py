@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Literal
 
-from srgan_plugin.evaluation.protocol import MEASURES, Measure, Protocol
-from srgan_plugin.evaluation.published import Published, published
+from .protocol import MEASURES, Measure, Protocol
+from .reference_results import Published, published
 
 Style = Literal["text", "markdown"]
 

@@ -13,8 +13,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn import init
 
+from srgan_plugin.errors import check_option
+
 from .blocks import NormResidualBlock, PlainResidualBlock, ShuffleUpsample
-from .checks import check_option, refuse_foreign_weights
+from .checks import refuse_foreign_weights
 
 # upscale_factor -> the pixel shuffles it is made of
 _MSRRESNET_SHUFFLES = {2: (2,), 3: (3,), 4: (2, 2)}

@@ -1,4 +1,4 @@
-"""Pictures side by side, labelled."""
+"""Images side by side, labelled."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from srgan_plugin.files import atomic_path
+from srgan_plugin.io.atomic import atomic_path
 
 Image = NDArray[np.uint8]
 

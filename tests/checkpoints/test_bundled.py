@@ -9,13 +9,14 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from srgan_plugin.core import MSRResNet
+from srgan_plugin.checkpoints import hub
+from srgan_plugin.checkpoints.hub import NAMES, WEIGHTS, local_checkpoint
+from srgan_plugin.checkpoints.read import sha256
+from srgan_plugin.data.benchmark_sets import find_benchmark
 from srgan_plugin.data.resize import imresize
-from srgan_plugin.evaluation import Protocol, evaluate, find_benchmark
 from srgan_plugin.inference import Upscaler, open_model
-from srgan_plugin.zoo import fetching
-from srgan_plugin.zoo.fetching import NAMES, WEIGHTS, local_checkpoint
-from srgan_plugin.zoo.loading import sha256
+from srgan_plugin.metrics import Protocol, evaluate
+from srgan_plugin.networks import MSRResNet
 
 DOCS = Path(__file__).resolve().parent.parent.parent / "docs/zoo"
 RESULTS = DOCS / "results.json"
@@ -47,12 +48,12 @@ def test_shipped_weights_open_by_their_name_as_the_published_network(name):
     ],
 )
 def test_shipped_weights_that_were_changed_are_refused(tmp_path, monkeypatch, change, said):
-    for name in ("msrresnet.safetensors", fetching.SUMS):
+    for name in ("msrresnet.safetensors", hub.SUMS):
         shutil.copy(WEIGHTS / name, tmp_path / name)
-    monkeypatch.setattr(fetching, "WEIGHTS", tmp_path)
+    monkeypatch.setattr(hub, "WEIGHTS", tmp_path)
     path = tmp_path / "msrresnet.safetensors"
     assert local_checkpoint("msrresnet") == path
-    fetching._bundled.cache_clear()
+    hub._bundled.cache_clear()
     path.write_bytes(change(path.read_bytes()))
     with pytest.raises(ValueError, match=rf"msrresnet\.safetensors: expected .*{said}") as caught:
         open_model("msrresnet")
@@ -62,7 +63,7 @@ def test_shipped_weights_that_were_changed_are_refused(tmp_path, monkeypatch, ch
 @pytest.mark.parametrize("name", NAMES)
 def test_shipped_weights_are_hashed_once_in_a_process(name, monkeypatch):
     local_checkpoint(name)
-    monkeypatch.setattr(fetching, "sha256", None)
+    monkeypatch.setattr(hub, "sha256", None)
     assert local_checkpoint(name) == WEIGHTS / f"{name}.safetensors"
 
 

@@ -9,10 +9,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from srgan_plugin.core import ModifiedVGG, MSRResNet, SRGANDiscriminator, SRResNet
-from srgan_plugin.zoo import conversion, identify, load_checkpoint_file, open_network
-from srgan_plugin.zoo.conversion import convert
-from srgan_plugin.zoo.publishing import publish
+from srgan_plugin.checkpoints import identify, load_checkpoint_file, open_network
+from srgan_plugin.checkpoints.convert import _RULES, _Rules, convert, publish
+from srgan_plugin.networks import ModifiedVGG, MSRResNet, SRGANDiscriminator, SRResNet
 
 SMALL = {"mid_channels": 4, "num_blocks": 2}
 PLAIN = ("plugin", "mmagic", "mmediting")
@@ -162,7 +161,7 @@ def test_a_file_whose_network_answers_otherwise_never_gets_its_name(
     def swapped(part, weights, note):
         return {**weights, "conv_hr.bias": weights["conv_first.bias"]}
 
-    monkeypatch.setitem(conversion._RULES, "plugin", conversion._Rules(wrap=swapped))
+    monkeypatch.setitem(_RULES, "plugin", _Rules(wrap=swapped))
     with pytest.raises(ValueError, match=r"differs by .* nothing was written"):
         convert(path, target, to="plugin")
     assert target.read_bytes() == b"older"

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from srgan_plugin.core import ModifiedVGG, MSRResNet, SRResNet
-from srgan_plugin.zoo import export, open_network
-from srgan_plugin.zoo.networks import UNTOLD
+from srgan_plugin.checkpoints import export, open_network
+from srgan_plugin.checkpoints.load import UNTOLD
+from srgan_plugin.networks import ModifiedVGG, MSRResNet, SRResNet
 
 SMALL = {"mid_channels": 4, "num_blocks": 2}
 

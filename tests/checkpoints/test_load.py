@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from srgan_plugin.core import ModifiedVGG, MSRResNet, SRGANDiscriminator, SRResNet
-from srgan_plugin.zoo import adapt_training_state, describe, load_generator_weights, unwrap
+from srgan_plugin.checkpoints import adapt_training_state, describe, load_generator_weights, unwrap
+from srgan_plugin.networks import ModifiedVGG, MSRResNet, SRGANDiscriminator, SRResNet
 
 SMALL = {"mid_channels": 8, "num_blocks": 3}
 # Written out once more, regardless of the table: what ours are called elsewhere.

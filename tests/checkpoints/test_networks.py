@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from srgan_plugin.core import MSRResNet, SRResNet
-from srgan_plugin.zoo import generator_changes, load_generator_weights, open_network
+from srgan_plugin.checkpoints import generator_changes, load_generator_weights, open_network
+from srgan_plugin.networks import MSRResNet, SRResNet
 
 SMALL = {"mid_channels": 4, "num_blocks": 2}
 

@@ -9,10 +9,10 @@ import torch
 from skimage.metrics import peak_signal_noise_ratio
 
 from srgan_plugin import config_path
-from srgan_plugin.core import MSRResNet, SRResNet
-from srgan_plugin.core.vgg_weights import random_vgg19_state_dict
-from srgan_plugin.data.images import read_image
-from srgan_plugin.zoo.conversion import convert
+from srgan_plugin.checkpoints.convert import convert
+from srgan_plugin.io.images import read_image
+from srgan_plugin.networks import MSRResNet, SRResNet
+from srgan_plugin.networks.vgg import random_vgg19_state_dict
 
 pytest.importorskip("mmengine")
 pytestmark = pytest.mark.usefixtures("fresh_mmengine")
@@ -89,7 +89,7 @@ def test_the_configs_have_the_papers_hyper_parameters(name):
 
 
 def test_the_pixel_loss_is_the_papers_on_its_range():
-    from srgan_plugin.hosts.mm.parts import build
+    from srgan_plugin.hosts.mmengine.models.model_utils import build
 
     loss = build(dict(config(SRRESNET).model.pixel_loss))
     a, b = torch.rand(2, 3, 8, 8), torch.rand(2, 3, 8, 8)

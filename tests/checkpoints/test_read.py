@@ -19,10 +19,10 @@ import pytest
 import torch
 from torch import nn
 
-from srgan_plugin.zoo.loading import load_checkpoint_file
-from srgan_plugin.zoo.pickled import History
-from srgan_plugin.zoo.protocols import to_protocol_2
-from srgan_plugin.zoo.saving import save_atomically
+from srgan_plugin.checkpoints.pickle_protocols import to_protocol_2
+from srgan_plugin.checkpoints.read import load_checkpoint_file
+from srgan_plugin.checkpoints.safe_unpickle import History
+from srgan_plugin.checkpoints.save import save_atomically
 
 FORMATS = [pytest.param(True, id="zip"), pytest.param(False, id="legacy")]
 
@@ -89,7 +89,7 @@ def test_reading_mmengines_types_does_not_load_mmengine(tmp_path):
     logging = pytest.importorskip("mmengine.logging")
     path = save(tmp_path / "x.pth", {"curve": logging.HistoryBuffer([1.0], [1])})
     code = (
-        "import sys; from srgan_plugin.zoo import load_checkpoint_file as load;"
+        "import sys; from srgan_plugin.checkpoints import load_checkpoint_file as load;"
         f"load({str(path)!r});"
         "sys.exit(any(m in sys.modules for m in ('mmengine', 'mmagic', 'basicsr', 'mmcv')))"
     )

@@ -11,17 +11,17 @@ import pytest
 import torch
 
 import srgan_plugin
-from srgan_plugin import core
-from srgan_plugin.core import MSRResNet, SRResNet
-from srgan_plugin.inference import Upscaler, open_model
-from srgan_plugin.zoo import (
+from srgan_plugin import networks
+from srgan_plugin.checkpoints import (
     generator_changes,
     identify,
     load_checkpoint_file,
     load_generator_weights,
     open_network,
 )
-from srgan_plugin.zoo.conversion import convert
+from srgan_plugin.checkpoints.convert import convert
+from srgan_plugin.inference import Upscaler, open_model
+from srgan_plugin.networks import MSRResNet, SRResNet
 
 SMALL = {"mid_channels": 4, "num_blocks": 2}
 RANGE = {"output_range": (-1.0, 1.0)}
@@ -157,8 +157,8 @@ def test_every_config_that_ships_states_its_generators_function(path, rough):
     config = pytest.importorskip("mmengine").Config.fromfile(path)
     kind = config.model.generator.type
     name, other = ARGUMENT_OF[kind]
-    state = rough(getattr(core, kind), **SMALL).state_dict()
-    default = inspect.signature(getattr(core, kind)).parameters[name].default
+    state = rough(getattr(networks, kind), **SMALL).state_dict()
+    default = inspect.signature(getattr(networks, kind)).parameters[name].default
     for value in (config.model.generator.get(name, default), other):
         config.model.generator[name] = value
         checkpoint = {"state_dict": state, "meta": {"cfg": config.pretty_text}}
@@ -262,7 +262,7 @@ def test_weights_in_mmagics_keys_without_a_word_around_them_are_taken_for_mmagic
 def test_whoever_loads_a_checkpoint_is_told_that_its_function_is_another(tmp_path, rough, stated):
     """mmengine hands a model the weights alone, under any launcher."""
     runner = pytest.importorskip("mmengine.runner")
-    from srgan_plugin.hosts.mm.models import SRModel
+    from srgan_plugin.hosts.mmengine.models.sr_model import SRModel
 
     network = rough(SRResNet, **RANGE, **SMALL)
     text = "model = dict(generator=dict(type='SRResNet', output_range=(-1, 1)))"

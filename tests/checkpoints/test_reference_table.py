@@ -11,10 +11,10 @@ import pytest
 import torch
 from skimage.metrics import peak_signal_noise_ratio
 
-from srgan_plugin.core import MSRResNet, SRResNet
-from srgan_plugin.data.images import read_image
-from srgan_plugin.evaluation import benchmarks
-from srgan_plugin.zoo import fetching
+from srgan_plugin.checkpoints import hub
+from srgan_plugin.data import benchmark_sets
+from srgan_plugin.io.images import read_image
+from srgan_plugin.networks import MSRResNet, SRResNet
 
 NAMES = ("msrresnet_x4c64b16_1x16_300k_div2k", "srgan_x4c64b16_1x16_1000k_div2k")
 SMALL = {"mid_channels": 4, "num_blocks": 2}
@@ -39,7 +39,7 @@ def server(tmp_path, monkeypatch, rough):
         digits = hashlib.sha256((folder / "x").read_bytes()).hexdigest()[:8]
         (folder / "x").rename(folder / f"{name}_20200521-{digits}.pth")
         published[name] = f"https://nowhere.invalid/{name}_20200521-{digits}.pth"
-    monkeypatch.setattr(fetching, "PUBLISHED", published)
+    monkeypatch.setattr(hub, "PUBLISHED", published)
 
     def handler(*args):
         return QuietHandler(*args, directory=str(folder))
@@ -74,7 +74,9 @@ def measured_by_hand(network, data, name):
 def test_both_published_models_are_fetched_verified_converted_and_measured(
     server, data, tool, capsys, monkeypatch
 ):
-    monkeypatch.setattr(benchmarks, "SIZES", {})  # these sets are smaller than the published ones
+    monkeypatch.setattr(
+        benchmark_sets, "SIZES", {}
+    )  # these sets are smaller than the published ones
     url, folder, networks = server
     tool("make_table").main(["--mirror", url, "--out", "results"])
     said = capsys.readouterr()
@@ -108,7 +110,7 @@ def test_files_of_one_name_from_two_places_are_two_files(server, tmp_path):
         (folder / place).mkdir()
         (folder / place / "model.safetensors").write_text(f"weights of {place}")
     fetched = [
-        fetching.local_checkpoint(f"{url}{place}/model.safetensors?download=true", folder=tmp_path)
+        hub.local_checkpoint(f"{url}{place}/model.safetensors?download=true", folder=tmp_path)
         for place in "ab"
     ]
     assert [path.read_text() for path in fetched] == ["weights of a", "weights of b"]

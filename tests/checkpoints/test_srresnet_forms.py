@@ -4,8 +4,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from srgan_plugin.core import SRResNet
-from srgan_plugin.zoo import load_generator_weights, open_network
+from srgan_plugin.checkpoints import load_generator_weights, open_network
+from srgan_plugin.networks import SRResNet
 
 SMALL = {"mid_channels": 4, "num_blocks": 3}
 RANGE = {"output_range": (0, 1)}

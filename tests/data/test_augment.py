@@ -8,12 +8,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from srgan_plugin.data.batches import Recipe, read_batch
-from srgan_plugin.data.device import DevicePairs, Stream, picture_bytes
-from srgan_plugin.data.images import Image
+from srgan_plugin.data.augment import Recipe, augment, crop_pair, random_flips, read_batch
+from srgan_plugin.data.gpu_dataset import DevicePairs, Stream, picture_bytes
 from srgan_plugin.data.pairs import ImagePairs
-from srgan_plugin.data.patches import Draw, augment, crop_pair, draw, picture_indices, random_flips
-from srgan_plugin.data.prepare import create_store
+from srgan_plugin.data.prepare.stores import create_store
+from srgan_plugin.data.sampling import Draw, draw, picture_indices
+from srgan_plugin.io.images import Image
 
 CPU = torch.device("cpu")
 ratios = st.sampled_from([0.0, 0.5, 1.0])

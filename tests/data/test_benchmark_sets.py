@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from srgan_plugin.data.images import write_image
+from srgan_plugin.data.benchmark_sets import data_root, find_benchmark
 from srgan_plugin.data.resize import make_lr
-from srgan_plugin.evaluation.benchmarks import data_root, find_benchmark
+from srgan_plugin.io.images import write_image
 
 
 def picture(height, width, seed=0):

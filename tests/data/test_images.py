@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from srgan_plugin.data.images import (
+from srgan_plugin.io.images import (
     decode_image,
     encode_png,
     image_shape,

@@ -19,10 +19,10 @@ from child_process import read_in_child
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from srgan_plugin.data import lmdb_store
-from srgan_plugin.data.lmdb_store import ImageStore
 from srgan_plugin.data.pairs import ImagePairs
-from srgan_plugin.data.store_writer import StoreWriter, whole_folder
+from srgan_plugin.io import lmdb_store
+from srgan_plugin.io.atomic import whole_folder
+from srgan_plugin.io.lmdb_store import ImageStore, StoreWriter
 
 PICTURES = {
     key: np.random.default_rng(seed).integers(0, 256, (20 + seed, 30, 3), dtype=np.uint8)
@@ -179,7 +179,7 @@ def test_a_replaced_folder_comes_back_when_its_successor_fails(tmp_path: Path) -
 FULL_DISK = """
 import resource, signal, sys
 import numpy as np
-from srgan_plugin.data.store_writer import StoreWriter
+from srgan_plugin.io.lmdb_store import StoreWriter
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
 try:
@@ -245,7 +245,7 @@ def test_a_store_whose_copy_broke_off_is_refused_before_it_kills_the_process(
 
 def test_a_terminated_process_leaves_nothing_behind(tmp_path: Path) -> None:
     code = (
-        "import os, signal; from srgan_plugin.data.store_writer import whole_folder\n"
+        "import os, signal; from srgan_plugin.io.atomic import whole_folder\n"
         f"with whole_folder({str(tmp_path / 'x')!r}) as folder:\n"
         "    (folder / 'half').touch(); os.kill(os.getpid(), signal.SIGTERM); signal.pause()"
     )

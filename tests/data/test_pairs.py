@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from srgan_plugin.data.images import write_image
 from srgan_plugin.data.pairs import ImagePairs, open_images
-from srgan_plugin.data.prepare import create_store
+from srgan_plugin.data.prepare.stores import create_store
+from srgan_plugin.io.images import write_image
 
 from .conftest import SIZES, noise
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from srgan_plugin.data.images import read_image, write_image
+from srgan_plugin.data.prepare.benchmark_sets import prepare_test_set
 from srgan_plugin.data.resize import imresize
-from srgan_plugin.data.test_sets import prepare_test_set
+from srgan_plugin.io.images import read_image, write_image
 
 from .conftest import noise, tool
 

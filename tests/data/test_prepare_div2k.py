@@ -15,15 +15,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from srgan_plugin.data.benchmark_sets import find_benchmark
 from srgan_plugin.data.div2k import find_div2k_train
-from srgan_plugin.data.div2k_archives import Archive, archives, unpack
-from srgan_plugin.data.div2k_sources import check_sources, find_sources, read_source
-from srgan_plugin.data.images import Image, read_image, write_image
 from srgan_plugin.data.pairs import ImagePairs
-from srgan_plugin.data.prepare import add_stores
+from srgan_plugin.data.prepare.div2k import (
+    Archive,
+    archives,
+    check_sources,
+    find_sources,
+    read_source,
+    unpack,
+)
+from srgan_plugin.data.prepare.stores import add_stores
+from srgan_plugin.data.prepare.subimages import cut_subimages, starts
 from srgan_plugin.data.resize import make_lr
-from srgan_plugin.data.subimages import cut_subimages, starts
-from srgan_plugin.evaluation.benchmarks import find_benchmark
+from srgan_plugin.io.images import Image, read_image, write_image
 
 from .conftest import tool
 
@@ -174,7 +180,7 @@ def test_each_picture_is_decoded_once(div2k: Path, monkeypatch: pytest.MonkeyPat
         read.append(Path(path).name)
         return read_image(path)
 
-    monkeypatch.setattr("srgan_plugin.data.div2k_sources.read_image", noted)
+    monkeypatch.setattr("srgan_plugin.data.prepare.div2k.read_image", noted)
     cut_subimages(find_sources(div2k, [1, 2], [2, 4]), div2k, "list.txt", workers=1)
     every = ["0001.png", "0001x2.png", "0001x4.png", "0002.png", "0002x2.png", "0002x4.png"]
     assert sorted(read) == every

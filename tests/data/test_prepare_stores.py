@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from srgan_plugin.data.images import write_image
 from srgan_plugin.data.pairs import ImagePairs
-from srgan_plugin.data.prepare import create_store
+from srgan_plugin.data.prepare.stores import create_store
 from srgan_plugin.data.resize import make_lr
+from srgan_plugin.io.images import write_image
 
 from .conftest import noise
 

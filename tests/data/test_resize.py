@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from srgan_plugin.data.images import read_image
 from srgan_plugin.data.resize import imresize, lr_window, make_lr
+from srgan_plugin.io.images import read_image
 
 
 def slow_imresize(image: np.ndarray, scale: float) -> np.ndarray:

@@ -9,25 +9,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from srgan_plugin.data import patches
+from srgan_plugin.data import sampling
+from srgan_plugin.data.augment import augment, crop_pair, random_flips
 from srgan_plugin.data.pairs import ImagePairs, Pair
-from srgan_plugin.data.patches import (
-    Draw,
-    augment,
-    crop_pair,
-    draw,
-    random_flips,
-    random_window,
-    uniform,
-)
-from srgan_plugin.data.pictures import DecodedPicture
+from srgan_plugin.data.sampling import Draw, draw, random_window, uniform
+from srgan_plugin.io.lazy_image import DecodedPicture
 
 STREAMS = [
-    patches.CROP_TOP,
-    patches.CROP_LEFT,
-    patches.HORIZONTAL_FLIP,
-    patches.VERTICAL_FLIP,
-    patches.TRANSPOSE,
+    sampling.CROP_TOP,
+    sampling.CROP_LEFT,
+    sampling.HORIZONTAL_FLIP,
+    sampling.VERTICAL_FLIP,
+    sampling.TRANSPOSE,
 ]
 NUMBERS = np.arange(50_000)
 
@@ -49,7 +42,7 @@ def test_one_number_and_an_array_of_numbers_give_the_same_values(
 
 def test_the_hash_is_splitmix64() -> None:
     # The reference generator, seeded with 0, begins with these words.
-    words = [patches._mix((step * patches._GOLDEN) & (2**64 - 1)) for step in (1, 2, 3)]
+    words = [sampling._mix((step * sampling._GOLDEN) & (2**64 - 1)) for step in (1, 2, 3)]
     assert words == [0xE220A8397B1DCDAF, 0x6E789E6AA1B965F4, 0x06C45D188009454F]
 
 

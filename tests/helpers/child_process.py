@@ -4,7 +4,7 @@ import os
 
 import numpy as np
 
-from srgan_plugin.data.lmdb_store import ImageStore
+from srgan_plugin.io.lmdb_store import ImageStore
 
 
 def read_in_child(store: ImageStore, expected: bytes) -> None:

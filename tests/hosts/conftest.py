@@ -10,8 +10,8 @@ import pytest
 import torch
 from torchvision.models import vgg
 
-from srgan_plugin.core.vgg_weights import random_vgg19_state_dict
-from srgan_plugin.hosts.mends import NotInstalledError
+from srgan_plugin.hosts.compat_patches import NotInstalledError
+from srgan_plugin.networks.vgg import random_vgg19_state_dict
 
 
 def _adapter(name: str) -> ModuleType:
@@ -24,7 +24,7 @@ def _adapter(name: str) -> ModuleType:
 @pytest.fixture(scope="session")
 def mmagic() -> ModuleType:
     """MMagic, mended and imported."""
-    _adapter("srgan_plugin.hosts.mm.mmagic")
+    _adapter("srgan_plugin.hosts.mmagic")
     return importlib.import_module("mmagic")
 
 

@@ -5,9 +5,9 @@ import importlib
 import pytest
 import torch
 
-from srgan_plugin.core import ModifiedVGG, MSRResNet
-from srgan_plugin.zoo import open_network
-from srgan_plugin.zoo.conversion import convert
+from srgan_plugin.checkpoints import open_network
+from srgan_plugin.checkpoints.convert import convert
+from srgan_plugin.networks import ModifiedVGG, MSRResNet
 
 TOLERANCE = {"rtol": 0, "atol": 1e-6}
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from srgan_plugin.hosts.mm.packing import META_KEYS
-from srgan_plugin.hosts.mm.transforms import recipe_of
+from srgan_plugin.hosts.mmengine.datasets.collate import META_KEYS
+from srgan_plugin.hosts.mmengine.datasets.transforms import recipe_of
 from srgan_plugin.registry import METRICS, MODELS, TRANSFORMS
 
 KINDS = {

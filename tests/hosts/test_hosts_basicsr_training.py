@@ -15,7 +15,7 @@ import torch
 import yaml
 from same_state import differences
 
-from srgan_plugin.data.prepare import create_store
+from srgan_plugin.data.prepare.stores import create_store
 from tests.conftest import ROOT
 
 Run = Callable[..., str]
@@ -135,7 +135,7 @@ def test_a_checkpoint_that_was_cut_short_does_not_get_its_name(
 def test_validation_crops_gt_as_basicsr_does_and_names_results_apart(
     basicsr: ModuleType, tmp_path: Path
 ) -> None:
-    from srgan_plugin.hosts.basicsr.datasets import PairedImageDataset
+    from srgan_plugin.hosts.basicsr.data import PairedImageDataset
 
     for key in ("a/photo.1", "a/photo.2"):
         (tmp_path / "gt" / key).parent.mkdir(parents=True, exist_ok=True)
@@ -219,9 +219,9 @@ def test_a_schedule_of_basicsr_is_the_same_after_two_resumes_before_its_mileston
 
 
 def test_the_test_tool_measures_what_ours_measures(run: Run, photographs: Path) -> None:
-    from srgan_plugin.core import MSRResNet
-    from srgan_plugin.evaluation.benchmarks import find_benchmark
-    from srgan_plugin.evaluation.protocol import Protocol, evaluate
+    from srgan_plugin.data.benchmark_sets import find_benchmark
+    from srgan_plugin.metrics.protocol import Protocol, evaluate
+    from srgan_plugin.networks import MSRResNet
 
     network = MSRResNet(mid_channels=8, num_blocks=1, activate_after_shuffle=True)
     torch.save({"params": network.state_dict()}, "small.pth")
@@ -314,7 +314,7 @@ def test_weights_of_another_layout_are_answered_by_one_line(
     run: Run, photographs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     opt = options("train_msrresnet_x4.yml", photographs)
-    for location in ("srgan_plugin/zoo/weights/msrresnet.safetensors", "bare.pth"):
+    for location in ("srgan_plugin/checkpoints/weights/msrresnet.safetensors", "bare.pth"):
         path = ROOT / location
         if location == "bare.pth":
             path = Path(location).resolve()
@@ -331,9 +331,9 @@ NAME = "activate_after_shuffle"
 def test_weights_of_another_function_are_answered_by_one_line(
     run: Run, photographs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from srgan_plugin.zoo.conversion import convert
+    from srgan_plugin.checkpoints.convert import convert
 
-    weights = ROOT / "srgan_plugin/zoo/weights/msrresnet.safetensors"
+    weights = ROOT / "srgan_plugin/checkpoints/weights/msrresnet.safetensors"
     opt = options("test_msrresnet_x4.yml", photographs)
     words = ["path:pretrain_network_g=m.pth", "path:param_key_g=state_dict"]
     for told, said in (
@@ -350,8 +350,8 @@ def test_weights_of_another_function_are_answered_by_one_line(
 def test_without_the_activation_a_checkpoint_is_not_basicsrs(
     basicsr: ModuleType,
 ) -> None:
+    from srgan_plugin.checkpoints import identify
     from srgan_plugin.hosts.basicsr.archs import MSRResNet
-    from srgan_plugin.zoo import identify
 
     network = MSRResNet(num_feat=8, num_block=1, activate_after_shuffle=False)
     state = network.state_dict()

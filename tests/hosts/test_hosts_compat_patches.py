@@ -7,10 +7,10 @@ from types import ModuleType
 import pytest
 import torch
 
-from srgan_plugin import doctor
 from srgan_plugin.__main__ import main
-from srgan_plugin.hosts import mends
-from srgan_plugin.hosts.mends import Mend, NotInstalledError, Toolbox, ToolboxError
+from srgan_plugin.cli import doctor
+from srgan_plugin.hosts import compat_patches
+from srgan_plugin.hosts.compat_patches import Mend, NotInstalledError, Toolbox, ToolboxError
 
 
 def toolbox(**changes: object) -> Toolbox:
@@ -76,7 +76,7 @@ def test_a_half_installed_toolbox_is_answered_with_what_it_misses() -> None:
 
 def test_neither_the_package_nor_its_mmengine_host_mends_anything() -> None:
     check = (
-        "import sys, numpy, srgan_plugin, srgan_plugin.hosts.mm\n"
+        "import sys, numpy, srgan_plugin, srgan_plugin.hosts.mmengine\n"
         "bad = [m for m in ('mmcv._ext', 'torchvision.transforms.functional_tensor')"
         " if m in sys.modules]\n"
         "sys.exit(str(bad) if bad or 'bool8' in vars(numpy) else 0)"
@@ -87,7 +87,7 @@ def test_neither_the_package_nor_its_mmengine_host_mends_anything() -> None:
 def test_a_missing_compiled_op_fails_at_use_by_its_name(mmagic: ModuleType) -> None:
     from mmcv import ops
 
-    from srgan_plugin.hosts.mm.mmagic import APPLIED
+    from srgan_plugin.hosts.mmagic import APPLIED
 
     if "mmcv._ext" not in APPLIED:
         pytest.skip("the compiled ops are really there")
@@ -142,6 +142,6 @@ def test_an_unsafe_torch_is_named_with_its_hole(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_name_counts_as_missing_though_its_module_is_there() -> None:
-    assert mends.has("math", ["pi"])
-    assert not mends.has("math", ["tau", "no_such_name"])
-    assert not mends.has("no_such_module")
+    assert compat_patches.has("math", ["pi"])
+    assert not compat_patches.has("math", ["tau", "no_such_name"])
+    assert not compat_patches.has("no_such_module")

@@ -12,8 +12,8 @@ from types import ModuleType
 import pytest
 import torch
 
-from srgan_plugin.core import MSRResNet
-from srgan_plugin.zoo.conversion import convert
+from srgan_plugin.checkpoints.convert import convert
+from srgan_plugin.networks import MSRResNet
 from tests.conftest import ROOT
 
 GUIDES = ("from-mmagic.md", "from-basicsr.md")

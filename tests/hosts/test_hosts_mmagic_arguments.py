@@ -10,11 +10,13 @@ import torch
 from mmengine.optim import OptimWrapperDict
 from torch import Tensor, nn
 
-from srgan_plugin.hosts.mm import metrics as our_metrics
-from srgan_plugin.hosts.mm import transforms as our_transforms
-from srgan_plugin.hosts.mm.optim_of_each import MultiOptimWrapperConstructor
-from srgan_plugin.hosts.mm.packing import PackInputs
-from srgan_plugin.hosts.mm.preprocessor import DataPreprocessor
+from srgan_plugin.hosts.mmengine.datasets import transforms as our_transforms
+from srgan_plugin.hosts.mmengine.datasets.collate import PackInputs
+from srgan_plugin.hosts.mmengine.engine.optim_wrapper_constructor import (
+    MultiOptimWrapperConstructor,
+)
+from srgan_plugin.hosts.mmengine.evaluation import metrics as our_metrics
+from srgan_plugin.hosts.mmengine.models.data_preprocessor import DataPreprocessor
 from srgan_plugin.registry import MODELS
 
 pytestmark = pytest.mark.usefixtures("fresh_mmengine", "mmagic")

@@ -14,8 +14,8 @@ import torch
 from mmengine.config import Config
 from mmengine.optim import OptimWrapper
 
-from srgan_plugin.core import MSRResNet
-from srgan_plugin.zoo import load_checkpoint_file
+from srgan_plugin.checkpoints import load_checkpoint_file
+from srgan_plugin.networks import MSRResNet
 
 CONFIG = ".mim/configs/srgan_resnet/msrresnet_x4c64b16_1xb16-1000k_div2k.py"
 Tool = Callable[[str], ModuleType]

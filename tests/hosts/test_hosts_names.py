@@ -43,7 +43,7 @@ def test_the_log_says_which_class_was_built(
     MMLogger.get_instance("names", log_level=logging.INFO)
     built("mmagic", "srgan_plugin.SRModel")
     heard = capsys.readouterr()
-    assert "MSRResNet is srgan_plugin.core.generators.MSRResNet" in heard.out + heard.err
+    assert "MSRResNet is srgan_plugin.networks.generators.MSRResNet" in heard.out + heard.err
 
 
 def test_a_name_that_neither_scope_knows_is_answered_with_the_nearest() -> None:

@@ -16,11 +16,11 @@ from mmengine.registry import DefaultScope
 from mmengine.runner import load_checkpoint
 from torch import Tensor, nn
 
-from srgan_plugin.core import MSRResNet, SRResNet
-from srgan_plugin.hosts.mm.models import SRModel
+from srgan_plugin.checkpoints import load_generator_weights
+from srgan_plugin.checkpoints.layouts import LAYOUTS
+from srgan_plugin.hosts.mmengine.models.sr_model import SRModel
+from srgan_plugin.networks import MSRResNet, SRResNet
 from srgan_plugin.registry import MODEL_WRAPPERS, MODELS
-from srgan_plugin.zoo import load_generator_weights
-from srgan_plugin.zoo.architectures import LAYOUTS
 
 pytestmark = pytest.mark.usefixtures("fresh_mmengine")
 SMALL = {"mid_channels": 4, "num_blocks": 2}

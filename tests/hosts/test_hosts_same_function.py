@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from srgan_plugin import core
+from srgan_plugin import losses, networks
 
 TOLERANCE = {"rtol": 0, "atol": 1e-6}
 
@@ -41,7 +41,7 @@ def test_same_function_of_msrresnet_in_mmagic(mmagic: ModuleType, scale: int) ->
     from mmagic.models.editors.srgan import MSRResNet
 
     theirs = roughened(MSRResNet(3, 3, mid_channels=16, num_blocks=2, upscale_factor=scale))
-    mine = core.MSRResNet(mid_channels=16, num_blocks=2, upscale_factor=scale)
+    mine = networks.MSRResNet(mid_channels=16, num_blocks=2, upscale_factor=scale)
     mine.load_state_dict(theirs.state_dict())
     assert_same_output_and_gradient(mine, theirs, pictures(2, 3, 10, 12))
 
@@ -55,7 +55,7 @@ def test_same_function_of_msrresnet_in_basicsr_and_each_loads_what_the_other_sav
     options = {"num_feat": 16, "num_block": 2, "upscale": scale}
     theirs = roughened(build_network({"type": "MSRResNet", **options}))
     mine = build_network({"type": "MSRResNet_srgan_plugin", **options})
-    assert isinstance(mine, core.MSRResNet)
+    assert isinstance(mine, networks.MSRResNet)
     mine.load_state_dict(theirs.state_dict())
     assert_same_output_and_gradient(mine, theirs, pictures(2, 3, 10, 12))
     assert set(mine.state_dict()) == set(theirs.state_dict())
@@ -70,7 +70,7 @@ def test_the_two_toolboxes_msrresnets_are_not_the_same_function(
     from basicsr.archs import build_network
 
     network = build_network({"type": "MSRResNet_srgan_plugin", "num_feat": 8, "num_block": 1})
-    mmagics = core.MSRResNet(mid_channels=8, num_blocks=1)
+    mmagics = networks.MSRResNet(mid_channels=8, num_blocks=1)
     network.load_state_dict(roughened(mmagics).state_dict())  # our keys load as well
     x = pictures(1, 3, 8, 8)
     assert (network(x) - mmagics(x)).abs().max() > 1e-3
@@ -81,7 +81,7 @@ def test_same_function_of_modifiedvgg_in_mmagic(mmagic: ModuleType, training: bo
     from mmagic.models.editors.srgan import ModifiedVGG
 
     theirs = ModifiedVGG(3, 8).train(training)
-    mine = core.ModifiedVGG(mid_channels=8).train(training)
+    mine = networks.ModifiedVGG(mid_channels=8).train(training)
     mine.load_state_dict(theirs.state_dict())
     assert_same_output_and_gradient(mine, theirs, pictures(3, 3, 128, 128))
     for key, value in theirs.state_dict().items():  # the running statistics among them
@@ -142,7 +142,7 @@ def test_same_function_of_pixel_losses(
     options = {"loss_weight": 0.3, "reduction": reduction, **options}
     weight = {"not": None, "by pixel": pictures(2, 1, 6, 7), "by channel": pictures(2, 3, 6, 7)}
     assert_same_loss(
-        getattr(core, name)(**options),
+        getattr(losses, name)(**options),
         getattr(theirs, name)(**options),
         pictures(2, 3, 6, 7),
         pictures(2, 3, 6, 7),
@@ -169,7 +169,7 @@ def test_same_function_of_gan_losses(
         from basicsr.losses.gan_loss import GANLoss
     options = {"real_label_val": 0.9, "fake_label_val": 0.1, "loss_weight": 5e-3}
     assert_same_loss(
-        core.GANLoss(gan_type, **options),
+        losses.GANLoss(gan_type, **options),
         GANLoss(gan_type, **options),
         torch.randn(5, 1) * 3,
         target_is_real,
@@ -194,7 +194,7 @@ def test_same_function_of_the_perceptual_loss_in_mmagic(
 ) -> None:
     from mmagic.models.losses import PerceptualLoss
 
-    mine = core.PerceptualLoss(**options, pretrained=random_vgg)
+    mine = losses.PerceptualLoss(**options, pretrained=random_vgg)
     assert_same_loss(
         mine, PerceptualLoss(**options), pictures(2, 3, 32, 32), pictures(2, 3, 32, 32)
     )

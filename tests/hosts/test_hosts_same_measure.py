@@ -15,13 +15,13 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 
 from srgan_plugin.__main__ import main
-from srgan_plugin.core import MSRResNet
-from srgan_plugin.data.images import read_image
+from srgan_plugin.data.benchmark_sets import find_benchmark
 from srgan_plugin.data.resize import imresize
-from srgan_plugin.evaluation.benchmarks import find_benchmark
-from srgan_plugin.evaluation.metrics import psnr, quantize, ssim
-from srgan_plugin.evaluation.protocol import Protocol, average
-from srgan_plugin.hosts.mm.metrics import PSNR, SSIM
+from srgan_plugin.hosts.mmengine.evaluation.metrics import PSNR, SSIM
+from srgan_plugin.io.images import read_image
+from srgan_plugin.metrics.protocol import Protocol, average
+from srgan_plugin.metrics.psnr_ssim import psnr, quantize, ssim
+from srgan_plugin.networks import MSRResNet
 from tests.conftest import ROOT, SHARED
 
 PUBLISHED = ".mim/configs/srgan_resnet/msrresnet_x4c64b16_1xb16-1000k_div2k.py"

@@ -143,7 +143,7 @@ def test_same_training_as_basicsrs_srganmodel(
 
     theirs = build_model(basicsr_options("", {}, train))
     mine = build_model(basicsr_options("_srgan_plugin", {"pretrained": str(random_vgg)}, train))
-    assert type(mine).__module__ == "srgan_plugin.hosts.basicsr.model"
+    assert type(mine).__module__ == "srgan_plugin.hosts.basicsr.models"
     names = ["net_g", "net_d"] + (["net_g_ema"] if train else [])
     for name in names:
         getattr(mine, name).load_state_dict(getattr(theirs, name).state_dict())

@@ -14,9 +14,9 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from srgan_plugin.config_command_line import _VIS_BACKENDS
-from srgan_plugin.data.images import read_image, write_image
+from srgan_plugin.cli.configs import _VIS_BACKENDS
 from srgan_plugin.data.resize import make_lr
+from srgan_plugin.io.images import read_image, write_image
 from tests.conftest import ROOT, picture
 
 pytestmark = pytest.mark.usefixtures("fresh_mmengine")
@@ -95,7 +95,7 @@ def test_a_backend_whose_package_is_missing_is_answered_with_the_command(
     for module in modules:
         monkeypatch.setitem(sys.modules, module, None)
     monkeypatch.setattr(
-        "srgan_plugin.config_command_line.find_spec",
+        "srgan_plugin.cli.configs.find_spec",
         lambda module: None if module in modules else find_spec(module),
     )
     backends = f"[dict(type='LocalVisBackend'), dict(type='{kind}')]"
@@ -245,8 +245,8 @@ def test_mmagics_inferencer_predicts_from_the_bundled_weights(
 ) -> None:
     from mmagic.apis import MMagicInferencer
 
-    from srgan_plugin.zoo.fetching import local_checkpoint
-    from srgan_plugin.zoo.networks import open_network
+    from srgan_plugin.checkpoints.hub import local_checkpoint
+    from srgan_plugin.checkpoints.load import open_network
 
     folder = Path(mmagic.__file__).parent / ".mim/configs/srgan_resnet"
     cfg = Config.fromfile(folder / "msrresnet_x4c64b16_1xb16-1000k_div2k.py")

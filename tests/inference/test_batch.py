@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms, ImageOps
 
 from srgan_plugin.__main__ import main
-from srgan_plugin.core import MSRResNet, SRResNet
 from srgan_plugin.inference import Upscaler, open_model
-from srgan_plugin.inference.pictures import SUFFIXES, read_picture, write_picture
+from srgan_plugin.io.image_files import SUFFIXES, read_picture, write_picture
+from srgan_plugin.networks import MSRResNet, SRResNet
 
 RGB_PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 GREY_PROFILE = RGB_PROFILE[:16] + b"GRAY" + RGB_PROFILE[20:]

@@ -7,12 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from srgan_plugin import upscale
-from srgan_plugin.core import ModifiedVGG, MSRResNet, SRResNet
+from srgan_plugin.checkpoints import hub
+from srgan_plugin.checkpoints.read import sha256
 from srgan_plugin.data.resize import imresize
 from srgan_plugin.inference import Upscaler, open_model
-from srgan_plugin.inference.tiles import Span
-from srgan_plugin.zoo import fetching
-from srgan_plugin.zoo.loading import sha256
+from srgan_plugin.inference.tiling import Span
+from srgan_plugin.networks import ModifiedVGG, MSRResNet, SRResNet
 
 SMALL = {"mid_channels": 8, "num_blocks": 2}
 CASES = {
@@ -248,7 +248,7 @@ def test_a_discriminator_and_a_grey_network_are_refused_by_name(tmp_path):
 
 
 def test_a_name_means_the_weights_that_ship_and_else_says_what_works(tmp_path, monkeypatch):
-    monkeypatch.setattr(fetching, "WEIGHTS", tmp_path)
+    monkeypatch.setattr(hub, "WEIGHTS", tmp_path)
     with pytest.raises(FileNotFoundError, match="msrresnet, srgan or a checkpoint file, got SRGAN"):
         open_model("SRGAN")
     from safetensors.torch import save_file
@@ -257,7 +257,7 @@ def test_a_name_means_the_weights_that_ship_and_else_says_what_works(tmp_path, m
     halves = {key: weight.half() for key, weight in network.state_dict().items()}
     save_file(halves, tmp_path / "srgan.safetensors")
     digest = sha256(tmp_path / "srgan.safetensors")
-    (tmp_path / fetching.SUMS).write_text(f"{digest}  srgan.safetensors\n")
+    (tmp_path / hub.SUMS).write_text(f"{digest}  srgan.safetensors\n")
     opened = open_model("srgan").state_dict()
     assert all(torch.equal(opened[key], weight.float()) for key, weight in halves.items())
 

@@ -10,18 +10,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from srgan_plugin.core import (
+from srgan_plugin.losses import (
     GANLoss,
     L1Loss,
-    ModifiedVGG,
     MSELoss,
     PerceptualLoss,
-    SRGANDiscriminator,
     discriminator_objective,
     generator_objective,
     gram_matrix,
-    random_vgg19_state_dict,
 )
+from srgan_plugin.networks import ModifiedVGG, SRGANDiscriminator, random_vgg19_state_dict
 
 TYPES = [torch.float32, torch.bfloat16, torch.float16]
 HALF = TYPES[1:]

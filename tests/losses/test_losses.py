@@ -6,14 +6,8 @@ from hypothesis import strategies as st
 from scipy.special import expit
 from torch import nn
 
-from srgan_plugin.core import (
-    GANLoss,
-    L1Loss,
-    MSELoss,
-    PerceptualLoss,
-    gram_matrix,
-    random_vgg19_state_dict,
-)
+from srgan_plugin.losses import GANLoss, L1Loss, MSELoss, PerceptualLoss, gram_matrix
+from srgan_plugin.networks import random_vgg19_state_dict
 
 PIXEL = {L1Loss: (np.abs, np.sign), MSELoss: (np.square, lambda d: 2 * d)}
 

@@ -1,12 +1,7 @@
 import pytest
 import torch
 
-from srgan_plugin.core import (
-    GANLoss,
-    L1Loss,
-    discriminator_objective,
-    generator_objective,
-)
+from srgan_plugin.losses import GANLoss, L1Loss, discriminator_objective, generator_objective
 
 
 def perceptual(pred, gt):

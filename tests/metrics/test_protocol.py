@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
+from srgan_plugin.data.benchmark_sets import find_benchmark
 from srgan_plugin.data.resize import imresize
-from srgan_plugin.evaluation.benchmarks import find_benchmark
-from srgan_plugin.evaluation.metrics import psnr, ssim
-from srgan_plugin.evaluation.protocol import MEASURES, Protocol, average, evaluate, score_images
+from srgan_plugin.metrics.protocol import MEASURES, Protocol, average, evaluate, score_images
+from srgan_plugin.metrics.psnr_ssim import psnr, ssim
 
 # Measured with code independent of this project, LR made by MATLAB, output rounded once.
 BICUBIC = {

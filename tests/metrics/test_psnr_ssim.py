@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from srgan_plugin.evaluation.metrics import psnr, quantize, ssim, to_y
+from srgan_plugin.metrics.psnr_ssim import psnr, quantize, ssim, to_y
 
 
 def pictures(seed, height=24, width=31, noise=20.0):

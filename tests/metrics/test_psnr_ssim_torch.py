@@ -6,8 +6,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from srgan_plugin.evaluation import device_metrics
-from srgan_plugin.evaluation.protocol import MEASURES, Protocol
+from srgan_plugin.metrics import psnr_ssim_torch
+from srgan_plugin.metrics.protocol import MEASURES, Protocol
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 
@@ -39,7 +39,7 @@ def test_all_four_measures_agree_with_the_reference(
     pred, gt = pictures(height, width, noise)
     protocol = Protocol(border=border, rounding=rounding)
     expected = protocol.score(pred, gt)
-    measured = device_metrics.score(chw(pred, device) * 255, chw(gt, device), protocol)
+    measured = psnr_ssim_torch.score(chw(pred, device) * 255, chw(gt, device), protocol)
     assert measured.dtype == torch.float64
     for name, value in zip(MEASURES, measured.tolist(), strict=True):
         # Rounding off, 255 times a float32 is a float32 here and a float64 there.
@@ -48,7 +48,7 @@ def test_all_four_measures_agree_with_the_reference(
 
 def test_equal_pictures_have_infinite_psnr_and_an_ssim_of_one() -> None:
     _, gt = pictures(24, 24, 0.0)
-    measured = device_metrics.score(chw(gt, "cpu").float(), chw(gt, "cpu"), Protocol())
+    measured = psnr_ssim_torch.score(chw(gt, "cpu").float(), chw(gt, "cpu"), Protocol())
     assert measured.tolist() == pytest.approx([float("inf"), 1.0, float("inf"), 1.0])
 
 
@@ -56,7 +56,7 @@ def test_a_prediction_that_is_not_finite_measures_as_nan() -> None:
     pred, gt = pictures(24, 24, 0.1)
     for broken in (np.nan, np.inf, -np.inf):
         pred[12, 12, 1] = broken
-        measured = device_metrics.score(chw(pred, "cpu") * 255, chw(gt, "cpu"), Protocol())
+        measured = psnr_ssim_torch.score(chw(pred, "cpu") * 255, chw(gt, "cpu"), Protocol())
         assert measured.isnan().all()
 
 
@@ -72,4 +72,4 @@ def test_pictures_that_cannot_be_compared_are_refused(
     pred: tuple[int, ...], gt: tuple[int, ...], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
-        device_metrics.score(torch.zeros(pred), torch.zeros(gt), Protocol())
+        psnr_ssim_torch.score(torch.zeros(pred), torch.zeros(gt), Protocol())

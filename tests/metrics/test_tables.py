@@ -2,9 +2,9 @@
 
 import pytest
 
-from srgan_plugin.evaluation.protocol import Protocol
-from srgan_plugin.evaluation.published import MODELS, published
-from srgan_plugin.evaluation.tables import format_table
+from srgan_plugin.metrics.protocol import Protocol
+from srgan_plugin.metrics.reference_results import MODELS, published
+from srgan_plugin.metrics.tables import format_table
 
 RESULTS = {
     "Set5": {"PSNR": 30.2300, "SSIM": 0.8490, "PSNR_Y": 32.0, "SSIM_Y": 0.894},

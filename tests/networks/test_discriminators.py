@@ -3,7 +3,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-from srgan_plugin.core import ModifiedVGG, SRGANDiscriminator
+from srgan_plugin.networks import ModifiedVGG, SRGANDiscriminator
 
 NORM = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
 

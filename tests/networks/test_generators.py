@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from srgan_plugin.core import MSRResNet, SRResNet
+from srgan_plugin.networks import MSRResNet, SRResNet
 
 SHUFFLES = {2: (2,), 3: (3,), 4: (2, 2), 8: (2, 2, 2)}
 RESIDUAL_KEYS = [

@@ -8,7 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from srgan_plugin.core import PerceptualLoss, VGG19Features, random_vgg19_state_dict, vgg_weights
+from srgan_plugin.losses import PerceptualLoss
+from srgan_plugin.networks import VGG19Features, random_vgg19_state_dict
+from srgan_plugin.networks import vgg as vgg_module
 
 # Where the rescaled file keeps its convolutions: written out, not derived.
 RESCALED_KEYS = (2, 5, 9, 12, 16, 19, 22, 25, 29, 32, 35, 38, 42, 45, 48, 51)
@@ -270,7 +272,7 @@ def test_torchvision_s_file_is_taken_from_the_hub_s_folder_without_a_download(em
 
 def test_the_address_is_torchvision_s():
     torchvision = pytest.importorskip("torchvision")
-    assert torchvision.models.VGG19_Weights.IMAGENET1K_V1.url == vgg_weights.URL
+    assert torchvision.models.VGG19_Weights.IMAGENET1K_V1.url == vgg_module.URL
 
 
 def test_without_a_network_the_error_says_what_to_fetch_and_where_to_put_it(empty_hub, monkeypatch):
@@ -297,7 +299,7 @@ def test_a_download_with_another_hash_is_refused_and_leaves_nothing(
 ):
     named = shallow_file.with_name("vgg19-dcbb9e9d.pth")
     shallow_file.rename(named)
-    monkeypatch.setattr(vgg_weights, "URL", named.as_uri())
+    monkeypatch.setattr(vgg_module, "URL", named.as_uri())
     with pytest.raises(FileNotFoundError, match="invalid hash"):
         VGG19Features(["conv2_2"])
     assert not list(empty_hub.iterdir())

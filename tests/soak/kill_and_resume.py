@@ -36,11 +36,11 @@ from mmengine.config import Config  # noqa: E402
 from mmengine.hooks import LoggerHook  # noqa: E402, F401 - children find it imported
 from same_state import assert_same_checkpoint  # noqa: E402
 
-from srgan_plugin.data.images import read_image, write_image  # noqa: E402
 from srgan_plugin.data.resize import make_lr  # noqa: E402
-from srgan_plugin.hosts.mm.hooks import CheckpointHook  # noqa: E402
-from srgan_plugin.hosts.mm.loops import MultiValLoop  # noqa: E402
-from srgan_plugin.hosts.mm.train_loop import SRTrainLoop  # noqa: E402
+from srgan_plugin.hosts.mmengine.engine.checkpoint_hook import CheckpointHook  # noqa: E402
+from srgan_plugin.hosts.mmengine.engine.multi_loops import MultiValLoop  # noqa: E402
+from srgan_plugin.hosts.mmengine.engine.train_loop import SRTrainLoop  # noqa: E402
+from srgan_plugin.io.images import read_image, write_image  # noqa: E402
 
 PHASES = ("start-up", "step", "save", "validation")
 COMMON = """

@@ -10,8 +10,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from srgan_plugin.command_line import command, progress_bar
-from srgan_plugin.config_command_line import add_cfg_options, read_config
+from srgan_plugin.cli.configs import add_cfg_options, read_config
+from srgan_plugin.cli.errors import command
+from srgan_plugin.cli.options import progress_bar
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
@@ -63,7 +64,7 @@ def main(argv: list[str] | None = None) -> None:
         raise ValueError(f"{args.config} has no {args.phase}_dataloader: choose another --phase")
     from mmengine.registry import init_default_scope
 
-    from srgan_plugin.data.images import write_image
+    from srgan_plugin.io.images import write_image
     from srgan_plugin.registry import ADAPTERS, DATA_SAMPLERS, DATASETS, SCOPE
 
     scope = cfg.get("default_scope") or SCOPE

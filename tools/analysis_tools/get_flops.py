@@ -7,8 +7,8 @@ python tools/analysis_tools/get_flops.py configs/srgan_x4c64b16_g1_1000k_div2k.p
 import argparse
 from typing import Any
 
-from srgan_plugin.command_line import command
-from srgan_plugin.config_command_line import add_cfg_options, read_config
+from srgan_plugin.cli.configs import add_cfg_options, read_config
+from srgan_plugin.cli.errors import command
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:

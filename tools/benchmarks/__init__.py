@@ -1,1 +1,1 @@
-"""How fast ours and the toolboxes are, side by side, on the same files: `tools/benchmark.py`."""
+"""Timing against the toolboxes, on the same files: `tools/benchmark.py`. Not installed."""

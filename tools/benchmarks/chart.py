@@ -1,11 +1,11 @@
-"""One chart of all measured ratios: `python -m srgan_plugin.benchmarks.chart docs/benchmarks`."""
+"""One chart of all measured ratios: `python tools/benchmarks/chart.py docs/benchmarks`."""
 
 import argparse
 import json
 from pathlib import Path
 from typing import Any
 
-from srgan_plugin.files import atomic_path
+from srgan_plugin.io.atomic import atomic_path
 
 
 def label(numbers: dict[str, Any]) -> str:

@@ -3,11 +3,11 @@
 from pathlib import Path
 from typing import Final
 
-from srgan_plugin.data.images import write_image
 from srgan_plugin.data.pairs import ImagePairs, open_images
-from srgan_plugin.data.prepare import create_store
-from srgan_plugin.data.subimages import CROP, starts
-from srgan_plugin.files import write_text
+from srgan_plugin.data.prepare.stores import create_store
+from srgan_plugin.data.prepare.subimages import CROP, starts
+from srgan_plugin.io.atomic import write_text
+from srgan_plugin.io.images import write_image
 
 SCALE: Final = 4
 # MMagic's names for the training set, below `DIV2K`.

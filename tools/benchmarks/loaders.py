@@ -14,7 +14,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from .files import GT_SUB, LIST, LR_SUB, SCALE, BenchmarkFiles
-from .measuring import Round, timed_batches
+from .timing import Round, timed_batches
 
 Against = Literal["mmagic", "basicsr"]
 
@@ -25,7 +25,7 @@ ENLARGE = 100
 
 def our_loader(files: BenchmarkFiles, device: torch.device, workers: int) -> Any:
     """The published config's loader over the uncompressed store; on a GPU it lives there."""
-    from srgan_plugin.hosts.mm.resident import resident_loader
+    from srgan_plugin.hosts.mmengine.datasets.gpu_loader import resident_loader
 
     loader = _built("srgan_plugin", {**our_loader_config(files, workers), "pin_memory": False})
     return resident_loader(loader, device, "auto")
@@ -44,7 +44,7 @@ def our_config(model: str) -> Any:
     from mmengine.config import Config
 
     import srgan_plugin
-    import srgan_plugin.hosts.mm
+    import srgan_plugin.hosts.mmengine
 
     return Config.fromfile(srgan_plugin.config_path(f"{model}_x4c64b16_g1_1000k_div2k.py"))
 
@@ -53,7 +53,7 @@ def mmagic_config(model: str) -> Any:
     """MMagic's own published config of `msrresnet` or `srgan`."""
     from mmengine.config import Config
 
-    importlib.import_module("srgan_plugin.hosts.mm.mmagic")
+    importlib.import_module("srgan_plugin.hosts.mmagic")
     mmagic = importlib.import_module("mmagic")
     configs = Path(str(mmagic.__file__)).parent / ".mim" / "configs" / "srgan_resnet"
     return Config.fromfile(configs / f"{model}_x4c64b16_1xb16-1000k_div2k.py")

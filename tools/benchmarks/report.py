@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .measuring import Result
+from .timing import Result
 
 COLUMNS = {
     "name": "{}",

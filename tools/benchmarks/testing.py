@@ -7,10 +7,10 @@ from pathlib import Path
 
 import torch
 
-from srgan_plugin.core import MSRResNet
+from srgan_plugin.networks import MSRResNet
 
 from .loaders import mmagic_config, our_config
-from .measuring import Round, in_a_process, wait
+from .timing import Round, in_a_process, wait
 from .training import Config, runner_of
 
 TEST_SETS = ("Set5", "Set14")

@@ -15,20 +15,14 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from torchvision.models import vgg
 
-from srgan_plugin.core.vgg_weights import random_vgg19_state_dict
-from srgan_plugin.files import atomic_path
-from srgan_plugin.hosts.mm.train_loop import SRTrainLoop
+from srgan_plugin.hosts.mmengine.engine.train_loop import SRTrainLoop
+from srgan_plugin.io.atomic import atomic_path
+from srgan_plugin.networks.vgg import random_vgg19_state_dict
 from srgan_plugin.registry import LOOPS
 
 from .files import BenchmarkFiles
-from .loaders import (
-    BATCH,
-    mmagic_config,
-    mmagic_loader_config,
-    our_config,
-    our_loader_config,
-)
-from .measuring import Round, in_a_process, wait
+from .loaders import BATCH, mmagic_config, mmagic_loader_config, our_config, our_loader_config
+from .timing import Round, in_a_process, wait
 
 Model = Literal["msrresnet", "srgan"]
 Config = Any
@@ -49,7 +43,7 @@ Other = Literal["mmagic", "plain", "bare"]
 _numbers = itertools.count()
 
 
-@HOOKS.register_module(name="srgan_plugin.benchmarks.Stopwatch")
+@HOOKS.register_module(name="benchmarks.Stopwatch")
 class Stopwatch(Hook):
     """Times the iterations from `start` to `stop`, whatever else happens in them.
 

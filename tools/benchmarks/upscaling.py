@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from srgan_plugin.core import MSRResNet
-from srgan_plugin.cpu_memory import keep_freed_memory
+from srgan_plugin.hosts.mmengine.engine.malloc_tuning import keep_freed_memory
 from srgan_plugin.inference import Upscaler
+from srgan_plugin.networks import MSRResNet
 
-from .measuring import Round, in_a_process, wait
+from .timing import Round, in_a_process, wait
 
 Device = Literal["cpu", "cuda"]
 Picture = NDArray[np.uint8]
@@ -61,7 +61,7 @@ def _ours(device: Device) -> Enlarge:
 
 
 def _mmagics(device: Device) -> Enlarge:
-    importlib.import_module("srgan_plugin.hosts.mm.mmagic")
+    importlib.import_module("srgan_plugin.hosts.mmagic")
     network = importlib.import_module("mmagic.models.editors.srgan").MSRResNet(3, 3).to(device)
 
     @torch.no_grad()

@@ -1,1 +1,1 @@
-"""The weights that ship: what they learn from, how they are chosen, measured, told of and shown."""
+"""Making the bundled weights: training images, selection, scores, cards. Not installed."""

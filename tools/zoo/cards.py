@@ -4,9 +4,10 @@ import textwrap
 from collections.abc import Mapping
 from typing import Any, Final
 
-from srgan_plugin.evaluation import published
-from srgan_plugin.release.measuring import ORIGINAL, Scores
-from srgan_plugin.release.tables import LABELS, Sets, conditions, short_table, table, whole_table
+from srgan_plugin.metrics import published
+
+from .scores import ORIGINAL, Scores
+from .tables import LABELS, Sets, conditions, short_table, table, whole_table
 
 #: The rows of OpenMMLab's table, and what made them.
 PUBLISHED: Final = {
@@ -98,7 +99,7 @@ def readme(results: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
     """The README's part on the weights: picture, table, how they were made."""
     models = facts["models"]
     efforts = ", ".join(f"{LABELS[name]} on {_effort(models[name])}" for name in models)
-    cards = " and ".join(f"[{LABELS[n]}](srgan_plugin/zoo/weights/{n}.md)" for n in models)
+    cards = " and ".join(f"[{LABELS[n]}](srgan_plugin/checkpoints/weights/{n}.md)" for n in models)
     short = (
         "That is what so short a time on a CPU allows, not the published schedules; the recipes "
         "for a GPU lie ready: `make train-zoo`. "

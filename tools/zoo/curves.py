@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from srgan_plugin.files import atomic_path
+from srgan_plugin.io.atomic import atomic_path
 
 Curve = Sequence[Sequence[float]]
 

@@ -1,4 +1,4 @@
-"""What PSNR and SSIM do not tell: how natural a picture looks, its colours, its checkerboard."""
+"""What PSNR and SSIM do not show: NIQE, colour shift and checkerboard."""
 
 import itertools
 from typing import Final
@@ -7,7 +7,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from srgan_plugin.evaluation import to_y
+from srgan_plugin.metrics import to_y
 
 Image = NDArray[np.uint8]
 Float = NDArray[np.float64]

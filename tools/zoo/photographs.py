@@ -10,8 +10,8 @@ from typing import Final, NamedTuple
 import cv2
 import numpy as np
 
-from srgan_plugin.data.images import Image, list_images, read_image, write_image
-from srgan_plugin.data.store_writer import whole_folder
+from srgan_plugin.io.atomic import whole_folder
+from srgan_plugin.io.images import Image, list_images, read_image, write_image
 
 HELD_OUT: Final = 16
 SIDE: Final = 240  # of a piece

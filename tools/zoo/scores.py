@@ -7,11 +7,13 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from srgan_plugin.checkpoints.hub import NAMES
+from srgan_plugin.data.benchmark_sets import Benchmark
 from srgan_plugin.data.resize import imresize
-from srgan_plugin.evaluation import Benchmark, Protocol, quantize
 from srgan_plugin.inference import Upscaler, open_model
-from srgan_plugin.release.quality import checkerboard, colour_shift, niqe
-from srgan_plugin.zoo.fetching import NAMES
+from srgan_plugin.metrics import Protocol, quantize
+
+from .image_quality import checkerboard, colour_shift, niqe
 
 Image = NDArray[np.uint8]
 Upscale = Callable[[Image], Image]

@@ -8,10 +8,12 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from srgan_plugin.evaluation import Benchmark, Protocol
-from srgan_plugin.files import write_text
+from srgan_plugin.data.benchmark_sets import Benchmark
 from srgan_plugin.inference import Upscaler, open_model
-from srgan_plugin.release.quality import niqe
+from srgan_plugin.io.atomic import write_text
+from srgan_plugin.metrics import Protocol
+
+from .image_quality import niqe
 
 _SPAN: Final = 10  # lines of the log to each side, for a running median
 

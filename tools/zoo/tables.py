@@ -3,8 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from srgan_plugin.evaluation import Protocol
-from srgan_plugin.release.measuring import ORIGINAL, SCALE, Scores
+from srgan_plugin.metrics import Protocol
+
+from .scores import ORIGINAL, SCALE, Scores
 
 LABELS: Final = {
     "bicubic": "bicubic",

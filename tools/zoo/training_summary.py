@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
-from srgan_plugin.release.choosing import Log
+from .selection import Log
 
 _POINTS: Final = 200  # of a curve
 _UNTOLD: Final = ("type", "pretrained", "by_epoch")  # of a config's parts

@@ -8,9 +8,10 @@ from typing import Final
 
 import numpy as np
 
-from .images import SUFFIXES, Image, image_shape, read_image, write_image
+from srgan_plugin.data.resize import make_lr
+from srgan_plugin.io.images import SUFFIXES, Image, image_shape, read_image, write_image
+
 from .parallel import Progress, ordered_map
-from .resize import make_lr
 
 # GT of the usual sets is cropped to multiples of 12, so that x2, x3 and x4 see the same pixels.
 MULTIPLE: Final = 12

@@ -9,11 +9,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .div2k_sources import Source, read_source
-from .lmdb_store import Layout
-from .pairs import GT_STORE, ImagePairs, Picture, lr_store_name
+from srgan_plugin.data.pairs import GT_STORE, ImagePairs, Picture, lr_store_name
+from srgan_plugin.io.atomic import whole_folder
+from srgan_plugin.io.lmdb_store import Layout, StoreWriter, encode
+
+from .div2k import Source, read_source
 from .parallel import Progress, ordered_map
-from .store_writer import StoreWriter, encode, whole_folder
 
 
 class Encoded(NamedTuple):

@@ -6,13 +6,12 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from srgan_plugin.files import write_text
+from srgan_plugin.io.atomic import write_text
+from srgan_plugin.io.images import header_shape, image_shape, write_image
+from srgan_plugin.io.lazy_image import Window
 
-from .div2k_sources import Source, read_source
-from .image_headers import header_shape
-from .images import image_shape, write_image
+from .div2k import Source, read_source
 from .parallel import Progress, ordered_map
-from .pictures import Window
 
 CROP: Final = 480
 STEP: Final = 240

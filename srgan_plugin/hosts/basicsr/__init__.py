@@ -7,6 +7,6 @@ from . import compat
 
 APPLIED = compat.APPLIED
 
-from . import archs, datasets, losses, model  # noqa: E402 - BasicSR imports after its mends
+from . import archs, data, losses, models  # noqa: E402 - BasicSR imports after its mends
 
-__all__ = ["APPLIED", "archs", "compat", "datasets", "losses", "model"]
+__all__ = ["APPLIED", "archs", "compat", "data", "losses", "models"]

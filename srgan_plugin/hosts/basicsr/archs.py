@@ -5,8 +5,8 @@ from typing import Any
 from basicsr.utils.registry import ARCH_REGISTRY
 from torch import nn
 
-from srgan_plugin import core
-from srgan_plugin.core.checks import refuse_foreign_weights
+from srgan_plugin import networks
+from srgan_plugin.networks.checks import refuse_foreign_weights
 
 SUFFIX = "srgan_plugin"
 
@@ -33,7 +33,7 @@ def _from_basicsr(_: nn.Module, state: dict[str, Any], prefix: str, *__: Any) ->
 
 
 @ARCH_REGISTRY.register(suffix=SUFFIX)
-class MSRResNet(core.MSRResNet):
+class MSRResNet(networks.MSRResNet):
     """`core.MSRResNet` as BasicSR has it: LeakyReLU after each shuffle, and BasicSR's keys.
 
     What it saves BasicSR's own class loads, and the other way round. Our keys load as well, and
@@ -48,7 +48,7 @@ class MSRResNet(core.MSRResNet):
         activate_after_shuffle: False for weights that were trained in MMagic.
     """
 
-    load_hooks = (_from_basicsr, *core.MSRResNet.load_hooks)
+    load_hooks = (_from_basicsr, *networks.MSRResNet.load_hooks)
 
     def __init__(
         self,
@@ -72,7 +72,7 @@ class MSRResNet(core.MSRResNet):
 
 
 @ARCH_REGISTRY.register(suffix=SUFFIX)
-class VGGStyleDiscriminator(core.ModifiedVGG):
+class VGGStyleDiscriminator(networks.ModifiedVGG):
     """`core.ModifiedVGG` as BasicSR has it, for any square pictures.
 
     Args:

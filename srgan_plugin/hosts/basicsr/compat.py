@@ -5,8 +5,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from srgan_plugin.hosts.mends import Mend, Toolbox, has
-from srgan_plugin.zoo.loading import load_checkpoint_file
+from srgan_plugin.checkpoints.read import load_checkpoint_file
+from srgan_plugin.hosts.compat_patches import Mend, Toolbox, has
 
 _GONE = "torchvision.transforms.functional_tensor"
 

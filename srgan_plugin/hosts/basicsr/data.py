@@ -9,9 +9,10 @@ from basicsr.utils.registry import DATASET_REGISTRY
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from srgan_plugin.data.images import Image
+from srgan_plugin.data.augment import augment, crop_pair, random_flips
 from srgan_plugin.data.pairs import ImagePairs, Picture
-from srgan_plugin.data.patches import Draw, augment, crop_pair, random_flips
+from srgan_plugin.data.sampling import Draw
+from srgan_plugin.io.images import Image
 
 from .archs import SUFFIX
 

@@ -6,8 +6,8 @@ from typing import Literal
 
 from basicsr.utils.registry import LOSS_REGISTRY
 
-from srgan_plugin import core
-from srgan_plugin.core.vgg_weights import TORCHVISION
+from srgan_plugin import losses
+from srgan_plugin.networks.vgg import TORCHVISION
 
 from .archs import SUFFIX
 
@@ -15,12 +15,12 @@ from .archs import SUFFIX
 BASICSR_VGG = Path("experiments/pretrained_models/vgg19-dcbb9e9d.pth")
 
 # Same names, same arguments, same function.
-for _loss in (core.L1Loss, core.MSELoss, core.GANLoss):
+for _loss in (losses.L1Loss, losses.MSELoss, losses.GANLoss):
     LOSS_REGISTRY.register(_loss, suffix=SUFFIX)
 
 
 @LOSS_REGISTRY.register(suffix=SUFFIX)
-class PerceptualLoss(core.PerceptualLoss):
+class PerceptualLoss(losses.PerceptualLoss):
     """`core.PerceptualLoss` with BasicSR's names and defaults, and VGG weights from any file.
 
     Args:

@@ -13,7 +13,7 @@ from basicsr.models.srgan_model import SRGANModel as BasicSRGANModel
 from basicsr.utils.registry import MODEL_REGISTRY
 from torch import Tensor
 
-from srgan_plugin import core
+from srgan_plugin.losses import generator_objective
 
 from .archs import SUFFIX
 
@@ -98,7 +98,7 @@ class SRGANModel(_WholeFiles, BasicSRGANModel):
         self.net_d.requires_grad_(False)
         logits = self.net_d(self.output)
         self.net_d.requires_grad_(True)
-        return core.generator_objective(
+        return generator_objective(
             self.output,
             self.gt,
             pixel=self.cri_pix,

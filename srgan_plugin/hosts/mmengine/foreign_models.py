@@ -4,11 +4,10 @@ from typing import Any
 
 from torch import nn
 
+from srgan_plugin.checkpoints.detect import recognise
+from srgan_plugin.hosts.mmengine.models.model_utils import unwrapped
+from srgan_plugin.hosts.mmengine.models.sr_model import SRModel, adapt_what_loads
 from srgan_plugin.registry import ADAPTERS, SCOPE
-from srgan_plugin.zoo.recognition import recognise
-
-from .models import SRModel, adapt_what_loads
-from .parts import unwrapped
 
 
 def scope_of(cfg: Any) -> str:

@@ -6,8 +6,8 @@ from types import SimpleNamespace
 import torch
 from mmengine.config import ConfigDict
 
-from srgan_plugin.hosts.mm.distributed import join_process_group
-from srgan_plugin.hosts.mm.heartbeat import HeartbeatHook
+from srgan_plugin.hosts.mmengine.engine.distributed import join_process_group
+from srgan_plugin.hosts.mmengine.engine.heartbeat import HeartbeatHook
 
 if __name__ == "__main__":
     seconds, steps = float(sys.argv[1]), int(sys.argv[2])

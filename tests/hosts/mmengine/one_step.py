@@ -7,8 +7,11 @@ from mmengine.dist import get_dist_info
 from mmengine.optim import OptimWrapperDict
 from mmengine.structures import BaseDataElement
 
-from srgan_plugin.hosts.mm.distributed import MMSeparateDistributedDataParallel, join_process_group
-from srgan_plugin.hosts.mm.optim import OptimWrapper
+from srgan_plugin.hosts.mmengine.engine.distributed import (
+    MMSeparateDistributedDataParallel,
+    join_process_group,
+)
+from srgan_plugin.hosts.mmengine.engine.optim_wrapper import OptimWrapper
 from srgan_plugin.registry import MODELS
 
 

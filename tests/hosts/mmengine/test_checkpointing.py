@@ -18,11 +18,11 @@ from mmengine.runner import Runner
 from mmengine.structures import BaseDataElement
 from small_runs import ROOT, SMALL_DISCRIMINATOR, small_config
 
-from srgan_plugin.hosts.mm import hooks
-from srgan_plugin.hosts.mm.optim import OptimWrapper
-from srgan_plugin.hosts.mm.resume import newest_checkpoint
+from srgan_plugin.checkpoints import load_checkpoint_file
+from srgan_plugin.hosts.mmengine.engine import checkpoint_hook
+from srgan_plugin.hosts.mmengine.engine.checkpoint_hook import newest_checkpoint
+from srgan_plugin.hosts.mmengine.engine.optim_wrapper import OptimWrapper
 from srgan_plugin.registry import MODELS
-from srgan_plugin.zoo import load_checkpoint_file
 
 pytestmark = pytest.mark.usefixtures("fresh_mmengine")
 MSRRESNET = "msrresnet_x4c64b16_g1_1000k_div2k.py"
@@ -109,7 +109,9 @@ def test_checkpoints_beside_a_best_one_count_among_the_newest(
 
         def after_train_iter(self, runner: Runner, *_: Any, **__: Any) -> None:
             runner.train_loop._iter += 1
-            checkpoints = next(h for h in runner.hooks if isinstance(h, hooks.CheckpointHook))
+            checkpoints = next(
+                h for h in runner.hooks if isinstance(h, checkpoint_hook.CheckpointHook)
+            )
             checkpoints.after_val_epoch(runner, {"PSNR": 20.0 + runner.iter})
             runner.train_loop._iter -= 1
 
@@ -167,7 +169,7 @@ def test_the_best_checkpoint_stays_when_its_successor_cannot_be_written(
     cfg.default_hooks.checkpoint.save_best = "PSNR"
     runner = Runner.from_cfg(cfg)
     runner.train()
-    hook = next(h for h in runner.hooks if isinstance(h, hooks.CheckpointHook))
+    hook = next(h for h in runner.hooks if isinstance(h, checkpoint_hook.CheckpointHook))
     hook.after_val_epoch(runner, {"PSNR": 20.0})
     (best,) = (name for name in names(tmp_path / "run") if name.startswith("best"))
 
@@ -175,7 +177,7 @@ def test_the_best_checkpoint_stays_when_its_successor_cannot_be_written(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(hooks.AtomicBackend, "put", full)
+        patch.setattr(checkpoint_hook.AtomicBackend, "put", full)
         runner.train_loop._iter = 2
         with pytest.raises(OSError, match="No space"):
             hook.after_val_epoch(runner, {"PSNR": 21.0})

@@ -7,10 +7,14 @@ import pytest
 import torch
 from mmengine.model import MMSeparateDistributedDataParallel as MMEngineSeparateDDP
 
-from srgan_plugin.hosts.mm import resident, resume
-from srgan_plugin.hosts.mm.distributed import MMSeparateDistributedDataParallel, join_process_group
-from srgan_plugin.hosts.mm.optim import AmpOptimWrapper, OptimWrapper
-from srgan_plugin.hosts.mm.resume import InterruptHook, RandomStateHook
+from srgan_plugin.hosts.mmengine.datasets import gpu_loader
+from srgan_plugin.hosts.mmengine.engine import resume_hooks
+from srgan_plugin.hosts.mmengine.engine.distributed import (
+    MMSeparateDistributedDataParallel,
+    join_process_group,
+)
+from srgan_plugin.hosts.mmengine.engine.optim_wrapper import AmpOptimWrapper, OptimWrapper
+from srgan_plugin.hosts.mmengine.engine.resume_hooks import InterruptHook, RandomStateHook
 
 
 class OnGPU(torch.nn.Parameter):
@@ -108,8 +112,8 @@ def test_ranks_agree_on_a_signal_on_the_device_of_their_backend(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     asked = []
-    monkeypatch.setattr(resume, "is_distributed", lambda: True)
-    monkeypatch.setattr(resume, "all_reduce", lambda told, op: told.fill_(15))
+    monkeypatch.setattr(resume_hooks, "is_distributed", lambda: True)
+    monkeypatch.setattr(resume_hooks, "all_reduce", lambda told, op: told.fill_(15))
     tensor = torch.tensor
     monkeypatch.setattr(
         torch, "tensor", lambda value, device: asked.append(device) or tensor(value)
@@ -128,4 +132,4 @@ def test_what_is_free_on_a_gpu_is_what_the_training_set_may_take(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (device.index * 7, 99))
-    assert resident._free_memory(torch.device("cuda", 2)) == 14
+    assert gpu_loader._free_memory(torch.device("cuda", 2)) == 14

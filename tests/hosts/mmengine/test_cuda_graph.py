@@ -13,8 +13,17 @@ import torch
 from mmengine.optim import OptimWrapperDict
 from mmengine.structures import BaseDataElement
 
-from srgan_plugin.hosts.mm.optim import AmpOptimWrapper, NonFiniteError, OptimWrapper
-from srgan_plugin.hosts.mm.recording import WARM_UP, RecordedStep, obstacle, record_cuda_graph
+from srgan_plugin.hosts.mmengine.engine.cuda_graph import (
+    WARM_UP,
+    RecordedStep,
+    obstacle,
+    record_cuda_graph,
+)
+from srgan_plugin.hosts.mmengine.engine.optim_wrapper import (
+    AmpOptimWrapper,
+    NonFiniteError,
+    OptimWrapper,
+)
 from srgan_plugin.registry import MODELS
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"

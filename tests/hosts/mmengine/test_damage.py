@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 import torch
 
-from srgan_plugin.files import _LOCKED, remove_abandoned, write_locked
-from srgan_plugin.hosts.mm.resume import newest_checkpoint
+from srgan_plugin.hosts.mmengine.engine.checkpoint_hook import newest_checkpoint
+from srgan_plugin.io.atomic import _LOCKED, remove_abandoned, write_locked
 
 
 def save(folder: Path, number: int, *, holds: int | None = None, age: float = 0) -> Path:
@@ -158,7 +158,7 @@ def test_what_a_killed_writer_left_is_removed_and_nothing_else(tmp_path: Path) -
     code = """
 import os, signal
 from pathlib import Path
-from srgan_plugin.files import atomic_path, write_locked
+from srgan_plugin.io.atomic import atomic_path, write_locked
 with atomic_path("other.pth") as path:
     path.write_bytes(b"of no run")
     Path("iter_1.pth").touch()
@@ -219,8 +219,8 @@ def test_a_file_is_closed_before_it_is_renamed_where_the_system_demands_it(
         assert path.resolve() not in {link.resolve() for link in opened}
         return replace(path, target)
 
-    monkeypatch.setattr("srgan_plugin.files.fcntl", None)  # as on Windows
-    monkeypatch.setattr("srgan_plugin.files._RENAMES_OPEN_FILES", False)
+    monkeypatch.setattr("srgan_plugin.io.atomic.fcntl", None)  # as on Windows
+    monkeypatch.setattr("srgan_plugin.io.atomic._RENAMES_OPEN_FILES", False)
     monkeypatch.setattr(Path, "replace", replace_what_nobody_has_open)
     write_locked(b"whole", tmp_path / "iter_2.pth")
     remove_abandoned(tmp_path)

@@ -12,11 +12,11 @@ from mmengine.runner import Runner
 from mmengine.structures import BaseDataElement
 from small_runs import SMALL_DISCRIMINATOR, losses, small_config
 
-from srgan_plugin.core import ModifiedVGG
-from srgan_plugin.core.vgg_weights import random_vgg19_state_dict
-from srgan_plugin.data.prepare import create_store
-from srgan_plugin.hosts.mm.optim import AmpOptimWrapper, OptimWrapper
-from srgan_plugin.hosts.mm.resident import DeviceLoader
+from srgan_plugin.data.prepare.stores import create_store
+from srgan_plugin.hosts.mmengine.datasets.gpu_loader import DeviceLoader
+from srgan_plugin.hosts.mmengine.engine.optim_wrapper import AmpOptimWrapper, OptimWrapper
+from srgan_plugin.networks import ModifiedVGG
+from srgan_plugin.networks.vgg import random_vgg19_state_dict
 from srgan_plugin.registry import MODELS
 
 pytestmark = pytest.mark.usefixtures("fresh_mmengine")

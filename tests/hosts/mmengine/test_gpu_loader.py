@@ -9,12 +9,13 @@ import torch
 from mmengine.dataset import pseudo_collate
 from torch.utils.data import DataLoader
 
-from srgan_plugin.data.prepare import create_store
-from srgan_plugin.hosts.mm import resident
-from srgan_plugin.hosts.mm.datasets import PairedImageDataset, StreamSampler
-from srgan_plugin.hosts.mm.packing import stack_pairs
-from srgan_plugin.hosts.mm.resident import DeviceLoader, resident_loader
-from srgan_plugin.hosts.mm.transforms import recipe_of
+from srgan_plugin.data.prepare.stores import create_store
+from srgan_plugin.hosts.mmengine.datasets import gpu_loader
+from srgan_plugin.hosts.mmengine.datasets.collate import stack_pairs
+from srgan_plugin.hosts.mmengine.datasets.gpu_loader import DeviceLoader, resident_loader
+from srgan_plugin.hosts.mmengine.datasets.paired_datasets import PairedImageDataset
+from srgan_plugin.hosts.mmengine.datasets.sampler import StreamSampler
+from srgan_plugin.hosts.mmengine.datasets.transforms import recipe_of
 
 CPU = torch.device("cpu")
 CROP = {"type": "PairedRandomCrop", "gt_patch_size": 64}
@@ -114,7 +115,9 @@ def test_the_device_loader_goes_on_where_the_sampler_says(store: Path) -> None:
 
 def test_ranks_share_the_stream_on_the_device(store: Path, monkeypatch: Any) -> None:
     for rank in (0, 1):
-        monkeypatch.setattr("srgan_plugin.hosts.mm.datasets.get_dist_info", lambda r=rank: (r, 2))
+        monkeypatch.setattr(
+            "srgan_plugin.hosts.mmengine.datasets.sampler.get_dist_info", lambda r=rank: (r, 2)
+        )
         host = loader(store)
         assert_same_batches(resident_loader(host, CPU, True), host)
 
@@ -145,7 +148,7 @@ def test_a_folder_stays_on_the_host(photographs: Path, caplog: pytest.LogCapture
 def test_a_set_too_large_for_the_device_stays_on_the_host(
     store: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(resident, "_free_memory", lambda _: 1000)
+    monkeypatch.setattr(gpu_loader, "_free_memory", lambda _: 1000)
     host = loader(store)
     assert resident_loader(host, CPU, True) is host
     assert "GiB that are free" in caplog.text
@@ -157,7 +160,7 @@ def test_a_device_that_runs_out_of_memory_leaves_the_set_on_the_host(
     def full(*_: Any) -> None:
         raise torch.OutOfMemoryError
 
-    monkeypatch.setattr(resident, "DevicePairs", full)
+    monkeypatch.setattr(gpu_loader, "DevicePairs", full)
     host = loader(store)
     assert resident_loader(host, CPU, True) is host
     assert "ran out of memory" in caplog.text

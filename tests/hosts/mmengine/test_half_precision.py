@@ -8,9 +8,9 @@ import torch
 from mmengine.optim import OptimWrapperDict
 from mmengine.structures import BaseDataElement
 
-from srgan_plugin.hosts.mm import metrics
-from srgan_plugin.hosts.mm.metrics import PSNR, BenchmarkMetric
-from srgan_plugin.hosts.mm.optim import AmpOptimWrapper, OptimWrapper
+from srgan_plugin.hosts.mmengine.engine.optim_wrapper import AmpOptimWrapper, OptimWrapper
+from srgan_plugin.hosts.mmengine.evaluation import metrics
+from srgan_plugin.hosts.mmengine.evaluation.metrics import PSNR, BenchmarkMetric
 from srgan_plugin.registry import MODELS
 
 pytestmark = pytest.mark.usefixtures("fresh_mmengine")

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from srgan_plugin.hosts.mm.optim import OptimWrapper
+from srgan_plugin.hosts.mmengine.engine.optim_wrapper import OptimWrapper
 from srgan_plugin.registry import MODELS
 
 FORMATS = [torch.contiguous_format, torch.channels_last]

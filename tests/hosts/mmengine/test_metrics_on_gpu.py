@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from srgan_plugin.hosts.mm import metrics
-from srgan_plugin.hosts.mm.metrics import BenchmarkMetric
+from srgan_plugin.hosts.mmengine.evaluation import metrics
+from srgan_plugin.hosts.mmengine.evaluation.metrics import BenchmarkMetric
 
 
 def sample(seed: int) -> dict[str, object]:

@@ -17,7 +17,7 @@ from same_state import assert_same_checkpoint, differences, read_trusted
 from small_runs import SMALL_DISCRIMINATOR, small_config
 from torch import nn
 
-from srgan_plugin.hosts.mm.optim import OptimWrapper
+from srgan_plugin.hosts.mmengine.engine.optim_wrapper import OptimWrapper
 
 __all__ = ["quick_start"]  # a fixture
 pytestmark = pytest.mark.usefixtures("fresh_mmengine", "quick_start")

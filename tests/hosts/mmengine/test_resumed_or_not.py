@@ -9,8 +9,8 @@ from mmengine.config import ConfigDict
 from mmengine.hooks import EMAHook
 from mmengine.runner import Runner
 
-from srgan_plugin.hosts.mm.hooks import CheckpointHook
-from srgan_plugin.hosts.mm.resume import InterruptHook
+from srgan_plugin.hosts.mmengine.engine.checkpoint_hook import CheckpointHook
+from srgan_plugin.hosts.mmengine.engine.resume_hooks import InterruptHook
 
 
 def runner(**given: Any) -> Any:
@@ -38,7 +38,9 @@ def test_only_weights_to_start_from_lose_their_count_of_steps(
 def test_a_run_resumed_in_python_keeps_its_count_of_steps(
     monkeypatch: pytest.MonkeyPatch, given: dict[str, Any]
 ) -> None:
-    monkeypatch.setattr("srgan_plugin.hosts.mm.hooks.follow_config", lambda *_: None)
+    monkeypatch.setattr(
+        "srgan_plugin.hosts.mmengine.engine.checkpoint_hook.follow_config", lambda *_: None
+    )
     weights = {"step_counter": torch.tensor(5000)}
     told = runner(_load_from="a.pth", **given)
     CheckpointHook().after_load_checkpoint(told, {"state_dict": weights})

@@ -17,10 +17,9 @@ from mmengine.runner import Runner
 from same_state import assert_same_checkpoint, read_trusted
 from small_runs import ROOT, small_config
 
-from srgan_plugin.hosts.mm import hooks
-from srgan_plugin.hosts.mm.hooks import CheckpointHook
-from srgan_plugin.hosts.mm.loops import MultiValLoop
-from srgan_plugin.hosts.mm.resume import newest_checkpoint
+from srgan_plugin.hosts.mmengine.engine import checkpoint_hook
+from srgan_plugin.hosts.mmengine.engine.checkpoint_hook import CheckpointHook, newest_checkpoint
+from srgan_plugin.hosts.mmengine.engine.multi_loops import MultiValLoop
 
 pytestmark = pytest.mark.usefixtures("fresh_mmengine")
 MSRRESNET = "msrresnet_x4c64b16_g1_1000k_div2k.py"
@@ -79,7 +78,7 @@ def test_a_save_that_fails_while_a_signal_is_pending_gives_no_file_a_wrong_name(
 ) -> None:
     work = tmp_path / "run"
     runner = Runner.from_cfg(tiny(photographs, work, 9, **{"default_hooks.checkpoint.interval": 2}))
-    put = hooks.AtomicBackend.put
+    put = checkpoint_hook.AtomicBackend.put
 
     def full(self: Any, obj: bytes, filepath: str) -> None:
         if "iter_4" in str(filepath):
@@ -87,7 +86,7 @@ def test_a_save_that_fails_while_a_signal_is_pending_gives_no_file_a_wrong_name(
             raise OSError(28, "No space left on device", str(filepath))
         put(self, obj, filepath)
 
-    monkeypatch.setattr(hooks.AtomicBackend, "put", full)
+    monkeypatch.setattr(checkpoint_hook.AtomicBackend, "put", full)
     before = signal.getsignal(STOP)
     with pytest.raises(OSError, match="No space"):
         runner.train()
@@ -300,7 +299,7 @@ def test_two_ranks_agree_on_a_signal_that_one_of_them_got(tmp_path: Path) -> Non
     code = """
 import os, signal, sys, torch
 from types import SimpleNamespace
-from srgan_plugin.hosts.mm.resume import InterruptHook
+from srgan_plugin.hosts.mmengine.engine.resume_hooks import InterruptHook
 rank = int(os.environ["RANK"])
 torch.distributed.init_process_group("gloo")
 hook, ended = InterruptHook(interval=10), []
@@ -336,7 +335,7 @@ def test_a_run_survives_a_step_far_longer_than_a_workers_patience(tmp_path: Path
 import os, signal, sys, time, torch
 from functools import partial
 from multiprocessing import RawValue
-from srgan_plugin.hosts.mm.train_loop import _outlive_signals
+from srgan_plugin.hosts.mmengine.engine.train_loop import _outlive_signals
 
 class Numbers(torch.utils.data.Dataset):
     def __len__(self): return 100

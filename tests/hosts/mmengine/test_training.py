@@ -16,12 +16,14 @@ from mmengine.structures import BaseDataElement
 from small_runs import SMALL_DISCRIMINATOR, losses, small_config
 from torch import nn
 
-from srgan_plugin.core import GANLoss, L1Loss, ModifiedVGG, MSRResNet
-from srgan_plugin.core.vgg_weights import random_vgg19_state_dict
-from srgan_plugin.data.prepare import create_store
-from srgan_plugin.hosts.mm.datasets import PairedImageDataset, StreamSampler
-from srgan_plugin.hosts.mm.optim import NonFiniteError, OptimWrapper
-from srgan_plugin.hosts.mm.resume import newest_checkpoint
+from srgan_plugin.data.prepare.stores import create_store
+from srgan_plugin.hosts.mmengine.datasets.paired_datasets import PairedImageDataset
+from srgan_plugin.hosts.mmengine.datasets.sampler import StreamSampler
+from srgan_plugin.hosts.mmengine.engine.checkpoint_hook import newest_checkpoint
+from srgan_plugin.hosts.mmengine.engine.optim_wrapper import NonFiniteError, OptimWrapper
+from srgan_plugin.losses import GANLoss, L1Loss
+from srgan_plugin.networks import ModifiedVGG, MSRResNet
+from srgan_plugin.networks.vgg import random_vgg19_state_dict
 from srgan_plugin.registry import MODELS, OPTIM_WRAPPERS
 
 pytestmark = pytest.mark.usefixtures("fresh_mmengine")
@@ -84,7 +86,9 @@ def test_two_ranks_see_each_sample_of_the_stream_once(
     expected = [next(alone).number for _ in range(20)]
     numbers = []
     for rank in (0, 1):
-        monkeypatch.setattr("srgan_plugin.hosts.mm.datasets.get_dist_info", lambda r=rank: (r, 2))
+        monkeypatch.setattr(
+            "srgan_plugin.hosts.mmengine.datasets.sampler.get_dist_info", lambda r=rank: (r, 2)
+        )
         stream = iter(StreamSampler(dataset, seed=1))
         numbers += [next(stream).number for _ in range(10)]
     assert sorted(numbers) == expected

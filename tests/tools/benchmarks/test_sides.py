@@ -10,18 +10,18 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from benchmarks.files import GT_SUB, LIST, LR_SUB, BenchmarkFiles
+from benchmarks.loaders import loader_sides
+from benchmarks.timing import alternate
 
-from srgan_plugin.benchmarks import testing, training
-from srgan_plugin.benchmarks.files import GT_SUB, LIST, LR_SUB, BenchmarkFiles
-from srgan_plugin.benchmarks.loaders import loader_sides
-from srgan_plugin.benchmarks.measuring import alternate
-from srgan_plugin.data.images import read_image
+from benchmarks import testing, training
 from srgan_plugin.data.pairs import ImagePairs
 from srgan_plugin.data.resize import make_lr
-from srgan_plugin.hosts.mends import NotInstalledError
+from srgan_plugin.hosts.compat_patches import NotInstalledError
+from srgan_plugin.io.images import read_image
 
 CPU = torch.device("cpu")
-TOOL = Path(__file__).parents[2] / "tools" / "benchmark.py"
+TOOL = Path(__file__).parents[3] / "tools" / "benchmark.py"
 SMALL = {"model.generator.mid_channels": 8, "model.generator.num_blocks": 1}
 
 

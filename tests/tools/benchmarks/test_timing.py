@@ -9,12 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from mmengine.structures import BaseDataElement
-
-from srgan_plugin.benchmarks.chart import draw
-from srgan_plugin.benchmarks.measuring import (
+from benchmarks.chart import draw
+from benchmarks.report import format_report, report
+from benchmarks.timing import (
     Result,
     Round,
     alternate,
@@ -24,7 +21,9 @@ from srgan_plugin.benchmarks.measuring import (
     tensors_of,
     timed_batches,
 )
-from srgan_plugin.benchmarks.report import format_report, report
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from mmengine.structures import BaseDataElement
 
 CPU = torch.device("cpu")
 

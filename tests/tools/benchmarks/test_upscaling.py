@@ -2,8 +2,7 @@
 
 import numpy as np
 import pytest
-
-from srgan_plugin.benchmarks.upscaling import _mmagics, _ours, upscale_sides
+from benchmarks.upscaling import _mmagics, _ours, upscale_sides
 
 
 def test_a_round_tells_the_time_and_the_memory_of_the_picture_alone() -> None:

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from srgan_plugin.hosts.mends import NotInstalledError
+from srgan_plugin.hosts.compat_patches import NotInstalledError
 
 
 @pytest.fixture(scope="session")

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
+from zoo.image_quality import checkerboard, colour_shift, niqe
 
-from srgan_plugin.data.images import read_image
-from srgan_plugin.release.quality import checkerboard, colour_shift, niqe
+from srgan_plugin.io.images import read_image
 
 LUMA = 219 / 255  # of a step of grey
 

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
+from zoo.photographs import HELD_OUT, detail, link, split, write_pieces
 
-from srgan_plugin.data.images import read_image, write_image
-from srgan_plugin.release.photographs import HELD_OUT, detail, link, split, write_pieces
+from srgan_plugin.io.images import read_image, write_image
 
 
 def folder_of(root, names):

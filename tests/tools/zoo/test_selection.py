@@ -5,14 +5,15 @@ import json
 import numpy as np
 import pytest
 import torch
+from zoo import selection
+from zoo.selection import best_by_validation, most_natural, read_log
+from zoo.training_summary import curves, validations
 
-from srgan_plugin.core import MSRResNet
-from srgan_plugin.data.images import write_image
-from srgan_plugin.evaluation import Protocol, evaluate, find_benchmark
+from srgan_plugin.data.benchmark_sets import find_benchmark
 from srgan_plugin.inference import Upscaler, open_model
-from srgan_plugin.release import choosing
-from srgan_plugin.release.choosing import best_by_validation, most_natural, read_log
-from srgan_plugin.release.facts import curves, validations
+from srgan_plugin.io.images import write_image
+from srgan_plugin.metrics import Protocol, evaluate
+from srgan_plugin.networks import MSRResNet
 
 
 def write_log(run, name, lines):
@@ -83,7 +84,7 @@ def test_a_last_checkpoint_that_was_killed_before_its_validation_is_measured(
     log.parent.mkdir(parents=True)
     log.write_text('{"HeldOut/PSNR": 30.0, "step": 8}\n')
     measured = {"best_x_iter_8.pth": 30.0, "iter_10000.pth": psnr}
-    monkeypatch.setattr(choosing, "_measures", lambda path, _: {"PSNR": measured[path.name]})
+    monkeypatch.setattr(selection, "_measures", lambda path, _: {"PSNR": measured[path.name]})
     assert best_by_validation(tmp_path, tmp_path / "iter_10000.pth", None).name == better
 
 
@@ -107,5 +108,5 @@ def test_the_checkpoint_of_the_lowest_niqe_is_chosen_and_measured_once(
         psnr = evaluate(upscale, held_out, Protocol(border=4))["PSNR"]
         assert measures[iteration] == pytest.approx({"PSNR": psnr, "NIQE": by_hand[iteration]})
     assert chosen.name == f"iter_{min(by_hand, key=by_hand.get)}.pth"
-    monkeypatch.setattr(choosing, "_measures", None)
+    monkeypatch.setattr(selection, "_measures", None)
     assert most_natural(tmp_path, held_out, lambda line: None)[0] == chosen

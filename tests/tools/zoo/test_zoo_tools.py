@@ -7,18 +7,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from zoo import scores
 
-from srgan_plugin import evaluation
-from srgan_plugin.config_command_line import read_config
-from srgan_plugin.core import MSRResNet
-from srgan_plugin.core.vgg_weights import random_vgg19_state_dict
-from srgan_plugin.data.images import write_image
-from srgan_plugin.evaluation import find_benchmark, psnr
+from srgan_plugin.checkpoints.convert import convert
+from srgan_plugin.cli.configs import read_config
+from srgan_plugin.data import benchmark_sets
+from srgan_plugin.data.benchmark_sets import find_benchmark
 from srgan_plugin.inference import Upscaler, open_model
-from srgan_plugin.release import measuring
-from srgan_plugin.zoo.conversion import convert
+from srgan_plugin.io.images import write_image
+from srgan_plugin.metrics import psnr
+from srgan_plugin.networks import MSRResNet
+from srgan_plugin.networks.vgg import random_vgg19_state_dict
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+ROOT = Path(__file__).resolve().parent.parent.parent.parent
 MODELS = ("msrresnet", "srgan")
 
 
@@ -31,7 +32,7 @@ def checkpoint(path, seed=0):
 
 @pytest.fixture
 def benchmarks(tmp_path, textured, monkeypatch):
-    monkeypatch.setattr(evaluation.benchmarks, "SIZES", {})
+    monkeypatch.setattr(benchmark_sets, "SIZES", {})
     root = tmp_path / "data"
     for name in ("Set5", "Set14", "B100"):
         for n in range(2 if name == "Set5" else 1):
@@ -46,7 +47,7 @@ def checkout(tmp_path):
     """A checkout with small networks as weights, and what was noted when they were trained."""
     root = tmp_path / "checkout"
     for seed, name in enumerate(MODELS):
-        target = root / f"srgan_plugin/zoo/weights/{name}.safetensors"
+        target = root / f"srgan_plugin/checkpoints/weights/{name}.safetensors"
         convert(checkpoint(tmp_path / f"{name}.pth", seed), target, to="plugin", half=True)
     shutil.copy(ROOT / "README.md", root)
     model = {
@@ -69,7 +70,7 @@ def test_cards_and_readme_tell_what_was_measured_and_measure_it_once(
 ):
     options = ["--root", str(checkout), "--benchmarks", str(benchmarks)]
     tool("zoo_cards").main(options)
-    weights, docs = checkout / "srgan_plugin/zoo/weights", checkout / "docs/zoo"
+    weights, docs = checkout / "srgan_plugin/checkpoints/weights", checkout / "docs/zoo"
     pairs = find_benchmark("Set5", benchmarks).pairs
     upscale = Upscaler(open_model(str(weights / "srgan.safetensors")))
     made = [(upscale(np.asarray(pairs[n].lr)), np.asarray(pairs[n].gt)) for n in range(2)]
@@ -90,7 +91,7 @@ def test_cards_and_readme_tell_what_was_measured_and_measure_it_once(
     assert "not the published schedule" in card
     files = {path: path.read_bytes() for path in checkout.rglob("*") if path.is_file()}
     assert {"srgan.svg", "msrresnet.svg", "before_after.webp"} <= {path.name for path in files}
-    monkeypatch.setattr(measuring, "measure", None)
+    monkeypatch.setattr(scores, "measure", None)
     tool("zoo_cards").main(options)
     assert {path: path.read_bytes() for path in files} == files
 
@@ -152,7 +153,9 @@ def test_training_is_followed_by_choosing_shipping_and_noting_and_is_not_done_tw
     facts = json.loads((tmp_path / "checkout/docs/zoo/training.json").read_text())
     assert facts["note"] == "In goes."
     assert facts["photographs"] == {"training": 17, "held_out": 16, "about": "All mine."}
-    shipped = open_model(str(tmp_path / "checkout/srgan_plugin/zoo/weights/msrresnet.safetensors"))
+    shipped = open_model(
+        str(tmp_path / "checkout/srgan_plugin/checkpoints/weights/msrresnet.safetensors")
+    )
     chosen = open_model(start).state_dict()
     assert all(torch.equal(w, chosen[k].half().float()) for k, w in shipped.state_dict().items())
     assert facts["models"]["msrresnet"]["chosen"] == last - 1

@@ -8,9 +8,8 @@ import numpy as np
 import torch
 from mmengine.structures import BaseDataElement
 
+from srgan_plugin.hosts.mmengine.argument_checks import as_list
 from srgan_plugin.registry import FUNCTIONS, TRANSFORMS
-
-from .fixed import as_list
 
 META_KEYS = ("key", "gt_path", "img_path", "scale", "gt_channel_order", "img_channel_order")
 

@@ -9,10 +9,11 @@ from typing import Any, Literal
 import torch
 from torch.utils.data import BatchSampler, DataLoader
 
-from srgan_plugin.data.device import DevicePairs, Stream, picture_bytes
+from srgan_plugin.data.gpu_dataset import DevicePairs, Stream, picture_bytes
 
-from .datasets import PairedImageDataset, StreamSampler
-from .packing import stack_pairs, stacked_pairs
+from .collate import stack_pairs, stacked_pairs
+from .paired_datasets import PairedImageDataset
+from .sampler import StreamSampler
 
 logger = logging.getLogger(__name__)
 

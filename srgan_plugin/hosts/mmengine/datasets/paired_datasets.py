@@ -1,31 +1,25 @@
-"""Datasets and the sampler that numbers the endless stream of samples."""
+"""Datasets of LR/GT pairs: for training, and benchmark sets by name."""
 
-from collections.abc import Iterator, Sequence
-from itertools import count
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from mmengine.dataset import Compose
-from mmengine.dist import get_dist_info, sync_random_seed
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Dataset
 
-from srgan_plugin.data.batches import Names, read_batch
+from srgan_plugin.data.augment import Names, read_batch
+from srgan_plugin.data.benchmark_sets import data_root as default_data_root
+from srgan_plugin.data.benchmark_sets import find_benchmark
 from srgan_plugin.data.div2k import find_div2k_train
 from srgan_plugin.data.pairs import ImagePairs, Pair
-from srgan_plugin.data.patches import Draw, picture_indices
-from srgan_plugin.evaluation.benchmarks import data_root as default_data_root
-from srgan_plugin.evaluation.benchmarks import find_benchmark
-from srgan_plugin.registry import DATA_SAMPLERS, DATASETS, SCOPE, TRANSFORMS
+from srgan_plugin.data.sampling import Draw
+from srgan_plugin.registry import DATASETS, SCOPE, TRANSFORMS
 
-from .packing import PairBatch
+from .collate import PairBatch
 from .transforms import recipe_of
 
 Config = dict[str, Any]
-
-# Samples whose pictures are looked up together, which is faster than one by one.
-DRAWN_TOGETHER = 256
 
 
 def _sample(pair: Pair, scale: int) -> dict[str, Any]:
@@ -144,40 +138,3 @@ class BenchmarkDataset(Dataset[Any]):
 
     def __getitem__(self, index: int) -> Any:
         return self.pipeline(_sample(self.benchmark.pairs[int(index)], self.scale))
-
-
-@DATA_SAMPLERS.register_module()
-class StreamSampler(Sampler[int]):
-    """Numbers the samples of a run 0, 1, 2, …; sample `n` follows from the seed and `n` alone.
-
-    Pass `n // len(dataset)` over the set has its own permutation. Rank `r` of `w` takes the numbers
-    `r, r + w, …`: together the ranks see each sample once. Setting `start` continues a run there.
-
-    Args:
-        dataset: Whose length is sampled.
-        seed: By default a random one, the same on all ranks.
-        shuffle: Whether passes are permuted.
-        start: The first number.
-    """
-
-    def __init__(
-        self, dataset: Any, seed: int | None = None, shuffle: bool = True, start: int = 0
-    ) -> None:
-        self.length = len(dataset)
-        self.seed = int(sync_random_seed() if seed is None else seed)
-        self.shuffle, self.start = shuffle, start
-        self.rank, self.world_size = get_dist_info()
-
-    def __iter__(self) -> Iterator[int]:
-        first = self.start + self.rank
-        for block in count():
-            places = np.arange(block * DRAWN_TOGETHER, (block + 1) * DRAWN_TOGETHER)
-            numbers = first + self.world_size * places
-            indices = picture_indices(
-                numbers, seed=self.seed, length=self.length, shuffle=self.shuffle
-            )
-            for index, number in zip(indices.tolist(), numbers.tolist(), strict=True):
-                yield Draw(index, self.seed, number)
-
-    def __len__(self) -> int:
-        return self.length

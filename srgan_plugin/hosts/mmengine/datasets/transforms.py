@@ -13,19 +13,12 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from srgan_plugin.data.batches import Recipe
-from srgan_plugin.data.patches import (
-    HORIZONTAL_FLIP,
-    TRANSPOSE,
-    VERTICAL_FLIP,
-    Draw,
-    crop_pair,
-    uniform,
-)
+from srgan_plugin.data.augment import Recipe, crop_pair
+from srgan_plugin.data.sampling import HORIZONTAL_FLIP, TRANSPOSE, VERTICAL_FLIP, Draw, uniform
+from srgan_plugin.hosts.mmengine.argument_checks import as_list
 from srgan_plugin.registry import TRANSFORMS
 
-from .fixed import as_list
-from .packing import PackInputs
+from .collate import PackInputs
 
 # Axis of an HWC array, and which random number of the sample decides.
 DIRECTIONS = {"horizontal": (1, HORIZONTAL_FLIP), "vertical": (0, VERTICAL_FLIP)}

@@ -1,5 +1,8 @@
-"""Hooks: whole checkpoints only, test pictures to files, and a word when a start is missing."""
+"""Checkpoints of a run: names, atomic writes, which are kept, and the newest complete one."""
 
+import logging
+import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -7,18 +10,15 @@ import torch
 from mmengine.dist import is_main_process
 from mmengine.fileio import LocalBackend, register_backend
 from mmengine.hooks import CheckpointHook as MMEngineCheckpointHook
-from mmengine.hooks import Hook
 
-from srgan_plugin.data.images import write_image
-from srgan_plugin.evaluation.metrics import quantize
-from srgan_plugin.files import remove_abandoned, write_locked
+from srgan_plugin.checkpoints.read import load_checkpoint_file
+from srgan_plugin.io.atomic import remove_abandoned, write_locked
 from srgan_plugin.registry import HOOKS
 
-from .loops import set_name
-from .optim import each_scheduler
-from .preprocessor import as_rgb
+from .optim_wrapper import each_scheduler
 from .schedules import follow_config
 
+logger = logging.getLogger(__name__)
 ATOMIC_BACKEND = "srgan_plugin_atomic"
 
 
@@ -263,48 +263,75 @@ def numbered_checkpoints(folder: str | Path) -> list[tuple[int, Path]]:
     return sorted((int(path.stem[5:]), path) for path in found if path.stem[5:].isdecimal())
 
 
-@HOOKS.register_module()
-class SaveImagesHook(Hook):
-    """Writes test predictions, rounded to 8 bit, as `out_dir/SET/NAME.png`.
+def newest_checkpoint(work_dir: str | Path) -> Path | None:
+    """Return the newest good checkpoint of the last run in a work dir, None if there is none.
 
-    Args:
-        out_dir: The folder.
+    That is the one that `last_checkpoint` names, which may lie elsewhere, unless one that was saved
+    later is there: a run may end between the two writes. Without that file it is the one of the
+    most iterations. A file that cannot be read from beginning to end, or that holds another
+    iteration than its name says, is passed over with a warning. In the copy of a work dir it is the
+    copied file.
+
+    Raises:
+        ValueError: There are checkpoints, but none of them is good.
     """
-
-    def __init__(self, out_dir: str) -> None:
-        self.out_dir = Path(out_dir)
-
-    def after_test_iter(
-        self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None
-    ) -> None:
-        """Write the pictures of one batch."""
-        name = set_name(runner.test_loop.dataloader)
-        for sample in outputs:
-            predicted = as_rgb(sample.output.pred_img, sample.metainfo)
-            picture = predicted.permute(1, 2, 0).cpu().numpy()
-            # MMagic's samples have no key.
-            key = sample.metainfo.get("key") or Path(sample.metainfo["gt_path"]).stem
-            path = self.out_dir / name / f"{key}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_image(path, quantize(picture / 255))
-
-
-@HOOKS.register_module()
-class PretrainedHook(Hook):
-    """Says loudly when a GAN is about to train from random weights.
-
-    Args:
-        advice: What to do, for the log.
-    """
-
-    def __init__(self, advice: str) -> None:
-        self.advice = advice
-
-    def before_train(self, runner: Any) -> None:
-        """Warn unless the run loads or resumes a checkpoint."""
-        if runner.cfg.get("load_from") or runner.cfg.get("resume") or runner.iter:
-            return
-        bar = "!" * 72
-        runner.logger.warning(
-            f"\n{bar}\nThe generator starts from RANDOM weights.\n{self.advice}\n{bar}"
+    faults: list[str] = []
+    for path in _newest_first(Path(work_dir)):
+        found = _read(path)
+        if isinstance(found, str):
+            faults.append(found)
+            continue
+        for fault in faults:
+            logger.warning("PASSED OVER a checkpoint that is not good: %s", fault)
+        if faults:
+            logger.warning("resuming from an older one, %s", path)
+        return path
+    if faults:
+        raise ValueError(
+            f"--resume: no checkpoint in {work_dir} is good ({'; '.join(faults)}); remove them to "
+            "start anew, or name another one by --resume FILE"
         )
+    return None
+
+
+def _newest_first(folder: Path) -> Iterator[Path]:
+    """Yield the last run's checkpoints, whether they are good or not."""
+    pointer = folder / "last_checkpoint"
+    # A crash of the machine may leave zeros in a file.
+    words = pointer.read_text("utf-8", "replace").strip("\0 \n") if pointer.is_file() else ""
+    named = _distinct(p for p in (folder / Path(words).name, Path(words)) if words and p.exists())
+    places = _distinct([folder, *(path.parent for path in named)])
+    found = sorted((pair for place in places for pair in numbered_checkpoints(place)), reverse=True)
+    if not named:
+        yield from (path for _, path in found)
+        return
+    when = named[0].stat().st_mtime
+    others = [(n, path) for n, path in found if path.name != named[0].name]
+    # Copying may turn the order of times around, but what a checkpoint lists was saved before it.
+    known = _read(named[0])
+    info = {} if isinstance(known, str) else known.get("message_hub", {}).get("runtime_info", {})
+    before = {Path(path).name for path in info.get("saved_ckpts", [])}
+    later = [p for _, p in others if p.stat().st_mtime > when and p.name not in before]
+    yield from later
+    yield from named
+    # Of more iterations but older: another run's.
+    number = int("".join(filter(str.isdecimal, named[0].stem)) or sys.maxsize)
+    rest = [path for n, path in others if n < number and path not in later]
+    yield from sorted(rest, key=lambda path: path.stat().st_mtime, reverse=True)
+
+
+def _distinct(paths: Iterable[Path]) -> list[Path]:
+    return list({path.resolve(): path for path in reversed([*paths])}.values())[::-1]
+
+
+def _read(path: Path) -> dict[str, Any] | str:
+    """Read a checkpoint from beginning to end; return what is wrong with it if it is not good."""
+    try:
+        checkpoint = load_checkpoint_file(path)
+    except (OSError, ValueError) as error:
+        return str(error)
+    number, meta = path.stem.removeprefix("iter_"), checkpoint.get("meta")
+    holds = str(meta.get("iter", number)) if isinstance(meta, dict) else number
+    if number.isdecimal() and holds != number:
+        return f"{path} holds iteration {holds}, not the one in its name"
+    return checkpoint

@@ -10,9 +10,10 @@ from mmengine.dist import is_distributed
 from mmengine.structures import BaseDataElement
 from torch import Tensor
 
-from .models import SRModel
-from .optim import OptimWrapper, each_wrapper
-from .preprocessor import gt_batch, stacked
+from srgan_plugin.hosts.mmengine.models.data_preprocessor import gt_batch, stacked
+from srgan_plugin.hosts.mmengine.models.sr_model import SRModel
+
+from .optim_wrapper import OptimWrapper, each_wrapper
 
 logger = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""Hooks that keep an eye on training: waiting for data, who wins, and how the pictures look."""
+"""Hooks that time steps, monitor the discriminator and warn about random weights."""
 
 import time
 from typing import Any
@@ -7,9 +7,6 @@ from mmengine.hooks import Hook
 from mmengine.hooks import IterTimerHook as MMEngineIterTimerHook
 
 from srgan_plugin.registry import HOOKS
-
-from .loops import set_name
-from .preprocessor import as_rgb
 
 
 @HOOKS.register_module()
@@ -80,25 +77,21 @@ class WatchHook(Hook):
 
 
 @HOOKS.register_module()
-class ValidationPicturesHook(Hook):
-    """Shows the first pictures of each validation set in the visualizer (TensorBoard, W&B).
+class PretrainedHook(Hook):
+    """Says loudly when a GAN is about to train from random weights.
 
     Args:
-        count: How many of each set.
+        advice: What to do, for the log.
     """
 
-    def __init__(self, count: int = 1) -> None:
-        self.count = count
+    def __init__(self, advice: str) -> None:
+        self.advice = advice
 
-    def after_val_iter(
-        self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None
-    ) -> None:
-        """Add the prediction."""
-        if batch_idx >= self.count:
+    def before_train(self, runner: Any) -> None:
+        """Warn unless the run loads or resumes a checkpoint."""
+        if runner.cfg.get("load_from") or runner.cfg.get("resume") or runner.iter:
             return
-        name = set_name(runner.val_loop.dataloader)
-        for sample in outputs[:1]:
-            predicted = as_rgb(sample.output.pred_img, sample.metainfo)
-            picture = predicted.permute(1, 2, 0).round().byte().cpu().numpy()
-            key = sample.metainfo.get("key", batch_idx)
-            runner.visualizer.add_image(f"{name}/{key}", picture, step=runner.iter)
+        bar = "!" * 72
+        runner.logger.warning(
+            f"\n{bar}\nThe generator starts from RANDOM weights.\n{self.advice}\n{bar}"
+        )

@@ -14,9 +14,9 @@ from mmengine.runner.amp import autocast
 from mmengine.runner.base_loop import BaseLoop
 from torch.utils.data import DataLoader
 
-from srgan_plugin.config_arguments import known_arguments
-from srgan_plugin.cpu_memory import keep_freed_memory
-from srgan_plugin.registry import LOOPS
+from srgan_plugin.registry import LOOPS, known_arguments
+
+from .malloc_tuning import keep_freed_memory
 
 Config = dict[str, Any]
 

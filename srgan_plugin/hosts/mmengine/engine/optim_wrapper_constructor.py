@@ -7,9 +7,8 @@ from mmengine.optim import OptimWrapperDict
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS as ROOT_CONSTRUCTORS
 from torch import nn
 
+from srgan_plugin.hosts.mmengine.argument_checks import as_list
 from srgan_plugin.registry import OPTIM_WRAPPER_CONSTRUCTORS
-
-from .fixed import as_list
 
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()

@@ -1,12 +1,10 @@
-"""What an interrupted run needs to go on as if nothing had happened."""
+"""Hooks that an interrupted run needs to resume exactly."""
 
 import logging
 import random
 import signal
 import sys
 import threading
-from collections.abc import Iterable, Iterator
-from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -16,85 +14,10 @@ from mmengine.dist import all_reduce, barrier, get_rank, is_distributed
 from mmengine.hooks import EMAHook, Hook
 
 from srgan_plugin.registry import HOOKS
-from srgan_plugin.zoo.loading import load_checkpoint_file
 
-from .hooks import checkpoint_hook, is_resumed, numbered_checkpoints
+from .checkpoint_hook import checkpoint_hook, is_resumed
 
 logger = logging.getLogger(__name__)
-
-
-def newest_checkpoint(work_dir: str | Path) -> Path | None:
-    """Return the newest good checkpoint of the last run in a work dir, None if there is none.
-
-    That is the one that `last_checkpoint` names, which may lie elsewhere, unless one that was saved
-    later is there: a run may end between the two writes. Without that file it is the one of the
-    most iterations. A file that cannot be read from beginning to end, or that holds another
-    iteration than its name says, is passed over with a warning. In the copy of a work dir it is the
-    copied file.
-
-    Raises:
-        ValueError: There are checkpoints, but none of them is good.
-    """
-    faults: list[str] = []
-    for path in _newest_first(Path(work_dir)):
-        found = _read(path)
-        if isinstance(found, str):
-            faults.append(found)
-            continue
-        for fault in faults:
-            logger.warning("PASSED OVER a checkpoint that is not good: %s", fault)
-        if faults:
-            logger.warning("resuming from an older one, %s", path)
-        return path
-    if faults:
-        raise ValueError(
-            f"--resume: no checkpoint in {work_dir} is good ({'; '.join(faults)}); remove them to "
-            "start anew, or name another one by --resume FILE"
-        )
-    return None
-
-
-def _newest_first(folder: Path) -> Iterator[Path]:
-    """Yield the last run's checkpoints, whether they are good or not."""
-    pointer = folder / "last_checkpoint"
-    # A crash of the machine may leave zeros in a file.
-    words = pointer.read_text("utf-8", "replace").strip("\0 \n") if pointer.is_file() else ""
-    named = _distinct(p for p in (folder / Path(words).name, Path(words)) if words and p.exists())
-    places = _distinct([folder, *(path.parent for path in named)])
-    found = sorted((pair for place in places for pair in numbered_checkpoints(place)), reverse=True)
-    if not named:
-        yield from (path for _, path in found)
-        return
-    when = named[0].stat().st_mtime
-    others = [(n, path) for n, path in found if path.name != named[0].name]
-    # Copying may turn the order of times around, but what a checkpoint lists was saved before it.
-    known = _read(named[0])
-    info = {} if isinstance(known, str) else known.get("message_hub", {}).get("runtime_info", {})
-    before = {Path(path).name for path in info.get("saved_ckpts", [])}
-    later = [p for _, p in others if p.stat().st_mtime > when and p.name not in before]
-    yield from later
-    yield from named
-    # Of more iterations but older: another run's.
-    number = int("".join(filter(str.isdecimal, named[0].stem)) or sys.maxsize)
-    rest = [path for n, path in others if n < number and path not in later]
-    yield from sorted(rest, key=lambda path: path.stat().st_mtime, reverse=True)
-
-
-def _distinct(paths: Iterable[Path]) -> list[Path]:
-    return list({path.resolve(): path for path in reversed([*paths])}.values())[::-1]
-
-
-def _read(path: Path) -> dict[str, Any] | str:
-    """Read a checkpoint from beginning to end; return what is wrong with it if it is not good."""
-    try:
-        checkpoint = load_checkpoint_file(path)
-    except (OSError, ValueError) as error:
-        return str(error)
-    number, meta = path.stem.removeprefix("iter_"), checkpoint.get("meta")
-    holds = str(meta.get("iter", number)) if isinstance(meta, dict) else number
-    if number.isdecimal() and holds != number:
-        return f"{path} holds iteration {holds}, not the one in its name"
-    return checkpoint
 
 
 @HOOKS.register_module()

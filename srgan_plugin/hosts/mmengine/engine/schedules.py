@@ -9,7 +9,7 @@ import numpy as np
 from mmengine.optim import OptimWrapperDict
 from mmengine.optim.scheduler import ReduceOnPlateauParamScheduler
 
-from .optim import each_scheduler
+from .optim_wrapper import each_scheduler
 
 State = dict[str, Any]
 

@@ -17,16 +17,16 @@ from mmengine.runner import IterBasedTrainLoop
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from srgan_plugin.cpu_memory import keep_freed_memory
+from srgan_plugin.hosts.mmengine.datasets.gpu_loader import resident_loader
+from srgan_plugin.hosts.mmengine.datasets.sampler import StreamSampler
+from srgan_plugin.hosts.mmengine.models.data_preprocessor import gt_batch
 from srgan_plugin.registry import LOOPS
 
-from .datasets import StreamSampler
-from .optim import OptimWrapper, each_scheduler, each_wrapper
-from .preprocessor import gt_batch
-from .recording import RecordedStep, obstacle
-from .resident import resident_loader
-from .resume import InterruptHook, swaps_weights
-from .watch import IterTimerHook
+from .cuda_graph import RecordedStep, obstacle
+from .malloc_tuning import keep_freed_memory
+from .monitoring_hooks import IterTimerHook
+from .optim_wrapper import OptimWrapper, each_scheduler, each_wrapper
+from .resume_hooks import InterruptHook, swaps_weights
 
 
 def _outlive_signals(init: Callable[[int], None] | None, training: Any, worker: int) -> None:

@@ -8,12 +8,11 @@ import torch
 from mmengine.evaluator import BaseMetric
 from numpy.typing import NDArray
 
-from srgan_plugin.core.checks import check_option
-from srgan_plugin.evaluation import device_metrics, metrics
-from srgan_plugin.evaluation.protocol import MEASURES, Protocol
+from srgan_plugin.errors import check_option
+from srgan_plugin.hosts.mmengine.models.data_preprocessor import as_rgb
+from srgan_plugin.metrics import psnr_ssim, psnr_ssim_torch
+from srgan_plugin.metrics.protocol import MEASURES, Protocol
 from srgan_plugin.registry import METRICS
-
-from .preprocessor import as_rgb
 
 
 def _entry(sample: Any, key: str) -> Any:
@@ -77,7 +76,7 @@ class _PerPicture(BaseMetric):
                 for image in _images(sample, self.gt_key, self.pred_key)
             )
             if not np.isfinite(predicted).all():
-                raise ValueError(metrics.NOT_FINITE)
+                raise ValueError(psnr_ssim.NOT_FINITE)
             predicted = predicted.clip(0, 255)
             if self.rounding:
                 predicted = np.rint(predicted).astype(np.uint8)
@@ -125,7 +124,7 @@ class _OneMeasure(_PerPicture):
         if convert_to not in (None, "Y", "y"):
             raise ValueError(f"convert_to is None or 'Y', got {convert_to!r}")
         self.border = crop_border
-        self.channel: metrics.Channel = "y" if convert_to else "rgb"
+        self.channel: psnr_ssim.Channel = "y" if convert_to else "rgb"
 
     def _measure(self, predicted: NDArray[Any], truth: NDArray[Any]) -> dict[str, float]:
         measure = type(self).function
@@ -149,7 +148,7 @@ class PSNR(_OneMeasure):
     """
 
     metric = "PSNR"
-    function = staticmethod(metrics.psnr)
+    function = staticmethod(psnr_ssim.psnr)
 
 
 @METRICS.register_module()
@@ -157,7 +156,7 @@ class SSIM(_OneMeasure):
     """Structural similarity, 11x11 Gaussian window; arguments as in `PSNR`."""
 
     metric = "SSIM"
-    function = staticmethod(metrics.ssim)
+    function = staticmethod(psnr_ssim.ssim)
 
 
 @METRICS.register_module()
@@ -182,7 +181,7 @@ class BenchmarkMetric(_PerPicture):
         for sample, pair in zip(data_samples, pairs, strict=True):
             predicted, truth = (as_rgb(image, sample) for image in pair)
             truth = truth.to(predicted.device)
-            self.results.append(device_metrics.score(predicted, truth, self.protocol))
+            self.results.append(psnr_ssim_torch.score(predicted, truth, self.protocol))
 
     def evaluate(self, size: int | None = None) -> dict[str, float]:
         """Average over the set, and forget it.
@@ -193,7 +192,7 @@ class BenchmarkMetric(_PerPicture):
         if self.results and isinstance(self.results[0], torch.Tensor):
             rows = torch.stack(self.results)
             if rows.isnan().any():
-                raise ValueError(metrics.NOT_FINITE)
+                raise ValueError(psnr_ssim.NOT_FINITE)
             self.results = [dict(zip(MEASURES, row, strict=True)) for row in rows.tolist()]
         return super().evaluate(size)
 

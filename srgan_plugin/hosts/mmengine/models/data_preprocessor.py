@@ -9,10 +9,9 @@ from mmengine.model import BaseDataPreprocessor
 from mmengine.structures import BaseDataElement
 from torch import Tensor
 
+from srgan_plugin.hosts.mmengine.argument_checks import as_list, as_tuple, check_fixed
+from srgan_plugin.hosts.mmengine.datasets.collate import element_type
 from srgan_plugin.registry import MODELS
-
-from .fixed import as_list, as_tuple, check_fixed
-from .packing import element_type
 
 
 def stacked(images: Tensor | Sequence[Tensor]) -> Tensor:

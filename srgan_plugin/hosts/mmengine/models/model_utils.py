@@ -1,10 +1,13 @@
-"""torch.compile for a model's networks, which must not end a run where it fails."""
+"""Helpers of the models: build nested configs, compile, unwrap, batch-norm snapshots."""
 
 import logging
 from typing import Any
 
 import torch
-from torch import nn
+from mmengine.model import is_model_wrapper
+from torch import Tensor, nn
+
+from srgan_plugin.registry import MODELS, SCOPE
 
 logger = logging.getLogger(__name__)
 
@@ -47,3 +50,59 @@ def compile_forward(network: nn.Module, **options: Any) -> None:
             return result
 
     network.forward = forward
+
+
+Config = dict[str, Any]
+
+
+def build(config: Config | nn.Module | None) -> Any:
+    """Build a part of a model; a name without a prefix is looked for in our scope first."""
+    if config is None or isinstance(config, nn.Module):
+        return config
+    if not isinstance(config, dict):
+        raise ValueError(f"expected dict(type=…) for a part of the model, got {config!r}")
+    return MODELS.build({"_scope_": SCOPE, **config})
+
+
+def is_ours(network: nn.Module) -> bool:
+    """Whether a network is of this package, and not another toolbox's."""
+    return type(unwrapped(network)).__module__.startswith("srgan_plugin.")
+
+
+def unwrapped(network: Any) -> Any:
+    """The network itself, where a wrapper for distributed training is around it."""
+    return network.module if is_model_wrapper(network) else network
+
+
+def gradient_norm(name: str, optimizer: Any) -> dict[str, Tensor]:
+    """What our wrapper measured at its last step; another toolbox's measures nothing."""
+    norm = getattr(optimizer, "gradient_norm", None)
+    return {} if norm is None else {f"grad_norm_{name}": norm}
+
+
+def batch_statistics(*networks: nn.Module | None) -> list[tuple[Tensor, Tensor]]:
+    """The running statistics of batch normalisation, each with a copy of it as it is now."""
+    return [
+        (buffer, buffer.clone())
+        for network in filter(None, networks)
+        for name, buffer in network.named_buffers()
+        if name.rpartition(".")[2] in ("running_mean", "running_var", "num_batches_tracked")
+    ]
+
+
+@torch.no_grad()
+def restore(statistics: list[tuple[Tensor, Tensor]], optimizer: Any) -> None:
+    """Put back what a step that was left out has done to batch normalisation, in all its batches.
+
+    Whether it was may be a tensor on the device: nobody waits for it.
+    """
+    left_out = getattr(optimizer, "left_out", False)
+    first = getattr(optimizer, "statistics", None) or [before for _, before in statistics]
+    if left_out is False and getattr(optimizer, "moved", True) is False:
+        return  # the step goes on with the next batch
+    if hasattr(optimizer, "statistics"):
+        optimizer.statistics = None
+    if left_out is False:
+        return
+    for (buffer, _), before in zip(statistics, first, strict=True):
+        buffer.copy_(torch.where(torch.as_tensor(left_out), before.to(buffer), buffer))

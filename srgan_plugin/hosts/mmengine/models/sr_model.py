@@ -11,23 +11,23 @@ from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from srgan_plugin import core
+from srgan_plugin.checkpoints.load import adapt_training_state
+from srgan_plugin.checkpoints.read import NOTE
+from srgan_plugin.losses import generator_objective
 from srgan_plugin.registry import MODELS
-from srgan_plugin.zoo.layouts import adapt_training_state
-from srgan_plugin.zoo.loading import NOTE
 
-from .compiling import compile_forward
-from .parts import (
+from .data_preprocessor import gt_batch
+from .model_utils import (
     Config,
     batch_statistics,
     build,
+    compile_forward,
     gradient_norm,
     is_ours,
-    keep,
     restore,
     unwrapped,
 )
-from .preprocessor import gt_batch
+from .modules import keep
 
 
 @MODELS.register_module()
@@ -109,7 +109,7 @@ class SRModel(BaseModel):
                     "model.ema: this wrapper for distributed training would not move the average; "
                     "set model_wrapper_cfg = dict(type='MMSeparateDistributedDataParallel')"
                 )
-            return core.generator_objective(sr, gt_batch(data_samples), pixel=self.pixel_loss)
+            return generator_objective(sr, gt_batch(data_samples), pixel=self.pixel_loss)
         self._warn_of_random_weights()
         return self._predictions(sr, data_samples, inputs)
 

@@ -6,12 +6,13 @@ import torch
 from mmengine.model import is_model_wrapper
 from torch import Tensor
 
-from srgan_plugin import core
+from srgan_plugin.losses import discriminator_objective, generator_objective
 from srgan_plugin.registry import MODELS
 
-from .models import SRModel
-from .parts import Config, batch_statistics, build, gradient_norm, keep, restore, unwrapped
-from .preprocessor import gt_batch
+from .data_preprocessor import gt_batch
+from .model_utils import Config, batch_statistics, build, gradient_norm, restore, unwrapped
+from .modules import keep
+from .sr_model import SRModel
 
 _TRAIN_CFG = ("disc_steps", "disc_repeat", "disc_init_steps", "share_fake_logits")
 
@@ -174,7 +175,7 @@ class SRGAN(SRModel):
                 judge = unwrapped(self.discriminator).requires_grad_(False)
                 fake_logits = judge(self._suited(sr, judge))
                 judge.requires_grad_(True)
-            losses = core.generator_objective(
+            losses = generator_objective(
                 sr,
                 gt,
                 pixel=self.pixel_loss,
@@ -201,7 +202,7 @@ class SRGAN(SRModel):
         with optimizer.optim_context(self):
             real = self._judged(gt)
             fake = self._judged(sr) if fake_logits is None else fake_logits
-            losses = core.discriminator_objective(real, fake, self.gan_loss)
+            losses = discriminator_objective(real, fake, self.gan_loss)
         total = sum(losses.values())
         if fake_logits is None:
             optimizer.update_params(total)

@@ -1,0 +1,1 @@
+"""Command lines: one module for each command, one for errors, one for configs."""

@@ -1,0 +1,81 @@
+"""Options and the progress bar that several command lines share."""
+
+import argparse
+import ast
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+
+@contextlib.contextmanager
+def progress_bar(what: str, unit: str = "picture") -> Iterator[Callable[[int, int], None]]:
+    """Show a bar on a terminal, nothing elsewhere; yields what is called with done and total.
+
+    Args:
+        what: Stands before the bar.
+        unit: What is counted; "B" for bytes and "px" for pixels, in thousands and millions.
+    """
+    from tqdm import tqdm
+
+    with tqdm(desc=what, unit=unit, unit_scale=unit in ("B", "px"), disable=None) as bar:
+
+        def show(done: int, total: int) -> None:
+            bar.total = total or None
+            bar.update(done - bar.n)
+
+        yield show
+
+
+def add_network_options(parser: argparse.ArgumentParser) -> None:
+    """Add what every tool that reads a network out of a checkpoint takes."""
+    parser.add_argument("source", metavar="SRC", help="a checkpoint of any layout, or its URL")
+    parser.add_argument(
+        "--ema",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="take the averaged weights where there are both (default), or the trained ones",
+    )
+    parser.add_argument(
+        "--part",
+        choices=("generator", "discriminator"),
+        default="generator",
+        help="which network of a whole-training checkpoint (default: generator)",
+    )
+    add_arch_option(parser)
+
+
+def add_arch_option(parser: argparse.ArgumentParser) -> None:
+    """Add what every tool that builds a network out of a checkpoint takes."""
+    parser.add_argument(
+        "--arch-option",
+        "--told",  # its first name
+        dest="arch_options",
+        nargs="+",
+        action="extend",
+        type=_arch_option,
+        default=[],
+        metavar="KEY=VALUE",
+        help='what the file does not state: output_range="(-1,1)" activate_after_shuffle=True',
+    )
+
+
+def add_half(parser: argparse.ArgumentParser) -> None:
+    """Add what every tool that writes a network takes."""
+    parser.add_argument(
+        "--half", action="store_true", help="round the weights to half precision: half the size"
+    )
+
+
+def network_options(args: argparse.Namespace) -> dict[str, Any]:
+    """Return those options as keyword arguments of the zoo's functions."""
+    return {"ema": args.ema, "part": args.part, "arguments": dict(args.arch_options)}
+
+
+def _arch_option(text: str) -> tuple[str, Any]:
+    key, _, value = text.partition("=")
+    try:
+        return key, ast.literal_eval(value)
+    except (SyntaxError, ValueError):
+        raise argparse.ArgumentTypeError(
+            f'expected KEY=VALUE such as output_range="(-1,1)", got {text}'
+        ) from None

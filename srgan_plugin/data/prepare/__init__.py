@@ -1,0 +1,1 @@
+"""Make stores, sub-images and benchmark sets out of photographs."""

@@ -1,0 +1,5 @@
+"""Datasets, transforms, sampler, collate functions and the GPU loader."""
+
+from . import collate, gpu_loader, paired_datasets, sampler, transforms
+
+__all__ = ["collate", "gpu_loader", "paired_datasets", "sampler", "transforms"]

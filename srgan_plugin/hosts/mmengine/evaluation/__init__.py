@@ -1,0 +1,5 @@
+"""PSNR and SSIM as mmengine metrics."""
+
+from . import metrics
+
+__all__ = ["metrics"]

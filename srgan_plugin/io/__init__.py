@@ -1,0 +1,1 @@
+"""Image files, LMDB stores, atomic writes and downloads."""
