@@ -21,15 +21,15 @@ class Generator(Protocol):
     upscale_factor: int
 
     @property
-    def reach(self) -> tuple[int, int]:
-        """How far `features` and `enlarge` look to each side, in LR pixels."""
+    def receptive_radius(self) -> tuple[int, int]:
+        """How far `extract_features` and `reconstruct` look to each side, in LR pixels."""
         ...
 
-    def features(self, x: Tensor, /) -> Tensor:
+    def extract_features(self, x: Tensor, /) -> Tensor:
         """The half at the picture's own size."""
         ...
 
-    def enlarge(self, features: Tensor, x: Tensor, /) -> Tensor:
+    def reconstruct(self, features: Tensor, x: Tensor, /) -> Tensor:
         """The other half: the features of picture `x`, enlarged."""
         ...
 
@@ -84,11 +84,11 @@ def enlarged_tile(
         ValueError: The result is not finite.
         torch.OutOfMemoryError: The window, or `inner`, is too large for the device.
     """
-    far, near = network.reach
+    far, near = network.receptive_radius
     height, width = Span(0, picture.shape[2]), Span(0, picture.shape[3])
     around = rows.widened(far + near, height), columns.widened(far + near, width)
     x = _like_weights(_cropped(picture, *around), network)
-    features = network.features(x)
+    features = network.extract_features(x)
     scale = network.upscale_factor
     out = x.new_empty(3, (rows.stop - rows.start) * scale, (columns.stop - columns.start) * scale)
     tiles = list(product(rows.parts(inner), columns.parts(inner)))
@@ -96,7 +96,7 @@ def enlarged_tile(
         progress((1 + number / len(tiles)) / 2)  # the halves take about as long
         seen = some_rows.widened(near, height), some_columns.widened(near, width)
         cut = slice(None), slice(None), seen[0].inside(around[0]), seen[1].inside(around[1])
-        sr = network.enlarge(features[cut], x[cut])[0]
+        sr = network.reconstruct(features[cut], x[cut])[0]
         sr = sr[:, some_rows.inside(seen[0], scale), some_columns.inside(seen[1], scale)]
         out[:, some_rows.inside(rows, scale), some_columns.inside(columns, scale)] = sr
     if not out.isfinite().all():

@@ -151,7 +151,7 @@ class Upscaler:
         out = np.empty(
             ((rows.stop - rows.start) * self.scale, width * self.scale, channels), image.dtype
         )
-        seen = rows.widened(sum(self._network.reach), Span(0, height))
+        seen = rows.widened(sum(self._network.receptive_radius), Span(0, height))
         picture = _to_network(image[seen.start : seen.stop, :, :colours])
         local = Span(rows.start - seen.start, rows.stop - seen.start)
 

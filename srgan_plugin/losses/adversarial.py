@@ -13,7 +13,7 @@ from srgan_plugin.networks.precision import widened
 GANType = Literal["vanilla", "lsgan", "l1", "wgan", "wgan_softplus", "hinge"]
 
 
-def _to_label(distance: Callable[[Tensor, Tensor], Tensor]) -> Callable[..., Tensor]:
+def _label_loss(distance: Callable[[Tensor, Tensor], Tensor]) -> Callable[..., Tensor]:
     """Make a loss that compares every logit with its label."""
 
     def loss(logits: Tensor, *, label: float, real: bool, is_disc: bool) -> Tensor:
@@ -37,9 +37,9 @@ def _hinge(logits: Tensor, *, label: float, real: bool, is_disc: bool) -> Tensor
 
 
 _GAN_LOSSES: dict[str, Callable[..., Tensor]] = {
-    "vanilla": _to_label(F.binary_cross_entropy_with_logits),
-    "lsgan": _to_label(F.mse_loss),
-    "l1": _to_label(F.l1_loss),
+    "vanilla": _label_loss(F.binary_cross_entropy_with_logits),
+    "lsgan": _label_loss(F.mse_loss),
+    "l1": _label_loss(F.l1_loss),
     "wgan": _wgan,
     "wgan_softplus": _wgan_softplus,
     "hinge": _hinge,

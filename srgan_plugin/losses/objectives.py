@@ -11,21 +11,21 @@ from torch import Tensor
 from srgan_plugin.networks.precision import widened
 
 
-class PixelLoss(Protocol):
+class PixelLossFn(Protocol):
     """Compares (N, C, H, W) pictures."""
 
     def __call__(self, pred: Tensor, target: Tensor, /) -> Tensor:
         """Give a scalar."""
 
 
-class PerceptualLoss(Protocol):
+class PerceptualLossFn(Protocol):
     """Compares (N, 3, H, W) pictures by features."""
 
     def __call__(self, pred: Tensor, target: Tensor, /) -> tuple[Tensor | None, Tensor | None]:
         """Give the perceptual and the style term, None for one that is left out."""
 
 
-class AdversarialLoss(Protocol):
+class AdversarialLossFn(Protocol):
     """Judges the discriminator's logits."""
 
     def __call__(self, logits: Tensor, target_is_real: bool, /, *, is_disc: bool) -> Tensor:
@@ -36,9 +36,9 @@ def generator_objective(
     pred: Tensor,
     gt: Tensor,
     *,
-    pixel: PixelLoss | None = None,
-    perceptual: PerceptualLoss | None = None,
-    gan: AdversarialLoss | None = None,
+    pixel: PixelLossFn | None = None,
+    perceptual: PerceptualLossFn | None = None,
+    gan: AdversarialLossFn | None = None,
     fake_logits: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """Content plus adversarial loss (Ledig et al. 2016, eq. 3); the objective is their sum.
@@ -76,7 +76,7 @@ def generator_objective(
 
 
 def discriminator_objective(
-    real_logits: Tensor, fake_logits: Tensor, gan: AdversarialLoss
+    real_logits: Tensor, fake_logits: Tensor, gan: AdversarialLossFn
 ) -> dict[str, Tensor]:
     """Tell real from generated pictures (Ledig et al. 2016, eq. 2); the objective is the sum.
 

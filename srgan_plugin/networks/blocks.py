@@ -25,7 +25,7 @@ class ShuffleUpsample(nn.Module):
         return out
 
 
-class PlainResidualBlock(nn.Module):
+class ResidualBlockNoBN(nn.Module):
     """x + conv(ReLU(conv(x))): MSRResNet's block, without batch normalisation as in EDSR."""
 
     def __init__(self, channels: int) -> None:
@@ -39,7 +39,7 @@ class PlainResidualBlock(nn.Module):
         return out
 
 
-class NormResidualBlock(nn.Module):
+class ResidualBlockBN(nn.Module):
     """x + BN(conv(PReLU(BN(conv(x))))): SRResNet's block (Ledig et al. 2016, fig. 4)."""
 
     def __init__(self, channels: int, act: nn.Module) -> None:

@@ -15,7 +15,7 @@ from torch.nn import init
 
 from srgan_plugin.errors import check_option
 
-from .blocks import NormResidualBlock, PlainResidualBlock, ShuffleUpsample
+from .blocks import ResidualBlockBN, ResidualBlockNoBN, ShuffleUpsample
 from .checks import refuse_foreign_weights
 
 # upscale_factor -> the pixel shuffles it is made of
@@ -67,7 +67,7 @@ class MSRResNet(nn.Module):
         self.activate_after_shuffle = activate_after_shuffle
         self.conv_first = nn.Conv2d(in_channels, mid_channels, 3, padding=1)
         self.trunk_net = nn.Sequential(
-            *(PlainResidualBlock(mid_channels) for _ in range(num_blocks))
+            *(ResidualBlockNoBN(mid_channels) for _ in range(num_blocks))
         )
         for n, factor in enumerate(_MSRRESNET_SHUFFLES[upscale_factor], start=1):
             act = nn.LeakyReLU(0.1, inplace=True) if activate_after_shuffle else None
@@ -101,19 +101,19 @@ class MSRResNet(nn.Module):
         Returns:
             RGB in the scale of [0, 1], not clamped, (N, out_channels, H*scale, W*scale).
         """
-        return self.enlarge(self.features(x), x)
+        return self.reconstruct(self.extract_features(x), x)
 
     @property
-    def reach(self) -> tuple[int, int]:
-        """How far `features` and `enlarge` look to each side, in LR pixels."""
+    def receptive_radius(self) -> tuple[int, int]:
+        """How far `extract_features` and `reconstruct` look to each side, in LR pixels."""
         return 1 + 2 * len(self.trunk_net), 2
 
-    def features(self, x: Tensor) -> Tensor:
+    def extract_features(self, x: Tensor) -> Tensor:
         """The half of the work that is done at the LR picture's size: (N, mid_channels, H, W)."""
         out: Tensor = self.trunk_net(F.leaky_relu(self.conv_first(x), 0.1, inplace=True))
         return out
 
-    def enlarge(self, features: Tensor, x: Tensor) -> Tensor:
+    def reconstruct(self, features: Tensor, x: Tensor) -> Tensor:
         """The other half, which takes the memory: the features of LR pictures `x`, enlarged."""
         feat = _upsample(self, features, len(_MSRRESNET_SHUFFLES[self.upscale_factor]))
         feat = F.leaky_relu(self.conv_hr(feat), 0.1, inplace=True)
@@ -165,7 +165,7 @@ class SRResNet(nn.Module):
         self.conv_first = nn.Conv2d(in_channels, mid_channels, 9, padding=4)
         self.act_first = nn.PReLU(slopes)
         self.trunk_net = nn.Sequential(
-            *(NormResidualBlock(mid_channels, nn.PReLU(slopes)) for _ in range(num_blocks))
+            *(ResidualBlockBN(mid_channels, nn.PReLU(slopes)) for _ in range(num_blocks))
         )
         self.conv_trunk = nn.Conv2d(mid_channels, mid_channels, 3, padding=1)
         self.bn_trunk = nn.BatchNorm2d(mid_channels)
@@ -181,20 +181,20 @@ class SRResNet(nn.Module):
         Returns:
             As MSRResNet's. A network trained on [-1, 1] is mapped by (y + 1) / 2.
         """
-        return self.enlarge(self.features(x), x)
+        return self.reconstruct(self.extract_features(x), x)
 
     @property
-    def reach(self) -> tuple[int, int]:
+    def receptive_radius(self) -> tuple[int, int]:
         """As MSRResNet's."""
         return 4 + 2 * len(self.trunk_net) + 1, 3
 
-    def features(self, x: Tensor) -> Tensor:
+    def extract_features(self, x: Tensor) -> Tensor:
         """As MSRResNet's."""
         first = self.act_first(self.conv_first(x))
         out: Tensor = self.bn_trunk(self.conv_trunk(self.trunk_net(first))) + first
         return out
 
-    def enlarge(self, features: Tensor, x: Tensor) -> Tensor:
+    def reconstruct(self, features: Tensor, x: Tensor) -> Tensor:
         """As MSRResNet's; the picture itself is not used."""
         feat = _upsample(self, features, len(_SRRESNET_SHUFFLES[self.upscale_factor]))
         out: Tensor = self.conv_last(feat)

@@ -67,7 +67,7 @@ def test_the_reach_of_a_network_is_how_far_a_pixel_matters(name):
     network = rough(cls, **options).double()
     scale, middle = network.upscale_factor, 24
     x = torch.rand(1, 3, 49, 49, dtype=torch.float64)
-    features = network.features(x).detach().requires_grad_()
+    features = network.extract_features(x).detach().requires_grad_()
 
     def extent(output, source):
         """Over the outputs of the middle pixel: its distance to the furthest input that counts."""
@@ -76,14 +76,17 @@ def test_the_reach_of_a_network_is_how_far_a_pixel_matters(name):
         return int((at - middle).abs().max())
 
     inside = slice(middle * scale, (middle + 1) * scale)
-    result = network.enlarge(features, x)[..., inside, inside].abs().sum()
-    assert extent(result, features) <= network.reach[1]
+    result = network.reconstruct(features, x)[..., inside, inside].abs().sum()
+    assert extent(result, features) <= network.receptive_radius[1]
     seen = x.clone().requires_grad_()
-    assert extent(network.features(seen)[..., middle, middle].sum(), seen) == network.reach[0]
+    assert (
+        extent(network.extract_features(seen)[..., middle, middle].sum(), seen)
+        == network.receptive_radius[0]
+    )
 
 
 def test_full_size_msrresnet_reaches_the_35_pixels_that_its_documentation_states():
-    assert sum(MSRResNet().reach) == 35
+    assert sum(MSRResNet().receptive_radius) == 35
 
 
 @settings(deadline=None)
@@ -127,7 +130,7 @@ def test_alpha_is_enlarged_apart_and_what_is_opaque_stays_so(dtype, colours):
 
 def runs_out_above(network, pixels, error):
     """A device of little memory."""
-    features, sizes = network.features, []
+    features, sizes = network.extract_features, []
 
     def limited(x):
         sizes.append(x.shape[2] * x.shape[3])
@@ -135,7 +138,7 @@ def runs_out_above(network, pixels, error):
             raise error
         return features(x)
 
-    network.features = limited
+    network.extract_features = limited
     return sizes
 
 
