@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 
 from srgan_plugin.io.images import Image
-from srgan_plugin.io.lazy_image import Picture
+from srgan_plugin.io.lazy_image import LazyImage
 
 from .pairs import ImagePairs
 from .sampling import HORIZONTAL_FLIP, TRANSPOSE, VERTICAL_FLIP, Draw, random_window, uniform
@@ -91,7 +91,12 @@ def random_flips(draw: Draw, p_h: float, p_v: float, p_t: float) -> tuple[bool, 
 
 
 def crop_pair(
-    lr: Picture | Image, gt: Picture | Image, gt_patch_size: int, scale: int, draw: Draw, name: str
+    lr: LazyImage | Image,
+    gt: LazyImage | Image,
+    gt_patch_size: int,
+    scale: int,
+    draw: Draw,
+    name: str,
 ) -> tuple[Image, Image]:
     """Cuts the sample's crop out of both pictures of a pair.
 

@@ -10,10 +10,10 @@ from typing import NamedTuple, Protocol
 
 from srgan_plugin.data.prepare.benchmark_sets import MULTIPLE
 from srgan_plugin.io.images import SUFFIXES
-from srgan_plugin.io.lazy_image import CroppedPicture
+from srgan_plugin.io.lazy_image import CroppedImage
 
 from .pairs import ImagePairs, Pair
-from .resize import DownscaledPicture
+from .resize import DownscaledImage
 
 #: How many pictures the published sets have.
 SIZES = {"Set5": 5, "Set14": 14, "B100": 100, "Urban100": 100, "DIV2K": 100, "Kodak24": 24}
@@ -77,8 +77,8 @@ class CroppedPairs:
 
     def __getitem__(self, index: int) -> Pair:
         key, _, whole = self.source[self._numbers[index]]
-        gt = CroppedPicture(whole, math.lcm(self.multiple, self.source.scale))
-        return Pair(key, DownscaledPicture(gt, self.source.scale), gt)
+        gt = CroppedImage(whole, math.lcm(self.multiple, self.source.scale))
+        return Pair(key, DownscaledImage(gt, self.source.scale), gt)
 
 
 class Layout(NamedTuple):

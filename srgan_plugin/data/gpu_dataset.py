@@ -18,7 +18,7 @@ from srgan_plugin.io.images import Shape
 from srgan_plugin.io.lmdb_store import ImageStore
 
 from .augment import Recipe, check_crop
-from .pairs import ImagePairs, Picture
+from .pairs import ImagePairs, LazyImage
 from .sampling import (
     CROP_LEFT,
     CROP_TOP,
@@ -152,7 +152,7 @@ class _FlatPictures:
         self._widths = np.array([width for _, width, _ in shapes], np.int64)
         self._pixels = torch.empty(int(sizes.sum()), dtype=torch.uint8, device=device)
 
-    def put(self, index: int, picture: Picture) -> None:
+    def put(self, index: int, picture: LazyImage) -> None:
         pixels = torch.from_numpy(np.asarray(picture)).flatten()
         start = int(self._offsets[index])
         self._pixels[start : start + len(pixels)].copy_(pixels)

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Final, NamedTuple, Protocol
 
 from srgan_plugin.io.images import list_images, read_image
-from srgan_plugin.io.lazy_image import CroppedPicture, DecodedPicture, Picture
+from srgan_plugin.io.lazy_image import CroppedImage, DecodedImage, LazyImage
 from srgan_plugin.io.lmdb_store import ImageStore
 
-from .resize import DownscaledPicture
+from .resize import DownscaledImage
 
-__all__ = ["ImageFolder", "ImagePairs", "ImageSource", "Pair", "Picture", "open_images"]
+__all__ = ["ImageFolder", "ImagePairs", "ImageSource", "LazyImage", "Pair", "open_images"]
 
 GT_STORE: Final = "GT.lmdb"
 _SIZE: Final = re.compile(r" \(\d+, ?\d+(, ?\d+)?\)(\s.*)?$")  # (h,w,c) in a list of pictures
@@ -33,7 +33,7 @@ class ImageSource(Protocol):
         """The keys, sorted."""
         ...
 
-    def __getitem__(self, key: str, /) -> Picture:
+    def __getitem__(self, key: str, /) -> LazyImage:
         """The picture of that key, not yet read."""
         ...
 
@@ -50,18 +50,18 @@ class ImageFolder:
         """The keys, sorted."""
         return tuple(self._files)
 
-    def __getitem__(self, key: str) -> Picture:
+    def __getitem__(self, key: str) -> LazyImage:
         """The picture of that key, not yet read."""
         file = self._files[key]
-        return DecodedPicture(str(file), partial(read_image, file))
+        return DecodedImage(str(file), partial(read_image, file))
 
 
 class Pair(NamedTuple):
     """One low-resolution picture and its ground truth, `scale` times as large."""
 
     key: str
-    lr: Picture
-    gt: Picture
+    lr: LazyImage
+    gt: LazyImage
 
 
 def open_images(path: str | os.PathLike[str]) -> ImageSource:
@@ -152,13 +152,13 @@ class ImagePairs:
         key = self.keys[index]
         gt = self.gt[key]
         if self.crop_gt or self.lr is None:
-            gt = CroppedPicture(gt, self.scale)
+            gt = CroppedImage(gt, self.scale)
         if self.lr is not None:
             return Pair(key, self.lr[self._lr_keys[index]], gt)
-        return Pair(key, DownscaledPicture(gt, self.scale), gt)
+        return Pair(key, DownscaledImage(gt, self.scale), gt)
 
 
-def check_sizes(gt: Picture, lr: Picture, scale: int) -> None:
+def check_sizes(gt: LazyImage, lr: LazyImage, scale: int) -> None:
     """Refuses a low-resolution picture that is not exactly `scale` times smaller.
 
     Raises:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srgan_plugin.io.images import Image, Shape
-from srgan_plugin.io.lazy_image import Picture, WholeFromWindow, Window, _within
+from srgan_plugin.io.lazy_image import ArrayMixin, LazyImage, Window, _within
 
 
 class Sliceable(Protocol):
@@ -193,25 +193,25 @@ def _round(image: NDArray[np.float64]) -> NDArray[np.uint8]:
 
 
 @dataclass(frozen=True)
-class DownscaledPicture(WholeFromWindow):
+class DownscaledImage(ArrayMixin):
     """The low-resolution picture that MATLAB's bicubic makes of another one, window by window."""
 
-    hr: Picture
+    hr: LazyImage
     scale: int
 
     @property
     def name(self) -> str:
-        """See `Picture`."""
+        """See `LazyImage`."""
         return f"{self.hr.name} (bicubic /{self.scale})"
 
     @property
     def shape(self) -> Shape:
-        """See `Picture`."""
+        """See `LazyImage`."""
         height, width, channels = self.hr.shape
         return height // self.scale, width // self.scale, channels
 
     def __getitem__(self, window: Window, /) -> Image:
-        """See `Picture`."""
+        """See `LazyImage`."""
         height, width, _ = self.shape
         if not (height and width):
             least = f"{self.scale}x{self.scale}"

@@ -10,9 +10,9 @@ from typing import Literal
 from srgan_plugin.io.image_files import (
     SUFFIXES,
     check_target,
-    picture_size,
-    read_picture,
-    write_picture,
+    image_file_size,
+    read_image_file,
+    write_image_file,
 )
 
 from .upscaler import Upscaler
@@ -119,9 +119,9 @@ def upscale_files(
 def _upscale_file(
     upscaler: Upscaler, source: Path, target: Path, progress: Callable[[int], None]
 ) -> None:
-    picture = read_picture(source)
+    picture = read_image_file(source)
     height, width, channels = picture.pixels.shape
-    write_picture(
+    write_image_file(
         target,
         upscaler.strips(picture.pixels, progress),
         shape=(height * upscaler.scale, width * upscaler.scale, channels),
@@ -180,7 +180,7 @@ def _check_apart(jobs: Sequence[Job]) -> None:
 def _pixels(path: Path) -> int:
     """For the progress bar; what is wrong with a file is told when its turn comes."""
     try:
-        height, width = picture_size(path)
+        height, width = image_file_size(path)
     except (OSError, ValueError):
         return 0
     return height * width

@@ -125,7 +125,7 @@ _SYNCS_NO_FOLDERS: Final = (errno.EINVAL, errno.EBADF, errno.ENOTSUP)
 
 
 @contextlib.contextmanager
-def whole_folder(path: str | os.PathLike[str], *, replace: bool = False) -> Iterator[Path]:
+def atomic_directory(path: str | os.PathLike[str], *, replace: bool = False) -> Iterator[Path]:
     """Yields a temporary folder that takes the name `path` once the context is left without error.
 
     After an error the temporary folder is removed and what lay under `path` is untouched.
@@ -145,7 +145,7 @@ def whole_folder(path: str | os.PathLike[str], *, replace: bool = False) -> Iter
     temporary, replaced = path.with_name(f"{unique}.tmp"), path.with_name(f"{unique}.old")
     temporary.mkdir()
     try:
-        with _ending_in_order():
+        with _sigterm_as_exit():
             yield temporary
         _sync_folder(temporary)
         if path.exists():
@@ -164,7 +164,7 @@ def whole_folder(path: str | os.PathLike[str], *, replace: bool = False) -> Iter
 
 
 @contextlib.contextmanager
-def _ending_in_order() -> Iterator[None]:
+def _sigterm_as_exit() -> Iterator[None]:
     """Makes SIGTERM (`kill`, a cluster's time limit) an exception, so that what follows is done."""
     main = threading.current_thread() is threading.main_thread()
     if not main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:

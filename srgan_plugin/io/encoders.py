@@ -27,7 +27,7 @@ _PROFILE_COLOURS: Final = slice(16, 20)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Drawing:
+class ImageSpec:
     """What is known of a picture before its pixels are.
 
     Attributes:
@@ -52,16 +52,16 @@ class Drawing:
         return self.profile_for(grey=self.shape[2] < 3)
 
 
-def write_png(file: BinaryIO, strips: Iterable[Pixels], drawing: Drawing) -> None:
+def write_png(file: BinaryIO, strips: Iterable[Pixels], spec: ImageSpec) -> None:
     """Writes a PNG file (ISO/IEC 15948), each row as its difference from the one above."""
-    height, width, channels = drawing.shape
+    height, width, channels = spec.shape
     file.write(b"\x89PNG\r\n\x1a\n")
     colour = _PNG_COLOURS[channels]
-    _chunk(file, b"IHDR", struct.pack(">IIBBBBB", width, height, drawing.bits, colour, 0, 0, 0))
-    if drawing.profile:
-        _chunk(file, b"iCCP", b"ICC profile\0\0" + zlib.compress(drawing.profile))
+    _chunk(file, b"IHDR", struct.pack(">IIBBBBB", width, height, spec.bits, colour, 0, 0, 0))
+    if spec.profile:
+        _chunk(file, b"iCCP", b"ICC profile\0\0" + zlib.compress(spec.profile))
     packer = zlib.compressobj(_LEVEL)
-    above: NDArray[np.uint8] = np.zeros((1, width * channels * drawing.bits // 8), np.uint8)
+    above: NDArray[np.uint8] = np.zeros((1, width * channels * spec.bits // 8), np.uint8)
     for rows in _blocks(strips):
         big_endian = rows.astype(rows.dtype.newbyteorder(">"), copy=False)
         plain = np.ascontiguousarray(big_endian).view(np.uint8).reshape(len(rows), -1)
@@ -80,9 +80,9 @@ def _chunk(file: BinaryIO, kind: bytes, data: bytes) -> None:
     file.write(struct.pack(">I", len(data)) + kind + data + struct.pack(">I", checksum))
 
 
-def write_tiff(file: BinaryIO, strips: Iterable[Pixels], drawing: Drawing) -> None:
+def write_tiff(file: BinaryIO, strips: Iterable[Pixels], spec: ImageSpec) -> None:
     """Writes a TIFF 6.0 file: deflate with horizontal differencing, in strips of 64 rows."""
-    height, width, channels = drawing.shape
+    height, width, channels = spec.shape
     file.write(struct.pack("<2sHI", b"II", 42, 0))  # the directory's place is not known yet
     places = []
     for rows in _aligned(strips):
@@ -96,7 +96,7 @@ def write_tiff(file: BinaryIO, strips: Iterable[Pixels], drawing: Drawing) -> No
     tags: dict[int, tuple[str, tuple[int, ...] | bytes]] = {
         256: ("I", (width,)),
         257: ("I", (height,)),
-        258: ("H", (drawing.bits,) * channels),
+        258: ("H", (spec.bits,) * channels),
         259: ("H", (8,)),  # deflate
         262: ("H", (2 if channels > 2 else 1,)),  # RGB, or grey whose 0 is black
         273: ("I", offsets),
@@ -107,8 +107,8 @@ def write_tiff(file: BinaryIO, strips: Iterable[Pixels], drawing: Drawing) -> No
     }
     if channels in (2, 4):
         tags[338] = ("H", (2,))  # alpha with which the colours are not multiplied
-    if drawing.profile:
-        tags[34675] = ("B", drawing.profile)
+    if spec.profile:
+        tags[34675] = ("B", spec.profile)
     _write_directory(file, tags)
 
 
@@ -129,25 +129,25 @@ def _write_directory(file: BinaryIO, tags: dict[int, tuple[str, tuple[int, ...] 
     file.write(struct.pack("<I", place))
 
 
-def write_jpeg(file: BinaryIO, strips: Iterable[Pixels], drawing: Drawing) -> None:
+def write_jpeg(file: BinaryIO, strips: Iterable[Pixels], spec: ImageSpec) -> None:
     """Writes a JPEG file, without thinning out the colours."""
-    image, whole = _whole(strips, drawing), BytesIO()
-    image.save(whole, "JPEG", quality=_QUALITY, subsampling=0, icc_profile=drawing.profile)
+    image, whole = _whole(strips, spec), BytesIO()
+    image.save(whole, "JPEG", quality=_QUALITY, subsampling=0, icc_profile=spec.profile)
     # Into a file on the disk Pillow writes past Python, and says nothing of a full one.
     file.write(whole.getbuffer())
 
 
-def write_webp(file: BinaryIO, strips: Iterable[Pixels], drawing: Drawing) -> None:
+def write_webp(file: BinaryIO, strips: Iterable[Pixels], spec: ImageSpec) -> None:
     """Writes a WebP file; it has no grey, so grey becomes RGB."""
-    profile = drawing.profile_for(grey=False)
-    _whole(strips, drawing).save(file, "WEBP", quality=_QUALITY, icc_profile=profile or b"")
+    profile = spec.profile_for(grey=False)
+    _whole(strips, spec).save(file, "WEBP", quality=_QUALITY, icc_profile=profile or b"")
 
 
-def _whole(strips: Iterable[Pixels], drawing: Drawing) -> Image.Image:
-    height, width, channels = drawing.shape
+def _whole(strips: Iterable[Pixels], spec: ImageSpec) -> Image.Image:
+    height, width, channels = spec.shape
     out, top = np.empty((height, width, channels), np.uint8), 0
     for rows in _blocks(strips):
-        out[top : top + len(rows)] = rows if drawing.bits == 8 else (rows + np.uint32(128)) // 257
+        out[top : top + len(rows)] = rows if spec.bits == 8 else (rows + np.uint32(128)) // 257
         top += len(rows)
     return Image.fromarray(out[..., 0] if channels == 1 else out)
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from .atomic import atomic_path
-from .encoders import Drawing, write_jpeg, write_png, write_tiff, write_webp
+from .encoders import ImageSpec, write_jpeg, write_png, write_tiff, write_webp
 
 Pixels = NDArray[Any]
 
@@ -68,7 +68,7 @@ _UPRIGHT: Final[dict[int, Callable[[Pixels], Pixels]]] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Picture:
+class ImageContent:
     """What was in a file.
 
     Attributes:
@@ -81,7 +81,7 @@ class Picture:
     icc_profile: bytes | None
 
 
-def read_picture(path: Path) -> Picture:
+def read_image_file(path: Path) -> ImageContent:
     """Reads a PNG, JPEG, WebP or TIFF file; EXIF's orientation is applied.
 
     Raises:
@@ -106,17 +106,17 @@ def read_picture(path: Path) -> Picture:
         pixels = _read_16_bits(content, channels, path) if channels else _plain(image)
         # Asked after loading: of a TIFF, both readers have turned the pixels by then.
         turn = _UPRIGHT.get(_orientation(image), _UPRIGHT[1])
-        return Picture(
+        return ImageContent(
             pixels=np.ascontiguousarray(turn(pixels)),
             icc_profile=image.info.get("icc_profile") or None,
         )
 
 
-def picture_size(path: Path) -> tuple[int, int]:
+def image_file_size(path: Path) -> tuple[int, int]:
     """Height and width in pixels as the header has them, orientation not applied.
 
     Raises:
-        OSError: As for `read_picture`.
+        OSError: As for `read_image_file`.
         ValueError: It is no picture.
     """
     with path.open("rb") as file, _opened(file, path) as image:
@@ -150,7 +150,7 @@ def check_target(path: Path, shape: tuple[int, int, int]) -> None:
         raise ValueError(f"{path}: JPEG has no transparency: write a .png, .webp or .tif")
 
 
-def write_picture(
+def write_image_file(
     path: Path,
     strips: Iterable[Pixels],
     *,
@@ -176,10 +176,10 @@ def write_picture(
         ValueError: See `check_target`.
     """
     check_target(path, shape)
-    drawing = Drawing(shape=shape, bits=8 * dtype.itemsize, icc_profile=icc_profile)
+    spec = ImageSpec(shape=shape, bits=8 * dtype.itemsize, icc_profile=icc_profile)
     write, _ = _WRITERS[path.suffix.lower()]
     with atomic_path(path) as temporary, temporary.open("wb") as file:
-        write(file, strips, drawing)
+        write(file, strips, spec)
 
 
 def _opened(source: Any, path: Path) -> Image.Image:

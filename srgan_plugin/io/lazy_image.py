@@ -10,7 +10,7 @@ from .images import Image, Shape
 Window = tuple[slice, slice]
 
 
-class Picture(Protocol):
+class LazyImage(Protocol):
     """A picture that may still lie on the disk: RGB, uint8, (height, width, 3)."""
 
     @property
@@ -32,21 +32,21 @@ class Picture(Protocol):
         ...
 
 
-class WholeFromWindow:
+class ArrayMixin:
     """Makes `np.asarray(picture)` from the picture's windows."""
 
     def __getitem__(self, window: Window, /) -> Image:
-        """See `Picture`."""
+        """See `LazyImage`."""
         raise NotImplementedError
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Image:
-        """See `Picture`."""
+        """See `LazyImage`."""
         whole = self[:, :]
         return whole if dtype is None else whole.astype(dtype, copy=False)
 
 
 @dataclass
-class DecodedPicture(WholeFromWindow):
+class DecodedImage(ArrayMixin):
     """An encoded picture, decoded once, when what is not known of it is first asked for.
 
     Args:
@@ -65,36 +65,36 @@ class DecodedPicture(WholeFromWindow):
 
     @property
     def shape(self) -> Shape:
-        """See `Picture`."""
+        """See `LazyImage`."""
         height, width, channels = self.listed or self._pixels.shape
         return height, width, channels
 
     def __getitem__(self, window: Window, /) -> Image:
-        """See `Picture`."""
+        """See `LazyImage`."""
         pixels: Image = self._pixels[window].copy()
         return pixels
 
 
 @dataclass(frozen=True)
-class CroppedPicture(WholeFromWindow):
+class CroppedImage(ArrayMixin):
     """The top-left part of a picture, its sizes made multiples of a number."""
 
-    whole: Picture
+    whole: LazyImage
     multiple: int
 
     @property
     def name(self) -> str:
-        """See `Picture`."""
+        """See `LazyImage`."""
         return self.whole.name
 
     @property
     def shape(self) -> Shape:
-        """See `Picture`."""
+        """See `LazyImage`."""
         height, width, channels = self.whole.shape
         return height - height % self.multiple, width - width % self.multiple, channels
 
     def __getitem__(self, window: Window, /) -> Image:
-        """See `Picture`."""
+        """See `LazyImage`."""
         height, width, _ = self.shape
         return self.whole[_within(window[0], height), _within(window[1], width)]
 

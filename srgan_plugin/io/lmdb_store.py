@@ -21,11 +21,11 @@ from weakref import WeakValueDictionary
 import lmdb
 import numpy as np
 
-from .atomic import whole_folder, write_text
+from .atomic import atomic_directory, write_text
 from .images import Image, Shape, decode_image, encode_png
-from .lazy_image import DecodedPicture, Picture, WholeFromWindow, Window
+from .lazy_image import ArrayMixin, DecodedImage, LazyImage, Window
 
-Layout = Literal["raw", "png"]
+StoreLayout = Literal["raw", "png"]
 META: Final = "meta_info.txt"
 _META_LINE: Final = re.compile(r"(.+)\.\w+ \((\d+), ?(\d+), ?\d+\) (raw|\d)")
 
@@ -34,7 +34,7 @@ class Entry(NamedTuple):
     """What `meta_info.txt` tells of a picture; a grey one is read in colour."""
 
     shape: Shape
-    layout: Layout
+    layout: StoreLayout
 
 
 class ImageStore:
@@ -71,12 +71,12 @@ class ImageStore:
         """Tells (height, width, 3) without touching the picture."""
         return self._entry(key).shape
 
-    def __getitem__(self, key: str) -> Picture:
+    def __getitem__(self, key: str) -> LazyImage:
         """The picture of that key, not yet read."""
         name = f"{key} of {self.path}"
         if self._entry(key).layout == "raw":
-            return RawPicture(name=name, shape=self.shape(key), store=self, key=key)
-        return DecodedPicture(name, partial(self._decode, key, name), self.shape(key))
+            return RawImage(name=name, shape=self.shape(key), store=self, key=key)
+        return DecodedImage(name, partial(self._decode, key, name), self.shape(key))
 
     def read(self, key: str, window: Window) -> Image:
         """Copies a window out of an uncompressed picture.
@@ -171,7 +171,7 @@ if hasattr(os, "register_at_fork"):
 
 
 @dataclass(eq=False)  # made for every crop: frozen ones take twice as long
-class RawPicture(WholeFromWindow):
+class RawImage(ArrayMixin):
     """A picture of an uncompressed store: a window touches only its own rows."""
 
     name: str
@@ -180,7 +180,7 @@ class RawPicture(WholeFromWindow):
     key: str
 
     def __getitem__(self, window: Window, /) -> Image:
-        """See `Picture`."""
+        """See `LazyImage`."""
         return self.store.read(self.key, window)
 
 
@@ -242,7 +242,7 @@ class StoreWriter:
         OSError: If the disk is full.
     """
 
-    def __init__(self, path: str | os.PathLike[str], layout: Layout) -> None:
+    def __init__(self, path: str | os.PathLike[str], layout: StoreLayout) -> None:
         self.path = Path(path)
         self.layout = layout
         self._lines: dict[str, str] = {}
@@ -289,7 +289,7 @@ class StoreWriter:
 
     @contextlib.contextmanager
     def _build(self) -> Iterator["StoreWriter"]:
-        with whole_folder(self.path) as folder:
+        with atomic_directory(self.path) as folder:
             self._environment = lmdb.open(str(folder), map_size=1 << 26, sync=False, lock=False)
             with contextlib.closing(self._environment):
                 yield self
@@ -299,7 +299,7 @@ class StoreWriter:
             write_text(text, folder / META)
 
 
-def encode(rgb: Image, layout: Layout) -> bytes:
+def encode(rgb: Image, layout: StoreLayout) -> bytes:
     """Encodes a picture, (H, W, 3), uint8, RGB, as a store of that layout holds it."""
     return encode_png(rgb, _COMPRESS_LEVEL) if layout == "png" else rgb.tobytes()
 

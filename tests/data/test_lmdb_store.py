@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from srgan_plugin.data.pairs import ImagePairs
 from srgan_plugin.io import lmdb_store
-from srgan_plugin.io.atomic import whole_folder
+from srgan_plugin.io.atomic import atomic_directory
 from srgan_plugin.io.lmdb_store import ImageStore, StoreWriter
 
 PICTURES = {
@@ -113,7 +113,10 @@ def test_a_store_outgrows_its_first_map_by_itself(tmp_path: Path) -> None:
 def test_two_readers_of_one_store_live_side_by_side_and_see_it_replaced(tmp_path: Path) -> None:
     path = tmp_path / "x.lmdb"
     for value in (1, 2):
-        with whole_folder(path, replace=True) as folder, StoreWriter(folder / "s", "raw") as writer:
+        with (
+            atomic_directory(path, replace=True) as folder,
+            StoreWriter(folder / "s", "raw") as writer,
+        ):
             writer.put("a", np.full((2, 2, 3), value, np.uint8))
         first, second = ImageStore(path / "s"), ImageStore(path / "s")
         assert first["a"][:, :].max() == second["a"][:, :].max() == value
@@ -166,11 +169,11 @@ def test_a_replaced_folder_comes_back_when_its_successor_fails(tmp_path: Path) -
     path = tmp_path / "x"
     path.mkdir()
     (path / "old").touch()
-    with pytest.raises(ValueError), whole_folder(path, replace=True) as folder:
+    with pytest.raises(ValueError), atomic_directory(path, replace=True) as folder:
         (folder / "new").touch()
         raise ValueError
     assert [file.name for file in path.iterdir()] == ["old"]
-    with whole_folder(path, replace=True) as folder:
+    with atomic_directory(path, replace=True) as folder:
         (folder / "new").touch()
     assert [file.name for file in path.iterdir()] == ["new"]
     assert list(tmp_path.iterdir()) == [path]
@@ -245,8 +248,8 @@ def test_a_store_whose_copy_broke_off_is_refused_before_it_kills_the_process(
 
 def test_a_terminated_process_leaves_nothing_behind(tmp_path: Path) -> None:
     code = (
-        "import os, signal; from srgan_plugin.io.atomic import whole_folder\n"
-        f"with whole_folder({str(tmp_path / 'x')!r}) as folder:\n"
+        "import os, signal; from srgan_plugin.io.atomic import atomic_directory\n"
+        f"with atomic_directory({str(tmp_path / 'x')!r}) as folder:\n"
         "    (folder / 'half').touch(); os.kill(os.getpid(), signal.SIGTERM); signal.pause()"
     )
     done = subprocess.run([sys.executable, "-c", code], check=False, timeout=60)
@@ -257,7 +260,7 @@ def test_a_terminated_process_leaves_nothing_behind(tmp_path: Path) -> None:
 def test_a_link_keeps_leading_to_the_folder_that_is_replaced(tmp_path: Path) -> None:
     (tmp_path / "scratch" / "old").mkdir(parents=True)
     (tmp_path / "link").symlink_to(tmp_path / "scratch" / "old")
-    with whole_folder(tmp_path / "link", replace=True) as folder:
+    with atomic_directory(tmp_path / "link", replace=True) as folder:
         assert folder.parent == tmp_path / "scratch"
         (folder / "new").touch()
     assert (tmp_path / "link").is_symlink()

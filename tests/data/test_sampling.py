@@ -13,7 +13,7 @@ from srgan_plugin.data import sampling
 from srgan_plugin.data.augment import augment, crop_pair, random_flips
 from srgan_plugin.data.pairs import ImagePairs, Pair
 from srgan_plugin.data.sampling import Draw, draw, random_window, uniform
-from srgan_plugin.io.lazy_image import DecodedPicture
+from srgan_plugin.io.lazy_image import DecodedImage
 
 STREAMS = [
     sampling.CROP_TOP,
@@ -25,8 +25,8 @@ STREAMS = [
 NUMBERS = np.arange(50_000)
 
 
-def picture(image: np.ndarray) -> DecodedPicture:
-    return DecodedPicture("x.png", lambda: image)
+def picture(image: np.ndarray) -> DecodedImage:
+    return DecodedImage("x.png", lambda: image)
 
 
 @settings(max_examples=100, deadline=None)

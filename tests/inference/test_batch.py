@@ -19,7 +19,7 @@ from PIL import Image, ImageCms, ImageOps
 
 from srgan_plugin.__main__ import main
 from srgan_plugin.inference import Upscaler, open_model
-from srgan_plugin.io.image_files import SUFFIXES, read_picture, write_picture
+from srgan_plugin.io.image_files import SUFFIXES, read_image_file, write_image_file
 from srgan_plugin.networks import MSRResNet, SRResNet
 
 RGB_PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -40,7 +40,7 @@ def smooth(height, width, channels):
 
 
 def write(path, pixels, *, strips=1, icc_profile=None):
-    write_picture(
+    write_image_file(
         path,
         np.array_split(pixels, strips),
         shape=pixels.shape,
@@ -100,7 +100,7 @@ def test_png_and_tiff_are_what_opencv_and_pillow_read(
     pixels = noise(height, width, channels, dtype=dtype)
     write(path, pixels, strips=min(strips, height), icc_profile=RGB_PROFILE)
     if (dtype, suffix, channels) != (np.uint16, ".tif", 2):  # which Pillow does not know
-        again = read_picture(path)
+        again = read_image_file(path)
         assert again.pixels.dtype == dtype
         np.testing.assert_array_equal(again.pixels, pixels)
         assert again.icc_profile == (RGB_PROFILE if channels > 2 else None)
@@ -126,7 +126,7 @@ def test_jpeg_and_webp_hold_the_picture_in_8_bits(suffix, channels, dtype):
         pytest.skip("JPEG has no alpha")
     pixels = smooth(40, 50, channels).astype(dtype) * (257 if dtype == np.uint16 else 1)
     write(Path(f"x{suffix}"), pixels.astype(dtype), strips=3, icc_profile=RGB_PROFILE)
-    again = read_picture(Path(f"x{suffix}"))
+    again = read_image_file(Path(f"x{suffix}"))
     assert again.pixels.dtype == np.uint8
     expected = smooth(40, 50, channels)
     assert np.abs(again.pixels[..., :3].astype(float) - expected[..., :3]).mean() < 4
@@ -136,7 +136,7 @@ def test_jpeg_and_webp_hold_the_picture_in_8_bits(suffix, channels, dtype):
 def test_a_profile_of_grey_stays_with_grey_pixels_alone():
     for suffix, kept in ((".png", GREY_PROFILE), (".jpg", GREY_PROFILE), (".webp", None)):
         write(Path(f"x{suffix}"), noise(8, 8, 1), icc_profile=GREY_PROFILE)
-        assert read_picture(Path(f"x{suffix}")).icc_profile == kept
+        assert read_image_file(Path(f"x{suffix}")).icc_profile == kept
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -148,10 +148,10 @@ def test_the_camera_is_turned_once_as_pillow_turns_it(orientation, suffix):
     Image.fromarray(smooth(12, 20, 3)).save(f"x{suffix}", exif=exif, **lossless)
     with Image.open(f"x{suffix}") as image:
         expected = np.asarray(ImageOps.exif_transpose(image))
-    pixels = read_picture(Path(f"x{suffix}")).pixels
+    pixels = read_image_file(Path(f"x{suffix}")).pixels
     np.testing.assert_array_equal(pixels, expected)
     write(Path(f"y{suffix}"), pixels)
-    assert read_picture(Path(f"y{suffix}")).pixels.shape == pixels.shape
+    assert read_image_file(Path(f"y{suffix}")).pixels.shape == pixels.shape
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
@@ -175,7 +175,7 @@ def test_a_turned_camera_with_16_bits_is_turned_once(suffix):
         directory = (count + 1).to_bytes(2, "little") + b"".join(entries) + bytes(4)
         content = content[:place] + directory
     Path(f"x{suffix}").write_bytes(content)
-    np.testing.assert_array_equal(read_picture(Path(f"x{suffix}")).pixels, np.rot90(pixels, -1))
+    np.testing.assert_array_equal(read_image_file(Path(f"x{suffix}")).pixels, np.rot90(pixels, -1))
 
 
 def test_palettes_and_single_bits_become_colour_and_grey():
@@ -183,16 +183,16 @@ def test_palettes_and_single_bits_become_colour_and_grey():
     image.save("p.png")
     image.save("t.png", transparency=0)
     Image.fromarray(noise(8, 9)).convert("1").save("b.png")
-    np.testing.assert_array_equal(read_picture(Path("p.png")).pixels, image.convert("RGB"))
-    assert read_picture(Path("t.png")).pixels.shape == (8, 9, 4)
-    assert set(np.unique(read_picture(Path("b.png")).pixels)) == {0, 255}
+    np.testing.assert_array_equal(read_image_file(Path("p.png")).pixels, image.convert("RGB"))
+    assert read_image_file(Path("t.png")).pixels.shape == (8, 9, 4)
+    assert set(np.unique(read_image_file(Path("b.png")).pixels)) == {0, 255}
 
 
 def test_one_picture_becomes_what_the_network_makes_of_it(enlarge, weights):
     Image.fromarray(noise(20, 30, 3)).save("a.png", icc_profile=RGB_PROFILE)
     assert enlarge("a.png", "out/b.png")[:2] == (0, "1 done, 0 skipped, 0 failed")
     expected = Upscaler(open_model(weights), device="cpu")(noise(20, 30, 3))
-    again = read_picture(Path("out/b.png"))
+    again = read_image_file(Path("out/b.png"))
     np.testing.assert_array_equal(again.pixels, expected)
     assert again.icc_profile == RGB_PROFILE
 
@@ -201,7 +201,9 @@ def test_tiles_of_the_command_line_change_nothing(enlarge):
     Image.fromarray(noise(40, 50, 3)).save("a.png")
     enlarge("a.png", "whole.png")
     enlarge("a.png", "tiled.png", "--tile", 16)
-    whole, tiled = (read_picture(Path(f"{n}.png")).pixels.astype(int) for n in ("whole", "tiled"))
+    whole, tiled = (
+        read_image_file(Path(f"{n}.png")).pixels.astype(int) for n in ("whole", "tiled")
+    )
     assert np.abs(whole - tiled).max() <= 1
 
 
@@ -228,7 +230,7 @@ def test_a_folder_may_go_into_a_folder_that_it_lies_in(enlarge):
     Image.fromarray(noise(8, 9, 3)).save("all/low/a.png")
     assert enlarge("all/low", "all")[:2] == (0, "1 done, 0 skipped, 0 failed")
     assert enlarge("all/low", ".")[:2] == (0, "1 done, 0 skipped, 0 failed")
-    assert read_picture(Path("all/a.png")).pixels.shape == (32, 36, 3)
+    assert read_image_file(Path("all/a.png")).pixels.shape == (32, 36, 3)
     assert Path("a.png").read_bytes() == Path("all/a.png").read_bytes()
 
 
@@ -259,7 +261,7 @@ def test_a_name_may_be_as_long_as_the_system_allows(enlarge):
 def test_a_damaged_exif_header_is_no_reason_to_refuse_a_picture():
     pixels = noise(6, 9, 3)
     Image.fromarray(pixels).save("x.png", exif=b"Exif\0\0no such header")
-    np.testing.assert_array_equal(read_picture(Path("x.png")).pixels, pixels)
+    np.testing.assert_array_equal(read_image_file(Path("x.png")).pixels, pixels)
 
 
 def test_a_pattern_run_again_takes_no_result_for_an_input_and_nothing_but_pictures(enlarge):
@@ -357,9 +359,9 @@ def test_one_pixel_and_60_000_by_20_are_pictures(enlarge):
     Image.fromarray(noise(1, 1, 3)).save("dot.png")
     Image.fromarray(noise(20, 60_000)).save("strip.png")
     assert enlarge("dot.png", "d.png")[0] == 0
-    assert read_picture(Path("d.png")).pixels.shape == (4, 4, 3)
+    assert read_image_file(Path("d.png")).pixels.shape == (4, 4, 3)
     assert enlarge("strip.png", "s.png")[0] == 0
-    assert read_picture(Path("s.png")).pixels.shape == (80, 240_000, 1)
+    assert read_image_file(Path("s.png")).pixels.shape == (80, 240_000, 1)
     status, _, lines = enlarge("strip.png", "s.jpg")
     assert status == 1 and "s.jpg: 240000x80 pixels are more than" in lines[0]
     assert not Path("s.jpg").exists()
@@ -440,7 +442,7 @@ def test_a_picture_that_fails_midway_leaves_no_file(tmp_path):
 
     for suffix in SUFFIXES:
         with pytest.raises(MemoryError):
-            write_picture(
+            write_image_file(
                 tmp_path / f"x{suffix}",
                 strips(),
                 shape=(8, 8, 3),

@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 import cv2
 import numpy as np
 
-from srgan_plugin.io.atomic import whole_folder
+from srgan_plugin.io.atomic import atomic_directory
 from srgan_plugin.io.images import Image, list_images, read_image, write_image
 
 HELD_OUT: Final = 16
@@ -60,7 +60,7 @@ def split(folder: str | os.PathLike[str]) -> tuple[list[Path], list[Path]]:
 
 def link(photographs: Iterable[Path], folder: Path) -> None:
     """Makes a folder of links to photographs, whole or not at all."""
-    with whole_folder(folder) as building:
+    with atomic_directory(folder) as building:
         for path in photographs:
             (building / path.name).symlink_to(path.resolve())
 
@@ -102,7 +102,7 @@ def richest(found: Iterable[Piece]) -> list[Piece]:
 def write_pieces(photographs: Iterable[Path], folder: Path) -> None:
     """Writes the richest pieces of photographs as files, all of them or none."""
     chosen = richest(piece for photograph in photographs for piece in pieces(photograph))
-    with whole_folder(folder) as building:
+    with atomic_directory(folder) as building:
         for photograph, squares in groupby(chosen, key=lambda piece: piece.photograph):
             picture = read_image(photograph)
             for piece in squares:

@@ -11,11 +11,11 @@ from typing import Final, NamedTuple
 import cv2
 import numpy as np
 
-from srgan_plugin.data.pairs import Picture, check_sizes
+from srgan_plugin.data.pairs import LazyImage, check_sizes
 from srgan_plugin.io.atomic import atomic_path, write_text
 from srgan_plugin.io.download import download
 from srgan_plugin.io.images import Image, read_image
-from srgan_plugin.io.lazy_image import DecodedPicture
+from srgan_plugin.io.lazy_image import DecodedImage
 
 from .parallel import Progress, ordered_map
 
@@ -126,8 +126,8 @@ def _checked_shape(source: Source) -> tuple[int, ...]:
     return read_source(source)[1].shape
 
 
-def _picture(path: Path) -> Picture:
-    return DecodedPicture(str(path), partial(read_image, path))
+def _picture(path: Path) -> LazyImage:
+    return DecodedImage(str(path), partial(read_image, path))
 
 
 def _check_content(hr: Image, lr: Image, hr_name: str, lr_name: str) -> None:

@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from srgan_plugin.data.pairs import GT_STORE, ImagePairs, Picture, lr_store_name
-from srgan_plugin.io.atomic import whole_folder
-from srgan_plugin.io.lmdb_store import Layout, StoreWriter, encode
+from srgan_plugin.data.pairs import GT_STORE, ImagePairs, LazyImage, lr_store_name
+from srgan_plugin.io.atomic import atomic_directory
+from srgan_plugin.io.lmdb_store import StoreLayout, StoreWriter, encode
 
 from .div2k import Source, read_source
 from .parallel import Progress, ordered_map
@@ -37,7 +37,7 @@ def create_store(
     out: str | os.PathLike[str],
     *,
     lr_dir: str | os.PathLike[str] | None = None,
-    layout: Layout = "raw",
+    layout: StoreLayout = "raw",
     scale: int = 4,
     workers: int | None = None,
     progress: Progress | None = None,
@@ -80,7 +80,7 @@ def create_store(
         )
     pairs = ImagePairs(hr_dir, lr_dir, scale=scale)
     with (
-        whole_folder(out, replace=replace) as folder,
+        atomic_directory(out, replace=replace) as folder,
         StoreWriter(folder / GT_STORE, layout) as gt_store,
         StoreWriter(folder / lr_store_name(scale), layout) as lr_store,
     ):
@@ -129,10 +129,10 @@ def add_stores(
                 writer.put(source.key, by_scale[scale])
 
 
-def _encoded_pair(pairs: ImagePairs, layout: Layout, index: int) -> EncodedPair:
+def _encoded_pair(pairs: ImagePairs, layout: StoreLayout, index: int) -> EncodedPair:
     key, lr, gt = pairs[index]
     return EncodedPair(key, _encoded(lr, layout), _encoded(gt, layout))
 
 
-def _encoded(picture: Picture, layout: Layout) -> Encoded:
+def _encoded(picture: LazyImage, layout: StoreLayout) -> Encoded:
     return Encoded(encode(np.asarray(picture), layout), picture.shape)

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from srgan_plugin.data.augment import augment, crop_pair, random_flips
-from srgan_plugin.data.pairs import ImagePairs, Picture
+from srgan_plugin.data.pairs import ImagePairs, LazyImage
 from srgan_plugin.data.sampling import Draw
 from srgan_plugin.io.images import Image
 
@@ -59,7 +59,7 @@ class PairedImageDataset(Dataset[dict[str, Any]]):
         path = f"{key.replace('/', '_')}.png"
         return {"lq": _tensor(small), "gt": _tensor(large), "lq_path": path, "gt_path": path}
 
-    def _cut(self, lr: Picture, gt: Picture, key: str) -> tuple[Image, Image]:
+    def _cut(self, lr: LazyImage, gt: LazyImage, key: str) -> tuple[Image, Image]:
         # BasicSR seeds Python's and NumPy's random numbers alike at each epoch, torch's it leaves.
         seed, number = torch.randint(2**31, (2,)).tolist()
         draw = Draw(0, seed=seed, number=number)
@@ -70,6 +70,6 @@ class PairedImageDataset(Dataset[dict[str, Any]]):
         return small, large
 
 
-def _tensor(image: Picture | Image) -> Tensor:
+def _tensor(image: LazyImage | Image) -> Tensor:
     channels_first = np.asarray(image).transpose(2, 0, 1)
     return torch.from_numpy(np.ascontiguousarray(channels_first)).float() / 255
