@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 import torch
 
-from srgan_plugin.data.augment import Recipe, read_batch
-from srgan_plugin.data.gpu_dataset import DevicePairs, Stream
+from srgan_plugin.data.augment import AugmentationParams, read_batch
+from srgan_plugin.data.gpu_dataset import GPUImagePairs, SampleStreamSpec
 from srgan_plugin.data.pairs import ImagePairs
 from srgan_plugin.data.prepare.stores import create_store
-from srgan_plugin.data.sampling import draw
+from srgan_plugin.data.sampling import sample_index
 from srgan_plugin.io.images import write_image
 from srgan_plugin.losses import L1Loss
 from srgan_plugin.networks import MSRResNet
 
-RECIPE = Recipe(128, 4, 0.5, 0.5, 0.5)
+AUGMENTATION = AugmentationParams(128, 4, 0.5, 0.5, 0.5)
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 
 
@@ -31,21 +31,21 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> ImagePairs:
 
 
 def test_read_a_batch(benchmark: Any, pairs: ImagePairs) -> None:
-    draws = [draw(number, seed=0, length=len(pairs)) for number in range(16)]
-    benchmark(read_batch, pairs, draws, RECIPE)
+    sample_indices = [sample_index(number, seed=0, length=len(pairs)) for number in range(16)]
+    benchmark(read_batch, pairs, sample_indices, AUGMENTATION)
 
 
 def test_read_a_batch_with_lr_made(benchmark: Any, pairs: ImagePairs) -> None:
-    draws = [draw(number, seed=0, length=len(pairs)) for number in range(16)]
-    benchmark(read_batch, ImagePairs(pairs.gt.path), draws, RECIPE)
+    sample_indices = [sample_index(number, seed=0, length=len(pairs)) for number in range(16)]
+    benchmark(read_batch, ImagePairs(pairs.gt.path), sample_indices, AUGMENTATION)
 
 
 @pytest.mark.parametrize("device", DEVICES)
 def test_gather_a_block_on_the_device(benchmark: Any, pairs: ImagePairs, device: str) -> None:
-    resident, places = DevicePairs(pairs, RECIPE, torch.device(device)), np.arange(128)
+    resident, places = GPUImagePairs(pairs, AUGMENTATION, torch.device(device)), np.arange(128)
 
     def gather() -> float:
-        batch = resident.gather(Stream(seed=0), places)
+        batch = resident.gather(SampleStreamSpec(seed=0), places)
         return float(batch.gt[-1, -1, -1, -1])  # waits for the device
 
     benchmark(gather)

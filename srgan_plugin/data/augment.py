@@ -10,10 +10,17 @@ from srgan_plugin.io.images import Image
 from srgan_plugin.io.lazy_image import LazyImage
 
 from .pairs import ImagePairs
-from .sampling import HORIZONTAL_FLIP, TRANSPOSE, VERTICAL_FLIP, Draw, random_window, uniform
+from .sampling import (
+    HORIZONTAL_FLIP,
+    TRANSPOSE,
+    VERTICAL_FLIP,
+    SampleIndex,
+    counter_uniform,
+    random_window,
+)
 
 
-class Recipe(NamedTuple):
+class AugmentationParams(NamedTuple):
     """What is done to each pair: crop, flip columns, flip rows, transpose, in this order.
 
     Args:
@@ -53,25 +60,27 @@ class Batch(NamedTuple):
     names: list[Names]
 
 
-def read_batch(pairs: ImagePairs, draws: Sequence[Draw], recipe: Recipe) -> Batch:
+def read_batch(
+    pairs: ImagePairs, sample_indices: Sequence[SampleIndex], augmentation: AugmentationParams
+) -> Batch:
     """Reads the samples that were drawn, as `crop_pair` and `augment` make each.
 
     Args:
         pairs: The pictures.
-        draws: The samples.
-        recipe: What becomes of each.
+        sample_indices: The samples.
+        augmentation: What becomes of each.
 
     Raises:
         ValueError: As `crop_pair`, or if a picture cannot be read.
     """
-    size, scale, *probabilities = recipe
-    lr = np.empty((len(draws), size // scale, size // scale, 3), np.uint8)
-    gt = np.empty((len(draws), size, size, 3), np.uint8)
+    size, scale, *probabilities = augmentation
+    lr = np.empty((len(sample_indices), size // scale, size // scale, 3), np.uint8)
+    gt = np.empty((len(sample_indices), size, size, 3), np.uint8)
     names = []
-    for number, draw in enumerate(draws):
-        pair = pairs[draw]
-        lr_crop, gt_crop = crop_pair(pair.lr, pair.gt, size, scale, draw, pair.gt.name)
-        flips = random_flips(draw, *probabilities)
+    for number, sample_index in enumerate(sample_indices):
+        pair = pairs[sample_index]
+        lr_crop, gt_crop = crop_pair(pair.lr, pair.gt, size, scale, sample_index, pair.gt.name)
+        flips = random_flips(sample_index, *probabilities)
         augment(lr_crop, *flips, out=lr[number])
         augment(gt_crop, *flips, out=gt[number])
         names.append(Names(pair.key, pair.lr.name, pair.gt.name))
@@ -81,12 +90,14 @@ def read_batch(pairs: ImagePairs, draws: Sequence[Draw], recipe: Recipe) -> Batc
 _FLIP_CODES: Final = {(True, False): 1, (False, True): 0, (True, True): -1}
 
 
-def random_flips(draw: Draw, p_h: float, p_v: float, p_t: float) -> tuple[bool, bool, bool]:
+def random_flips(
+    sample_index: SampleIndex, p_h: float, p_v: float, p_t: float
+) -> tuple[bool, bool, bool]:
     """Whether the sample is flipped horizontally, vertically, and transposed, by probabilities."""
     return (
-        uniform(draw.seed, draw.number, HORIZONTAL_FLIP) < p_h,
-        uniform(draw.seed, draw.number, VERTICAL_FLIP) < p_v,
-        uniform(draw.seed, draw.number, TRANSPOSE) < p_t,
+        counter_uniform(sample_index.seed, sample_index.number, HORIZONTAL_FLIP) < p_h,
+        counter_uniform(sample_index.seed, sample_index.number, VERTICAL_FLIP) < p_v,
+        counter_uniform(sample_index.seed, sample_index.number, TRANSPOSE) < p_t,
     )
 
 
@@ -95,7 +106,7 @@ def crop_pair(
     gt: LazyImage | Image,
     gt_patch_size: int,
     scale: int,
-    draw: Draw,
+    sample_index: SampleIndex,
     name: str,
 ) -> tuple[Image, Image]:
     """Cuts the sample's crop out of both pictures of a pair.
@@ -105,7 +116,7 @@ def crop_pair(
         gt: The ground truth, `scale` times larger.
         gt_patch_size: Side of the crop in the ground truth, in pixels.
         scale: How many times larger the ground truth is.
-        draw: The sample.
+        sample_index: The sample.
         name: What to call the pair in an error.
 
     Returns:
@@ -117,7 +128,7 @@ def crop_pair(
     """
     size = check_crop(lr.shape, gt.shape, gt_patch_size, scale, name)
     height, width = lr.shape[:2]
-    top, left = random_window(draw, height, width, size)
+    top, left = random_window(sample_index, height, width, size)
     return lr[_square(top, left, size)], gt[_square(top, left, size, scale)]
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from srgan_plugin.io.images import Shape
 from srgan_plugin.io.lmdb_store import ImageStore
 
-from .augment import Recipe, check_crop
+from .augment import AugmentationParams, check_crop
 from .pairs import ImagePairs, LazyImage
 from .sampling import (
     CROP_LEFT,
@@ -25,8 +25,8 @@ from .sampling import (
     HORIZONTAL_FLIP,
     TRANSPOSE,
     VERTICAL_FLIP,
-    picture_indices,
-    uniform,
+    counter_uniform,
+    image_indices,
 )
 
 Ints = NDArray[np.int64]
@@ -35,7 +35,7 @@ Ints = NDArray[np.int64]
 BLOCK = 128
 
 
-class Stream(NamedTuple):
+class SampleStreamSpec(NamedTuple):
     """Which samples a rank takes from the stream, in which order.
 
     Args:
@@ -53,7 +53,7 @@ class Stream(NamedTuple):
     world_size: int = 1
 
 
-class DeviceBatch(NamedTuple):
+class GPUBatch(NamedTuple):
     """N samples on the device: contiguous, uint8, RGB.
 
     Args:
@@ -67,7 +67,7 @@ class DeviceBatch(NamedTuple):
     indices: Ints
 
 
-def picture_bytes(pairs: ImagePairs) -> int | None:
+def pixel_bytes(pairs: ImagePairs) -> int | None:
     """Tells how many bytes the pixels of all pairs have; None where only decoding could tell."""
     stores = (pairs.gt, pairs.lr or pairs.gt)
     if not all(isinstance(store, ImageStore) for store in stores):
@@ -75,26 +75,28 @@ def picture_bytes(pairs: ImagePairs) -> int | None:
     return sum(int(np.prod(pair.lr.shape) + np.prod(pair.gt.shape)) for pair in pairs)
 
 
-class DevicePairs:
+class GPUImagePairs:
     """All pairs of a set on a device.
 
     Args:
         pairs: The pictures. Low-resolution ones that are made of the ground truth are made whole.
-        recipe: What becomes of each sample.
+        augmentation: What becomes of each sample.
         device: Where to.
 
     Raises:
         ValueError: If a picture cannot be read, or is smaller than the crop.
     """
 
-    def __init__(self, pairs: ImagePairs, recipe: Recipe, device: torch.device) -> None:
-        self.recipe = recipe
+    def __init__(
+        self, pairs: ImagePairs, augmentation: AugmentationParams, device: torch.device
+    ) -> None:
+        self.augmentation = augmentation
         for pair in pairs:
             shapes = pair.lr.shape, pair.gt.shape
-            check_crop(*shapes, recipe.gt_patch_size, recipe.scale, pair.gt.name)
+            check_crop(*shapes, augmentation.gt_patch_size, augmentation.scale, pair.gt.name)
         self._lr_sizes = np.array([pair.lr.shape[:2] for pair in pairs], np.int64)
-        self._lr = _FlatPictures([pair.lr.shape for pair in pairs], device)
-        self._gt = _FlatPictures([pair.gt.shape for pair in pairs], device)
+        self._lr = _FlatImages([pair.lr.shape for pair in pairs], device)
+        self._gt = _FlatImages([pair.gt.shape for pair in pairs], device)
         with ThreadPoolExecutor() as pool:
             copies = pool.map(lambda index: self._copy(pairs, index), range(len(pairs)))
             deque(copies, maxlen=0)  # raises what a thread raised
@@ -104,7 +106,7 @@ class DevicePairs:
         self._lr.put(index, pair.lr)
         self._gt.put(index, pair.gt)
 
-    def batches(self, stream: Stream, batch_size: int) -> Iterator[DeviceBatch]:
+    def batches(self, stream: SampleStreamSpec, batch_size: int) -> Iterator[GPUBatch]:
         """Yields the endless stream of batches, without waiting for the device.
 
         Args:
@@ -117,18 +119,18 @@ class DevicePairs:
             lr, gt, indices = self.gather(stream, places)
             for first in range(0, size, batch_size):
                 batch = slice(first, first + batch_size)
-                yield DeviceBatch(lr[batch], gt[batch], indices[batch])
+                yield GPUBatch(lr[batch], gt[batch], indices[batch])
 
-    def gather(self, stream: Stream, places: Ints) -> DeviceBatch:
+    def gather(self, stream: SampleStreamSpec, places: Ints) -> GPUBatch:
         """Cuts the samples that stand at these places of the rank's part of the stream."""
-        size, scale, *probabilities = self.recipe
+        size, scale, *probabilities = self.augmentation
         lr_size = size // scale
         numbers = stream.start + stream.rank + stream.world_size * places
 
         def random(decision: int) -> NDArray[np.float64]:
-            return uniform(stream.seed, numbers, decision)
+            return counter_uniform(stream.seed, numbers, decision)
 
-        indices = picture_indices(
+        indices = image_indices(
             numbers, seed=stream.seed, length=len(self._lr_sizes), shuffle=stream.shuffle
         )
         room = self._lr_sizes[indices] - lr_size + 1
@@ -136,14 +138,14 @@ class DevicePairs:
         left = (random(CROP_LEFT) * room[:, 1]).astype(np.int64)
         decisions = zip((HORIZONTAL_FLIP, VERTICAL_FLIP, TRANSPOSE), probabilities, strict=True)
         flips = [random(decision) < probability for decision, probability in decisions]
-        return DeviceBatch(
+        return GPUBatch(
             self._lr.gather(indices, top, left, flips, lr_size),
             self._gt.gather(indices, top * scale, left * scale, flips, size),
             indices,
         )
 
 
-class _FlatPictures:
+class _FlatImages:
     """RGB pictures of any sizes, (H, W, 3), one after the other in one buffer on a device."""
 
     def __init__(self, shapes: Sequence[Shape], device: torch.device) -> None:
@@ -167,9 +169,9 @@ class _FlatPictures:
         down, right = np.where(vflip, -widths, widths), np.where(hflip, -1, 1)
         row, column = np.where(transpose, (right, down), (down, right))
         walk = np.stack([self._offsets[indices] + 3 * first, 3 * row, 3 * column])
-        return self._along(_upload(walk, self._pixels.device), size)
+        return self._gather_patches(_upload(walk, self._pixels.device), size)
 
-    def _along(self, walk: Tensor, size: int) -> Tensor:
+    def _gather_patches(self, walk: Tensor, size: int) -> Tensor:
         """What lies at first + y * row + x * column + channel, for (first, row, column), (3, N)."""
         first, row, column = walk[..., None]
         steps = torch.arange(size, device=walk.device)

@@ -29,7 +29,7 @@ class Sliceable(Protocol):
         ...
 
 
-class Taps(NamedTuple):
+class ResampleWeights(NamedTuple):
     """Which input pixels make the output pixels of one axis; both arrays are (taps, outputs)."""
 
     indices: NDArray[np.intp]
@@ -71,7 +71,7 @@ def imresize(
     scales, sizes = _scales_and_sizes(image.shape, scale, output_size)
     result: NDArray[Any] = image
     for axis in sorted((0, 1), key=lambda axis: scales[axis]):
-        taps = _taps(image.shape[axis], scales[axis], 0, sizes[axis])
+        taps = _resample_weights(image.shape[axis], scales[axis], 0, sizes[axis])
         result = _weighted_sum(result, taps, axis)
         if image.dtype == np.uint8:
             result = _round(result)
@@ -127,8 +127,10 @@ def lr_window(
             f"expected a window inside {lr_height}x{lr_width}, but got {height}x{width} at "
             f"row {top}, column {left}"
         )
-    rows, row_span = _within_span(_taps(hr.shape[0], 1 / scale, top, top + height))
-    columns, column_span = _within_span(_taps(hr.shape[1], 1 / scale, left, left + width))
+    rows, row_span = _within_span(_resample_weights(hr.shape[0], 1 / scale, top, top + height))
+    columns, column_span = _within_span(
+        _resample_weights(hr.shape[1], 1 / scale, left, left + width)
+    )
     pixels = hr[row_span, column_span]
     return _round(_weighted_sum(_weighted_sum(pixels, rows, 0), columns, 1))
 
@@ -154,28 +156,28 @@ def _cubic(x: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.where(x <= 1, near, np.where(x <= 2, far, 0.0))
 
 
-def _taps(size: int, scale: float, start: int, stop: int) -> Taps:
+def _resample_weights(size: int, scale: float, start: int, stop: int) -> ResampleWeights:
     """The taps of output pixels start … stop - 1 along an axis of `size` input pixels."""
     shrink = min(scale, 1.0)
-    reach = 4 / shrink
+    support = 4 / shrink
     centers = (np.arange(start, stop) + 0.5) / scale - 0.5
-    first = np.floor(centers - reach / 2).astype(np.intp)
-    positions = first + np.arange(math.ceil(reach) + 2)[:, None]
+    first = np.floor(centers - support / 2).astype(np.intp)
+    positions = first + np.arange(math.ceil(support) + 2)[:, None]
     weights = _cubic(shrink * (centers - positions))
     # Not weights.sum(axis=0): its order, and with it the last bit, depends on the shape.
     weights /= sum(weights)
     used = weights.any(axis=1)
     mirrored = positions[used] % (2 * size)
-    return Taps(np.minimum(mirrored, 2 * size - 1 - mirrored), weights[used])
+    return ResampleWeights(np.minimum(mirrored, 2 * size - 1 - mirrored), weights[used])
 
 
-def _within_span(taps: Taps) -> tuple[Taps, slice]:
+def _within_span(taps: ResampleWeights) -> tuple[ResampleWeights, slice]:
     """The same taps counted from the first pixel that they touch, and the span they touch."""
     start, stop = int(np.min(taps.indices)), int(np.max(taps.indices)) + 1
-    return Taps(taps.indices - start, taps.weights), slice(start, stop)
+    return ResampleWeights(taps.indices - start, taps.weights), slice(start, stop)
 
 
-def _weighted_sum(image: NDArray[Any], taps: Taps, axis: int) -> NDArray[np.float64]:
+def _weighted_sum(image: NDArray[Any], taps: ResampleWeights, axis: int) -> NDArray[np.float64]:
     shape = [1] * image.ndim
     shape[axis] = -1
     total: NDArray[np.float64] | None = None

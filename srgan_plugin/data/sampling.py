@@ -22,7 +22,7 @@ _WORD: Final = (1 << 64) - 1
 _GOLDEN: Final = 0x9E3779B97F4A7C15
 
 
-class Draw(int):
+class SampleIndex(int):
     """The index of the picture of a sample, which also knows where in the stream it stands.
 
     Being an int, it can be handed to any dataset; one that knows better makes the sample's crop
@@ -37,7 +37,7 @@ class Draw(int):
     seed: int
     number: int
 
-    def __new__(cls, index: int, seed: int, number: int) -> "Draw":
+    def __new__(cls, index: int, seed: int, number: int) -> "SampleIndex":
         """An int with two attributes."""
         self = super().__new__(cls, index)
         self.seed = seed
@@ -51,20 +51,20 @@ class Draw(int):
         return f"Draw({int(self)}, seed={self.seed}, number={self.number})"
 
 
-def draw(number: int, *, seed: int, length: int, shuffle: bool = True) -> Draw:
-    """Draws sample `number` of the endless stream over `length` pictures; see `picture_indices`.
+def sample_index(number: int, *, seed: int, length: int, shuffle: bool = True) -> SampleIndex:
+    """Draws sample `number` of the endless stream over `length` pictures; see `image_indices`.
 
     Each pass over the pictures takes every one once, in an order of its own.
     """
     turn, position = divmod(number, length)
     index = int(_permutation(seed, turn, length)[position]) if shuffle else position
-    return Draw(index, seed, number)
+    return SampleIndex(index, seed, number)
 
 
-def picture_indices(
+def image_indices(
     numbers: NDArray[np.int64], *, seed: int, length: int, shuffle: bool = True
 ) -> NDArray[np.int64]:
-    """Tells which pictures many samples take: `draw`'s indices, as an array."""
+    """Tells which pictures many samples take: `sample_index`'s indices, as an array."""
     turns, positions = np.divmod(numbers, length)
     if not shuffle:
         return positions
@@ -76,14 +76,16 @@ def picture_indices(
 
 
 @overload
-def uniform(seed: int, number: int, stream: int) -> float: ...
+def counter_uniform(seed: int, number: int, stream: int) -> float: ...
 
 
 @overload
-def uniform(seed: int, number: NDArray[Any], stream: int) -> NDArray[np.float64]: ...
+def counter_uniform(seed: int, number: NDArray[Any], stream: int) -> NDArray[np.float64]: ...
 
 
-def uniform(seed: int, number: int | NDArray[Any], stream: int) -> float | NDArray[np.float64]:
+def counter_uniform(
+    seed: int, number: int | NDArray[Any], stream: int
+) -> float | NDArray[np.float64]:
     """A random number for one decision on a sample: equally distributed, and a pure function.
 
     SplitMix64 (Steele, Lea and Flood, 2014): a generator for each seed and stream, whose state
@@ -106,10 +108,14 @@ def uniform(seed: int, number: int | NDArray[Any], stream: int) -> float | NDArr
     return (_mix(start + number * _GOLDEN & _WORD) >> 11) * 2.0**-53
 
 
-def random_window(draw: Draw, lr_height: int, lr_width: int, size: int) -> tuple[int, int]:
+def random_window(
+    sample_index: SampleIndex, lr_height: int, lr_width: int, size: int
+) -> tuple[int, int]:
     """Where the sample's crop of `size` x `size` lies in the low-resolution picture: top, left."""
-    top = uniform(draw.seed, draw.number, CROP_TOP) * (lr_height - size + 1)
-    left = uniform(draw.seed, draw.number, CROP_LEFT) * (lr_width - size + 1)
+    top = counter_uniform(sample_index.seed, sample_index.number, CROP_TOP) * (lr_height - size + 1)
+    left = counter_uniform(sample_index.seed, sample_index.number, CROP_LEFT) * (
+        lr_width - size + 1
+    )
     return int(top), int(left)
 
 

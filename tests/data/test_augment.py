@@ -8,11 +8,17 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from srgan_plugin.data.augment import Recipe, augment, crop_pair, random_flips, read_batch
-from srgan_plugin.data.gpu_dataset import DevicePairs, Stream, picture_bytes
+from srgan_plugin.data.augment import (
+    AugmentationParams,
+    augment,
+    crop_pair,
+    random_flips,
+    read_batch,
+)
+from srgan_plugin.data.gpu_dataset import GPUImagePairs, SampleStreamSpec, pixel_bytes
 from srgan_plugin.data.pairs import ImagePairs
 from srgan_plugin.data.prepare.stores import create_store
-from srgan_plugin.data.sampling import Draw, draw, picture_indices
+from srgan_plugin.data.sampling import SampleIndex, image_indices, sample_index
 from srgan_plugin.io.images import Image
 
 CPU = torch.device("cpu")
@@ -32,11 +38,13 @@ def pairs(request: pytest.FixtureRequest, gt_folder: Path, store: Path) -> Image
     return ImagePairs(paths[request.param])
 
 
-def one_by_one(pairs: ImagePairs, draws: list[Draw], recipe: Recipe) -> tuple[Image, Image]:
+def one_by_one(
+    pairs: ImagePairs, sample_indices: list[SampleIndex], augmentation: AugmentationParams
+) -> tuple[Image, Image]:
     """The slow version: NCHW from samples that are cut, flipped and transposed alone."""
-    size, scale, *probabilities = recipe
+    size, scale, *probabilities = augmentation
     samples = []
-    for sample in draws:
+    for sample in sample_indices:
         crops = crop_pair(pairs[sample].lr, pairs[sample].gt, size, scale, sample, "x")
         flips = random_flips(sample, *probabilities)
         samples.append([augment(crop, *flips).transpose(2, 0, 1) for crop in crops])
@@ -45,17 +53,17 @@ def one_by_one(pairs: ImagePairs, draws: list[Draw], recipe: Recipe) -> tuple[Im
 
 
 def test_a_batch_is_its_samples(pairs: ImagePairs) -> None:
-    recipe = Recipe(32, 4, 0.5, 0.5, 0.5)
-    draws = [draw(number, seed=5, length=len(pairs)) for number in range(40)]
-    batch = read_batch(pairs, draws, recipe)
-    lr, gt = one_by_one(pairs, draws, recipe)
+    augmentation = AugmentationParams(32, 4, 0.5, 0.5, 0.5)
+    sample_indices = [sample_index(number, seed=5, length=len(pairs)) for number in range(40)]
+    batch = read_batch(pairs, sample_indices, augmentation)
+    lr, gt = one_by_one(pairs, sample_indices, augmentation)
     np.testing.assert_array_equal(batch.lr, lr)
     np.testing.assert_array_equal(batch.gt, gt)
     for images in (batch.lr, batch.gt):
         tensor = torch.from_numpy(images)
         assert tensor.is_contiguous(memory_format=torch.channels_last)
-    assert [names.key for names in batch.names] == [pairs.keys[index] for index in draws]
-    assert batch.names[0].gt == pairs[draws[0]].gt.name
+    assert [names.key for names in batch.names] == [pairs.keys[index] for index in sample_indices]
+    assert batch.names[0].gt == pairs[sample_indices[0]].gt.name
 
 
 @settings(max_examples=40, deadline=None)
@@ -74,15 +82,15 @@ def test_a_batch_gathered_on_the_device_is_the_batch_read_on_the_host(
     start: int,
     shuffle: bool,
 ) -> None:
-    pairs, recipe = ImagePairs(store), Recipe(size, 4, *probabilities)
-    resident = DevicePairs(pairs, recipe, CPU)
-    lr, gt, indices = resident.gather(Stream(seed, shuffle, start), np.arange(7))
-    draws = [
-        draw(number, seed=seed, length=len(pairs), shuffle=shuffle)
+    pairs, augmentation = ImagePairs(store), AugmentationParams(size, 4, *probabilities)
+    resident = GPUImagePairs(pairs, augmentation, CPU)
+    lr, gt, indices = resident.gather(SampleStreamSpec(seed, shuffle, start), np.arange(7))
+    sample_indices = [
+        sample_index(number, seed=seed, length=len(pairs), shuffle=shuffle)
         for number in range(start, start + 7)
     ]
-    expected = read_batch(pairs, draws, recipe)
-    assert indices.tolist() == [int(index) for index in draws]
+    expected = read_batch(pairs, sample_indices, augmentation)
+    assert indices.tolist() == [int(index) for index in sample_indices]
     np.testing.assert_array_equal(lr.numpy(), expected.lr)
     np.testing.assert_array_equal(gt.numpy(), expected.gt)
     assert lr.is_contiguous() and gt.is_contiguous()
@@ -92,25 +100,27 @@ def test_a_batch_gathered_on_the_device_is_the_batch_read_on_the_host(
 def test_the_batches_of_all_ranks_are_the_stream(
     store: Path, batch_size: int, world_size: int
 ) -> None:
-    pairs, recipe = ImagePairs(store), Recipe(4, 4, 0.5, 0.5, 0.5)
-    resident, batches = DevicePairs(pairs, recipe, CPU), 30 if batch_size < 100 else 3
+    pairs, augmentation = ImagePairs(store), AugmentationParams(4, 4, 0.5, 0.5, 0.5)
+    resident, batches = GPUImagePairs(pairs, augmentation, CPU), 30 if batch_size < 100 else 3
     for rank in range(world_size):
-        stream = Stream(seed=2, start=6, rank=rank, world_size=world_size)
+        stream = SampleStreamSpec(seed=2, start=6, rank=rank, world_size=world_size)
         seen = resident.batches(stream, batch_size)
         parts = [next(seen) for _ in range(batches)]
         numbers = 6 + rank + world_size * np.arange(batches * batch_size)
-        draws = [draw(int(number), seed=2, length=len(pairs)) for number in numbers]
-        expected = read_batch(pairs, draws, recipe)
+        sample_indices = [
+            sample_index(int(number), seed=2, length=len(pairs)) for number in numbers
+        ]
+        expected = read_batch(pairs, sample_indices, augmentation)
         np.testing.assert_array_equal(np.concatenate([part.gt for part in parts]), expected.gt)
         assert {part.lr.shape for part in parts} == {(batch_size, 3, 1, 1)}
 
 
 def test_low_resolution_pictures_that_are_made_are_the_same_on_the_device(store: Path) -> None:
-    recipe = Recipe(32, 4, 0.5, 0.5, 0.5)
+    augmentation = AugmentationParams(32, 4, 0.5, 0.5, 0.5)
     made, given_ = ImagePairs(store / "GT.lmdb"), ImagePairs(store)
     places = np.arange(30)
-    mine = DevicePairs(made, recipe, CPU).gather(Stream(1), places)
-    theirs = DevicePairs(given_, recipe, CPU).gather(Stream(1), places)
+    mine = GPUImagePairs(made, augmentation, CPU).gather(SampleStreamSpec(1), places)
+    theirs = GPUImagePairs(given_, augmentation, CPU).gather(SampleStreamSpec(1), places)
     assert torch.equal(mine.lr, theirs.lr) and torch.equal(mine.gt, theirs.gt)
 
 
@@ -120,18 +130,18 @@ def test_the_pictures_of_many_samples_are_those_of_each(
     seed: int, length: int, start: int, shuffle: bool
 ) -> None:
     numbers = np.arange(start, start + 100)
-    together = picture_indices(numbers, seed=seed, length=length, shuffle=shuffle)
-    alone = [draw(int(n), seed=seed, length=length, shuffle=shuffle) for n in numbers]
+    together = image_indices(numbers, seed=seed, length=length, shuffle=shuffle)
+    alone = [sample_index(int(n), seed=seed, length=length, shuffle=shuffle) for n in numbers]
     assert together.tolist() == [int(index) for index in alone]
 
 
 def test_the_pixels_of_stores_are_counted_without_decoding(gt_folder: Path, store: Path) -> None:
     pixels = 48 * 64 + 40 * 40 + 72 * 36
-    assert picture_bytes(ImagePairs(store)) == 3 * (pixels + pixels // 16)
-    assert picture_bytes(ImagePairs(store / "GT.lmdb")) == 3 * (pixels + pixels // 16)
-    assert picture_bytes(ImagePairs(gt_folder)) is None
+    assert pixel_bytes(ImagePairs(store)) == 3 * (pixels + pixels // 16)
+    assert pixel_bytes(ImagePairs(store / "GT.lmdb")) == 3 * (pixels + pixels // 16)
+    assert pixel_bytes(ImagePairs(gt_folder)) is None
 
 
 def test_a_crop_larger_than_a_picture_is_refused_before_anything_is_copied(store: Path) -> None:
     with pytest.raises(ValueError, match=r"^b of .* is 40x40, smaller than the crop of 44x44"):
-        DevicePairs(ImagePairs(store), Recipe(44, 4), CPU)
+        GPUImagePairs(ImagePairs(store), AugmentationParams(44, 4), CPU)

@@ -12,7 +12,7 @@ from scipy import stats
 from srgan_plugin.data import sampling
 from srgan_plugin.data.augment import augment, crop_pair, random_flips
 from srgan_plugin.data.pairs import ImagePairs, Pair
-from srgan_plugin.data.sampling import Draw, draw, random_window, uniform
+from srgan_plugin.data.sampling import SampleIndex, counter_uniform, random_window, sample_index
 from srgan_plugin.io.lazy_image import DecodedImage
 
 STREAMS = [
@@ -34,8 +34,8 @@ def picture(image: np.ndarray) -> DecodedImage:
 def test_one_number_and_an_array_of_numbers_give_the_same_values(
     seed: int, number: int, stream: int
 ) -> None:
-    several = uniform(seed, np.array([number, number + 1], np.uint64), stream)
-    alone = [uniform(seed, number, stream), uniform(seed, number + 1, stream)]
+    several = counter_uniform(seed, np.array([number, number + 1], np.uint64), stream)
+    alone = [counter_uniform(seed, number, stream), counter_uniform(seed, number + 1, stream)]
     assert several.tolist() == alone
     assert all(0 <= value < 1 for value in alone)
 
@@ -48,7 +48,7 @@ def test_the_hash_is_splitmix64() -> None:
 
 @pytest.mark.parametrize("stream", STREAMS)
 def test_each_stream_is_uniform(stream: int) -> None:
-    counts = np.bincount((uniform(7, NUMBERS, stream) * 97).astype(int), minlength=97)
+    counts = np.bincount((counter_uniform(7, NUMBERS, stream) * 97).astype(int), minlength=97)
     assert stats.chisquare(counts).pvalue > 1e-3
 
 
@@ -67,7 +67,7 @@ def test_streams_seeds_and_neighbours_are_independent(
     first: tuple[int, int, int], second: tuple[int, int, int]
 ) -> None:
     cells = [
-        (uniform(seed, NUMBERS + shift, stream) * 11).astype(int)
+        (counter_uniform(seed, NUMBERS + shift, stream) * 11).astype(int)
         for seed, shift, stream in (first, second)
     ]
     table = np.zeros((11, 11))
@@ -76,7 +76,7 @@ def test_streams_seeds_and_neighbours_are_independent(
 
 
 def test_a_draw_is_an_int_that_knows_its_place_and_survives_pickling() -> None:
-    sample = pickle.loads(pickle.dumps(Draw(3, seed=5, number=17)))
+    sample = pickle.loads(pickle.dumps(SampleIndex(3, seed=5, number=17)))
     assert sample == 3 and [10, 11, 12, 13][sample] == 13
     assert (sample.seed, sample.number) == (5, 17)
     assert repr(sample) == "Draw(3, seed=5, number=17)"
@@ -86,17 +86,17 @@ def test_a_draw_is_an_int_that_knows_its_place_and_survives_pickling() -> None:
 @given(st.integers(0, 99), st.integers(1, 40), st.integers(0, 5))
 def test_each_pass_takes_every_picture_once(seed: int, length: int, turn: int) -> None:
     numbers = range(turn * length, (turn + 1) * length)
-    samples = [draw(number, seed=seed, length=length) for number in numbers]
+    samples = [sample_index(number, seed=seed, length=length) for number in numbers]
     assert sorted(samples) == list(range(length))
     assert [sample.number for sample in samples] == list(numbers)
-    assert [draw(number, seed=seed, length=length, shuffle=False) for number in numbers] == list(
-        range(length)
-    )
+    assert [
+        sample_index(number, seed=seed, length=length, shuffle=False) for number in numbers
+    ] == list(range(length))
 
 
 def test_passes_and_seeds_have_orders_of_their_own_and_any_number_can_be_had_first() -> None:
     def order(seed: int, turn: int) -> list[int]:
-        return [int(draw(turn * 50 + at, seed=seed, length=50)) for at in range(50)]
+        return [int(sample_index(turn * 50 + at, seed=seed, length=50)) for at in range(50)]
 
     orders = [order(0, 1_000_000), order(0, 0), order(0, 1), order(1, 0)]
     assert len({tuple(one) for one in orders}) == 4
@@ -104,22 +104,24 @@ def test_passes_and_seeds_have_orders_of_their_own_and_any_number_can_be_had_fir
 
 
 def test_every_place_of_a_window_is_equally_likely() -> None:
-    places = [random_window(Draw(0, 1, number), 10, 8, 6) for number in range(9000)]
+    places = [random_window(SampleIndex(0, 1, number), 10, 8, 6) for number in range(9000)]
     counts = np.zeros((5, 3))
     np.add.at(counts, tuple(np.transpose(places)), 1)
     assert stats.chisquare(counts.ravel()).pvalue > 1e-3
 
 
 def test_a_window_as_large_as_the_picture_has_one_place() -> None:
-    assert {random_window(Draw(0, 1, number), 6, 6, 6) for number in range(50)} == {(0, 0)}
+    assert {random_window(SampleIndex(0, 1, number), 6, 6, 6) for number in range(50)} == {(0, 0)}
 
 
 def test_flips_come_as_often_as_asked_for_and_independently() -> None:
-    flips = np.array([random_flips(Draw(0, 1, number), 0.5, 0.3, 0.1) for number in range(9000)])
+    flips = np.array(
+        [random_flips(SampleIndex(0, 1, number), 0.5, 0.3, 0.1) for number in range(9000)]
+    )
     expected = np.array([0.5, 0.3, 0.1])
     np.testing.assert_allclose(flips.mean(axis=0), expected, atol=0.02)
     np.testing.assert_allclose(np.corrcoef(flips.T), np.eye(3), atol=0.04)
-    assert random_flips(Draw(0, 1, 1), 0.0, 1.0, 0.0) == (False, True, False)
+    assert random_flips(SampleIndex(0, 1, 1), 0.0, 1.0, 0.0) == (False, True, False)
 
 
 @settings(max_examples=50, deadline=None)
@@ -135,7 +137,7 @@ def test_both_crops_show_the_same_place(
     lr = np.arange(lr_height * lr_width * 3).reshape(lr_height, lr_width, 3).astype(np.uint8)
     gt = lr.repeat(scale, 0).repeat(scale, 1)
     pair = Pair("x", picture(lr), picture(gt))
-    sample = Draw(0, seed=3, number=number)
+    sample = SampleIndex(0, seed=3, number=number)
     lr_crop, gt_crop = crop_pair(pair.lr, pair.gt, 4 * scale, scale, sample, pair.key)
     assert lr_crop.shape == (4, 4, 3)
     np.testing.assert_array_equal(gt_crop, lr_crop.repeat(scale, 0).repeat(scale, 1))
@@ -148,7 +150,7 @@ def test_the_crop_of_an_lr_made_on_the_fly_equals_the_crop_of_the_lr_file(
 ) -> None:
     made, given_ = ImagePairs(gt_folder), ImagePairs(gt_folder, lr_folder)
     for number in range(30):
-        sample = draw(number, seed=1, length=3)
+        sample = sample_index(number, seed=1, length=3)
         for mine, expected in zip(
             crop_pair(made[sample].lr, made[sample].gt, 32, 4, sample, "x"),
             crop_pair(given_[sample].lr, given_[sample].gt, 32, 4, sample, "x"),
@@ -160,9 +162,9 @@ def test_the_crop_of_an_lr_made_on_the_fly_equals_the_crop_of_the_lr_file(
 def test_a_crop_that_does_not_fit_is_refused_with_name_and_sizes() -> None:
     pair = Pair("x", picture(np.zeros((5, 9, 3), np.uint8)), picture(np.zeros((20, 36, 3))))
     with pytest.raises(ValueError, match=r"^x\.png is 20x36, smaller than the crop of 24x24"):
-        crop_pair(pair.lr, pair.gt, 24, 4, Draw(0, 0, 0), pair.gt.name)
+        crop_pair(pair.lr, pair.gt, 24, 4, SampleIndex(0, 0, 0), pair.gt.name)
     with pytest.raises(ValueError, match=r"multiple of the scale 4, but got 18: use 16"):
-        crop_pair(pair.lr, pair.gt, 18, 4, Draw(0, 0, 0), pair.gt.name)
+        crop_pair(pair.lr, pair.gt, 18, 4, SampleIndex(0, 0, 0), pair.gt.name)
 
 
 @pytest.mark.parametrize("hflip", [False, True])

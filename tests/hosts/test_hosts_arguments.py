@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from srgan_plugin.hosts.mmengine.datasets.collate import META_KEYS
-from srgan_plugin.hosts.mmengine.datasets.transforms import recipe_of
+from srgan_plugin.hosts.mmengine.datasets.transforms import augmentation_of
 from srgan_plugin.registry import METRICS, MODELS, TRANSFORMS
 
 KINDS = {
@@ -88,4 +88,4 @@ def test_a_pipeline_of_other_keys_is_not_read_as_a_batch(
         build(type="PairedRandomCrop", gt_patch_size=32, **crop),
         build(type="PackInputs", **pack),
     ]
-    assert (recipe_of(steps, 4) is not None) == usual
+    assert (augmentation_of(steps, 4) is not None) == usual

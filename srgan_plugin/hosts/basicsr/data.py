@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 
 from srgan_plugin.data.augment import augment, crop_pair, random_flips
 from srgan_plugin.data.pairs import ImagePairs, LazyImage
-from srgan_plugin.data.sampling import Draw
+from srgan_plugin.data.sampling import SampleIndex
 from srgan_plugin.io.images import Image
 
 from .archs import SUFFIX
@@ -62,10 +62,10 @@ class PairedImageDataset(Dataset[dict[str, Any]]):
     def _cut(self, lr: LazyImage, gt: LazyImage, key: str) -> tuple[Image, Image]:
         # BasicSR seeds Python's and NumPy's random numbers alike at each epoch, torch's it leaves.
         seed, number = torch.randint(2**31, (2,)).tolist()
-        draw = Draw(0, seed=seed, number=number)
+        sample_index = SampleIndex(0, seed=seed, number=number)
         hflip, rot = (0.5 * bool(self.opt.get(name)) for name in ("use_hflip", "use_rot"))
-        flips = random_flips(draw, hflip, rot, rot)
-        crops = crop_pair(lr, gt, self.opt["gt_size"], self.opt["scale"], draw, key)
+        flips = random_flips(sample_index, hflip, rot, rot)
+        crops = crop_pair(lr, gt, self.opt["gt_size"], self.opt["scale"], sample_index, key)
         small, large = (augment(crop, *flips) for crop in crops)
         return small, large
 

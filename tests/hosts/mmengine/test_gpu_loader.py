@@ -15,7 +15,7 @@ from srgan_plugin.hosts.mmengine.datasets.collate import stack_pairs
 from srgan_plugin.hosts.mmengine.datasets.gpu_loader import DeviceLoader, resident_loader
 from srgan_plugin.hosts.mmengine.datasets.paired_datasets import PairedImageDataset
 from srgan_plugin.hosts.mmengine.datasets.sampler import StreamSampler
-from srgan_plugin.hosts.mmengine.datasets.transforms import recipe_of
+from srgan_plugin.hosts.mmengine.datasets.transforms import augmentation_of
 
 CPU = torch.device("cpu")
 CROP = {"type": "PairedRandomCrop", "gt_patch_size": 64}
@@ -54,14 +54,14 @@ def test_a_batch_read_whole_is_the_pipelines_own(
     store: Path, pipeline: list[dict[str, Any]]
 ) -> None:
     whole, single = loader(store, pipeline), loader(store, pipeline)
-    assert whole.dataset.recipe is not None
-    single.dataset.recipe = None
+    assert whole.dataset.augmentation is not None
+    single.dataset.augmentation = None
     assert_same_batches(whole, single)
 
 
 def test_a_batch_read_whole_can_be_taken_apart(store: Path) -> None:
     whole, single = (loader(store, collate_fn=pseudo_collate) for _ in range(2))
-    single.dataset.recipe = None
+    single.dataset.augmentation = None
     mine, theirs = next(iter(whole)), next(iter(single))
     assert len(mine["data_samples"]) == 5
     for one, other in zip(mine["data_samples"], theirs["data_samples"], strict=True):
@@ -85,8 +85,8 @@ def test_any_other_pipeline_runs_sample_by_sample(
     store: Path, pipeline: list[dict[str, Any]]
 ) -> None:
     dataset = PairedImageDataset(str(store), pipeline=pipeline)
-    assert dataset.recipe is None
-    assert recipe_of(dataset.pipeline.transforms, 4) is None
+    assert dataset.augmentation is None
+    assert augmentation_of(dataset.pipeline.transforms, 4) is None
 
 
 def test_samples_without_a_place_in_the_stream_run_through_the_pipeline(store: Path) -> None:
@@ -160,7 +160,7 @@ def test_a_device_that_runs_out_of_memory_leaves_the_set_on_the_host(
     def full(*_: Any) -> None:
         raise torch.OutOfMemoryError
 
-    monkeypatch.setattr(gpu_loader, "DevicePairs", full)
+    monkeypatch.setattr(gpu_loader, "GPUImagePairs", full)
     host = loader(store)
     assert resident_loader(host, CPU, True) is host
     assert "ran out of memory" in caplog.text

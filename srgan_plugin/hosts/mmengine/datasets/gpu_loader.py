@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 from torch.utils.data import BatchSampler, DataLoader
 
-from srgan_plugin.data.gpu_dataset import DevicePairs, Stream, picture_bytes
+from srgan_plugin.data.gpu_dataset import GPUImagePairs, SampleStreamSpec, pixel_bytes
 
 from .collate import stack_pairs, stacked_pairs
 from .paired_datasets import PairedImageDataset
@@ -27,7 +27,7 @@ class DeviceLoader:
     """Yields what a `DataLoader` with `stack_pairs` yields, bit for bit, on the device.
 
     Args:
-        dataset: Of the usual pipeline: `dataset.recipe` is not None.
+        dataset: Of the usual pipeline: `dataset.augmentation` is not None.
         sampler: Numbers the samples; where it starts is read when the iteration begins.
         batch_size: Samples in a batch, of this rank.
         device: Where the pictures live.
@@ -46,14 +46,14 @@ class DeviceLoader:
         batch_size: int,
         device: torch.device,
     ) -> None:
-        assert dataset.recipe is not None
+        assert dataset.augmentation is not None
         self.dataset, self.sampler, self.batch_size = dataset, sampler, batch_size
         self.batch_sampler = BatchSampler(sampler, batch_size, drop_last=False)
-        self.pictures = DevicePairs(dataset.pairs, dataset.recipe, device)
+        self.pictures = GPUImagePairs(dataset.pairs, dataset.augmentation, device)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         sampler, keys = self.sampler, self.dataset.pairs.keys
-        stream = Stream(
+        stream = SampleStreamSpec(
             sampler.seed, sampler.shuffle, sampler.start, sampler.rank, sampler.world_size
         )
         for lr, gt, indices in self.pictures.batches(stream, self.batch_size):
@@ -104,11 +104,11 @@ def _obstacle(dataloader: DataLoader[Any], device: torch.device, share: float) -
     dataset, collate = dataloader.dataset, dataloader.collate_fn
     if isinstance(collate, partial):  # mmengine's registry gives one
         collate = collate.func
-    if not isinstance(dataset, PairedImageDataset) or dataset.recipe is None:
+    if not isinstance(dataset, PairedImageDataset) or dataset.augmentation is None:
         return "its pipeline is not PairedRandomCrop, Flip, RandomTransposeHW, PackInputs"
     if not isinstance(dataloader.sampler, StreamSampler) or collate is not stack_pairs:
         return "its loader is not of StreamSampler and stack_pairs"
-    needed = picture_bytes(dataset.pairs)
+    needed = pixel_bytes(dataset.pairs)
     if needed is None:
         return "it is a folder; tools/create_store.py makes a store of it"
     free = _free_memory(device)

@@ -13,11 +13,11 @@ from srgan_plugin.data.benchmark_sets import data_root as default_data_root
 from srgan_plugin.data.benchmark_sets import find_benchmark
 from srgan_plugin.data.div2k import find_div2k_train
 from srgan_plugin.data.pairs import ImagePairs, Pair
-from srgan_plugin.data.sampling import Draw
+from srgan_plugin.data.sampling import SampleIndex
 from srgan_plugin.registry import DATASETS, SCOPE, TRANSFORMS
 
 from .collate import PairBatch
-from .transforms import recipe_of
+from .transforms import augmentation_of
 
 Config = dict[str, Any]
 
@@ -53,8 +53,8 @@ class PairedImageDataset(Dataset[Any]):
         lr: Folder or store of the LR pictures; empty: LR is made from GT by MATLAB's bicubic.
         scale: GT is `scale` times LR.
         ann_file: A `meta_info_*.txt` that lists the GT pictures to use; empty for all.
-        pipeline: Transforms; each sample enters as a dict with `img`, `gt`, `key`, `draw`, ….
-        data_root: Where DIV2K is looked for; by default `$SRGAN_DATA` or `data`.
+        pipeline: Transforms; each sample enters as a dict with `img`, `gt`, `key`, `sample_index`,
+        …. data_root: Where DIV2K is looked for; by default `$SRGAN_DATA` or `data`.
         metainfo: Anything that hooks want to know of the set.
     """
 
@@ -78,7 +78,7 @@ class PairedImageDataset(Dataset[Any]):
         self.pairs = ImagePairs(gt, lr or None, scale=scale, ann_file=ann_file or None)
         self.scale = scale
         self.pipeline = _pipeline(pipeline)
-        self.recipe = recipe_of(self.pipeline.transforms, scale)
+        self.augmentation = augmentation_of(self.pipeline.transforms, scale)
         self.metainfo = {"source": str(gt), "lr_origin": self.pairs.lr_origin, **(metainfo or {})}
 
     def __len__(self) -> int:
@@ -86,7 +86,7 @@ class PairedImageDataset(Dataset[Any]):
 
     def __getitem__(self, index: int) -> Any:
         results = _sample(self.pairs[index], self.scale)
-        if isinstance(index, Draw):
+        if isinstance(index, SampleIndex):
             results["draw"] = index
         return self.pipeline(results)
 
@@ -95,10 +95,10 @@ class PairedImageDataset(Dataset[Any]):
 
         Where the pipeline is the usual one they are read as a whole, the same bit for bit.
         """
-        draws = [index for index in indices if isinstance(index, Draw)]
-        if self.recipe is None or len(draws) < len(indices):
+        sample_indices = [index for index in indices if isinstance(index, SampleIndex)]
+        if self.augmentation is None or len(sample_indices) < len(indices):
             return [self[index] for index in indices]
-        lr, gt, names = read_batch(self.pairs, draws, self.recipe)
+        lr, gt, names = read_batch(self.pairs, sample_indices, self.augmentation)
         metainfo = [_metainfo(one, self.scale) for one in names]
         return PairBatch(torch.from_numpy(lr), torch.from_numpy(gt), metainfo)
 

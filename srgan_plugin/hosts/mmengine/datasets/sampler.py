@@ -8,11 +8,11 @@ import numpy as np
 from mmengine.dist import get_dist_info, sync_random_seed
 from torch.utils.data import Sampler
 
-from srgan_plugin.data.sampling import Draw, picture_indices
+from srgan_plugin.data.sampling import SampleIndex, image_indices
 from srgan_plugin.registry import DATA_SAMPLERS
 
 # Samples whose pictures are looked up together, which is faster than one by one.
-DRAWN_TOGETHER = 256
+INDICES_PER_BLOCK = 256
 
 
 @DATA_SAMPLERS.register_module()
@@ -40,13 +40,13 @@ class StreamSampler(Sampler[int]):
     def __iter__(self) -> Iterator[int]:
         first = self.start + self.rank
         for block in count():
-            places = np.arange(block * DRAWN_TOGETHER, (block + 1) * DRAWN_TOGETHER)
+            places = np.arange(block * INDICES_PER_BLOCK, (block + 1) * INDICES_PER_BLOCK)
             numbers = first + self.world_size * places
-            indices = picture_indices(
+            indices = image_indices(
                 numbers, seed=self.seed, length=self.length, shuffle=self.shuffle
             )
             for index, number in zip(indices.tolist(), numbers.tolist(), strict=True):
-                yield Draw(index, self.seed, number)
+                yield SampleIndex(index, self.seed, number)
 
     def __len__(self) -> int:
         return self.length

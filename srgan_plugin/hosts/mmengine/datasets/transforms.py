@@ -1,9 +1,9 @@
 """Pipeline steps with MMagic's names and arguments, drawn from the stream of samples.
 
 A sample is a dict with `img` (LR) and `gt`: uint8 HWC RGB arrays, or pictures that are read when
-they are sliced. Crops and flips follow from the sample's `draw`, that is from the seed and the
-sample's number alone; without one (a dataset of another toolbox) they follow from torch's random
-state, which mmengine seeds per worker.
+they are sliced. Crops and flips follow from the sample's `sample_index`, that is from the seed and
+the sample's number alone; without one (a dataset of another toolbox) they follow from torch's
+random state, which mmengine seeds per worker.
 """
 
 import inspect
@@ -13,8 +13,14 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from srgan_plugin.data.augment import Recipe, crop_pair
-from srgan_plugin.data.sampling import HORIZONTAL_FLIP, TRANSPOSE, VERTICAL_FLIP, Draw, uniform
+from srgan_plugin.data.augment import AugmentationParams, crop_pair
+from srgan_plugin.data.sampling import (
+    HORIZONTAL_FLIP,
+    TRANSPOSE,
+    VERTICAL_FLIP,
+    SampleIndex,
+    counter_uniform,
+)
 from srgan_plugin.hosts.mmengine.argument_checks import as_list
 from srgan_plugin.registry import TRANSFORMS
 
@@ -24,10 +30,10 @@ from .collate import PackInputs
 DIRECTIONS = {"horizontal": (1, HORIZONTAL_FLIP), "vertical": (0, VERTICAL_FLIP)}
 
 
-def _draw_of(results: dict[str, Any]) -> Draw:
+def _sample_index_of(results: dict[str, Any]) -> SampleIndex:
     if "draw" not in results:
         seed, number = torch.randint(2**31, (2,)).tolist()
-        results["draw"] = Draw(0, seed=seed, number=number)
+        results["draw"] = SampleIndex(0, seed=seed, number=number)
     return results["draw"]  # type: ignore[no-any-return]
 
 
@@ -91,7 +97,7 @@ class PairedRandomCrop(_Transform):
         name = str(results.get(f"{self.gt_key}_path") or results.get("key", "an image"))
 
         def crop(low: Any, high: Any) -> Any:
-            return crop_pair(low, high, self.gt_patch_size, scale, _draw_of(results), name)
+            return crop_pair(low, high, self.gt_patch_size, scale, _sample_index_of(results), name)
 
         if lr is first_lr and gt is first_gt:
             results[self.lq_key], results[self.gt_key] = crop(lr, gt)
@@ -124,8 +130,10 @@ class Flip(_Transform):
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         """Mirror or leave `results[key]` for each key; note which in `flip_infos`."""
-        draw = _draw_of(results)
-        flip = uniform(draw.seed, draw.number, self.stream) < self.flip_ratio
+        sample_index = _sample_index_of(results)
+        flip = (
+            counter_uniform(sample_index.seed, sample_index.number, self.stream) < self.flip_ratio
+        )
         for key in self.keys if flip else ():
             results[key] = _each(results[key], lambda image: np.flip(image, self.axis))
         options = {"keys": self.keys, "direction": self.direction, "ratio": self.flip_ratio}
@@ -151,15 +159,18 @@ class RandomTransposeHW(_Transform):
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         """Transpose or leave `results[key]` for each key; note which in `transpose`."""
-        draw = _draw_of(results)
-        transpose = uniform(draw.seed, draw.number, self.stream) < self.transpose_ratio
+        sample_index = _sample_index_of(results)
+        transpose = (
+            counter_uniform(sample_index.seed, sample_index.number, self.stream)
+            < self.transpose_ratio
+        )
         for key in self.keys if transpose else ():
             results[key] = _each(results[key], lambda image: image.transpose(1, 0, 2))
         results["transpose"] = transpose
         return results
 
 
-def recipe_of(steps: Sequence[Any], scale: int) -> Recipe | None:
+def augmentation_of(steps: Sequence[Any], scale: int) -> AugmentationParams | None:
     """What a pipeline does to a pair, where it is crop, flips, transpose and packing; else None.
 
     Args:
@@ -180,4 +191,6 @@ def recipe_of(steps: Sequence[Any], scale: int) -> Recipe | None:
             return None
         ratios[step.stream] = step.flip_ratio if type(step) is Flip else step.transpose_ratio
     order = (HORIZONTAL_FLIP, VERTICAL_FLIP, TRANSPOSE)
-    return Recipe(crop.gt_patch_size, scale, *(ratios.get(stream, 0.0) for stream in order))
+    return AugmentationParams(
+        crop.gt_patch_size, scale, *(ratios.get(stream, 0.0) for stream in order)
+    )
