@@ -150,7 +150,7 @@ def main(argv: list[str] | None = None) -> None:
                     measured.get(name, {each.name: {} for each in sets}),
                     protocol=protocol,
                     lr_origins={each.name: each.lr_origin for each in sets},
-                    lacking={each.name: each.lacks for each in sets},
+                    missing_images={each.name: each.missing_images for each in sets},
                     model=name if name in MODELS else None,
                 )
             )

@@ -77,23 +77,28 @@ def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
 
     from srgan_plugin.data.benchmark_sets import data_root
-    from srgan_plugin.data.prepare.div2k import TRAIN, VALIDATION, check_sources, find_sources
-    from srgan_plugin.data.prepare.stores import add_stores
+    from srgan_plugin.data.prepare.div2k import (
+        TRAIN,
+        VALIDATION,
+        check_div2k_images,
+        find_div2k_images,
+    )
+    from srgan_plugin.data.prepare.stores import create_div2k_stores
     from srgan_plugin.data.prepare.subimages import cut_subimages
 
     root = Path(args.data_root or data_root()) / "DIV2K"
     scales = sorted(set(args.scale))
     obtain(args, root)
-    train = find_sources(root, TRAIN, scales)
+    train = find_div2k_images(root, TRAIN, scales)
     # Before the long work: what is missing should be said at once.
-    validation = find_sources(root, VALIDATION, scales) if args.merged else []
+    validation = find_div2k_images(root, VALIDATION, scales) if args.merged else []
     with progress_bar(args.layout) as show:
         if args.layout == "store":
-            add_stores(train, root / "train", workers=args.workers, progress=show)
+            create_div2k_stores(train, root / "train", workers=args.workers, progress=show)
             made = str(root / "train")
         elif args.layout == "whole":
             made = str(root / "meta_info_DIV2K800_GT.txt")
-            check_sources(train, made, workers=args.workers, progress=show)
+            check_div2k_images(train, made, workers=args.workers, progress=show)
         else:
             name = "meta_info_DIV2K800sub_GT.txt"
             pieces = cut_subimages(train, root, name, workers=args.workers, progress=show)

@@ -149,7 +149,7 @@ def main(argv: list[str] | None = None) -> None:
             results,
             protocol=protocol_of(runner),
             lr_origins=getattr(runner.test_loop, "lr_origins", {}),
-            lacking=getattr(runner.test_loop, "lacking", {}),
+            missing_images=getattr(runner.test_loop, "missing_images", {}),
             model=cfg.get("published"),
         )
     )

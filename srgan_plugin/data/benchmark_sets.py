@@ -47,7 +47,7 @@ class Benchmark:
     lr_origin: str
 
     @property
-    def lacks(self) -> str:
+    def missing_images(self) -> str:
         """What a set of a known size is short of, in words; empty for a whole one."""
         there, whole = len(self.pairs), SIZES.get(self.name, len(self.pairs))
         return "" if there == whole else f"{there} of {whole} pictures"
@@ -81,7 +81,7 @@ class CroppedPairs:
         return Pair(key, DownscaledImage(gt, self.source.scale), gt)
 
 
-class Layout(NamedTuple):
+class DatasetLayout(NamedTuple):
     """Where a set's pictures may lie under the data root; `{scale}` is filled in."""
 
     gt: str
@@ -91,21 +91,21 @@ class Layout(NamedTuple):
 
 # In the order of preference. The last one of a name of no special layout is HR pictures alone.
 _USUAL = (
-    Layout("{name}/GTmod12", "{name}/LRbicx{scale}"),
-    Layout("{name}/GTmod12"),
-    Layout("{name}/HR"),
-    Layout("{name}"),
+    DatasetLayout("{name}/GTmod12", "{name}/LRbicx{scale}"),
+    DatasetLayout("{name}/GTmod12"),
+    DatasetLayout("{name}/HR"),
+    DatasetLayout("{name}"),
 )
 _DIV2K = tuple(
     layout
     for folder in ("DIV2K/", "")
     for layout in (
-        Layout(f"{folder}DIV2K_valid_HR", folder + "DIV2K_valid_LR_bicubic/X{scale}"),
-        Layout(f"{folder}DIV2K_valid_HR"),
+        DatasetLayout(f"{folder}DIV2K_valid_HR", folder + "DIV2K_valid_LR_bicubic/X{scale}"),
+        DatasetLayout(f"{folder}DIV2K_valid_HR"),
     )
 )
 _DIV2K_SUB = tuple(
-    Layout(
+    DatasetLayout(
         f"{folder}DIV2K_train_HR_sub",
         folder + "DIV2K_train_LR_bicubic/X{scale}_sub",
         f"{folder}meta_info_DIV2K100sub_GT.txt",

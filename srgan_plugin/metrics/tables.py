@@ -16,7 +16,7 @@ def format_table(
     protocol: Protocol | None,
     lr_origins: Mapping[str, str],
     model: str | None = None,
-    lacking: Mapping[str, str] = MappingProxyType({}),
+    missing_images: Mapping[str, str] = MappingProxyType({}),
     style: Style = "text",
 ) -> str:
     """Lays out the results of one method on several test sets.
@@ -27,7 +27,8 @@ def format_table(
         protocol: the conditions they were measured under; None for measures of other makers.
         lr_origins: for each test set, in words, where its LR images come from.
         model: a name `published` knows; None where there is nothing to compare with.
-        lacking: for each test set that is not whole, what it has; its averages are compared with
+        missing_images: for each test set that is not whole, what it has; its averages are compared
+        with
             nothing.
         style: aligned plain text, or a Markdown table.
 
@@ -45,14 +46,14 @@ def format_table(
     rows: list[list[str]] = [["set", "", *columns]]
     for name, measured in results.items():
         rows.append([name, "measured", *(_number(measured.get(m)) for m in columns)])
-        whole = not lacking.get(name)
+        whole = not missing_images.get(name)
         known = {m: published(model, name, m) for m in MEASURES} if model and whole else {}
         rows += [row + [""] * len(others) for row in _comparison(measured, known)]
         sources |= {entry.source: None for entry in known.values() if entry}
     conditions = protocol.describe() if protocol else "that of the configured metrics"
     notes = [f"Protocol: {conditions}; LR: {_origins(results, lr_origins)}."]
     notes += [f"Published: {'; '.join(sources)}."] if sources else []
-    short = [f"{name} ({lacking[name]})" for name in results if lacking.get(name)]
+    short = [f"{name} ({missing_images[name]})" for name in results if missing_images.get(name)]
     notes += [f"Not whole, so not comparable: {', '.join(short)}."] if short else []
     return "\n".join([*_STYLES[style](rows), "", *notes])
 

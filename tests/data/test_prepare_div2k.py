@@ -21,13 +21,13 @@ from srgan_plugin.data.pairs import ImagePairs
 from srgan_plugin.data.prepare.div2k import (
     Archive,
     archives,
-    check_sources,
-    find_sources,
-    read_source,
+    check_div2k_images,
+    find_div2k_images,
+    read_div2k_image,
     unpack,
 )
-from srgan_plugin.data.prepare.stores import add_stores
-from srgan_plugin.data.prepare.subimages import cut_subimages, starts
+from srgan_plugin.data.prepare.stores import create_div2k_stores
+from srgan_plugin.data.prepare.subimages import crop_offsets, cut_subimages
 from srgan_plugin.data.resize import make_lr
 from srgan_plugin.io.images import Image, read_image, write_image
 
@@ -88,9 +88,9 @@ def test_crops_begin_at_every_step_and_the_last_one_ends_at_the_edge(
 ) -> None:
     if size < crop:
         with pytest.raises(ValueError, match=f"expected at least {crop} pixels, got {size}"):
-            starts(size, crop, step)
+            crop_offsets(size, crop, step)
         return
-    found = starts(size, crop, step)
+    found = crop_offsets(size, crop, step)
     line = np.repeat(np.arange(size, dtype=np.uint32)[:, None], size, axis=1)
     expected = cut_by_basicsrs_rule(line, crop, step)
     assert found == sorted({int(piece[0, 0]) for piece in expected})
@@ -99,7 +99,7 @@ def test_crops_begin_at_every_step_and_the_last_one_ends_at_the_edge(
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_subimages_names_and_list_are_those_of_basicsr(div2k: Path, workers: int) -> None:
-    sources = find_sources(div2k, [1, 2], [2, 3, 4])
+    sources = find_div2k_images(div2k, [1, 2], [2, 3, 4])
     seen: list[tuple[int, int]] = []
     pieces = cut_subimages(
         sources, div2k, "list.txt", workers=workers, progress=lambda *counts: seen.append(counts)
@@ -122,7 +122,7 @@ def test_subimages_names_and_list_are_those_of_basicsr(div2k: Path, workers: int
 
 
 def test_cutting_again_touches_only_what_is_missing_or_not_whole(div2k: Path) -> None:
-    sources = find_sources(div2k, [1, 2], [4])
+    sources = find_div2k_images(div2k, [1, 2], [4])
     cut_subimages(sources, div2k, "list.txt", workers=1)
     before = stamps(div2k)
     gone = div2k / "DIV2K_train_HR_sub" / "0001_s003.png"
@@ -142,13 +142,15 @@ def test_the_merged_layout_is_read_and_made_and_never_trained_on_without_its_lis
 ) -> None:
     for kind in ("HR/0801.png", "LR_bicubic/X4/0801x4.png"):
         (div2k / f"DIV2K_valid_{kind}").rename(div2k / f"DIV2K_train_{kind}")
-    cut_subimages(find_sources(div2k, [801], [4]), div2k, "meta_info_DIV2K100sub_GT.txt", workers=1)
+    cut_subimages(
+        find_div2k_images(div2k, [801], [4]), div2k, "meta_info_DIV2K100sub_GT.txt", workers=1
+    )
     pairs = find_benchmark("DIV2Ksub", div2k.parent).pairs
     assert pairs.keys == ("0801_s001", "0801_s002")
     with pytest.raises(ValueError, match="validation pictures too"):
         find_div2k_train(div2k.parent, 4)
     name = "meta_info_DIV2K800sub_GT.txt"
-    cut_subimages(find_sources(div2k, [1, 2], [4]), div2k, name, workers=1)
+    cut_subimages(find_div2k_images(div2k, [1, 2], [4]), div2k, name, workers=1)
     gt, lr, ann_file = find_div2k_train(div2k.parent, 4)
     keys = ImagePairs(gt, lr, ann_file=ann_file).keys
     assert len(keys) == 10 and not any(key.startswith("08") for key in keys)
@@ -158,9 +160,9 @@ def test_stores_of_several_scales_share_the_photographs_and_can_be_added_later(
     div2k: Path,
 ) -> None:
     folder = div2k / "train"
-    add_stores(find_sources(div2k, [1, 2], [4]), folder, workers=1)
+    create_div2k_stores(find_div2k_images(div2k, [1, 2], [4]), folder, workers=1)
     first = (folder / "GT.lmdb" / "data.mdb").stat().st_mtime_ns
-    add_stores(find_sources(div2k, [1, 2], [2, 4]), folder, workers=2)
+    create_div2k_stores(find_div2k_images(div2k, [1, 2], [2, 4]), folder, workers=2)
     assert (folder / "GT.lmdb" / "data.mdb").stat().st_mtime_ns == first
     for scale in (2, 4):
         gt, lr, ann_file = find_div2k_train(div2k.parent, scale)
@@ -181,35 +183,35 @@ def test_each_picture_is_decoded_once(div2k: Path, monkeypatch: pytest.MonkeyPat
         return read_image(path)
 
     monkeypatch.setattr("srgan_plugin.data.prepare.div2k.read_image", noted)
-    cut_subimages(find_sources(div2k, [1, 2], [2, 4]), div2k, "list.txt", workers=1)
+    cut_subimages(find_div2k_images(div2k, [1, 2], [2, 4]), div2k, "list.txt", workers=1)
     every = ["0001.png", "0001x2.png", "0001x4.png", "0002.png", "0002x2.png", "0002x4.png"]
     assert sorted(read) == every
 
 
 def test_a_low_resolution_picture_of_another_photograph_or_size_is_refused(div2k: Path) -> None:
-    (source,) = find_sources(div2k, [1], [4])
+    (source,) = find_div2k_images(div2k, [1], [4])
     lr = div2k / "DIV2K_train_LR_bicubic" / "X4" / "0001x4.png"
     lr.unlink()
     write_image(lr, make_lr(smooth(*SIZES[1], seed=5), 4))
     with pytest.raises(ValueError, match=r"0001x4\.png shows another picture than .*0001\.png"):
-        read_source(source)
+        read_div2k_image(source)
     write_image(lr, smooth(123, 200, seed=1))
     with pytest.raises(ValueError, match="492x972, which is not 4 times the 123x200"):
-        read_source(source)
+        read_div2k_image(source)
 
 
 def test_missing_pictures_are_counted_and_a_small_one_is_named(div2k: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"4 of 8 pictures are missing, .*0003\.png"):
-        find_sources(div2k, [1, 2, 3, 4], [4])
+        find_div2k_images(div2k, [1, 2, 3, 4], [4])
     write_image(div2k / "DIV2K_train_HR" / "0003.png", smooth(400, 600, 3))
     write_image(div2k / "DIV2K_train_LR_bicubic" / "X4" / "0003x4.png", smooth(100, 150, 3))
     with pytest.raises(ValueError, match=r"0003\.png: expected at least 480 pixels, got 400"):
-        cut_subimages(find_sources(div2k, [3], [4]), div2k, "list.txt", workers=1)
+        cut_subimages(find_div2k_images(div2k, [3], [4]), div2k, "list.txt", workers=1)
     assert not (div2k / "list.txt").exists()
 
 
 def test_a_full_disk_is_named_and_the_next_call_goes_on(div2k: Path) -> None:
-    sources = find_sources(div2k, [1, 2], [4])
+    sources = find_div2k_images(div2k, [1, 2], [4])
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
     try:
@@ -223,7 +225,7 @@ def test_a_full_disk_is_named_and_the_next_call_goes_on(div2k: Path) -> None:
 
 
 def test_whole_pictures_are_checked_and_listed(div2k: Path) -> None:
-    check_sources(find_sources(div2k, [1, 2], [3]), div2k / "list.txt", workers=1)
+    check_div2k_images(find_div2k_images(div2k, [1, 2], [3]), div2k / "list.txt", workers=1)
     assert (div2k / "list.txt").read_text() == "0001.png (492,972,3)\n0002.png (720,480,3)\n"
 
 

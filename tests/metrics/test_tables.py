@@ -40,7 +40,7 @@ def test_without_a_model_nothing_is_compared():
 
 
 def test_a_set_that_is_not_whole_is_compared_with_nothing():
-    text = table(model=MSRRESNET, lacking={"Set5": "1 of 5 pictures", "B100": ""})
+    text = table(model=MSRRESNET, missing_images={"Set5": "1 of 5 pictures", "B100": ""})
     assert "difference" not in text
     assert text.endswith("Not whole, so not comparable: Set5 (1 of 5 pictures).")
 

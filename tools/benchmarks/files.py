@@ -5,7 +5,7 @@ from typing import Final
 
 from srgan_plugin.data.pairs import ImagePairs, open_images
 from srgan_plugin.data.prepare.stores import create_store
-from srgan_plugin.data.prepare.subimages import CROP, starts
+from srgan_plugin.data.prepare.subimages import CROP, crop_offsets
 from srgan_plugin.io.atomic import write_text
 from srgan_plugin.io.images import write_image
 
@@ -61,8 +61,8 @@ def _cut(store: Path, root: Path) -> None:
         # The photographs are the same; sub-images of them overlap less than the published ones.
         windows = [
             (top, left)
-            for top in starts(gt.shape[0], step=CROP)
-            for left in starts(gt.shape[1], step=CROP)
+            for top in crop_offsets(gt.shape[0], step=CROP)
+            for left in crop_offsets(gt.shape[1], step=CROP)
         ]
         for number, (top, left) in enumerate(windows, start=1):
             names.append(f"{key}_s{number:03d}.png")

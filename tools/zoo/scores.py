@@ -45,8 +45,10 @@ def whole(benchmark: Benchmark) -> Benchmark:
     Raises:
         ValueError: It is not.
     """
-    if benchmark.lacks:
-        raise ValueError(f"{benchmark.name} has {benchmark.lacks}, and cards need all: complete it")
+    if benchmark.missing_images:
+        raise ValueError(
+            f"{benchmark.name} has {benchmark.missing_images}, and cards need all: complete it"
+        )
     return benchmark
 
 

@@ -24,10 +24,10 @@ VALIDATION: Final = range(801, 901)
 
 
 # Mean difference, of 255, that no kind of downscaling explains but another picture does.
-_ANOTHER_PICTURE: Final = 24.0
+_ANOTHER_IMAGE: Final = 24.0
 
 
-class Source(NamedTuple):
+class DIV2KImage(NamedTuple):
     """A photograph, `0001` for example, and its low-resolution pictures by scale."""
 
     key: str
@@ -35,7 +35,7 @@ class Source(NamedTuple):
     lrs: dict[int, Path]
 
 
-def picture_path(root: Path, number: int, scale: int = 1) -> Path:
+def image_path(root: Path, number: int, scale: int = 1) -> Path:
     """Where a picture is, or where the official archives put it.
 
     A merged `DIV2K_train_HR`, as MMagic wants it, holds the validation pictures too.
@@ -53,17 +53,19 @@ def picture_path(root: Path, number: int, scale: int = 1) -> Path:
     return root / f"DIV2K_valid_{kind}" / name
 
 
-def find_sources(root: Path, numbers: Iterable[int], scales: Sequence[int]) -> list[Source]:
+def find_div2k_images(
+    root: Path, numbers: Iterable[int], scales: Sequence[int]
+) -> list[DIV2KImage]:
     """Finds photographs with all their low-resolution pictures.
 
     Raises:
         FileNotFoundError: If any is missing; the message tells how many, and the first.
     """
     sources = [
-        Source(
+        DIV2KImage(
             f"{number:04d}",
-            picture_path(root, number),
-            {scale: picture_path(root, number, scale) for scale in scales},
+            image_path(root, number),
+            {scale: image_path(root, number, scale) for scale in scales},
         )
         for number in numbers
     ]
@@ -76,7 +78,7 @@ def find_sources(root: Path, numbers: Iterable[int], scales: Sequence[int]) -> l
     return sources
 
 
-def read_source(source: Source) -> dict[int, Image]:
+def read_div2k_image(source: DIV2KImage) -> dict[int, Image]:
     """Decodes each picture once and checks the low-resolution ones against the photograph.
 
     Returns:
@@ -96,8 +98,8 @@ def read_source(source: Source) -> dict[int, Image]:
     return pictures
 
 
-def check_sources(
-    sources: Sequence[Source],
+def check_div2k_images(
+    sources: Sequence[DIV2KImage],
     list_path: str | Path,
     *,
     workers: int | None = None,
@@ -112,7 +114,7 @@ def check_sources(
         progress: Called with the numbers of photographs done and in all.
 
     Raises:
-        ValueError: As `read_source`.
+        ValueError: As `read_div2k_image`.
     """
     shapes = ordered_map(_checked_shape, sources, workers, progress)
     lines = [
@@ -122,8 +124,8 @@ def check_sources(
     write_text("".join(lines), list_path)
 
 
-def _checked_shape(source: Source) -> tuple[int, ...]:
-    return read_source(source)[1].shape
+def _checked_shape(source: DIV2KImage) -> tuple[int, ...]:
+    return read_div2k_image(source)[1].shape
 
 
 def _picture(path: Path) -> LazyImage:
@@ -133,7 +135,7 @@ def _picture(path: Path) -> LazyImage:
 def _check_content(hr: Image, lr: Image, hr_name: str, lr_name: str) -> None:
     height, width, _ = lr.shape
     averaged = cv2.resize(hr, (width, height), interpolation=cv2.INTER_AREA)
-    if cv2.absdiff(averaged, lr).mean() > _ANOTHER_PICTURE:
+    if cv2.absdiff(averaged, lr).mean() > _ANOTHER_IMAGE:
         raise ValueError(f"{lr_name} shows another picture than {hr_name}: restore both")
 
 
@@ -149,7 +151,7 @@ class Archive(NamedTuple):
 
     def pictures(self, root: Path) -> list[Path]:
         """Where its pictures are or belong."""
-        return [picture_path(root, number, self.scale) for number in self.numbers]
+        return [image_path(root, number, self.scale) for number in self.numbers]
 
     def is_unpacked(self, root: Path) -> bool:
         """Whether all its pictures are there; each appears only when it is whole."""

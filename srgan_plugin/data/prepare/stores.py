@@ -13,7 +13,7 @@ from srgan_plugin.data.pairs import GT_STORE, ImagePairs, LazyImage, lr_store_na
 from srgan_plugin.io.atomic import atomic_directory
 from srgan_plugin.io.lmdb_store import StoreLayout, StoreWriter, encode
 
-from .div2k import Source, read_source
+from .div2k import DIV2KImage, read_div2k_image
 from .parallel import Progress, ordered_map
 
 
@@ -90,8 +90,8 @@ def create_store(
             lr_store.put_encoded(key, lr.value, lr.shape)
 
 
-def add_stores(
-    sources: Sequence[Source],
+def create_div2k_stores(
+    sources: Sequence[DIV2KImage],
     folder: str | os.PathLike[str],
     *,
     workers: int | None = None,
@@ -123,7 +123,7 @@ def add_stores(
             scale: writing.enter_context(StoreWriter(path, "raw"))
             for scale, path in missing.items()
         }
-        pictures = ordered_map(read_source, sources, workers, progress)
+        pictures = ordered_map(read_div2k_image, sources, workers, progress)
         for source, by_scale in zip(sources, pictures, strict=True):
             for scale, writer in writers.items():
                 writer.put(source.key, by_scale[scale])

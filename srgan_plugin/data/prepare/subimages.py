@@ -10,14 +10,14 @@ from srgan_plugin.io.atomic import write_text
 from srgan_plugin.io.images import header_shape, image_shape, write_image
 from srgan_plugin.io.lazy_image import Window
 
-from .div2k import Source, read_source
+from .div2k import DIV2KImage, read_div2k_image
 from .parallel import Progress, ordered_map
 
 CROP: Final = 480
 STEP: Final = 240
 
 
-def starts(size: int, crop: int = CROP, step: int = STEP) -> list[int]:
+def crop_offsets(size: int, crop: int = CROP, step: int = STEP) -> list[int]:
     """Where the crops along one axis begin: every `step` pixels, and one that ends at the edge.
 
     Raises:
@@ -29,14 +29,14 @@ def starts(size: int, crop: int = CROP, step: int = STEP) -> list[int]:
     return regular if regular[-1] + crop == size else [*regular, size - crop]
 
 
-def sub_folder(root: Path, scale: int) -> Path:
+def subimage_dir(root: Path, scale: int) -> Path:
     """Where the published configs look for sub-images; scale 1 is the ground truth."""
     kind = "HR_sub" if scale == 1 else f"LR_bicubic/X{scale}_sub"
     return root / f"DIV2K_train_{kind}"
 
 
 def cut_subimages(
-    sources: Sequence[Source],
+    sources: Sequence[DIV2KImage],
     root: Path,
     list_name: str,
     *,
@@ -67,7 +67,7 @@ def cut_subimages(
     return len(names)
 
 
-def _cut(root: Path, source: Source) -> list[str]:
+def _cut(root: Path, source: DIV2KImage) -> list[str]:
     """Writes the sub-images of one photograph that are missing; returns the names of all."""
     windows = _windows(source.hr)
     names = [f"{source.key}_s{number:03d}.png" for number in range(1, len(windows) + 1)]
@@ -75,11 +75,11 @@ def _cut(root: Path, source: Source) -> list[str]:
         (scale, path, window)
         for scale in (1, *source.lrs)
         for path, window in zip(
-            [sub_folder(root, scale) / name for name in names], windows, strict=True
+            [subimage_dir(root, scale) / name for name in names], windows, strict=True
         )
         if not _is_whole(path, CROP // scale)
     ]
-    pictures = read_source(source) if missing else {}
+    pictures = read_div2k_image(source) if missing else {}
     for scale, path, (rows, columns) in missing:
         write_image(path, pictures[scale][_shrunk(rows, scale), _shrunk(columns, scale)])
     return names
@@ -88,7 +88,7 @@ def _cut(root: Path, source: Source) -> list[str]:
 def _windows(photograph: Path) -> list[Window]:
     height, width = image_shape(photograph)
     try:
-        rows, columns = starts(height), starts(width)
+        rows, columns = crop_offsets(height), crop_offsets(width)
     except ValueError as error:
         raise ValueError(f"{photograph}: {error}") from None
     return [(slice(top, top + CROP), slice(left, left + CROP)) for top in rows for left in columns]

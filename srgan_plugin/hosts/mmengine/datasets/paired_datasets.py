@@ -130,7 +130,7 @@ class BenchmarkDataset(Dataset[Any]):
         self.metainfo = {
             "dataset_name": name,
             "lr_origin": self.benchmark.lr_origin,
-            "lacks": self.benchmark.lacks,
+            "missing_images": self.benchmark.missing_images,
         }
 
     def __len__(self) -> int:

@@ -70,10 +70,11 @@ class _MultiLoop(BaseLoop):
         }
 
     @property
-    def lacking(self) -> dict[str, str]:
+    def missing_images(self) -> dict[str, str]:
         """What each set is short of, in words; empty for whole ones."""
         return {
-            set_name(loader): loader.dataset.metainfo.get("lacks", "") for loader, _ in self.sets
+            set_name(loader): loader.dataset.metainfo.get("missing_images", "")
+            for loader, _ in self.sets
         }
 
     def _loader(self, config: DataLoader[Any] | Config) -> Any:
