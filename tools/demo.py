@@ -58,10 +58,10 @@ def bicubic(work: Path) -> tuple[dict[str, float], dict[str, Any]]:
 
     from srgan_plugin.data.benchmark_sets import find_benchmark
     from srgan_plugin.data.resize import imresize
-    from srgan_plugin.metrics.protocol import Protocol
+    from srgan_plugin.metrics.protocol import EvaluationProtocol
     from srgan_plugin.metrics.psnr_ssim import quantize
 
-    protocol, scores, pictures = Protocol(border=4), [], {}
+    protocol, scores, pictures = EvaluationProtocol(border=4), [], {}
     pairs = find_benchmark("test", work / "photographs", 4).pairs
     for pair in (pairs[i] for i in range(len(pairs))):
         lr, gt = np.asarray(pair.lr), np.asarray(pair.gt)
@@ -90,9 +90,9 @@ def shipped(pictures: dict[str, dict[str, Any]]) -> dict[str, dict[str, float]]:
     import numpy as np
 
     from srgan_plugin.inference import Upscaler, open_model
-    from srgan_plugin.metrics.protocol import Protocol
+    from srgan_plugin.metrics.protocol import EvaluationProtocol
 
-    protocol, results = Protocol(border=4), {}
+    protocol, results = EvaluationProtocol(border=4), {}
     for name, upscale in {name: Upscaler(open_model(name)) for name in SHIPPED}.items():
         scores = []
         for row in pictures.values():

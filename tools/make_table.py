@@ -125,10 +125,10 @@ def main(argv: list[str] | None = None) -> None:
     """Measure, write `results/*.json`, print the tables."""
     args = parse_args(argv)
     from srgan_plugin.io.atomic import write_text
-    from srgan_plugin.metrics import Protocol, evaluate, format_table
+    from srgan_plugin.metrics import EvaluationProtocol, evaluate, format_table
     from srgan_plugin.metrics.reference_results import MODELS
 
-    sets, protocol = test_sets(args.sets), Protocol(border=SCALE)
+    sets, protocol = test_sets(args.sets), EvaluationProtocol(border=SCALE)
     files = dict(args.checkpoint)
     if not args.offline:
         files |= published_checkpoints(

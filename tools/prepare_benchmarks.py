@@ -31,7 +31,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     return args
 
 
-def set_name(hr_dir: Path) -> str:
+def dataset_name(hr_dir: Path) -> str:
     """What the set is called: its folder, or the one above a folder `HR`."""
     hr_dir = hr_dir.resolve()
     return hr_dir.parent.name if hr_dir.name in ("HR", "original") else hr_dir.name
@@ -46,7 +46,7 @@ def main(argv: list[str] | None = None) -> None:
     from srgan_plugin.data.prepare.benchmark_sets import prepare_test_set
 
     for hr_dir in map(Path, args.hr_dirs):
-        name = set_name(hr_dir)
+        name = dataset_name(hr_dir)
         out = Path(args.data_root or data_root()) / name
         with progress_bar(name) as show:
             pictures = prepare_test_set(

@@ -1,20 +1,20 @@
 """PSNR and SSIM by protocol, beside published results."""
 
-from .protocol import MEASURES, Protocol, average, evaluate, score_images
+from .protocol import METRIC_FUNCTIONS, EvaluationProtocol, average, evaluate, score_images
 from .psnr_ssim import psnr, quantize, ssim, to_y
-from .reference_results import Published, published
+from .reference_results import ReferenceResult, reference_result
 from .tables import format_table
 
 __all__ = [
-    "MEASURES",
-    "Protocol",
-    "Published",
+    "METRIC_FUNCTIONS",
+    "EvaluationProtocol",
+    "ReferenceResult",
     "average",
     "evaluate",
     "format_table",
     "psnr",
-    "published",
     "quantize",
+    "reference_result",
     "score_images",
     "ssim",
     "to_y",

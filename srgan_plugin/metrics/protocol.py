@@ -11,11 +11,11 @@ from srgan_plugin.data.benchmark_sets import Benchmark
 
 from .psnr_ssim import Channel, psnr, quantize, ssim
 
-Measure = Literal["PSNR", "SSIM", "PSNR_Y", "SSIM_Y"]
-Scores = dict[Measure, float]
+MetricName = Literal["PSNR", "SSIM", "PSNR_Y", "SSIM_Y"]
+Scores = dict[MetricName, float]
 Upscale = Callable[[NDArray[np.uint8]], NDArray[Any]]
 
-MEASURES: dict[Measure, tuple[Callable[..., float], Channel]] = {
+METRIC_FUNCTIONS: dict[MetricName, tuple[Callable[..., float], Channel]] = {
     "PSNR": (psnr, "rgb"),
     "SSIM": (ssim, "rgb"),
     "PSNR_Y": (psnr, "y"),
@@ -24,7 +24,7 @@ MEASURES: dict[Measure, tuple[Callable[..., float], Channel]] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Protocol:
+class EvaluationProtocol:
     """The conditions of a measurement; the defaults made the published x4 table.
 
     Attributes:
@@ -52,7 +52,7 @@ class Protocol:
         picture = self._picture(pred)
         return {
             name: measure(picture, gt, border=self.border, channel=channel)
-            for name, (measure, channel) in MEASURES.items()
+            for name, (measure, channel) in METRIC_FUNCTIONS.items()
         }
 
     def _picture(self, pred: NDArray[Any]) -> NDArray[Any]:
@@ -71,7 +71,7 @@ class Protocol:
 
 
 def score_images(
-    upscale: Upscale, benchmark: Benchmark, protocol: Protocol
+    upscale: Upscale, benchmark: Benchmark, protocol: EvaluationProtocol
 ) -> Iterator[tuple[str, Scores]]:
     """Runs a method over a test set and yields each image's key and scores as it is done.
 
@@ -86,14 +86,14 @@ def score_images(
         yield pair.key, protocol.score(upscale(np.asarray(pair.lr)), np.asarray(pair.gt))
 
 
-def average(scores: Iterable[Mapping[Measure, float]]) -> Scores:
+def average(scores: Iterable[Mapping[MetricName, float]]) -> Scores:
     """Takes the mean of each measure over images: the mean of PSNRs, not the PSNR of the mean."""
     rows = list(scores)
     if not rows:
         raise ValueError("expected the scores of at least one image, got none")
-    return {name: sum(row[name] for row in rows) / len(rows) for name in MEASURES}
+    return {name: sum(row[name] for row in rows) / len(rows) for name in METRIC_FUNCTIONS}
 
 
-def evaluate(upscale: Upscale, benchmark: Benchmark, protocol: Protocol) -> Scores:
+def evaluate(upscale: Upscale, benchmark: Benchmark, protocol: EvaluationProtocol) -> Scores:
     """Measures a method on a test set: `score_images`, averaged over the images."""
     return average(scores for _, scores in score_images(upscale, benchmark, protocol))

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Channel = Literal["rgb", "y"]
-Picture = NDArray[Any]
+ImageArray = NDArray[Any]
 Float = NDArray[np.float64]
 
 PEAK = 255.0
@@ -22,7 +22,7 @@ NOT_FINITE = (
 BT601 = np.array([65.481, 128.553, 24.966]) / PEAK
 
 
-def to_y(rgb: Picture) -> Float:
+def to_y(rgb: ImageArray) -> Float:
     """Gives the luma of a picture, unrounded.
 
     Args:
@@ -35,7 +35,7 @@ def to_y(rgb: Picture) -> Float:
     return luma
 
 
-def quantize(pred: Picture) -> NDArray[np.uint8]:
+def quantize(pred: ImageArray) -> NDArray[np.uint8]:
     """Makes a network's output a picture: clamped, scaled to 0 to 255, rounded half to even.
 
     Args:
@@ -52,7 +52,7 @@ def quantize(pred: Picture) -> NDArray[np.uint8]:
     return rounded
 
 
-def psnr(pred: Picture, gt: Picture, *, border: int = 0, channel: Channel = "rgb") -> float:
+def psnr(pred: ImageArray, gt: ImageArray, *, border: int = 0, channel: Channel = "rgb") -> float:
     """Measures the peak signal-to-noise ratio in dB, from one MSE over all pixels and channels.
 
     Args:
@@ -72,7 +72,7 @@ def psnr(pred: Picture, gt: Picture, *, border: int = 0, channel: Channel = "rgb
     return float(10 * np.log10(PEAK**2 / mse)) if mse else float("inf")
 
 
-def ssim(pred: Picture, gt: Picture, *, border: int = 0, channel: Channel = "rgb") -> float:
+def ssim(pred: ImageArray, gt: ImageArray, *, border: int = 0, channel: Channel = "rgb") -> float:
     """Measures structural similarity (Wang et al. 2004, eq. 13), per channel, then their mean.
 
     The window is an 11x11 Gaussian of sigma 1.5 and only its whole positions count ("valid" area).
@@ -106,17 +106,17 @@ def _window_mean(x: Float) -> Float:
 
 
 def _prepare(
-    pred: Picture, gt: Picture, *, border: int, channel: Channel, smallest: int
+    pred: ImageArray, gt: ImageArray, *, border: int, channel: Channel, smallest: int
 ) -> tuple[Float, Float]:
     """Checks the two pictures, cuts the border off and turns them into float64, RGB or luma."""
     if channel not in ("rgb", "y"):
         raise ValueError(f"expected channel 'rgb' or 'y', got {channel!r}")
-    height, width = check_pictures(pred.shape, gt.shape, border, smallest)
+    height, width = check_comparable(pred.shape, gt.shape, border, smallest)
     inside = (slice(border, height - border), slice(border, width - border))
     return _values(pred[inside], channel), _values(gt[inside], channel)
 
 
-def check_pictures(
+def check_comparable(
     pred: tuple[int, ...], gt: tuple[int, ...], border: int, smallest: int
 ) -> tuple[int, int]:
     """Refuses pictures of these shapes that cannot be compared.
@@ -144,5 +144,5 @@ def check_pictures(
     return height, width
 
 
-def _values(picture: Picture, channel: Channel) -> Float:
+def _values(picture: ImageArray, channel: Channel) -> Float:
     return to_y(picture) if channel == "y" else picture.astype(np.float64)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from . import psnr_ssim
-from .protocol import MEASURES, Protocol
+from .protocol import METRIC_FUNCTIONS, EvaluationProtocol
 from .psnr_ssim import C1, C2, PEAK, SIGMA, WINDOW
 
 __all__ = ["psnr", "score", "ssim", "to_y"]
@@ -62,8 +62,8 @@ def ssim(pred: Tensor, gt: Tensor) -> Tensor:
     return mean
 
 
-def score(pred: Tensor, gt: Tensor, protocol: Protocol) -> Tensor:
-    """Measures one prediction as `Protocol.score` does.
+def score(pred: Tensor, gt: Tensor, protocol: EvaluationProtocol) -> Tensor:
+    """Measures one prediction as `EvaluationProtocol.score` does.
 
     Args:
         pred: (3, H, W), RGB, floating point, nominally 0 to 255.
@@ -71,12 +71,12 @@ def score(pred: Tensor, gt: Tensor, protocol: Protocol) -> Tensor:
         protocol: Border and rounding.
 
     Returns:
-        (4,), float64, in the order of `MEASURES`; NaN where the prediction is not finite.
+        (4,), float64, in the order of `METRIC_FUNCTIONS`; NaN where the prediction is not finite.
 
     Raises:
         ValueError: If shapes differ or the border leaves too little.
     """
-    height, width = psnr_ssim.check_pictures(
+    height, width = psnr_ssim.check_comparable(
         (*pred.shape[1:], pred.shape[0]), (*gt.shape[1:], gt.shape[0]), protocol.border, WINDOW
     )
     border = protocol.border
@@ -89,7 +89,7 @@ def score(pred: Tensor, gt: Tensor, protocol: Protocol) -> Tensor:
     y_a, y_b = to_y(a), to_y(b)
     measured = {"PSNR": psnr(a, b), "SSIM": ssim(a, b)}
     measured |= {"PSNR_Y": psnr(y_a, y_b), "SSIM_Y": ssim(y_a, y_b)}
-    return torch.stack([measured[name] for name in MEASURES])
+    return torch.stack([measured[name] for name in METRIC_FUNCTIONS])
 
 
 def _window_mean(x: Tensor) -> Tensor:

@@ -6,13 +6,13 @@ from another package (daala), and its mean opinion scores, which need people.
 
 from typing import NamedTuple
 
-from .protocol import Measure
+from .protocol import MetricName
 
 OPENMMLAB = "OpenMMLab model zoo, RGB, border 4, rounded"
 PAPER = "Ledig et al. 2016, table 2, Y, border 4"
 
 
-class Published(NamedTuple):
+class ReferenceResult(NamedTuple):
     """A published value and where it comes from."""
 
     value: float
@@ -20,7 +20,7 @@ class Published(NamedTuple):
 
 
 # DIV2K means the 100 whole validation images: the figures fit those, not their sub-images.
-_TABLE: dict[str, dict[Measure, tuple[str, dict[str, float]]]] = {
+_TABLE: dict[str, dict[MetricName, tuple[str, dict[str, float]]]] = {
     "msrresnet_x4c64b16_1x16_300k_div2k": {
         "PSNR": (OPENMMLAB, {"Set5": 30.2252, "Set14": 26.7762, "DIV2K": 28.9748}),
         "SSIM": (OPENMMLAB, {"Set5": 0.8491, "Set14": 0.7369, "DIV2K": 0.8178}),
@@ -36,7 +36,7 @@ _TABLE: dict[str, dict[Measure, tuple[str, dict[str, float]]]] = {
 MODELS = tuple(_TABLE)
 
 
-def published(model: str, dataset: str, measure: Measure) -> Published | None:
+def reference_result(model: str, dataset: str, measure: MetricName) -> ReferenceResult | None:
     """Looks up a published x4 result.
 
     Args:
@@ -54,4 +54,4 @@ def published(model: str, dataset: str, measure: Measure) -> Published | None:
     if model not in _TABLE:
         raise ValueError(f"expected a published model, one of {', '.join(MODELS)}, got {model!r}")
     source, values = _TABLE[model].get(measure, ("", {}))
-    return Published(values[dataset], source) if dataset in values else None
+    return ReferenceResult(values[dataset], source) if dataset in values else None

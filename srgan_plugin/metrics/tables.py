@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Literal
 
-from .protocol import MEASURES, Measure, Protocol
-from .reference_results import Published, published
+from .protocol import METRIC_FUNCTIONS, EvaluationProtocol, MetricName
+from .reference_results import ReferenceResult, reference_result
 
 Style = Literal["text", "markdown"]
 
@@ -13,7 +13,7 @@ Style = Literal["text", "markdown"]
 def format_table(
     results: Mapping[str, Mapping[str, float]],
     *,
-    protocol: Protocol | None,
+    protocol: EvaluationProtocol | None,
     lr_origins: Mapping[str, str],
     model: str | None = None,
     missing_images: Mapping[str, str] = MappingProxyType({}),
@@ -26,7 +26,7 @@ def format_table(
             column each.
         protocol: the conditions they were measured under; None for measures of other makers.
         lr_origins: for each test set, in words, where its LR images come from.
-        model: a name `published` knows; None where there is nothing to compare with.
+        model: a name `reference_result` knows; None where there is nothing to compare with.
         missing_images: for each test set that is not whole, what it has; its averages are compared
         with
             nothing.
@@ -41,13 +41,17 @@ def format_table(
     if not results:
         raise ValueError("expected results on at least one test set, got none")
     sources: dict[str, None] = {}
-    others = dict.fromkeys(m for row in results.values() for m in row if m not in MEASURES)
-    columns = [*MEASURES, *others]
+    others = dict.fromkeys(m for row in results.values() for m in row if m not in METRIC_FUNCTIONS)
+    columns = [*METRIC_FUNCTIONS, *others]
     rows: list[list[str]] = [["set", "", *columns]]
     for name, measured in results.items():
         rows.append([name, "measured", *(_number(measured.get(m)) for m in columns)])
         whole = not missing_images.get(name)
-        known = {m: published(model, name, m) for m in MEASURES} if model and whole else {}
+        known = (
+            {m: reference_result(model, name, m) for m in METRIC_FUNCTIONS}
+            if model and whole
+            else {}
+        )
         rows += [row + [""] * len(others) for row in _comparison(measured, known)]
         sources |= {entry.source: None for entry in known.values() if entry}
     conditions = protocol.describe() if protocol else "that of the configured metrics"
@@ -59,10 +63,10 @@ def format_table(
 
 
 def _comparison(
-    measured: Mapping[str, float], known: Mapping[Measure, Published | None]
+    measured: Mapping[str, float], known: Mapping[MetricName, ReferenceResult | None]
 ) -> list[list[str]]:
     """The two rows under a measured one: what was published, and by how much we are off."""
-    pairs = [(m, known.get(m), measured.get(m)) for m in MEASURES]
+    pairs = [(m, known.get(m), measured.get(m)) for m in METRIC_FUNCTIONS]
     if not any(entry for _, entry, _ in pairs):
         return []
     values = [_number(entry.value if entry else None) for _, entry, _ in pairs]

@@ -251,7 +251,7 @@ def test_predictions_of_padded_inputs_have_the_size_of_the_ground_truth() -> Non
 # --- metrics
 
 
-MEASURES: list[dict[str, Any]] = [
+METRIC_FUNCTIONS: list[dict[str, Any]] = [
     {},
     {"crop_border": 3},
     {"convert_to": "Y"},
@@ -264,7 +264,7 @@ MEASURES: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("form", ["tensors", "arrays", "nested", "frames", "floats"])
-@pytest.mark.parametrize("options", MEASURES)
+@pytest.mark.parametrize("options", METRIC_FUNCTIONS)
 @pytest.mark.parametrize("name", ["PSNR", "SSIM"])
 def test_a_metric_measures_what_mmagics_measures(
     name: str, options: dict[str, Any], form: str

@@ -19,7 +19,7 @@ from srgan_plugin.data.benchmark_sets import find_benchmark
 from srgan_plugin.data.resize import imresize
 from srgan_plugin.hosts.mmengine.evaluation.metrics import PSNR, SSIM
 from srgan_plugin.io.images import read_image
-from srgan_plugin.metrics.protocol import Protocol, average
+from srgan_plugin.metrics.protocol import EvaluationProtocol, average
 from srgan_plugin.metrics.psnr_ssim import psnr, quantize, ssim
 from srgan_plugin.networks import MSRResNet
 from tests.conftest import ROOT, SHARED
@@ -39,7 +39,7 @@ def predictions(request: pytest.FixtureRequest, photographs: Path) -> Pictures:
     ]
 
 
-MEASURES = [("PSNR", None), ("SSIM", None), ("PSNR", "Y"), ("SSIM", "Y")]
+METRIC_FUNCTIONS = [("PSNR", None), ("SSIM", None), ("PSNR", "Y"), ("SSIM", "Y")]
 
 
 def ours(name: str, convert_to: str | None, predictions: Pictures) -> float:
@@ -52,7 +52,7 @@ def bgr(picture: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(picture.transpose(2, 0, 1)[::-1].copy())
 
 
-@pytest.mark.parametrize(("name", "convert_to"), MEASURES)
+@pytest.mark.parametrize(("name", "convert_to"), METRIC_FUNCTIONS)
 def test_same_measure_as_mmagics_evaluators_and_ours_in_their_place(
     mmagic: ModuleType, predictions: Pictures, name: str, convert_to: str | None
 ) -> None:
@@ -77,7 +77,7 @@ def test_same_measure_as_mmagics_evaluators_and_ours_in_their_place(
     assert measured == pytest.approx([ours(name, convert_to, predictions)] * 2, abs=1e-4)
 
 
-@pytest.mark.parametrize(("name", "convert_to"), MEASURES)
+@pytest.mark.parametrize(("name", "convert_to"), METRIC_FUNCTIONS)
 def test_same_measure_as_basicsrs_functions(
     basicsr: ModuleType, predictions: Pictures, name: str, convert_to: str | None
 ) -> None:
@@ -213,7 +213,7 @@ def test_same_measure_of_the_pictures_that_are_saved_where_mmagics_samples_are_b
     saved = {path.stem: read_image(path) for path in (tmp_path / "pictures/Set5").iterdir()}
     pairs = find_benchmark("Set5", root, 4).pairs
     scores = [
-        Protocol().score(saved[pair.key], np.asarray(pair.gt))
+        EvaluationProtocol().score(saved[pair.key], np.asarray(pair.gt))
         for pair in map(pairs.__getitem__, range(len(pairs)))
     ]
     assert measured["Set5/PSNR_Y"] == pytest.approx(average(scores)["PSNR_Y"], abs=1e-4)

@@ -5,7 +5,13 @@ import pytest
 
 from srgan_plugin.data.benchmark_sets import find_benchmark
 from srgan_plugin.data.resize import imresize
-from srgan_plugin.metrics.protocol import MEASURES, Protocol, average, evaluate, score_images
+from srgan_plugin.metrics.protocol import (
+    METRIC_FUNCTIONS,
+    EvaluationProtocol,
+    average,
+    evaluate,
+    score_images,
+)
 from srgan_plugin.metrics.psnr_ssim import psnr, ssim
 
 # Measured with code independent of this project, LR made by MATLAB, output rounded once.
@@ -21,7 +27,9 @@ def bicubic(lr):
 
 @pytest.mark.parametrize("name", BICUBIC)
 def test_bicubic_lands_on_the_reference_values(name, shared_data):
-    scores = evaluate(bicubic, find_benchmark(name, shared_data / "benchmark"), Protocol())
+    scores = evaluate(
+        bicubic, find_benchmark(name, shared_data / "benchmark"), EvaluationProtocol()
+    )
     for measure, expected in BICUBIC[name].items():
         digits = 3 if measure.startswith("PSNR") else 4
         assert scores[measure] == pytest.approx(expected, abs=0.5001 * 10**-digits), measure
@@ -30,7 +38,7 @@ def test_bicubic_lands_on_the_reference_values(name, shared_data):
 def test_without_rounding_bicubic_scores_what_mmagic_would_find(shared_data):
     """MMagic 1.x only clamps: the PSNR is a little higher than that of the saved picture."""
     benchmark = find_benchmark("Set5", shared_data / "benchmark")
-    kept = evaluate(bicubic, benchmark, Protocol(rounding=False))["PSNR"]
+    kept = evaluate(bicubic, benchmark, EvaluationProtocol(rounding=False))["PSNR"]
     assert 0.001 < kept - BICUBIC["Set5"]["PSNR"] < 0.006
 
 
@@ -42,7 +50,7 @@ def random_pair(seed=0):
 def test_all_four_measures_are_taken_inside_the_border():
     pred, gt = random_pair()
     saved = np.rint(pred.clip(0, 1) * 255).astype(np.uint8)
-    assert Protocol(border=3).score(pred, gt) == {
+    assert EvaluationProtocol(border=3).score(pred, gt) == {
         "PSNR": psnr(saved, gt, border=3),
         "SSIM": ssim(saved, gt, border=3),
         "PSNR_Y": psnr(saved, gt, border=3, channel="y"),
@@ -52,40 +60,42 @@ def test_all_four_measures_are_taken_inside_the_border():
 
 def test_rounding_off_measures_the_clamped_floats():
     pred, gt = random_pair()
-    scores = Protocol(rounding=False).score(pred, gt)
+    scores = EvaluationProtocol(rounding=False).score(pred, gt)
     assert scores["PSNR"] == psnr(pred.clip(0, 1) * 255, gt, border=4)
-    assert scores != Protocol().score(pred, gt)
+    assert scores != EvaluationProtocol().score(pred, gt)
 
 
 def test_a_finished_picture_scores_the_same_with_and_without_rounding():
     pred, gt = random_pair()
     saved = np.rint(pred.clip(0, 1) * 255).astype(np.uint8)
-    assert Protocol().score(saved, gt) == Protocol(rounding=False).score(saved, gt)
-    assert Protocol().score(saved, gt) == Protocol().score(pred, gt)
+    assert EvaluationProtocol().score(saved, gt) == EvaluationProtocol(rounding=False).score(
+        saved, gt
+    )
+    assert EvaluationProtocol().score(saved, gt) == EvaluationProtocol().score(pred, gt)
 
 
 def test_integers_other_than_uint8_are_refused():
     _, gt = random_pair()
     with pytest.raises(ValueError, match="floats in 0 to 1 or of uint8, got int64"):
-        Protocol().score(gt.astype(np.int64), gt)
+        EvaluationProtocol().score(gt.astype(np.int64), gt)
 
 
 def test_the_mean_is_over_images_and_not_over_pixels():
-    rows = [dict.fromkeys(MEASURES, 20.0), dict.fromkeys(MEASURES, 30.0)]
-    assert average(rows) == dict.fromkeys(MEASURES, 25.0)
+    rows = [dict.fromkeys(METRIC_FUNCTIONS, 20.0), dict.fromkeys(METRIC_FUNCTIONS, 30.0)]
+    assert average(rows) == dict.fromkeys(METRIC_FUNCTIONS, 25.0)
     with pytest.raises(ValueError, match="at least one image"):
         average([])
 
 
 def test_evaluate_is_the_average_of_the_scores_of_each_image(shared_data):
     benchmark = find_benchmark("Set5", shared_data / "benchmark")
-    rows = dict(score_images(bicubic, benchmark, Protocol()))
+    rows = dict(score_images(bicubic, benchmark, EvaluationProtocol()))
     assert sorted(rows) == ["baby", "bird", "butterfly", "head", "woman"]
-    assert evaluate(bicubic, benchmark, Protocol()) == average(rows.values())
+    assert evaluate(bicubic, benchmark, EvaluationProtocol()) == average(rows.values())
 
 
 def test_the_description_names_channels_border_and_rounding():
-    assert Protocol(border=2).describe() == (
+    assert EvaluationProtocol(border=2).describe() == (
         "RGB and Y (BT.601), 2 pixels cut off each edge, output rounded to uint8"
     )
-    assert "not rounded" in Protocol(rounding=False).describe()
+    assert "not rounded" in EvaluationProtocol(rounding=False).describe()

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from srgan_plugin.metrics import psnr_ssim_torch
-from srgan_plugin.metrics.protocol import MEASURES, Protocol
+from srgan_plugin.metrics.protocol import METRIC_FUNCTIONS, EvaluationProtocol
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 
@@ -37,18 +37,18 @@ def test_all_four_measures_agree_with_the_reference(
     device: str, height: int, width: int, noise: float, rounding: bool, border: int
 ) -> None:
     pred, gt = pictures(height, width, noise)
-    protocol = Protocol(border=border, rounding=rounding)
+    protocol = EvaluationProtocol(border=border, rounding=rounding)
     expected = protocol.score(pred, gt)
     measured = psnr_ssim_torch.score(chw(pred, device) * 255, chw(gt, device), protocol)
     assert measured.dtype == torch.float64
-    for name, value in zip(MEASURES, measured.tolist(), strict=True):
+    for name, value in zip(METRIC_FUNCTIONS, measured.tolist(), strict=True):
         # Rounding off, 255 times a float32 is a float32 here and a float64 there.
         assert value == pytest.approx(expected[name], abs=1e-6 if rounding else 1e-4)
 
 
 def test_equal_pictures_have_infinite_psnr_and_an_ssim_of_one() -> None:
     _, gt = pictures(24, 24, 0.0)
-    measured = psnr_ssim_torch.score(chw(gt, "cpu").float(), chw(gt, "cpu"), Protocol())
+    measured = psnr_ssim_torch.score(chw(gt, "cpu").float(), chw(gt, "cpu"), EvaluationProtocol())
     assert measured.tolist() == pytest.approx([float("inf"), 1.0, float("inf"), 1.0])
 
 
@@ -56,7 +56,9 @@ def test_a_prediction_that_is_not_finite_measures_as_nan() -> None:
     pred, gt = pictures(24, 24, 0.1)
     for broken in (np.nan, np.inf, -np.inf):
         pred[12, 12, 1] = broken
-        measured = psnr_ssim_torch.score(chw(pred, "cpu") * 255, chw(gt, "cpu"), Protocol())
+        measured = psnr_ssim_torch.score(
+            chw(pred, "cpu") * 255, chw(gt, "cpu"), EvaluationProtocol()
+        )
         assert measured.isnan().all()
 
 
@@ -72,4 +74,4 @@ def test_pictures_that_cannot_be_compared_are_refused(
     pred: tuple[int, ...], gt: tuple[int, ...], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
-        psnr_ssim_torch.score(torch.zeros(pred), torch.zeros(gt), Protocol())
+        psnr_ssim_torch.score(torch.zeros(pred), torch.zeros(gt), EvaluationProtocol())

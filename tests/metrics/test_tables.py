@@ -2,8 +2,8 @@
 
 import pytest
 
-from srgan_plugin.metrics.protocol import Protocol
-from srgan_plugin.metrics.reference_results import MODELS, published
+from srgan_plugin.metrics.protocol import EvaluationProtocol
+from srgan_plugin.metrics.reference_results import MODELS, reference_result
 from srgan_plugin.metrics.tables import format_table
 
 RESULTS = {
@@ -15,7 +15,7 @@ ORIGINS = {"Set5": "given", "B100": "MATLAB bicubic of GT"}
 
 
 def table(**options):
-    options = {"protocol": Protocol(), "lr_origins": ORIGINS, **options}
+    options = {"protocol": EvaluationProtocol(), "lr_origins": ORIGINS, **options}
     return format_table(RESULTS, **options)
 
 
@@ -69,7 +69,7 @@ def test_a_measure_of_another_maker_has_a_column_of_its_own():
 
 def test_a_measure_that_was_not_taken_is_a_dash():
     text = format_table(
-        {"Set5": {"PSNR": 30.0}}, protocol=Protocol(), lr_origins={}, model=MSRRESNET
+        {"Set5": {"PSNR": 30.0}}, protocol=EvaluationProtocol(), lr_origins={}, model=MSRRESNET
     )
     assert "30.0000" in text and "LR: unknown (Set5)" in text
     assert text.splitlines()[3].split() == ["difference", "-0.2252", "–", "–", "–"]
@@ -77,7 +77,7 @@ def test_a_measure_that_was_not_taken_is_a_dash():
 
 def test_no_results_and_unknown_models_are_refused():
     with pytest.raises(ValueError, match="at least one test set"):
-        format_table({}, protocol=Protocol(), lr_origins={})
+        format_table({}, protocol=EvaluationProtocol(), lr_origins={})
     with pytest.raises(ValueError, match=r"one of msrresnet_.*, .* got 'esrgan'"):
         table(model="esrgan")
 
@@ -94,14 +94,14 @@ def test_no_results_and_unknown_models_are_refused():
     ],
 )
 def test_published_values_come_with_their_source(model, dataset, measure, value):
-    entry = published(model, dataset, measure)
+    entry = reference_result(model, dataset, measure)
     assert entry.value == value
     assert ("Ledig" in entry.source) == measure.endswith("_Y")
 
 
 def test_the_papers_ssim_is_never_compared_with():
-    assert all(published(model, "Set5", "SSIM_Y") is None for model in MODELS)
+    assert all(reference_result(model, "Set5", "SSIM_Y") is None for model in MODELS)
 
 
 def test_a_set_without_a_published_value_has_none():
-    assert published(MSRRESNET, "Kodak24", "PSNR") is None
+    assert reference_result(MSRRESNET, "Kodak24", "PSNR") is None

@@ -4,7 +4,7 @@ import textwrap
 from collections.abc import Mapping
 from typing import Any, Final
 
-from srgan_plugin.metrics import published
+from srgan_plugin.metrics import reference_result
 
 from .scores import ORIGINAL, Scores
 from .tables import LABELS, Sets, conditions, short_table, table, whole_table
@@ -139,7 +139,7 @@ def _training(name: str, training: Mapping[str, Any], note: str) -> str:
 def _against_published(name: str, sets: Sets) -> list[str]:
     lines = []
     for dataset, scores in sets.items():
-        if entry := published(PUBLISHED[name][0], dataset, "PSNR"):
+        if entry := reference_result(PUBLISHED[name][0], dataset, "PSNR"):
             difference = scores[name]["PSNR"] - entry.value
             line = (
                 f"{dataset}: {scores[name]['PSNR']:.4f} dB (RGB), published {entry.value:.4f} dB, "

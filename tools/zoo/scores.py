@@ -11,7 +11,7 @@ from srgan_plugin.checkpoints.hub import NAMES
 from srgan_plugin.data.benchmark_sets import Benchmark
 from srgan_plugin.data.resize import imresize
 from srgan_plugin.inference import Upscaler, open_model
-from srgan_plugin.metrics import Protocol, quantize
+from srgan_plugin.metrics import EvaluationProtocol, quantize
 
 from .image_quality import checkerboard, colour_shift, niqe
 
@@ -83,7 +83,7 @@ def measure(
 
 
 def _compared(picture: Image, gt: Image) -> Scores:
-    scores: dict[Any, float] = dict(Protocol(border=SCALE).score(picture, gt))
+    scores: dict[Any, float] = dict(EvaluationProtocol(border=SCALE).score(picture, gt))
     return {**scores, "colour_shift": colour_shift(picture, gt)}
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from srgan_plugin.data.benchmark_sets import Benchmark
 from srgan_plugin.inference import Upscaler, open_model
 from srgan_plugin.io.atomic import write_text
-from srgan_plugin.metrics import Protocol
+from srgan_plugin.metrics import EvaluationProtocol
 
 from .image_quality import niqe
 
@@ -133,7 +133,7 @@ def most_natural(
 
 
 def _measures(checkpoint: Path, held_out: Benchmark) -> dict[str, float]:
-    upscale, protocol = Upscaler(open_model(str(checkpoint))), Protocol(border=4)
+    upscale, protocol = Upscaler(open_model(str(checkpoint))), EvaluationProtocol(border=4)
     rows: list[dict[str, Any]] = []
     for index in range(len(held_out.pairs)):
         pair = held_out.pairs[index]

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from srgan_plugin.metrics import Protocol
+from srgan_plugin.metrics import EvaluationProtocol
 
 from .scores import ORIGINAL, SCALE, Scores
 
@@ -61,7 +61,8 @@ def conditions(lr_origins: Mapping[str, Any]) -> str:
         groups.setdefault(origin, []).append(name)
     origins = ", ".join(f"{origin} ({', '.join(names)})" for origin, names in groups.items())
     return (
-        f"Protocol: {Protocol(border=SCALE).describe()}; LR: {origins}. NIQE, lower is better: "
+        f"Protocol: {EvaluationProtocol(border=SCALE).describe()}; LR: {origins}. NIQE, lower is "
+        "better: "
         f"BasicSR's, on Y, border {SCALE}. Colour shift: by how many levels of 255 the mean of a "
         "channel is off, on the worst picture. Checkerboard: amplitude of what has a period of 2 "
         "or 4 pixels and stands out of its neighbouring frequencies, in levels, mean over the "

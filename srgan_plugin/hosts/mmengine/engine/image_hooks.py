@@ -10,7 +10,7 @@ from srgan_plugin.io.images import write_image
 from srgan_plugin.metrics.psnr_ssim import quantize
 from srgan_plugin.registry import HOOKS
 
-from .multi_loops import set_name
+from .multi_loops import dataset_name
 
 
 @HOOKS.register_module()
@@ -28,7 +28,7 @@ class SaveImagesHook(Hook):
         self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None
     ) -> None:
         """Write the pictures of one batch."""
-        name = set_name(runner.test_loop.dataloader)
+        name = dataset_name(runner.test_loop.dataloader)
         for sample in outputs:
             predicted = as_rgb(sample.output.pred_img, sample.metainfo)
             picture = predicted.permute(1, 2, 0).cpu().numpy()
@@ -56,7 +56,7 @@ class ValidationPicturesHook(Hook):
         """Add the prediction."""
         if batch_idx >= self.count:
             return
-        name = set_name(runner.val_loop.dataloader)
+        name = dataset_name(runner.val_loop.dataloader)
         for sample in outputs[:1]:
             predicted = as_rgb(sample.output.pred_img, sample.metainfo)
             picture = predicted.permute(1, 2, 0).round().byte().cpu().numpy()

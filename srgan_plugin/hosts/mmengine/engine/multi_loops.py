@@ -65,7 +65,7 @@ class _MultiLoop(BaseLoop):
     def lr_origins(self) -> dict[str, str]:
         """How the LR of each set was made, in words."""
         return {
-            set_name(loader): loader.dataset.metainfo.get("lr_origin", "")
+            dataset_name(loader): loader.dataset.metainfo.get("lr_origin", "")
             for loader, _ in self.sets
         }
 
@@ -73,7 +73,7 @@ class _MultiLoop(BaseLoop):
     def missing_images(self) -> dict[str, str]:
         """What each set is short of, in words; empty for whole ones."""
         return {
-            set_name(loader): loader.dataset.metainfo.get("missing_images", "")
+            dataset_name(loader): loader.dataset.metainfo.get("missing_images", "")
             for loader, _ in self.sets
         }
 
@@ -95,7 +95,7 @@ class _MultiLoop(BaseLoop):
 
     def _metric(self, config: Config, loader: DataLoader[Any]) -> Config:
         """Fill in what a metric here needs to know, of the arguments that it has."""
-        name = set_name(loader)
+        name = dataset_name(loader)
         # Predictions are CHW, whatever a metric's own default.
         here: Config = {"prefix": name, "input_order": "CHW"}
         with METRICS.switch_scope_and_registry(None) as registry:  # as `build_evaluator` does
@@ -145,7 +145,7 @@ class _MultiLoop(BaseLoop):
         self.runner.call_hook(f"after_{self.mode}_iter", outputs=outputs, **hook_args)
 
 
-def set_name(loader: DataLoader[Any]) -> str:
+def dataset_name(loader: DataLoader[Any]) -> str:
     """The name of a test set: what its dataset says, else the folder, else the dataset's type."""
     metainfo = getattr(loader.dataset, "metainfo", None) or {}
     folder = Path(metainfo.get("source") or "").name

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from srgan_plugin.errors import check_option
 from srgan_plugin.hosts.mmengine.models.data_preprocessor import as_rgb
 from srgan_plugin.metrics import psnr_ssim, psnr_ssim_torch
-from srgan_plugin.metrics.protocol import MEASURES, Protocol
+from srgan_plugin.metrics.protocol import METRIC_FUNCTIONS, EvaluationProtocol
 from srgan_plugin.registry import METRICS
 
 
@@ -45,7 +45,7 @@ def _on_device(image: Any) -> bool:
     return isinstance(image, torch.Tensor) and image.is_cuda  # Apple's GPUs have no float64
 
 
-class _PerPicture(BaseMetric):
+class _PerImage(BaseMetric):
     """Averages over pictures what `_measure` returns for each: a dict of numbers."""
 
     # How MMagic's evaluator groups metrics: those that look at the model's plain predictions.
@@ -103,7 +103,7 @@ class _PerPicture(BaseMetric):
         return {name: float(np.mean([r[name] for r in results])) for name in results[0]}
 
 
-class _OneMeasure(_PerPicture):
+class _OneMeasure(_PerImage):
     metric: ClassVar[str]
     function: ClassVar[Callable[..., float]]
 
@@ -160,7 +160,7 @@ class SSIM(_OneMeasure):
 
 
 @METRICS.register_module()
-class BenchmarkMetric(_PerPicture):
+class BenchmarkMetric(_PerImage):
     """PSNR, SSIM, PSNR_Y and SSIM_Y by one protocol, on the device if the pictures are there.
 
     Args:
@@ -170,7 +170,7 @@ class BenchmarkMetric(_PerPicture):
 
     def __init__(self, crop_border: int = 4, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.protocol = Protocol(border=crop_border, rounding=self.rounding)
+        self.protocol = EvaluationProtocol(border=crop_border, rounding=self.rounding)
 
     def process(self, data_batch: Any, data_samples: Sequence[dict[str, Any]]) -> None:
         """Measure every picture of a batch; on a device nothing is waited for."""
@@ -193,7 +193,7 @@ class BenchmarkMetric(_PerPicture):
             rows = torch.stack(self.results)
             if rows.isnan().any():
                 raise ValueError(psnr_ssim.NOT_FINITE)
-            self.results = [dict(zip(MEASURES, row, strict=True)) for row in rows.tolist()]
+            self.results = [dict(zip(METRIC_FUNCTIONS, row, strict=True)) for row in rows.tolist()]
         return super().evaluate(size)
 
     def _measure(self, predicted: NDArray[Any], truth: NDArray[Any]) -> dict[str, float]:
