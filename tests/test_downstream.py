@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from srgan_plugin.inference.models import NAMES
+from srgan_plugin.inference.models import BUNDLED_MODELS
 
 pytest.importorskip("setuptools", reason="building a wheel needs setuptools")
 pytest.importorskip("pip", reason="installing needs pip")
@@ -142,7 +142,9 @@ def assert_the_wheel_is_whole(wheel: Path) -> None:
         if path.is_file() and not NOT_IN_MIM & set(path.relative_to(ROOT).parts)
     }
     assert {f"srgan_plugin/.mim/{name}" for name in ours | {"model-index.yml"}} <= names
-    shipped = {f"{name}.{kind}" for name in NAMES for kind in ("safetensors", "md")} | {"LICENSE"}
+    shipped = {f"{name}.{kind}" for name in BUNDLED_MODELS for kind in ("safetensors", "md")} | {
+        "LICENSE"
+    }
     assert {f"srgan_plugin/checkpoints/weights/{name}" for name in shipped} <= names
     modules = {path.relative_to(ROOT).as_posix() for path in (ROOT / "srgan_plugin").rglob("*.py")}
     assert {name for name in names if name.endswith(".py") and ".mim" not in name} == {

@@ -38,7 +38,7 @@ def follow_checkpoint(model: Any, location: str, *, ours: bool) -> str:
     """
     from srgan_plugin.checkpoints import generator_changes, identify, load_checkpoint_file
     from srgan_plugin.checkpoints.hub import local_checkpoint
-    from srgan_plugin.checkpoints.load import UNTOLD
+    from srgan_plugin.checkpoints.load import NON_INFERABLE_ARGS
     from srgan_plugin.checkpoints.read import named
 
     generator = model.get("generator")
@@ -49,7 +49,7 @@ def follow_checkpoint(model: Any, location: str, *, ours: bool) -> str:
     with named(path):
         changes = generator_changes(generator, checkpoint)
     if changes:
-        if not ours and "." not in str(generator.type) and {*changes} & {*UNTOLD}:
+        if not ours and "." not in str(generator.type) and {*changes} & {*NON_INFERABLE_ARGS}:
             raise ValueError(
                 f"{path} holds {identify(checkpoint)}, which the config's {generator.type} does "
                 f"not compute: set model.generator.type=srgan_plugin.{generator.type}"

@@ -61,7 +61,7 @@ def check_start(generator: Any, location: str) -> None:
     """Refuse a start whose weights fit but whose network computes something else."""
     from srgan_plugin.checkpoints import generator_changes, load_checkpoint_file
     from srgan_plugin.checkpoints.hub import local_checkpoint
-    from srgan_plugin.checkpoints.load import UNTOLD
+    from srgan_plugin.checkpoints.load import NON_INFERABLE_ARGS
     from srgan_plugin.checkpoints.read import named
 
     if generator is None or ("://" in location and not location.startswith("http")):
@@ -70,7 +70,9 @@ def check_start(generator: Any, location: str) -> None:
     checkpoint = load_checkpoint_file(path)
     with named(path):
         changes = generator_changes(generator, checkpoint)
-    if wrong := ", ".join(f"{name}={changes[name]!r}" for name in UNTOLD if name in changes):
+    if wrong := ", ".join(
+        f"{name}={changes[name]!r}" for name in NON_INFERABLE_ARGS if name in changes
+    ):
         raise ValueError(
             f"load_from: the network in {path} has {wrong}, the config's generator has not; "
             f"training follows the config: set {wrong} in it, or start from another checkpoint"
@@ -86,7 +88,7 @@ def main(argv: list[str] | None = None) -> None:
     from mmengine.dist import get_rank
     from mmengine.runner import Runner
 
-    from srgan_plugin.checkpoints.hub import NAMES, local_checkpoint
+    from srgan_plugin.checkpoints.hub import BUNDLED_MODELS, local_checkpoint
     from srgan_plugin.hosts.mmengine.engine.checkpoint_hook import newest_checkpoint
     from srgan_plugin.hosts.mmengine.engine.distributed import join_process_group
     from srgan_plugin.hosts.mmengine.foreign_models import lose_nothing, read_any_layout
@@ -108,7 +110,7 @@ def main(argv: list[str] | None = None) -> None:
             print(f"--resume: no checkpoint in {cfg.work_dir}, starting anew", file=sys.stderr)
         cfg.resume = newest is not None
         cfg.load_from = str(newest) if newest else cfg.get("load_from")
-    if cfg.get("load_from") in NAMES:
+    if cfg.get("load_from") in BUNDLED_MODELS:
         cfg.load_from = str(local_checkpoint(cfg.load_from))
     if cfg.get("load_from") and "://" not in cfg.load_from and not Path(cfg.load_from).is_file():
         raise FileNotFoundError(f"load_from: there is no checkpoint at {cfg.load_from}")

@@ -35,12 +35,12 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 
 def weights_of(folder: Path) -> dict[str, dict[str, Any]]:
     """Tell which files the numbers are of."""
-    from srgan_plugin.checkpoints.hub import NAMES
+    from srgan_plugin.checkpoints.hub import BUNDLED_MODELS
     from srgan_plugin.checkpoints.read import sha256
     from srgan_plugin.inference.models import open_model
 
     told = {}
-    for name in NAMES:
+    for name in BUNDLED_MODELS:
         path = folder / f"{name}.safetensors"
         count = sum(p.numel() for p in open_model(str(path)).parameters())
         told[name] = {

@@ -3,7 +3,7 @@
 from .container import unwrap
 from .detect import describe
 from .load import (
-    Identified,
+    DetectedNetwork,
     adapt_training_state,
     generator_changes,
     identify,
@@ -14,7 +14,7 @@ from .read import load_checkpoint_file
 from .save import save_atomically
 
 __all__ = [
-    "Identified",
+    "DetectedNetwork",
     "adapt_training_state",
     "describe",
     "generator_changes",

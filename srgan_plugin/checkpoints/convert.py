@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from .container import Part
-from .layouts import LAYOUTS, CodeBase, Layout
-from .load import DISCRIMINATORS, Identified, identify, option
-from .read import NOTE, load_checkpoint_file, named, sha256, stated_hash
+from .layouts import LAYOUTS, CodeBase, StateDictLayout
+from .load import DISCRIMINATORS, DetectedNetwork, identify, option
+from .read import NOTE, filename_hash, load_checkpoint_file, named, sha256
 from .recorded_args import note_for
 from .save import save_atomically
 
@@ -34,7 +34,7 @@ class Conversion:
         difference: the largest, of the two networks' answers to the fixed picture.
     """
 
-    source: Identified
+    source: DetectedNetwork
     path: Path
     sha256: str
     difference: float
@@ -123,7 +123,7 @@ def convert(
     target = Path(target)
     if target.suffix not in (".pth", ".pt", ".safetensors"):
         raise ValueError(f"expected a name ending in .pth or .safetensors, got {target}")
-    if stated_hash(target.name):
+    if filename_hash(target.name):
         raise ValueError(
             f"{target.name} closes with the hash of another file: leave it out of the name"
         )
@@ -139,7 +139,7 @@ def convert(
     note = note_for(found.layout.network, found.arguments)
     name: Part = "discriminator" if found.layout.network in DISCRIMINATORS else "generator"
     weights = {k: _halved(w) for k, w in found.weights.items()} if half else found.weights
-    content = _RULES[to].wrap(name, layout.in_its_keys(weights), note)
+    content = _RULES[to].wrap(name, layout.from_plugin_keys(weights), note)
     differences: list[float] = []
 
     def check(written: Path) -> None:
@@ -150,7 +150,7 @@ def convert(
     return Conversion(source=found, path=target, sha256=sha256(target), difference=differences[0])
 
 
-def fixed_input(network: nn.Module, channels: int = 3) -> Tensor:
+def probe_input(network: nn.Module, channels: int = 3) -> Tensor:
     """The picture on which networks are compared: (1, channels, H, W) in [0, 1].
 
     Args:
@@ -164,7 +164,7 @@ def fixed_input(network: nn.Module, channels: int = 3) -> Tensor:
     return (noise + ramp) / 2
 
 
-def _target_layout(found: Identified, network: nn.Module, to: CodeBase) -> Layout:
+def _target_layout(found: DetectedNetwork, network: nn.Module, to: CodeBase) -> StateDictLayout:
     """The target's layout of this network, if the target computes what the network does."""
     name, rules = found.layout.network, _RULES[to]
     layout = next((x for x in LAYOUTS if x.network == name and to in x.code_bases), None)
@@ -198,10 +198,10 @@ def _halved(weight: Tensor) -> Tensor:
     return weight.half() if weight.is_floating_point() else weight
 
 
-def _compare(written: Path, found: Identified, network: nn.Module, allowed: float) -> float:
+def _compare(written: Path, found: DetectedNetwork, network: nn.Module, allowed: float) -> float:
     """The largest difference between a network and the one that a written file makes."""
     again = identify(load_checkpoint_file(written))
-    picture = fixed_input(network, found.arguments["in_channels"])
+    picture = probe_input(network, found.arguments["in_channels"])
     with torch.inference_mode():
         difference = float((network(picture) - again.build(assume=True)(picture)).abs().max())
     if not difference <= allowed:  # NaN is no agreement either

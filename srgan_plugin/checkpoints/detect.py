@@ -3,31 +3,31 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from .layouts import LAYOUTS, Layout, State
+from .layouts import LAYOUTS, State, StateDictLayout
 
 
 @dataclass(frozen=True)
-class Found:
+class Detection:
     """A layout that was recognised, and the arguments of the network that the weights fit."""
 
-    layout: Layout
+    layout: StateDictLayout
     arguments: Mapping[str, int | str]
 
     def __str__(self) -> str:
-        words = self.layout.words.format(network=self.layout.network, **self.arguments)
+        words = self.layout.description.format(network=self.layout.network, **self.arguments)
         return f"{words} in {self.layout.origin} keys"
 
 
-def recognise(state: State) -> Found | None:
+def detect_layout(state: State) -> Detection | None:
     """Finds the first layout of the table that the weights have; None if it is none of them."""
     for layout in LAYOUTS:
-        if all(sign in state for sign in layout.signs):
+        if all(sign in state for sign in layout.detect_keys):
             try:
                 read = {name: reading(state) for name, reading in layout.arguments.items()}
             except (KeyError, IndexError, ZeroDivisionError):  # the right keys, absurd shapes
                 continue
             if all(read.values()):
-                return Found(layout, read)
+                return Detection(layout, read)
     return None
 
 
@@ -37,6 +37,6 @@ def describe(state: State) -> str:
     Args:
         state: bare weights by key, as `unwrap` returns them.
     """
-    found = recognise(state)
+    found = detect_layout(state)
     first = ", ".join(list(state)[:3])
     return str(found) if found else f"an unknown network of {len(state)} tensors ({first}, …)"

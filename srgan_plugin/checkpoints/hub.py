@@ -11,11 +11,11 @@ import torch
 from srgan_plugin.io.download import Progress, download
 
 from .file_kinds import kind_of
-from .read import sha256, stated_hash
+from .read import filename_hash, sha256
 
 #: The weights that ship with the package, as NAME.safetensors.
 WEIGHTS: Final = Path(__file__).resolve().parent / "weights"
-NAMES: Final = ("msrresnet", "srgan")
+BUNDLED_MODELS: Final = ("msrresnet", "srgan")
 #: In `WEIGHTS`: what they must hash to, as `sha256sum` writes and reads it.
 SUMS: Final = "SHA256SUMS"
 
@@ -49,13 +49,13 @@ def local_checkpoint(
         ValueError: what came is not the published file, or weights that ship were changed.
         OSError: it cannot be fetched; the message says where to put it by hand.
     """
-    if location in NAMES:
+    if location in BUNDLED_MODELS:
         return _bundled(location, WEIGHTS)
     if not location.startswith(("http://", "https://")):
         return Path(location)
     folder = Path(folder or Path(torch.hub.get_dir()) / "checkpoints")
     name = urlsplit(location).path.rsplit("/", 1)[-1]
-    digits = stated_hash(name) or None
+    digits = filename_hash(name) or None
     if digits is None:  # many files are called model.safetensors
         folder /= hashlib.sha256(location.encode()).hexdigest()[:8]
     return download(location, folder / name, sha256_prefix=digits, progress=progress)

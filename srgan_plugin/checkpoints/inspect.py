@@ -6,8 +6,8 @@ from typing import Any
 
 from .container import unwrap_and_list
 from .detect import describe
-from .load import Identified, UnknownNetworkError, identify, option
-from .read import load_checkpoint_file, sha256, stated_hash
+from .load import DetectedNetwork, UnknownNetworkError, identify, option
+from .read import filename_hash, load_checkpoint_file, sha256
 
 _FUNCTION = {
     True: "LeakyReLU after each pixel shuffle, as BasicSR's and KAIR's",
@@ -29,7 +29,7 @@ def inspect_checkpoint(path: str | Path) -> dict[str, str]:
     path = Path(path)
     checkpoint = load_checkpoint_file(path)
     digest = sha256(path)
-    confirmed = ", as its name says" if stated_hash(path.name) else ""
+    confirmed = ", as its name says" if filename_hash(path.name) else ""
     topics = {
         "file": f"{path}, {path.stat().st_size} bytes",
         "SHA-256": digest + confirmed,
@@ -54,7 +54,7 @@ def inspect_checkpoint(path: str | Path) -> dict[str, str]:
     return topics | beside | _progress(checkpoint)
 
 
-def _fits(found: Identified) -> str:
+def _fits(found: DetectedNetwork) -> str:
     try:
         network = found.build(assume=True)
     except ValueError as error:

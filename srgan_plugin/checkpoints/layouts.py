@@ -86,16 +86,16 @@ CodeBase = Literal["mmagic", "mmediting", "basicsr", "kair", "plugin"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Layout:
+class StateDictLayout:
     """How one code base calls the weights of one network.
 
     Attributes:
         network: the network; the name of its class where `core` has it.
         origin: whose keys these are, as a genitive.
-        signs: keys that together tell this layout from those below it in the table.
+        detect_keys: keys that together tell this layout from those below it in the table.
         arguments: how to read the network's arguments off its weights, by the names that they
             have in our classes.
-        words: what the network is called, with arguments in braces.
+        description: what the network is called, with arguments in braces.
         renames: how keys begin, and how they begin in our network.
         activate_after_shuffle: what this code base's MSRResNet does though its weights do not
             tell; None where our network's own switch decides.
@@ -106,15 +106,15 @@ class Layout:
 
     network: str
     origin: str
-    signs: tuple[str, ...]
+    detect_keys: tuple[str, ...]
     arguments: Mapping[str, Reading] = field(default_factory=dict)
-    words: str = "{network}"
+    description: str = "{network}"
     renames: tuple[tuple[str, str], ...] = ()
     activate_after_shuffle: bool | None = None
     complete: Callable[[State], Mapping[str, Tensor]] = dict
     code_bases: tuple[CodeBase, ...] = ()
 
-    def in_our_keys(self, state: State) -> dict[str, Tensor]:
+    def to_plugin_keys(self, state: State) -> dict[str, Tensor]:
         """Renames weights in this layout to the keys of our network, and completes them.
 
         Raises:
@@ -126,7 +126,7 @@ class Layout:
             raise ValueError(f"expected {self.origin} keys, got some of ours as well: {foreign}")
         return dict(self.complete(renamed))
 
-    def in_its_keys(self, state: State) -> dict[str, Tensor]:
+    def from_plugin_keys(self, state: State) -> dict[str, Tensor]:
         """Renames weights in our keys to this layout's."""
         back = tuple((ours, theirs) for theirs, ours in self.renames)
         return {_renamed(key, back): weight for key, weight in state.items()}
@@ -154,61 +154,65 @@ _DISCRIMINATOR: dict[str, Reading] = {
     "input_size": input_side,
 }
 
-_DISCRIMINATOR_WORDS = "discriminator {network} ({mid_channels} features, input {input_size})"
+_DISCRIMINATOR_DESCRIPTION = "discriminator {network} ({mid_channels} features, input {input_size})"
 _UPCONVS = tuple((f"upconv{n}.", f"upsample{n}.upsample_conv.") for n in (1, 2))
 
 LAYOUTS = (
-    Layout(
+    StateDictLayout(
         network="SRResNet",
         origin="our own",
-        signs=("trunk_net.0.bn1.weight", "conv_trunk.weight"),
+        detect_keys=("trunk_net.0.bn1.weight", "conv_trunk.weight"),
         arguments={
             **generator(r"trunk_net\.(\d+)\.", r"upsample\d\.upsample_conv\.weight"),
             **_OUT,
             "prelu": prelu,
         },
-        words=_SRRESNET,
+        description=_SRRESNET,
         complete=complete_srresnet,
         code_bases=("plugin",),
     ),
-    Layout(
+    StateDictLayout(
         network="MSRResNet",
         origin="MMagic's",
-        signs=("trunk_net.0.conv1.weight", "upsample1.upsample_conv.weight", "conv_hr.weight"),
+        detect_keys=(
+            "trunk_net.0.conv1.weight",
+            "upsample1.upsample_conv.weight",
+            "conv_hr.weight",
+        ),
         arguments={
             **generator(r"trunk_net\.(\d+)\.", r"upsample\d\.upsample_conv\.weight"),
             **_OUT,
         },
-        words=_MSRRESNET,
+        description=_MSRRESNET,
         code_bases=("plugin", "mmagic", "mmediting"),
     ),
-    Layout(
+    StateDictLayout(
         network="MSRResNet",
         origin="BasicSR's",
-        signs=("body.0.conv1.weight", "upconv1.weight", "conv_hr.weight"),
+        detect_keys=("body.0.conv1.weight", "upconv1.weight", "conv_hr.weight"),
         arguments={**generator(r"body\.(\d+)\.", r"upconv\d\.weight"), **_OUT},
-        words=_MSRRESNET,
+        description=_MSRRESNET,
         renames=(("body.", "trunk_net."), *_UPCONVS),
         activate_after_shuffle=True,
         code_bases=("basicsr",),
     ),
-    Layout(
+    StateDictLayout(
         network="MSRResNet",
         origin="KAIR's",
-        signs=("recon_trunk.0.conv1.weight", "upconv1.weight", "HRconv.weight"),
+        detect_keys=("recon_trunk.0.conv1.weight", "upconv1.weight", "HRconv.weight"),
         arguments={**generator(r"recon_trunk\.(\d+)\.", r"upconv\d\.weight"), **_OUT},
-        words=_MSRRESNET,
+        description=_MSRRESNET,
         renames=(("recon_trunk.", "trunk_net."), ("HRconv.", "conv_hr."), *_UPCONVS),
         activate_after_shuffle=True,
         code_bases=("kair",),
     ),
-    Layout(
+    StateDictLayout(
         network="MSRResNet0 (not MSRResNet1)",
         origin="KAIR's",
-        signs=("model.0.weight", "model.1.sub.0.res.0.weight"),
+        detect_keys=("model.0.weight", "model.1.sub.0.res.0.weight"),
     ),
     *(
-        Layout(network=network, origin=f"{repository}'s", signs=signs)
+        StateDictLayout(network=network, origin=f"{repository}'s", detect_keys=signs)
         for repository, network, signs in (
             (
                 "leftthomas/SRGAN",
@@ -251,12 +255,12 @@ LAYOUTS = (
         )
     ),
     *(
-        Layout(
+        StateDictLayout(
             network="RRDBNet (ESRGAN)",
             origin=origin,
-            signs=(sign,),
+            detect_keys=(sign,),
             arguments=_FOREIGN,
-            words="{network} ({num_blocks} blocks)",
+            description="{network} ({num_blocks} blocks)",
         )
         for origin, sign in (
             ("the toolboxes'", "body.0.rdb1.conv1.weight"),
@@ -264,44 +268,44 @@ LAYOUTS = (
             ("the first ESRGAN's", "model.1.sub.0.RDB1.conv1.0.weight"),
         )
     ),
-    Layout(
+    StateDictLayout(
         network="EDSR",
         origin="the toolboxes'",
-        signs=("body.0.conv1.weight", "conv_after_body.weight"),
+        detect_keys=("body.0.conv1.weight", "conv_after_body.weight"),
         arguments=generator(r"body\.(\d+)\.", r"upsample\.\d\.(upsample_conv\.)?weight"),
-        words=_MSRRESNET,
+        description=_MSRRESNET,
     ),
-    Layout(
+    StateDictLayout(
         network="EDSR",
         origin="its authors'",
-        signs=("head.0.weight", "body.0.body.0.weight"),
+        detect_keys=("head.0.weight", "body.0.body.0.weight"),
         arguments=generator(r"body\.(\d+)\.body\.", r"tail\.0\.\d\.weight", first="head.0"),
-        words=_MSRRESNET,
+        description=_MSRRESNET,
     ),
-    Layout(
+    StateDictLayout(
         network="ModifiedVGG",
         origin="the toolboxes'",
-        signs=("conv0_0.weight", "conv3_1.weight", "conv4_0.weight", "linear1.weight"),
+        detect_keys=("conv0_0.weight", "conv3_1.weight", "conv4_0.weight", "linear1.weight"),
         arguments={**_DISCRIMINATOR, "num_stages": count(r"conv(\d)_1\.")},
-        words=_DISCRIMINATOR_WORDS,
+        description=_DISCRIMINATOR_DESCRIPTION,
         code_bases=("plugin", "mmagic", "mmediting", "basicsr"),
     ),
-    Layout(
+    StateDictLayout(
         network="SRGANDiscriminator",
         origin="our own",
-        signs=("conv0_0.weight", "conv3_1.weight", "linear1.weight"),
+        detect_keys=("conv0_0.weight", "conv3_1.weight", "linear1.weight"),
         arguments=_DISCRIMINATOR,
-        words=_DISCRIMINATOR_WORDS,
+        description=_DISCRIMINATOR_DESCRIPTION,
         code_bases=("plugin",),
     ),
-    Layout(
+    StateDictLayout(
         network="VGG-19",
         origin="torchvision's",
-        signs=("features.0.weight", "features.16.weight", "features.34.weight"),
+        detect_keys=("features.0.weight", "features.16.weight", "features.34.weight"),
     ),
-    Layout(
+    StateDictLayout(
         network="VGG-19",
         origin="bare",
-        signs=("0.weight", "2.weight", "16.weight"),
+        detect_keys=("0.weight", "2.weight", "16.weight"),
     ),
 )

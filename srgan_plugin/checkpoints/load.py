@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from srgan_plugin import networks
 
 from .container import NoWeightsError, Part, below, unwrap, unwrap_and_list
-from .detect import Found, describe, recognise
-from .layouts import Layout
+from .detect import Detection, describe, detect_layout
+from .layouts import StateDictLayout
 from .read import load_checkpoint_file, named
-from .recorded_args import ARGUMENTS, arguments_of, checked_argument, plain, stated_arguments
+from .recorded_args import ARGUMENTS, arguments_of, checked_argument, plain, recorded_arguments
 
 
 def load_generator_weights(generator: nn.Module, path: str | os.PathLike[str]) -> str:
@@ -38,7 +38,7 @@ def load_generator_weights(generator: nn.Module, path: str | os.PathLike[str]) -
     with named(path):
         weights = unwrap(checkpoint)
         check_function(checkpoint.get("meta"), weights, generator)
-    generator.load_state_dict(fitted(weights, generator, source=str(path)))
+    generator.load_state_dict(remap_strict(weights, generator, source=str(path)))
     return describe(weights)
 
 
@@ -53,10 +53,10 @@ def check_function(meta: Any, weights: Mapping[str, Tensor], network: nn.Module)
     Raises:
         ValueError: `meta` states another function than the network's.
     """
-    found = recognise(weights)
+    found = detect_layout(weights)
     if found is None:
         return
-    for name, value in stated_arguments({"meta": meta}, found.layout.network).items():
+    for name, value in recorded_arguments({"meta": meta}, found.layout.network).items():
         own = plain(getattr(network, name, ARGUMENTS[name].default))
         if own != value:
             raise ValueError(
@@ -95,7 +95,7 @@ def adapt_training_state(
     found = unwrap(inside, ema=not below(inside, "generator."))
     generator = model.get_submodule("generator")
     generator = getattr(generator, "module", generator)  # wrapped for distributed training
-    weights = fitted(found, generator)
+    weights = remap_strict(found, generator)
     check_function(meta, found, generator)
     known = {_without_wrapper(key): weight for key, weight in model.state_dict().items()}
     other = _other_discriminator(inside, known)
@@ -120,12 +120,12 @@ def _without_wrapper(key: str) -> str:
 
 def _other_discriminator(held: Mapping[str, Any], known: Mapping[str, Any]) -> str:
     own, came = below(known, "discriminator."), below(held, "discriminator.")
-    if not own or not came or not _misfit(came, own):
+    if not own or not came or not _why_not_loadable(came, own):
         return ""
     return f"expected {describe(own)}, the checkpoint holds {describe(came)}"
 
 
-def fitted(
+def remap_strict(
     weights: dict[str, Tensor], network: nn.Module, *, source: str = "the checkpoint"
 ) -> dict[str, Tensor]:
     """Gives weights in the network's keys, every one of the right shape and finite.
@@ -139,14 +139,14 @@ def fitted(
         ValueError: they belong to another network, are incomplete, or hold NaN.
     """
     own: dict[str, Tensor] = network.state_dict()
-    misfit = _misfit(weights, own)
+    misfit = _why_not_loadable(weights, own)
     if not misfit:
         return _finite(weights, source)
-    found, wanted = recognise(weights), recognise(own)
+    found, wanted = detect_layout(weights), detect_layout(own)
     advice = f"give a checkpoint of that network ({misfit})"
     if found and wanted and found.layout.network == wanted.layout.network:
-        renamed = found.layout.in_our_keys(weights)
-        misfit = _misfit(renamed, own)
+        renamed = found.layout.to_plugin_keys(weights)
+        misfit = _why_not_loadable(renamed, own)
         if changes := _changes(found, wanted, network):
             advice = f"set {changes} in the generator's config"
         elif not misfit:
@@ -166,7 +166,7 @@ def _finite(weights: dict[str, Tensor], source: str) -> dict[str, Tensor]:
     return weights
 
 
-def _changes(found: Found, wanted: Found, network: nn.Module) -> str:
+def _changes(found: Detection, wanted: Detection, network: nn.Module) -> str:
     """The settings under which the network would be the one that the weights were made for."""
     changes = [
         f"{name}={value!r}"
@@ -179,7 +179,7 @@ def _changes(found: Found, wanted: Found, network: nn.Module) -> str:
     return ", ".join(changes)
 
 
-def _misfit(weights: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> str:
+def _why_not_loadable(weights: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> str:
     """What keeps weights from loading strictly; empty if nothing does."""
     # torch fills in the counters of batch normalisation, which old checkpoints do not have.
     missing = [k for k in own if k not in weights and not k.endswith(".num_batches_tracked")]
@@ -211,11 +211,11 @@ DISCRIMINATORS = ("ModifiedVGG", "SRGANDiscriminator")
 
 
 #: What weights do not tell of a network.
-UNTOLD = tuple(ARGUMENTS)
+NON_INFERABLE_ARGS = tuple(ARGUMENTS)
 
 
 # What a test may take from the weights. Scale and channels are the data's as well.
-_ADAPTABLE = ("mid_channels", "num_blocks", "prelu", *UNTOLD)
+_ADAPTABLE = ("mid_channels", "num_blocks", "prelu", *NON_INFERABLE_ARGS)
 
 
 class UnknownNetworkError(ValueError):
@@ -223,7 +223,7 @@ class UnknownNetworkError(ValueError):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Identified:
+class DetectedNetwork:
     """A checkpoint that holds one of our networks.
 
     Attributes:
@@ -233,14 +233,18 @@ class Identified:
         dropped: what else there was: keys, or how keys begin.
     """
 
-    layout: Layout
+    layout: StateDictLayout
     arguments: Mapping[str, Any]
     weights: Mapping[str, Tensor]
     dropped: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        untold = [f"{name}={self.arguments[name]}" for name in UNTOLD if name in self.arguments]
-        return ", ".join([str(Found(self.layout, self.arguments)), *untold])
+        untold = [
+            f"{name}={self.arguments[name]}"
+            for name in NON_INFERABLE_ARGS
+            if name in self.arguments
+        ]
+        return ", ".join([str(Detection(self.layout, self.arguments)), *untold])
 
     @property
     def open(self) -> tuple[str, ...]:
@@ -262,7 +266,7 @@ class Identified:
         # On the meta device first: absurd shapes must not allocate what they claim.
         with torch.device("meta"):
             network = _CLASSES[self.layout.network](**self.arguments)
-        weights = fitted(dict(self.weights), network)
+        weights = remap_strict(dict(self.weights), network)
         for name in self.open:
             if ARGUMENTS[name].asked_for and not assume:
                 raise ValueError(
@@ -286,7 +290,7 @@ def identify(
     ema: bool = True,
     part: Part = "generator",
     arguments: Mapping[str, Any] | None = None,
-) -> Identified:
+) -> DetectedNetwork:
     """Finds out which of our networks a checkpoint holds, whatever its layout.
 
     Args:
@@ -294,7 +298,7 @@ def identify(
         ema: whether to take averaged weights where there are both.
         part: which network of a whole-training checkpoint.
         arguments: what neither the weights nor their layout nor the checkpoint's notes tell, of
-            `UNTOLD`.
+            `NON_INFERABLE_ARGS`.
 
     Raises:
         UnknownNetworkError: its weights are of another network.
@@ -302,13 +306,13 @@ def identify(
             `arguments`.
     """
     weights, dropped = unwrap_and_list(checkpoint, ema=ema, part=part)
-    found = recognise(weights)
+    found = detect_layout(weights)
     if found is None or found.layout.network not in _CLASSES:
         known = ", ".join(_CLASSES)
         raise UnknownNetworkError(f"expected weights of {known}, got {describe(weights)}")
     if part == "discriminator" and found.layout.network not in DISCRIMINATORS:
         raise ValueError(f"expected a discriminator, but all there is is {found}")
-    network, told = found.layout.network, stated_arguments(checkpoint, found.layout.network)
+    network, told = found.layout.network, recorded_arguments(checkpoint, found.layout.network)
     activates = found.layout.activate_after_shuffle
     if activates is not None and told.setdefault("activate_after_shuffle", activates) != activates:
         raise ValueError(
@@ -320,10 +324,10 @@ def identify(
             raise ValueError(
                 f"told {name}={value}, but the file itself says {told[name]}: leave that out"
             )
-    return Identified(
+    return DetectedNetwork(
         layout=found.layout,
         arguments={**found.arguments, **told},
-        weights=found.layout.in_our_keys(weights),
+        weights=found.layout.to_plugin_keys(weights),
         dropped=dropped,
     )
 

@@ -17,7 +17,7 @@ import torch
 
 from .file_kinds import kind_of
 from .pickle_protocols import LEGACY_START, readable_source, to_protocol_2
-from .safe_unpickle import STAND_INS, History, settle
+from .safe_unpickle import STAND_INS, History, materialize
 
 NOTE = "srgan_plugin"  # what we note beside weights, under `meta`
 _ZIP = b"PK\x03\x04"
@@ -37,7 +37,7 @@ def named(path: str | os.PathLike[str]) -> Iterator[None]:
         raise ValueError(f"{path}: {error}") from None
 
 
-def stated_hash(name: str) -> str:
+def filename_hash(name: str) -> str:
     """The first digits of a SHA-256 with which a published name closes; empty if it has none."""
     found = _HASH.search(name)
     return "" if found is None or _DATE.fullmatch(found[1]) else found[1]
@@ -80,7 +80,7 @@ def load_checkpoint_file(
 
 
 def _read(path: Path, history: Callable[..., object]) -> Any:
-    if (stated := stated_hash(path.name)) and not sha256(path).startswith(stated):
+    if (stated := filename_hash(path.name)) and not sha256(path).startswith(stated):
         raise ValueError("its SHA-256 is not the one that its name closes with")
     start = _start(path, 64)
     if _SAFETENSORS.match(start):
@@ -93,7 +93,7 @@ def _read(path: Path, history: Callable[..., object]) -> Any:
         raise UnpicklingError("it was not written by torch.save")
     # By its content: torch goes by the name where it is given one.
     with _nothing_else_allowed(), readable_source(path) as source:
-        return settle(torch.load(source, map_location="cpu", weights_only=True), history)
+        return materialize(torch.load(source, map_location="cpu", weights_only=True), history)
 
 
 def _read_safetensors(path: Path) -> dict[str, Any]:

@@ -95,7 +95,7 @@ def note_for(network: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
     return {"format": FORMAT, "network": network, **stated}
 
 
-def stated_arguments(checkpoint: Mapping[str, Any], network: str) -> dict[str, Any]:
+def recorded_arguments(checkpoint: Mapping[str, Any], network: str) -> dict[str, Any]:
     """Return what a checkpoint states of its network that weights do not show.
 
     Our conversions note it; mmengine saves the training's config.

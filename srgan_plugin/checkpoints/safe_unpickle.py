@@ -162,7 +162,7 @@ STAND_INS: list[Callable[..., Any] | tuple[Any, str]] = [
 _CALLABLES = (_getattr, _scalar, _reconstruct, _frombuffer, _History, _Set)
 
 
-def settle(loaded: Any, history: Callable[..., object]) -> Any:
+def materialize(loaded: Any, history: Callable[..., object]) -> Any:
     """Put what was saved in the place of what stood in for it; lists and dicts stay the same.
 
     Args:

@@ -7,7 +7,7 @@ from typing import Any, Final
 import torch
 
 from srgan_plugin.checkpoints import open_network
-from srgan_plugin.checkpoints.hub import NAMES, local_checkpoint
+from srgan_plugin.checkpoints.hub import BUNDLED_MODELS, local_checkpoint
 from srgan_plugin.networks import MSRResNet, SRResNet
 
 Network = MSRResNet | SRResNet
@@ -62,7 +62,9 @@ def open_model(
 def _open(model: str, arch_options: Mapping[str, Any] | None) -> Network:
     path = local_checkpoint(model)
     if not path.is_file():
-        raise FileNotFoundError(f"expected {', '.join(NAMES)} or a checkpoint file, got {model}")
+        raise FileNotFoundError(
+            f"expected {', '.join(BUNDLED_MODELS)} or a checkpoint file, got {model}"
+        )
     network = open_network(path, arguments=arch_options)
     if not isinstance(network, Network):
         kind = type(network).__name__

@@ -10,7 +10,7 @@ import torch
 from safetensors import safe_open
 
 from srgan_plugin.checkpoints import hub
-from srgan_plugin.checkpoints.hub import NAMES, WEIGHTS, local_checkpoint
+from srgan_plugin.checkpoints.hub import BUNDLED_MODELS, WEIGHTS, local_checkpoint
 from srgan_plugin.checkpoints.read import sha256
 from srgan_plugin.data.benchmark_sets import find_benchmark
 from srgan_plugin.data.resize import imresize
@@ -22,7 +22,7 @@ DOCS = Path(__file__).resolve().parent.parent.parent / "docs/zoo"
 RESULTS = DOCS / "results.json"
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", BUNDLED_MODELS)
 def test_shipped_weights_are_half_precision_and_about_three_megabytes(name):
     path = WEIGHTS / f"{name}.safetensors"
     with safe_open(path, "pt") as file:
@@ -31,7 +31,7 @@ def test_shipped_weights_are_half_precision_and_about_three_megabytes(name):
     assert 2.9e6 < path.stat().st_size < 3.3e6
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", BUNDLED_MODELS)
 def test_shipped_weights_open_by_their_name_as_the_published_network(name):
     network = open_model(name)
     assert isinstance(network, MSRResNet)
@@ -60,7 +60,7 @@ def test_shipped_weights_that_were_changed_are_refused(tmp_path, monkeypatch, ch
     assert sha256(path) in str(caught.value) and "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", BUNDLED_MODELS)
 def test_shipped_weights_are_hashed_once_in_a_process(name, monkeypatch):
     local_checkpoint(name)
     monkeypatch.setattr(hub, "sha256", None)
@@ -93,7 +93,7 @@ def test_the_shipped_msrresnet_beats_bicubic_clearly_on_set5(shared_data):
     assert ours == pytest.approx(told, abs=0.01)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", BUNDLED_MODELS)
 def test_a_card_names_the_licence_the_data_and_this_very_file(name):
     text = (WEIGHTS / f"{name}.md").read_text()
     digest = sha256(WEIGHTS / f"{name}.safetensors")

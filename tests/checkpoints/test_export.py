@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from srgan_plugin.checkpoints import export, open_network
-from srgan_plugin.checkpoints.load import UNTOLD
+from srgan_plugin.checkpoints.load import NON_INFERABLE_ARGS
 from srgan_plugin.networks import ModifiedVGG, MSRResNet, SRResNet
 
 SMALL = {"mid_channels": 4, "num_blocks": 2}
@@ -33,7 +33,7 @@ def test_onnx_gives_torchs_pictures_at_sizes_it_was_not_traced_with(
 ):
     network = rough(cls, **SMALL, **options)
     torch.save(network.state_dict(), tmp_path / "x.pth")
-    told = [f"{key}={value}" for key, value in options.items() if key in UNTOLD]
+    told = [f"{key}={value}" for key, value in options.items() if key in NON_INFERABLE_ARGS]
     tool("export").main(["x.pth", "x.onnx", "--told", *told])
     session = onnxruntime.InferenceSession("x.onnx", providers=["CPUExecutionProvider"])
     for height, width in ((8, 8), (31, 12), (5, 50)):

@@ -35,7 +35,7 @@ def trained(**options: Any) -> MSRResNet:
 
 def of_code_base(name: str, network: nn.Module) -> dict[str, Tensor]:
     layout = next(one for one in LAYOUTS if one.network == "MSRResNet" and name in one.code_bases)
-    return layout.in_its_keys(network.state_dict())
+    return layout.from_plugin_keys(network.state_dict())
 
 
 def prefixed(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

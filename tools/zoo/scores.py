@@ -7,7 +7,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from srgan_plugin.checkpoints.hub import NAMES
+from srgan_plugin.checkpoints.hub import BUNDLED_MODELS
 from srgan_plugin.data.benchmark_sets import Benchmark
 from srgan_plugin.data.resize import imresize
 from srgan_plugin.inference import Upscaler, open_model
@@ -35,7 +35,9 @@ def methods(weights: Path) -> dict[str, Upscale]:
     Raises:
         FileNotFoundError: Weights are not there.
     """
-    networks = {name: Upscaler(open_model(str(weights / f"{name}.safetensors"))) for name in NAMES}
+    networks = {
+        name: Upscaler(open_model(str(weights / f"{name}.safetensors"))) for name in BUNDLED_MODELS
+    }
     return {"bicubic": bicubic, **networks}
 
 

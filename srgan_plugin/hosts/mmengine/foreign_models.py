@@ -4,7 +4,7 @@ from typing import Any
 
 from torch import nn
 
-from srgan_plugin.checkpoints.detect import recognise
+from srgan_plugin.checkpoints.detect import detect_layout
 from srgan_plugin.hosts.mmengine.models.model_utils import unwrapped
 from srgan_plugin.hosts.mmengine.models.sr_model import SRModel, adapt_what_loads
 from srgan_plugin.registry import ADAPTERS, SCOPE
@@ -47,7 +47,7 @@ def read_any_layout(model: nn.Module) -> None:
     generator = getattr(own, "generator", None)
     if isinstance(own, SRModel) or not isinstance(generator, nn.Module):
         return
-    known = recognise(unwrapped(generator).state_dict()) is not None
+    known = detect_layout(unwrapped(generator).state_dict()) is not None
     if known and not getattr(own, "reads_any_layout", False):
         own.register_load_state_dict_pre_hook(adapt_what_loads)
         own.reads_any_layout = True
