@@ -21,7 +21,7 @@ Job = tuple[Path, Path]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outcome:
+class JobResult:
     """What became of a picture.
 
     Attributes:
@@ -37,7 +37,7 @@ class Outcome:
     error: Exception | None = None
 
 
-def plan(inputs: Sequence[str], output: str) -> list[Job]:
+def plan_jobs(inputs: Sequence[str], output: str) -> list[Job]:
     """Tells which files are to be read, and where each enlargement goes.
 
     Args:
@@ -80,12 +80,12 @@ def upscale_files(
     progress: Callable[[int, int], None] | None = None,
     *,
     overwrite: bool = False,
-) -> Iterator[Outcome]:
+) -> Iterator[JobResult]:
     """Enlarges files, one for each outcome that is asked for; what is there already is skipped.
 
     Args:
         upscaler: What enlarges.
-        jobs: See `plan`.
+        jobs: See `plan_jobs`.
         progress: Called with the number of pixels of results that are done, and of all.
         overwrite: Make what is there anew.
 
@@ -104,14 +104,14 @@ def upscale_files(
                 progress(before + done, total)
 
         if skip:
-            yield Outcome(source=source, target=target, state="skipped")
+            yield JobResult(source=source, target=target, state="skipped")
             continue
         try:
             _upscale_file(upscaler, source, target, show)
         except (OSError, ValueError, MemoryError) as error:
-            yield Outcome(source=source, target=target, state="failed", error=error)
+            yield JobResult(source=source, target=target, state="failed", error=error)
         else:
-            yield Outcome(source=source, target=target, state="done")
+            yield JobResult(source=source, target=target, state="done")
         show(area)
         before += area
 

@@ -34,34 +34,34 @@ class Generator(Protocol):
         ...
 
 
-class Span(NamedTuple):
+class Interval(NamedTuple):
     """Rows or columns of the LR picture, `start` to before `stop`."""
 
     start: int
     stop: int
 
-    def widened(self, by: int, limits: "Span") -> "Span":
+    def widened(self, by: int, limits: "Interval") -> "Interval":
         """With `by` more on both sides, as far as there are more."""
-        return Span(max(self.start - by, limits.start), min(self.stop + by, limits.stop))
+        return Interval(max(self.start - by, limits.start), min(self.stop + by, limits.stop))
 
-    def inside(self, outer: "Span", scale: int = 1) -> slice:
+    def inside(self, outer: "Interval", scale: int = 1) -> slice:
         """Where it lies in an array that begins where `outer` does, enlarged `scale` times."""
         return slice((self.start - outer.start) * scale, (self.stop - outer.start) * scale)
 
-    def parts(self, largest: int) -> list["Span"]:
+    def parts(self, largest: int) -> list["Interval"]:
         """Cut into parts of nearly the same size, none above `largest`."""
         size = self.stop - self.start
         count = -(-size // largest)
         edges = [self.start + size * i // count for i in range(count + 1)]
-        return [Span(*ends) for ends in pairwise(edges)]
+        return [Interval(*ends) for ends in pairwise(edges)]
 
 
 @torch.inference_mode()
-def enlarged_tile(
+def upscale_tile(
     network: Generator,
     picture: Tensor,
-    rows: Span,
-    columns: Span,
+    rows: Interval,
+    columns: Interval,
     *,
     inner: int,
     progress: Callable[[float], None],
@@ -85,7 +85,7 @@ def enlarged_tile(
         torch.OutOfMemoryError: The window, or `inner`, is too large for the device.
     """
     far, near = network.receptive_radius
-    height, width = Span(0, picture.shape[2]), Span(0, picture.shape[3])
+    height, width = Interval(0, picture.shape[2]), Interval(0, picture.shape[3])
     around = rows.widened(far + near, height), columns.widened(far + near, width)
     x = _like_weights(_cropped(picture, *around), network)
     features = network.extract_features(x)
@@ -108,7 +108,7 @@ def enlarged_tile(
     return out.clamp_(0, 1)
 
 
-def _cropped(picture: Tensor, rows: Span, columns: Span) -> Tensor:
+def _cropped(picture: Tensor, rows: Interval, columns: Interval) -> Tensor:
     return picture[..., rows.start : rows.stop, columns.start : columns.stop]
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .models import Network, open_model
-from .tiling import Span, enlarged_tile
+from .tiling import Interval, upscale_tile
 
 Pixels = NDArray[Any]
 Device = Literal["auto", "cpu", "cuda"]
@@ -119,9 +119,9 @@ class Upscaler:
         return self._strips(image.reshape(*image.shape[:2], channels), progress or (lambda _: None))
 
     def _strips(self, image: Pixels, progress: Callable[[int], None]) -> Iterator[Pixels]:
-        whole, top = Span(0, len(image)), 0
+        whole, top = Interval(0, len(image)), 0
         while top < whole.stop:
-            rows = Span(top, whole.stop).parts(self.tile)[0]
+            rows = Interval(top, whole.stop).parts(self.tile)[0]
             if (strip := self._strip_if_it_fits(image, rows, progress)) is not None:
                 yield strip
                 top = rows.stop
@@ -132,7 +132,7 @@ class Upscaler:
                 logger.warning("out of memory: going on with tiles of %d pixels", self.tile)
 
     def _strip_if_it_fits(
-        self, image: Pixels, rows: Span, progress: Callable[[int], None]
+        self, image: Pixels, rows: Interval, progress: Callable[[int], None]
     ) -> Pixels | None:
         """None when memory runs out: the retry is outside, where nothing holds the tensors."""
         try:
@@ -145,23 +145,23 @@ class Upscaler:
         return None
 
     @torch.inference_mode()
-    def _strip(self, image: Pixels, rows: Span, progress: Callable[[int], None]) -> Pixels:
+    def _strip(self, image: Pixels, rows: Interval, progress: Callable[[int], None]) -> Pixels:
         height, width, channels = image.shape
         colours = 3 if channels > 2 else 1
         out = np.empty(
             ((rows.stop - rows.start) * self.scale, width * self.scale, channels), image.dtype
         )
-        seen = rows.widened(sum(self._network.receptive_radius), Span(0, height))
+        seen = rows.widened(sum(self._network.receptive_radius), Interval(0, height))
         picture = _to_network(image[seen.start : seen.stop, :, :colours])
-        local = Span(rows.start - seen.start, rows.stop - seen.start)
+        local = Interval(rows.start - seen.start, rows.stop - seen.start)
 
-        def report(columns: Span, share: float) -> None:
+        def report(columns: Interval, share: float) -> None:
             done = columns.start + share * (columns.stop - columns.start)
             pixels = rows.start * width + (rows.stop - rows.start) * done
             progress(int(pixels) * self.scale**2)
 
-        for columns in Span(0, width).parts(self.tile):
-            sr = enlarged_tile(
+        for columns in Interval(0, width).parts(self.tile):
+            sr = upscale_tile(
                 self._network,
                 picture,
                 local,
@@ -171,10 +171,10 @@ class Upscaler:
             )
             if colours == 1:
                 sr = sr.mean(0, keepdim=True, dtype=torch.float32)
-            where = columns.inside(Span(0, width), self.scale)
+            where = columns.inside(Interval(0, width), self.scale)
             out[:, where, :colours] = _from_network(sr, image.dtype)
         if channels in (2, 4):
-            out[..., -1] = _enlarged_alpha(image[..., -1], rows, self.scale)
+            out[..., -1] = _upscale_alpha(image[..., -1], rows, self.scale)
         return out
 
 
@@ -239,9 +239,9 @@ def _from_network(sr: Tensor, dtype: np.dtype[Any]) -> Pixels:
     return levels.to(torch.uint8 if dtype == np.uint8 else torch.int32).cpu().numpy()
 
 
-def _enlarged_alpha(alpha: Pixels, rows: Span, scale: int) -> Pixels:
+def _upscale_alpha(alpha: Pixels, rows: Interval, scale: int) -> Pixels:
     """By bicubic: a network would put texture, and holes of one level, into what is opaque."""
-    seen = rows.widened(3, Span(0, len(alpha)))
+    seen = rows.widened(3, Interval(0, len(alpha)))
     part = np.ascontiguousarray(alpha[seen.start : seen.stop])
     size = part.shape[1] * scale, part.shape[0] * scale
     enlarged: Pixels = cv2.resize(part, size, interpolation=cv2.INTER_CUBIC)

@@ -11,7 +11,7 @@ from srgan_plugin.checkpoints import hub
 from srgan_plugin.checkpoints.read import sha256
 from srgan_plugin.data.resize import imresize
 from srgan_plugin.inference import Upscaler, open_model
-from srgan_plugin.inference.tiling import Span
+from srgan_plugin.inference.tiling import Interval
 from srgan_plugin.networks import ModifiedVGG, MSRResNet, SRResNet
 
 SMALL = {"mid_channels": 8, "num_blocks": 2}
@@ -92,7 +92,7 @@ def test_full_size_msrresnet_reaches_the_35_pixels_that_its_documentation_states
 @settings(deadline=None)
 @given(start=st.integers(0, 9), size=st.integers(1, 200), largest=st.integers(1, 50))
 def test_parts_of_a_span_cover_it_once_and_none_is_too_large(start, size, largest):
-    parts = Span(start, start + size).parts(largest)
+    parts = Interval(start, start + size).parts(largest)
     covered = [pixel for part in parts for pixel in range(part.start, part.stop)]
     assert covered == list(range(start, start + size))
     sizes = [part.stop - part.start for part in parts]
