@@ -118,7 +118,7 @@ SCOPE = "srgan_plugin"
 
 
 # What makes another toolbox work when a config names it by prefix.
-ADAPTERS = {"mmagic": "srgan_plugin.hosts.mmagic"}
+SCOPE_MODULES = {"mmagic": "srgan_plugin.hosts.mmagic"}
 
 
 class UnknownNameError(KeyError, ValueError):
@@ -174,8 +174,8 @@ class PluginRegistry(Registry):
             UnknownNameError: No registry knows the name.
         """
         scope = key.partition(".")[0]
-        if scope in ADAPTERS:
-            importlib.import_module(ADAPTERS[scope])
+        if scope in SCOPE_MODULES:
+            importlib.import_module(SCOPE_MODULES[scope])
         try:
             found = super().get(key)
         except RuntimeError:  # mmengine's answer to a key that is no importable object either
@@ -184,7 +184,7 @@ class PluginRegistry(Registry):
             raise UnknownNameError(self._unknown(key))
         if self.name == "model" and isinstance(found, type):
             print_log(f"{key} is {found.__module__}.{found.__qualname__}", logger="current")
-        return _in_its_scope(found, scope) if scope in ADAPTERS else found
+        return _in_its_scope(found, scope) if scope in SCOPE_MODULES else found
 
     def _unknown(self, key: str) -> str:
         names = list(self.module_dict) + list(self.parent.module_dict if self.parent else ())

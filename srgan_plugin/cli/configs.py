@@ -62,13 +62,13 @@ def load_config(args: argparse.Namespace) -> Any:
     """
     os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
     cfg = read_config(args.config, args.cfg_options)
-    from srgan_plugin.registry import ADAPTERS
+    from srgan_plugin.registry import SCOPE_MODULES
 
     if not isinstance(model := cfg.get("model"), dict) or "type" not in model:
         raise ValueError(f"{args.config} has no model; expected model = dict(type='SRModel', ...)")
     _check_vis_backends(cfg)
-    if (scope := cfg.get("default_scope")) in ADAPTERS:
-        import_module(ADAPTERS[scope])
+    if (scope := cfg.get("default_scope")) in SCOPE_MODULES:
+        import_module(SCOPE_MODULES[scope])
     cfg.launcher = args.launcher
     cfg.work_dir = (
         args.work_dir or cfg.get("work_dir") or str(Path("work_dirs") / Path(args.config).stem)

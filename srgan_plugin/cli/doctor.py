@@ -159,11 +159,11 @@ def _check_toolbox(name: str, adapter: str) -> Finding:
         detail, _, remedy = " ".join(str(error).split()).partition("; run: ")
         state: State = "absent" if isinstance(error, NotInstalledError) else "broken"
         return Finding(name=name, state=state, detail=detail, remedy=remedy)
-    mends = [
-        f"{mend.name} {'mended' if mend.name in module.APPLIED else 'there'}"
-        for mend in module.TOOLBOX.mends
+    patches = [
+        f"{patch.name} {'mended' if patch.name in module.APPLIED_PATCHES else 'there'}"
+        for patch in module.TOOLBOX.patches
     ]
-    detail = f"{module.TOOLBOX.check_version()}, {', '.join(mends)}"
+    detail = f"{module.TOOLBOX.check_version()}, {', '.join(patches)}"
     return Finding(name=name, state="ok", detail=detail)
 
 

@@ -25,7 +25,7 @@ class NotInstalledError(ToolboxError):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Mend:
+class CompatPatch:
     """One thing that a toolbox misses.
 
     Attributes:
@@ -52,7 +52,7 @@ class Toolbox:
         extra: Ours that installs it.
         python_below: The first Python on which pip cannot build it from its source distribution.
         probes: Modules that import once it works.
-        mends: In the order in which they are looked at and applied.
+        patches: In the order in which they are looked at and applied.
     """
 
     name: str
@@ -60,7 +60,7 @@ class Toolbox:
     below: str
     extra: str
     probes: tuple[str, ...]
-    mends: tuple[Mend, ...]
+    patches: tuple[CompatPatch, ...]
     python_below: tuple[int, int] = (4, 0)
 
     @property
@@ -105,12 +105,12 @@ class Toolbox:
         self.check_version()
         applied = []
         try:
-            for mend in self.mends:
-                if not mend.missing():
+            for patch in self.patches:
+                if not patch.missing():
                     continue
-                mend.apply()
-                applied.append(mend.name)
-                logger.info("%s: mended %s (%s)", self.name, mend.name, mend.reason)
+                patch.apply()
+                applied.append(patch.name)
+                logger.info("%s: mended %s (%s)", self.name, patch.name, patch.reason)
             for module in self.probes:
                 importlib.import_module(module)
         except (ImportError, AttributeError, AssertionError) as error:
@@ -126,7 +126,7 @@ def _numbers(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in re.findall(r"\d+", text)[:3])
 
 
-def has(module: str, names: Sequence[str] = ()) -> bool:
+def is_importable(module: str, names: Sequence[str] = ()) -> bool:
     """Whether a module imports and has the names."""
     try:
         found: ModuleType = importlib.import_module(module)

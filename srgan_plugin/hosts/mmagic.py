@@ -20,12 +20,12 @@ from mmengine.evaluator import BaseMetric
 
 from srgan_plugin.hosts.mmengine.foreign_models import read_any_layout
 
-from .compat_patches import Mend, Toolbox, has
+from .compat_patches import CompatPatch, Toolbox, is_importable
 
 _FACES = "controlnet_aux.mediapipe_face"
 
 
-class MissingOps(ModuleType):
+class StubOps(ModuleType):
     """Stands for mmcv's compiled ops: any of them can be looked up, none can be called."""
 
     def __getattr__(self, name: str) -> Any:
@@ -46,7 +46,7 @@ def _add_bool8() -> None:
 
 
 def _add_ops() -> None:
-    module = MissingOps("mmcv._ext")
+    module = StubOps("mmcv._ext")
     # Without a loader: mmengine then reports mmcv as not compiled, which is true.
     module.__spec__ = ModuleSpec("mmcv._ext", loader=None)
     sys.modules["mmcv._ext"] = module
@@ -112,32 +112,32 @@ TOOLBOX = Toolbox(
     below="1.3",
     extra="mmagic",
     probes=("mmagic.models", "mmagic.evaluation", "mmagic.structures"),
-    mends=(
-        Mend(
+    patches=(
+        CompatPatch(
             name="numpy.bool8",
             reason="numpy 2 removed it, mmagic.utils reads it",
-            missing=lambda: not has("numpy", ["bool8"]),
+            missing=lambda: not is_importable("numpy", ["bool8"]),
             apply=_add_bool8,
         ),
-        Mend(
+        CompatPatch(
             name="mmcv._ext",
             reason="mmcv-lite has no compiled ops, mmagic imports Python around them",
-            missing=lambda: not has("mmcv._ext"),
+            missing=lambda: not is_importable("mmcv._ext"),
             apply=_add_ops,
         ),
-        Mend(
+        CompatPatch(
             name="mediapipe.solutions",
             reason="mediapipe 0.10.30 removed it, mmagic.apis imports Python around it",
             missing=_lacks_solutions,
             apply=_add_face_detector,
         ),
-        Mend(
+        CompatPatch(
             name="whole checkpoints",
             reason="MMagic's models keep random weights where a checkpoint has other keys",
             missing=lambda: not hasattr(_base_model().__init__, "__wrapped__"),
             apply=_load_any_layout,
         ),
-        Mend(
+        CompatPatch(
             name="metrics' size",
             reason="mmengine's loops and ours tell a metric the size of the set, MMagic's do not",
             missing=_takes_no_size,
@@ -147,4 +147,4 @@ TOOLBOX = Toolbox(
 )
 
 #: The mends that this process needed.
-APPLIED = TOOLBOX.load()
+APPLIED_PATCHES = TOOLBOX.load()

@@ -10,12 +10,12 @@ import torch
 from srgan_plugin.__main__ import main
 from srgan_plugin.cli import doctor
 from srgan_plugin.hosts import compat_patches
-from srgan_plugin.hosts.compat_patches import Mend, NotInstalledError, Toolbox, ToolboxError
+from srgan_plugin.hosts.compat_patches import CompatPatch, NotInstalledError, Toolbox, ToolboxError
 
 
 def toolbox(**changes: object) -> Toolbox:
     """A toolbox that is there, pytest itself, which misses a module that the mend supplies."""
-    lacks = Mend(
+    lacks = CompatPatch(
         name="a_module",
         reason="nobody wrote it",
         missing=lambda: "a_module" not in sys.modules,
@@ -87,9 +87,9 @@ def test_neither_the_package_nor_its_mmengine_host_mends_anything() -> None:
 def test_a_missing_compiled_op_fails_at_use_by_its_name(mmagic: ModuleType) -> None:
     from mmcv import ops
 
-    from srgan_plugin.hosts.mmagic import APPLIED
+    from srgan_plugin.hosts.mmagic import APPLIED_PATCHES
 
-    if "mmcv._ext" not in APPLIED:
+    if "mmcv._ext" not in APPLIED_PATCHES:
         pytest.skip("the compiled ops are really there")
     layer = ops.DeformConv2d(3, 4, 3, padding=1)
     with pytest.raises(NotImplementedError, match="compiled op deform_conv_forward of mmcv"):
@@ -142,6 +142,6 @@ def test_an_unsafe_torch_is_named_with_its_hole(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_name_counts_as_missing_though_its_module_is_there() -> None:
-    assert compat_patches.has("math", ["pi"])
-    assert not compat_patches.has("math", ["tau", "no_such_name"])
-    assert not compat_patches.has("no_such_module")
+    assert compat_patches.is_importable("math", ["pi"])
+    assert not compat_patches.is_importable("math", ["tau", "no_such_name"])
+    assert not compat_patches.is_importable("no_such_module")

@@ -65,11 +65,11 @@ def main(argv: list[str] | None = None) -> None:
     from mmengine.registry import init_default_scope
 
     from srgan_plugin.io.images import write_image
-    from srgan_plugin.registry import ADAPTERS, DATA_SAMPLERS, DATASETS, SCOPE
+    from srgan_plugin.registry import DATA_SAMPLERS, DATASETS, SCOPE, SCOPE_MODULES
 
     scope = cfg.get("default_scope") or SCOPE
-    if scope in ADAPTERS:
-        import_module(ADAPTERS[scope])
+    if scope in SCOPE_MODULES:
+        import_module(SCOPE_MODULES[scope])
     init_default_scope(scope)  # of what stands inside the dataset, too
 
     loader = loaders[0] if isinstance(loaders, list) else loaders

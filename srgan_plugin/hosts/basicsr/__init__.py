@@ -5,8 +5,8 @@
 
 from . import compat
 
-APPLIED = compat.APPLIED
+APPLIED_PATCHES = compat.APPLIED_PATCHES
 
 from . import archs, data, losses, models  # noqa: E402 - BasicSR imports after its mends
 
-__all__ = ["APPLIED", "archs", "compat", "data", "losses", "models"]
+__all__ = ["APPLIED_PATCHES", "archs", "compat", "data", "losses", "models"]

@@ -6,7 +6,7 @@ from types import ModuleType
 from typing import Any
 
 from srgan_plugin.checkpoints.read import load_checkpoint_file
-from srgan_plugin.hosts.compat_patches import Mend, Toolbox, has
+from srgan_plugin.hosts.compat_patches import CompatPatch, Toolbox, is_importable
 
 _GONE = "torchvision.transforms.functional_tensor"
 
@@ -25,18 +25,18 @@ TOOLBOX = Toolbox(
     extra="basicsr",
     python_below=(3, 13),
     probes=("basicsr",),
-    mends=(
-        Mend(
+    patches=(
+        CompatPatch(
             name=_GONE,
             reason="torchvision 0.17 removed it, basicsr.data.degradations imports it",
-            missing=lambda: not has(_GONE, ["rgb_to_grayscale"]),
+            missing=lambda: not is_importable(_GONE, ["rgb_to_grayscale"]),
             apply=_add_functional_tensor,
         ),
     ),
 )
 
 #: The mends that this process needed.
-APPLIED = TOOLBOX.load()
+APPLIED_PATCHES = TOOLBOX.load()
 
 
 def load_resume_state(opt: dict[str, Any]) -> dict[str, Any] | None:

@@ -7,7 +7,7 @@ from torch import nn
 from srgan_plugin.checkpoints.detect import detect_layout
 from srgan_plugin.hosts.mmengine.models.model_utils import unwrapped
 from srgan_plugin.hosts.mmengine.models.sr_model import SRModel, adapt_what_loads
-from srgan_plugin.registry import ADAPTERS, SCOPE
+from srgan_plugin.registry import SCOPE, SCOPE_MODULES
 
 
 def scope_of(cfg: Any) -> str:
@@ -23,7 +23,7 @@ def lose_nothing(cfg: Any) -> None:
         cfg: mmengine's config; its `default_hooks` change in place. A checkpoint hook of another
             type stays as it is.
     """
-    if cfg.get("default_scope") not in ADAPTERS:
+    if cfg.get("default_scope") not in SCOPE_MODULES:
         return
     cfg.setdefault("default_hooks", {})
     hooks = cfg["default_hooks"]  # mmengine keeps another dict than it was given
