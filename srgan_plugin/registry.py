@@ -21,7 +21,7 @@ from mmengine.registry import DefaultScope, Registry, build_from_cfg
 from srgan_plugin import config_path
 
 
-def wrong_argument(error: TypeError) -> str | None:
+def explain_bad_kwargs(error: TypeError) -> str | None:
     """One line on the argument with which a registry, any of mmengine's, could not build.
 
     Args:
@@ -33,12 +33,12 @@ def wrong_argument(error: TypeError) -> str | None:
     for frame, _ in reversed(list(traceback.walk_tb(error.__traceback__))):
         if frame.f_code is build_from_cfg.__code__ and "obj_cls" in frame.f_locals:
             built = inspect.unwrap(frame.f_locals["obj_cls"])
-            if message := _misfit(built, frame.f_locals["args"]):
+            if message := _bad_kwarg(built, frame.f_locals["args"]):
                 return message
     return None
 
 
-def _misfit(built: Any, given: Mapping[str, Any]) -> str | None:
+def _bad_kwarg(built: Any, given: Mapping[str, Any]) -> str | None:
     for name, parameter in _named(_constructors(built)[0]).items():
         if parameter.default is parameter.empty and name not in given:
             return f"{built.__name__} needs the argument {name!r}"
@@ -153,7 +153,7 @@ class PluginRegistry(Registry):
         try:
             return super().build(cfg, *args, **kwargs)
         except TypeError as error:
-            if (message := wrong_argument(error)) is None:
+            if (message := explain_bad_kwargs(error)) is None:
                 raise
             raise ValueError(message) from error
         except KeyError as error:

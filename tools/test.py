@@ -102,7 +102,7 @@ def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     cfg = load_config(args)
     from srgan_plugin.checkpoints.hub import local_checkpoint
-    from srgan_plugin.hosts.mmengine.foreign_models import read_any_layout, scope_of
+    from srgan_plugin.hosts.mmengine.foreign_models import convert_on_load, scope_of
     from srgan_plugin.registry import SCOPE
 
     if args.checkpoint.lower() != "none":
@@ -138,7 +138,7 @@ def main(argv: list[str] | None = None) -> None:
 
     join_process_group(args.launcher, cfg)
     runner = Runner.from_cfg(cfg)
-    read_any_layout(runner.model)
+    convert_on_load(runner.model)
     results = by_set(measure(runner))
     if not is_main_process():
         return

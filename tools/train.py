@@ -91,7 +91,10 @@ def main(argv: list[str] | None = None) -> None:
     from srgan_plugin.checkpoints.hub import BUNDLED_MODELS, local_checkpoint
     from srgan_plugin.hosts.mmengine.engine.checkpoint_hook import newest_checkpoint
     from srgan_plugin.hosts.mmengine.engine.distributed import join_process_group
-    from srgan_plugin.hosts.mmengine.foreign_models import lose_nothing, read_any_layout
+    from srgan_plugin.hosts.mmengine.foreign_models import (
+        convert_on_load,
+        enable_safe_checkpointing,
+    )
     from srgan_plugin.io.atomic import claim_folder
 
     if args.amp:
@@ -125,11 +128,11 @@ def main(argv: list[str] | None = None) -> None:
     if cfg.get("load_from") and not cfg.get("resume"):
         check_start(cfg.model.get("generator"), cfg.load_from)
     join_process_group(args.launcher, cfg)
-    lose_nothing(cfg)
+    enable_safe_checkpointing(cfg)
     first = get_rank() == 0
     with claim_folder(cfg.work_dir) if first else nullcontext():
         runner = Runner.from_cfg(cfg)
-        read_any_layout(runner.model)
+        convert_on_load(runner.model)
         runner.train()
     if first:
         print(f"checkpoints and logs: {cfg.work_dir}")

@@ -31,7 +31,9 @@ def command(main: Callable[P, None]) -> Callable[P, None]:
         try:
             main(*args, **kwargs)
         except (ValueError, OSError, MemoryError, TypeError) as error:
-            message = _wrong_argument(error) if isinstance(error, TypeError) else one_line(error)
+            message = (
+                _explain_bad_kwargs(error) if isinstance(error, TypeError) else one_line(error)
+            )
             if os.environ.get("SRGAN_DEBUG") or message is None:
                 raise
             sys.stderr.write(f"error: {message}\n")
@@ -51,13 +53,13 @@ def command(main: Callable[P, None]) -> Callable[P, None]:
     return wrapper
 
 
-def _wrong_argument(error: TypeError) -> str | None:
+def _explain_bad_kwargs(error: TypeError) -> str | None:
     """The line for a config's argument that does not exist; None for a mistake of ours."""
     if "mmengine" not in sys.modules:
         return None
-    from srgan_plugin.registry import wrong_argument
+    from srgan_plugin.registry import explain_bad_kwargs
 
-    return wrong_argument(error)
+    return explain_bad_kwargs(error)
 
 
 def one_line(error: BaseException) -> str:

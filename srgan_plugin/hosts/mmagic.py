@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 import numpy as np
 from mmengine.evaluator import BaseMetric
 
-from srgan_plugin.hosts.mmengine.foreign_models import read_any_layout
+from srgan_plugin.hosts.mmengine.foreign_models import convert_on_load
 
 from .compat_patches import CompatPatch, Toolbox, is_importable
 
@@ -84,7 +84,7 @@ def _load_any_layout() -> None:
     @functools.wraps(initialise)
     def build(self: Any, *args: Any, **kwargs: Any) -> None:
         initialise(self, *args, **kwargs)
-        read_any_layout(self)
+        convert_on_load(self)
 
     _base_model().__init__ = build
 

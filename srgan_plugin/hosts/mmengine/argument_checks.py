@@ -17,7 +17,7 @@ def as_list(value: Any) -> list[Any]:
     return list(as_tuple(value))
 
 
-def check_fixed(owner: str, name: str, value: Any, kept: Collection[Any]) -> None:
+def require_supported(owner: str, name: str, value: Any, kept: Collection[Any]) -> None:
     """Refuse any other value of an argument than those that ours keep.
 
     Raises:

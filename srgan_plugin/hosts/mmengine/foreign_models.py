@@ -5,8 +5,8 @@ from typing import Any
 from torch import nn
 
 from srgan_plugin.checkpoints.detect import detect_layout
-from srgan_plugin.hosts.mmengine.models.model_utils import unwrapped
-from srgan_plugin.hosts.mmengine.models.sr_model import SRModel, adapt_what_loads
+from srgan_plugin.hosts.mmengine.models.model_utils import unwrap_ddp
+from srgan_plugin.hosts.mmengine.models.sr_model import SRModel, load_state_dict_pre_hook
 from srgan_plugin.registry import SCOPE, SCOPE_MODULES
 
 
@@ -16,7 +16,7 @@ def scope_of(cfg: Any) -> str:
     return prefix or cfg.get("default_scope") or SCOPE
 
 
-def lose_nothing(cfg: Any) -> None:
+def enable_safe_checkpointing(cfg: Any) -> None:
     """Let a run of another toolbox's config save when it is stopped, and whole files only.
 
     Args:
@@ -34,7 +34,7 @@ def lose_nothing(cfg: Any) -> None:
     hooks.setdefault("heartbeat", {"type": f"{SCOPE}.HeartbeatHook"})
 
 
-def read_any_layout(model: nn.Module) -> None:
+def convert_on_load(model: nn.Module) -> None:
     """Let another toolbox's model load checkpoints as ours do: of any layout, whole or not at all.
 
     mmengine loads what fits and logs the rest, so that weights in bare keys load nothing. Calling
@@ -43,11 +43,11 @@ def read_any_layout(model: nn.Module) -> None:
     Args:
         model: Has one of the networks that the zoo knows as `model.generator`, or is left alone.
     """
-    own: Any = unwrapped(model)
+    own: Any = unwrap_ddp(model)
     generator = getattr(own, "generator", None)
     if isinstance(own, SRModel) or not isinstance(generator, nn.Module):
         return
-    known = detect_layout(unwrapped(generator).state_dict()) is not None
+    known = detect_layout(unwrap_ddp(generator).state_dict()) is not None
     if known and not getattr(own, "reads_any_layout", False):
-        own.register_load_state_dict_pre_hook(adapt_what_loads)
+        own.register_load_state_dict_pre_hook(load_state_dict_pre_hook)
         own.reads_any_layout = True

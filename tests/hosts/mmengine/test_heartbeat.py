@@ -18,7 +18,7 @@ from torch.distributed import DistNetworkError
 
 from srgan_plugin.hosts.mmengine.engine import heartbeat
 from srgan_plugin.hosts.mmengine.engine.distributed import join_process_group, timeout_of
-from srgan_plugin.hosts.mmengine.foreign_models import lose_nothing
+from srgan_plugin.hosts.mmengine.foreign_models import enable_safe_checkpointing
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[2]
@@ -147,6 +147,6 @@ def test_configs_of_ours_and_of_mmagic_beat_with_the_timeout_that_they_say() -> 
     assert cfg.default_hooks.heartbeat.type == "HeartbeatHook"
     assert timeout_of(cfg) == 600
     theirs = Config({"default_scope": "mmagic", "env_cfg": {"dist_cfg": {"backend": "nccl"}}})
-    lose_nothing(theirs)
+    enable_safe_checkpointing(theirs)
     assert theirs.default_hooks.heartbeat.type == "srgan_plugin.HeartbeatHook"
     assert timeout_of(theirs) == 600

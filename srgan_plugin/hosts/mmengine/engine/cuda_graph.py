@@ -156,7 +156,7 @@ def obstacle(model: Any, optim_wrapper: Any, schedulers: Sequence[Any] = ()) -> 
         return "several processes train together"
     if not isinstance(model, SRModel):
         return f"{type(model).__name__} is not a model of srgan_plugin"
-    if not model.steps_are_alike:
+    if not model.is_static_step:
         return "the generator does not move at every step (disc_steps, disc_init_steps)"
     if model.compile_options is not False and model.compile_options.get("mode"):
         return "the modes of model.compile record by themselves"

@@ -9,7 +9,7 @@ from mmengine.model import BaseDataPreprocessor
 from mmengine.structures import BaseDataElement
 from torch import Tensor
 
-from srgan_plugin.hosts.mmengine.argument_checks import as_list, as_tuple, check_fixed
+from srgan_plugin.hosts.mmengine.argument_checks import as_list, as_tuple, require_supported
 from srgan_plugin.hosts.mmengine.datasets.collate import element_type
 from srgan_plugin.registry import MODELS
 
@@ -146,7 +146,7 @@ class DataPreprocessor(BaseDataPreprocessor):
             ("input_view", as_tuple(input_view), views),
             ("output_view", as_tuple(output_view), views),
         ):
-            check_fixed("DataPreprocessor", name, value, kept)
+            require_supported("DataPreprocessor", name, value, kept)
         super().__init__(non_blocking=non_blocking)
         mean, std = 0.0 if mean is None else mean, 1.0 if std is None else std
         self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1), persistent=False)

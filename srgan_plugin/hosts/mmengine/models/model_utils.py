@@ -64,12 +64,12 @@ def build(config: Config | nn.Module | None) -> Any:
     return MODELS.build({"_scope_": SCOPE, **config})
 
 
-def is_ours(network: nn.Module) -> bool:
+def is_plugin_module(network: nn.Module) -> bool:
     """Whether a network is of this package, and not another toolbox's."""
-    return type(unwrapped(network)).__module__.startswith("srgan_plugin.")
+    return type(unwrap_ddp(network)).__module__.startswith("srgan_plugin.")
 
 
-def unwrapped(network: Any) -> Any:
+def unwrap_ddp(network: Any) -> Any:
     """The network itself, where a wrapper for distributed training is around it."""
     return network.module if is_model_wrapper(network) else network
 
@@ -80,7 +80,7 @@ def gradient_norm(name: str, optimizer: Any) -> dict[str, Tensor]:
     return {} if norm is None else {f"grad_norm_{name}": norm}
 
 
-def batch_statistics(*networks: nn.Module | None) -> list[tuple[Tensor, Tensor]]:
+def snapshot_bn_stats(*networks: nn.Module | None) -> list[tuple[Tensor, Tensor]]:
     """The running statistics of batch normalisation, each with a copy of it as it is now."""
     return [
         (buffer, buffer.clone())
@@ -91,7 +91,7 @@ def batch_statistics(*networks: nn.Module | None) -> list[tuple[Tensor, Tensor]]
 
 
 @torch.no_grad()
-def restore(statistics: list[tuple[Tensor, Tensor]], optimizer: Any) -> None:
+def restore_bn_stats(statistics: list[tuple[Tensor, Tensor]], optimizer: Any) -> None:
     """Put back what a step that was left out has done to batch normalisation, in all its batches.
 
     Whether it was may be a tensor on the device: nobody waits for it.

@@ -19,13 +19,13 @@ from srgan_plugin.registry import MODELS
 from .data_preprocessor import gt_batch
 from .model_utils import (
     Config,
-    batch_statistics,
     build,
     compile_forward,
     gradient_norm,
-    is_ours,
-    restore,
-    unwrapped,
+    is_plugin_module,
+    restore_bn_stats,
+    snapshot_bn_stats,
+    unwrap_ddp,
 )
 from .modules import keep
 
@@ -69,16 +69,18 @@ class SRModel(BaseModel):
         self.ema_decay = _decay(ema) if ema else None
         self.generator_ema = deepcopy(self.generator).requires_grad_(False) if ema else None
         self.train_cfg, self.test_cfg = train_cfg or {}, test_cfg or {}
-        self.channels_last = _pays() if channels_last == "auto" else channels_last
+        self.channels_last = (
+            _channels_last_is_faster() if channels_last == "auto" else channels_last
+        )
         self.compile_options = {} if compile is True else compile
-        self._lay_out(self.generator, self.generator_ema)
+        self._set_memory_format(self.generator, self.generator_ema)
         self._compile(self.generator)
         self._stepping = False  # in our train_step
         # What came as a module may have any weights, Bicubic has none.
         self.untrained = isinstance(generator, dict) and any(True for _ in self.parameters())
         self.generator.register_load_state_dict_post_hook(_note_weights)
         # Whoever loads a checkpoint (load_from, resume, another toolbox's launcher) comes by here.
-        self.register_load_state_dict_pre_hook(adapt_what_loads)
+        self.register_load_state_dict_pre_hook(load_state_dict_pre_hook)
 
     def forward(
         self,
@@ -100,7 +102,7 @@ class SRModel(BaseModel):
             return self._predict_each(images, data_samples)
         averaged = self.generator_ema if mode != "loss" and not self.training else None
         network = averaged or self.generator
-        sr = network(self._suited(inputs, network))
+        sr = network(self._to_memory_format(inputs, network))
         if mode == "tensor":
             return sr
         if mode == "loss":
@@ -115,19 +117,19 @@ class SRModel(BaseModel):
 
     def train_step(self, data: Config, optim_wrapper: Any) -> dict[str, Tensor]:
         """One step of the generator."""
-        statistics = batch_statistics(self.generator)
+        statistics = snapshot_bn_stats(self.generator)
         keep(statistics, optim_wrapper)
         self.untrained = False
         self._stepping = True
         losses: dict[str, Tensor] = super().train_step(data, optim_wrapper)
         self._stepping = False
-        restore(statistics, optim_wrapper)
-        self._average(getattr(optim_wrapper, "moved", True))
+        restore_bn_stats(statistics, optim_wrapper)
+        self._update_ema(getattr(optim_wrapper, "moved", True))
         found = {name: loss.detach() for name, loss in losses.items()}
         return found | gradient_norm("generator", optim_wrapper)
 
     @property
-    def steps_are_alike(self) -> bool:
+    def is_static_step(self) -> bool:
         """Whether each step does the same work, whatever its number."""
         return True
 
@@ -136,7 +138,7 @@ class SRModel(BaseModel):
         super().init_weights()
         self.untrained = False  # training begins
         if self.generator_ema is not None:
-            self.generator_ema.load_state_dict(unwrapped(self.generator).state_dict())
+            self.generator_ema.load_state_dict(unwrap_ddp(self.generator).state_dict())
 
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """As torch's; no key tells whether the networks are wrapped for distributed training."""
@@ -148,9 +150,9 @@ class SRModel(BaseModel):
                 state[f"{start}{name}.{key.removeprefix(wrapped)}"] = state.pop(key)
         return state
 
-    def _lay_out(self, *networks: nn.Module | None) -> None:
+    def _set_memory_format(self, *networks: nn.Module | None) -> None:
         for network in filter(None, networks):
-            if self.channels_last and is_ours(network):
+            if self.channels_last and is_plugin_module(network):
                 network.to(memory_format=torch.channels_last)
 
     def _compile(self, *networks: nn.Module | None) -> None:
@@ -158,19 +160,19 @@ class SRModel(BaseModel):
             if self.compile_options is not False:
                 compile_forward(network, **self.compile_options)
 
-    def _suited(self, batch: Tensor, network: nn.Module) -> Tensor:
+    def _to_memory_format(self, batch: Tensor, network: nn.Module) -> Tensor:
         """The batch in the memory format that the network computes in."""
-        fast = self.channels_last and is_ours(network)
+        fast = self.channels_last and is_plugin_module(network)
         return batch.contiguous(
             memory_format=torch.channels_last if fast else torch.contiguous_format
         )
 
     @torch.no_grad()
-    def _average(self, moved: Tensor | bool) -> None:
+    def _update_ema(self, moved: Tensor | bool) -> None:
         """Move the averaged generator towards the trained one if that moved; copy counters."""
         if self.generator_ema is None or self.ema_decay is None or moved is False:
             return
-        trained, averages = unwrapped(self.generator).state_dict(), self.generator_ema.state_dict()
+        trained, averages = unwrap_ddp(self.generator).state_dict(), self.generator_ema.state_dict()
         pairs = [(average, trained[key]) for key, average in averages.items()]
         floating = [pair for pair in pairs if pair[0].is_floating_point()]
         counters = [pair for pair in pairs if not pair[0].is_floating_point()]
@@ -190,7 +192,7 @@ class SRModel(BaseModel):
 
     def _warn_of_random_weights(self) -> None:
         """Say so once where nothing was loaded into the network that predicts."""
-        if self.untrained and not getattr(unwrapped(self.generator), "weights_loaded", False):
+        if self.untrained and not getattr(unwrap_ddp(self.generator), "weights_loaded", False):
             print_log(
                 "the generator predicts from RANDOM weights: no checkpoint was loaded (set "
                 "load_from; init_cfg counts for training alone)",
@@ -226,7 +228,7 @@ class SRModel(BaseModel):
         return list(data_samples)
 
 
-def _pays() -> bool:
+def _channels_last_is_faster() -> bool:
     """Whether channels-last is the faster format; with AVX2 its backward pass is the slower one."""
     return torch.cuda.is_available() or torch.backends.cpu.get_cpu_capability() == "AVX512"
 
@@ -237,7 +239,7 @@ def _decay(ema: Config) -> float:
     return float(ema["decay"])
 
 
-def adapt_what_loads(
+def load_state_dict_pre_hook(
     model: nn.Module, state_dict: Config, prefix: str, local_metadata: Config, *_: Any, **__: Any
 ) -> None:
     """A hook of torch's by which a training model loads any layout, whole or not at all."""

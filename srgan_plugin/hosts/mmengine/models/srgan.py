@@ -10,7 +10,14 @@ from srgan_plugin.losses import discriminator_objective, generator_objective
 from srgan_plugin.registry import MODELS
 
 from .data_preprocessor import gt_batch
-from .model_utils import Config, batch_statistics, build, gradient_norm, restore, unwrapped
+from .model_utils import (
+    Config,
+    build,
+    gradient_norm,
+    restore_bn_stats,
+    snapshot_bn_stats,
+    unwrap_ddp,
+)
 from .modules import keep
 from .sr_model import SRModel
 
@@ -81,7 +88,7 @@ class SRGAN(SRModel):
         self.disc_repeat = self.train_cfg.get("disc_repeat", 1)
         self.share_fake_logits = self.train_cfg.get("share_fake_logits", False)
         self.adversarial = self.discriminator is not None and self.gan_loss is not None
-        self._lay_out(self.discriminator, self.perceptual_loss)
+        self._set_memory_format(self.discriminator, self.perceptual_loss)
         self._compile(self.discriminator, self.perceptual_loss)
         # Saved, unlike MMagic's: a resumed run goes on counting.
         self.register_buffer("step_counter", torch.tensor(0))
@@ -107,13 +114,13 @@ class SRGAN(SRModel):
         data = self.data_preprocessor(data, True)
         generator = optim_wrapper["generator"]
         discriminator = optim_wrapper["discriminator"] if self.adversarial else None
-        lr = self._suited(data["inputs"], self.generator)
+        lr = self._to_memory_format(data["inputs"], self.generator)
         gt = gt_batch(data["data_samples"])
-        moves = self._generator_moves()
-        share = moves and self._may_share(generator, discriminator)
+        moves = self._generator_is_updated()
+        share = moves and self._can_share_fake_logits(generator, discriminator)
         seen: dict[str, Tensor] = {}
         fake_logits = None
-        own, others = batch_statistics(self.generator), batch_statistics(self.discriminator)
+        own, others = snapshot_bn_stats(self.generator), snapshot_bn_stats(self.discriminator)
         statistics = own + others
         for optimizer in (generator if moves else None, discriminator):
             keep(statistics, optimizer)
@@ -124,32 +131,32 @@ class SRGAN(SRModel):
                 seen |= self._generator_step(sr, gt, generator, share)
                 fake_logits = seen.pop("fake_logits", None)
                 # The discriminator still differentiates the shared pass, which its own belong to.
-                restore(own if share else statistics, generator)
-                self._average(getattr(generator, "moved", True))
+                restore_bn_stats(own if share else statistics, generator)
+                self._update_ema(getattr(generator, "moved", True))
         if self.adversarial:
             for _ in range(self.disc_repeat):
                 seen |= self._discriminator_step(sr.detach(), gt, discriminator, fake_logits)
-                restore(statistics, discriminator)
+                restore_bn_stats(statistics, discriminator)
                 if self.disc_repeat > 1:
-                    statistics = batch_statistics(self.generator, self.discriminator)
+                    statistics = snapshot_bn_stats(self.generator, self.discriminator)
                     keep(statistics, discriminator)
         if share:
-            restore(others, generator)
+            restore_bn_stats(others, generator)
         self.step_counter += 1
         return {name: value.detach() for name, value in seen.items()}
 
     @property
-    def steps_are_alike(self) -> bool:
+    def is_static_step(self) -> bool:
         """Whether the generator moves at every step."""
         return bool(self.disc_steps == 1 and self.disc_init_steps == 0)
 
-    def _generator_moves(self) -> bool:
-        if self.steps_are_alike:
+    def _generator_is_updated(self) -> bool:
+        if self.is_static_step:
             return True  # without asking the device how many steps there were
         step = int(self.step_counter)
         return bool(step >= self.disc_init_steps and step % self.disc_steps == 0)
 
-    def _may_share(self, *optimizers: Any) -> bool:
+    def _can_share_fake_logits(self, *optimizers: Any) -> bool:
         return (
             self.share_fake_logits
             and self.adversarial
@@ -159,8 +166,8 @@ class SRGAN(SRModel):
             and all(getattr(o, "accumulates_over", 0) == 1 for o in optimizers)
         )
 
-    def _judged(self, pictures: Tensor) -> Tensor:
-        logits: Tensor = self.discriminator(self._suited(pictures, self.discriminator))
+    def _discriminate(self, pictures: Tensor) -> Tensor:
+        logits: Tensor = self.discriminator(self._to_memory_format(pictures, self.discriminator))
         return logits
 
     def _generator_step(
@@ -169,11 +176,11 @@ class SRGAN(SRModel):
         fake_logits: Tensor | None = None
         with optimizer.optim_context(self):
             if self.adversarial and share:
-                fake_logits = self._judged(sr)
+                fake_logits = self._discriminate(sr)
             elif self.adversarial:
                 # Without the wrapper: this pass leaves no gradients to exchange.
-                judge = unwrapped(self.discriminator).requires_grad_(False)
-                fake_logits = judge(self._suited(sr, judge))
+                judge = unwrap_ddp(self.discriminator).requires_grad_(False)
+                fake_logits = judge(self._to_memory_format(sr, judge))
                 judge.requires_grad_(True)
             losses = generator_objective(
                 sr,
@@ -200,8 +207,8 @@ class SRGAN(SRModel):
         self, sr: Tensor, gt: Tensor, optimizer: Any, fake_logits: Tensor | None
     ) -> dict[str, Tensor]:
         with optimizer.optim_context(self):
-            real = self._judged(gt)
-            fake = self._judged(sr) if fake_logits is None else fake_logits
+            real = self._discriminate(gt)
+            fake = self._discriminate(sr) if fake_logits is None else fake_logits
             losses = discriminator_objective(real, fake, self.gan_loss)
         total = sum(losses.values())
         if fake_logits is None:
