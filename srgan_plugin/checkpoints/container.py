@@ -60,10 +60,10 @@ def unwrap_and_list(
     checkpoint: Mapping[str, Any], *, ema: bool = True, part: Part = "generator"
 ) -> tuple[dict[str, Tensor], tuple[str, ...]]:
     """Does what `unwrap` does, and names what else there was: keys, or how keys begin."""
-    left_out: dict[str, None] = {}
+    skipped: dict[str, None] = {}
     inner = checkpoint
     for level in _levels(checkpoint, part, ema=ema):
-        left_out |= {str(key): None for key in inner if inner[key] is not level}
+        skipped |= {str(key): None for key in inner if inner[key] is not level}
         inner = level
     plain = _tensors(inner)
     prefixes = (*_PREFIXES[part, ema], "")
@@ -77,7 +77,7 @@ def unwrap_and_list(
         raise NoWeightsError(_nothing_in(inner))
     taken = {key for key in plain if key.startswith(prefix) and not key.startswith(_NOT_WEIGHTS)}
     rest = [key for key in map(str, inner) if _WRAPPED.sub("", key) not in taken]
-    return weights, tuple(left_out | {key.partition(".")[0]: None for key in rest})
+    return weights, tuple(skipped | {key.partition(".")[0]: None for key in rest})
 
 
 def below(entries: Mapping[str, Any], prefix: str) -> dict[str, Any]:

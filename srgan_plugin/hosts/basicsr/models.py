@@ -28,7 +28,7 @@ LOG_NAMES = {
 }
 
 
-class _WholeFiles:
+class _AtomicSaveMixin:
     """Checkpoints that appear under their name only when they are whole."""
 
     opt: dict[str, Any]
@@ -63,12 +63,12 @@ class _WholeFiles:
 
 
 @MODEL_REGISTRY.register(suffix=SUFFIX)
-class SRModel(_WholeFiles, BasicSRModel):
+class SRModel(_AtomicSaveMixin, BasicSRModel):
     """BasicSR's SRModel, whose checkpoints are whole."""
 
 
 @MODEL_REGISTRY.register(suffix=SUFFIX)
-class SRGANModel(_WholeFiles, BasicSRGANModel):
+class SRGANModel(_AtomicSaveMixin, BasicSRGANModel):
     """BasicSR's SRGANModel: the same options, logs and files; the objectives are `core`'s."""
 
     def optimize_parameters(self, current_iter: int) -> None:

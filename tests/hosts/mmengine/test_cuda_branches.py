@@ -86,7 +86,7 @@ def test_adam_on_a_gpu_is_fused_unless_the_config_chooses_and_keeps_its_settings
     assert made.defaults["betas"] == (0.5, 0.9)
     assert {g["weight_decay"] for g in made.param_groups} == {0.2}
     assert {g["fused"] for g in made.param_groups} == {fused}
-    assert wrapped.decides_on_device == bool(fused)
+    assert wrapped.supports_found_inf == bool(fused)
 
 
 def test_sgd_on_a_gpu_stays_as_it_is() -> None:

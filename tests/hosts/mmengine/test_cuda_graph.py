@@ -55,7 +55,7 @@ def wrappers(model: Any, fused: bool = True, **options: Any) -> OptimWrapperDict
         for name in ("generator", "discriminator")
     }
     for wrapper in made.values():
-        wrapper.waits = not fused
+        wrapper.sync_each_step = not fused
     return OptimWrapperDict(**made)
 
 
@@ -106,7 +106,7 @@ def test_a_batch_of_another_size_is_done_without_the_recording() -> None:
     optimizers = OptimWrapperDict(
         generator=OptimWrapper(torch.optim.Adam(model.generator.parameters(), fused=True))
     )
-    optimizers["generator"].waits = False
+    optimizers["generator"].sync_each_step = False
     recorded = RecordedStep(model, optimizers, RECORD)
     for number in range(WARM_UP + 1):
         recorded(batch(number))
@@ -156,10 +156,10 @@ def test_torchs_fused_adam_leaves_a_step_out_by_itself(clip_grad: Any) -> None:
     # `found_inf` is how torch's own GradScaler tells its optimisers. This test tells if it moves.
     weight = torch.nn.Parameter(torch.tensor([1.0, 2.0], device=DEVICE))
     wrapper = OptimWrapper(
-        torch.optim.Adam([weight], lr=0.1, fused=True), max_skipped=3, clip_grad=clip_grad
+        torch.optim.Adam([weight], lr=0.1, fused=True), max_nonfinite_steps=3, clip_grad=clip_grad
     )
-    wrapper.waits = False
-    assert wrapper.decides_on_device
+    wrapper.sync_each_step = False
+    assert wrapper.supports_found_inf
     wrapper.update_params((weight**2).sum())
     before, state = weight.tolist(), dict(wrapper.optimizer.state[weight])
     state = {name: value.clone() for name, value in state.items()}
@@ -168,12 +168,12 @@ def test_torchs_fused_adam_leaves_a_step_out_by_itself(clip_grad: Any) -> None:
     assert weight.tolist() == before
     for name, value in wrapper.optimizer.state[weight].items():
         assert torch.equal(value, state[name]), name
-    assert (wrapper.skipped, wrapper.skipped_in_a_row) == (3, 3)
+    assert (wrapper.total_skipped, wrapper.skipped_in_a_row) == (3, 3)
     with pytest.raises(NonFiniteError, match="3 steps of the generator in a row"):
         wrapper.check()
     wrapper.update_params((weight**2).sum())
     assert weight.tolist() != before
-    assert (wrapper.skipped, wrapper.skipped_in_a_row) == (3, 0)
+    assert (wrapper.total_skipped, wrapper.skipped_in_a_row) == (3, 0)
 
 
 def test_a_step_left_out_on_the_device_leaves_no_trace_in_the_model() -> None:
@@ -202,7 +202,7 @@ def test_a_checkpoint_of_a_plain_optimiser_goes_on_in_a_fused_one_and_back() -> 
     plain.update_params((weights[0] ** 2).sum())
     for source, target in ((plain, fused), (fused, plain)):
         target.load_state_dict(source.state_dict())
-        assert target.decides_on_device == (target is fused)
+        assert target.supports_found_inf == (target is fused)
         target.update_params((target.optimizer.param_groups[0]["params"][0] ** 2).sum())
     assert int(plain.optimizer.state[weights[0]]["step"]) == 3
 

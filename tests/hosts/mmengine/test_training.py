@@ -312,11 +312,11 @@ def test_a_step_that_is_not_finite_is_left_out_and_too_many_in_a_row_end_the_run
     weight = torch.nn.Parameter(torch.tensor([1.0, 2.0]))
     optimizer = torch.optim.Adam([weight], lr=0.1)
     wrapper = OPTIM_WRAPPERS.build(
-        {"type": f"srgan_plugin.{kind}", "optimizer": optimizer, "max_skipped": 3}
+        {"type": f"srgan_plugin.{kind}", "optimizer": optimizer, "max_nonfinite_steps": 3}
     )
     wrapper.update_params((weight * torch.tensor([1.0, float("nan")])).sum())
     assert weight.tolist() == [1.0, 2.0]
-    assert wrapper.skipped == 1
+    assert wrapper.total_skipped == 1
     assert not optimizer.state
     wrapper.update_params((weight**2).sum())
     assert weight[0] != 1.0

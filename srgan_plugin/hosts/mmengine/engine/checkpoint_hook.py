@@ -15,7 +15,7 @@ from srgan_plugin.checkpoints.read import load_checkpoint_file
 from srgan_plugin.io.atomic import remove_abandoned, write_locked
 from srgan_plugin.registry import HOOKS
 
-from .optim_wrapper import each_scheduler
+from .optim_wrapper import iter_schedulers
 from .schedules import follow_config
 
 logger = logging.getLogger(__name__)
@@ -101,7 +101,7 @@ class CheckpointHook(MMEngineCheckpointHook):
 
     def before_save_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
         """Leave functions out of the schedulers' states (OneCycleLR's): readers refuse code."""
-        for state in each_scheduler(checkpoint.get("param_schedulers")):
+        for state in iter_schedulers(checkpoint.get("param_schedulers")):
             for name in [name for name, value in state.items() if callable(value)]:
                 del state[name]
 

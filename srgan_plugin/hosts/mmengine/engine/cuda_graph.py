@@ -13,7 +13,7 @@ from torch import Tensor
 from srgan_plugin.hosts.mmengine.models.data_preprocessor import gt_batch, stacked
 from srgan_plugin.hosts.mmengine.models.sr_model import SRModel
 
-from .optim_wrapper import OptimWrapper, each_wrapper
+from .optim_wrapper import OptimWrapper, iter_optim_wrappers
 
 logger = logging.getLogger(__name__)
 
@@ -71,7 +71,7 @@ class RecordedStep:
         self._beside = torch.cuda.Stream() if torch.cuda.is_available() else None  # type: ignore[no-untyped-call]
         self._replay: Step | None = None
         self._names: list[str] = []
-        groups = [g for o in each_wrapper(optim_wrapper) for g in o.optimizer.param_groups]
+        groups = [g for o in iter_optim_wrappers(optim_wrapper) for g in o.optimizer.param_groups]
         device = next(model.parameters()).device
         # A recording holds numbers as they were; what schedulers change has to be a tensor in it.
         self._rates = [(group, torch.tensor(0.0, device=device)) for group in groups]
@@ -123,7 +123,7 @@ class RecordedStep:
             reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
             logger.warning("train_cfg.cuda_graph: going on without, recording failed: %s", reason)
             self.usable = False
-            for optimizer in each_wrapper(self.optim_wrapper):
+            for optimizer in iter_optim_wrappers(self.optim_wrapper):
                 optimizer.optimizer.zero_grad(set_to_none=True)
 
     @contextmanager
@@ -160,8 +160,8 @@ def obstacle(model: Any, optim_wrapper: Any, schedulers: Sequence[Any] = ()) -> 
         return "the generator does not move at every step (disc_steps, disc_init_steps)"
     if model.compile_options is not False and model.compile_options.get("mode"):
         return "the modes of model.compile record by themselves"
-    for optimizer in each_wrapper(optim_wrapper):
-        if not (isinstance(optimizer, OptimWrapper) and optimizer.decides_on_device):
+    for optimizer in iter_optim_wrappers(optim_wrapper):
+        if not (isinstance(optimizer, OptimWrapper) and optimizer.supports_found_inf):
             return "an optimiser is not a fused one in srgan_plugin's OptimWrapper"
         if optimizer.accumulates_over > 1:
             return "gradients are accumulated"

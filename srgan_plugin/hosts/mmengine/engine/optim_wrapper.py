@@ -62,33 +62,37 @@ class OptimWrapper(MMEngineOptimWrapper):
 
     Args:
         optimizer: torch's.
-        max_skipped: End the run when so many steps in a row were left out.
+        max_nonfinite_steps: End the run when so many steps in a row were left out.
         kwargs: As mmengine's: `accumulative_counts`, `clip_grad=dict(max_norm=...)`.
     """
 
-    def __init__(self, optimizer: torch.optim.Optimizer, max_skipped: int = 50, **kwargs: Any):
+    def __init__(
+        self, optimizer: torch.optim.Optimizer, max_nonfinite_steps: int = 50, **kwargs: Any
+    ):
         super().__init__(_fused(optimizer), **kwargs)
         self.name = "generator"  # whose steps; `MultiOptimWrapperConstructor` sets others
         self.accumulates_over = int(kwargs.get("accumulative_counts", 1))
-        self.max_skipped = max_skipped
-        self.waits = True  # for the device, to check each step; a loop that checks later says False
+        self.max_nonfinite_steps = max_nonfinite_steps
+        self.sync_each_step = (
+            True  # for the device, to check each step; a loop that checks later says False
+        )
         # What the last `update_params` did; none of it where it only accumulated.
         self.gradient_norm: Tensor | None = None  # before clipping
-        self.moved: Tensor | bool = False
-        self.left_out: Tensor | bool = False
+        self.updated: Tensor | bool = False
+        self.skipped: Tensor | bool = False
         self._skips: Tensor | None = None  # in all, and in a row
         # Of batch normalisation, before the first batch of a step that accumulates gradients.
         self.statistics: list[Tensor] | None = None
 
     @property
-    def decides_on_device(self) -> bool:
+    def supports_found_inf(self) -> bool:
         """Whether the optimiser's kernel leaves out a step by itself (torch's `found_inf`)."""
         able = getattr(self.optimizer, "_step_supports_amp_scaling", False)
         able = able and type(self.optimizer) in _FUSABLE
         return able and all(group.get("fused") for group in self.optimizer.param_groups)
 
     @property
-    def skipped(self) -> int:
+    def total_skipped(self) -> int:
         """How many steps were left out in all; waits for the device."""
         return 0 if self._skips is None else int(self._skips[0])
 
@@ -105,7 +109,7 @@ class OptimWrapper(MMEngineOptimWrapper):
         backward_kwargs: dict[str, Any] | None = None,
     ) -> None:
         """As mmengine's; `backward_kwargs` go to `Tensor.backward`."""
-        self.moved = self.left_out = False
+        self.updated = self.skipped = False
         self.gradient_norm = None  # a resumed run does not know that of the step before
         self.backward(self.scale_loss(loss), **(backward_kwargs or {}))
         if self.should_update():
@@ -116,22 +120,22 @@ class OptimWrapper(MMEngineOptimWrapper):
         """Clip, then move the parameters, unless a gradient is not finite.
 
         Raises:
-            NonFiniteError: As `check`, where this wrapper `waits`.
+            NonFiniteError: As `check`, where this wrapper `sync_each_step`.
         """
         self.gradient_norm = self._measure_and_clip()
-        self.moved = torch.isfinite(self.gradient_norm)
-        self.left_out = ~self.moved
-        if self.decides_on_device:
+        self.updated = torch.isfinite(self.gradient_norm)
+        self.skipped = ~self.updated
+        if self.supports_found_inf:
             optimizer: Any = self.optimizer
-            optimizer.grad_scale, optimizer.found_inf = None, self.left_out.float()
+            optimizer.grad_scale, optimizer.found_inf = None, self.skipped.float()
             optimizer.step(**kwargs)
-        elif self.moved:
+        elif self.updated:
             self.optimizer.step(**kwargs)
         if self._skips is None:
-            self._skips = torch.zeros(2, dtype=torch.int64, device=self.left_out.device)
+            self._skips = torch.zeros(2, dtype=torch.int64, device=self.skipped.device)
         self._skips += 1
-        self._skips -= torch.stack([self.moved.long(), self.moved * self._skips[1]])
-        if self.waits:
+        self._skips -= torch.stack([self.updated.long(), self.updated * self._skips[1]])
+        if self.sync_each_step:
             self.check()
 
     def _measure_and_clip(self) -> Tensor:
@@ -146,14 +150,14 @@ class OptimWrapper(MMEngineOptimWrapper):
         """Note how many steps were left out; waits for the device.
 
         Raises:
-            NonFiniteError: `max_skipped` steps in a row were left out.
+            NonFiniteError: `max_nonfinite_steps` steps in a row were left out.
         """
         if self._skips is None:
             return
         skipped, in_a_row = self._skips.tolist()
         if skipped:
             MessageHub.get_current_instance().update_info(f"skipped_{self.name}", skipped)
-        if in_a_row >= self.max_skipped:
+        if in_a_row >= self.max_nonfinite_steps:
             raise NonFiniteError(
                 f"{in_a_row} steps of the {self.name} in a row had gradients that are "
                 f"not finite; {self._last_good()}. Go on from there with a lower learning rate, "
@@ -287,13 +291,13 @@ class AmpOptimWrapper(OptimWrapper):
         super().load_state_dict(state)
 
 
-def each_scheduler(schedulers: Any) -> list[Any]:
+def iter_schedulers(schedulers: Any) -> list[Any]:
     """Of all networks, which mmengine keeps in a list or in lists by network: or their states."""
     groups = schedulers.values() if isinstance(schedulers, dict) else [schedulers or []]
     return [scheduler for group in groups for scheduler in group]
 
 
-def each_wrapper(optim_wrapper: Any) -> list[Any]:
+def iter_optim_wrappers(optim_wrapper: Any) -> list[Any]:
     """The wrappers of all networks, of whichever toolbox."""
     if isinstance(optim_wrapper, OptimWrapperDict):
         return list(optim_wrapper.values())

@@ -9,7 +9,7 @@ import numpy as np
 from mmengine.optim import OptimWrapperDict
 from mmengine.optim.scheduler import ReduceOnPlateauParamScheduler
 
-from .optim_wrapper import each_scheduler
+from .optim_wrapper import iter_schedulers
 
 State = dict[str, Any]
 
@@ -40,8 +40,8 @@ def follow_config(runner: Any, checkpoint: State) -> None:
     saved = _states_of(checkpoint, "optimizer", wrappers)
     for name, wrapper in wrappers.items():
         _report(runner, f"optim_wrapper {name}".strip(), _changed_options(wrapper, saved[name]))
-    own = each_scheduler(runner.param_schedulers)
-    other = each_scheduler(checkpoint.get("param_schedulers"))
+    own = iter_schedulers(runner.param_schedulers)
+    other = iter_schedulers(checkpoint.get("param_schedulers"))
     if own and not other:
         runner.logger.warning(
             "--resume: the checkpoint has no states of schedules, they start anew"

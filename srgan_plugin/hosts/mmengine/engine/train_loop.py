@@ -25,7 +25,7 @@ from srgan_plugin.registry import LOOPS
 from .cuda_graph import RecordedStep, obstacle
 from .malloc_tuning import keep_freed_memory
 from .monitoring_hooks import IterTimerHook
-from .optim_wrapper import OptimWrapper, each_scheduler, each_wrapper
+from .optim_wrapper import OptimWrapper, iter_optim_wrappers, iter_schedulers
 from .resume_hooks import InterruptHook, swaps_weights
 
 
@@ -155,15 +155,15 @@ class SRTrainLoop(IterBasedTrainLoop):
         wrapper = runner.optim_wrapper
         self._checked_later = [
             each
-            for each in each_wrapper(wrapper)
-            if isinstance(each, OptimWrapper) and each.decides_on_device
+            for each in iter_optim_wrappers(wrapper)
+            if isinstance(each, OptimWrapper) and each.supports_found_inf
         ]
         for optimizer in self._checked_later:
-            optimizer.waits = False
+            optimizer.sync_each_step = False
         self._train_step = partial(runner.model.train_step, optim_wrapper=wrapper)
         if not self.cuda_graph:
             return
-        if reason := obstacle(runner.model, wrapper, each_scheduler(runner.param_schedulers)):
+        if reason := obstacle(runner.model, wrapper, iter_schedulers(runner.param_schedulers)):
             runner.logger.warning(f"train_cfg.cuda_graph: going on without, {reason}")
             return
         self._train_step = RecordedStep(runner.model, wrapper)
@@ -279,7 +279,7 @@ class SRTrainLoop(IterBasedTrainLoop):
         return losses
 
     def _step_schedulers(self) -> None:
-        for scheduler in each_scheduler(self.runner.param_schedulers):
+        for scheduler in iter_schedulers(self.runner.param_schedulers):
             if not scheduler.by_epoch:
                 scheduler.step()
 

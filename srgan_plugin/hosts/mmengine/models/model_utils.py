@@ -96,13 +96,13 @@ def restore_bn_stats(statistics: list[tuple[Tensor, Tensor]], optimizer: Any) ->
 
     Whether it was may be a tensor on the device: nobody waits for it.
     """
-    left_out = getattr(optimizer, "left_out", False)
+    skipped = getattr(optimizer, "skipped", False)
     first = getattr(optimizer, "statistics", None) or [before for _, before in statistics]
-    if left_out is False and getattr(optimizer, "moved", True) is False:
+    if skipped is False and getattr(optimizer, "updated", True) is False:
         return  # the step goes on with the next batch
     if hasattr(optimizer, "statistics"):
         optimizer.statistics = None
-    if left_out is False:
+    if skipped is False:
         return
     for (buffer, _), before in zip(statistics, first, strict=True):
-        buffer.copy_(torch.where(torch.as_tensor(left_out), before.to(buffer), buffer))
+        buffer.copy_(torch.where(torch.as_tensor(skipped), before.to(buffer), buffer))

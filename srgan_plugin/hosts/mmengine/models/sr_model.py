@@ -124,7 +124,7 @@ class SRModel(BaseModel):
         losses: dict[str, Tensor] = super().train_step(data, optim_wrapper)
         self._stepping = False
         restore_bn_stats(statistics, optim_wrapper)
-        self._update_ema(getattr(optim_wrapper, "moved", True))
+        self._update_ema(getattr(optim_wrapper, "updated", True))
         found = {name: loss.detach() for name, loss in losses.items()}
         return found | gradient_norm("generator", optim_wrapper)
 
@@ -168,17 +168,17 @@ class SRModel(BaseModel):
         )
 
     @torch.no_grad()
-    def _update_ema(self, moved: Tensor | bool) -> None:
+    def _update_ema(self, updated: Tensor | bool) -> None:
         """Move the averaged generator towards the trained one if that moved; copy counters."""
-        if self.generator_ema is None or self.ema_decay is None or moved is False:
+        if self.generator_ema is None or self.ema_decay is None or updated is False:
             return
         trained, averages = unwrap_ddp(self.generator).state_dict(), self.generator_ema.state_dict()
         pairs = [(average, trained[key]) for key, average in averages.items()]
         floating = [pair for pair in pairs if pair[0].is_floating_point()]
         counters = [pair for pair in pairs if not pair[0].is_floating_point()]
-        moved = torch.as_tensor(moved)
-        if moved.device.type == "cpu":
-            if moved:  # all at once, three times as fast on a CPU
+        updated = torch.as_tensor(updated)
+        if updated.device.type == "cpu":
+            if updated:  # all at once, three times as fast on a CPU
                 move = get_ema_multi_avg_fn(self.ema_decay)  # type: ignore[no-untyped-call]
                 move(*map(list, zip(*floating, strict=True)), 0)
                 for average, new in counters:
@@ -186,9 +186,9 @@ class SRModel(BaseModel):
             return
         # Only the device knows whether it moved; what did not may have statistics of NaN.
         for average, new in floating:
-            average.copy_(torch.where(moved, average.lerp(new, 1 - self.ema_decay), average))
+            average.copy_(torch.where(updated, average.lerp(new, 1 - self.ema_decay), average))
         for average, new in counters:
-            average.copy_(torch.where(moved, new, average))
+            average.copy_(torch.where(updated, new, average))
 
     def _warn_of_random_weights(self) -> None:
         """Say so once where nothing was loaded into the network that predicts."""
