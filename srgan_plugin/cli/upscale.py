@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Enlarge; one line on standard error for each picture that fails, and then status 1."""
-    from srgan_plugin.hosts.mmengine.engine.malloc_tuning import keep_freed_memory
+    from srgan_plugin.hosts.mmengine.engine.malloc_tuning import disable_malloc_trim
     from srgan_plugin.inference import Upscaler, open_model
     from srgan_plugin.inference.batch import plan_jobs, upscale_files
 
@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> None:
         raise ValueError("--blend-with says with what, and --blend A how much of it: give both")
     other = args.blend_with or ("msrresnet" if args.model == "srgan" else "srgan")
     jobs = plan_jobs(args.inputs, args.output)
-    keep_freed_memory()
+    disable_malloc_trim()
     network = open_model(
         args.model, blend=args.blend, blend_with=other, arch_options=dict(args.arch_options)
     )

@@ -139,7 +139,7 @@ class Training:
     def _watched(self) -> Iterator[None]:
         """Note in shared memory whether the process steps, saves, or validates."""
         for owner, name, phase in (
-            (SRTrainLoop, "_run_stretches", "step"),
+            (SRTrainLoop, "_run_chunks", "step"),
             (CheckpointHook, "save", "save"),
             (MultiValLoop, "run", "validation"),
         ):

@@ -25,10 +25,10 @@ ENLARGE = 100
 
 def our_loader(files: BenchmarkFiles, device: torch.device, workers: int) -> Any:
     """The published config's loader over the uncompressed store; on a GPU it lives there."""
-    from srgan_plugin.hosts.mmengine.datasets.gpu_loader import resident_loader
+    from srgan_plugin.hosts.mmengine.datasets.gpu_loader import cache_on_gpu
 
     loader = _built("srgan_plugin", {**our_loader_config(files, workers), "pin_memory": False})
-    return resident_loader(loader, device, "auto")
+    return cache_on_gpu(loader, device, "auto")
 
 
 def our_loader_config(files: BenchmarkFiles, workers: int) -> dict[str, Any]:

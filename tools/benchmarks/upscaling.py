@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from srgan_plugin.hosts.mmengine.engine.malloc_tuning import keep_freed_memory
+from srgan_plugin.hosts.mmengine.engine.malloc_tuning import disable_malloc_trim
 from srgan_plugin.inference import Upscaler
 from srgan_plugin.networks import MSRResNet
 
@@ -56,7 +56,7 @@ def _timed(make: Callable[..., Enlarge], width: int, height: int, device: Device
 
 
 def _ours(device: Device) -> Enlarge:
-    keep_freed_memory()
+    disable_malloc_trim()
     return Upscaler(MSRResNet(), device=device, half=device == "cuda")
 
 

@@ -15,9 +15,9 @@ from mmengine.structures import BaseDataElement
 
 from srgan_plugin.hosts.mmengine.engine.cuda_graph import (
     WARM_UP,
-    RecordedStep,
-    obstacle,
-    record_cuda_graph,
+    CUDAGraphStep,
+    capture_cuda_graph,
+    why_not_capturable,
 )
 from srgan_plugin.hosts.mmengine.engine.optim_wrapper import (
     AmpOptimWrapper,
@@ -27,7 +27,7 @@ from srgan_plugin.hosts.mmengine.engine.optim_wrapper import (
 from srgan_plugin.registry import MODELS
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-RECORD = record_cuda_graph if torch.cuda.is_available() else lambda step: step
+RECORD = capture_cuda_graph if torch.cuda.is_available() else lambda step: step
 
 
 def srgan(**options: Any) -> Any:
@@ -72,7 +72,7 @@ def test_a_recorded_step_does_what_the_plain_one_does_at_every_learning_rate(
     monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)
     models = [srgan(), srgan()]
     plain, fast = map(wrappers, models)
-    recorded = RecordedStep(models[1], fast, RECORD)
+    recorded = CUDAGraphStep(models[1], fast, RECORD)
     for number in range(WARM_UP + 4):
         for optimizer in (*plain.values(), *fast.values()):
             optimizer.optimizer.param_groups[0]["lr"] = rate = 2.0 ** -(10 + number)  # in any float
@@ -93,7 +93,7 @@ def test_a_recorded_step_does_what_the_plain_one_does_at_every_learning_rate(
 
 def test_results_of_a_recorded_step_stay_when_it_is_played_again() -> None:
     model = srgan()
-    recorded = RecordedStep(model, wrappers(model), RECORD)
+    recorded = CUDAGraphStep(model, wrappers(model), RECORD)
     results = [recorded(batch(number))["loss_pix"] for number in range(WARM_UP + 3)]
     kept = [float(result) for result in results]
     recorded(batch(9))
@@ -107,7 +107,7 @@ def test_a_batch_of_another_size_is_done_without_the_recording() -> None:
         generator=OptimWrapper(torch.optim.Adam(model.generator.parameters(), fused=True))
     )
     optimizers["generator"].sync_each_step = False
-    recorded = RecordedStep(model, optimizers, RECORD)
+    recorded = CUDAGraphStep(model, optimizers, RECORD)
     for number in range(WARM_UP + 1):
         recorded(batch(number))
     assert recorded(batch(7, size=12))["loss_pix"] > 0
@@ -121,7 +121,7 @@ def test_where_recording_fails_training_goes_on_with_one_warning(
 
     models = [srgan(), srgan()]
     plain, fast = map(wrappers, models)
-    recorded = RecordedStep(models[1], fast, fail)
+    recorded = CUDAGraphStep(models[1], fast, fail)
     with caplog.at_level(logging.WARNING):
         for number in range(WARM_UP + 2):
             models[0].train_step(batch(number), plain)
@@ -137,18 +137,20 @@ def test_where_recording_fails_training_goes_on_with_one_warning(
 def test_steps_that_cannot_be_recorded_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     model = srgan()
     if DEVICE == "cpu":
-        assert obstacle(model, wrappers(model)) == "there is no GPU"
+        assert why_not_capturable(model, wrappers(model)) == "there is no GPU"
         monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert obstacle(model, wrappers(model)) is None
-    assert "fused" in str(obstacle(model, wrappers(model, fused=False)))
-    assert "accumulated" in str(obstacle(model, wrappers(model, accumulative_counts=2)))
-    assert "disc_steps" in str(obstacle(srgan(train_cfg={"disc_steps": 2}), wrappers(model)))
+    assert why_not_capturable(model, wrappers(model)) is None
+    assert "fused" in str(why_not_capturable(model, wrappers(model, fused=False)))
+    assert "accumulated" in str(why_not_capturable(model, wrappers(model, accumulative_counts=2)))
+    assert "disc_steps" in str(
+        why_not_capturable(srgan(train_cfg={"disc_steps": 2}), wrappers(model))
+    )
     compiled = srgan(compile={"mode": "reduce-overhead"})
-    assert "model.compile" in str(obstacle(compiled, wrappers(compiled)))
-    assert "not a model" in str(obstacle(torch.nn.Linear(1, 1), wrappers(model)))
+    assert "model.compile" in str(why_not_capturable(compiled, wrappers(compiled)))
+    assert "not a model" in str(why_not_capturable(torch.nn.Linear(1, 1), wrappers(model)))
     rate, momentum = SimpleNamespace(param_name="lr"), SimpleNamespace(param_name="momentum")
-    assert obstacle(model, wrappers(model), [rate]) is None
-    assert "moves momentum" in str(obstacle(model, wrappers(model), [rate, momentum]))
+    assert why_not_capturable(model, wrappers(model), [rate]) is None
+    assert "moves momentum" in str(why_not_capturable(model, wrappers(model), [rate, momentum]))
 
 
 @pytest.mark.parametrize("clip_grad", [None, {"max_norm": 1.0}])
@@ -212,7 +214,7 @@ def test_float16_is_not_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
     optimizer = torch.optim.Adam(model.generator.parameters(), fused=True)
     wrapper = AmpOptimWrapper(optimizer, dtype="float16")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert "float16" in str(obstacle(model, OptimWrapperDict(generator=wrapper)))
+    assert "float16" in str(why_not_capturable(model, OptimWrapperDict(generator=wrapper)))
 
 
 def compiled_srgan(caplog: pytest.LogCaptureFixture, backend: Any) -> list[str]:

@@ -13,7 +13,7 @@ from mmengine.structures import BaseDataElement
 from small_runs import SMALL_DISCRIMINATOR, losses, small_config
 
 from srgan_plugin.data.prepare.stores import create_store
-from srgan_plugin.hosts.mmengine.datasets.gpu_loader import DeviceLoader
+from srgan_plugin.hosts.mmengine.datasets.gpu_loader import GPUDataLoader
 from srgan_plugin.hosts.mmengine.engine.optim_wrapper import AmpOptimWrapper, OptimWrapper
 from srgan_plugin.networks import ModifiedVGG
 from srgan_plugin.networks.vgg import random_vgg19_state_dict
@@ -243,7 +243,7 @@ def test_data_on_the_device_train_the_same_weights_and_a_resumed_run_goes_on_wit
         cfg = small_config(name, tmp_path / "store", work, iterations, **options)
         runner = Runner.from_cfg(cfg)
         runner.train()
-        assert isinstance(runner.train_dataloader, DeviceLoader) == resident
+        assert isinstance(runner.train_dataloader, GPUDataLoader) == resident
         states.append(runner.model.state_dict())
     for key, value in states[0].items():
         assert torch.equal(value, states[2][key]), key

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 from srgan_plugin.data.prepare.stores import create_store
 from srgan_plugin.hosts.mmengine.datasets import gpu_loader
 from srgan_plugin.hosts.mmengine.datasets.collate import stack_pairs
-from srgan_plugin.hosts.mmengine.datasets.gpu_loader import DeviceLoader, resident_loader
+from srgan_plugin.hosts.mmengine.datasets.gpu_loader import GPUDataLoader, cache_on_gpu
 from srgan_plugin.hosts.mmengine.datasets.paired_datasets import PairedImageDataset
 from srgan_plugin.hosts.mmengine.datasets.sampler import StreamSampler
 from srgan_plugin.hosts.mmengine.datasets.transforms import augmentation_of
@@ -100,15 +100,15 @@ def test_samples_without_a_place_in_the_stream_run_through_the_pipeline(store: P
 
 def test_the_device_loader_yields_the_loaders_batches(store: Path) -> None:
     host = loader(store)
-    device = resident_loader(host, CPU, True)
-    assert isinstance(device, DeviceLoader)
+    device = cache_on_gpu(host, CPU, True)
+    assert isinstance(device, GPUDataLoader)
     assert len(device) == len(host)
     assert_same_batches(device, host, batches=40)
 
 
 def test_the_device_loader_goes_on_where_the_sampler_says(store: Path) -> None:
     host = loader(store)
-    device = resident_loader(host, CPU, True)
+    device = cache_on_gpu(host, CPU, True)
     host.sampler.start, host.sampler.seed = 35, 9
     assert_same_batches(device, host)
 
@@ -119,7 +119,7 @@ def test_ranks_share_the_stream_on_the_device(store: Path, monkeypatch: Any) -> 
             "srgan_plugin.hosts.mmengine.datasets.sampler.get_dist_info", lambda r=rank: (r, 2)
         )
         host = loader(store)
-        assert_same_batches(resident_loader(host, CPU, True), host)
+        assert_same_batches(cache_on_gpu(host, CPU, True), host)
 
 
 @pytest.mark.parametrize(
@@ -134,14 +134,14 @@ def test_what_cannot_live_on_the_device_stays_and_says_why(
     store: Path, changes: dict[str, Any], reason: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     host = loader(store, **changes)
-    assert resident_loader(host, CPU, True) is host
+    assert cache_on_gpu(host, CPU, True) is host
     assert reason in caplog.text
     assert caplog.records[-1].levelno == logging.WARNING
 
 
 def test_a_folder_stays_on_the_host(photographs: Path, caplog: pytest.LogCaptureFixture) -> None:
     host = loader(photographs / "train")
-    assert resident_loader(host, CPU, True) is host
+    assert cache_on_gpu(host, CPU, True) is host
     assert "tools/create_store.py" in caplog.text
 
 
@@ -150,7 +150,7 @@ def test_a_set_too_large_for_the_device_stays_on_the_host(
 ) -> None:
     monkeypatch.setattr(gpu_loader, "_free_memory", lambda _: 1000)
     host = loader(store)
-    assert resident_loader(host, CPU, True) is host
+    assert cache_on_gpu(host, CPU, True) is host
     assert "GiB that are free" in caplog.text
 
 
@@ -162,16 +162,16 @@ def test_a_device_that_runs_out_of_memory_leaves_the_set_on_the_host(
 
     monkeypatch.setattr(gpu_loader, "GPUImagePairs", full)
     host = loader(store)
-    assert resident_loader(host, CPU, True) is host
+    assert cache_on_gpu(host, CPU, True) is host
     assert "ran out of memory" in caplog.text
 
 
 def test_auto_leaves_the_cpu_alone_and_false_every_device(store: Path) -> None:
     host = loader(store)
-    assert resident_loader(host, CPU, "auto") is host
-    assert resident_loader(host, torch.device("cuda"), False) is host
+    assert cache_on_gpu(host, CPU, "auto") is host
+    assert cache_on_gpu(host, torch.device("cuda"), False) is host
     with pytest.raises(ValueError, match="expected 'auto', True or False, got 'yes'"):
-        resident_loader(host, CPU, "yes")  # type: ignore[arg-type]
+        cache_on_gpu(host, CPU, "yes")  # type: ignore[arg-type]
 
 
 def test_both_tensors_of_a_batch_are_pinned(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:

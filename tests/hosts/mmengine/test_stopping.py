@@ -105,7 +105,7 @@ def test_a_batch_that_is_lost_while_a_signal_is_pending_costs_no_step(
     runner = Runner.from_cfg(tiny(photographs, work, 9, **{"train_cfg.stretch": stretch}))
     batches = runner.build_train_loop(runner._train_loop)
     runner._train_loop = batches
-    whole = batches._seek
+    whole = batches._restore_data_position
 
     def seek() -> None:
         whole()
@@ -119,7 +119,7 @@ def test_a_batch_that_is_lost_while_a_signal_is_pending_costs_no_step(
 
         batches.dataloader_iterator = three()
 
-    batches._seek = seek
+    batches._restore_data_position = seek
     with pytest.raises(SystemExit) as stop:
         runner.train()
     assert stop.value.code == 128 + STOP
@@ -335,7 +335,7 @@ def test_a_run_survives_a_step_far_longer_than_a_workers_patience(tmp_path: Path
 import os, signal, sys, time, torch
 from functools import partial
 from multiprocessing import RawValue
-from srgan_plugin.hosts.mmengine.engine.train_loop import _outlive_signals
+from srgan_plugin.hosts.mmengine.engine.train_loop import _delay_worker_signals
 
 class Numbers(torch.utils.data.Dataset):
     def __len__(self): return 100
@@ -343,7 +343,7 @@ class Numbers(torch.utils.data.Dataset):
 
 training = RawValue("b", True)
 loader = torch.utils.data.DataLoader(
-    Numbers(), num_workers=2, worker_init_fn=partial(_outlive_signals, None, training))
+    Numbers(), num_workers=2, worker_init_fn=partial(_delay_worker_signals, None, training))
 signal.signal(signal.SIGTERM, lambda *_: None)
 batches = iter(loader)
 next(batches), next(batches)  # both workers are at work

@@ -23,7 +23,7 @@ Mode = Literal["auto"] | bool
 SHARE = 0.5
 
 
-class DeviceLoader:
+class GPUDataLoader:
     """Yields what a `DataLoader` with `stack_pairs` yields, bit for bit, on the device.
 
     Args:
@@ -63,9 +63,9 @@ class DeviceLoader:
         return len(self.batch_sampler)
 
 
-def resident_loader(
+def cache_on_gpu(
     dataloader: DataLoader[Any], device: torch.device, mode: Mode = "auto"
-) -> DataLoader[Any] | DeviceLoader:
+) -> DataLoader[Any] | GPUDataLoader:
     """Puts the training set on the device where that is possible and wanted, and says so.
 
     Args:
@@ -84,22 +84,22 @@ def resident_loader(
         raise ValueError(f"device_resident: expected 'auto', True or False, got {mode!r}")
     if mode is False or (mode == "auto" and device.type != "cuda"):
         return dataloader
-    obstacle = _obstacle(dataloader, device, SHARE if mode == "auto" else 1.0)
-    if obstacle is None:
+    reason = _why_not_cached(dataloader, device, SHARE if mode == "auto" else 1.0)
+    if reason is None:
         dataset = dataloader.dataset
         try:
-            loader = DeviceLoader(dataset, dataloader.sampler, dataloader.batch_size, device)  # type: ignore[arg-type]
+            loader = GPUDataLoader(dataset, dataloader.sampler, dataloader.batch_size, device)  # type: ignore[arg-type]
         except torch.OutOfMemoryError:
-            obstacle = "the device ran out of memory"
+            reason = "the device ran out of memory"
         else:
             logger.info("the training set (%d pairs) lives on %s", len(dataset), device)  # type: ignore[arg-type]
             return loader
     say = logger.info if mode == "auto" else logger.warning
-    say("the training set stays on the host: %s", obstacle)
+    say("the training set stays on the host: %s", reason)
     return dataloader
 
 
-def _obstacle(dataloader: DataLoader[Any], device: torch.device, share: float) -> str | None:
+def _why_not_cached(dataloader: DataLoader[Any], device: torch.device, share: float) -> str | None:
     """Why the set cannot live on the device."""
     dataset, collate = dataloader.dataset, dataloader.collate_fn
     if isinstance(collate, partial):  # mmengine's registry gives one

@@ -23,7 +23,7 @@ Step = Callable[[], Tensor]
 WARM_UP: Final = 3
 
 
-def record_cuda_graph(step: Step) -> Step:
+def capture_cuda_graph(step: Step) -> Step:
     """Records what a step asks of the GPU; the result asks for all of it again, in one call.
 
     Args:
@@ -50,22 +50,22 @@ def record_cuda_graph(step: Step) -> Step:
     return replay
 
 
-class RecordedStep:
+class CUDAGraphStep:
     """`model.train_step`; after the first steps as a recording, if one can be made.
 
     Args:
         model: Of this package, on its device.
         optim_wrapper: What the model is trained by, of this package.
-        record: Makes the recording.
+        capture: Makes the recording.
     """
 
     def __init__(
         self,
         model: SRModel,
         optim_wrapper: Any,
-        record: Callable[[Step], Step] = record_cuda_graph,
+        capture: Callable[[Step], Step] = capture_cuda_graph,
     ) -> None:
-        self.model, self.optim_wrapper, self._record = model, optim_wrapper, record
+        self.model, self.optim_wrapper, self._capture = model, optim_wrapper, capture
         self.usable = True
         self._steps = 0
         self._beside = torch.cuda.Stream() if torch.cuda.is_available() else None  # type: ignore[no-untyped-call]
@@ -118,7 +118,7 @@ class RecordedStep:
                 return step()
 
         try:
-            self._replay = self._record(with_rates)
+            self._replay = self._capture(with_rates)
         except RuntimeError as error:  # CUDA's errors, out of memory among them
             reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
             logger.warning("train_cfg.cuda_graph: going on without, recording failed: %s", reason)
@@ -146,7 +146,9 @@ class RecordedStep:
                 self._known[number] = group["lr"]
 
 
-def obstacle(model: Any, optim_wrapper: Any, schedulers: Sequence[Any] = ()) -> str | None:
+def why_not_capturable(
+    model: Any, optim_wrapper: Any, schedulers: Sequence[Any] = ()
+) -> str | None:
     """Why a step cannot be recorded, in words; None if it can."""
     if other := [s.param_name for s in schedulers if s.param_name != "lr"]:
         return f"a scheduler moves {other[0]}, and a recording can follow the learning rate only"

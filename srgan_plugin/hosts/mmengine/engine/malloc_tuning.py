@@ -7,7 +7,7 @@ import sys
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
 
-def keep_freed_memory() -> bool:
+def disable_malloc_trim() -> bool:
     """Make glibc keep large freed blocks instead of handing them back to the system.
 
     Every activation of a training step is such a block; the system clears each page again before

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 
 from srgan_plugin.registry import LOOPS, known_arguments
 
-from .malloc_tuning import keep_freed_memory
+from .malloc_tuning import disable_malloc_trim
 
 Config = dict[str, Any]
 
@@ -115,7 +115,7 @@ class _MultiLoop(BaseLoop):
             `{"Set5/PSNR": …, …}`.
         """
         if not torch.cuda.is_available():
-            keep_freed_memory()
+            disable_malloc_trim()
         call_hook, mode = self.runner.call_hook, self.mode
         call_hook(f"before_{mode}")
         call_hook(f"before_{mode}_epoch")

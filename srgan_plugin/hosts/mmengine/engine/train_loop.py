@@ -17,19 +17,19 @@ from mmengine.runner import IterBasedTrainLoop
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from srgan_plugin.hosts.mmengine.datasets.gpu_loader import resident_loader
+from srgan_plugin.hosts.mmengine.datasets.gpu_loader import cache_on_gpu
 from srgan_plugin.hosts.mmengine.datasets.sampler import StreamSampler
 from srgan_plugin.hosts.mmengine.models.data_preprocessor import gt_batch
 from srgan_plugin.registry import LOOPS
 
-from .cuda_graph import RecordedStep, obstacle
-from .malloc_tuning import keep_freed_memory
+from .cuda_graph import CUDAGraphStep, why_not_capturable
+from .malloc_tuning import disable_malloc_trim
 from .monitoring_hooks import IterTimerHook
 from .optim_wrapper import OptimWrapper, iter_optim_wrappers, iter_schedulers
 from .resume_hooks import InterruptHook, swaps_weights
 
 
-def _outlive_signals(init: Callable[[int], None] | None, training: Any, worker: int) -> None:
+def _delay_worker_signals(init: Callable[[int], None] | None, training: Any, worker: int) -> None:
     """Leave signals to the trainer while it trains: a slow step may need its workers for long.
 
     Args:
@@ -73,8 +73,8 @@ class SRTrainLoop(IterBasedTrainLoop):
 
     # Called once for a stretch they do what they would have done at each step. (The timer is ours:
     # mmengine's would take a stretch for a step.)
-    _once = (RuntimeInfoHook, IterTimerHook, ParamSchedulerHook)
-    _longest = 1.0  # seconds; a signal is heeded between stretches
+    _CHUNK_SAFE_HOOKS = (RuntimeInfoHook, IterTimerHook, ParamSchedulerHook)
+    _MAX_CHUNK_SECONDS = 1.0  # seconds; a signal is heeded between stretches
 
     def __init__(
         self,
@@ -95,7 +95,9 @@ class SRTrainLoop(IterBasedTrainLoop):
         loader = runner.build_dataloader(dataloader, seed=runner.seed, diff_rank_seed=by_rank)
         # A signal to the whole process group is for the trainer: it needs its workers to finish.
         self._training = multiprocessing.RawValue("b", False)
-        loader.worker_init_fn = partial(_outlive_signals, loader.worker_init_fn, self._training)
+        loader.worker_init_fn = partial(
+            _delay_worker_signals, loader.worker_init_fn, self._training
+        )
         super().__init__(runner, loader, *args, **kwargs)
         self.dataloader: Any
         self.dataloader_iterator: Iterator[Any]
@@ -116,7 +118,7 @@ class SRTrainLoop(IterBasedTrainLoop):
             self._begin()
             runner.call_hook("before_train")
             runner.call_hook("before_train_epoch")
-            self._run_stretches()
+            self._run_chunks()
             runner.call_hook("after_train_epoch")
             runner.call_hook("after_train")
         except Exception as error:
@@ -145,8 +147,8 @@ class SRTrainLoop(IterBasedTrainLoop):
                 "do all of them see the work dir? Name the file: --resume FILE"
             )
         if not torch.cuda.is_available():
-            keep_freed_memory()
-        self._seek()
+            disable_malloc_trim()
+        self._restore_data_position()
         self._prepare_step()
 
     def _prepare_step(self) -> None:
@@ -163,10 +165,12 @@ class SRTrainLoop(IterBasedTrainLoop):
         self._train_step = partial(runner.model.train_step, optim_wrapper=wrapper)
         if not self.cuda_graph:
             return
-        if reason := obstacle(runner.model, wrapper, iter_schedulers(runner.param_schedulers)):
+        if reason := why_not_capturable(
+            runner.model, wrapper, iter_schedulers(runner.param_schedulers)
+        ):
             runner.logger.warning(f"train_cfg.cuda_graph: going on without, {reason}")
             return
-        self._train_step = RecordedStep(runner.model, wrapper)
+        self._train_step = CUDAGraphStep(runner.model, wrapper)
 
     def _end_workers(self) -> None:
         """Let go of what holds the loader's workers; they would wait for the process to end."""
@@ -174,7 +178,7 @@ class SRTrainLoop(IterBasedTrainLoop):
         if getattr(self.dataloader, "persistent_workers", False):
             self.dataloader._iterator = None  # torch's own way offers no other
 
-    def _run_stretches(self) -> None:
+    def _run_chunks(self) -> None:
         runner, periods = self.runner, self._hook_periods()
         self._decide_current_val_interval()
         # A checkpoint is saved before the validation of its iteration, which a kill may have cost.
@@ -184,7 +188,7 @@ class SRTrainLoop(IterBasedTrainLoop):
             self._validate_if_due()
         while self._iter < self._max_iters and not self.stop_training:
             runner.model.train()
-            self._run_stretch(self._steps_to_go(periods))
+            self._run_chunk(self._steps_to_go(periods))
             self._decide_current_val_interval()
             self._validate_if_due()
 
@@ -195,14 +199,14 @@ class SRTrainLoop(IterBasedTrainLoop):
             self.runner.val_loop.run()
             self._validating = False
 
-    def _seek(self) -> None:
+    def _restore_data_position(self) -> None:
         sampler = self.dataloader.sampler
         if not isinstance(sampler, StreamSampler):
             for _ in range(self._iter):
                 next(self.dataloader_iterator)
             return
         info = self.runner.message_hub
-        loader = resident_loader(self.dataloader, torch.device(get_device()), self.device_resident)
+        loader = cache_on_gpu(self.dataloader, torch.device(get_device()), self.device_resident)
         moved, self.dataloader = loader is not self.dataloader, loader
         each = loader.batch_size * sampler.world_size
         stream = {"seed": sampler.seed, "iteration": 0, "sample": 0, "each": each}
@@ -226,7 +230,7 @@ class SRTrainLoop(IterBasedTrainLoop):
         return [
             (max(int(getattr(hook, "interval", 1)), 1), int(getattr(hook, "save_begin", 0)))
             for hook in hooks
-            if not isinstance(hook, self._once)
+            if not isinstance(hook, self._CHUNK_SAFE_HOOKS)
         ]
 
     def _steps_to_go(self, periods: Sequence[tuple[int, int]]) -> int:
@@ -237,7 +241,7 @@ class SRTrainLoop(IterBasedTrainLoop):
         ends += [m - 1 - now for m in self.dynamic_milestones if m - 1 > now]
         return min(*ends, self.stretch)
 
-    def _run_stretch(self, steps: int) -> None:
+    def _run_chunk(self, steps: int) -> None:
         runner, started = self.runner, time.monotonic()
         self.waited = 0.0
         for self.steps in range(1, steps + 1):
@@ -245,7 +249,7 @@ class SRTrainLoop(IterBasedTrainLoop):
             batch = next(self.dataloader_iterator)
             self.waited += time.monotonic() - asked
             self._between_steps = False
-            last = self.steps == steps or time.monotonic() - started > self._longest
+            last = self.steps == steps or time.monotonic() - started > self._MAX_CHUNK_SECONDS
             if last:
                 runner.call_hook("before_train_iter", batch_idx=self._iter, data_batch=batch)
             else:
