@@ -12,7 +12,7 @@ published = None  # the paper's table has no PSNR of ours to compare with
 load_from = None
 custom_hooks = [
     dict(
-        type='PretrainedHook',
+        type='RandomInitWarningHook',
         advice='The paper starts SRGAN from its MSE-trained SRResNet. Train '
         'configs/srresnet_x4c64b16_g1_1000k_div2k.py first, then add '
         '--cfg-options load_from=CHECKPOINT')

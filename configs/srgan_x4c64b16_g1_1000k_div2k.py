@@ -20,7 +20,7 @@ published = 'srgan_x4c64b16_1x16_1000k_div2k'
 load_from = None
 custom_hooks = [
     dict(
-        type='PretrainedHook',
+        type='RandomInitWarningHook',
         advice='SRGAN is meant to start from a trained MSRResNet. Train '
         'configs/msrresnet_x4c64b16_g1_1000k_div2k.py first, then add '
         '--cfg-options load_from=CHECKPOINT')

@@ -10,7 +10,7 @@ _base_ = './zoo_msrresnet_x4c64b16.py'
 load_from = None
 custom_hooks = [
     dict(
-        type='PretrainedHook',
+        type='RandomInitWarningHook',
         advice='tools/train_zoo.py starts it from the MSRResNet that it trained before')
 ]
 

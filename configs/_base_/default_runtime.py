@@ -18,8 +18,8 @@ default_hooks = dict(
     interrupt=dict(type='InterruptHook'),
     # With several processes: one that has stopped ends the run, by name, after the timeout below.
     heartbeat=dict(type='HeartbeatHook'),
-    watch=dict(type='WatchHook'),
-    pictures=dict(type='ValidationPicturesHook'))
+    discriminator_monitor=dict(type='DiscriminatorMonitorHook'),
+    val_images=dict(type='ValidationImagesHook'))
 
 # Each network in its own wrapper when training is distributed.
 model_wrapper_cfg = dict(type='MMSeparateDistributedDataParallel')

@@ -25,7 +25,7 @@ MAY_DIFFER: tuple[Keys, ...] = (
     ("message_hub", "runtime_info", "experiment_name"),
     ("message_hub", "log_scalars", "train/time"),
     ("message_hub", "log_scalars", "train/data_time"),
-    ("message_hub", "log_scalars", "train/waiting"),
+    ("message_hub", "log_scalars", "train/data_wait_fraction"),
     ("message_hub", "log_scalars", "val/time"),
     ("message_hub", "log_scalars", "val/data_time"),
     ("message_hub", "runtime_info", "eta"),

@@ -57,7 +57,7 @@ def test_a_signal_waits_for_the_end_of_a_validation_that_runs_on_swapped_weights
 ) -> None:
     saved: list[int] = []
     hook = InterruptHook()
-    monkeypatch.setattr(hook, "save_and_end", lambda _, iterations: saved.append(iterations))
+    monkeypatch.setattr(hook, "save_and_exit", lambda _, iterations: saved.append(iterations))
     hook.received = 15
     hook.after_val_iter(runner(hooks=[EMAHook()]))
     assert saved == []

@@ -304,7 +304,7 @@ rank = int(os.environ["RANK"])
 torch.distributed.init_process_group("gloo")
 hook, ended = InterruptHook(interval=10), []
 runner = SimpleNamespace(iter=0, logger=None)
-hook.save_and_end = lambda runner, iterations: sys.exit(f"{iterations} {hook.received}")
+hook.save_and_exit = lambda runner, iterations: sys.exit(f"{iterations} {hook.received}")
 hook.before_train(runner)
 for runner.iter in range(100):
     torch.distributed.barrier()

@@ -380,7 +380,10 @@ def test_a_signal_saves_a_checkpoint_and_ends_the_run_with_its_status(
 def test_the_log_says_how_long_data_were_waited_for_and_the_curves_stay_short(
     photographs: Path, tmp_path: Path
 ) -> None:
-    options = {"default_hooks.watch.interval": 4, "default_hooks.watch.max_history": 5}
+    options = {
+        "default_hooks.discriminator_monitor.interval": 4,
+        "default_hooks.discriminator_monitor.max_history": 5,
+    }
     cfg = small_config(
         "msrresnet_x4c64b16_g1_1000k_div2k.py",
         photographs / "train",
@@ -390,8 +393,8 @@ def test_the_log_says_how_long_data_were_waited_for_and_the_curves_stay_short(
     )
     runner = Runner.from_cfg(cfg)
     runner.train()
-    assert all(0 <= share <= 1 for share in losses(tmp_path / "run", "waiting"))
-    assert len(losses(tmp_path / "run", "waiting")) >= 11
+    assert all(0 <= share <= 1 for share in losses(tmp_path / "run", "data_wait_fraction"))
+    assert len(losses(tmp_path / "run", "data_wait_fraction")) >= 11
     assert len(runner.message_hub.get_scalar("train/loss_pix").data[0]) == 5
 
 
@@ -399,8 +402,8 @@ def test_a_discriminator_that_wins_for_long_is_reported(
     photographs: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     options = SMALL_DISCRIMINATOR | {
-        "default_hooks.watch.interval": 2,
-        "default_hooks.watch.winning": 10.0,
+        "default_hooks.discriminator_monitor.interval": 2,
+        "default_hooks.discriminator_monitor.loss_threshold": 10.0,
     }
     name = "srgan_x4c64b16_g1_1000k_div2k.py"
     cfg = small_config(name, photographs / "train", tmp_path / "run", 2, **options)
@@ -471,7 +474,14 @@ def test_tensorboard_shows_losses_logits_gradients_waiting_and_pictures(
     events = event_accumulator.EventAccumulator(str(folder))
     events.Reload()
     tags = events.Tags()
-    wanted = {"loss_pix", "loss_gan", "out_d_real", "out_d_fake", "waiting", "Set14/PSNR"}
+    wanted = {
+        "loss_pix",
+        "loss_gan",
+        "out_d_real",
+        "out_d_fake",
+        "data_wait_fraction",
+        "Set14/PSNR",
+    }
     wanted |= {"grad_norm_generator", "grad_norm_discriminator"}
     assert wanted <= set(tags["scalars"])
     assert {image.split("/")[0] for image in tags["images"]} == {"Set5", "Set14"}

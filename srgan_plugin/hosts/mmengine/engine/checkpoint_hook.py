@@ -247,7 +247,7 @@ class CheckpointHook(MMEngineCheckpointHook):
                 Path(path).unlink(missing_ok=True)
 
 
-def checkpoint_hook(runner: Any) -> CheckpointHook:
+def find_checkpoint_hook(runner: Any) -> CheckpointHook:
     """Return the run's own hook for local checkpoints, or one that saves into its work dir."""
     for hook in runner.hooks:
         if isinstance(hook, CheckpointHook) and hook.local:

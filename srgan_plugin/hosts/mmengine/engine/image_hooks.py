@@ -40,7 +40,7 @@ class SaveImagesHook(Hook):
 
 
 @HOOKS.register_module()
-class ValidationPicturesHook(Hook):
+class ValidationImagesHook(Hook):
     """Shows the first pictures of each validation set in the visualizer (TensorBoard, W&B).
 
     Args:

@@ -32,28 +32,29 @@ class IterTimerHook(MMEngineIterTimerHook):
         for _ in range(loop.steps):
             hub.update_scalar("train/data_time", loop.waited / loop.steps)
             hub.update_scalar("train/time", elapsed / loop.steps)
-            hub.update_scalar("train/waiting", loop.waited / max(elapsed, 1e-9))
+            hub.update_scalar("train/data_wait_fraction", loop.waited / max(elapsed, 1e-9))
         self.time_sec_tot += elapsed
         done = runner.iter - self.start_iter + 1
         hub.update_info("eta", self.time_sec_tot / done * (runner.max_iters - runner.iter - 1))
 
 
 @HOOKS.register_module()
-class WatchHook(Hook):
+class DiscriminatorMonitorHook(Hook):
     """Warns while the discriminator wins, and keeps the curves short.
 
     Args:
         interval: Look every so many iterations, at the discriminator's loss averaged over these.
-        winning: It wins where its loss, the sum of both terms, stays below this on average; a coin
+        loss_threshold: It wins where its loss, the sum of both terms, stays below this on average;
+        a coin
             toss has 2 log 2 = 1.39 with the vanilla loss.
         max_history: How many values of each curve are kept in memory and in checkpoints. mmengine
             keeps a million and copies them all at every step.
     """
 
     def __init__(
-        self, interval: int = 1000, winning: float = 0.02, max_history: int = 10_000
+        self, interval: int = 1000, loss_threshold: float = 0.02, max_history: int = 10_000
     ) -> None:
-        self.interval, self.winning, self.max_history = interval, winning, max_history
+        self.interval, self.loss_threshold, self.max_history = interval, loss_threshold, max_history
 
     def after_train_iter(
         self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None
@@ -67,7 +68,7 @@ class WatchHook(Hook):
         terms = [curves.get(f"train/loss_d_{kind}") for kind in ("real", "fake")]
         if all(terms):
             loss = sum(term.mean(self.interval) for term in terms if term)
-            if 0 <= loss < self.winning:  # the losses of a WGAN have no such floor
+            if 0 <= loss < self.loss_threshold:  # the losses of a WGAN have no such floor
                 runner.logger.warning(
                     f"the discriminator wins: its loss was {loss:.4f} over the last "
                     f"{self.interval} iterations, so the generator learns little from it. Start "
@@ -77,7 +78,7 @@ class WatchHook(Hook):
 
 
 @HOOKS.register_module()
-class PretrainedHook(Hook):
+class RandomInitWarningHook(Hook):
     """Says loudly when a GAN is about to train from random weights.
 
     Args:

@@ -15,7 +15,7 @@ from mmengine.hooks import EMAHook, Hook
 
 from srgan_plugin.registry import HOOKS
 
-from .checkpoint_hook import checkpoint_hook, is_resumed
+from .checkpoint_hook import find_checkpoint_hook, is_resumed
 
 logger = logging.getLogger(__name__)
 
@@ -103,16 +103,16 @@ class InterruptHook(Hook):
     ) -> None:
         """Save and end if any rank was told to."""
         if self._agreed(runner.iter):
-            self.save_and_end(runner, runner.iter + 1)
+            self.save_and_exit(runner, runner.iter + 1)
 
     def after_val_iter(self, runner: Any, *args: Any, **kwargs: Any) -> None:
         """Save and end without waiting for a long validation; a resumed run begins with it."""
         if self.received and not is_distributed() and not swaps_weights(runner):
-            self.save_and_end(runner, runner.iter)
+            self.save_and_exit(runner, runner.iter)
 
-    def save_and_end(self, runner: Any, iterations: int) -> NoReturn:
+    def save_and_exit(self, runner: Any, iterations: int) -> NoReturn:
         """Save what `iterations` made, unless that was done just now, and end the process."""
-        saves = checkpoint_hook(runner)
+        saves = find_checkpoint_hook(runner)
         path = saves.path(iterations)
         if saves.last_ckpt != path:
             saves.save(runner, iterations)

@@ -129,7 +129,7 @@ class SRTrainLoop(IterBasedTrainLoop):
             if told is not None and whole and not is_distributed():
                 runner.logger.error(f"while stopping: {type(error).__name__}: {error}")
                 self._log()
-                told.save_and_end(runner, self._iter)
+                told.save_and_exit(runner, self._iter)
             raise
         finally:
             for hook in interrupts:
