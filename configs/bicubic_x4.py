@@ -6,7 +6,7 @@
 # Set14 24.463 / 0.6641 (RGB), 26.088 / 0.7050 (Y).
 _base_ = ['_base_/default_runtime.py', '_base_/datasets/div2k_x4.py']
 
-published = 'bicubic'
+reference_model = 'bicubic'
 model = dict(type='SRModel', generator=dict(type='Bicubic', upscale_factor=4))
 
 train_dataloader = val_dataloader = val_evaluator = val_cfg = None

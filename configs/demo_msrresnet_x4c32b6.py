@@ -4,7 +4,7 @@
 #       --cfg-options train_dataloader.dataset.gt=work_dirs/demo/store
 _base_ = './msrresnet_x4c64b16_g1_1000k_div2k.py'
 
-published = None
+reference_model = None
 model = dict(generator=dict(mid_channels=32, num_blocks=6))
 
 train_dataloader = dict(num_workers=0, persistent_workers=False)

@@ -2,7 +2,7 @@
 # loss unless VGG-19 weights are at hand.
 _base_ = './srgan_x4c64b16_g1_1000k_div2k.py'
 
-published = None
+reference_model = None
 model = dict(
     generator=dict(mid_channels=32, num_blocks=6),
     discriminator=dict(mid_channels=16))

@@ -5,7 +5,7 @@
 # There are no published numbers for it under this protocol.
 _base_ = './msrresnet_x4c64b16_g1_1000k_div2k.py'
 
-published = None
+reference_model = None
 scale = 2
 model = dict(generator=dict(upscale_factor=scale))
 

@@ -7,7 +7,7 @@
 # DIV2K 28.9748 / 0.8178, RGB. BasicSR's averaged generator: --cfg-options model.ema.decay=0.999
 _base_ = ['_base_/default_runtime.py', '_base_/datasets/div2k_x4.py']
 
-published = 'msrresnet_x4c64b16_1x16_300k_div2k'  # the row to compare with
+reference_model = 'msrresnet_x4c64b16_1x16_300k_div2k'  # the row to compare with
 
 model = dict(
     type='SRModel',

@@ -7,7 +7,7 @@
 # the bias of its first convolution takes that up, except at the zero padding.
 _base_ = './srresnet_x4c64b16_g1_1000k_div2k.py'
 
-published = None  # the paper's table has no PSNR of ours to compare with
+reference_model = None  # the paper's table has no PSNR of ours to compare with
 
 load_from = None
 custom_hooks = [

@@ -8,7 +8,7 @@
 # srgan_vgg22_x4c64b16_g1_200k_div2k.py, and so is what is said there about the weights.
 _base_ = './srgan_vgg22_x4c64b16_g1_200k_div2k.py'
 
-published = 'srgan_vgg54'
+reference_model = 'srgan_vgg54'
 
 model = dict(
     perceptual_loss=dict(layer_weights=dict(_delete_=True, relu5_4=1.0)))

@@ -14,7 +14,7 @@
 # name a file by --cfg-options model.perceptual_loss.pretrained=FILE.
 _base_ = './msrresnet_x4c64b16_g1_1000k_div2k.py'
 
-published = 'srgan_x4c64b16_1x16_1000k_div2k'
+reference_model = 'srgan_x4c64b16_1x16_1000k_div2k'
 
 # The generator starts from a trained MSRResNet; give its checkpoint here or on the command line.
 load_from = None

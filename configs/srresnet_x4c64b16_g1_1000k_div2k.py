@@ -8,7 +8,7 @@
 # output range is in no weights: it is what this config (or a file of ours) says.
 _base_ = './msrresnet_x4c64b16_g1_1000k_div2k.py'
 
-published = 'srresnet'
+reference_model = 'srresnet'
 
 model = dict(
     generator=dict(

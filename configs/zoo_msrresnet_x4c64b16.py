@@ -6,7 +6,7 @@
 # first of the published schedule's four falls of the learning rate.
 _base_ = './msrresnet_x4c64b16_g1_1000k_div2k.py'
 
-published = None
+reference_model = None
 data_root = 'work_dirs/zoo/data'  # tools/train_zoo.py fills it
 
 model = dict(ema=dict(decay=0.999), channels_last='auto')

@@ -68,7 +68,7 @@ def test_the_metafile_names_configs_that_are_there_with_the_published_values() -
     for model in meta["Models"]:
         assert model["In Collection"] in collections
         assert model["Config"] == f"configs/{model['Name']}.py"
-        row = Config.fromfile(ROOT / model["Config"]).get("published")
+        row = Config.fromfile(ROOT / model["Config"]).get("reference_model")
         assert ("Weights" in model) == ("Results" in model) == bool(row)
         if row:
             assert re.fullmatch(rf"https://.*/{row}_\d{{8}}-[0-9a-f]{{8}}\.pth", model["Weights"])

@@ -150,7 +150,7 @@ def main(argv: list[str] | None = None) -> None:
             protocol=protocol_of(runner),
             lr_origins=getattr(runner.test_loop, "lr_origins", {}),
             missing_images=getattr(runner.test_loop, "missing_images", {}),
-            model=cfg.get("published"),
+            model=cfg.get("reference_model"),
         )
     )
 

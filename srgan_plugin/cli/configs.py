@@ -201,7 +201,7 @@ def _read_by_runners() -> set[str]:
 
     return {
         *inspect.signature(Runner.__init__).parameters,
-        *("model_wrapper_cfg", "find_unused_parameters", "sync_bn", "compile", "published"),
+        *("model_wrapper_cfg", "find_unused_parameters", "sync_bn", "compile", "reference_model"),
     } - {"self", "cfg"}
 
 

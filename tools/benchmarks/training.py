@@ -132,7 +132,9 @@ def train_sides(
 
 def _our_training(name: str, files: BenchmarkFiles, model: Model, workers: int) -> Config:
     cfg = our_config(model)
-    cfg.merge_from_dict({"train_cfg.stretch": 1} if name == "plain" else FAST[model])
+    cfg.merge_from_dict(
+        {"train_cfg.max_steps_per_hook_call": 1} if name == "plain" else FAST[model]
+    )
     if model == "srgan":
         cfg.model.perceptual_loss.pretrained = str(_vgg_file(files))
         cfg.custom_hooks = []  # it would advise to start from a trained MSRResNet

@@ -316,7 +316,7 @@ def test_a_hook_that_begins_late_is_called_when_mmengine_would(
     photographs: Path, tmp_path: Path, stretch: int
 ) -> None:
     options = {
-        "train_cfg.stretch": stretch,
+        "train_cfg.max_steps_per_hook_call": stretch,
         "default_hooks.logger.interval": 100,
         "default_hooks.checkpoint.interval": 4,
         "default_hooks.checkpoint.save_begin": 3,
@@ -346,7 +346,7 @@ def test_a_run_resumed_with_another_batch_size_goes_on_at_the_next_sample(
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"train_cfg.stretch": 0}, "train_cfg.stretch"),
+        ({"train_cfg.max_steps_per_hook_call": 0}, "train_cfg.max_steps_per_hook_call"),
         ({"train_cfg.val_interval": 0}, "train_cfg.val_interval"),
         ({"model.ema": {"decy": 0.9}}, "model.ema"),
         ({"model.ema": {"decay": 1.5}}, "model.ema"),

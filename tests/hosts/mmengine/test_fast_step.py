@@ -190,7 +190,7 @@ def test_long_stretches_leave_the_weights_the_schedule_and_the_log_of_single_ste
     for stretch in (1, 100):
         work = tmp_path / f"stretch{stretch}"
         options = SMALL_DISCRIMINATOR | {
-            "train_cfg.stretch": stretch,
+            "train_cfg.max_steps_per_hook_call": stretch,
             "default_hooks.logger.interval": 4,
             "default_hooks.checkpoint.interval": 6,
             "param_scheduler.milestones": [3, 8],
@@ -236,7 +236,7 @@ def test_data_on_the_device_train_the_same_weights_and_a_resumed_run_goes_on_wit
     create_store(photographs / "train", tmp_path / "store", workers=1)
     states = []
     for resident, iterations in ((False, 6), (True, 3), (True, 6)):
-        options = {"train_cfg.device_resident": resident, "train_dataloader.batch_size": 2}
+        options = {"train_cfg.cache_dataset_on_gpu": resident, "train_dataloader.batch_size": 2}
         options |= {"default_hooks.checkpoint.interval": 3, "resume": iterations == 6 and resident}
         name = "msrresnet_x4c64b16_g1_1000k_div2k.py"
         work = tmp_path / f"resident_{resident}"

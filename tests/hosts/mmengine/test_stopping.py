@@ -102,7 +102,9 @@ def test_a_batch_that_is_lost_while_a_signal_is_pending_costs_no_step(
     photographs: Path, tmp_path: Path, stretch: int
 ) -> None:
     work = tmp_path / "run"
-    runner = Runner.from_cfg(tiny(photographs, work, 9, **{"train_cfg.stretch": stretch}))
+    runner = Runner.from_cfg(
+        tiny(photographs, work, 9, **{"train_cfg.max_steps_per_hook_call": stretch})
+    )
     batches = runner.build_train_loop(runner._train_loop)
     runner._train_loop = batches
     whole = batches._restore_data_position

@@ -81,7 +81,7 @@ def cache_on_gpu(
         ValueError: If `mode` is something else.
     """
     if mode not in ("auto", True, False):
-        raise ValueError(f"device_resident: expected 'auto', True or False, got {mode!r}")
+        raise ValueError(f"cache_dataset_on_gpu: expected 'auto', True or False, got {mode!r}")
     if mode is False or (mode == "auto" and device.type != "cuda"):
         return dataloader
     reason = _why_not_cached(dataloader, device, SHARE if mode == "auto" else 1.0)

@@ -63,8 +63,9 @@ class SRTrainLoop(IterBasedTrainLoop):
 
     Args:
         args: As mmengine's `IterBasedTrainLoop`.
-        stretch: Steps per call of the hooks, at most; 1 is mmengine's own way.
-        device_resident: `"auto"`: the training set lives on the GPU where it fits, and batches are
+        max_steps_per_hook_call: Steps per call of the hooks, at most; 1 is mmengine's own way.
+        cache_dataset_on_gpu: `"auto"`: the training set lives on the GPU where it fits, and batches
+        are
             cut there; the same ones. True also on the CPU, False never.
         cuda_graph: Record the step once and replay it, which spares the processor the launching of
             some thousand kernels. Where that cannot be, the log says why and training goes on.
@@ -81,12 +82,15 @@ class SRTrainLoop(IterBasedTrainLoop):
         runner: Any,
         dataloader: DataLoader[Any] | dict[str, Any],
         *args: Any,
-        stretch: int = 100,
-        device_resident: bool | Literal["auto"] = "auto",
+        max_steps_per_hook_call: int = 100,
+        cache_dataset_on_gpu: bool | Literal["auto"] = "auto",
         cuda_graph: bool = False,
         **kwargs: Any,
     ) -> None:
-        for name, value in (("stretch", stretch), ("val_interval", kwargs.get("val_interval", 1))):
+        for name, value in (
+            ("max_steps_per_hook_call", max_steps_per_hook_call),
+            ("val_interval", kwargs.get("val_interval", 1)),
+        ):
             if int(value) < 1:
                 raise ValueError(f"train_cfg.{name}: expected at least 1, got {value}")
         if isinstance(dataloader, dict) and not dataloader.get("num_workers"):
@@ -102,7 +106,10 @@ class SRTrainLoop(IterBasedTrainLoop):
         self.dataloader: Any
         self.dataloader_iterator: Iterator[Any]
         self._train_step: Callable[[Any], dict[str, Tensor]]
-        self.stretch, self.device_resident = stretch, device_resident
+        self.max_steps_per_hook_call, self.cache_dataset_on_gpu = (
+            max_steps_per_hook_call,
+            cache_dataset_on_gpu,
+        )
         self.cuda_graph = cuda_graph
         self.steps, self.waited = 1, 0.0  # of the stretch just run, for the timer
         self._validating = False
@@ -206,7 +213,9 @@ class SRTrainLoop(IterBasedTrainLoop):
                 next(self.dataloader_iterator)
             return
         info = self.runner.message_hub
-        loader = cache_on_gpu(self.dataloader, torch.device(get_device()), self.device_resident)
+        loader = cache_on_gpu(
+            self.dataloader, torch.device(get_device()), self.cache_dataset_on_gpu
+        )
         moved, self.dataloader = loader is not self.dataloader, loader
         each = loader.batch_size * sampler.world_size
         stream = {"seed": sampler.seed, "iteration": 0, "sample": 0, "each": each}
@@ -239,7 +248,7 @@ class SRTrainLoop(IterBasedTrainLoop):
         ends += [self.val_interval - now % self.val_interval, self.max_iters - now]
         # mmengine changes the interval of validation one iteration before a milestone.
         ends += [m - 1 - now for m in self.dynamic_milestones if m - 1 > now]
-        return min(*ends, self.stretch)
+        return min(*ends, self.max_steps_per_hook_call)
 
     def _run_chunk(self, steps: int) -> None:
         runner, started = self.runner, time.monotonic()
