@@ -22,7 +22,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("what", choices=("loader", "train", "test", "upscale"))
     parser.add_argument(
         "--against",
-        choices=("mmagic", "basicsr", "plain", "bare"),
+        choices=("mmagic", "basicsr", "baseline", "no-hooks"),
         help="the other side; of `train` also our plain path, and our step in a loop without hooks",
     )
     parser.add_argument("--model", choices=("msrresnet", "srgan"), default="msrresnet")
@@ -44,7 +44,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--out", metavar="FILE.json", help="write the numbers there")
     args = parser.parse_args(argv)
-    known = {"loader": ("basicsr", "mmagic"), "train": ("mmagic", "plain", "bare")}
+    known = {"loader": ("basicsr", "mmagic"), "train": ("mmagic", "baseline", "no-hooks")}
     if args.against and args.against not in known.get(args.what, ("mmagic",)):
         parser.error(f"--against {args.against} does not go with `{args.what}`")
     return args
@@ -85,7 +85,7 @@ def sides_of(args: argparse.Namespace, device: Any) -> Any:
     return training.train_sides(
         files,
         args.model,
-        other=args.against or "plain",
+        other=args.against or "baseline",
         workers=args.workers,
         warm_up=warm_up,
         steps=args.steps or steps,

@@ -43,8 +43,8 @@ row gpu_train_msrresnet_mmagic 120 train --against mmagic --data "$photographs" 
 row gpu_train_srgan_mmagic 150 train --against mmagic --model srgan --data "$photographs" \
     --rounds 2 --steps 400
 row gpu_test_mmagic 50 test --against mmagic --data "$benchmarks" --rounds 3
-row gpu_train_msrresnet_bare 45 train --against bare --data "$photographs" --rounds 1
-row gpu_train_msrresnet_plain 45 train --against plain --data "$photographs" --rounds 1
+row gpu_train_msrresnet_no_hooks 45 train --against no-hooks --data "$photographs" --rounds 1
+row gpu_train_msrresnet_baseline 45 train --against baseline --data "$photographs" --rounds 1
 row gpu_upscale_480x270 45 upscale --against mmagic --size 480x270 --rounds 2
 row gpu_upscale_960x540 45 upscale --against mmagic --size 960x540 --rounds 2
 exit $failed

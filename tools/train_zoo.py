@@ -45,20 +45,20 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         "--benchmarks", type=Path, help="folder of Set5, Set14, B100, Kodak24 (default: data)"
     )
     parser.add_argument(
-        "--about",
+        "--dataset-card",
         type=Path,
         help="Markdown on the photographs and their licence, for the cards (of those that made the "
         "weights that ship: docs/zoo/photographs.md)",
     )
     parser.add_argument(
-        "--note",
+        "--training-notes",
         type=Path,
         help="Markdown on what the logs do not tell of the training, for the cards (of the weights "
         "that ship: docs/zoo/note.md)",
     )
     parser.add_argument("--work-dir", type=Path, default=Path("work_dirs/zoo"))
     args = parser.parse_args(argv)
-    for name in ("vgg", "about", "note"):
+    for name in ("vgg", "dataset_card", "training_notes"):
         path = getattr(args, name)
         if path is not None and not path.is_file():
             parser.error(f"--{name}: there is no file at {path}")
@@ -207,9 +207,15 @@ def main(argv: list[str] | None = None) -> None:
     say("photographs: some held out, the others into a store")
     data, suffix = args.work_dir / "data", "_cpu" if args.cpu else ""
     facts: dict[str, Any] = {"photographs": prepare(args.photographs, data, cpu=args.cpu)}
-    about = args.about.read_text(encoding="utf-8") if args.about else "Their licence was not told."
+    about = (
+        args.dataset_card.read_text(encoding="utf-8")
+        if args.dataset_card
+        else "Their licence was not told."
+    )
     facts["photographs"]["about"] = about.strip()
-    facts["note"] = args.note.read_text(encoding="utf-8").strip() if args.note else ""
+    facts["note"] = (
+        args.training_notes.read_text(encoding="utf-8").strip() if args.training_notes else ""
+    )
     facts["models"] = {}
     options: list[str] = []
     start: Path | None = None

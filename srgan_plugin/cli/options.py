@@ -36,7 +36,7 @@ def add_network_options(parser: argparse.ArgumentParser) -> None:
         help="take the averaged weights where there are both (default), or the trained ones",
     )
     parser.add_argument(
-        "--part",
+        "--network",
         choices=("generator", "discriminator"),
         default="generator",
         help="which network of a whole-training checkpoint (default: generator)",
@@ -48,7 +48,6 @@ def add_arch_option(parser: argparse.ArgumentParser) -> None:
     """Add what every tool that builds a network out of a checkpoint takes."""
     parser.add_argument(
         "--arch-option",
-        "--told",  # its first name
         dest="arch_options",
         nargs="+",
         action="extend",
@@ -68,7 +67,7 @@ def add_half(parser: argparse.ArgumentParser) -> None:
 
 def network_options(args: argparse.Namespace) -> dict[str, Any]:
     """Return those options as keyword arguments of the zoo's functions."""
-    return {"ema": args.ema, "part": args.part, "arguments": dict(args.arch_options)}
+    return {"ema": args.ema, "part": args.network, "arguments": dict(args.arch_options)}
 
 
 def _arch_option(text: str) -> tuple[str, Any]:

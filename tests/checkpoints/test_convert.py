@@ -182,7 +182,7 @@ def test_of_a_whole_training_the_part_asked_for_is_taken_and_the_rest_named(
     parts = [rough(MSRResNet, seed, **SMALL) for seed in (1, 2)]
     parts.append(rough(ModifiedVGG, mid_channels=2))
     path = saved(training_checkpoint(*parts))
-    ways = (["--no-ema"], [], ["--part", "discriminator"])
+    ways = (["--no-ema"], [], ["--network", "discriminator"])
     for options, network in zip(ways, parts, strict=True):
         tool("convert_checkpoint").main([str(path), "x.pth", "--to", "mmagic", *options])
         said = capsys.readouterr().out
@@ -190,7 +190,7 @@ def test_of_a_whole_training_the_part_asked_for_is_taken_and_the_rest_named(
         assert hashlib.sha256((tmp_path / "x.pth").read_bytes()).hexdigest() in said
         dropped = next(line for line in said.splitlines() if line.startswith("dropped"))
         assert {"optimizer", "meta", "step_counter"} <= set(dropped.replace(",", "").split())
-        assert ("discriminator" in dropped) == ("--part" not in options)
+        assert ("discriminator" in dropped) == ("--network" not in options)
 
 
 def test_mmengines_own_average_lies_the_other_way_round(rough):
@@ -261,7 +261,9 @@ def test_safetensors_carry_what_the_weights_do_not_tell(tmp_path, saved, rough):
 )
 def test_what_is_told_has_to_fit_the_network(saved, rough, fails, told, said):
     path = saved(rough(SRResNet, **SMALL).state_dict())
-    assert said in fails("convert_checkpoint", path, "x.pth", "--to", "plugin", "--told", told)
+    assert said in fails(
+        "convert_checkpoint", path, "x.pth", "--to", "plugin", "--arch-option", told
+    )
 
 
 def test_what_is_told_may_not_contradict_the_file(tmp_path, saved, rough, fails):
@@ -270,7 +272,7 @@ def test_what_is_told_may_not_contradict_the_file(tmp_path, saved, rough, fails)
     convert(saved(network.state_dict()), tmp_path / "noted.pth", to="plugin", arguments=stated)
     note = torch.load(tmp_path / "noted.pth", weights_only=True)["meta"]["srgan_plugin"]
     assert note == {"format": 2, "network": "MSRResNet", **stated}
-    told = ["--to", "basicsr", "--told", "activate_after_shuffle=True"]
+    told = ["--to", "basicsr", "--arch-option", "activate_after_shuffle=True"]
     assert "the file itself says False" in fails("convert_checkpoint", "noted.pth", "x.pth", *told)
     said = fails("convert_checkpoint", "noted.pth", "x.bin", "--to", "plugin")
     assert "expected a name ending in .pth or .safetensors, got x.bin" in said
@@ -279,7 +281,7 @@ def test_what_is_told_may_not_contradict_the_file(tmp_path, saved, rough, fails)
 
 def test_a_discriminator_is_not_found_where_there_is_none(saved, rough, fails):
     path = saved(rough(MSRResNet, **SMALL).state_dict())
-    asked = [path, "x.pth", "--to", "mmagic", "--part", "discriminator"]
+    asked = [path, "x.pth", "--to", "mmagic", "--network", "discriminator"]
     said = fails("convert_checkpoint", *asked)
     assert "expected a discriminator, but all there is is MSRResNet x" in said
 
@@ -305,7 +307,7 @@ def test_publishing_keeps_a_metafile_with_one_entry_for_each_model(tmp_path, sav
     path = saved(rough(SRResNet, output_range=(-1, 1), **SMALL).state_dict())
     scores = {"Set5": {"PSNR": 30.5}}
     (tmp_path / "r.json").write_text(json.dumps(scores))
-    told = ["--told", "output_range=(-1,1)"]
+    told = ["--arch-option", "output_range=(-1,1)"]
     for name in ("a", "b", "a"):
         target = f"out/{name}.safetensors"
         tool("publish_model").main([str(path), target, "--results", "r.json", *told])

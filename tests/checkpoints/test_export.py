@@ -34,7 +34,7 @@ def test_onnx_gives_torchs_pictures_at_sizes_it_was_not_traced_with(
     network = rough(cls, **SMALL, **options)
     torch.save(network.state_dict(), tmp_path / "x.pth")
     told = [f"{key}={value}" for key, value in options.items() if key in NON_INFERABLE_ARGS]
-    tool("export").main(["x.pth", "x.onnx", "--told", *told])
+    tool("export").main(["x.pth", "x.onnx", "--arch-option", *told])
     session = onnxruntime.InferenceSession("x.onnx", providers=["CPUExecutionProvider"])
     for height, width in ((8, 8), (31, 12), (5, 50)):
         picture = torch.rand(1, 3, height, width)
@@ -84,6 +84,6 @@ def test_a_discriminator_is_no_generator_to_export(tmp_path, fails, rough, onnxr
 def test_safetensors_are_exported_with_what_they_do_not_tell(tmp_path, tool, rough):
     network = rough(MSRResNet, activate_after_shuffle=True, **SMALL)
     torch.save(network.state_dict(), tmp_path / "x.pth")
-    tool("export").main(["x.pth", "x.safetensors", "--told", "activate_after_shuffle=True"])
+    tool("export").main(["x.pth", "x.safetensors", "--arch-option", "activate_after_shuffle=True"])
     picture = torch.rand(1, 3, 6, 6)
     assert torch.equal(open_network("x.safetensors")(picture), network(picture))

@@ -141,6 +141,6 @@ def test_an_srresnet_that_does_not_tell_its_range_is_not_measured_wrongly(
     said = fails("make_table", *arguments)
     assert "x.pth: output_range: expected (0, 1) or (-1, 1)" in said
     assert "--arch-option output_range=" in said and "tools/convert_checkpoint.py" in said
-    told = ["--to", "plugin", "--told", "output_range=(-1,1)"]
+    told = ["--to", "plugin", "--arch-option", "output_range=(-1,1)"]
     tool("convert_checkpoint").main(["x.pth", "y.pth", *told])
     tool("make_table").main(["--offline", "--checkpoint", "srresnet=y.pth"])

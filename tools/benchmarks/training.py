@@ -38,7 +38,7 @@ FAST: dict[str, dict[str, Any]] = {
 }
 #: Who may stand on the other side of a training: MMagic, our own plain path, or our fast step in a
 #: loop without hooks, logs and schedulers.
-Other = Literal["mmagic", "plain", "bare"]
+Other = Literal["mmagic", "baseline", "no-hooks"]
 
 _numbers = itertools.count()
 
@@ -81,7 +81,7 @@ class Stopwatch(Hook):
 
 
 @LOOPS.register_module()
-class BareLoop(SRTrainLoop):
+class NoHooksLoop(SRTrainLoop):
     """The same step of the same batches, without hooks, logs and schedulers."""
 
     def run(self) -> Any:
@@ -133,19 +133,19 @@ def train_sides(
 def _our_training(name: str, files: BenchmarkFiles, model: Model, workers: int) -> Config:
     cfg = our_config(model)
     cfg.merge_from_dict(
-        {"train_cfg.max_steps_per_hook_call": 1} if name == "plain" else FAST[model]
+        {"train_cfg.max_steps_per_hook_call": 1} if name == "baseline" else FAST[model]
     )
     if model == "srgan":
         cfg.model.perceptual_loss.pretrained = str(_vgg_file(files))
         cfg.custom_hooks = []  # it would advise to start from a trained MSRResNet
-    if name != "plain" and torch.cuda.is_available():
+    if name != "baseline" and torch.cuda.is_available():
         cfg.train_cfg.cuda_graph = True
         wrappers = cfg.optim_wrapper
         for wrapper in [wrappers] if "optimizer" in wrappers else wrappers.values():
             if isinstance(wrapper, dict):
                 wrapper["type"] = "AmpOptimWrapper"
-    if name == "bare":
-        cfg.train_cfg.type = "BareLoop"
+    if name == "no-hooks":
+        cfg.train_cfg.type = "NoHooksLoop"
     cfg.train_dataloader = our_loader_config(files, workers)
     return cfg
 

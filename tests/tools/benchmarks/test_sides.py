@@ -81,7 +81,7 @@ def test_loaders_are_timed_side_by_side(files: BenchmarkFiles, against: Any) -> 
         assert all(one.images == 16 * one.steps > 0 for one in result.rounds)
 
 
-@pytest.mark.parametrize("other", ["plain", "bare", "mmagic"])
+@pytest.mark.parametrize("other", ["baseline", "no-hooks", "mmagic"])
 def test_training_runs_are_timed_side_by_side(files: BenchmarkFiles, other: Any) -> None:
     try:
         sides = training.train_sides(
@@ -99,7 +99,7 @@ def test_training_runs_are_timed_side_by_side(files: BenchmarkFiles, other: Any)
     for result in results:
         summary = result.summary(1e12)
         assert summary["ms_per_step"] > 1
-        if result.name != "bare":  # nobody tells
+        if result.name != "no-hooks":  # nobody tells
             assert 0 < summary["waiting_for_data"] < 1
     assert results[1].name == other
 

@@ -141,7 +141,7 @@ def test_training_is_followed_by_choosing_shipping_and_noting_and_is_not_done_tw
     for n in range(33):
         write_image(tmp_path / f"photographs/{n}.png", textured(252, 252, seed=n))
     line = ["--photographs", "photographs", "--vgg", "vgg.pth", "--cpu", "--work-dir", "work"]
-    line += ["--about", "about.md", "--note", "note.md"]
+    line += ["--dataset-card", "about.md", "--training-notes", "note.md"]
     module.main(line)
     names = [name for name, *_ in done]
     assert names == ["create_store.py", "train.py", "train.py", "zoo_cards.py"]
