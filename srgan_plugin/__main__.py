@@ -1,4 +1,4 @@
-"""`srgan-plugin upscale` and `doctor`, and MMagic's own tools on today's torch.
+"""`srgan-plugin upscale` and `run_doctor`, and MMagic's own tools on today's torch.
 
 `srgan-plugin` and `python -m srgan_plugin` are the same.
 `python -m srgan_plugin mmagic train CONFIG …` mends MMagic for this process and then runs the
@@ -18,7 +18,7 @@ from srgan_plugin.cli import upscale as upscale_command
 from srgan_plugin.cli.errors import command
 
 
-def doctor() -> None:
+def run_doctor() -> None:
     """Print what works here; exit with 1 if something is broken."""
     from srgan_plugin.cli import doctor
 
@@ -27,9 +27,9 @@ def doctor() -> None:
     sys.stdout.write(
         f"srgan_plugin {__version__}, Python {platform.python_version()}, {installed}\n"
     )
-    findings = [check() for check in doctor.CHECKS]
-    sys.stdout.write(doctor.report(findings) + "\n")
-    if any(finding.state == "broken" for finding in findings):
+    results = [check() for check in doctor.CHECKS]
+    sys.stdout.write(doctor.report(results) + "\n")
+    if any(result.state == "broken" for result in results):
         raise SystemExit(1)
 
 
@@ -62,7 +62,7 @@ def main(argv: list[str] | None = None) -> None:
     mmagic.add_argument("arguments", nargs=argparse.REMAINDER, help="the tool's own arguments")
     args = parser.parse_args(argv)
     if args.command == "doctor":
-        doctor()
+        run_doctor()
     elif args.command == "upscale":
         upscale_command.run(args)
     else:

@@ -110,7 +110,7 @@ def main(argv: list[str] | None = None) -> None:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""  # mmengine's runners take any GPU that they see
     import torch
     from benchmarks.report import format_report, report
-    from benchmarks.timing import alternate, machine, measured_peak
+    from benchmarks.timing import interleave, machine, measured_peak
 
     from srgan_plugin.io.atomic import write_text
 
@@ -128,7 +128,7 @@ def main(argv: list[str] | None = None) -> None:
         "workers": args.workers,
         "machine": machine(device, 1 if args.what == "loader" else torch.get_num_threads()),
     }
-    results = alternate(sides_of(args, device), args.rounds)
+    results = interleave(sides_of(args, device), args.rounds)
     numbers = report(results, measured_peak(device), **facts)
     print(format_report(numbers))
     if args.out:

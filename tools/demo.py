@@ -105,10 +105,10 @@ def shipped(pictures: dict[str, dict[str, Any]]) -> dict[str, dict[str, float]]:
 def draw_comparison(rows: dict[str, dict[str, Any]], target: Path) -> None:
     """Write one labelled row of enlarged windows for each photograph."""
     from srgan_plugin.io.images import write_image
-    from srgan_plugin.reports.contact_sheet import Window, sheet
+    from srgan_plugin.reports.contact_sheet import Region, sheet
 
     lines = [
-        {n: Window(*WINDOWS[name], 96, 96).of(pictures[n]) for n in COLUMNS if n in pictures}
+        {n: Region(*WINDOWS[name], 96, 96).of(pictures[n]) for n in COLUMNS if n in pictures}
         for name, pictures in rows.items()
     ]
     write_image(target, sheet(lines, zoom=3))

@@ -148,16 +148,16 @@ def choose(
     place: Place, held_out: Path, iterations: int
 ) -> tuple[Path, str, dict[int, dict[str, float]]]:
     """Choose the checkpoint by the held-out photographs; tell by what, and the measures."""
-    from zoo.selection import best_by_validation, most_natural, read_log
+    from zoo.selection import best_by_niqe, best_by_psnr, read_log
     from zoo.training_summary import validations
 
     from srgan_plugin.data.benchmark_sets import find_benchmark
 
     benchmark = find_benchmark(held_out.name, held_out.parent)
     if place.name == "msrresnet":
-        best = best_by_validation(place.run, place.run / f"iter_{iterations}.pth", benchmark)
+        best = best_by_psnr(place.run, place.run / f"iter_{iterations}.pth", benchmark)
         return best, "PSNR on the held-out photographs", validations(read_log(place.run))
-    chosen, measures = most_natural(place.run, benchmark, print)
+    chosen, measures = best_by_niqe(place.run, benchmark, print)
     return chosen, "NIQE on the held-out photographs", measures
 
 

@@ -80,12 +80,12 @@ def before_after(weights: Path, benchmarks: Path, target: Path) -> None:
     from zoo.tables import LABELS
 
     from srgan_plugin.data.benchmark_sets import find_benchmark
-    from srgan_plugin.reports.contact_sheet import Window, sheet, write_webp
+    from srgan_plugin.reports.contact_sheet import Region, sheet, write_webp
 
     pairs, rows = find_benchmark("Kodak24", benchmarks).pairs, []
     numbers = [int(re.sub(r"\D", "", key)) for key in pairs.keys]  # 7, kodim07
     for number, place in SHOWN.items():
-        pair, window = pairs[numbers.index(number)], Window(*place)
+        pair, window = pairs[numbers.index(number)], Region(*place)
         row = {LABELS[n]: window.of(f(np.asarray(pair.lr))) for n, f in methods(weights).items()}
         rows.append({**row, LABELS["HR"]: window.of(np.asarray(pair.gt))})
     write_webp(target, sheet(rows))

@@ -24,7 +24,7 @@ _PACKAGES = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Finding:
+class CheckResult:
     """What one check found.
 
     Attributes:
@@ -32,13 +32,13 @@ class Finding:
         state: `absent` is something optional that is not there, `broken` something that is there
             and does not work.
         detail: One line.
-        remedy: The command that mends it; empty if nothing is to be done.
+        fix_command: The command that mends it; empty if nothing is to be done.
     """
 
     name: str
     state: State
     detail: str
-    remedy: str = ""
+    fix_command: str = ""
 
 
 def versions() -> dict[str, str]:
@@ -52,52 +52,54 @@ def versions() -> dict[str, str]:
     return found
 
 
-def check_torch() -> Finding:
+def check_torch() -> CheckResult:
     """Find torch safe enough to load checkpoints."""
     import torch
 
     major, minor = (int(part) for part in torch.__version__.split(".")[:2])
     if (major, minor) < (2, 6):
-        return Finding(
+        return CheckResult(
             name="torch",
             state="broken",
             detail=f"{torch.__version__} can be tricked into running checkpoints (CVE-2025-32434)",
-            remedy='pip install --upgrade "torch>=2.6"',
+            fix_command='pip install --upgrade "torch>=2.6"',
         )
     if (major, minor) < (2, 10):
-        return Finding(
+        return CheckResult(
             name="torch",
             state="warning",
             detail=f"{torch.__version__} works, but has a hole in weights_only (CVE-2026-24747)",
-            remedy='pip install --upgrade "torch>=2.10"',
+            fix_command='pip install --upgrade "torch>=2.10"',
         )
-    return Finding(name="torch", state="ok", detail=torch.__version__)
+    return CheckResult(name="torch", state="ok", detail=torch.__version__)
 
 
-def check_gpu() -> Finding:
+def check_gpu() -> CheckResult:
     """Find a GPU."""
     import torch
 
     if torch.cuda.is_available():
-        return Finding(name="GPU", state="ok", detail=torch.cuda.get_device_name())
+        return CheckResult(name="GPU", state="ok", detail=torch.cuda.get_device_name())
     built = f"torch is built for CUDA {torch.version.cuda}" if torch.version.cuda else "CPU build"
-    return Finding(name="GPU", state="absent", detail=f"none is visible ({built}): all runs on CPU")
+    return CheckResult(
+        name="GPU", state="absent", detail=f"none is visible ({built}): all runs on CPU"
+    )
 
 
-def check_nccl() -> Finding:
+def check_nccl() -> CheckResult:
     """Find NCCL, with which several GPUs train."""
     from torch import distributed
 
     if distributed.is_available() and distributed.is_nccl_available():
-        return Finding(name="NCCL", state="ok", detail="several GPUs can train together")
-    return Finding(
+        return CheckResult(name="NCCL", state="ok", detail="several GPUs can train together")
+    return CheckResult(
         name="NCCL",
         state="absent",
         detail="this torch has none: train on one GPU, or set env_cfg.dist_cfg.backend=gloo",
     )
 
 
-def check_opencv() -> Finding:
+def check_opencv() -> CheckResult:
     """Write and read a PNG: wheels of OpenCV overwrite each other's files."""
     try:
         import cv2
@@ -106,78 +108,78 @@ def check_opencv() -> Finding:
         picture = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
         decoded = cv2.imdecode(cv2.imencode(".png", picture)[1], cv2.IMREAD_COLOR)
         if decoded is not None and (decoded == picture).all():
-            return Finding(name="OpenCV", state="ok", detail=f"{cv2.__version__} reads PNG")
+            return CheckResult(name="OpenCV", state="ok", detail=f"{cv2.__version__} reads PNG")
         problem = "does not read the PNG that it wrote"
     except (ImportError, AttributeError) as error:
         problem = f"does not import ({error})"
     wheels = [name for name in versions() if name.startswith("opencv")]
-    return Finding(
+    return CheckResult(
         name="OpenCV",
         state="broken",
         detail=f"{problem}; installed: {', '.join(wheels) or 'no wheel'}",
-        remedy="pip install --force-reinstall --no-deps opencv-python",
+        fix_command="pip install --force-reinstall --no-deps opencv-python",
     )
 
 
-def check_vgg() -> Finding:
+def check_vgg() -> CheckResult:
     """Find VGG-19's weights, which the content loss needs."""
     from srgan_plugin.networks.vgg import URL, torchvision_file
 
     path = torchvision_file()
     if path.is_file():
-        return Finding(name="VGG-19", state="ok", detail=str(path))
-    return Finding(
+        return CheckResult(name="VGG-19", state="ok", detail=str(path))
+    return CheckResult(
         name="VGG-19",
         state="absent",
         detail="SRGAN's content loss will download its weights on first use",
-        remedy=f"curl -fL --create-dirs -o {path} {URL}",
+        fix_command=f"curl -fL --create-dirs -o {path} {URL}",
     )
 
 
-def check_mmengine() -> Finding:
+def check_mmengine() -> CheckResult:
     """Find mmengine and our part of it."""
     try:
         importlib.import_module("srgan_plugin.hosts.mmengine")
     except ImportError as error:
-        return Finding(
+        return CheckResult(
             name="mmengine",
             state="broken",
             detail=f"does not import ({' '.join(str(error).split())})",
-            remedy='pip install "mmengine>=0.10.7" "setuptools<82"',
+            fix_command='pip install "mmengine>=0.10.7" "setuptools<82"',
         )
-    return Finding(
+    return CheckResult(
         name="mmengine", state="ok", detail=importlib.import_module("mmengine").__version__
     )
 
 
-def _check_toolbox(name: str, adapter: str) -> Finding:
+def _check_toolbox(name: str, adapter: str) -> CheckResult:
     from srgan_plugin.hosts.compat_patches import NotInstalledError
 
     try:
         module = importlib.import_module(adapter)
     except ImportError as error:
-        detail, _, remedy = " ".join(str(error).split()).partition("; run: ")
+        detail, _, fix_command = " ".join(str(error).split()).partition("; run: ")
         state: State = "absent" if isinstance(error, NotInstalledError) else "broken"
-        return Finding(name=name, state=state, detail=detail, remedy=remedy)
+        return CheckResult(name=name, state=state, detail=detail, fix_command=fix_command)
     patches = [
         f"{patch.name} {'mended' if patch.name in module.APPLIED_PATCHES else 'there'}"
         for patch in module.TOOLBOX.patches
     ]
     detail = f"{module.TOOLBOX.check_version()}, {', '.join(patches)}"
-    return Finding(name=name, state="ok", detail=detail)
+    return CheckResult(name=name, state="ok", detail=detail)
 
 
-def check_mmagic() -> Finding:
+def check_mmagic() -> CheckResult:
     """Mend and import MMagic."""
     return _check_toolbox("MMagic", "srgan_plugin.hosts.mmagic")
 
 
-def check_basicsr() -> Finding:
+def check_basicsr() -> CheckResult:
     """Mend and import BasicSR."""
     return _check_toolbox("BasicSR", "srgan_plugin.hosts.basicsr.compat")
 
 
-CHECKS: tuple[Callable[[], Finding], ...] = (
+CHECKS: tuple[Callable[[], CheckResult], ...] = (
     check_torch,
     check_gpu,
     check_nccl,
@@ -189,11 +191,11 @@ CHECKS: tuple[Callable[[], Finding], ...] = (
 )
 
 
-def report(findings: list[Finding]) -> str:
+def report(results: list[CheckResult]) -> str:
     """Lay the findings out for people, remedies under what they are for."""
     lines = []
-    for finding in findings:
-        lines.append(f"{finding.name:<9}{finding.state:<9}{finding.detail}")
-        if finding.remedy:
-            lines.append(f"{'':<18}run: {finding.remedy}")
+    for result in results:
+        lines.append(f"{result.name:<9}{result.state:<9}{result.detail}")
+        if result.fix_command:
+            lines.append(f"{'':<18}run: {result.fix_command}")
     return "\n".join(lines)

@@ -16,7 +16,7 @@ _BAND: Final = 28  # of a label
 _GAP: Final = 4
 
 
-class Window(NamedTuple):
+class Region(NamedTuple):
     """A part of a picture, in pixels."""
 
     top: int

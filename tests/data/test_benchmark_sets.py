@@ -1,4 +1,4 @@
-"""Finding test sets in the layouts that people have."""
+"""CheckResult test sets in the layouts that people have."""
 
 from pathlib import Path
 

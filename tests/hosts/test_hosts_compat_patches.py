@@ -115,7 +115,9 @@ def test_doctor_says_what_was_mended_and_the_command_for_what_is_missing(
 def test_doctor_fails_by_a_line_and_a_command_when_a_toolbox_is_broken(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sick = doctor.Finding(name="BasicSR", state="broken", detail="too old", remedy="pip install x")
+    sick = doctor.CheckResult(
+        name="BasicSR", state="broken", detail="too old", fix_command="pip install x"
+    )
     monkeypatch.setattr(doctor, "CHECKS", (lambda: sick,))
     with pytest.raises(SystemExit) as end:
         main(["doctor"])
@@ -130,7 +132,7 @@ def test_doctor_finds_opencv_whose_wheels_overwrote_each_other(
     found = doctor.check_opencv()
     assert found.state == "broken"
     assert "opencv-python" in found.detail
-    assert found.remedy.startswith("pip install --force-reinstall")
+    assert found.fix_command.startswith("pip install --force-reinstall")
 
 
 def test_an_unsafe_torch_is_named_with_its_hole(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,13 +14,13 @@ import torch
 from torch.utils.data import DataLoader
 
 from .files import GT_SUB, LIST, LR_SUB, SCALE, BenchmarkFiles
-from .timing import Round, timed_batches
+from .timing import Measurement, timed_batches
 
 Against = Literal["mmagic", "basicsr"]
 
 CROP, BATCH = 128, 16
 # BasicSR's configs make passes this much longer, because starting one takes time.
-ENLARGE = 100
+ENLARGE_RATIO = 100
 
 
 def our_loader(files: BenchmarkFiles, device: torch.device, workers: int) -> Any:
@@ -104,7 +104,7 @@ def basicsr_loader(files: BenchmarkFiles, workers: int) -> DataLoader[Any]:
     }
     dataset = data.build_dataset(options)
     loader: DataLoader[Any] = data.build_dataloader(
-        dataset, options, num_gpu=0, sampler=sampler(dataset, 1, 0, ENLARGE), seed=0
+        dataset, options, num_gpu=0, sampler=sampler(dataset, 1, 0, ENLARGE_RATIO), seed=0
     )
     return loader
 
@@ -116,13 +116,13 @@ def loader_sides(
     device: torch.device,
     workers: int,
     seconds: float,
-) -> dict[str, Callable[[], Round]]:
+) -> dict[str, Callable[[], Measurement]]:
     """What `alternate` wants: each side takes batches for `seconds`, with one thread.
 
     Each side has a process of its own, in which its loader stays warm from round to round.
     """
 
-    def side(name: str) -> Callable[[], Round]:
+    def side(name: str) -> Callable[[], Measurement]:
         process = ProcessPoolExecutor(1, get_context("spawn"))
         work = partial(_take, name, files, device, workers, seconds)
         return lambda: process.submit(work).result()
@@ -136,7 +136,7 @@ _streams: dict[str, Iterator[Any]] = {}
 
 def _take(
     name: str, files: BenchmarkFiles, device: torch.device, workers: int, seconds: float
-) -> Round:
+) -> Measurement:
     if name not in _streams:
         torch.set_num_threads(1)  # what a reading process has in training
         cv2.setNumThreads(0)

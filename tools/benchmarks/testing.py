@@ -10,7 +10,7 @@ import torch
 from srgan_plugin.networks import MSRResNet
 
 from .loaders import mmagic_config, our_config
-from .timing import Round, in_a_process, wait
+from .timing import Measurement, run_in_subprocess, wait
 from .training import Config, runner_of
 
 TEST_SETS = ("Set5", "Set14")
@@ -19,7 +19,7 @@ WEIGHTS = "generator.pth"
 
 def test_sides(
     root: Path, folder: Path, *, against_mmagic: bool, workers: int, changes: Config | None = None
-) -> dict[str, Callable[[], Round]]:
+) -> dict[str, Callable[[], Measurement]]:
     """What `alternate` wants: each side tests the same weights on Set5 and Set14.
 
     Each round has a process of its own.
@@ -36,12 +36,12 @@ def test_sides(
     _save_generator(ours.model.generator, folder / WEIGHTS)
     names = ("srgan_plugin", "mmagic") if against_mmagic else ("srgan_plugin",)
     return {
-        name: partial(in_a_process, _test, name, root, folder, workers, changes or {})
+        name: partial(run_in_subprocess, _test, name, root, folder, workers, changes or {})
         for name in names
     }
 
 
-def _test(name: str, root: Path, folder: Path, workers: int, changes: Config) -> Round:
+def _test(name: str, root: Path, folder: Path, workers: int, changes: Config) -> Measurement:
     if name == "mmagic":
         cfg = mmagic_config("msrresnet")
         cfg.custom_hooks = []  # it would write pictures, which ours does not
@@ -69,7 +69,7 @@ def _test(name: str, root: Path, folder: Path, workers: int, changes: Config) ->
     # Ours leaves out a set that is not there.
     loaders = loop.dataloaders if name == "mmagic" else [loader for loader, _ in loop.sets]
     pictures = sum(len(loader.dataset) for loader in loaders)
-    return Round(seconds, pictures, pictures)
+    return Measurement(seconds, pictures, pictures)
 
 
 def _save_generator(cfg: Config, path: Path) -> None:

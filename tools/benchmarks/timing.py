@@ -29,7 +29,7 @@ PACKAGES = (
 
 
 @dataclass
-class Round:
+class Measurement:
     """One stretch of work of one side.
 
     Attributes:
@@ -54,7 +54,7 @@ class Result:
     """All rounds of one side."""
 
     name: str
-    rounds: list[Round] = field(default_factory=list)
+    rounds: list[Measurement] = field(default_factory=list)
 
     def summary(self, peak_flops: float | None = None) -> dict[str, Any]:
         """Medians over the rounds, and the spread of the time.
@@ -83,7 +83,7 @@ class Result:
         }
 
 
-def alternate(sides: Mapping[str, Callable[[], Round]], rounds: int) -> list[Result]:
+def interleave(sides: Mapping[str, Callable[[], Measurement]], rounds: int) -> list[Result]:
     """Let the sides work in turn: what slows the machine down slows all of them down.
 
     The order is turned round from round to round. Each side warms up by itself before it starts
@@ -97,13 +97,13 @@ def alternate(sides: Mapping[str, Callable[[], Round]], rounds: int) -> list[Res
     return list(results.values())
 
 
-def in_a_process(work: Callable[..., Round], *args: Any) -> Round:
+def run_in_subprocess(work: Callable[..., Measurement], *args: Any) -> Measurement:
     """Does the work in a process of its own: its memory, and how it treats that, are its own."""
     with ProcessPoolExecutor(1, get_context("spawn")) as pool:
         return pool.submit(work, *args).result()
 
 
-def timed_batches(batches: Iterator[Any], seconds: float, device: torch.device) -> Round:
+def timed_batches(batches: Iterator[Any], seconds: float, device: torch.device) -> Measurement:
     """Takes batches for a while and reads every byte of every one.
 
     Args:
@@ -121,7 +121,7 @@ def timed_batches(batches: Iterator[Any], seconds: float, device: torch.device) 
         steps += 1
         images += sum(len(t) if t.ndim == 4 else 1 for t in tensors) // 2  # LR and GT
     wait(device)
-    return Round(time.perf_counter() - start, images, steps)
+    return Measurement(time.perf_counter() - start, images, steps)
 
 
 def tensors_of(batch: Any) -> Iterator[Tensor]:

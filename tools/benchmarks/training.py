@@ -22,7 +22,7 @@ from srgan_plugin.registry import LOOPS
 
 from .files import BenchmarkFiles
 from .loaders import BATCH, mmagic_config, mmagic_loader_config, our_config, our_loader_config
-from .timing import Round, in_a_process, wait
+from .timing import Measurement, run_in_subprocess, wait
 
 Model = Literal["msrresnet", "srgan"]
 Config = Any
@@ -32,7 +32,7 @@ Config = Any
 FLOPS = {"msrresnet": 2 * 3 * 2.6e9 * BATCH, "srgan": 2 * 44.6e9 * BATCH}
 # What the plain path leaves out: the published configs with every switch for speed. On a GPU also
 # bfloat16 and a recorded step.
-FAST: dict[str, dict[str, Any]] = {
+FAST_OVERRIDES: dict[str, dict[str, Any]] = {
     "msrresnet": {"model.channels_last": "auto"},
     "srgan": {"model.channels_last": "auto", "model.train_cfg.share_fake_logits": True},
 }
@@ -104,7 +104,7 @@ def train_sides(
     warm_up: int,
     steps: int,
     changes: Config | None = None,
-) -> dict[str, Callable[[], Round]]:
+) -> dict[str, Callable[[], Measurement]]:
     """What `alternate` wants: each side trains `warm_up` steps, then `steps` that are timed.
 
     Each round has a process of its own.
@@ -124,7 +124,7 @@ def train_sides(
     names: tuple[Other | Literal["srgan_plugin"], ...] = ("srgan_plugin", other)
     return {
         name: partial(
-            in_a_process, _train, name, files, model, workers, warm_up, steps, changes or {}
+            run_in_subprocess, _train, name, files, model, workers, warm_up, steps, changes or {}
         )
         for name in names
     }
@@ -133,7 +133,7 @@ def train_sides(
 def _our_training(name: str, files: BenchmarkFiles, model: Model, workers: int) -> Config:
     cfg = our_config(model)
     cfg.merge_from_dict(
-        {"train_cfg.max_steps_per_hook_call": 1} if name == "baseline" else FAST[model]
+        {"train_cfg.max_steps_per_hook_call": 1} if name == "baseline" else FAST_OVERRIDES[model]
     )
     if model == "srgan":
         cfg.model.perceptual_loss.pretrained = str(_vgg_file(files))
@@ -166,7 +166,7 @@ def _train(
     warm_up: int,
     steps: int,
     changes: Config,
-) -> Round:
+) -> Measurement:
     if name == "mmagic":
         cfg = _mmagics_training(files, model, workers)
     else:
@@ -183,7 +183,7 @@ def _train(
         runner = runner_of(cfg, folder)
         runner.register_hook(watch)
         runner.train()
-    return Round(
+    return Measurement(
         seconds=watch.seconds,
         images=steps * BATCH,
         steps=steps,

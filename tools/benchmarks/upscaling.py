@@ -16,16 +16,16 @@ from srgan_plugin.hosts.mmengine.engine.malloc_tuning import disable_malloc_trim
 from srgan_plugin.inference import Upscaler
 from srgan_plugin.networks import MSRResNet
 
-from .timing import Round, in_a_process, wait
+from .timing import Measurement, run_in_subprocess, wait
 
 Device = Literal["cpu", "cuda"]
-Picture = NDArray[np.uint8]
-Enlarge = Callable[[Picture], Any]
+ImageArray = NDArray[np.uint8]
+Upscale = Callable[[ImageArray], Any]
 
 
 def upscale_sides(
     width: int, height: int, *, device: Device, against_mmagic: bool
-) -> dict[str, Callable[[], Round]]:
+) -> dict[str, Callable[[], Measurement]]:
     """What `alternate` wants: each side enlarges a picture of that size x4.
 
     On a GPU ours computes in float16. Each round has a process of its own, whose memory is that
@@ -33,44 +33,44 @@ def upscale_sides(
     """
     makers = {"srgan_plugin": _ours, **({"mmagic": _mmagics} if against_mmagic else {})}
     return {
-        name: partial(in_a_process, _timed, make, width, height, device)
+        name: partial(run_in_subprocess, _timed, make, width, height, device)
         for name, make in makers.items()
     }
 
 
-def _timed(make: Callable[..., Enlarge], width: int, height: int, device: Device) -> Round:
+def _timed(make: Callable[..., Upscale], width: int, height: int, device: Device) -> Measurement:
     picture = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
     where = torch.device(device)
-    enlarge = make(device)
+    upscale = make(device)
     # A GPU chooses its algorithms by size; a CPU's peak must not be reached before it is measured.
-    enlarge(picture if device == "cuda" else picture[:16, :16])
+    upscale(picture if device == "cuda" else picture[:16, :16])
     wait(where)
     before = torch.cuda.memory_allocated(where) if device == "cuda" else _peak_bytes(where)
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats(where)
     start = time.perf_counter()
-    enlarge(picture)
+    upscale(picture)
     wait(where)
     seconds = time.perf_counter() - start
-    return Round(seconds, images=1, steps=1, peak_bytes=_peak_bytes(where) - before)
+    return Measurement(seconds, images=1, steps=1, peak_bytes=_peak_bytes(where) - before)
 
 
-def _ours(device: Device) -> Enlarge:
+def _ours(device: Device) -> Upscale:
     disable_malloc_trim()
     return Upscaler(MSRResNet(), device=device, half=device == "cuda")
 
 
-def _mmagics(device: Device) -> Enlarge:
+def _mmagics(device: Device) -> Upscale:
     importlib.import_module("srgan_plugin.hosts.mmagic")
     network = importlib.import_module("mmagic.models.editors.srgan").MSRResNet(3, 3).to(device)
 
     @torch.no_grad()
-    def enlarge(picture: Picture) -> Any:
+    def upscale(picture: ImageArray) -> Any:
         x = torch.from_numpy(picture).to(device).permute(2, 0, 1)[None].float() / 255
         sr = network(x).clamp_(0, 1).mul_(255).round_()
         return sr[0].permute(1, 2, 0).to(torch.uint8).cpu().numpy()
 
-    return enlarge
+    return upscale
 
 
 def _peak_bytes(device: torch.device) -> int:

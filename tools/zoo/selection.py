@@ -74,7 +74,7 @@ def iteration_of(checkpoint: Path) -> int:
     return int(found[1])
 
 
-def best_by_validation(run: Path, last: Path, held_out: Benchmark) -> Path:
+def best_by_psnr(run: Path, last: Path, held_out: Benchmark) -> Path:
     """The checkpoint that validated best, which mmengine keeps as `best_…`.
 
     A run that was killed in its last validation does not repeat it: its last checkpoint is measured
@@ -97,7 +97,7 @@ def best_by_validation(run: Path, last: Path, held_out: Benchmark) -> Path:
     return max((best, last), key=lambda path: _measures(path, held_out)["PSNR"])
 
 
-def most_natural(
+def best_by_niqe(
     run: Path, held_out: Benchmark, say: Callable[[str], None]
 ) -> tuple[Path, dict[int, dict[str, float]]]:
     """Measures all checkpoints of a run on held-out pictures and takes the one of the lowest NIQE.

@@ -6,7 +6,7 @@ from typing import Any, Final
 from .selection import Log
 
 _POINTS: Final = 200  # of a curve
-_UNTOLD: Final = ("type", "pretrained", "by_epoch")  # of a config's parts
+_NOT_SHOWN: Final = ("type", "pretrained", "by_epoch")  # of a config's parts
 
 Curve = list[tuple[int, float]]
 
@@ -74,7 +74,7 @@ def _words(part: Mapping[str, Any] | None) -> str:
     """A part of a config as `Type, argument value, …`; files are left out."""
     if not part:
         return ""
-    arguments = {k: v for k, v in part.items() if k not in _UNTOLD}
+    arguments = {k: v for k, v in part.items() if k not in _NOT_SHOWN}
     listed = [f"{name} {_plain(value)}" for name, value in arguments.items()]
     return ", ".join([part["type"], *listed] if "type" in part else listed)
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from benchmarks.files import GT_SUB, LIST, LR_SUB, BenchmarkFiles
 from benchmarks.loaders import loader_sides
-from benchmarks.timing import alternate
+from benchmarks.timing import interleave
 
 from benchmarks import testing, training
 from srgan_plugin.data.pairs import ImagePairs
@@ -73,7 +73,7 @@ def test_photographs_smaller_than_a_sub_image_are_refused(tmp_path: Path) -> Non
 def test_loaders_are_timed_side_by_side(files: BenchmarkFiles, against: Any) -> None:
     try:
         sides = loader_sides(files, against, device=CPU, workers=0, seconds=0.1)
-        results = alternate(sides, rounds=2)
+        results = interleave(sides, rounds=2)
     except NotInstalledError as error:
         pytest.skip(str(error))
     assert [result.name for result in results] == ["srgan_plugin", *([against] if against else [])]
@@ -93,7 +93,7 @@ def test_training_runs_are_timed_side_by_side(files: BenchmarkFiles, other: Any)
             steps=2,
             changes=SMALL,
         )
-        results = alternate(sides, rounds=1)
+        results = interleave(sides, rounds=1)
     except NotInstalledError as error:
         pytest.skip(str(error))
     for result in results:
@@ -111,7 +111,7 @@ def test_test_runs_are_timed_side_by_side(
         sides = testing.test_sides(
             photographs, tmp_path, against_mmagic=True, workers=0, changes=SMALL
         )
-        results = alternate(sides, rounds=1)
+        results = interleave(sides, rounds=1)
     except NotInstalledError as error:
         pytest.skip(str(error))
     assert [result.name for result in results] == ["srgan_plugin", "mmagic"]

@@ -12,10 +12,10 @@ import torch
 from benchmarks.chart import draw
 from benchmarks.report import format_report, report
 from benchmarks.timing import (
+    Measurement,
     Result,
-    Round,
-    alternate,
     checksum,
+    interleave,
     machine,
     measured_peak,
     tensors_of,
@@ -32,19 +32,19 @@ def test_sides_work_in_turn_and_neither_is_always_first() -> None:
     order = []
 
     def side(name: str) -> Any:
-        def work() -> Round:
+        def work() -> Measurement:
             order.append(name)
-            return Round(1.0, 1, 1)
+            return Measurement(1.0, 1, 1)
 
         return work
 
-    results = alternate({"a": side("a"), "b": side("b")}, rounds=3)
+    results = interleave({"a": side("a"), "b": side("b")}, rounds=3)
     assert "".join(order) == "abbaab"
     assert [(r.name, len(r.rounds)) for r in results] == [("a", 3), ("b", 3)]
 
 
 def test_a_summary_has_medians_and_spread() -> None:
-    rounds = [Round(seconds, images=160, steps=10) for seconds in (2.0, 1.0, 9.0)]
+    rounds = [Measurement(seconds, images=160, steps=10) for seconds in (2.0, 1.0, 9.0)]
     rounds[-1].flops, rounds[-1].peak_bytes, rounds[-1].waited = 10**12, 2**31, 0.25
     summary = Result("x", rounds).summary(peak_flops=10e12)
     assert (summary["ms_per_step"], summary["ms_min"], summary["ms_max"]) == (200, 100, 900)
@@ -55,7 +55,9 @@ def test_a_summary_has_medians_and_spread() -> None:
 
 
 def test_the_ratio_is_their_time_over_ours_and_nothing_is_made_up() -> None:
-    ours, theirs = (Result(name, [Round(s, 16, 1)]) for name, s in (("ours", 1), ("theirs", 3)))
+    ours, theirs = (
+        Result(name, [Measurement(s, 16, 1)]) for name, s in (("ours", 1), ("theirs", 3))
+    )
     numbers = json.loads(json.dumps(report([ours, theirs], None, what="train")))
     assert numbers["ratio"] == 3
     assert numbers["sides"][0]["fraction_of_peak"] is None

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from zoo import selection
-from zoo.selection import best_by_validation, most_natural, read_log
+from zoo.selection import best_by_niqe, best_by_psnr, read_log
 from zoo.training_summary import curves, validations
 
 from srgan_plugin.data.benchmark_sets import find_benchmark
@@ -57,9 +57,9 @@ def test_a_run_without_a_log_or_a_validation_says_so(tmp_path):
     with pytest.raises(FileNotFoundError, match="has no log"):
         read_log(tmp_path)
     with pytest.raises(FileNotFoundError, match="has not been validated"):
-        best_by_validation(tmp_path, tmp_path / "iter_9.pth", None)
+        best_by_psnr(tmp_path, tmp_path / "iter_9.pth", None)
     with pytest.raises(FileNotFoundError, match="to choose from"):
-        most_natural(tmp_path, None, print)
+        best_by_niqe(tmp_path, None, print)
 
 
 def test_of_a_validated_run_the_best_checkpoint_is_the_one_that_mmengine_kept(tmp_path):
@@ -68,7 +68,7 @@ def test_of_a_validated_run_the_best_checkpoint_is_the_one_that_mmengine_kept(tm
     log = tmp_path / "1/vis_data/scalars.json"
     log.parent.mkdir(parents=True)
     log.write_text('{"HeldOut/PSNR": 20.0, "step": 10000}\n{"HeldOut/PS')  # cut short by a kill
-    best = best_by_validation(tmp_path, tmp_path / "iter_10000.pth", None)
+    best = best_by_psnr(tmp_path, tmp_path / "iter_10000.pth", None)
     assert best.name == "best_HeldOut_PSNR_iter_800.pth"
 
 
@@ -85,7 +85,7 @@ def test_a_last_checkpoint_that_was_killed_before_its_validation_is_measured(
     log.write_text('{"HeldOut/PSNR": 30.0, "step": 8}\n')
     measured = {"best_x_iter_8.pth": 30.0, "iter_10000.pth": psnr}
     monkeypatch.setattr(selection, "_measures", lambda path, _: {"PSNR": measured[path.name]})
-    assert best_by_validation(tmp_path, tmp_path / "iter_10000.pth", None).name == better
+    assert best_by_psnr(tmp_path, tmp_path / "iter_10000.pth", None).name == better
 
 
 def test_the_checkpoint_of_the_lowest_niqe_is_chosen_and_measured_once(
@@ -99,7 +99,7 @@ def test_the_checkpoint_of_the_lowest_niqe_is_chosen_and_measured_once(
         state = MSRResNet(mid_channels=4, num_blocks=1).state_dict()
         noisy = {k: w + 0.1 * torch.randn_like(w) for k, w in state.items()}
         torch.save({"state_dict": noisy}, tmp_path / f"iter_{iteration}.pth")
-    chosen, measures = most_natural(tmp_path, held_out, lambda line: None)
+    chosen, measures = best_by_niqe(tmp_path, held_out, lambda line: None)
     by_hand = {}
     for iteration in measures:
         upscale = Upscaler(open_model(str(tmp_path / f"iter_{iteration}.pth")))
@@ -109,4 +109,4 @@ def test_the_checkpoint_of_the_lowest_niqe_is_chosen_and_measured_once(
         assert measures[iteration] == pytest.approx({"PSNR": psnr, "NIQE": by_hand[iteration]})
     assert chosen.name == f"iter_{min(by_hand, key=by_hand.get)}.pth"
     monkeypatch.setattr(selection, "_measures", None)
-    assert most_natural(tmp_path, held_out, lambda line: None)[0] == chosen
+    assert best_by_niqe(tmp_path, held_out, lambda line: None)[0] == chosen
