@@ -24,8 +24,8 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> ImagePairs:
     folder = tmp_path_factory.mktemp("speed")
     rng = np.random.default_rng(0)
     for number in range(8):
-        picture = rng.integers(0, 256, (1356, 2040, 3), dtype=np.uint8)  # as large as DIV2K's
-        write_image(folder / "HR" / f"{number}.png", picture)
+        image = rng.integers(0, 256, (1356, 2040, 3), dtype=np.uint8)  # as large as DIV2K's
+        write_image(folder / "HR" / f"{number}.png", image)
     create_store(folder / "HR", folder / "store", workers=1)
     return ImagePairs(folder / "store")
 

@@ -24,7 +24,7 @@ def shared_data() -> Path:
     return SHARED
 
 
-def picture(height: int, width: int, seed: int = 0) -> np.ndarray:
+def image(height: int, width: int, seed: int = 0) -> np.ndarray:
     """A smooth random RGB picture, uint8: something that a network can learn on."""
     rng = np.random.default_rng(seed)
     coarse = rng.integers(0, 256, (height // 8 + 2, width // 8 + 2, 3)).astype(np.uint8)
@@ -52,7 +52,7 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         where = root / folder / ("" if folder == "train" else "GTmod12")
         where.mkdir(parents=True)
         for i, (height, width) in enumerate(shapes):
-            cv2.imwrite(str(where / f"{i:04d}.png"), picture(height, width, seed=i))
+            cv2.imwrite(str(where / f"{i:04d}.png"), image(height, width, seed=i))
     for folder in ("Set5", "Set14"):
         (root / folder / "LRbicx4").mkdir()
         for path in (root / folder / "GTmod12").iterdir():

@@ -77,9 +77,9 @@ def test_browsing_writes_lr_beside_gt_as_they_are_trained_on(
     written = sorted((tmp_path / "out").iterdir())
     assert len(written) == 5
     for path in written:
-        picture = read_image(path)
-        assert picture.shape == (24 * scale, 48 * scale, 3)
-        enlarged, gt = np.split(picture, 2, axis=1)
+        image = read_image(path)
+        assert image.shape == (24 * scale, 48 * scale, 3)
+        enlarged, gt = np.split(image, 2, axis=1)
         lr = enlarged[::scale, ::scale]
         np.testing.assert_array_equal(lr.repeat(scale, 0).repeat(scale, 1), enlarged)
         # Away from the patch's edge LR depends on nothing outside the patch.

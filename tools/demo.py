@@ -61,15 +61,15 @@ def bicubic(work: Path) -> tuple[dict[str, float], dict[str, Any]]:
     from srgan_plugin.metrics.protocol import EvaluationProtocol
     from srgan_plugin.metrics.psnr_ssim import quantize
 
-    protocol, scores, pictures = EvaluationProtocol(border=4), [], {}
+    protocol, scores, images = EvaluationProtocol(border=4), [], {}
     pairs = find_benchmark("test", work / "photographs", 4).pairs
     for pair in (pairs[i] for i in range(len(pairs))):
         lr, gt = np.asarray(pair.lr), np.asarray(pair.gt)
         large = imresize(lr / 255, 4)
         scores.append(protocol.score(large, gt))
-        pictures[pair.key] = {"LR": lr.repeat(4, 0).repeat(4, 1), "HR": gt}
-        pictures[pair.key]["bicubic"] = quantize(large)
-    return means(scores), pictures
+        images[pair.key] = {"LR": lr.repeat(4, 0).repeat(4, 1), "HR": gt}
+        images[pair.key]["bicubic"] = quantize(large)
+    return means(scores), images
 
 
 def train_and_test(name: str, work: Path, *options: str) -> dict[str, float]:
@@ -85,7 +85,7 @@ def train_and_test(name: str, work: Path, *options: str) -> dict[str, float]:
     return {measure: scores[measure] for measure in ("PSNR", "SSIM")}
 
 
-def shipped(pictures: dict[str, dict[str, Any]]) -> dict[str, dict[str, float]]:
+def shipped(images: dict[str, dict[str, Any]]) -> dict[str, dict[str, float]]:
     """Add what the weights that ship make of the photographs kept apart; return their scores."""
     import numpy as np
 
@@ -95,7 +95,7 @@ def shipped(pictures: dict[str, dict[str, Any]]) -> dict[str, dict[str, float]]:
     protocol, results = EvaluationProtocol(border=4), {}
     for name, upscale in {name: Upscaler(open_model(name)) for name in SHIPPED}.items():
         scores = []
-        for row in pictures.values():
+        for row in images.values():
             row[SHIPPED[name]] = upscale(np.ascontiguousarray(row["LR"][::4, ::4]))
             scores.append(protocol.score(row[SHIPPED[name]], row["HR"]))
         results[f"{name}, shipped"] = means(scores)
@@ -108,8 +108,8 @@ def draw_comparison(rows: dict[str, dict[str, Any]], target: Path) -> None:
     from srgan_plugin.reports.contact_sheet import Region, sheet
 
     lines = [
-        {n: Region(*WINDOWS[name], 96, 96).of(pictures[n]) for n in COLUMNS if n in pictures}
-        for name, pictures in rows.items()
+        {n: Region(*WINDOWS[name], 96, 96).of(images[n]) for n in COLUMNS if n in images}
+        for name, images in rows.items()
     ]
     write_image(target, sheet(lines, zoom=3))
 
@@ -125,7 +125,7 @@ def main(argv: list[str] | None = None) -> None:
     copy_photographs(work)
     run("create_store.py", str(work / "photographs/train"), "--out", str(work / "store"), "--force")
     results = {}
-    results["bicubic"], pictures = bicubic(work)
+    results["bicubic"], images = bicubic(work)
     store = f"train_dataloader.dataset.gt={work}/store"
 
     say("MSRResNet: 32 features, 6 blocks, L1 loss")
@@ -148,15 +148,15 @@ def main(argv: list[str] | None = None) -> None:
     from srgan_plugin.io.atomic import write_text
     from srgan_plugin.io.images import read_image
 
-    for name, row in pictures.items():
+    for name, row in images.items():
         for label, folder in (("MSRResNet", "msrresnet"), ("SRGAN", "srgan")):
             row[label] = read_image(work / folder / "images" / "test" / f"{name}.png")
     say("the weights that ship, which learned from other photographs, on the same two")
     try:
-        results |= shipped(pictures)
+        results |= shipped(images)
     except FileNotFoundError as error:
         say(f"left out: {error}")
-    draw_comparison(pictures, work / "comparison.png")
+    draw_comparison(images, work / "comparison.png")
     write_text(json.dumps(results, indent=2) + "\n", work / "results.json")
     say(f"done in {time.monotonic() - started:.0f} s; PSNR and SSIM (RGB) on {', '.join(APART)}")
     for name, scores in results.items():

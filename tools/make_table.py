@@ -99,8 +99,8 @@ def upscaler(path: str) -> Callable[[Any], Any]:
 
     @torch.inference_mode()
     def upscale(lr: Any) -> Any:
-        picture = torch.from_numpy(lr).to(device).permute(2, 0, 1)[None].float() / 255
-        return network(picture)[0].permute(1, 2, 0).cpu().numpy()
+        image = torch.from_numpy(lr).to(device).permute(2, 0, 1)[None].float() / 255
+        return network(image)[0].permute(1, 2, 0).cpu().numpy()
 
     return upscale
 

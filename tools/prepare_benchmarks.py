@@ -49,10 +49,10 @@ def main(argv: list[str] | None = None) -> None:
         name = dataset_name(hr_dir)
         out = Path(args.data_root or data_root()) / name
         with progress_bar(name) as show:
-            pictures = prepare_test_set(
+            images = prepare_test_set(
                 hr_dir, out, scales=sorted(set(args.scale)), workers=args.workers, progress=show
             )
-        print(f"ready: {out}, {pictures} pictures")
+        print(f"ready: {out}, {images} pictures")
 
 
 if __name__ == "__main__":

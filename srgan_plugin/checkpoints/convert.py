@@ -201,9 +201,9 @@ def _halved(weight: Tensor) -> Tensor:
 def _compare(written: Path, found: DetectedNetwork, network: nn.Module, allowed: float) -> float:
     """The largest difference between a network and the one that a written file makes."""
     again = identify(load_checkpoint_file(written))
-    picture = probe_input(network, found.arguments["in_channels"])
+    image = probe_input(network, found.arguments["in_channels"])
     with torch.inference_mode():
-        difference = float((network(picture) - again.build(assume=True)(picture)).abs().max())
+        difference = float((network(image) - again.build(assume=True)(image)).abs().max())
     if not difference <= allowed:  # NaN is no agreement either
         raise ValueError(
             f"the converted network differs by {difference:.1e} (allowed {allowed:.0e}) on the "

@@ -87,7 +87,7 @@ def _write_onnx(network: nn.Module, target: Path, channels: int) -> None:
             warnings.simplefilter("ignore")
             torch.onnx.export(
                 _folded(network),
-                (_picture(channels, (20, 24)),),
+                (_image(channels, (20, 24)),),
                 target,
                 input_names=["lr"],
                 output_names=["sr"],
@@ -104,11 +104,11 @@ def _difference(network: nn.Module, path: Path, channels: int, size: tuple[int, 
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    picture = _picture(channels, size)
-    (exported,) = session.run(["sr"], {"lr": picture.numpy()})
+    image = _image(channels, size)
+    (exported,) = session.run(["sr"], {"lr": image.numpy()})
     with torch.inference_mode():
-        return float((network(picture) - torch.from_numpy(exported)).abs().max())
+        return float((network(image) - torch.from_numpy(exported)).abs().max())
 
 
-def _picture(channels: int, size: tuple[int, int]) -> Tensor:
+def _image(channels: int, size: tuple[int, int]) -> Tensor:
     return torch.rand(1, channels, *size, generator=torch.Generator().manual_seed(0))

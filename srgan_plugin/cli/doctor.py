@@ -105,9 +105,9 @@ def check_opencv() -> CheckResult:
         import cv2
         import numpy as np
 
-        picture = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
-        decoded = cv2.imdecode(cv2.imencode(".png", picture)[1], cv2.IMREAD_COLOR)
-        if decoded is not None and (decoded == picture).all():
+        image = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
+        decoded = cv2.imdecode(cv2.imencode(".png", image)[1], cv2.IMREAD_COLOR)
+        if decoded is not None and (decoded == image).all():
             return CheckResult(name="OpenCV", state="ok", detail=f"{cv2.__version__} reads PNG")
         problem = "does not read the PNG that it wrote"
     except (ImportError, AttributeError) as error:

@@ -154,8 +154,8 @@ class _FlatImages:
         self._widths = np.array([width for _, width, _ in shapes], np.int64)
         self._pixels = torch.empty(int(sizes.sum()), dtype=torch.uint8, device=device)
 
-    def put(self, index: int, picture: LazyImage) -> None:
-        pixels = torch.from_numpy(np.asarray(picture)).flatten()
+    def put(self, index: int, image: LazyImage) -> None:
+        pixels = torch.from_numpy(np.asarray(image)).flatten()
         start = int(self._offsets[index])
         self._pixels[start : start + len(pixels)].copy_(pixels)
 

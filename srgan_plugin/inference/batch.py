@@ -63,7 +63,7 @@ def plan_jobs(inputs: Sequence[str], output: str) -> list[Job]:
     else:
         if target.exists() and not target.is_dir():
             raise ValueError(f"expected a folder for several pictures, but {target} is a file")
-        found = [pair for name in inputs for pair in _pictures(name, target)]
+        found = [pair for name in inputs for pair in _images(name, target)]
         if not (target.exists() or folder) and target.suffix.lower() in SUFFIXES:
             raise ValueError(
                 f"expected a folder for several pictures, but {target} sounds like a file: name a "
@@ -119,18 +119,18 @@ def upscale_files(
 def _upscale_file(
     upscaler: Upscaler, source: Path, target: Path, progress: Callable[[int], None]
 ) -> None:
-    picture = read_image_file(source)
-    height, width, channels = picture.pixels.shape
+    image = read_image_file(source)
+    height, width, channels = image.pixels.shape
     write_image_file(
         target,
-        upscaler.strips(picture.pixels, progress),
+        upscaler.strips(image.pixels, progress),
         shape=(height * upscaler.scale, width * upscaler.scale, channels),
-        dtype=picture.pixels.dtype,
-        icc_profile=picture.icc_profile,
+        dtype=image.pixels.dtype,
+        icc_profile=image.icc_profile,
     )
 
 
-def _pictures(name: str, output: Path) -> list[tuple[Path, Path]]:
+def _images(name: str, output: Path) -> list[tuple[Path, Path]]:
     """The pictures that an input means, and their names below the output folder."""
     path = Path(name)
     if path.is_dir():

@@ -59,7 +59,7 @@ class Interval(NamedTuple):
 @torch.inference_mode()
 def upscale_tile(
     network: Generator,
-    picture: Tensor,
+    image: Tensor,
     rows: Interval,
     columns: Interval,
     *,
@@ -70,7 +70,7 @@ def upscale_tile(
 
     Args:
         network: In evaluation mode.
-        picture: The whole LR picture, RGB in [0, 1], (1, 3, H, W), anywhere; what is needed of it
+        image: The whole LR picture, RGB in [0, 1], (1, 3, H, W), anywhere; what is needed of it
             goes to the network's device and type.
         rows: Of the window.
         columns: Of the window.
@@ -85,9 +85,9 @@ def upscale_tile(
         torch.OutOfMemoryError: The window, or `inner`, is too large for the device.
     """
     far, near = network.receptive_radius
-    height, width = Interval(0, picture.shape[2]), Interval(0, picture.shape[3])
+    height, width = Interval(0, image.shape[2]), Interval(0, image.shape[3])
     around = rows.widened(far + near, height), columns.widened(far + near, width)
-    x = _like_weights(_cropped(picture, *around), network)
+    x = _like_weights(_cropped(image, *around), network)
     features = network.extract_features(x)
     scale = network.upscale_factor
     out = x.new_empty(3, (rows.stop - rows.start) * scale, (columns.stop - columns.start) * scale)
@@ -108,8 +108,8 @@ def upscale_tile(
     return out.clamp_(0, 1)
 
 
-def _cropped(picture: Tensor, rows: Interval, columns: Interval) -> Tensor:
-    return picture[..., rows.start : rows.stop, columns.start : columns.stop]
+def _cropped(image: Tensor, rows: Interval, columns: Interval) -> Tensor:
+    return image[..., rows.start : rows.stop, columns.start : columns.stop]
 
 
 def _like_weights(x: Tensor, network: Generator) -> Tensor:

@@ -152,7 +152,7 @@ class Upscaler:
             ((rows.stop - rows.start) * self.scale, width * self.scale, channels), image.dtype
         )
         seen = rows.widened(sum(self._network.receptive_radius), Interval(0, height))
-        picture = _to_network(image[seen.start : seen.stop, :, :colours])
+        lr = _to_network(image[seen.start : seen.stop, :, :colours])
         local = Interval(rows.start - seen.start, rows.stop - seen.start)
 
         def report(columns: Interval, share: float) -> None:
@@ -163,7 +163,7 @@ class Upscaler:
         for columns in Interval(0, width).parts(self.tile):
             sr = upscale_tile(
                 self._network,
-                picture,
+                lr,
                 local,
                 columns,
                 inner=min(self._inner, self.tile),

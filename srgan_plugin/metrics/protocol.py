@@ -49,13 +49,13 @@ class EvaluationProtocol:
         Raises:
             ValueError: shapes differ, the border leaves too little, or the prediction has NaNs.
         """
-        picture = self._picture(pred)
+        image = self._image(pred)
         return {
-            name: measure(picture, gt, border=self.border, channel=channel)
+            name: measure(image, gt, border=self.border, channel=channel)
             for name, (measure, channel) in METRIC_FUNCTIONS.items()
         }
 
-    def _picture(self, pred: NDArray[Any]) -> NDArray[Any]:
+    def _image(self, pred: NDArray[Any]) -> NDArray[Any]:
         if pred.dtype == np.uint8:
             return pred
         if not np.issubdtype(pred.dtype, np.floating):

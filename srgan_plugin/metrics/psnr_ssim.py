@@ -144,5 +144,5 @@ def check_comparable(
     return height, width
 
 
-def _values(picture: ImageArray, channel: Channel) -> Float:
-    return to_y(picture) if channel == "y" else picture.astype(np.float64)
+def _values(image: ImageArray, channel: Channel) -> Float:
+    return to_y(image) if channel == "y" else image.astype(np.float64)

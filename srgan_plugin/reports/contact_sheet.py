@@ -24,9 +24,9 @@ class Region(NamedTuple):
     height: int
     width: int
 
-    def of(self, picture: Image) -> Image:
+    def of(self, image: Image) -> Image:
         """Cuts it out."""
-        return picture[self.top : self.top + self.height, self.left : self.left + self.width]
+        return image[self.top : self.top + self.height, self.left : self.left + self.width]
 
 
 def sheet(rows: Sequence[dict[str, Image]], zoom: int = 1) -> Image:
@@ -42,8 +42,8 @@ def sheet(rows: Sequence[dict[str, Image]], zoom: int = 1) -> Image:
     lines = []
     for row in rows:
         cells = []
-        for label, picture in row.items():
-            large = picture.repeat(zoom, 0).repeat(zoom, 1)
+        for label, image in row.items():
+            large = image.repeat(zoom, 0).repeat(zoom, 1)
             cell = np.full((_BAND + large.shape[0], large.shape[1] + _GAP, 3), 255, np.uint8)
             cell[_BAND:, _GAP:] = large
             cv2.putText(cell, label, (8, 20), cv2.FONT_HERSHEY_SIMPLEX, 0.6, (0, 0, 0), 1)

@@ -215,9 +215,9 @@ def test_half_precision_rounds_each_weight_once_and_halves_the_file(tmp_path, sa
     assert all(torch.equal(written[k], w.half()) for k, w in network.state_dict().items())
     sizes = [(tmp_path / f"{name}.safetensors").stat().st_size for name in "xh"]
     assert 1.8 < sizes[0] / sizes[1] < 2
-    picture = torch.rand(1, 3, 9, 11)
+    image = torch.rand(1, 3, 9, 11)
     with torch.inference_mode():
-        difference = open_network(tmp_path / "h.safetensors")(picture) - network(picture)
+        difference = open_network(tmp_path / "h.safetensors")(image) - network(image)
     assert 0 < difference.abs().max() < 0.5 / 255
 
 
@@ -246,8 +246,8 @@ def test_safetensors_carry_what_the_weights_do_not_tell(tmp_path, saved, rough):
     network = rough(SRResNet, prelu="channel", output_range=(-1, 1), **SMALL)
     told = {"output_range": (-1, 1)}
     convert(saved(network.state_dict()), tmp_path / "x.safetensors", to="plugin", arguments=told)
-    again, picture = open_network(tmp_path / "x.safetensors"), torch.rand(1, 3, 9, 11)
-    assert torch.equal(again(picture), network(picture))
+    again, image = open_network(tmp_path / "x.safetensors"), torch.rand(1, 3, 9, 11)
+    assert torch.equal(again(image), network(image))
     with pytest.raises(ValueError, match=r"mmagic does not read safetensors"):
         convert(tmp_path / "source.pth", tmp_path / "y.safetensors", to="mmagic")
 
@@ -353,7 +353,7 @@ def test_kairs_function_on_the_converted_weights_gives_our_pictures(tmp_path, sa
     told = {"activate_after_shuffle": True}
     network = rough(MSRResNet, upscale_factor=scale, **told, **SMALL)
     convert(saved(network.state_dict()), tmp_path / "x.pth", to="kair", arguments=told)
-    state, picture = torch.load(tmp_path / "x.pth", weights_only=True), torch.rand(1, 3, 9, 14)
+    state, image = torch.load(tmp_path / "x.pth", weights_only=True), torch.rand(1, 3, 9, 14)
     with torch.inference_mode():
-        theirs = kairs_function(state, picture, scale)
-        torch.testing.assert_close(network(picture), theirs, rtol=0, atol=1e-6)
+        theirs = kairs_function(state, image, scale)
+        torch.testing.assert_close(network(image), theirs, rtol=0, atol=1e-6)

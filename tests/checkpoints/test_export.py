@@ -37,10 +37,10 @@ def test_onnx_gives_torchs_pictures_at_sizes_it_was_not_traced_with(
     tool("export").main(["x.pth", "x.onnx", "--arch-option", *told])
     session = onnxruntime.InferenceSession("x.onnx", providers=["CPUExecutionProvider"])
     for height, width in ((8, 8), (31, 12), (5, 50)):
-        picture = torch.rand(1, 3, height, width)
-        (exported,) = session.run(["sr"], {"lr": picture.numpy()})
+        image = torch.rand(1, 3, height, width)
+        (exported,) = session.run(["sr"], {"lr": image.numpy()})
         with torch.inference_mode():
-            np.testing.assert_allclose(exported, network(picture).numpy(), rtol=0, atol=1e-4)
+            np.testing.assert_allclose(exported, network(image).numpy(), rtol=0, atol=1e-4)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["x.onnx", "x.pth"]
 
 
@@ -85,5 +85,5 @@ def test_safetensors_are_exported_with_what_they_do_not_tell(tmp_path, tool, rou
     network = rough(MSRResNet, activate_after_shuffle=True, **SMALL)
     torch.save(network.state_dict(), tmp_path / "x.pth")
     tool("export").main(["x.pth", "x.safetensors", "--arch-option", "activate_after_shuffle=True"])
-    picture = torch.rand(1, 3, 6, 6)
-    assert torch.equal(open_network("x.safetensors")(picture), network(picture))
+    image = torch.rand(1, 3, 6, 6)
+    assert torch.equal(open_network("x.safetensors")(image), network(image))

@@ -23,8 +23,8 @@ def test_an_srresnet_is_built_from_its_weights_and_the_range_alone(tmp_path, rou
     network = rough(SRResNet, mid_channels=6, num_blocks=3, prelu=prelu, upscale_factor=scale)
     torch.save(network.state_dict(), tmp_path / "x.pth")
     again = open_network(tmp_path / "x.pth", arguments={"output_range": (0, 1)})
-    picture = torch.rand(1, 3, 7, 9)
-    assert torch.equal(again(picture), network(picture))
+    image = torch.rand(1, 3, 7, 9)
+    assert torch.equal(again(image), network(image))
     assert not again.training
 
 

@@ -270,7 +270,7 @@ def test_whoever_loads_a_checkpoint_is_told_that_its_function_is_another(tmp_pat
         "note": {"srgan_plugin": {"format": 2, "network": "SRResNet", "output_range": [-1, 1]}},
         "config": {"cfg": text},
     }[stated]
-    path, picture = str(tmp_path / "x.pth"), torch.rand(1, 3, 8, 8)
+    path, image = str(tmp_path / "x.pth"), torch.rand(1, 3, 8, 8)
     torch.save({"state_dict": network.state_dict(), "meta": meta}, path)
     for value in ((0, 1), (-1, 1)):
         config = {"type": "SRResNet", "output_range": value, **SMALL}
@@ -283,7 +283,7 @@ def test_whoever_loads_a_checkpoint_is_told_that_its_function_is_another(tmp_pat
                 load_generator_weights(own, path)
         else:
             runner.load_checkpoint(model, path, map_location="cpu")
-            assert torch.equal(own(picture), network(picture))
+            assert torch.equal(own(image), network(image))
 
 
 STRANGERS = {  # a few keys of each; the rest does not matter for what they are called

@@ -73,14 +73,14 @@ def test_it_computes_the_same_sums_in_every_form_and_after_every_conversion(
     for name in ("convert_checkpoint", "publish_model"):
         tool(name).main(["given.pth", target, "--to", "plugin", *option])
     (published,) = tmp_path.glob("x-????????.*")
-    picture = torch.rand(1, 3, 9, 11)
-    expected = slowly(state, picture)
+    image = torch.rand(1, 3, 9, 11)
+    expected = slowly(state, image)
     loaded = SRResNet(**SMALL).eval()
     load_generator_weights(loaded, tmp_path / "given.pth")
     networks = [open_network("given.pth", arguments=RANGE), open_network(target), loaded]
     with torch.inference_mode():
         for network in (*networks, open_network(published)):
-            torch.testing.assert_close(network(picture), expected, rtol=0, atol=1e-6)
+            torch.testing.assert_close(network(image), expected, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from srgan_plugin.data.resize import make_lr
 from srgan_plugin.io.images import write_image
 
 
-def picture(height, width, seed=0):
+def image(height, width, seed=0):
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
 
 
@@ -19,7 +19,7 @@ def pixels(benchmark):
 
 
 def test_given_lr_is_taken_as_it_is(tmp_path):
-    lr, gt = picture(6, 9, 1), picture(24, 36, 2)
+    lr, gt = image(6, 9, 1), image(24, 36, 2)
     write_image(tmp_path / "Set5/GTmod12/baby.png", gt)
     write_image(tmp_path / "Set5/LRbicx4/baby.png", lr)
     write_image(tmp_path / "Set5/other.png", gt[:12])
@@ -32,7 +32,7 @@ def test_given_lr_is_taken_as_it_is(tmp_path):
 @pytest.mark.parametrize("folder", ["Kodak24", "Kodak24/HR", "Kodak24/GTmod12"])
 @pytest.mark.parametrize("scale", [2, 3, 4])
 def test_hr_alone_is_cropped_to_multiples_of_12_and_lr_made_of_it(tmp_path, folder, scale):
-    hr = picture(29, 47)
+    hr = image(29, 47)
     write_image(tmp_path / folder / "kodim01.png", hr)
     found = find_benchmark("Kodak24", tmp_path, scale)
     lr, gt = pixels(found)["kodim01"]
@@ -42,7 +42,7 @@ def test_hr_alone_is_cropped_to_multiples_of_12_and_lr_made_of_it(tmp_path, fold
 
 
 def test_lr_of_another_scale_is_not_taken_for_this_one(tmp_path):
-    hr = picture(24, 24)
+    hr = image(24, 24)
     write_image(tmp_path / "Set5/GTmod12/baby.png", hr)
     write_image(tmp_path / "Set5/LRbicx4/baby.png", hr[:6, :6])
     found = find_benchmark("Set5", tmp_path, scale=3)
@@ -52,13 +52,13 @@ def test_lr_of_another_scale_is_not_taken_for_this_one(tmp_path):
 @pytest.mark.parametrize("folder", ["B100", "BSD100", "BSDS100"])
 @pytest.mark.parametrize("asked", ["B100", "bsd100", "BSDS100"])
 def test_b100_is_found_under_any_of_its_names_and_called_by_one(tmp_path, folder, asked):
-    write_image(tmp_path / folder / "3096.png", picture(24, 24))
+    write_image(tmp_path / folder / "3096.png", image(24, 24))
     assert find_benchmark(asked, tmp_path).name == "B100"
 
 
 @pytest.mark.parametrize("parent", ["", "DIV2K"])
 def test_div2k_is_the_validation_set_with_its_own_lr_names(tmp_path, parent):
-    lr, gt = picture(6, 6, 1), picture(24, 24, 2)
+    lr, gt = image(6, 6, 1), image(24, 24, 2)
     write_image(tmp_path / parent / "DIV2K_valid_HR/0801.png", gt)
     write_image(tmp_path / parent / "DIV2K_valid_LR_bicubic/X4/0801x4.png", lr)
     found = find_benchmark("DIV2K", tmp_path)
@@ -68,8 +68,8 @@ def test_div2k_is_the_validation_set_with_its_own_lr_names(tmp_path, parent):
 
 def test_div2k_sub_images_are_those_that_the_list_names(tmp_path):
     for name in ("0001_s001", "0801_s001"):
-        write_image(tmp_path / f"DIV2K/DIV2K_train_HR_sub/{name}.png", picture(24, 24))
-        write_image(tmp_path / f"DIV2K/DIV2K_train_LR_bicubic/X4_sub/{name}.png", picture(6, 6))
+        write_image(tmp_path / f"DIV2K/DIV2K_train_HR_sub/{name}.png", image(24, 24))
+        write_image(tmp_path / f"DIV2K/DIV2K_train_LR_bicubic/X4_sub/{name}.png", image(6, 6))
     listed = tmp_path / "DIV2K/meta_info_DIV2K100sub_GT.txt"
     listed.write_text("0801_s001.png (24,24,3)\n")
     assert find_benchmark("div2ksub", tmp_path).pairs.keys == ("0801_s001",)
@@ -85,14 +85,14 @@ def test_a_missing_set_is_named_with_every_folder_looked_for(tmp_path):
 
 
 def test_a_folder_of_other_layouts_is_not_taken_for_pictures(tmp_path):
-    write_image(tmp_path / "Set5/LRbicx4/baby.png", picture(6, 6))
+    write_image(tmp_path / "Set5/LRbicx4/baby.png", image(6, 6))
     with pytest.raises(FileNotFoundError):
         find_benchmark("Set5", tmp_path)
 
 
 def test_pictures_in_folders_below_a_set_are_not_of_the_set(tmp_path):
-    write_image(tmp_path / "Manga/a.png", picture(24, 24, 1))
-    write_image(tmp_path / "Manga/LR/X4/a.png", picture(6, 6, 2))
+    write_image(tmp_path / "Manga/a.png", image(24, 24, 1))
+    write_image(tmp_path / "Manga/LR/X4/a.png", image(6, 6, 2))
     pairs = find_benchmark("Manga", tmp_path).pairs
     assert (len(pairs), pairs.keys, pairs[0].key) == (1, ("a",), "a")
 

@@ -35,8 +35,8 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("stores")
     for layout in ("raw", "png"):
         with StoreWriter(folder / f"{layout}.lmdb", layout) as writer:
-            for key, picture in PICTURES.items():
-                writer.put(key, picture)
+            for key, image in PICTURES.items():
+                writer.put(key, image)
     return {layout: folder / f"{layout}.lmdb" for layout in ("raw", "png")}
 
 
@@ -47,9 +47,9 @@ def store(request: pytest.FixtureRequest, stores: dict[str, Path]) -> ImageStore
 
 def test_a_store_gives_back_what_was_put_into_it(store: ImageStore) -> None:
     assert store.keys == tuple(sorted(PICTURES))
-    for key, picture in PICTURES.items():
-        assert store.shape(key) == store[key].shape == picture.shape
-        np.testing.assert_array_equal(np.asarray(store[key]), picture)
+    for key, image in PICTURES.items():
+        assert store.shape(key) == store[key].shape == image.shape
+        np.testing.assert_array_equal(np.asarray(store[key]), image)
 
 
 @settings(max_examples=50, deadline=None)
@@ -318,8 +318,8 @@ def test_threads_may_open_and_read_one_store_at_once(stores: dict[str, Path]) ->
         for round_ in range(30):
             one, other = (ImageStore(stores["raw" if round_ % 2 else "png"]) for _ in range(2))
             sources = [one, other] * (threads // 2)
-            for key, picture in zip(keys, pool.map(read, sources, keys), strict=True):
-                np.testing.assert_array_equal(picture, PICTURES[key])
+            for key, image in zip(keys, pool.map(read, sources, keys), strict=True):
+                np.testing.assert_array_equal(image, PICTURES[key])
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")

@@ -40,10 +40,10 @@ def test_every_source_gives_the_same_pairs_in_the_same_order(
         assert pairs.keys == reference.keys
         for pair, expected in zip(map(pairs.__getitem__, range(3)), reference, strict=True):
             assert pair.key == expected.key
-            for picture, wanted in ((pair.lr, expected.lr), (pair.gt, expected.gt)):
-                assert picture.shape == wanted.shape == np.asarray(wanted).shape
-                np.testing.assert_array_equal(np.asarray(picture), np.asarray(wanted))
-                np.testing.assert_array_equal(picture[3:8, 2:9], np.asarray(wanted)[3:8, 2:9])
+            for image, wanted in ((pair.lr, expected.lr), (pair.gt, expected.gt)):
+                assert image.shape == wanted.shape == np.asarray(wanted).shape
+                np.testing.assert_array_equal(np.asarray(image), np.asarray(wanted))
+                np.testing.assert_array_equal(image[3:8, 2:9], np.asarray(wanted)[3:8, 2:9])
 
 
 def test_the_origin_of_the_lr_is_told_in_words(all_pairs: dict[str, ImagePairs]) -> None:
@@ -64,12 +64,12 @@ def test_pairs_survive_pickling_and_stay_small(all_pairs: dict[str, ImagePairs])
 
 
 def test_photographs_alone_are_cropped_to_a_multiple_of_the_scale(tmp_path: Path) -> None:
-    picture = noise(31, 50)
-    write_image(tmp_path / "x.png", picture)
+    image = noise(31, 50)
+    write_image(tmp_path / "x.png", image)
     _, lr, gt = ImagePairs(tmp_path, scale=3)[0]
     assert (lr.shape, gt.shape) == ((10, 16, 3), (30, 48, 3))
-    np.testing.assert_array_equal(np.asarray(gt), picture[:30, :48])
-    np.testing.assert_array_equal(gt[20:99, 40:99], picture[20:30, 40:48])
+    np.testing.assert_array_equal(np.asarray(gt), image[:30, :48])
+    np.testing.assert_array_equal(gt[20:99, 40:99], image[20:30, 40:48])
 
 
 def test_a_picture_is_decoded_once_and_only_when_asked_for(

@@ -47,11 +47,11 @@ def whole_div2k(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("div2k")
     for number, (height, width) in SIZES.items():
         part = "train" if number <= 800 else "valid"
-        picture = smooth(height, width, seed=number)
-        write_image(root / f"DIV2K_{part}_HR" / f"{number:04d}.png", picture)
+        image = smooth(height, width, seed=number)
+        write_image(root / f"DIV2K_{part}_HR" / f"{number:04d}.png", image)
         for scale in (2, 3, 4):
             folder = root / f"DIV2K_{part}_LR_bicubic" / f"X{scale}"
-            write_image(folder / f"{number:04d}x{scale}.png", make_lr(picture, scale))
+            write_image(folder / f"{number:04d}x{scale}.png", make_lr(image, scale))
     return root
 
 
@@ -241,7 +241,7 @@ def packed(div2k: Path, kind: str, name: str) -> Path:
 def test_an_archive_is_unpacked_whole_and_what_is_there_is_left_alone(div2k: Path) -> None:
     archive = Archive("DIV2K_train_HR", range(1, 3), 1)
     packed(div2k, archive.name, archive.name)
-    first, second = archive.pictures(div2k)
+    first, second = archive.images(div2k)
     expected = second.read_bytes()
     second.unlink()
     stamp = first.stat().st_mtime_ns
@@ -255,7 +255,7 @@ def test_a_damaged_or_foreign_archive_is_named_and_leaves_no_half_picture(div2k:
     archive = Archive("DIV2K_train_HR", range(1, 3), 1)
     file = packed(div2k, archive.name, archive.name)
     whole = file.read_bytes()
-    for path in archive.pictures(div2k):
+    for path in archive.images(div2k):
         path.unlink()
     damaged = bytearray(whole)
     damaged[len(whole) // 2] ^= 1
@@ -288,7 +288,7 @@ def mirror(tmp_path: Path) -> Iterator[str]:
     lr = cv2.imencode(".png", np.full((6, 6, 3), 90, np.uint8))[1].tobytes()
     for archive in archives([4]):
         with zipfile.ZipFile(folder / f"{archive.name}.zip", "w") as file:
-            for path in archive.pictures(Path()):
+            for path in archive.images(Path()):
                 file.writestr(path.as_posix(), hr if archive.scale == 1 else lr)
     handler = partial(SimpleHTTPRequestHandler, directory=str(folder))
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:

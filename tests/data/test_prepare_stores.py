@@ -36,8 +36,8 @@ def test_a_store_is_the_same_to_the_byte_for_any_number_of_workers(
 
 
 def test_a_store_holds_cropped_photographs_of_nested_folders_and_their_lr(tmp_path: Path) -> None:
-    picture = noise(31, 50)
-    write_image(tmp_path / "hr" / "a" / "x.png", picture)
+    image = noise(31, 50)
+    write_image(tmp_path / "hr" / "a" / "x.png", image)
     seen: list[tuple[int, int]] = []
     create_store(
         tmp_path / "hr",
@@ -48,8 +48,8 @@ def test_a_store_holds_cropped_photographs_of_nested_folders_and_their_lr(tmp_pa
     )
     pairs = ImagePairs(tmp_path / "out", scale=3)
     assert pairs.keys == ("a/x",) and seen == [(1, 1)]
-    np.testing.assert_array_equal(np.asarray(pairs[0].gt), picture[:30, :48])
-    np.testing.assert_array_equal(np.asarray(pairs[0].lr), make_lr(picture[:30, :48], 3))
+    np.testing.assert_array_equal(np.asarray(pairs[0].gt), image[:30, :48])
+    np.testing.assert_array_equal(np.asarray(pairs[0].lr), make_lr(image[:30, :48], 3))
 
 
 def test_a_store_can_be_made_of_another_store(tmp_path: Path, gt_folder: Path) -> None:

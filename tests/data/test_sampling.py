@@ -25,7 +25,7 @@ STREAMS = [
 NUMBERS = np.arange(50_000)
 
 
-def picture(image: np.ndarray) -> DecodedImage:
+def decoded(image: np.ndarray) -> DecodedImage:
     return DecodedImage("x.png", lambda: image)
 
 
@@ -136,7 +136,7 @@ def test_both_crops_show_the_same_place(
 ) -> None:
     lr = np.arange(lr_height * lr_width * 3).reshape(lr_height, lr_width, 3).astype(np.uint8)
     gt = lr.repeat(scale, 0).repeat(scale, 1)
-    pair = Pair("x", picture(lr), picture(gt))
+    pair = Pair("x", decoded(lr), decoded(gt))
     sample = SampleIndex(0, seed=3, number=number)
     lr_crop, gt_crop = crop_pair(pair.lr, pair.gt, 4 * scale, scale, sample, pair.key)
     assert lr_crop.shape == (4, 4, 3)
@@ -160,7 +160,7 @@ def test_the_crop_of_an_lr_made_on_the_fly_equals_the_crop_of_the_lr_file(
 
 
 def test_a_crop_that_does_not_fit_is_refused_with_name_and_sizes() -> None:
-    pair = Pair("x", picture(np.zeros((5, 9, 3), np.uint8)), picture(np.zeros((20, 36, 3))))
+    pair = Pair("x", decoded(np.zeros((5, 9, 3), np.uint8)), decoded(np.zeros((20, 36, 3))))
     with pytest.raises(ValueError, match=r"^x\.png is 20x36, smaller than the crop of 24x24"):
         crop_pair(pair.lr, pair.gt, 24, 4, SampleIndex(0, 0, 0), pair.gt.name)
     with pytest.raises(ValueError, match=r"multiple of the scale 4, but got 18: use 16"):

@@ -32,9 +32,9 @@ def ours(tmp_path):
 
 
 def assert_same(network, theirs, *size):
-    picture = torch.rand(2, 3, *size)
+    image = torch.rand(2, 3, *size)
     with torch.inference_mode():
-        torch.testing.assert_close(network(picture), theirs.eval()(picture), **TOLERANCE)
+        torch.testing.assert_close(network(image), theirs.eval()(image), **TOLERANCE)
 
 
 @pytest.mark.parametrize("scale", [2, 3, 4])

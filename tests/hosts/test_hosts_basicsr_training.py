@@ -157,8 +157,8 @@ def test_basicsrs_own_options_train_with_only_types_and_roots_changed(
     for folder, size in (("gt", 128), ("lq", 32)):
         (tmp_path / folder).mkdir()
         for i in range(4):
-            picture = np.random.default_rng(i).integers(0, 256, (size, size, 3), dtype=np.uint8)
-            cv2.imwrite(str(tmp_path / folder / f"{i}.png"), picture)
+            image = np.random.default_rng(i).integers(0, 256, (size, size, 3), dtype=np.uint8)
+            cv2.imwrite(str(tmp_path / folder / f"{i}.png"), image)
     ours = options("train_srgan_x4.yml", photographs)
     ours["train"]["perceptual_opt"]["layer_weights"] = {"conv2_2": 1}
     ours["network_d"]["input_size"] = 128

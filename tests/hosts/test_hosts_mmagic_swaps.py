@@ -19,7 +19,7 @@ from srgan_plugin.__main__ import main
 from srgan_plugin.data.prepare.stores import create_store
 from srgan_plugin.data.resize import make_lr
 from srgan_plugin.io.images import read_image, write_image
-from tests.conftest import picture
+from tests.conftest import image
 
 CONFIG = ".mim/configs/srgan_resnet/srgan_x4c64b16_1xb16-1000k_div2k.py"
 HR, LR = "DIV2K/DIV2K_train_HR_sub", "DIV2K/DIV2K_train_LR_bicubic/X4_sub"
@@ -41,7 +41,7 @@ def data_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for folder in (gt, lr):
             (root / folder).mkdir(parents=True)
         for i, shape in enumerate(shapes):
-            cv2.imwrite(str(root / gt / f"{i:04d}.png"), picture(*shape, seed=i))
+            cv2.imwrite(str(root / gt / f"{i:04d}.png"), image(*shape, seed=i))
             small = make_lr(read_image(root / gt / f"{i:04d}.png"), 4)
             write_image(root / lr / f"{i:04d}.png", small)
     names = "".join(f"{i:04d}.png (128,128,3)\n" for i in range(4))

@@ -13,7 +13,7 @@ from srgan_plugin import losses, networks
 TOLERANCE = {"rtol": 0, "atol": 1e-6}
 
 
-def pictures(*shape: int) -> Tensor:
+def images(*shape: int) -> Tensor:
     return torch.rand(shape)
 
 
@@ -43,7 +43,7 @@ def test_same_function_of_msrresnet_in_mmagic(mmagic: ModuleType, scale: int) ->
     theirs = roughened(MSRResNet(3, 3, mid_channels=16, num_blocks=2, upscale_factor=scale))
     mine = networks.MSRResNet(mid_channels=16, num_blocks=2, upscale_factor=scale)
     mine.load_state_dict(theirs.state_dict())
-    assert_same_output_and_gradient(mine, theirs, pictures(2, 3, 10, 12))
+    assert_same_output_and_gradient(mine, theirs, images(2, 3, 10, 12))
 
 
 @pytest.mark.parametrize("scale", [2, 3, 4])
@@ -57,11 +57,11 @@ def test_same_function_of_msrresnet_in_basicsr_and_each_loads_what_the_other_sav
     mine = build_network({"type": "MSRResNet_srgan_plugin", **options})
     assert isinstance(mine, networks.MSRResNet)
     mine.load_state_dict(theirs.state_dict())
-    assert_same_output_and_gradient(mine, theirs, pictures(2, 3, 10, 12))
+    assert_same_output_and_gradient(mine, theirs, images(2, 3, 10, 12))
     assert set(mine.state_dict()) == set(theirs.state_dict())
     roughened(mine)
     theirs.load_state_dict(mine.state_dict())
-    assert_same_output_and_gradient(mine, theirs, pictures(1, 3, 7, 5))
+    assert_same_output_and_gradient(mine, theirs, images(1, 3, 7, 5))
 
 
 def test_the_two_toolboxes_msrresnets_are_not_the_same_function(
@@ -72,7 +72,7 @@ def test_the_two_toolboxes_msrresnets_are_not_the_same_function(
     network = build_network({"type": "MSRResNet_srgan_plugin", "num_feat": 8, "num_block": 1})
     mmagics = networks.MSRResNet(mid_channels=8, num_blocks=1)
     network.load_state_dict(roughened(mmagics).state_dict())  # our keys load as well
-    x = pictures(1, 3, 8, 8)
+    x = images(1, 3, 8, 8)
     assert (network(x) - mmagics(x)).abs().max() > 1e-3
 
 
@@ -83,7 +83,7 @@ def test_same_function_of_modifiedvgg_in_mmagic(mmagic: ModuleType, training: bo
     theirs = ModifiedVGG(3, 8).train(training)
     mine = networks.ModifiedVGG(mid_channels=8).train(training)
     mine.load_state_dict(theirs.state_dict())
-    assert_same_output_and_gradient(mine, theirs, pictures(3, 3, 128, 128))
+    assert_same_output_and_gradient(mine, theirs, images(3, 3, 128, 128))
     for key, value in theirs.state_dict().items():  # the running statistics among them
         torch.testing.assert_close(mine.state_dict()[key], value, **TOLERANCE)
 
@@ -96,7 +96,7 @@ def test_same_function_of_vggstylediscriminator_in_basicsr(basicsr: ModuleType, 
     theirs = build_network({"type": "VGGStyleDiscriminator", **options})
     mine = build_network({"type": "VGGStyleDiscriminator_srgan_plugin", **options})
     mine.load_state_dict(theirs.state_dict())
-    assert_same_output_and_gradient(mine, theirs, pictures(2, 3, size, size))
+    assert_same_output_and_gradient(mine, theirs, images(2, 3, size, size))
 
 
 def assert_same_loss(mine: nn.Module, theirs: nn.Module, *args: Any, **kwargs: Any) -> None:
@@ -140,12 +140,12 @@ def test_same_function_of_pixel_losses(
     else:
         from basicsr.losses import basic_loss as theirs
     options = {"loss_weight": 0.3, "reduction": reduction, **options}
-    weight = {"not": None, "by pixel": pictures(2, 1, 6, 7), "by channel": pictures(2, 3, 6, 7)}
+    weight = {"not": None, "by pixel": images(2, 1, 6, 7), "by channel": images(2, 3, 6, 7)}
     assert_same_loss(
         getattr(losses, name)(**options),
         getattr(theirs, name)(**options),
-        pictures(2, 3, 6, 7),
-        pictures(2, 3, 6, 7),
+        images(2, 3, 6, 7),
+        images(2, 3, 6, 7),
         weight=weight[weighted],
     )
 
@@ -195,9 +195,7 @@ def test_same_function_of_the_perceptual_loss_in_mmagic(
     from mmagic.models.losses import PerceptualLoss
 
     mine = losses.PerceptualLoss(**options, pretrained=random_vgg)
-    assert_same_loss(
-        mine, PerceptualLoss(**options), pictures(2, 3, 32, 32), pictures(2, 3, 32, 32)
-    )
+    assert_same_loss(mine, PerceptualLoss(**options), images(2, 3, 32, 32), images(2, 3, 32, 32))
 
 
 @pytest.mark.parametrize(
@@ -220,4 +218,4 @@ def test_same_function_of_the_perceptual_loss_in_basicsr(
     mine = build_loss(
         {"type": "PerceptualLoss_srgan_plugin", **options, "pretrained": str(random_vgg)}
     )
-    assert_same_loss(mine, theirs, pictures(2, 3, 32, 32), pictures(2, 3, 32, 32))
+    assert_same_loss(mine, theirs, images(2, 3, 32, 32), images(2, 3, 32, 32))

@@ -48,8 +48,8 @@ def ours(name: str, convert_to: str | None, predictions: Pictures) -> float:
     return float(np.mean([measure(p, t, border=4, channel=channel) for p, t in predictions]))
 
 
-def bgr(picture: np.ndarray) -> torch.Tensor:
-    return torch.from_numpy(picture.transpose(2, 0, 1)[::-1].copy())
+def bgr(image: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(image.transpose(2, 0, 1)[::-1].copy())
 
 
 @pytest.mark.parametrize(("name", "convert_to"), METRIC_FUNCTIONS)

@@ -17,7 +17,7 @@ from mmengine.config import Config
 from srgan_plugin.cli.configs import _VIS_BACKENDS
 from srgan_plugin.data.resize import make_lr
 from srgan_plugin.io.images import read_image, write_image
-from tests.conftest import ROOT, picture
+from tests.conftest import ROOT, image
 
 pytestmark = pytest.mark.usefixtures("fresh_mmengine")
 Tool = Callable[[str], ModuleType]
@@ -124,7 +124,7 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
             name = f"{n}.png"
             rng = np.random.default_rng(n)
             noise = rng.normal(0, 12, (192, 204, 3))
-            noisy = np.clip(picture(192, 204, seed=n) + noise, 0, 255).astype(np.uint8)
+            noisy = np.clip(image(192, 204, seed=n) + noise, 0, 255).astype(np.uint8)
             write_image(root / folder / "GTmod12" / name, noisy)
             write_image(root / folder / "LRbicx4" / name, make_lr(noisy, 4))
     return root

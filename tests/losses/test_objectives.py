@@ -9,15 +9,15 @@ def perceptual(pred, gt):
 
 
 @pytest.fixture
-def pictures():
+def images():
     torch.manual_seed(0)
     return torch.rand(2, 3, 4, 4, dtype=torch.float64, requires_grad=True), torch.rand(2, 3, 4, 4)
 
 
 def test_the_generator_s_losses_have_mmagic_s_names_and_add_up_to_the_written_out_objective(
-    pictures,
+    images,
 ):
-    pred, gt = pictures
+    pred, gt = images
     logits = pred.mean(dim=(1, 2, 3), keepdim=True).flatten(1)
     losses = generator_objective(
         pred,
@@ -46,8 +46,8 @@ def test_the_generator_s_losses_have_mmagic_s_names_and_add_up_to_the_written_ou
         ({"gan": GANLoss("hinge"), "fake_logits": torch.zeros(2, 1)}, ["loss_gan"]),
     ],
 )
-def test_a_term_that_is_not_there_has_no_name(pictures, options, names):
-    assert list(generator_objective(*pictures, **options)) == names
+def test_a_term_that_is_not_there_has_no_name(images, options, names):
+    assert list(generator_objective(*images, **options)) == names
 
 
 def test_the_discriminator_is_pulled_up_on_real_and_down_on_fake_with_full_weight():
@@ -84,6 +84,6 @@ def test_a_relabelled_or_foreign_gan_loss_is_called_the_way_the_toolboxes_call_t
         ({"pixel": L1Loss(), "fake_logits": torch.zeros(2, 1)}, "wants both gan and fake_logits"),
     ],
 )
-def test_an_objective_that_cannot_be_is_refused_in_one_line(pictures, options, message):
+def test_an_objective_that_cannot_be_is_refused_in_one_line(images, options, message):
     with pytest.raises(ValueError, match=message):
-        generator_objective(*pictures, **options)
+        generator_objective(*images, **options)

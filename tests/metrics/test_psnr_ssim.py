@@ -12,7 +12,7 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from srgan_plugin.metrics.psnr_ssim import psnr, quantize, ssim, to_y
 
 
-def pictures(seed, height=24, width=31, noise=20.0):
+def images(seed, height=24, width=31, noise=20.0):
     """A smooth picture and a noisy one of it: SSIM far from both its ends."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[:height, :width]
@@ -51,13 +51,13 @@ def skimage_ssim(a, b):
 @settings(max_examples=15, deadline=None)
 @given(st.integers(11, 40), st.integers(11, 40), st.integers(0, 99))
 def test_ssim_equals_skimages_valid_area_for_any_size(height, width, seed):
-    a, b = pictures(seed, height, width)
+    a, b = images(seed, height, width)
     expected = np.mean([skimage_ssim(a[..., c], b[..., c]) for c in range(3)])
     assert ssim(a, b) == pytest.approx(expected, abs=1e-9)
 
 
 def test_ssim_equals_the_slow_obvious_version_in_rgb_and_on_luma():
-    a, b = pictures(1, 17, 19)
+    a, b = images(1, 17, 19)
     assert 0.1 < ssim(a, b) < 0.95
     assert ssim(a, b) == pytest.approx(
         np.mean([slow_ssim(a[..., c], b[..., c]) for c in range(3)]), abs=1e-9
@@ -66,7 +66,7 @@ def test_ssim_equals_the_slow_obvious_version_in_rgb_and_on_luma():
 
 
 def test_psnr_equals_skimages_and_takes_one_mse_over_all_channels():
-    a, b = pictures(2)
+    a, b = images(2)
     b = b.copy()
     b[..., 2] = 255 - b[..., 2]  # channels far apart: the mean of three PSNRs would differ
     assert psnr(a, b) == pytest.approx(peak_signal_noise_ratio(b, a, data_range=255), abs=1e-9)
@@ -79,7 +79,7 @@ def test_luma_of_the_primaries_is_bt601_studio_range():
 
 
 def test_luma_psnr_is_the_psnr_of_unrounded_luma():
-    a, b = pictures(3)
+    a, b = images(3)
     mse = np.mean((to_y(a) - to_y(b)) ** 2)
     assert psnr(a, b, channel="y") == pytest.approx(10 * math.log10(255**2 / mse), abs=1e-9)
 
@@ -87,19 +87,19 @@ def test_luma_psnr_is_the_psnr_of_unrounded_luma():
 @pytest.mark.parametrize("measure", [psnr, ssim])
 @pytest.mark.parametrize("channel", ["rgb", "y"])
 def test_a_border_is_left_out_as_if_it_had_been_cut_off(measure, channel):
-    a, b = pictures(4)
+    a, b = images(4)
     cut = (slice(4, -4), slice(4, -4))
     assert measure(a, b, border=4, channel=channel) == measure(a[cut], b[cut], channel=channel)
 
 
 def test_equal_pictures_have_infinite_psnr_and_ssim_one():
-    a, _ = pictures(5)
+    a, _ = images(5)
     assert psnr(a, a) == math.inf
     assert ssim(a, a) == pytest.approx(1, abs=1e-12)
 
 
 def test_floats_are_measured_as_they_are_without_rounding():
-    _, b = pictures(6)
+    _, b = images(6)
     assert psnr(b + 0.25, b) == pytest.approx(10 * math.log10(255**2 / 0.0625), abs=1e-9)
 
 

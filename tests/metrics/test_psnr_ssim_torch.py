@@ -12,7 +12,7 @@ from srgan_plugin.metrics.protocol import METRIC_FUNCTIONS, EvaluationProtocol
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 
 
-def pictures(height: int, width: int, noise: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+def images(height: int, width: int, noise: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """A prediction, float32 HWC in about [0, 1], and its uint8 ground truth."""
     rng = np.random.default_rng(seed)
     gt = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
@@ -36,7 +36,7 @@ def chw(image: np.ndarray, device: str) -> torch.Tensor:
 def test_all_four_measures_agree_with_the_reference(
     device: str, height: int, width: int, noise: float, rounding: bool, border: int
 ) -> None:
-    pred, gt = pictures(height, width, noise)
+    pred, gt = images(height, width, noise)
     protocol = EvaluationProtocol(border=border, rounding=rounding)
     expected = protocol.score(pred, gt)
     measured = psnr_ssim_torch.score(chw(pred, device) * 255, chw(gt, device), protocol)
@@ -47,13 +47,13 @@ def test_all_four_measures_agree_with_the_reference(
 
 
 def test_equal_pictures_have_infinite_psnr_and_an_ssim_of_one() -> None:
-    _, gt = pictures(24, 24, 0.0)
+    _, gt = images(24, 24, 0.0)
     measured = psnr_ssim_torch.score(chw(gt, "cpu").float(), chw(gt, "cpu"), EvaluationProtocol())
     assert measured.tolist() == pytest.approx([float("inf"), 1.0, float("inf"), 1.0])
 
 
 def test_a_prediction_that_is_not_finite_measures_as_nan() -> None:
-    pred, gt = pictures(24, 24, 0.1)
+    pred, gt = images(24, 24, 0.1)
     for broken in (np.nan, np.inf, -np.inf):
         pred[12, 12, 1] = broken
         measured = psnr_ssim_torch.score(

@@ -66,8 +66,8 @@ def _cut(store: Path, root: Path) -> None:
         ]
         for number, (top, left) in enumerate(windows, start=1):
             names.append(f"{key}_s{number:03d}.png")
-            for picture, where, by in ((gt, GT_SUB, 1), (lr, LR_SUB, SCALE)):
+            for image, where, by in ((gt, GT_SUB, 1), (lr, LR_SUB, SCALE)):
                 rows = slice(top // by, (top + CROP) // by)
                 columns = slice(left // by, (left + CROP) // by)
-                write_image(root / where / names[-1], picture[rows, columns])
+                write_image(root / where / names[-1], image[rows, columns])
     write_text("".join(f"{name} ({CROP},{CROP},3)\n" for name in names), root / LIST)

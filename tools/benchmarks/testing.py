@@ -68,8 +68,8 @@ def _test(name: str, root: Path, folder: Path, workers: int, changes: Config) ->
     seconds, loop = time.perf_counter() - start, runner.test_loop
     # Ours leaves out a set that is not there.
     loaders = loop.dataloaders if name == "mmagic" else [loader for loader, _ in loop.sets]
-    pictures = sum(len(loader.dataset) for loader in loaders)
-    return Measurement(seconds, pictures, pictures)
+    images = sum(len(loader.dataset) for loader in loaders)
+    return Measurement(seconds, images, images)
 
 
 def _save_generator(cfg: Config, path: Path) -> None:

@@ -39,17 +39,17 @@ def upscale_sides(
 
 
 def _timed(make: Callable[..., Upscale], width: int, height: int, device: Device) -> Measurement:
-    picture = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
+    image = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
     where = torch.device(device)
     upscale = make(device)
     # A GPU chooses its algorithms by size; a CPU's peak must not be reached before it is measured.
-    upscale(picture if device == "cuda" else picture[:16, :16])
+    upscale(image if device == "cuda" else image[:16, :16])
     wait(where)
     before = torch.cuda.memory_allocated(where) if device == "cuda" else _peak_bytes(where)
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats(where)
     start = time.perf_counter()
-    upscale(picture)
+    upscale(image)
     wait(where)
     seconds = time.perf_counter() - start
     return Measurement(seconds, images=1, steps=1, peak_bytes=_peak_bytes(where) - before)
@@ -65,8 +65,8 @@ def _mmagics(device: Device) -> Upscale:
     network = importlib.import_module("mmagic.models.editors.srgan").MSRResNet(3, 3).to(device)
 
     @torch.no_grad()
-    def upscale(picture: ImageArray) -> Any:
-        x = torch.from_numpy(picture).to(device).permute(2, 0, 1)[None].float() / 255
+    def upscale(image: ImageArray) -> Any:
+        x = torch.from_numpy(image).to(device).permute(2, 0, 1)[None].float() / 255
         sr = network(x).clamp_(0, 1).mul_(255).round_()
         return sr[0].permute(1, 2, 0).to(torch.uint8).cpu().numpy()
 

@@ -24,43 +24,43 @@ _LINES: Final = tuple(
 _NEAR, _FAR = 3, 6  # of a line's neighbours, in steps of the spectrum
 
 
-def niqe(picture: Image, border: int = 4) -> float:
+def niqe(image: Image, border: int = 4) -> float:
     """NIQE on luma, by BasicSR's own code; lower is more natural.
 
     Args:
-        picture: (H, W, 3), uint8, RGB, at least 96x192 pixels within the border.
+        image: (H, W, 3), uint8, RGB, at least 96x192 pixels within the border.
         border: Pixels left out at each edge.
 
     Raises:
         ImportError: BasicSR is not installed; one line that says how.
         ValueError: The picture is too small.
     """
-    height, width = (size - 2 * border for size in picture.shape[:2])
+    height, width = (size - 2 * border for size in image.shape[:2])
     if (height // _PATCH) * (width // _PATCH) < 2:
         raise ValueError(
             f"NIQE needs two patches of {_PATCH}x{_PATCH} pixels within a border of {border}, got "
-            f"a picture of {picture.shape[0]}x{picture.shape[1]}"
+            f"a picture of {image.shape[0]}x{image.shape[1]}"
         )
     from srgan_plugin.hosts.basicsr import compat  # noqa: F401 - BasicSR imports after its mends
 
     # isort: split
     from basicsr.metrics.niqe import calculate_niqe
 
-    return float(calculate_niqe(picture[..., ::-1], crop_border=border))
+    return float(calculate_niqe(image[..., ::-1], crop_border=border))
 
 
-def colour_shift(picture: Image, gt: Image) -> float:
+def colour_shift(image: Image, gt: Image) -> float:
     """By how many levels of 255 the mean of red, green or blue is off, whichever is most.
 
     Args:
-        picture: (H, W, 3), uint8, RGB.
+        image: (H, W, 3), uint8, RGB.
         gt: The picture that it should be, likewise.
     """
-    means = [image.reshape(-1, 3).mean(0, dtype=np.float64) for image in (picture, gt)]
+    means = [image.reshape(-1, 3).mean(0, dtype=np.float64) for image in (image, gt)]
     return float(np.abs(means[0] - means[1]).max())
 
 
-def checkerboard(picture: Image, smooth: Image) -> float:
+def checkerboard(image: Image, smooth: Image) -> float:
     """How strong a checkerboard the upsampling left, in levels of 255; from about 1 it can be seen.
 
     The amplitude of what has a period of 2 or 4 pixels, in the worst direction, so far as it stands
@@ -68,10 +68,10 @@ def checkerboard(picture: Image, smooth: Image) -> float:
     hundredth of a level stands out by far. Photographs have texture of those periods, too.
 
     Args:
-        picture: (H, W, 3), uint8, RGB, at least 64 pixels high and wide.
+        image: (H, W, 3), uint8, RGB, at least 64 pixels high and wide.
         smooth: The same enlarged by bicubic; what was added to it is looked at.
     """
-    spectrum = _spectrum(to_y(picture) - to_y(smooth))
+    spectrum = _spectrum(to_y(image) - to_y(smooth))
     return max(_amplitude(spectrum, row, column) for row, column in _LINES)
 
 

@@ -65,15 +65,15 @@ def link(photographs: Iterable[Path], folder: Path) -> None:
             (building / path.name).symlink_to(path.resolve())
 
 
-def detail(picture: Image) -> float:
+def detail(image: Image) -> float:
     """How much there is to see: mean |dx| + mean |dy| of the grey picture at half its size.
 
     At full size the noise of the sensor would count.
 
     Args:
-        picture: (H, W, 3), uint8, RGB.
+        image: (H, W, 3), uint8, RGB.
     """
-    grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
+    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
     half = cv2.resize(grey, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
     steps = (np.abs(np.diff(half.astype(np.float32), axis=axis)) for axis in (0, 1))
     return float(sum(step.mean() for step in steps))
@@ -81,11 +81,11 @@ def detail(picture: Image) -> float:
 
 def pieces(photograph: Path) -> Iterator[Piece]:
     """Cuts a photograph into squares that do not overlap, from the top left corner."""
-    picture = read_image(photograph)
-    height, width = picture.shape[:2]
+    image = read_image(photograph)
+    height, width = image.shape[:2]
     for top in range(0, height - SIDE + 1, SIDE):
         for left in range(0, width - SIDE + 1, SIDE):
-            square = picture[top : top + SIDE, left : left + SIDE]
+            square = image[top : top + SIDE, left : left + SIDE]
             yield Piece(photograph, top, left, detail(square))
 
 
@@ -104,7 +104,7 @@ def write_pieces(photographs: Iterable[Path], folder: Path) -> None:
     chosen = richest(piece for photograph in photographs for piece in pieces(photograph))
     with atomic_directory(folder) as building:
         for photograph, squares in groupby(chosen, key=lambda piece: piece.photograph):
-            picture = read_image(photograph)
+            image = read_image(photograph)
             for piece in squares:
-                square = picture[piece.top : piece.top + SIDE, piece.left : piece.left + SIDE]
+                square = image[piece.top : piece.top + SIDE, piece.left : piece.left + SIDE]
                 write_image(building / piece.name, square)

@@ -77,20 +77,20 @@ def measure(
         pair = benchmark.pairs[index]
         lr, gt = np.asarray(pair.lr), np.asarray(pair.gt)
         made = {name: method(lr) for name, method in upscale.items()}
-        for name, picture in made.items():
-            rows[name].append(_compared(picture, gt) | _alone(picture, made["bicubic"]))
+        for name, image in made.items():
+            rows[name].append(_compared(image, gt) | _alone(image, made["bicubic"]))
         rows[ORIGINAL].append(_alone(gt, made["bicubic"]))
         progress(index + 1, total)
     return {name: _summary(scores) for name, scores in rows.items()}
 
 
-def _compared(picture: Image, gt: Image) -> Scores:
-    scores: dict[Any, float] = dict(EvaluationProtocol(border=SCALE).score(picture, gt))
-    return {**scores, "colour_shift": colour_shift(picture, gt)}
+def _compared(image: Image, gt: Image) -> Scores:
+    scores: dict[Any, float] = dict(EvaluationProtocol(border=SCALE).score(image, gt))
+    return {**scores, "colour_shift": colour_shift(image, gt)}
 
 
-def _alone(picture: Image, smooth: Image) -> Scores:
-    return {"NIQE": niqe(picture, SCALE), "checkerboard": checkerboard(picture, smooth)}
+def _alone(image: Image, smooth: Image) -> Scores:
+    return {"NIQE": niqe(image, SCALE), "checkerboard": checkerboard(image, smooth)}
 
 
 def _summary(rows: list[Scores]) -> Scores:

@@ -51,13 +51,13 @@ def read_log(run: Path) -> Log:
         raise FileNotFoundError(f"{run} has no log: expected TIMESTAMP/vis_data/scalars.json")
     log = Log({}, {})
     for file in files:
-        for line in _whole_lines(file):
+        for line in _complete_lines(file):
             learned = any(name.startswith("loss") for name in line)
             (log.steps if learned else log.held_out)[line["step"]] = line
     return log
 
 
-def _whole_lines(file: Path) -> Iterator[dict[str, Any]]:
+def _complete_lines(file: Path) -> Iterator[dict[str, Any]]:
     """What mmengine appended; a line that a kill cut short is left out."""
     for line in file.read_text(encoding="utf-8").splitlines():
         try:

@@ -89,12 +89,12 @@ def _prepare_one(out: Path, scales: Sequence[int], photograph: Path) -> None:
         _write_or_compare(out / f"LRbicx{scale}" / name, make_lr(gt, scale), tolerance=1)
 
 
-def _write_or_compare(path: Path, picture: Image, tolerance: int) -> None:
+def _write_or_compare(path: Path, image: Image, tolerance: int) -> None:
     if not path.exists():
-        write_image(path, picture)
+        write_image(path, image)
         return
     there = read_image(path)
-    if there.shape != picture.shape or np.abs(there.astype(int) - picture).max() > tolerance:
+    if there.shape != image.shape or np.abs(there.astype(int) - image).max() > tolerance:
         raise ValueError(
             f"{path} is there already and is not what its photograph gives: remove it or keep it "
             "apart"

@@ -87,15 +87,15 @@ def read_div2k_image(source: DIV2KImage) -> dict[int, Image]:
     Raises:
         ValueError: If a picture is broken, of the wrong size, or shows something else.
     """
-    hr = _picture(source.hr)
+    hr = _image(source.hr)
     pixels = np.asarray(hr)
-    pictures = {1: pixels}
+    images = {1: pixels}
     for scale, path in source.lrs.items():
-        lr = _picture(path)
+        lr = _image(path)
         check_sizes(hr, lr, scale)
-        pictures[scale] = np.asarray(lr)
-        _check_content(pixels, pictures[scale], hr.name, lr.name)
-    return pictures
+        images[scale] = np.asarray(lr)
+        _check_content(pixels, images[scale], hr.name, lr.name)
+    return images
 
 
 def check_div2k_images(
@@ -128,7 +128,7 @@ def _checked_shape(source: DIV2KImage) -> tuple[int, ...]:
     return read_div2k_image(source)[1].shape
 
 
-def _picture(path: Path) -> LazyImage:
+def _image(path: Path) -> LazyImage:
     return DecodedImage(str(path), partial(read_image, path))
 
 
@@ -149,13 +149,13 @@ class Archive(NamedTuple):
     numbers: range
     scale: int
 
-    def pictures(self, root: Path) -> list[Path]:
+    def images(self, root: Path) -> list[Path]:
         """Where its pictures are or belong."""
         return [image_path(root, number, self.scale) for number in self.numbers]
 
     def is_unpacked(self, root: Path) -> bool:
         """Whether all its pictures are there; each appears only when it is whole."""
-        return all(path.is_file() for path in self.pictures(root))
+        return all(path.is_file() for path in self.images(root))
 
 
 def archives(scales: Sequence[int]) -> list[Archive]:
@@ -194,7 +194,7 @@ def unpack(archive: Archive, root: Path, *, progress: Progress | None = None) ->
         OSError: If the disk is full; calling it again goes on.
     """
     file = root / f"{archive.name}.zip"
-    targets = archive.pictures(root)
+    targets = archive.images(root)
     try:
         with zipfile.ZipFile(file) as packed:
             members = {Path(name).name: name for name in packed.namelist()}

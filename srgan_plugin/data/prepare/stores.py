@@ -123,8 +123,8 @@ def create_div2k_stores(
             scale: writing.enter_context(StoreWriter(path, "raw"))
             for scale, path in missing.items()
         }
-        pictures = ordered_map(read_div2k_image, sources, workers, progress)
-        for source, by_scale in zip(sources, pictures, strict=True):
+        images = ordered_map(read_div2k_image, sources, workers, progress)
+        for source, by_scale in zip(sources, images, strict=True):
             for scale, writer in writers.items():
                 writer.put(source.key, by_scale[scale])
 
@@ -134,5 +134,5 @@ def _encoded_pair(pairs: ImagePairs, layout: StoreLayout, index: int) -> Encoded
     return EncodedPair(key, _encoded(lr, layout), _encoded(gt, layout))
 
 
-def _encoded(picture: LazyImage, layout: StoreLayout) -> Encoded:
-    return Encoded(encode(np.asarray(picture), layout), picture.shape)
+def _encoded(image: LazyImage, layout: StoreLayout) -> Encoded:
+    return Encoded(encode(np.asarray(image), layout), image.shape)

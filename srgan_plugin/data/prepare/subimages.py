@@ -79,9 +79,9 @@ def _cut(root: Path, source: DIV2KImage) -> list[str]:
         )
         if not _is_whole(path, CROP // scale)
     ]
-    pictures = read_div2k_image(source) if missing else {}
+    images = read_div2k_image(source) if missing else {}
     for scale, path, (rows, columns) in missing:
-        write_image(path, pictures[scale][_shrunk(rows, scale), _shrunk(columns, scale)])
+        write_image(path, images[scale][_shrunk(rows, scale), _shrunk(columns, scale)])
     return names
 
 

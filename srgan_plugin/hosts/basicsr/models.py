@@ -82,8 +82,8 @@ class SRGANModel(_AtomicSaveMixin, BasicSRGANModel):
         judged: dict[str, Tensor] = {}
         # One after the other, as in BasicSR: with several processes its wrapper copies buffers
         # before each forward pass, which in older torch the backward pass of another trips over.
-        for kind, pictures in (("real", self.gt), ("fake", self.output.detach())):
-            logits = self.net_d(pictures)
+        for kind, images in (("real", self.gt), ("fake", self.output.detach())):
+            logits = self.net_d(images)
             loss = self.cri_gan(logits, kind == "real", is_disc=True)
             loss.backward()
             losses[f"loss_d_{kind}"] = loss

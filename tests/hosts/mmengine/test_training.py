@@ -301,8 +301,8 @@ def test_the_average_of_the_generator_is_that_of_its_definition() -> None:
     # Batch statistics are averaged, their counters copied, and testing uses the average.
     assert model.generator_ema.state_dict()["bn_trunk.num_batches_tracked"] == 4
     model.eval()
-    picture = torch.rand(1, 3, 8, 8)
-    assert torch.equal(model(picture), model.generator_ema(picture))
+    image = torch.rand(1, 3, 8, 8)
+    assert torch.equal(model(image), model.generator_ema(image))
 
 
 @pytest.mark.parametrize("kind", ["OptimWrapper", "AmpOptimWrapper"])

@@ -17,7 +17,7 @@ def test_a_round_tells_the_time_and_the_memory_of_the_picture_alone() -> None:
 
 def test_both_sides_make_8_bit_pictures_of_four_times_the_size() -> None:
     pytest.importorskip("mmagic")
-    picture = np.random.default_rng(0).integers(0, 256, (12, 10, 3), np.uint8)
+    image = np.random.default_rng(0).integers(0, 256, (12, 10, 3), np.uint8)
     for make in (_ours, _mmagics):
-        result = make("cpu")(picture)
+        result = make("cpu")(image)
         assert (result.shape, result.dtype) == ((48, 40, 3), np.uint8)

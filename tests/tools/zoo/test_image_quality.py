@@ -9,8 +9,8 @@ from srgan_plugin.io.images import read_image
 LUMA = 219 / 255  # of a step of grey
 
 
-def added(picture, pattern):
-    return np.clip(picture.astype(float) + pattern[..., None], 0, 255).round().astype(np.uint8)
+def added(image, pattern):
+    return np.clip(image.astype(float) + pattern[..., None], 0, 255).round().astype(np.uint8)
 
 
 def test_niqe_is_matlabs_on_the_picture_that_basicsr_names(shared_data, calculate_niqe):

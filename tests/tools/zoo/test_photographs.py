@@ -48,25 +48,25 @@ def test_links_lead_to_the_photographs(tmp_path, textured):
 
 
 def test_detail_is_the_mean_step_of_the_halved_grey_picture_and_blind_to_fine_noise(textured):
-    picture = textured(240, 240)
-    grey = np.rint(picture @ np.array([0.299, 0.587, 0.114]))
+    image = textured(240, 240)
+    grey = np.rint(image @ np.array([0.299, 0.587, 0.114]))
     half = grey.reshape(120, 2, 120, 2).mean((1, 3))
     by_hand = np.abs(half[1:] - half[:-1]).mean() + np.abs(half[:, 1:] - half[:, :-1]).mean()
-    assert detail(picture) == pytest.approx(by_hand, abs=0.1)  # it is rounded on the way
+    assert detail(image) == pytest.approx(by_hand, abs=0.1)  # it is rounded on the way
     board = np.indices((240, 240)).sum(0) % 2 * 8
     noisy = np.repeat((120 + board)[..., None], 3, axis=2).astype(np.uint8)
     assert detail(noisy) == 0
 
 
 def test_the_richest_pieces_are_written_as_they_are_and_flat_ones_are_not(tmp_path, textured):
-    picture = textured(500, 730)
-    picture[:240, :240] = 90
-    picture[240:480, 480:720] = 90
-    write_image(tmp_path / "a.png", picture)
+    image = textured(500, 730)
+    image[:240, :240] = 90
+    image[240:480, 480:720] = 90
+    write_image(tmp_path / "a.png", image)
     write_pieces([tmp_path / "a.png"], tmp_path / "pieces")
     written = {path.stem: read_image(path) for path in (tmp_path / "pieces").iterdir()}
     assert len(written) == 3  # of six
     assert not {"a_0_0", "a_240_480"} & set(written)
     for name, piece in written.items():
         top, left = map(int, name.split("_")[1:])
-        assert np.array_equal(piece, picture[top : top + 240, left : left + 240])
+        assert np.array_equal(piece, image[top : top + 240, left : left + 240])

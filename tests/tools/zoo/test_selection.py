@@ -103,8 +103,8 @@ def test_the_checkpoint_of_the_lowest_niqe_is_chosen_and_measured_once(
     by_hand = {}
     for iteration in measures:
         upscale = Upscaler(open_model(str(tmp_path / f"iter_{iteration}.pth")))
-        pictures = [upscale(np.asarray(held_out.pairs[n].lr)) for n in range(2)]
-        by_hand[iteration] = np.mean([calculate_niqe(sr[..., ::-1], 4) for sr in pictures])
+        images = [upscale(np.asarray(held_out.pairs[n].lr)) for n in range(2)]
+        by_hand[iteration] = np.mean([calculate_niqe(sr[..., ::-1], 4) for sr in images])
         psnr = evaluate(upscale, held_out, EvaluationProtocol(border=4))["PSNR"]
         assert measures[iteration] == pytest.approx({"PSNR": psnr, "NIQE": by_hand[iteration]})
     assert chosen.name == f"iter_{min(by_hand, key=by_hand.get)}.pth"

@@ -49,14 +49,14 @@ class GPUDataLoader:
         assert dataset.augmentation is not None
         self.dataset, self.sampler, self.batch_size = dataset, sampler, batch_size
         self.batch_sampler = BatchSampler(sampler, batch_size, drop_last=False)
-        self.pictures = GPUImagePairs(dataset.pairs, dataset.augmentation, device)
+        self.images = GPUImagePairs(dataset.pairs, dataset.augmentation, device)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         sampler, keys = self.sampler, self.dataset.pairs.keys
         stream = SampleStreamSpec(
             sampler.seed, sampler.shuffle, sampler.start, sampler.rank, sampler.world_size
         )
-        for lr, gt, indices in self.pictures.batches(stream, self.batch_size):
+        for lr, gt, indices in self.images.batches(stream, self.batch_size):
             yield stacked_pairs(lr, gt, [keys[index] for index in indices])
 
     def __len__(self) -> int:

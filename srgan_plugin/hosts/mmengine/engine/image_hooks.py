@@ -31,12 +31,12 @@ class SaveImagesHook(Hook):
         name = dataset_name(runner.test_loop.dataloader)
         for sample in outputs:
             predicted = as_rgb(sample.output.pred_img, sample.metainfo)
-            picture = predicted.permute(1, 2, 0).cpu().numpy()
+            image = predicted.permute(1, 2, 0).cpu().numpy()
             # MMagic's samples have no key.
             key = sample.metainfo.get("key") or Path(sample.metainfo["gt_path"]).stem
             path = self.out_dir / name / f"{key}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_image(path, quantize(picture / 255))
+            write_image(path, quantize(image / 255))
 
 
 @HOOKS.register_module()
@@ -59,6 +59,6 @@ class ValidationImagesHook(Hook):
         name = dataset_name(runner.val_loop.dataloader)
         for sample in outputs[:1]:
             predicted = as_rgb(sample.output.pred_img, sample.metainfo)
-            picture = predicted.permute(1, 2, 0).round().byte().cpu().numpy()
+            image = predicted.permute(1, 2, 0).round().byte().cpu().numpy()
             key = sample.metainfo.get("key", batch_idx)
-            runner.visualizer.add_image(f"{name}/{key}", picture, step=runner.iter)
+            runner.visualizer.add_image(f"{name}/{key}", image, step=runner.iter)

@@ -38,8 +38,8 @@ class Bicubic(nn.Module):
 
     def forward(self, lr: Tensor) -> Tensor:
         """Upscale a batch N3HW in [0, 1]; computed in float64 on the CPU."""
-        pictures = lr.cpu().double().permute(0, 2, 3, 1).numpy()
-        large = np.stack([imresize(picture, self.upscale_factor) for picture in pictures])
+        images = lr.cpu().double().permute(0, 2, 3, 1).numpy()
+        large = np.stack([imresize(image, self.upscale_factor) for image in images])
         sr = torch.from_numpy(large).permute(0, 3, 1, 2)
         return sr.float().to(lr.device) if lr.device.type == "mps" else sr.to(lr.device)
 

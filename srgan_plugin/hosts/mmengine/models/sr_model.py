@@ -216,15 +216,15 @@ class SRModel(BaseModel):
         return [self.forward(image[None], [one], mode="predict")[0] for image, one in pairs]
 
     def _predictions(self, sr: Tensor, data_samples: Any, inputs: Tensor) -> list[BaseDataElement]:
-        pictures = self.data_preprocessor.destruct(sr, data_samples)
+        images = self.data_preprocessor.destruct(sr, data_samples)
         if data_samples is None:
-            data_samples = [BaseDataElement() for _ in pictures]
+            data_samples = [BaseDataElement() for _ in images]
         elif hasattr(data_samples, "split"):  # MMagic's stacked DataSample
             # Its visualizers look for the LR image there.
             data_samples.input = self.data_preprocessor.destruct(inputs, data_samples)
             data_samples = data_samples.split()
-        for sample, picture in zip(data_samples, pictures, strict=True):
-            sample.output = BaseDataElement(pred_img=picture)
+        for sample, image in zip(data_samples, images, strict=True):
+            sample.output = BaseDataElement(pred_img=image)
         return list(data_samples)
 
 

@@ -166,8 +166,8 @@ class SRGAN(SRModel):
             and all(getattr(o, "accumulates_over", 0) == 1 for o in optimizers)
         )
 
-    def _discriminate(self, pictures: Tensor) -> Tensor:
-        logits: Tensor = self.discriminator(self._to_memory_format(pictures, self.discriminator))
+    def _discriminate(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.discriminator(self._to_memory_format(images, self.discriminator))
         return logits
 
     def _generator_step(
