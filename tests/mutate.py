@@ -1,6 +1,6 @@
 """Mutation testing: small faults in the package, drawn by a seed, that some test ought to catch.
 
-    python tests/mutate.py --seed 0 --count 60 --packages core hosts --out BEFORE.json
+    python tests/mutate.py --seed 0 --count 60 --packages networks hosts --out BEFORE.json
     python tests/mutate.py --like BEFORE.json --renames NAMES.json --out AFTER.json
 
 A mutant is named `module:function:kind:ordinal`; NAMES.json maps old names, or beginnings of them
@@ -32,7 +32,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 NAME = "srgan_plugin"
-PACKAGES = ["core", "evaluation", "data", "zoo", "hosts"]
+PACKAGES = ["networks", "losses", "io", "data", "metrics", "checkpoints", "hosts"]
 SECONDS = 45.0  # of tests for one mutant, as measured without it
 CPU_LIMIT, LIMIT = 180, 900  # seconds of computing (an endless loop) and in all (a deadlock)
 SKIPPED = {"annotation", "returns", "exc", "msg"}  # types and messages of errors

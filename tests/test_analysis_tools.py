@@ -79,15 +79,15 @@ def test_browsing_writes_lr_beside_gt_as_they_are_trained_on(
     for path in written:
         image = read_image(path)
         assert image.shape == (24 * scale, 48 * scale, 3)
-        enlarged, gt = np.split(image, 2, axis=1)
-        lr = enlarged[::scale, ::scale]
-        np.testing.assert_array_equal(lr.repeat(scale, 0).repeat(scale, 1), enlarged)
+        upscaled, gt = np.split(image, 2, axis=1)
+        lr = upscaled[::scale, ::scale]
+        np.testing.assert_array_equal(lr.repeat(scale, 0).repeat(scale, 1), upscaled)
         # Away from the patch's edge LR depends on nothing outside the patch.
         difference = cv2.absdiff(make_lr(gt, scale), lr)[4:-4, 4:-4]
         assert difference.max() <= 1
 
 
-def test_browsing_a_test_set_takes_its_pictures_in_order(
+def test_browsing_a_test_set_takes_its_images_in_order(
     photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SRGAN_DATA", str(photographs))

@@ -24,7 +24,7 @@ class Server(ThreadingHTTPServer):
     def __init__(self, *, ranges: bool = True, cut: int = 0) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.ranges, self.cut = ranges, cut
-        self.starts: list[int] = []
+        self.offsets: list[int] = []
 
     def url(self, path: str = "file.bin") -> str:
         return f"http://127.0.0.1:{self.server_port}/{path}"
@@ -39,7 +39,7 @@ class Handler(BaseHTTPRequestHandler):
             return
         wanted = self.headers.get("Range")
         start = int(wanted[len("bytes=") : -1]) if wanted and self.server.ranges else 0
-        self.server.starts.append(start)
+        self.server.offsets.append(start)
         if start >= len(CONTENT):
             self.send_response(416)
             self.send_header("Content-Range", f"bytes */{len(CONTENT)}")
@@ -95,19 +95,19 @@ def test_a_download_is_whole_verified_and_reported(tmp_path: Path, server: Serve
 def test_what_is_there_is_not_fetched_again(tmp_path: Path, server: Server) -> None:
     (tmp_path / "file.bin").write_bytes(CONTENT)
     download(server.url(), tmp_path / "file.bin", sha256_prefix=DIGEST)
-    assert server.starts == []
+    assert server.offsets == []
 
 
 def test_a_broken_connection_is_taken_up_where_it_broke(tmp_path: Path, server: Server) -> None:
     server.cut = 1_200_000
     assert download(server.url(), tmp_path / "file.bin").read_bytes() == CONTENT
-    assert server.starts == [0, 1_200_000, 2_400_000]
+    assert server.offsets == [0, 1_200_000, 2_400_000]
 
 
 def test_a_later_call_goes_on_from_the_part_file(tmp_path: Path, server: Server) -> None:
     (tmp_path / "file.bin.part").write_bytes(CONTENT[:1_000_001])
     assert download(server.url(), tmp_path / "file.bin").read_bytes() == CONTENT
-    assert server.starts == [1_000_001]
+    assert server.offsets == [1_000_001]
     assert left(tmp_path) == ["file.bin"]
 
 
@@ -149,7 +149,7 @@ def test_a_full_disk_keeps_what_has_arrived_for_the_next_call(
     with files_of_at_most(2_000_000), pytest.raises(OSError, match="2000000 bytes are kept"):
         download(server.url(), tmp_path / "file.bin")
     assert download(server.url(), tmp_path / "file.bin").read_bytes() == CONTENT
-    assert server.starts[-1] == 2_000_000
+    assert server.offsets[-1] == 2_000_000
 
 
 def test_a_file_of_another_hash_is_refused_and_does_not_get_the_name(
@@ -159,7 +159,7 @@ def test_a_file_of_another_hash_is_refused_and_does_not_get_the_name(
         with pytest.raises(ValueError, match=f"expected SHA-256 0123abcd…, got {DIGEST[:8]}…"):
             download(server.url(), tmp_path / "file.bin", sha256_prefix="0123abcd")
         assert not (tmp_path / "file.bin").exists()
-    assert server.starts == [0, 0]
+    assert server.offsets == [0, 0]
 
 
 def test_of_several_that_ask_at_once_one_fetches(tmp_path: Path, server: Server) -> None:
@@ -167,5 +167,5 @@ def test_of_several_that_ask_at_once_one_fetches(tmp_path: Path, server: Server)
         jobs = [pool.submit(download, server.url(), tmp_path / "file.bin") for _ in range(4)]
     assert {job.result() for job in jobs} == {tmp_path / "file.bin"}
     assert (tmp_path / "file.bin").read_bytes() == CONTENT
-    assert server.starts == [0]
+    assert server.offsets == [0]
     assert left(tmp_path) == ["file.bin"]

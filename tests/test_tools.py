@@ -189,7 +189,7 @@ def test_a_file_that_is_no_checkpoint_is_one_line(data: Path, fails: Callable[..
     assert "bad.pth" in fails("test", MSRRESNET, "bad.pth")
 
 
-def test_a_picture_smaller_than_the_crop_is_named(
+def test_an_image_smaller_than_the_crop_is_named(
     data: Path, tmp_path: Path, fails: Callable[..., str]
 ) -> None:
     folder = tmp_path / "small"
@@ -214,9 +214,7 @@ def test_a_crop_that_the_scale_does_not_divide_is_one_line(
     assert "multiple of the scale 4" in said
 
 
-def test_a_truncated_picture_is_named(
-    data: Path, tmp_path: Path, fails: Callable[..., str]
-) -> None:
+def test_a_truncated_image_is_named(data: Path, tmp_path: Path, fails: Callable[..., str]) -> None:
     folder = tmp_path / "cut"
     shutil.copytree(data / "train", folder)
     whole = (folder / "0003.png").read_bytes()

@@ -39,16 +39,16 @@ def weights_of(folder: Path) -> dict[str, dict[str, Any]]:
     from srgan_plugin.checkpoints.read import sha256
     from srgan_plugin.inference.models import open_model
 
-    told = {}
+    files = {}
     for name in BUNDLED_MODELS:
         path = folder / f"{name}.safetensors"
         count = sum(p.numel() for p in open_model(str(path)).parameters())
-        told[name] = {
+        files[name] = {
             "sha256": sha256(path),
             "bytes": path.stat().st_size,
             "parameters": count,
         }
-    return told
+    return files
 
 
 def measured(weights: Path, benchmarks: Path, kept: Path) -> dict[str, Any]:
@@ -117,7 +117,7 @@ def main(argv: list[str] | None = None) -> None:
     benchmarks = args.benchmarks or data_root()
     facts = json.loads((docs / "training.json").read_text(encoding="utf-8"))
     results = measured(weights, benchmarks, docs / "results.json")
-    sums = [f"{told['sha256']}  {name}.safetensors" for name, told in results["weights"].items()]
+    sums = [f"{files['sha256']}  {name}.safetensors" for name, files in results["weights"].items()]
     write_text("\n".join(sums) + "\n", weights / SUMS)
     for name, training in facts["models"].items():
         curves.draw(training["curves"], training["chosen"], docs / f"{name}.svg")

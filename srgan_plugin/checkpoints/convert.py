@@ -172,11 +172,11 @@ def _target_layout(found: DetectedNetwork, network: nn.Module, to: CodeBase) -> 
         raise ValueError(f"{to} has no {name}: only --to plugin takes it")
     activates = getattr(network, "activate_after_shuffle", None)
     if activates is not None and rules.activates not in (None, activates):
-        has, lacks = ("has an", "has none") if rules.activates else ("has no", "has one")
+        theirs, own = ("has an", "has none") if rules.activates else ("has no", "has one")
         doubt = "".join(f", or {option(name)} if it was trained so" for name in found.open)
         raise ValueError(
-            f"{to}'s MSRResNet {has} activation after each shuffle, these weights' network "
-            f"{lacks}: under {to} they would load and give other pictures. Nothing converts one "
+            f"{to}'s MSRResNet {theirs} activation after each shuffle, these weights' network "
+            f"{own}: under {to} they would load and give other pictures. Nothing converts one "
             f"into the other; use --to {' or '.join(_same_function(activates))}{doubt}"
         )
     sizes = rules.judges

@@ -212,8 +212,8 @@ LAYOUTS = (
         detect_keys=("model.0.weight", "model.1.sub.0.res.0.weight"),
     ),
     *(
-        StateDictLayout(network=network, origin=f"{repository}'s", detect_keys=signs)
-        for repository, network, signs in (
+        StateDictLayout(network=network, origin=f"{repository}'s", detect_keys=keys)
+        for repository, network, keys in (
             (
                 "leftthomas/SRGAN",
                 "an SRGAN generator that ends in tanh, with PReLU or Swish",

@@ -312,21 +312,24 @@ def identify(
         raise UnknownNetworkError(f"expected weights of {known}, got {describe(weights)}")
     if part == "discriminator" and found.layout.network not in DISCRIMINATORS:
         raise ValueError(f"expected a discriminator, but all there is is {found}")
-    network, told = found.layout.network, recorded_arguments(checkpoint, found.layout.network)
+    network, recorded = found.layout.network, recorded_arguments(checkpoint, found.layout.network)
     activates = found.layout.activate_after_shuffle
-    if activates is not None and told.setdefault("activate_after_shuffle", activates) != activates:
+    if (
+        activates is not None
+        and recorded.setdefault("activate_after_shuffle", activates) != activates
+    ):
         raise ValueError(
             f"activate_after_shuffle: expected {activates}, as {found.layout.origin} keys have it, "
             f"got {not activates} in its meta: the file was changed, get it again"
         )
     for name, value in _checked(network, arguments or {}).items():
-        if told.setdefault(name, value) != value:
+        if recorded.setdefault(name, value) != value:
             raise ValueError(
-                f"told {name}={value}, but the file itself says {told[name]}: leave that out"
+                f"told {name}={value}, but the file itself says {recorded[name]}: leave that out"
             )
     return DetectedNetwork(
         layout=found.layout,
-        arguments={**found.arguments, **told},
+        arguments={**found.arguments, **recorded},
         weights=found.layout.to_plugin_keys(weights),
         dropped=dropped,
     )

@@ -83,7 +83,7 @@ def to_protocol_2(source: io.BytesIO) -> bytes:
     written: list[bytes] = [b"\x80\x02"]
     texts: list[str | None] = [None]  # what each piece of `written` puts on the stack, if a string
     memo: dict[int, str | None] = {}
-    moved: set[int] = set()  # strings in the memo that went into a GLOBAL, and are gone from it
+    inlined: set[int] = set()  # strings in the memo that went into a GLOBAL, and are gone from it
 
     room = _GROWTH * len(data) + (1 << 20)
 
@@ -98,7 +98,7 @@ def to_protocol_2(source: io.BytesIO) -> bytes:
     def taken() -> str:
         """Take back the string that was put on the stack last."""
         while texts[-1] is None and written[-1].startswith(b"r"):
-            moved.add(*struct.unpack("<I", written.pop()[1:]))
+            inlined.add(*struct.unpack("<I", written.pop()[1:]))
             texts.pop()
         written.pop()
         text = texts.pop()
@@ -112,7 +112,7 @@ def to_protocol_2(source: io.BytesIO) -> bytes:
         if name in _TEXTS:
             write(_text(value), value)
         elif name in ("BINGET", "LONG_BINGET") and (text := memo.get(value)) is not None:
-            write(_text(text) if value in moved else data[place:end], text)
+            write(_text(text) if value in inlined else data[place:end], text)
         elif name in ("MEMOIZE", "BINPUT", "LONG_BINPUT"):
             number = len(memo) if name == "MEMOIZE" else value
             memo[number] = texts[-1]

@@ -170,12 +170,12 @@ def _check_toolbox(name: str, adapter: str) -> CheckResult:
 
 
 def check_mmagic() -> CheckResult:
-    """Mend and import MMagic."""
+    """Patch and import MMagic."""
     return _check_toolbox("MMagic", "srgan_plugin.hosts.mmagic")
 
 
 def check_basicsr() -> CheckResult:
-    """Mend and import BasicSR."""
+    """Patch and import BasicSR."""
     return _check_toolbox("BasicSR", "srgan_plugin.hosts.basicsr.compat")
 
 

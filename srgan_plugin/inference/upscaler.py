@@ -244,5 +244,5 @@ def _upscale_alpha(alpha: Pixels, rows: Interval, scale: int) -> Pixels:
     seen = rows.widened(3, Interval(0, len(alpha)))
     part = np.ascontiguousarray(alpha[seen.start : seen.stop])
     size = part.shape[1] * scale, part.shape[0] * scale
-    enlarged: Pixels = cv2.resize(part, size, interpolation=cv2.INTER_CUBIC)
-    return enlarged[rows.inside(seen, scale)]
+    upscaled: Pixels = cv2.resize(part, size, interpolation=cv2.INTER_CUBIC)
+    return upscaled[rows.inside(seen, scale)]

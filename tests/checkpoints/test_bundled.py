@@ -23,7 +23,7 @@ RESULTS = DOCS / "results.json"
 
 
 @pytest.mark.parametrize("name", BUNDLED_MODELS)
-def test_shipped_weights_are_half_precision_and_about_three_megabytes(name):
+def test_bundled_weights_are_half_precision_and_about_three_megabytes(name):
     path = WEIGHTS / f"{name}.safetensors"
     with safe_open(path, "pt") as file:
         kinds = {file.get_tensor(key).dtype for key in file.keys()}  # noqa: SIM118 - no dict
@@ -32,7 +32,7 @@ def test_shipped_weights_are_half_precision_and_about_three_megabytes(name):
 
 
 @pytest.mark.parametrize("name", BUNDLED_MODELS)
-def test_shipped_weights_open_by_their_name_as_the_published_network(name):
+def test_bundled_weights_open_by_their_name_as_the_published_network(name):
     network = open_model(name)
     assert isinstance(network, MSRResNet)
     assert sum(parameter.numel() for parameter in network.parameters()) == 1_517_571
@@ -47,7 +47,7 @@ def test_shipped_weights_open_by_their_name_as_the_published_network(name):
         (lambda content: b"", "an empty file"),
     ],
 )
-def test_shipped_weights_that_were_changed_are_refused(tmp_path, monkeypatch, change, said):
+def test_bundled_weights_that_were_changed_are_refused(tmp_path, monkeypatch, change, said):
     for name in ("msrresnet.safetensors", hub.SUMS):
         shutil.copy(WEIGHTS / name, tmp_path / name)
     monkeypatch.setattr(hub, "WEIGHTS", tmp_path)
@@ -61,7 +61,7 @@ def test_shipped_weights_that_were_changed_are_refused(tmp_path, monkeypatch, ch
 
 
 @pytest.mark.parametrize("name", BUNDLED_MODELS)
-def test_shipped_weights_are_hashed_once_in_a_process(name, monkeypatch):
+def test_bundled_weights_are_hashed_once_in_a_process(name, monkeypatch):
     local_checkpoint(name)
     monkeypatch.setattr(hub, "sha256", None)
     assert local_checkpoint(name) == WEIGHTS / f"{name}.safetensors"
@@ -83,14 +83,14 @@ def test_the_two_networks_differ_and_what_is_blended_lies_between():
 GAIN = 3  # dB, the aim
 
 
-def test_the_shipped_msrresnet_beats_bicubic_clearly_on_set5(shared_data):
+def test_the_bundled_msrresnet_beats_bicubic_clearly_on_set5(shared_data):
     set5, protocol = find_benchmark("Set5", shared_data / "benchmark"), EvaluationProtocol(border=4)
     bicubic = evaluate(lambda lr: imresize(lr / 255, 4), set5, protocol)["PSNR"]
     ours = evaluate(Upscaler(open_model("msrresnet")), set5, protocol)["PSNR"]
     assert bicubic == pytest.approx(26.665, abs=1e-3)  # measured apart from this project
     assert ours >= bicubic + GAIN
-    told = json.loads(RESULTS.read_text())["sets"]["Set5"]["msrresnet"]["PSNR"]
-    assert ours == pytest.approx(told, abs=0.01)
+    recorded = json.loads(RESULTS.read_text())["sets"]["Set5"]["msrresnet"]["PSNR"]
+    assert ours == pytest.approx(recorded, abs=0.01)
 
 
 @pytest.mark.parametrize("name", BUNDLED_MODELS)
@@ -108,7 +108,7 @@ def test_a_card_names_the_licence_the_data_and_this_very_file(name):
     assert "https://creativecommons.org/licenses/by-sa/4.0/" in licence
 
 
-def test_every_picture_that_a_card_or_the_readme_shows_is_there_and_small():
+def test_every_image_that_a_card_or_the_readme_shows_is_there_and_small():
     for name in ("msrresnet.svg", "srgan.svg", "before_after.webp"):
         assert 0 < (DOCS / name).stat().st_size < 400_000
     readme = (DOCS.parent.parent / "README.md").read_text()

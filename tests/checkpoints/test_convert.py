@@ -41,11 +41,11 @@ def saved(tmp_path):
     return save
 
 
-def round_trips(path, code_bases, tmp_path, **told):
+def round_trips(path, code_bases, tmp_path, **arch_options):
     """Go to every layout, from there to every other and back; yield what came back."""
     for first, second in itertools.permutations(code_bases, 2):
         there, further, back = (tmp_path / f"{n}.pth" for n in "abc")
-        convert(path, there, to=first, **told)
+        convert(path, there, to=first, **arch_options)
         convert(there, further, to=second, origin=first)
         done = convert(further, back, to="plugin", origin=second)
         assert done.difference == 0
@@ -59,8 +59,8 @@ def test_round_trips_over_every_pair_of_layouts_keep_every_bit(
     tmp_path, saved, rough, scale, activates, code_bases
 ):
     network = rough(MSRResNet, upscale_factor=scale, activate_after_shuffle=activates, **SMALL)
-    told = {"arguments": {"activate_after_shuffle": activates}}
-    for back in round_trips(saved(network.state_dict()), code_bases, tmp_path, **told):
+    arch_options = {"arguments": {"activate_after_shuffle": activates}}
+    for back in round_trips(saved(network.state_dict()), code_bases, tmp_path, **arch_options):
         assert same(back["state_dict"], network.state_dict())
         assert identify(back).arguments.get("activate_after_shuffle", False) == activates
 
@@ -87,8 +87,8 @@ def test_discriminators_make_every_round_trip(tmp_path, saved, rough):
 @pytest.mark.parametrize("to", EVERY)
 def test_a_file_looks_as_its_code_base_expects_it(tmp_path, saved, rough, to):
     network = rough(MSRResNet, **SMALL)
-    told = {"activate_after_shuffle": to in ("basicsr", "kair")}
-    convert(saved(network.state_dict()), tmp_path / "x.pth", to=to, arguments=told)
+    arch_options = {"activate_after_shuffle": to in ("basicsr", "kair")}
+    convert(saved(network.state_dict()), tmp_path / "x.pth", to=to, arguments=arch_options)
     written = torch.load(tmp_path / "x.pth", weights_only=True)
     wrapper, key = FIRST_KEYS[to]
     inner = written[wrapper] if wrapper else written
@@ -244,8 +244,10 @@ def test_a_training_state_of_basicsr_says_where_the_weights_are(saved, fails):
 
 def test_safetensors_carry_what_the_weights_do_not_tell(tmp_path, saved, rough):
     network = rough(SRResNet, prelu="channel", output_range=(-1, 1), **SMALL)
-    told = {"output_range": (-1, 1)}
-    convert(saved(network.state_dict()), tmp_path / "x.safetensors", to="plugin", arguments=told)
+    arch_options = {"output_range": (-1, 1)}
+    convert(
+        saved(network.state_dict()), tmp_path / "x.safetensors", to="plugin", arguments=arch_options
+    )
     again, image = open_network(tmp_path / "x.safetensors"), torch.rand(1, 3, 9, 11)
     assert torch.equal(again(image), network(image))
     with pytest.raises(ValueError, match=r"mmagic does not read safetensors"):
@@ -253,27 +255,29 @@ def test_safetensors_carry_what_the_weights_do_not_tell(tmp_path, saved, rough):
 
 
 @pytest.mark.parametrize(
-    ("told", "said"),
+    ("arch_options", "said"),
     [
         ("activate_after_shuffle=True", "of SRResNet there is one of output_range to tell"),
         ("output_range=(0,2)", "output_range"),
     ],
 )
-def test_what_is_told_has_to_fit_the_network(saved, rough, fails, told, said):
+def test_an_arch_option_has_to_fit_the_network(saved, rough, fails, arch_options, said):
     path = saved(rough(SRResNet, **SMALL).state_dict())
     assert said in fails(
-        "convert_checkpoint", path, "x.pth", "--to", "plugin", "--arch-option", told
+        "convert_checkpoint", path, "x.pth", "--to", "plugin", "--arch-option", arch_options
     )
 
 
-def test_what_is_told_may_not_contradict_the_file(tmp_path, saved, rough, fails):
+def test_an_arch_option_may_not_contradict_the_file(tmp_path, saved, rough, fails):
     network = rough(MSRResNet, **SMALL)
     stated = {"activate_after_shuffle": False}
     convert(saved(network.state_dict()), tmp_path / "noted.pth", to="plugin", arguments=stated)
     note = torch.load(tmp_path / "noted.pth", weights_only=True)["meta"]["srgan_plugin"]
     assert note == {"format": 2, "network": "MSRResNet", **stated}
-    told = ["--to", "basicsr", "--arch-option", "activate_after_shuffle=True"]
-    assert "the file itself says False" in fails("convert_checkpoint", "noted.pth", "x.pth", *told)
+    arch_options = ["--to", "basicsr", "--arch-option", "activate_after_shuffle=True"]
+    assert "the file itself says False" in fails(
+        "convert_checkpoint", "noted.pth", "x.pth", *arch_options
+    )
     said = fails("convert_checkpoint", "noted.pth", "x.bin", "--to", "plugin")
     assert "expected a name ending in .pth or .safetensors, got x.bin" in said
     assert "is a folder" in fails("inspect_checkpoint", tmp_path)
@@ -307,10 +311,10 @@ def test_publishing_keeps_a_metafile_with_one_entry_for_each_model(tmp_path, sav
     path = saved(rough(SRResNet, output_range=(-1, 1), **SMALL).state_dict())
     scores = {"Set5": {"PSNR": 30.5}}
     (tmp_path / "r.json").write_text(json.dumps(scores))
-    told = ["--arch-option", "output_range=(-1,1)"]
+    arch_options = ["--arch-option", "output_range=(-1,1)"]
     for name in ("a", "b", "a"):
         target = f"out/{name}.safetensors"
-        tool("publish_model").main([str(path), target, "--results", "r.json", *told])
+        tool("publish_model").main([str(path), target, "--results", "r.json", *arch_options])
     models = yaml.safe_load((tmp_path / "out/metafile.yml").read_text())["Models"]
     assert [model["Name"] for model in models] == ["b", "a"]
     assert models[0]["Results"][0]["Metrics"] == {"PSNR": 30.5}
@@ -349,10 +353,10 @@ def kairs_function(state, x, scale):
 
 
 @pytest.mark.parametrize("scale", [2, 3, 4])
-def test_kairs_function_on_the_converted_weights_gives_our_pictures(tmp_path, saved, rough, scale):
-    told = {"activate_after_shuffle": True}
-    network = rough(MSRResNet, upscale_factor=scale, **told, **SMALL)
-    convert(saved(network.state_dict()), tmp_path / "x.pth", to="kair", arguments=told)
+def test_kairs_function_on_the_converted_weights_gives_our_images(tmp_path, saved, rough, scale):
+    arch_options = {"activate_after_shuffle": True}
+    network = rough(MSRResNet, upscale_factor=scale, **arch_options, **SMALL)
+    convert(saved(network.state_dict()), tmp_path / "x.pth", to="kair", arguments=arch_options)
     state, image = torch.load(tmp_path / "x.pth", weights_only=True), torch.rand(1, 3, 9, 14)
     with torch.inference_mode():
         theirs = kairs_function(state, image, scale)

@@ -28,13 +28,13 @@ def onnxruntime():
         (SRResNet, {"prelu": "channel", "output_range": (-1, 1)}),
     ],
 )
-def test_onnx_gives_torchs_pictures_at_sizes_it_was_not_traced_with(
+def test_onnx_gives_torchs_images_at_sizes_it_was_not_traced_with(
     tmp_path, tool, rough, onnxruntime, cls, options
 ):
     network = rough(cls, **SMALL, **options)
     torch.save(network.state_dict(), tmp_path / "x.pth")
-    told = [f"{key}={value}" for key, value in options.items() if key in NON_INFERABLE_ARGS]
-    tool("export").main(["x.pth", "x.onnx", "--arch-option", *told])
+    arch_options = [f"{key}={value}" for key, value in options.items() if key in NON_INFERABLE_ARGS]
+    tool("export").main(["x.pth", "x.onnx", "--arch-option", *arch_options])
     session = onnxruntime.InferenceSession("x.onnx", providers=["CPUExecutionProvider"])
     for height, width in ((8, 8), (31, 12), (5, 50)):
         image = torch.rand(1, 3, height, width)

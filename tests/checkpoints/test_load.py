@@ -194,7 +194,7 @@ def test_an_srresnet_is_described_with_its_prelu(scale, prelu):
         ),
     ],
 )
-def test_discriminators_are_described_with_the_pictures_they_take(discriminator, expected):
+def test_discriminators_are_described_with_the_images_they_take(discriminator, expected):
     assert describe(discriminator.state_dict()).startswith(expected)
 
 
@@ -231,7 +231,7 @@ ZERO = torch.zeros(8, 8, 3, 3)
         ),
     ],
 )
-def test_networks_of_others_and_none_at_all_are_told_apart(state, expected):
+def test_foreign_networks_and_no_network_are_distinguished(state, expected):
     assert describe(state).startswith(expected)
 
 

@@ -148,8 +148,8 @@ def test_averaged_weights_are_tested_where_a_checkpoint_has_them(data, tool, rou
 def test_a_training_does_not_start_from_weights_of_another_function(data, tool, fails, rough):
     network = rough(MSRResNet, mid_channels=8, num_blocks=2, activate_after_shuffle=True)
     torch.save(network.state_dict(), "ours.pth")
-    told = {"activate_after_shuffle": True}
-    convert("ours.pth", "noted.pth", to="plugin", arguments=told)
+    arch_options = {"activate_after_shuffle": True}
+    convert("ours.pth", "noted.pth", to="plugin", arguments=arch_options)
     options = [*STEPS, f"train_dataloader.dataset.gt={data}/train", "load_from=noted.pth"]
     said = fails("train", MSRRESNET, "--cfg-options", *options)
     assert "set activate_after_shuffle=True in it" in said

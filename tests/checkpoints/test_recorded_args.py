@@ -101,8 +101,8 @@ def test_converting_leaves_open_what_nothing_states(bare, tool, capsys, tmp_path
     tool("inspect_checkpoint").main([name])
     said = capsys.readouterr().out
     assert "open       output_range" in said and "strictly" in said
-    told = ["--arch-option", "output_range=(-1,1)"]
-    tool("convert_checkpoint").main([name, f"told_{name}", "--to", "plugin", *told])
+    arch_options = ["--arch-option", "output_range=(-1,1)"]
+    tool("convert_checkpoint").main([name, f"told_{name}", "--to", "plugin", *arch_options])
     assert torch.equal(
         open_network(tmp_path / f"told_{name}")(torch.ones(1, 3, 8, 8)),
         network(torch.ones(1, 3, 8, 8)),
@@ -252,8 +252,8 @@ def test_weights_in_mmagics_keys_without_a_word_around_them_are_taken_for_mmagic
             assert not open_network(tmp_path / "x.pth").activate_after_shuffle
         assert "x.pth" in caplog.text and "--arch-option activate_after_shuffle=True" in caplog.text
         caplog.clear()
-    told = {"activate_after_shuffle": True}
-    convert(tmp_path / "x.pth", tmp_path / "y.pth", to="plugin", arguments=told)
+    arch_options = {"activate_after_shuffle": True}
+    convert(tmp_path / "x.pth", tmp_path / "y.pth", to="plugin", arguments=arch_options)
     assert open_network(tmp_path / "y.pth").activate_after_shuffle
     assert not caplog.text
 

@@ -16,7 +16,7 @@ from srgan_plugin.data import benchmark_sets
 from srgan_plugin.io.images import read_image
 from srgan_plugin.networks import MSRResNet, SRResNet
 
-NAMES = ("msrresnet_x4c64b16_1x16_300k_div2k", "srgan_x4c64b16_1x16_1000k_div2k")
+MODELS = ("msrresnet_x4c64b16_1x16_300k_div2k", "srgan_x4c64b16_1x16_1000k_div2k")
 SMALL = {"mid_channels": 4, "num_blocks": 2}
 
 
@@ -30,16 +30,16 @@ def server(tmp_path, monkeypatch, rough):
     """A mirror with two files of the published layout; their names close with their hashes."""
     folder = tmp_path / "server"
     folder.mkdir()
-    networks, published = {}, {}
-    for seed, name in enumerate(NAMES):
+    networks, reference = {}, {}
+    for seed, name in enumerate(MODELS):
         networks[name] = rough(MSRResNet, seed, **SMALL)
         state = {f"generator.{k}": w for k, w in networks[name].state_dict().items()}
         content = {"state_dict": state, "optimizer": {}, "meta": {"iter": 1}}
         torch.save(content, folder / "x", _use_new_zipfile_serialization=False)
         digits = hashlib.sha256((folder / "x").read_bytes()).hexdigest()[:8]
         (folder / "x").rename(folder / f"{name}_20200521-{digits}.pth")
-        published[name] = f"https://nowhere.invalid/{name}_20200521-{digits}.pth"
-    monkeypatch.setattr(hub, "PUBLISHED", published)
+        reference[name] = f"https://nowhere.invalid/{name}_20200521-{digits}.pth"
+    monkeypatch.setattr(hub, "PUBLISHED", reference)
 
     def handler(*args):
         return QuietHandler(*args, directory=str(folder))
@@ -80,7 +80,7 @@ def test_both_published_models_are_fetched_verified_converted_and_measured(
     url, folder, networks = server
     tool("make_table").main(["--mirror", url, "--out", "results"])
     said = capsys.readouterr()
-    for name in NAMES:
+    for name in MODELS:
         scores = json.loads(Path(f"results/{name}.json").read_text())
         assert set(scores) == {"Set5", "Set14"}
         assert set(scores["Set5"]) == {"PSNR", "SSIM", "PSNR_Y", "SSIM_Y"}
@@ -141,6 +141,6 @@ def test_an_srresnet_that_does_not_tell_its_range_is_not_measured_wrongly(
     said = fails("make_table", *arguments)
     assert "x.pth: output_range: expected (0, 1) or (-1, 1)" in said
     assert "--arch-option output_range=" in said and "tools/convert_checkpoint.py" in said
-    told = ["--to", "plugin", "--arch-option", "output_range=(-1,1)"]
-    tool("convert_checkpoint").main(["x.pth", "y.pth", *told])
+    arch_options = ["--to", "plugin", "--arch-option", "output_range=(-1,1)"]
+    tool("convert_checkpoint").main(["x.pth", "y.pth", *arch_options])
     tool("make_table").main(["--offline", "--checkpoint", "srresnet=y.pth"])

@@ -72,14 +72,14 @@ def test_it_computes_the_same_sums_in_every_form_and_after_every_conversion(
     option = ["--arch-option", "output_range=(0,1)"]
     for name in ("convert_checkpoint", "publish_model"):
         tool(name).main(["given.pth", target, "--to", "plugin", *option])
-    (published,) = tmp_path.glob("x-????????.*")
+    (final,) = tmp_path.glob("x-????????.*")
     image = torch.rand(1, 3, 9, 11)
     expected = slowly(state, image)
     loaded = SRResNet(**SMALL).eval()
     load_generator_weights(loaded, tmp_path / "given.pth")
     networks = [open_network("given.pth", arguments=RANGE), open_network(target), loaded]
     with torch.inference_mode():
-        for network in (*networks, open_network(published)):
+        for network in (*networks, open_network(final)):
             torch.testing.assert_close(network(image), expected, rtol=0, atol=1e-6)
 
 

@@ -115,7 +115,7 @@ def test_the_batches_of_all_ranks_are_the_stream(
         assert {part.lr.shape for part in parts} == {(batch_size, 3, 1, 1)}
 
 
-def test_low_resolution_pictures_that_are_made_are_the_same_on_the_device(store: Path) -> None:
+def test_low_resolution_images_that_are_made_are_the_same_on_the_device(store: Path) -> None:
     augmentation = AugmentationParams(32, 4, 0.5, 0.5, 0.5)
     made, given_ = ImagePairs(store / "GT.lmdb"), ImagePairs(store)
     places = np.arange(30)
@@ -126,7 +126,7 @@ def test_low_resolution_pictures_that_are_made_are_the_same_on_the_device(store:
 
 @settings(max_examples=50, deadline=None)
 @given(st.integers(0, 99), st.integers(1, 40), st.integers(0, 10**6), st.booleans())
-def test_the_pictures_of_many_samples_are_those_of_each(
+def test_the_images_of_many_samples_are_those_of_each(
     seed: int, length: int, start: int, shuffle: bool
 ) -> None:
     numbers = np.arange(start, start + 100)
@@ -142,6 +142,6 @@ def test_the_pixels_of_stores_are_counted_without_decoding(gt_folder: Path, stor
     assert pixel_bytes(ImagePairs(gt_folder)) is None
 
 
-def test_a_crop_larger_than_a_picture_is_refused_before_anything_is_copied(store: Path) -> None:
+def test_a_crop_larger_than_an_image_is_refused_before_anything_is_copied(store: Path) -> None:
     with pytest.raises(ValueError, match=r"^b of .* is 40x40, smaller than the crop of 44x44"):
         GPUImagePairs(ImagePairs(store), AugmentationParams(44, 4), CPU)

@@ -84,13 +84,13 @@ def test_a_missing_set_is_named_with_every_folder_looked_for(tmp_path):
         assert str(tmp_path / folder) in message
 
 
-def test_a_folder_of_other_layouts_is_not_taken_for_pictures(tmp_path):
+def test_a_folder_of_other_layouts_is_not_taken_for_images(tmp_path):
     write_image(tmp_path / "Set5/LRbicx4/baby.png", image(6, 6))
     with pytest.raises(FileNotFoundError):
         find_benchmark("Set5", tmp_path)
 
 
-def test_pictures_in_folders_below_a_set_are_not_of_the_set(tmp_path):
+def test_images_in_folders_below_a_set_are_not_of_the_set(tmp_path):
     write_image(tmp_path / "Manga/a.png", image(24, 24, 1))
     write_image(tmp_path / "Manga/LR/X4/a.png", image(6, 6, 2))
     pairs = find_benchmark("Manga", tmp_path).pairs
@@ -104,7 +104,7 @@ def test_the_data_root_is_the_variable_or_data(monkeypatch):
     assert data_root() == Path("/somewhere")
 
 
-def test_the_real_sets_have_the_usual_number_of_pictures(shared_data):
+def test_the_real_sets_have_the_usual_number_of_images(shared_data):
     root = shared_data / "benchmark"
     counts = {name: len(find_benchmark(name, root).pairs) for name in ("Set5", "Set14", "B100")}
     assert counts == {"Set5": 5, "Set14": 14, "B100": 100}

@@ -87,7 +87,7 @@ def test_a_png_with_a_flipped_bit_is_refused() -> None:
 
 @settings(max_examples=200, deadline=None)
 @given(data=st.data(), name=st.sampled_from([*LOSSLESS, *LOSSY]))
-def test_a_mutilated_file_gives_a_picture_or_a_value_error(data: st.DataObject, name: str) -> None:
+def test_a_mutilated_file_gives_an_image_or_a_value_error(data: st.DataObject, name: str) -> None:
     broken = bytearray(encoded(RGB, (LOSSLESS | LOSSY)[name]))
     for _ in range(data.draw(st.integers(1, 4))):
         at = data.draw(st.integers(0, min(len(broken) - 1, 200)))
@@ -132,7 +132,7 @@ def test_a_palette_is_resolved() -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"hello", b"GIF89a" + bytes(40), bytes(100)])
-def test_what_is_no_picture_is_refused_by_name(tmp_path: Path, content: bytes) -> None:
+def test_what_is_no_image_is_refused_by_name(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "x.png"
     path.write_bytes(content)
     for read in (read_image, image_shape):
@@ -161,7 +161,7 @@ def test_a_written_file_is_whole_and_leaves_nothing_beside_it(tmp_path: Path) ->
         write_image(tmp_path / "x.jpg", RGB)
 
 
-def test_pictures_are_listed_by_key_with_nested_folders_and_without_hidden_files(
+def test_images_are_listed_by_key_with_nested_folders_and_without_hidden_files(
     tmp_path: Path,
 ) -> None:
     for name in ("b/2.PNG", "b/10.jpg", "1.webp", "a.1.png", ".hidden.png", ".d/3.png", "x.txt"):

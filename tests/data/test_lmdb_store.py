@@ -87,7 +87,7 @@ def test_the_raw_layout_is_plain_rgb_bytes_and_the_png_layout_is_basicsrs(
             np.testing.assert_array_equal(decoded, PICTURES["b/0002"])
 
 
-def test_a_store_as_basicsr_writes_it_is_read_grey_pictures_too(tmp_path: Path) -> None:
+def test_a_store_as_basicsr_writes_it_is_read_grey_images_too(tmp_path: Path) -> None:
     grey = PICTURES["0001"][..., 0]
     with lmdb.open(str(tmp_path / "x.lmdb"), map_size=1 << 20) as environment:
         buffer = io.BytesIO()
@@ -136,7 +136,7 @@ def test_a_store_that_is_open_is_read_in_a_child_process_too(
     assert np.asarray(store["0001"]).tobytes() == expected
 
 
-def test_a_pickled_store_holds_no_handle_and_no_picture(store: ImageStore) -> None:
+def test_a_pickled_store_holds_no_handle_and_no_image(store: ImageStore) -> None:
     np.asarray(store["0001"])
     packed = pickle.dumps(store)
     assert len(packed) < 1000
@@ -298,7 +298,7 @@ def test_pairing_two_encoded_stores_decodes_nothing(tmp_path: Path) -> None:
         np.asarray(pairs[0].gt)
 
 
-def test_an_encoded_picture_of_another_size_than_listed_is_refused(tmp_path: Path) -> None:
+def test_an_encoded_image_of_another_size_than_listed_is_refused(tmp_path: Path) -> None:
     with StoreWriter(tmp_path / "x", "png") as writer:
         writer.put("a", PICTURES["0001"])
     (tmp_path / "x" / "meta_info.txt").write_text("a.png (8,8,3) 1\n")

@@ -72,7 +72,7 @@ def test_photographs_alone_are_cropped_to_a_multiple_of_the_scale(tmp_path: Path
     np.testing.assert_array_equal(gt[20:99, 40:99], image[20:30, 40:48])
 
 
-def test_a_picture_is_decoded_once_and_only_when_asked_for(
+def test_an_image_is_decoded_once_and_only_when_asked_for(
     gt_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reads: list[Path] = []
@@ -86,7 +86,7 @@ def test_a_picture_is_decoded_once_and_only_when_asked_for(
     assert len(reads) == 1
 
 
-def test_an_annotation_file_chooses_pictures(
+def test_an_annotation_file_chooses_images(
     all_pairs: dict[str, ImagePairs], gt_folder: Path, lr_folder: Path, tmp_path: Path
 ) -> None:
     chosen = tmp_path / "list.txt"

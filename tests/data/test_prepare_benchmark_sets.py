@@ -30,10 +30,10 @@ def test_gt_is_cropped_to_twelve_and_lr_is_its_bicubic_rounded_once(photographs:
 
 
 def test_the_published_files_are_made_again_bit_for_bit(shared_data: Path, tmp_path: Path) -> None:
-    published = shared_data / "benchmark" / "Set5"
-    prepare_test_set(published / "GTmod12", tmp_path, scales=[4], workers=1)
+    reference = shared_data / "benchmark" / "Set5"
+    prepare_test_set(reference / "GTmod12", tmp_path, scales=[4], workers=1)
     for folder in ("GTmod12", "LRbicx4"):
-        there = sorted((published / folder).iterdir())
+        there = sorted((reference / folder).iterdir())
         assert len(there) == 5
         for path in there:
             np.testing.assert_array_equal(
@@ -72,7 +72,7 @@ def test_gt_of_another_photograph_is_refused(photographs: Path) -> None:
         prepare_test_set(photographs, photographs, workers=1)
 
 
-def test_bad_folders_pictures_and_scales_are_named(photographs: Path, tmp_path: Path) -> None:
+def test_bad_folders_images_and_scales_are_named(photographs: Path, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="nowhere does not exist"):
         prepare_test_set(tmp_path / "nowhere", tmp_path)
     with pytest.raises(ValueError, match="holds no picture itself"):

@@ -175,7 +175,7 @@ def test_stores_of_several_scales_share_the_photographs_and_can_be_added_later(
             np.testing.assert_array_equal(np.asarray(pair.lr), make_lr(photograph, scale))
 
 
-def test_each_picture_is_decoded_once(div2k: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_image_is_decoded_once(div2k: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[str] = []
 
     def noted(path: Path) -> Image:
@@ -188,7 +188,7 @@ def test_each_picture_is_decoded_once(div2k: Path, monkeypatch: pytest.MonkeyPat
     assert sorted(read) == every
 
 
-def test_a_low_resolution_picture_of_another_photograph_or_size_is_refused(div2k: Path) -> None:
+def test_a_low_resolution_image_of_another_photograph_or_size_is_refused(div2k: Path) -> None:
     (source,) = find_div2k_images(div2k, [1], [4])
     lr = div2k / "DIV2K_train_LR_bicubic" / "X4" / "0001x4.png"
     lr.unlink()
@@ -200,7 +200,7 @@ def test_a_low_resolution_picture_of_another_photograph_or_size_is_refused(div2k
         read_div2k_image(source)
 
 
-def test_missing_pictures_are_counted_and_a_small_one_is_named(div2k: Path) -> None:
+def test_missing_images_are_counted_and_a_small_one_is_named(div2k: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"4 of 8 pictures are missing, .*0003\.png"):
         find_div2k_images(div2k, [1, 2, 3, 4], [4])
     write_image(div2k / "DIV2K_train_HR" / "0003.png", smooth(400, 600, 3))
@@ -224,7 +224,7 @@ def test_a_full_disk_is_named_and_the_next_call_goes_on(div2k: Path) -> None:
     assert cut_subimages(sources, div2k, "list.txt", workers=1) == 10
 
 
-def test_whole_pictures_are_checked_and_listed(div2k: Path) -> None:
+def test_whole_images_are_checked_and_listed(div2k: Path) -> None:
     check_div2k_images(find_div2k_images(div2k, [1, 2], [3]), div2k / "list.txt", workers=1)
     assert (div2k / "list.txt").read_text() == "0001.png (492,972,3)\n0002.png (720,480,3)\n"
 
@@ -251,7 +251,7 @@ def test_an_archive_is_unpacked_whole_and_what_is_there_is_left_alone(div2k: Pat
     assert second.read_bytes() == expected and first.stat().st_mtime_ns == stamp
 
 
-def test_a_damaged_or_foreign_archive_is_named_and_leaves_no_half_picture(div2k: Path) -> None:
+def test_a_damaged_or_foreign_archive_is_named_and_leaves_no_half_image(div2k: Path) -> None:
     archive = Archive("DIV2K_train_HR", range(1, 3), 1)
     file = packed(div2k, archive.name, archive.name)
     whole = file.read_bytes()
@@ -312,7 +312,7 @@ def test_the_tool_fetches_checks_and_stores_everything_by_one_command(
     assert len(listed) == 800 and listed[-1] == "0800.png (24,24,3)"
 
 
-def test_the_tool_fails_by_one_line_without_pictures_and_by_status_2_on_bad_usage(
+def test_the_tool_fails_by_one_line_without_images_and_by_status_2_on_bad_usage(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     prepare = tool("prepare_div2k").main

@@ -60,7 +60,7 @@ def test_a_store_can_be_made_of_another_store(tmp_path: Path, gt_folder: Path) -
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_a_broken_picture_is_named_and_leaves_nothing_behind(tmp_path: Path, workers: int) -> None:
+def test_a_broken_image_is_named_and_leaves_nothing_behind(tmp_path: Path, workers: int) -> None:
     for number in range(3):
         write_image(tmp_path / "hr" / f"{number}.png", noise(16, 16))
     broken = tmp_path / "hr" / "1.png"
@@ -86,7 +86,7 @@ def test_a_store_of_more_scales_is_not_replaced_by_one_of_one(
     assert contents(tmp_path / "x") == before
 
 
-def test_a_picture_too_small_for_the_scale_is_named(tmp_path: Path) -> None:
+def test_an_image_too_small_for_the_scale_is_named(tmp_path: Path) -> None:
     write_image(tmp_path / "hr" / "tiny.png", noise(3, 16))
     with pytest.raises(ValueError, match=r"tiny\.png is smaller than 4x4"):
         create_store(tmp_path / "hr", tmp_path / "out", workers=1)

@@ -140,7 +140,7 @@ def test_a_wrong_size_is_refused_in_one_line(arguments: dict, message: str) -> N
     assert "\n" not in str(error.value)
 
 
-def test_a_picture_that_the_scale_does_not_divide_is_refused_with_the_size_to_crop_to() -> None:
+def test_an_image_that_the_scale_does_not_divide_is_refused_with_the_size_to_crop_to() -> None:
     with pytest.raises(ValueError, match=r"multiples of 4, but got 10x13: crop to 8x12"):
         make_lr(np.zeros((10, 13, 3), np.uint8), 4)
 
@@ -151,6 +151,6 @@ def test_a_dtype_with_no_rule_is_refused(image: np.ndarray) -> None:
         imresize(image, 0.5)
 
 
-def test_a_window_outside_the_picture_is_refused() -> None:
+def test_a_window_outside_the_image_is_refused() -> None:
     with pytest.raises(ValueError, match="a window inside 4x4, but got 3x2 at row 2, column 0"):
         lr_window(np.zeros((16, 16, 3), np.uint8), 4, 2, 0, 3, 2)

@@ -75,7 +75,7 @@ def test_streams_seeds_and_neighbours_are_independent(
     assert stats.chi2_contingency(table).pvalue > 1e-3
 
 
-def test_a_draw_is_an_int_that_knows_its_place_and_survives_pickling() -> None:
+def test_a_sample_index_is_an_int_with_its_position_and_survives_pickling() -> None:
     sample = pickle.loads(pickle.dumps(SampleIndex(3, seed=5, number=17)))
     assert sample == 3 and [10, 11, 12, 13][sample] == 13
     assert (sample.seed, sample.number) == (5, 17)
@@ -84,7 +84,7 @@ def test_a_draw_is_an_int_that_knows_its_place_and_survives_pickling() -> None:
 
 @settings(max_examples=50, deadline=None)
 @given(st.integers(0, 99), st.integers(1, 40), st.integers(0, 5))
-def test_each_pass_takes_every_picture_once(seed: int, length: int, turn: int) -> None:
+def test_each_pass_takes_every_image_once(seed: int, length: int, turn: int) -> None:
     numbers = range(turn * length, (turn + 1) * length)
     samples = [sample_index(number, seed=seed, length=length) for number in numbers]
     assert sorted(samples) == list(range(length))
@@ -110,7 +110,7 @@ def test_every_place_of_a_window_is_equally_likely() -> None:
     assert stats.chisquare(counts.ravel()).pvalue > 1e-3
 
 
-def test_a_window_as_large_as_the_picture_has_one_place() -> None:
+def test_a_window_as_large_as_the_image_has_one_place() -> None:
     assert {random_window(SampleIndex(0, 1, number), 6, 6, 6) for number in range(50)} == {(0, 0)}
 
 

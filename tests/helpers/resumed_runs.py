@@ -17,7 +17,7 @@ from srgan_plugin.hosts.mmengine.engine.checkpoint_hook import newest_checkpoint
 SAVED_AT_STOPS = (*MAY_DIFFER, ("message_hub", "runtime_info", "saved_ckpts"))
 
 #: Makes the config of a run in a folder.
-Recipe = Callable[[Path], Config]
+ConfigFactory = Callable[[Path], Config]
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ def train(cfg: Config, stop_at: int | None = None) -> Path:
     return saved
 
 
-def train_with_stops(recipe: Recipe, work_dir: Path, stops: Sequence[int]) -> Path:
+def train_with_stops(recipe: ConfigFactory, work_dir: Path, stops: Sequence[int]) -> Path:
     """Train in a folder, stopping at some iterations and resuming; return the last checkpoint."""
     for stop in (*stops, None):
         cfg = recipe(work_dir)

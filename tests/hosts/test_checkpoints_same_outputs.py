@@ -39,7 +39,7 @@ def assert_same(network, theirs, *size):
 
 @pytest.mark.parametrize("scale", [2, 3, 4])
 @pytest.mark.parametrize("to", ["mmagic", "mmediting"])
-def test_mmagics_msrresnet_gives_our_pictures(mmagic, ours, tmp_path, scale, to):
+def test_mmagics_msrresnet_gives_our_images(mmagic, ours, tmp_path, scale, to):
     network, path = ours(MSRResNet, mid_channels=16, num_blocks=3, upscale_factor=scale)
     convert(path, tmp_path / "theirs.pth", to=to)
     theirs = importlib.import_module("mmagic.models.editors").MSRResNet(
@@ -64,7 +64,7 @@ def test_mmagics_whole_model_takes_the_converted_file_without_a_key_left(mmagic,
 
 
 @pytest.mark.parametrize("scale", [2, 3, 4])
-def test_basicsrs_msrresnet_gives_our_pictures(basicsr, ours, tmp_path, scale):
+def test_basicsrs_msrresnet_gives_our_images(basicsr, ours, tmp_path, scale):
     options = {"activate_after_shuffle": True}
     network, path = ours(MSRResNet, mid_channels=16, num_blocks=3, upscale_factor=scale, **options)
     convert(path, tmp_path / "theirs.pth", to="basicsr", arguments=options)

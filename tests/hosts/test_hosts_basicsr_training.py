@@ -336,11 +336,11 @@ def test_weights_of_another_function_are_answered_by_one_line(
     weights = ROOT / "srgan_plugin/checkpoints/weights/msrresnet.safetensors"
     opt = options("test_msrresnet_x4.yml", photographs)
     words = ["path:pretrain_network_g=m.pth", "path:param_key_g=state_dict"]
-    for told, said in (
+    for arch_options, said in (
         ({}, "keys are MMagic's"),
         ({NAME: False}, f"was trained with {NAME}=False"),
     ):
-        convert(weights, "m.pth", to="plugin", arguments=told)
+        convert(weights, "m.pth", to="plugin", arguments=arch_options)
         with pytest.raises(SystemExit):
             run("basicsr_test", opt, "--force_yml", *words)
         error = capsys.readouterr().err

@@ -15,7 +15,7 @@ from srgan_plugin.hosts.compat_patches import CompatPatch, NotInstalledError, To
 
 def toolbox(**changes: object) -> Toolbox:
     """A toolbox that is there, pytest itself, which misses a module that the mend supplies."""
-    lacks = CompatPatch(
+    missing_module = CompatPatch(
         name="a_module",
         reason="nobody wrote it",
         missing=lambda: "a_module" not in sys.modules,
@@ -27,7 +27,7 @@ def toolbox(**changes: object) -> Toolbox:
         "below": "1000",
         "extra": "mmagic",
         "probes": ("a_module",),
-        "mends": (lacks,),
+        "patches": (missing_module,),
     }
     return Toolbox(**{**options, **changes})  # type: ignore[arg-type]
 
@@ -37,13 +37,13 @@ def _forget_the_module(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "a_module", raising=False)
 
 
-def test_a_mend_is_applied_when_its_subject_is_missing() -> None:
+def test_a_patch_is_applied_when_its_subject_is_missing() -> None:
     box = toolbox()
     assert box.load() == ["a_module"]
     assert box.load() == []
 
 
-def test_what_somebody_else_mended_already_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_patched_already_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     theirs = ModuleType("a_module")
     monkeypatch.setitem(sys.modules, "a_module", theirs)
     assert toolbox().load() == []
@@ -74,7 +74,7 @@ def test_a_half_installed_toolbox_is_answered_with_what_it_misses() -> None:
         toolbox(probes=("no_such_part",)).load()
 
 
-def test_neither_the_package_nor_its_mmengine_host_mends_anything() -> None:
+def test_neither_the_package_nor_its_mmengine_host_patches_anything() -> None:
     check = (
         "import sys, numpy, srgan_plugin, srgan_plugin.hosts.mmengine\n"
         "bad = [m for m in ('mmcv._ext', 'torchvision.transforms.functional_tensor')"
@@ -96,7 +96,7 @@ def test_a_missing_compiled_op_fails_at_use_by_its_name(mmagic: ModuleType) -> N
         layer(torch.zeros(1, 3, 8, 8), torch.zeros(1, 18, 8, 8))
 
 
-def test_doctor_says_what_was_mended_and_the_command_for_what_is_missing(
+def test_doctor_says_what_was_patched_and_the_command_for_what_is_missing(
     mmagic: ModuleType,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,

@@ -73,8 +73,8 @@ def home(
     torch.manual_seed(0)
     network = MSRResNet(mid_channels=8, num_blocks=1)
     torch.save(network.state_dict(), tmp_path / "bare.pth")
-    told = {"activate_after_shuffle": True}  # as BasicSR's networks
-    convert(tmp_path / "bare.pth", tmp_path / "basicsr.pth", to="basicsr", arguments=told)
+    arch_options = {"activate_after_shuffle": True}  # as BasicSR's networks
+    convert(tmp_path / "bare.pth", tmp_path / "basicsr.pth", to="basicsr", arguments=arch_options)
     state = {f"generator.{key}": value for key, value in network.state_dict().items()}
     torch.save({"state_dict": state}, tmp_path / "mm.pth")
     monkeypatch.chdir(tmp_path)

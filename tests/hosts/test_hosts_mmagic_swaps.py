@@ -77,13 +77,13 @@ def train(
     fresh_mmengine: None,
 ) -> Train:
     """MMagic's `tools/train.py` on MMagic's config, small; returns the last validation."""
-    published = Path(mmagic.__file__).parent / CONFIG
+    reference = Path(mmagic.__file__).parent / CONFIG
 
     def run(
         name: str, swaps: dict[str, Any], iterations: int = 3, launch: Launch = mmagics_tool
     ) -> dict[str, float]:
         work_dir = tmp_path / name.replace(" ", "_")
-        cfg = Config.fromfile(published)
+        cfg = Config.fromfile(reference)
         cfg.merge_from_dict(
             {
                 "experiment_name": work_dir.name,
@@ -120,15 +120,15 @@ def train(
 
 
 @pytest.fixture
-def expected(train: Train, _once: dict[str, float]) -> dict[str, float]:
+def expected(train: Train, _cached: dict[str, float]) -> dict[str, float]:
     """What MMagic alone ends with."""
-    if not _once:
-        _once.update(train("mmagic alone", {}))
-    return _once
+    if not _cached:
+        _cached.update(train("mmagic alone", {}))
+    return _cached
 
 
 @pytest.fixture(scope="module")
-def _once() -> dict[str, float]:
+def _cached() -> dict[str, float]:
     return {}
 
 

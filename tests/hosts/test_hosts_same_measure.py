@@ -25,11 +25,11 @@ from srgan_plugin.networks import MSRResNet
 from tests.conftest import ROOT, SHARED
 
 PUBLISHED = ".mim/configs/srgan_resnet/msrresnet_x4c64b16_1xb16-1000k_div2k.py"
-Pictures = list[tuple[np.ndarray, np.ndarray]]
+ImageList = list[tuple[np.ndarray, np.ndarray]]
 
 
 @pytest.fixture(scope="module", params=["Set5", "Set14"])
-def predictions(request: pytest.FixtureRequest, photographs: Path) -> Pictures:
+def predictions(request: pytest.FixtureRequest, photographs: Path) -> ImageList:
     """Bicubic's uint8 pictures and the truth: of the real sets where they are, else small ones."""
     root = SHARED / "benchmark" if SHARED.is_dir() else photographs
     pairs = find_benchmark(request.param, root, 4).pairs
@@ -42,7 +42,7 @@ def predictions(request: pytest.FixtureRequest, photographs: Path) -> Pictures:
 METRIC_FUNCTIONS = [("PSNR", None), ("SSIM", None), ("PSNR", "Y"), ("SSIM", "Y")]
 
 
-def ours(name: str, convert_to: str | None, predictions: Pictures) -> float:
+def ours(name: str, convert_to: str | None, predictions: ImageList) -> float:
     measure = {"PSNR": psnr, "SSIM": ssim}[name]
     channel = "y" if convert_to else "rgb"
     return float(np.mean([measure(p, t, border=4, channel=channel) for p, t in predictions]))
@@ -54,7 +54,7 @@ def bgr(image: np.ndarray) -> torch.Tensor:
 
 @pytest.mark.parametrize(("name", "convert_to"), METRIC_FUNCTIONS)
 def test_same_measure_as_mmagics_evaluators_and_ours_in_their_place(
-    mmagic: ModuleType, predictions: Pictures, name: str, convert_to: str | None
+    mmagic: ModuleType, predictions: ImageList, name: str, convert_to: str | None
 ) -> None:
     from mmagic.evaluation import metrics
 
@@ -79,7 +79,7 @@ def test_same_measure_as_mmagics_evaluators_and_ours_in_their_place(
 
 @pytest.mark.parametrize(("name", "convert_to"), METRIC_FUNCTIONS)
 def test_same_measure_as_basicsrs_functions(
-    basicsr: ModuleType, predictions: Pictures, name: str, convert_to: str | None
+    basicsr: ModuleType, predictions: ImageList, name: str, convert_to: str | None
 ) -> None:
     from basicsr.metrics import calculate_metric
 
@@ -197,7 +197,7 @@ def test_same_measure_of_our_model_on_mmagics_pipeline_and_evaluators(
     assert run_test(cfg, checkpoint, tmp_path / "ours") == pytest.approx(by_mmagic, abs=1e-4)
 
 
-def test_same_measure_of_the_pictures_that_are_saved_where_mmagics_samples_are_bgr(
+def test_same_measure_of_the_images_that_are_saved_where_mmagics_samples_are_bgr(
     mmagic: ModuleType,
     root: Path,
     checkpoint: Path,

@@ -67,7 +67,7 @@ def weights():
 
 
 @pytest.fixture
-def enlarge(weights, capfd):
+def run_upscale(weights, capfd):
     """Run the command; gives its exit status, its output, and its lines on standard error."""
 
     def run(*arguments):
@@ -121,7 +121,7 @@ def test_png_and_tiff_are_what_opencv_and_pillow_read(
 @pytest.mark.parametrize("suffix", [".jpg", ".webp"])
 @pytest.mark.parametrize("channels", [1, 3, 4])
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-def test_jpeg_and_webp_hold_the_picture_in_8_bits(suffix, channels, dtype):
+def test_jpeg_and_webp_hold_the_image_in_8_bits(suffix, channels, dtype):
     if (suffix, channels) == (".jpg", 4):
         pytest.skip("JPEG has no alpha")
     pixels = smooth(40, 50, channels).astype(dtype) * (257 if dtype == np.uint16 else 1)
@@ -188,53 +188,53 @@ def test_palettes_and_single_bits_become_colour_and_grey():
     assert set(np.unique(read_image_file(Path("b.png")).pixels)) == {0, 255}
 
 
-def test_one_picture_becomes_what_the_network_makes_of_it(enlarge, weights):
+def test_one_image_becomes_what_the_network_makes_of_it(run_upscale, weights):
     Image.fromarray(noise(20, 30, 3)).save("a.png", icc_profile=RGB_PROFILE)
-    assert enlarge("a.png", "out/b.png")[:2] == (0, "1 done, 0 skipped, 0 failed")
+    assert run_upscale("a.png", "out/b.png")[:2] == (0, "1 done, 0 skipped, 0 failed")
     expected = Upscaler(open_model(weights), device="cpu")(noise(20, 30, 3))
     again = read_image_file(Path("out/b.png"))
     np.testing.assert_array_equal(again.pixels, expected)
     assert again.icc_profile == RGB_PROFILE
 
 
-def test_tiles_of_the_command_line_change_nothing(enlarge):
+def test_tiles_of_the_command_line_change_nothing(run_upscale):
     Image.fromarray(noise(40, 50, 3)).save("a.png")
-    enlarge("a.png", "whole.png")
-    enlarge("a.png", "tiled.png", "--tile", 16)
+    run_upscale("a.png", "whole.png")
+    run_upscale("a.png", "tiled.png", "--tile", 16)
     whole, tiled = (
         read_image_file(Path(f"{n}.png")).pixels.astype(int) for n in ("whole", "tiled")
     )
     assert np.abs(whole - tiled).max() <= 1
 
 
-def test_a_folder_keeps_its_names_and_a_second_run_does_what_is_left(enlarge):
+def test_a_folder_keeps_its_names_and_a_second_run_does_what_is_left(run_upscale):
     Path("in/deep").mkdir(parents=True)
     for name in ("a.png", "b.jpg", "deep/c.webp", ".hidden.png"):
         Image.fromarray(noise(8, 9, 3)).save(f"in/{name}")
     Path("in/notes.txt").write_text("no picture")
-    assert enlarge("in", "in/out")[:2] == (0, "3 done, 0 skipped, 0 failed")
+    assert run_upscale("in", "in/out")[:2] == (0, "3 done, 0 skipped, 0 failed")
     made = {p.relative_to("in/out").as_posix() for p in Path("in/out").rglob("*") if p.is_file()}
     assert made == {"a.png", "b.jpg", "deep/c.webp"}
     before = Path("in/out/a.png").stat()
     Path("in/out/b.jpg").unlink()
     said = "1 done, 2 skipped (there already; --overwrite makes them anew), 0 failed"
-    assert enlarge("in", "in/out")[:2] == (0, said)
+    assert run_upscale("in", "in/out")[:2] == (0, said)
     assert Path("in/out/a.png").stat() == before
     Path("in/out/a.png").write_bytes(b"another model's")
-    assert enlarge("in", "in/out", "--overwrite")[:2] == (0, "3 done, 0 skipped, 0 failed")
+    assert run_upscale("in", "in/out", "--overwrite")[:2] == (0, "3 done, 0 skipped, 0 failed")
     assert cv2.imread("in/out/a.png").shape == (32, 36, 3)
 
 
-def test_a_folder_may_go_into_a_folder_that_it_lies_in(enlarge):
+def test_a_folder_may_go_into_a_folder_that_it_lies_in(run_upscale):
     Path("all/low").mkdir(parents=True)
     Image.fromarray(noise(8, 9, 3)).save("all/low/a.png")
-    assert enlarge("all/low", "all")[:2] == (0, "1 done, 0 skipped, 0 failed")
-    assert enlarge("all/low", ".")[:2] == (0, "1 done, 0 skipped, 0 failed")
+    assert run_upscale("all/low", "all")[:2] == (0, "1 done, 0 skipped, 0 failed")
+    assert run_upscale("all/low", ".")[:2] == (0, "1 done, 0 skipped, 0 failed")
     assert read_image_file(Path("all/a.png")).pixels.shape == (32, 36, 3)
     assert Path("a.png").read_bytes() == Path("all/a.png").read_bytes()
 
 
-def test_a_folder_that_may_not_be_read_is_one_line_and_the_rest_is_done(enlarge, monkeypatch):
+def test_a_folder_that_may_not_be_read_is_one_line_and_the_rest_is_done(run_upscale, monkeypatch):
     Path("in/closed").mkdir(parents=True)
     Image.fromarray(noise(8, 9, 3)).save("in/a.png")
     Image.fromarray(noise(8, 9, 3)).save("in/closed/b.png")
@@ -246,43 +246,43 @@ def test_a_folder_that_may_not_be_read_is_one_line_and_the_rest_is_done(enlarge,
         return scandir(path)
 
     monkeypatch.setattr(os, "scandir", guarded)
-    status, out, lines = enlarge("in", "out")
+    status, out, lines = run_upscale("in", "out")
     assert (status, out) == (1, "1 done, 0 skipped, 1 failed")
     assert len(lines) == 1 and "in/closed" in lines[0]
 
 
-def test_a_name_may_be_as_long_as_the_system_allows(enlarge):
+def test_a_name_may_be_as_long_as_the_system_allows(run_upscale):
     Image.fromarray(noise(8, 9, 3)).save("a.png")
     target = "\N{HIRAGANA LETTER A}" * 83 + ".png"
-    assert enlarge("a.png", target)[0] == 0
+    assert run_upscale("a.png", target)[0] == 0
     assert Path(target).is_file()
 
 
-def test_a_damaged_exif_header_is_no_reason_to_refuse_a_picture():
+def test_a_damaged_exif_header_is_no_reason_to_refuse_an_image():
     pixels = noise(6, 9, 3)
     Image.fromarray(pixels).save("x.png", exif=b"Exif\0\0no such header")
     np.testing.assert_array_equal(read_image_file(Path("x.png")).pixels, pixels)
 
 
-def test_a_pattern_run_again_takes_no_result_for_an_input_and_nothing_but_pictures(enlarge):
+def test_a_pattern_run_again_takes_no_result_for_an_input_and_nothing_but_images(run_upscale):
     Path("in").mkdir()
     Image.fromarray(noise(8, 9, 3)).save("in/a.png")
     Path("in/notes.txt").write_text("no picture")
-    assert enlarge("in/**/*", "in/out")[:2] == (0, "1 done, 0 skipped, 0 failed")
-    assert enlarge("in/**/*", "in/out")[1].startswith("0 done, 1 skipped")
-    status, _, said = enlarge("in/*", "in/")
+    assert run_upscale("in/**/*", "in/out")[:2] == (0, "1 done, 0 skipped, 0 failed")
+    assert run_upscale("in/**/*", "in/out")[1].startswith("0 done, 1 skipped")
+    status, _, said = run_upscale("in/*", "in/")
     assert status == 1 and "is an input: results never overwrite one" in said[0]
 
 
-def test_a_pattern_and_several_names_go_into_a_folder(enlarge):
+def test_a_pattern_and_several_names_go_into_a_folder(run_upscale):
     for name in ("a1.png", "a2.png", "b.png"):
         Image.fromarray(noise(8, 9, 3)).save(name)
-    assert enlarge("a*.png", "one")[1] == "2 done, 0 skipped, 0 failed"
-    assert enlarge("a1.png", "b.png", "two")[1] == "2 done, 0 skipped, 0 failed"
+    assert run_upscale("a*.png", "one")[1] == "2 done, 0 skipped, 0 failed"
+    assert run_upscale("a1.png", "b.png", "two")[1] == "2 done, 0 skipped, 0 failed"
     assert names("one") + names("two") == ["a1.png", "a2.png", "a1.png", "b.png"]
-    assert enlarge("b.png", "three/")[1] == "1 done, 0 skipped, 0 failed"
+    assert run_upscale("b.png", "three/")[1] == "1 done, 0 skipped, 0 failed"
     assert names("three") == ["b.png"]
-    status, _, said = enlarge("a1.png", "b.png", "four.png")
+    status, _, said = run_upscale("a1.png", "b.png", "four.png")
     assert status == 1 and "four.png sounds like a file" in said[0]
     assert not Path("four.png").exists()
 
@@ -343,9 +343,9 @@ def spoil_a_batch():
     }
 
 
-def test_what_is_bad_gets_one_line_each_and_the_rest_is_done(enlarge):
+def test_what_is_bad_gets_one_line_each_and_the_rest_is_done(run_upscale):
     bad = spoil_a_batch()
-    status, out, lines = enlarge("in", "out")
+    status, out, lines = run_upscale("in", "out")
     assert (status, out) == (1, f"1 done, 0 skipped, {len(bad)} failed")
     assert names("out") == ["good.png"]
     assert len(lines) == len(bad), lines
@@ -355,19 +355,19 @@ def test_what_is_bad_gets_one_line_each_and_the_rest_is_done(enlarge):
         assert any(part in line for part in said.split("|")), line
 
 
-def test_one_pixel_and_60_000_by_20_are_pictures(enlarge):
+def test_one_pixel_and_60_000_by_20_are_images(run_upscale):
     Image.fromarray(noise(1, 1, 3)).save("dot.png")
     Image.fromarray(noise(20, 60_000)).save("strip.png")
-    assert enlarge("dot.png", "d.png")[0] == 0
+    assert run_upscale("dot.png", "d.png")[0] == 0
     assert read_image_file(Path("d.png")).pixels.shape == (4, 4, 3)
-    assert enlarge("strip.png", "s.png")[0] == 0
+    assert run_upscale("strip.png", "s.png")[0] == 0
     assert read_image_file(Path("s.png")).pixels.shape == (80, 240_000, 1)
-    status, _, lines = enlarge("strip.png", "s.jpg")
+    status, _, lines = run_upscale("strip.png", "s.jpg")
     assert status == 1 and "s.jpg: 240000x80 pixels are more than" in lines[0]
     assert not Path("s.jpg").exists()
 
 
-def test_outputs_that_cannot_be_are_one_line_and_inputs_stay_as_they_are(enlarge):
+def test_outputs_that_cannot_be_are_one_line_and_inputs_stay_as_they_are(run_upscale):
     Path("in/sub").mkdir(parents=True)
     for name in ("in/a.png", "in/sub/a.png"):
         Image.fromarray(noise(8, 9, 4)).save(name)
@@ -387,23 +387,23 @@ def test_outputs_that_cannot_be_are_one_line_and_inputs_stay_as_they_are(enlarge
         ("no*.png", "out"): "no*.png is none",
         ("in/a.png", "file/b.png"): "file",
     }.items():
-        status, _, lines = enlarge(*arguments)
+        status, _, lines = run_upscale(*arguments)
         assert status == 1 and len(lines) == 1 and lines[0].startswith("error: "), lines
         assert said in lines[0]
     Path("empty").mkdir()
-    assert "empty holds no picture" in enlarge("empty", "out")[2][0]
+    assert "empty holds no picture" in run_upscale("empty", "out")[2][0]
     assert Path("in/a.png").read_bytes() == before
 
 
 @pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="nothing is forbidden to root")
-def test_a_folder_that_may_not_be_written_is_one_line(enlarge):
+def test_a_folder_that_may_not_be_written_is_one_line(run_upscale):
     Image.fromarray(noise(8, 9, 3)).save("a.png")
     Path("out").mkdir(mode=0o500)
-    status, _, lines = enlarge("a.png", "out/b.png")
+    status, _, lines = run_upscale("a.png", "out/b.png")
     assert status == 1 and len(lines) == 1 and "Permission denied" in lines[0]
 
 
-def test_a_refusal_to_write_is_one_line_and_nothing_is_left(enlarge, monkeypatch):
+def test_a_refusal_to_write_is_one_line_and_nothing_is_left(run_upscale, monkeypatch):
     """What a folder without permission does, for root as well."""
     Image.fromarray(noise(8, 9, 3)).save("a.png")
     plain = Path.open
@@ -414,28 +414,28 @@ def test_a_refusal_to_write_is_one_line_and_nothing_is_left(enlarge, monkeypatch
         return plain(path, mode, *rest)
 
     monkeypatch.setattr(Path, "open", forbidden)
-    status, _, lines = enlarge("a.png", "b.png")
+    status, _, lines = run_upscale("a.png", "b.png")
     assert status == 1 and len(lines) == 1 and "Permission denied" in lines[0]
     assert not Path("b.png").exists()
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
 @pytest.mark.parametrize("size", [30, 100])  # a JPEG of one block, and of several
-def test_on_a_full_disk_nothing_half_is_left_and_the_line_says_so(enlarge, suffix, size):
+def test_on_a_full_disk_nothing_half_is_left_and_the_line_says_so(run_upscale, suffix, size):
     Image.fromarray(noise(size, size, 3)).save("a.png")
-    assert enlarge("a.png", f"whole{suffix}")[0] == 0
+    assert run_upscale("a.png", f"whole{suffix}")[0] == 0
     room = Path(f"whole{suffix}").stat().st_size - 100
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (room, before[1]))
     try:
-        status, _, lines = enlarge("a.png", f"out/b{suffix}")
+        status, _, lines = run_upscale("a.png", f"out/b{suffix}")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert status == 1 and len(lines) == 1 and "make room" in lines[0]
     assert names("out") == []
 
 
-def test_a_picture_that_fails_midway_leaves_no_file(tmp_path):
+def test_an_image_that_fails_midway_leaves_no_file(tmp_path):
     def strips():
         yield noise(4, 8, 3)
         raise MemoryError

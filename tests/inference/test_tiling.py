@@ -54,7 +54,7 @@ def apart(a, b):
 @pytest.mark.parametrize("name", CASES)
 @settings(max_examples=6, deadline=None)
 @given(height=st.integers(1, 60), width=st.integers(1, 60), tile=st.integers(16, 40))
-def test_a_tiled_picture_is_the_untiled_one_to_one_level(name, height, width, tile):
+def test_a_tiled_image_is_the_untiled_one_to_one_level(name, height, width, tile):
     cls, options = CASES[name]
     network, image = rough(cls, **options), noise(height, width, 3, seed=height)
     assert apart(Upscaler(network, tile=tile, device="cpu")(image), whole(network, image)) <= 1
@@ -99,7 +99,7 @@ def test_parts_of_a_span_cover_it_once_and_none_is_too_large(start, size, larges
     assert max(sizes) <= largest and max(sizes) - min(sizes) <= 1
 
 
-def test_16_bit_pictures_keep_their_levels():
+def test_16_bit_images_keep_their_levels():
     network, image = rough(MSRResNet), noise(20, 31, 3, dtype=np.uint16)
     out = Upscaler(network, tile=16, device="cpu")(image)
     assert out.dtype == np.uint16
@@ -116,7 +116,7 @@ def test_grey_is_the_mean_of_what_becomes_of_three_equal_channels():
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 @pytest.mark.parametrize("colours", [1, 3])
-def test_alpha_is_enlarged_apart_and_what_is_opaque_stays_so(dtype, colours):
+def test_alpha_is_upscaled_apart_and_what_is_opaque_stays_so(dtype, colours):
     upscaler = Upscaler(rough(MSRResNet), tile=16, device="cpu")
     top, image = np.iinfo(dtype).max, noise(50, 30, colours + 1, dtype=dtype)
     image[..., -1] = top
@@ -178,7 +178,7 @@ def test_when_no_tile_fits_that_is_said_and_other_errors_pass():
         (noise(0, 4, 3), "without pixels"),
     ],
 )
-def test_what_is_no_picture_is_refused(image, said):
+def test_what_is_no_image_is_refused(image, said):
     with pytest.raises(ValueError, match=said):
         Upscaler(rough(MSRResNet), device="cpu")(image)
 

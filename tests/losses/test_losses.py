@@ -139,7 +139,7 @@ def test_perceptual_and_style_equal_a_slow_version_with_their_gradients(
         torch.testing.assert_close(torch.autograd.grad(found, pred, retain_graph=True), slope)
 
 
-def test_one_pass_over_each_picture_serves_both_terms_and_only_the_generated_one_has_a_graph(
+def test_one_pass_over_each_image_serves_both_terms_and_only_the_generated_one_has_a_graph(
     vgg_file,
 ):
     loss = PerceptualLoss({"relu2_2": 1.0}, {"relu1_1": 1.0}, pretrained=vgg_file).double()
@@ -154,7 +154,7 @@ def test_one_pass_over_each_picture_serves_both_terms_and_only_the_generated_one
     assert gt.grad is None and pred.grad.abs().sum() > 0
 
 
-def test_a_term_without_weight_is_left_out_and_its_layers_are_not_needed(vgg_file):
+def test_a_term_without_weight_is_skipped_and_its_layers_are_not_needed(vgg_file):
     pred, gt = pair(1, 3, 8, 8)
     content, style = PerceptualLoss({"8": 1.0}, style_weight=0, pretrained=vgg_file).double()(
         pred, gt

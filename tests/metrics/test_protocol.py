@@ -65,7 +65,7 @@ def test_rounding_off_measures_the_clamped_floats():
     assert scores != EvaluationProtocol().score(pred, gt)
 
 
-def test_a_finished_picture_scores_the_same_with_and_without_rounding():
+def test_a_finished_image_scores_the_same_with_and_without_rounding():
     pred, gt = random_pair()
     saved = np.rint(pred.clip(0, 1) * 255).astype(np.uint8)
     assert EvaluationProtocol().score(saved, gt) == EvaluationProtocol(rounding=False).score(

@@ -86,13 +86,13 @@ def test_luma_psnr_is_the_psnr_of_unrounded_luma():
 
 @pytest.mark.parametrize("measure", [psnr, ssim])
 @pytest.mark.parametrize("channel", ["rgb", "y"])
-def test_a_border_is_left_out_as_if_it_had_been_cut_off(measure, channel):
+def test_a_border_is_ignored_as_if_it_had_been_cut_off(measure, channel):
     a, b = images(4)
     cut = (slice(4, -4), slice(4, -4))
     assert measure(a, b, border=4, channel=channel) == measure(a[cut], b[cut], channel=channel)
 
 
-def test_equal_pictures_have_infinite_psnr_and_ssim_one():
+def test_equal_images_have_infinite_psnr_and_ssim_one():
     a, _ = images(5)
     assert psnr(a, a) == math.inf
     assert ssim(a, a) == pytest.approx(1, abs=1e-12)
@@ -144,6 +144,6 @@ def test_ssim_says_how_many_pixels_it_needs_within_the_border():
         ssim(np.zeros((18, 40, 3)), np.zeros((18, 40, 3)), border=4)
 
 
-def test_a_grey_picture_is_refused_with_its_shape():
+def test_a_grey_image_is_refused_with_its_shape():
     with pytest.raises(ValueError, match=r"got \(24, 31\) and \(24, 31\)"):
         psnr(np.zeros((24, 31)), np.zeros((24, 31)))

@@ -46,7 +46,7 @@ def test_all_four_measures_agree_with_the_reference(
         assert value == pytest.approx(expected[name], abs=1e-6 if rounding else 1e-4)
 
 
-def test_equal_pictures_have_infinite_psnr_and_an_ssim_of_one() -> None:
+def test_equal_images_have_infinite_psnr_and_an_ssim_of_one() -> None:
     _, gt = images(24, 24, 0.0)
     measured = psnr_ssim_torch.score(chw(gt, "cpu").float(), chw(gt, "cpu"), EvaluationProtocol())
     assert measured.tolist() == pytest.approx([float("inf"), 1.0, float("inf"), 1.0])
@@ -70,7 +70,7 @@ def test_a_prediction_that_is_not_finite_measures_as_nan() -> None:
         ((3, 18, 24), (3, 18, 24), r"at least 11x11 pixels within a border of 4"),
     ],
 )
-def test_pictures_that_cannot_be_compared_are_refused(
+def test_images_that_cannot_be_compared_are_refused(
     pred: tuple[int, ...], gt: tuple[int, ...], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):

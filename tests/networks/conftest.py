@@ -94,11 +94,11 @@ def assert_same_function(
         for gradient, along in zip(gradients, [step, *steps.values()], strict=True)
     )
 
-    def moved(by: float) -> float:
+    def shifted(by: float) -> float:
         there = {**state, **{name: state[name] + by * along for name, along in steps.items()}}
         return float((reference(there, pixels + by * step) * cotangent).sum())
 
-    assert slope == pytest.approx((moved(1e-7) - moved(-1e-7)) / 2e-7, rel=1e-4)
+    assert slope == pytest.approx((shifted(1e-7) - shifted(-1e-7)) / 2e-7, rel=1e-4)
 
 
 @pytest.fixture(scope="session")

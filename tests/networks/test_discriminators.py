@@ -59,7 +59,7 @@ def test_modified_vgg_has_mmagic_s_keys_and_shapes():
     ]
 
 
-def test_six_stages_have_basicsr_s_keys_for_pictures_of_256():
+def test_six_stages_have_basicsr_s_keys_for_images_of_256():
     shapes = {
         name: tuple(tensor.shape)
         for name, tensor in ModifiedVGG(input_size=256, num_stages=6).state_dict().items()
@@ -125,7 +125,7 @@ def test_any_multiple_of_the_halvings_is_a_size(kind, step, sizes):
 
 
 @pytest.mark.parametrize("kind", [ModifiedVGG, SRGANDiscriminator])
-def test_a_picture_of_another_size_gets_one_line_with_both_sizes(kind):
+def test_an_image_of_another_size_gets_one_line_with_both_sizes(kind):
     with pytest.raises(ValueError, match=r"judges pictures of 32x32, got 64x32") as error:
         small(kind)(torch.rand(1, 3, 64, 32))
     assert "\n" not in str(error.value) and "input_size" in str(error.value)

@@ -170,7 +170,7 @@ def test_msrresnet_starts_from_the_host_s_distribution(activate, upsampling):
 @pytest.mark.parametrize(("kind", "options"), EVERY)
 @settings(max_examples=5, deadline=None)
 @given(height=st.integers(1, 9), width=st.integers(1, 9), batch=st.integers(1, 3))
-def test_any_size_is_enlarged_by_the_scale(kind, options, height, width, batch):
+def test_any_size_is_upscaled_by_the_scale(kind, options, height, width, batch):
     scale = options["upscale_factor"]
     out = small(kind, **options).eval()(torch.rand(batch, 3, height, width))
     assert out.shape == (batch, 3, height * scale, width * scale)
@@ -194,7 +194,7 @@ def test_a_generator_compiles_into_one_graph(kind):
     torch.testing.assert_close(compiled(x), network(x))
 
 
-def test_grey_pictures_may_stay_grey_or_become_colour():
+def test_grey_images_may_stay_grey_or_become_colour():
     assert MSRResNet(1, 1, 4, 1)(torch.rand(1, 1, 4, 4)).shape == (1, 1, 16, 16)
     assert MSRResNet(1, 3, 4, 1)(torch.rand(1, 1, 4, 4)).shape == (1, 3, 16, 16)
 

@@ -106,7 +106,7 @@ def test_only_the_layers_that_are_needed_are_kept(deep_file):
     assert convs == {"conv1_1", "conv1_2"}
 
 
-def test_without_input_norm_the_picture_goes_in_as_it_is(shallow_file):
+def test_without_input_norm_the_image_goes_in_as_it_is(shallow_file):
     x = torch.rand(1, 3, 8, 8)
     plain = VGG19Features(["conv1_1"], pretrained=shallow_file, use_input_norm=False)
     normed = VGG19Features(["conv1_1"], pretrained=shallow_file)

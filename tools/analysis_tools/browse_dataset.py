@@ -81,8 +81,8 @@ def main(argv: list[str] | None = None) -> None:
     with progress_bar(args.phase) as show:
         for number, index in enumerate(islice(sampler, args.number)):
             sample = dataset[index]
-            told = sample["data_samples"].metainfo  # MMagic's packing names the file alone
-            key = str(told.get("key") or Path(told["gt_path"]).stem).replace("/", "_")
+            metainfo = sample["data_samples"].metainfo  # MMagic's packing names the file alone
+            key = str(metainfo.get("key") or Path(metainfo["gt_path"]).stem).replace("/", "_")
             write_image(out / f"{number:04d}_{key}.png", side_by_side(sample))
             show(number + 1, args.number)
     print(f"written to {out}")

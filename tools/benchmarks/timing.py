@@ -65,7 +65,7 @@ class Result:
         milliseconds = [1e3 * one.seconds / one.steps for one in self.rounds]
         typical = median(milliseconds)
         last = self.rounds[-1]
-        waits = [one.waited for one in self.rounds if one.waited is not None]
+        shares = [one.waited for one in self.rounds if one.waited is not None]
         return {
             "name": self.name,
             "ms_per_step": typical,
@@ -74,7 +74,7 @@ class Result:
             "ms_per_image": typical * last.steps / last.images,
             "images_per_s": 1e3 / typical * last.images / last.steps,
             "steps_per_s": 1e3 / typical,
-            "waiting_for_data": median(waits) if waits else None,
+            "waiting_for_data": median(shares) if shares else None,
             "peak_gib": last.peak_bytes / 2**30 if last.peak_bytes else None,
             "fraction_of_peak": (
                 last.flops / (typical / 1e3) / peak_flops if last.flops and peak_flops else None

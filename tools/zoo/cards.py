@@ -106,7 +106,7 @@ def readme(results: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
     )
     shift = max(scores["srgan"]["colour_shift"] for scores in results["sets"].values())
     off = f"SRGAN's colours are off by up to {shift:.0f} levels of 255. " if shift > SHIFT else ""
-    told = (
+    sections = (
         f"x4; PSNR higher, NIQE lower is better. Trained: {efforts}. "
         f"{short if any(models[name]['cpu'] for name in models) else ''}"
         f"{off}All measures, data, licence and what was missed are on the cards: {cards}."
@@ -114,7 +114,7 @@ def readme(results: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
     return (
         "![bicubic, MSRResNet, SRGAN and the original](docs/zoo/before_after.webp)\n\n"
         f"{short_table(results['sets'])}\n\n"
-        f"{textwrap.fill(told, 100, break_long_words=False, break_on_hyphens=False)}"
+        f"{textwrap.fill(sections, 100, break_long_words=False, break_on_hyphens=False)}"
     )
 
 
@@ -132,8 +132,8 @@ def _training(name: str, training: Mapping[str, Any], note: str) -> str:
         ["chosen", f"iteration {training['chosen']:,}, by {training['chosen_by']}"],
     ]
     curves = f"![training curves](../../../docs/zoo/{name}.svg)"
-    told = [table(rows), note, "`make train-zoo` repeats the recipe.", curves]
-    return "\n\n".join(filter(None, told))
+    sections = [table(rows), note, "`make train-zoo` repeats the recipe.", curves]
+    return "\n\n".join(filter(None, sections))
 
 
 def _against_published(name: str, sets: Sets) -> list[str]:

@@ -21,7 +21,7 @@ def recipe(config: Any) -> dict[str, str]:
     wrapper, schedule = config.optim_wrapper, config.param_scheduler
     wrapper = wrapper if "optimizer" in wrapper else wrapper.generator
     schedule = schedule if isinstance(schedule, list) else [schedule]
-    told = {
+    summary = {
         "generator": _words(model.generator),
         "discriminator": _words(model.get("discriminator")),
         "pixel loss": _words(model.get("pixel_loss")),
@@ -33,7 +33,7 @@ def recipe(config: Any) -> dict[str, str]:
         "average of the weights": _words(model.get("ema")),
         "batch": f"{loader.batch_size} patches of {_patch(loader)} pixels (HR)",
     }
-    return {name: value for name, value in told.items() if value}
+    return {name: value for name, value in summary.items() if value}
 
 
 def curves(log: Log, held_out: Mapping[int, Mapping[str, float]]) -> dict[str, Curve]:

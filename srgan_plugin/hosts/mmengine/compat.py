@@ -52,6 +52,6 @@ def _telling(checkpoint: dict[str, Any]) -> dict[str, Any]:
         metadata = getattr(weights, "_metadata", None)
         metadata = OrderedDict(metadata if isinstance(metadata, dict) else {})
         metadata[""] = {**metadata.get("", {}), NOTE: checkpoint.get("meta")}
-        checkpoint["state_dict"] = told = OrderedDict(weights)
-        told._metadata = metadata  # type: ignore[attr-defined]
+        checkpoint["state_dict"] = annotated = OrderedDict(weights)
+        annotated._metadata = metadata  # type: ignore[attr-defined]
     return checkpoint

@@ -1,4 +1,4 @@
-"""A rank that gives signs of life and works with the others; `test_mm_heartbeat.py` starts it."""
+"""A rank that gives signs of life and works with the others; `test_heartbeat.py` starts it."""
 
 import sys
 from types import SimpleNamespace

@@ -1,4 +1,4 @@
-"""One SRGAN step on this rank's share of a fixed batch; `test_mm_distributed.py` starts it."""
+"""One SRGAN step on this rank's share of a fixed batch; `test_distributed.py` starts it."""
 
 import sys
 

@@ -60,10 +60,10 @@ def test_a_signal_to_the_whole_process_group_saves_a_checkpoint_though_there_are
         scalars = list((tmp_path / "run").glob("*/vis_data/scalars.json"))
         if scalars and len(scalars[0].read_text().splitlines()) > 3:
             break
-    told = time.monotonic()
+    asked_at = time.monotonic()
     os.killpg(process.pid, number)
     _, said = process.communicate(timeout=60)
-    assert time.monotonic() - told < 10
+    assert time.monotonic() - asked_at < 10
     assert process.returncode == 128 + number, said
     assert newest_checkpoint(tmp_path / "run") is not None
     assert "Traceback" not in said
@@ -311,12 +311,12 @@ def test_accumulated_gradients_survive_resuming_and_the_average_moves_with_the_w
         assert torch.equal(value, resumed.model.state_dict()[key]), key
 
 
-@pytest.mark.parametrize("stretch", [1, 100])
+@pytest.mark.parametrize("max_steps", [1, 100])
 def test_a_hook_that_begins_late_is_called_when_mmengine_would(
-    photographs: Path, tmp_path: Path, stretch: int
+    photographs: Path, tmp_path: Path, max_steps: int
 ) -> None:
     options = {
-        "train_cfg.max_steps_per_hook_call": stretch,
+        "train_cfg.max_steps_per_hook_call": max_steps,
         "default_hooks.logger.interval": 100,
         "default_hooks.checkpoint.interval": 4,
         "default_hooks.checkpoint.save_begin": 3,
@@ -333,14 +333,14 @@ def test_a_run_resumed_with_another_batch_size_goes_on_at_the_next_sample(
     gt, work = photographs / "train", tmp_path / "run"
     options: dict[str, Any] = {"train_dataloader.batch_size": 1}
     Runner.from_cfg(small_config(MSRRESNET, gt, work, 10, **options)).train()
-    starts = []
+    offsets = []
     for size, until in ((4, 12), (2, 13)):
         options = {"train_dataloader.batch_size": size, "resume": True}
         options["load_from"] = str(newest_checkpoint(work))
         runner = Runner.from_cfg(small_config(MSRRESNET, gt, work, until, **options))
         runner.train()
-        starts.append(runner.train_dataloader.sampler.start)
-    assert starts == [10, 10 + 2 * 4]
+        offsets.append(runner.train_dataloader.sampler.start)
+    assert offsets == [10, 10 + 2 * 4]
 
 
 @pytest.mark.parametrize(

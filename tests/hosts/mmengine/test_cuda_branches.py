@@ -113,7 +113,7 @@ def test_ranks_agree_on_a_signal_on_the_device_of_their_backend(
 ) -> None:
     asked = []
     monkeypatch.setattr(resume_hooks, "is_distributed", lambda: True)
-    monkeypatch.setattr(resume_hooks, "all_reduce", lambda told, op: told.fill_(15))
+    monkeypatch.setattr(resume_hooks, "all_reduce", lambda received, op: received.fill_(15))
     tensor = torch.tensor
     monkeypatch.setattr(
         torch, "tensor", lambda value, device: asked.append(device) or tensor(value)

@@ -66,7 +66,7 @@ def batch(number: int, size: int = 8) -> dict[str, Any]:
     return {"inputs": lr, "data_samples": BaseDataElement(gt_img=gt)}
 
 
-def test_a_recorded_step_does_what_the_plain_one_does_at_every_learning_rate(
+def test_a_captured_step_does_what_the_plain_one_does_at_every_learning_rate(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)
@@ -91,7 +91,7 @@ def test_a_recorded_step_does_what_the_plain_one_does_at_every_learning_rate(
     assert models[1].step_counter == WARM_UP + 4
 
 
-def test_results_of_a_recorded_step_stay_when_it_is_played_again() -> None:
+def test_results_of_a_captured_step_stay_when_it_is_played_again() -> None:
     model = srgan()
     recorded = CUDAGraphStep(model, wrappers(model), RECORD)
     results = [recorded(batch(number))["loss_pix"] for number in range(WARM_UP + 3)]
@@ -101,7 +101,7 @@ def test_results_of_a_recorded_step_stay_when_it_is_played_again() -> None:
     assert len(set(kept)) == len(kept)
 
 
-def test_a_batch_of_another_size_is_done_without_the_recording() -> None:
+def test_a_batch_of_another_size_is_done_without_the_graph() -> None:
     model = srgan(discriminator=None, gan_loss=None)
     optimizers = OptimWrapperDict(
         generator=OptimWrapper(torch.optim.Adam(model.generator.parameters(), fused=True))
@@ -113,7 +113,7 @@ def test_a_batch_of_another_size_is_done_without_the_recording() -> None:
     assert recorded(batch(7, size=12))["loss_pix"] > 0
 
 
-def test_where_recording_fails_training_goes_on_with_one_warning(
+def test_where_capture_fails_training_goes_on_with_one_warning(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     def fail(step: Any) -> Any:
@@ -134,7 +134,7 @@ def test_where_recording_fails_training_goes_on_with_one_warning(
         assert torch.equal(value, expected)
 
 
-def test_steps_that_cannot_be_recorded_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_steps_that_cannot_be_captured_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     model = srgan()
     if DEVICE == "cpu":
         assert why_not_capturable(model, wrappers(model)) == "there is no GPU"
@@ -178,7 +178,7 @@ def test_torchs_fused_adam_leaves_a_step_out_by_itself(clip_grad: Any) -> None:
     assert (wrapper.total_skipped, wrapper.skipped_in_a_row) == (3, 0)
 
 
-def test_a_step_left_out_on_the_device_leaves_no_trace_in_the_model() -> None:
+def test_a_step_skipped_on_the_device_leaves_no_trace_in_the_model() -> None:
     model = srgan(generator={"type": "SRResNet", "mid_channels": 8, "num_blocks": 1})
     optimizers = wrappers(model)
     model.train_step(batch(0), optimizers)
@@ -209,7 +209,7 @@ def test_a_checkpoint_of_a_plain_optimiser_goes_on_in_a_fused_one_and_back() -> 
     assert int(plain.optimizer.state[weights[0]]["step"]) == 3
 
 
-def test_float16_is_not_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_float16_is_not_captured(monkeypatch: pytest.MonkeyPatch) -> None:
     model = srgan(discriminator=None, gan_loss=None)
     optimizer = torch.optim.Adam(model.generator.parameters(), fused=True)
     wrapper = AmpOptimWrapper(optimizer, dtype="float16")

@@ -183,14 +183,14 @@ class Witness(Hook):
         self.called.append(runner.iter + 1)
 
 
-def test_long_stretches_leave_the_weights_the_schedule_and_the_log_of_single_steps(
+def test_long_chunks_leave_the_weights_the_schedule_and_the_log_of_single_steps(
     photographs: Path, tmp_path: Path
 ) -> None:
     states, curves, rates = [], [], []
-    for stretch in (1, 100):
-        work = tmp_path / f"stretch{stretch}"
+    for max_steps in (1, 100):
+        work = tmp_path / f"max_steps{max_steps}"
         options = SMALL_DISCRIMINATOR | {
-            "train_cfg.max_steps_per_hook_call": stretch,
+            "train_cfg.max_steps_per_hook_call": max_steps,
             "default_hooks.logger.interval": 4,
             "default_hooks.checkpoint.interval": 6,
             "param_scheduler.milestones": [3, 8],
@@ -208,7 +208,7 @@ def test_long_stretches_leave_the_weights_the_schedule_and_the_log_of_single_ste
         )
         rates.append(runner.optim_wrapper["generator"].get_lr()["lr"])
         assert set(witness.called) >= {4, 5, 6, 8, 10}
-        assert (len(witness.called) == 10) == (stretch == 1)
+        assert (len(witness.called) == 10) == (max_steps == 1)
         assert (work / "iter_6.pth").exists()
     for key, value in states[0].items():
         assert torch.equal(value, states[1][key]), key

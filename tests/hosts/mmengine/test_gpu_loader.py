@@ -183,9 +183,9 @@ def test_both_tensors_of_a_batch_are_pinned(store: Path, monkeypatch: pytest.Mon
 
 
 def test_a_store_that_disappears_is_named(store: Path, tmp_path: Path) -> None:
-    moved = tmp_path / "x4"
-    create_store(store / "GT.lmdb", moved, layout="raw", workers=1)
-    host = loader(moved)
-    (moved / "GT.lmdb" / "data.mdb").unlink()
+    copied = tmp_path / "x4"
+    create_store(store / "GT.lmdb", copied, layout="raw", workers=1)
+    host = loader(copied)
+    (copied / "GT.lmdb" / "data.mdb").unlink()
     with pytest.raises(ValueError, match=r"cannot open the store .*x4/GT\.lmdb"):
         next(iter(host))

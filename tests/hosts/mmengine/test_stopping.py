@@ -97,13 +97,13 @@ def test_a_save_that_fails_while_a_signal_is_pending_gives_no_file_a_wrong_name(
     assert signal.getsignal(STOP) is before
 
 
-@pytest.mark.parametrize("stretch", [1, 100])
+@pytest.mark.parametrize("max_steps", [1, 100])
 def test_a_batch_that_is_lost_while_a_signal_is_pending_costs_no_step(
-    photographs: Path, tmp_path: Path, stretch: int
+    photographs: Path, tmp_path: Path, max_steps: int
 ) -> None:
     work = tmp_path / "run"
     runner = Runner.from_cfg(
-        tiny(photographs, work, 9, **{"train_cfg.max_steps_per_hook_call": stretch})
+        tiny(photographs, work, 9, **{"train_cfg.max_steps_per_hook_call": max_steps})
     )
     batches = runner.build_train_loop(runner._train_loop)
     runner._train_loop = batches

@@ -306,7 +306,7 @@ def test_the_average_of_the_generator_is_that_of_its_definition() -> None:
 
 
 @pytest.mark.parametrize("kind", ["OptimWrapper", "AmpOptimWrapper"])
-def test_a_step_that_is_not_finite_is_left_out_and_too_many_in_a_row_end_the_run(
+def test_a_step_that_is_not_finite_is_skipped_and_too_many_in_a_row_end_the_run(
     kind: str,
 ) -> None:
     weight = torch.nn.Parameter(torch.tensor([1.0, 2.0]))
@@ -457,7 +457,7 @@ def test_a_run_resumed_at_iteration_one_million_starts_as_fast_as_a_fresh_one(
     assert resumed < fresh + 5
 
 
-def test_tensorboard_shows_losses_logits_gradients_waiting_and_pictures(
+def test_tensorboard_shows_losses_logits_gradients_data_wait_and_images(
     photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     event_accumulator = pytest.importorskip(

@@ -44,7 +44,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> BenchmarkFiles:
     return BenchmarkFiles(source, tmp_path_factory.mktemp("files"), photographs=8)
 
 
-def test_every_layout_has_the_same_pictures(files: BenchmarkFiles) -> None:
+def test_every_layout_has_the_same_images(files: BenchmarkFiles) -> None:
     store = ImagePairs(files.store)
     assert store.keys == ("0", "1")  # the third is smaller than a sub-image
     names = [line.split()[0] for line in (files.div2k / LIST).read_text().splitlines()]

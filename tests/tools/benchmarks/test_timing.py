@@ -86,7 +86,7 @@ def test_a_checksum_is_the_same_for_the_same_bytes_of_any_type_and_view() -> Non
     assert checksum(whole) == int(whole.numpy().view(np.uint64).sum())
 
 
-def test_the_pictures_of_any_batch_are_found() -> None:
+def test_the_images_of_any_batch_are_found() -> None:
     lr, gt = torch.zeros(2, 3, 1, 1), torch.ones(2, 3, 4, 4)
     mine = {"inputs": lr, "data_samples": BaseDataElement(gt_img=gt)}
     mmagics = {"inputs": list(lr), "data_samples": [BaseDataElement(gt_img=one) for one in gt]}

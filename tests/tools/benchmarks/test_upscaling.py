@@ -5,7 +5,7 @@ import pytest
 from benchmarks.upscaling import _mmagics, _ours, upscale_sides
 
 
-def test_a_round_tells_the_time_and_the_memory_of_the_picture_alone() -> None:
+def test_a_measurement_has_the_time_and_the_memory_of_the_image_alone() -> None:
     sides = upscale_sides(96, 64, device="cpu", against_mmagic=False)
     assert list(sides) == ["srgan_plugin"]
     result = sides["srgan_plugin"]()
@@ -15,7 +15,7 @@ def test_a_round_tells_the_time_and_the_memory_of_the_picture_alone() -> None:
     assert activations / 4 < result.peak_bytes < 40 * activations
 
 
-def test_both_sides_make_8_bit_pictures_of_four_times_the_size() -> None:
+def test_both_sides_make_8_bit_images_of_four_times_the_size() -> None:
     pytest.importorskip("mmagic")
     image = np.random.default_rng(0).integers(0, 256, (12, 10, 3), np.uint8)
     for make in (_ours, _mmagics):

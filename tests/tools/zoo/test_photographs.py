@@ -47,7 +47,7 @@ def test_links_lead_to_the_photographs(tmp_path, textured):
     assert np.array_equal(read_image(tmp_path / "links/x.png"), textured(24, 36))
 
 
-def test_detail_is_the_mean_step_of_the_halved_grey_picture_and_blind_to_fine_noise(textured):
+def test_detail_is_the_mean_step_of_the_halved_grey_image_and_blind_to_fine_noise(textured):
     image = textured(240, 240)
     grey = np.rint(image @ np.array([0.299, 0.587, 0.114]))
     half = grey.reshape(120, 2, 120, 2).mean((1, 3))

@@ -77,10 +77,10 @@ def test_cards_and_readme_tell_what_was_measured_and_measure_it_once(
     mean = np.mean([psnr(sr, gt, border=4) for sr, gt in made])
     niqe = np.mean([calculate_niqe(sr[..., ::-1], 4) for sr, _ in made])
     shift = max(np.abs((sr.astype(float) - gt).mean((0, 1))).max() for sr, gt in made)
-    told = json.loads((docs / "results.json").read_text())["sets"]["Set5"]["srgan"]
-    assert told["PSNR"] == pytest.approx(mean, abs=1e-4)
-    assert told["NIQE"] == pytest.approx(niqe, abs=1e-4)
-    assert told["colour_shift"] == pytest.approx(shift, abs=1e-4)
+    recorded = json.loads((docs / "results.json").read_text())["sets"]["Set5"]["srgan"]
+    assert recorded["PSNR"] == pytest.approx(mean, abs=1e-4)
+    assert recorded["NIQE"] == pytest.approx(niqe, abs=1e-4)
+    assert recorded["colour_shift"] == pytest.approx(shift, abs=1e-4)
     readme, card = (checkout / "README.md").read_text(), (weights / "srgan.md").read_text()
     assert f"| SRGAN | {mean:.3f} / {niqe:.2f} |" in readme
     assert f"| Set5 | SRGAN | {mean:.3f} |" in card

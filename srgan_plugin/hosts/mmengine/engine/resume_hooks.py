@@ -134,9 +134,9 @@ class InterruptHook(Hook):
         if (iteration + 1) % self.interval:
             return False
         device = "cuda" if torch.distributed.get_backend() == "nccl" else "cpu"
-        told = torch.tensor(self.received, device=device)
-        all_reduce(told, op="max")
-        self.received = int(told)
+        highest = torch.tensor(self.received, device=device)
+        all_reduce(highest, op="max")
+        self.received = int(highest)
         return bool(self.received)
 
     def _receive(self, number: int, _: FrameType | None) -> None:

@@ -193,15 +193,15 @@ def _replay(runner: Any, schedulers: list[Any], states: list[State], saved: Stat
                 scheduler.step()
     for scheduler, state in zip(schedulers, states, strict=True):
         state.update({name: value for name, value in vars(scheduler).items() if name in state})
-    moved = False
+    changed = False
     trial = schedulers[0].optimizer
     groups = [*saved["param_groups"], *filter(None, [saved.get("base_param_settings")])]
     for group, replayed in zip(groups, trial.param_groups, strict=True):
         for key in _scheduled(group):
             # The last step before an earlier end may be missing, which is no other rate.
-            moved |= not np.allclose(group[key], replayed[key], rtol=1e-3, atol=0)
+            changed |= not np.allclose(group[key], replayed[key], rtol=1e-3, atol=0)
             group[key] = replayed[key]
-    if moved:
+    if changed:
         rates = ", ".join(f"{rate:.4g}" for rate in sorted({g["lr"] for g in groups}))
         runner.logger.warning(
             f"--resume: the learning rate goes on at {rates}, as in a run that had this schedule "

@@ -131,12 +131,12 @@ class SRTrainLoop(IterBasedTrainLoop):
         except Exception as error:
             # Validation's workers, say, do not outlive a signal to the whole process group. Where a
             # step or its hooks failed half way, there is nothing whole to save.
-            told = next((hook for hook in interrupts if hook.received), None)
+            interrupted = next((hook for hook in interrupts if hook.received), None)
             whole = self._between_steps and not (self._validating and swaps_weights(runner))
-            if told is not None and whole and not is_distributed():
+            if interrupted is not None and whole and not is_distributed():
                 runner.logger.error(f"while stopping: {type(error).__name__}: {error}")
                 self._log()
-                told.save_and_exit(runner, self._iter)
+                interrupted.save_and_exit(runner, self._iter)
             raise
         finally:
             for hook in interrupts:
@@ -146,9 +146,9 @@ class SRTrainLoop(IterBasedTrainLoop):
         return runner.model
 
     def _begin(self) -> None:
-        starts = all_gather_object(self._iter)
-        if len(set(starts)) > 1:
-            places = ", ".join(f"rank {rank} at {start}" for rank, start in enumerate(starts))
+        iterations = all_gather_object(self._iter)
+        if len(set(iterations)) > 1:
+            places = ", ".join(f"rank {rank} at {start}" for rank, start in enumerate(iterations))
             raise ValueError(
                 f"--resume: the ranks found different checkpoints and begin {places}; "
                 "do all of them see the work dir? Name the file: --resume FILE"
@@ -216,7 +216,7 @@ class SRTrainLoop(IterBasedTrainLoop):
         loader = cache_on_gpu(
             self.dataloader, torch.device(get_device()), self.cache_dataset_on_gpu
         )
-        moved, self.dataloader = loader is not self.dataloader, loader
+        is_cached, self.dataloader = loader is not self.dataloader, loader
         each = loader.batch_size * sampler.world_size
         stream = {"seed": sampler.seed, "iteration": 0, "sample": 0, "each": each}
         if self._iter:
@@ -228,7 +228,7 @@ class SRTrainLoop(IterBasedTrainLoop):
             self.runner.logger.info(f"the data goes on at sample {sampler.start} of the stream")
             if each != stream["each"]:
                 stream |= {"iteration": self._iter, "sample": sampler.start, "each": each}
-        if self._iter or moved:
+        if self._iter or is_cached:
             self.dataloader_iterator = iter(loader)
         info.update_info("stream", stream)
 
