@@ -70,7 +70,7 @@ def test_a_mutant_is_found_again_under_its_new_name(mutate: Any) -> None:
 
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="code has no qualified name in Python 3.10")
 def test_what_a_test_notices_is_caught_and_the_rest_survives(tmp_path: Path) -> None:
-    package, tests = tmp_path / "srgan_plugin" / "core", tmp_path / "tests" / "core"
+    package, tests = tmp_path / "srgan_plugin" / "networks", tmp_path / "tests" / "networks"
     package.mkdir(parents=True)
     tests.mkdir(parents=True)
     source = "def seen(a, b, out):\n    out.append(a < b)\n\n\ndef unseen(a, b):\n    a += b\n"
@@ -81,8 +81,8 @@ def test_what_a_test_notices_is_caught_and_the_rest_survives(tmp_path: Path) -> 
         "def test_nothing():\n    x.unseen(1, 2)\n"
     )
     shutil.copy(FILE, tmp_path / "tests")
-    command = [sys.executable, "tests/mutate.py", "--packages", "core", "--tests", "tests/networks"]
-    subprocess.run(command, cwd=tmp_path, check=True)
+    options = ["--packages", "networks", "--tests", "tests/networks"]
+    subprocess.run([sys.executable, "tests/mutate.py", *options], cwd=tmp_path, check=True)
     found = json.loads((tmp_path / "mutants.json").read_text())
     results = {
         x["mutant"].removeprefix("srgan_plugin.networks.x:"): (x["result"], x["by"]) for x in found

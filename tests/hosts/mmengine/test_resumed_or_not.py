@@ -42,8 +42,8 @@ def test_a_run_resumed_in_python_keeps_its_count_of_steps(
         "srgan_plugin.hosts.mmengine.engine.checkpoint_hook.follow_config", lambda *_: None
     )
     weights = {"step_counter": torch.tensor(5000)}
-    told = runner(_load_from="a.pth", **given)
-    CheckpointHook().after_load_checkpoint(told, {"state_dict": weights})
+    fresh = runner(_load_from="a.pth", **given)
+    CheckpointHook().after_load_checkpoint(fresh, {"state_dict": weights})
     assert int(weights["step_counter"]) == 5000
 
 
