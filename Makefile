@@ -37,11 +37,11 @@ $(VENV)-oldest/.done: requirements/runtime.txt requirements/tests.txt
 		--requirement requirements/tests.txt numpy==1.26.4 torch==2.6.0
 	touch $@
 
-# Linters and types, in an environment that holds all they see by version, the same on every Python.
 # Small faults in the package, drawn by a seed: make mutants ARGS="--seed 0 --count 60 --out FILE.json"
 mutants: $(VENV)/.tests
 	$(BIN)/python tests/mutate.py $(ARGS)
 
+# Linters and types, in an environment that holds all they see by version, the same on every Python.
 lint: $(VENV)-lint/.done
 	$(VENV)-lint/bin/ruff check .
 	$(VENV)-lint/bin/ruff format --check .

@@ -1,8 +1,8 @@
 """SRGAN (Ledig et al. 2016) for MMagic, mmengine and BasicSR on today's torch.
 
-Importing this package imports nothing heavy. The rooms are `core` (networks and objectives), `data`
-(pictures in, patches out), `evaluation` (metrics and protocol), `zoo` (checkpoints), `inference`
-(pictures enlarged), and `hosts` (the adapters for mmengine/MMagic and for BasicSR).
+Importing this package imports nothing heavy; `networks`, `losses`, `io`, `data`, `metrics`,
+`checkpoints` and `inference` need no toolbox, `hosts` has the adapters for mmengine/MMagic and for
+BasicSR.
 """
 
 from pathlib import Path

@@ -1,8 +1,8 @@
-"""`srgan-plugin upscale` and `run_doctor`, and MMagic's own tools on today's torch.
+"""The command `srgan-plugin`: `upscale`, `doctor`, and MMagic's own tools on a current torch.
 
-`srgan-plugin` and `python -m srgan_plugin` are the same.
-`python -m srgan_plugin mmagic train CONFIG …` mends MMagic for this process and then runs the
-`tools/train.py` that came with it, with its own flags; `test` likewise.
+`python -m srgan_plugin` is the same command. `srgan-plugin mmagic train CONFIG …` patches MMagic in
+this process and runs the `tools/train.py` inside its package with that script's own flags;
+`mmagic test` likewise.
 """
 
 import argparse

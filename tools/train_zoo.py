@@ -58,10 +58,14 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--work-dir", type=Path, default=Path("work_dirs/zoo"))
     args = parser.parse_args(argv)
-    for name in ("vgg", "dataset_card", "training_notes"):
-        path = getattr(args, name)
+    files = {
+        "--vgg": args.vgg,
+        "--dataset-card": args.dataset_card,
+        "--training-notes": args.training_notes,
+    }
+    for flag, path in files.items():
         if path is not None and not path.is_file():
-            parser.error(f"--{name}: there is no file at {path}")
+            parser.error(f"{flag}: expected a file, got {path}")
     return args
 
 

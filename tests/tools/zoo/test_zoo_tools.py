@@ -191,8 +191,11 @@ def test_cards_are_not_made_of_a_test_set_that_is_not_whole(
         tool("train_zoo").check(tmp_path / "vgg.pth", tmp_path)
 
 
-def test_vgg_weights_that_are_not_there_end_it_before_anything_is_done(tool, capsys):
+@pytest.mark.parametrize("flag", ["--vgg", "--dataset-card", "--training-notes"])
+def test_a_missing_file_ends_it_before_anything_is_done(tool, tmp_path, capsys, flag):
+    (tmp_path / "vgg.pth").touch()
     with pytest.raises(SystemExit) as stop:
-        tool("train_zoo").main(["--photographs", ".", "--vgg", "nowhere.pth"])
+        tool("train_zoo").main(["--photographs", ".", "--vgg", "vgg.pth", flag, "nowhere"])
     assert stop.value.code == 2
-    assert "there is no file at nowhere.pth" in capsys.readouterr().err
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert flag in last and "nowhere" in last
