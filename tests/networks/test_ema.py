@@ -1,0 +1,55 @@
+"""The moving average of weights against its formula."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from srgan_plugin.networks.ema import update_ema
+
+DECAY = 0.9
+
+
+def trained_network(seed: int) -> nn.Module:
+    """A convolution with batch normalisation, whose statistics and counter have moved."""
+    torch.manual_seed(seed)
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+    for _ in range(seed):
+        network(torch.rand(2, 3, 5, 5))
+    return network
+
+
+@pytest.mark.parametrize("updated", [True, torch.tensor(True)])
+def test_weights_and_statistics_move_by_the_formula_and_counters_are_copied(
+    updated: torch.Tensor | bool,
+) -> None:
+    average, model = trained_network(1), trained_network(3)
+    before, now = copy.deepcopy(average.state_dict()), copy.deepcopy(model.state_dict())
+    update_ema(average, model, DECAY, updated)
+    for key, moved in average.state_dict().items():
+        expected = DECAY * before[key] + (1 - DECAY) * now[key]
+        if moved.is_floating_point():
+            torch.testing.assert_close(moved, expected)
+        else:
+            assert torch.equal(moved, now[key])
+        assert torch.equal(model.state_dict()[key], now[key])
+    assert not torch.equal(average[0].weight, before["0.weight"])
+
+
+@pytest.mark.parametrize("updated", [False, torch.tensor(False)])
+def test_a_step_that_changed_nothing_changes_no_average(updated: torch.Tensor | bool) -> None:
+    average, model = trained_network(1), trained_network(3)
+    before = copy.deepcopy(average.state_dict())
+    model[0].weight.data.fill_(torch.nan)
+    update_ema(average, model, DECAY, updated)
+    assert all(torch.equal(held, before[key]) for key, held in average.state_dict().items())
+
+
+def test_decay_one_keeps_the_average_and_decay_zero_copies_the_model() -> None:
+    average, model = trained_network(1), trained_network(3)
+    before = average[0].weight.detach().clone()
+    update_ema(average, model, 1.0)
+    assert torch.equal(average[0].weight, before)
+    update_ema(average, model, 0.0)
+    assert torch.equal(average[0].weight, model[0].weight)
