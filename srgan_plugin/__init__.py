@@ -8,6 +8,8 @@ BasicSR.
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from srgan_plugin.errors import MissingFileError
+
 if TYPE_CHECKING:
     from srgan_plugin.inference import upscale
 
@@ -32,7 +34,7 @@ def config_path(name: str = "") -> str:
         if root.is_dir() and (root / name).exists():
             return str((root / name).resolve())
     known = sorted({path.name for root in roots for path in root.glob("*.py")})
-    raise FileNotFoundError(f"no config {name!r}; there are: {', '.join(known)}")
+    raise MissingFileError(f"no config {name!r}; there are: {', '.join(known)}")
 
 
 def __getattr__(name: str) -> Any:

@@ -16,6 +16,7 @@ from pathlib import Path
 from srgan_plugin import __version__
 from srgan_plugin.cli import upscale as upscale_command
 from srgan_plugin.cli.errors import command
+from srgan_plugin.errors import MissingFileError
 
 
 def run_doctor() -> None:
@@ -41,7 +42,7 @@ def run_mmagic(tool: str, arguments: list[str]) -> None:
     assert spec is not None and spec.origin is not None, "the import above made sure of it"
     path = Path(spec.origin).parent / ".mim" / "tools" / f"{tool}.py"
     if not path.is_file():
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"MMagic's tools are not in its package ({path}): install its wheel, not a checkout"
         )
     sys.argv = [str(path), *arguments]

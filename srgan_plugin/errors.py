@@ -1,6 +1,21 @@
-"""Errors about a user's input. Every package may import this."""
+"""Errors that a user causes. Every package may import this module."""
 
 from collections.abc import Iterable
+
+
+class UserError(ValueError):
+    """A value, file or config that the user can correct.
+
+    The command line shows its message in one line. Any other error keeps its stack trace.
+    """
+
+
+class FileError(UserError, OSError):
+    """A file that cannot be written, read or downloaded."""
+
+
+class MissingFileError(FileError, FileNotFoundError):
+    """A file or folder that does not exist."""
 
 
 def check_option(name: str, value: object, options: Iterable[object]) -> None:
@@ -8,14 +23,14 @@ def check_option(name: str, value: object, options: Iterable[object]) -> None:
 
     Args:
         name: The argument's name, as the user wrote it.
-        value: What came.
-        options: What is allowed.
+        value: The value given.
+        options: The values allowed.
 
     Raises:
-        ValueError: `value` is not among `options`; the message lists them.
+        UserError: `value` is not among `options`; the message lists them.
     """
     allowed = list(options)
     if value not in allowed:
-        raise ValueError(
+        raise UserError(
             f"{name} must be one of {', '.join(repr(option) for option in allowed)}, got {value!r}"
         )

@@ -19,13 +19,14 @@ from mmengine.logging import print_log
 from mmengine.registry import DefaultScope, Registry, build_from_cfg
 
 from srgan_plugin import config_path
+from srgan_plugin.errors import UserError
 
 SCOPE = "srgan_plugin"
 # Modules that patch another toolbox and register its classes, by the prefix that asks for them.
 SCOPE_MODULES = {"mmagic": "srgan_plugin.hosts.mmagic"}
 
 
-class UnknownNameError(KeyError, ValueError):
+class UnknownNameError(KeyError, UserError):
     """A `type=` that no registry has."""
 
     def __str__(self) -> str:
@@ -39,19 +40,19 @@ class PluginRegistry(Registry):
         """Build the object that a config describes.
 
         Raises:
-            ValueError: The config has an unknown argument, or lacks one or its type.
+            UserError: The config has an unknown argument, or lacks one or its type.
         """
         try:
             return super().build(cfg, *args, **kwargs)
         except TypeError as error:
             if (message := explain_bad_kwargs(error)) is None:
                 raise
-            raise ValueError(message) from error
+            raise UserError(message) from error
         except KeyError as error:
             if "type" in cfg:
                 raise
             given = ", ".join(cfg) or "nothing"
-            raise ValueError(
+            raise UserError(
                 f"expected a type in the config of a {self.name}, got {given}"
             ) from error
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from srgan_plugin.cli.errors import command
+from srgan_plugin.errors import UserError
 
 # Steps before and under the clock, by device.
 STEPS = {"cpu": (1, 3), "cuda": (200, 1000)}
@@ -115,7 +116,7 @@ def main(argv: list[str] | None = None) -> None:
     from srgan_plugin.io.atomic import write_text
 
     if args.device == "cuda" and not torch.cuda.is_available():
-        raise ValueError("--device cuda: torch sees no GPU here; use --device cpu")
+        raise UserError("--device cuda: torch sees no GPU here; use --device cpu")
     if args.workers is None:
         args.workers = 8 if args.device == "cuda" else 0
     if args.rounds is None:  # a loader's are short: a busy machine is busy for both sides

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from srgan_plugin.cli.errors import command
+from srgan_plugin.errors import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
 TRAIN = ("astronaut.png", "hubble_deep_field.jpg", "ihc.png", "motorcycle_left.png",
@@ -31,7 +32,7 @@ def run(tool: str, *arguments: str) -> None:
     """Run one of our tools as a user would."""
     line = [sys.executable, str(ROOT / "tools" / tool), *arguments]
     if status := subprocess.run(line, check=False).returncode:
-        raise ValueError(f"tools/{tool} ended with status {status}; its message is above")
+        raise UserError(f"tools/{tool} ended with status {status}; its message is above")
 
 
 def copy_photographs(work: Path) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 from srgan_plugin.cli.errors import command
 from srgan_plugin.cli.options import progress_bar
+from srgan_plugin.errors import MissingFileError, UserError
 
 SCALE = 4
 HALVES = {
@@ -94,7 +95,7 @@ def upscaler(path: str) -> Callable[[Any], Any]:
     with named(path):
         found = identify(checkpoint)
         if found.arguments.get("upscale_factor") != SCALE:
-            raise ValueError(f"the tables are of x{SCALE} generators, got {found}")
+            raise UserError(f"the tables are of x{SCALE} generators, got {found}")
         network = found.build().to(device)
 
     @torch.inference_mode()
@@ -116,7 +117,7 @@ def test_sets(names: list[str]) -> list[Any]:
         except FileNotFoundError as error:
             say(f"left out: {error}")
     if not found:
-        raise FileNotFoundError(f"no test set is there, looked for {', '.join(names)}")
+        raise MissingFileError(f"no test set is there, looked for {', '.join(names)}")
     return found
 
 

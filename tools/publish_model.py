@@ -12,6 +12,7 @@ from typing import Any
 
 from srgan_plugin.cli.errors import command
 from srgan_plugin.cli.options import add_half, add_network_options, network_options
+from srgan_plugin.errors import UserError
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
@@ -43,10 +44,10 @@ def read_metafile(metafile: Path) -> dict[str, Any]:
     try:
         known = yaml.safe_load(metafile.read_text(encoding="utf-8")) if metafile.is_file() else None
     except yaml.YAMLError as error:
-        raise ValueError(f"{metafile} is no YAML ({error}): move that file away") from None
+        raise UserError(f"{metafile} is no YAML ({error}): move that file away") from None
     content = known or {"Models": []}
     if not isinstance(content, dict) or not isinstance(content.get("Models"), list):
-        raise ValueError(f"expected a list under Models in {metafile}: move that file away")
+        raise UserError(f"expected a list under Models in {metafile}: move that file away")
     return content
 
 
@@ -70,7 +71,7 @@ def main(argv: list[str] | None = None) -> None:
 
     results = json.loads(args.results.read_text(encoding="utf-8")) if args.results else {}
     if not isinstance(results, dict):
-        raise ValueError(f"expected measures by test set in {args.results}, got a list or a value")
+        raise UserError(f"expected measures by test set in {args.results}, got a list or a value")
     metafile = args.target.with_name("metafile.yml")
     known = read_metafile(metafile)
     source = local_checkpoint(args.source)

@@ -8,6 +8,7 @@ from typing import Any
 
 from srgan_plugin.cli.configs import add_config_options, load_config
 from srgan_plugin.cli.errors import command
+from srgan_plugin.errors import MissingFileError, UserError
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -50,7 +51,7 @@ def follow_checkpoint(model: Any, location: str, *, ours: bool) -> str:
         changes = generator_changes(generator, checkpoint)
     if changes:
         if not ours and "." not in str(generator.type) and {*changes} & {*NON_INFERABLE_ARGS}:
-            raise ValueError(
+            raise UserError(
                 f"{path} holds {identify(checkpoint)}, which the config's {generator.type} does "
                 f"not compute: set model.generator.type=srgan_plugin.{generator.type}"
             )
@@ -108,13 +109,13 @@ def main(argv: list[str] | None = None) -> None:
     if args.checkpoint.lower() != "none":
         here = local_checkpoint(args.checkpoint) if "://" not in args.checkpoint else None
         if here and not here.is_file():
-            raise FileNotFoundError(
+            raise MissingFileError(
                 f"expected a checkpoint, a URL, msrresnet, srgan or 'none', there is no file at "
                 f"{args.checkpoint}"
             )
         cfg.load_from = follow_checkpoint(cfg.model, args.checkpoint, ours=scope_of(cfg) == SCOPE)
     elif (network := network_name(cfg.model)) != "Bicubic":
-        raise ValueError(
+        raise UserError(
             f"'none' is for configs without weights such as bicubic_x4.py; "
             f"{args.config} has the network {network}: name a checkpoint"
         )

@@ -13,6 +13,7 @@ from srgan_plugin.cli.configs import (
     load_config,
 )
 from srgan_plugin.cli.errors import command
+from srgan_plugin.errors import MissingFileError, UserError
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -50,7 +51,7 @@ def use_amp(optim_wrapper: Any, dtype: str | None) -> None:
         if not isinstance(wrapper, dict):
             continue
         if (kind := wrapper.get("type", "OptimWrapper")) not in ("OptimWrapper", "AmpOptimWrapper"):
-            raise ValueError(
+            raise UserError(
                 f"--amp: expected type='OptimWrapper' in optim_wrapper, got {kind!r}; "
                 "leave --amp out or change the config"
             )
@@ -73,7 +74,7 @@ def check_start(generator: Any, location: str) -> None:
     if wrong := ", ".join(
         f"{name}={changes[name]!r}" for name in NON_INFERABLE_ARGS if name in changes
     ):
-        raise ValueError(
+        raise UserError(
             f"load_from: the network in {path} has {wrong}, the config's generator has not; "
             f"training follows the config: set {wrong} in it, or start from another checkpoint"
         )
@@ -101,7 +102,7 @@ def main(argv: list[str] | None = None) -> None:
         use_amp(cfg.optim_wrapper, None if args.amp == "auto" else args.amp)
     if args.auto_scale_lr:
         if "base_batch_size" not in (cfg.get("auto_scale_lr") or {}):
-            raise ValueError(
+            raise UserError(
                 "--auto-scale-lr: the config says no auto_scale_lr.base_batch_size; "
                 "add auto_scale_lr = dict(base_batch_size=16)"
             )
@@ -116,7 +117,7 @@ def main(argv: list[str] | None = None) -> None:
     if cfg.get("load_from") in BUNDLED_MODELS:
         cfg.load_from = str(local_checkpoint(cfg.load_from))
     if cfg.get("load_from") and "://" not in cfg.load_from and not Path(cfg.load_from).is_file():
-        raise FileNotFoundError(f"load_from: there is no checkpoint at {cfg.load_from}")
+        raise MissingFileError(f"load_from: there is no checkpoint at {cfg.load_from}")
     if cfg.get("resume") and cfg.get("load_from"):
         done = check_resumable(cfg.load_from)
         if done >= cfg.train_cfg.get("max_iters", done + 1):

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from srgan_plugin.cli.errors import command
+from srgan_plugin.errors import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -91,7 +92,7 @@ def run(tool: str, *arguments: str | Path) -> None:
     """Run one of our tools as a user would."""
     line = [sys.executable, str(ROOT / "tools" / tool), *map(str, arguments)]
     if status := subprocess.run(line, check=False).returncode:
-        raise ValueError(f"tools/{tool} ended with status {status}; its message is above")
+        raise UserError(f"tools/{tool} ended with status {status}; its message is above")
 
 
 def prepare(photographs: Path, data: Path, *, cpu: bool) -> dict[str, int]:
@@ -103,7 +104,7 @@ def prepare(photographs: Path, data: Path, *, cpu: bool) -> dict[str, int]:
         if not (data / name).exists():
             link(found, data / name)
         elif {path.name for path in (data / name).iterdir()} != {path.name for path in found}:
-            raise ValueError(
+            raise UserError(
                 f"{data / name} holds others than those of {photographs}: choose another --work-dir"
             )
     if cpu and not (data / "pieces_store").exists():
@@ -126,7 +127,7 @@ def check_start(place: Place, start: Path) -> None:
         place.run.mkdir(parents=True)
         write_text(digest, note)
     if not note.is_file() or note.read_text() != digest:
-        raise ValueError(
+        raise UserError(
             f"{place.run} was trained from other weights than {start}: move it away to train anew"
         )
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from srgan_plugin.cli.errors import command
 from srgan_plugin.cli.options import progress_bar
+from srgan_plugin.errors import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
 BEGIN, END = "<!-- zoo: tools/zoo_cards.py writes this part -->", "<!-- /zoo -->"
@@ -99,7 +100,7 @@ def put_between_marks(text: str, readme: Path) -> None:
     before, begin, rest = whole.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not (begin and end):
-        raise ValueError(f"{readme} lacks the lines {BEGIN} and {END}: put them back")
+        raise UserError(f"{readme} lacks the lines {BEGIN} and {END}: put them back")
     write_text(f"{before}{BEGIN}\n{text}\n{END}{after}", readme)
 
 

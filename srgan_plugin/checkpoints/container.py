@@ -7,6 +7,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from srgan_plugin.errors import UserError
+
 Part = Literal["generator", "discriminator"]
 
 # The keys under which code bases put a network's weights.
@@ -32,7 +34,7 @@ _NOT_WEIGHTS = ("data_preprocessor.", "step_counter", "steps", "n_averaged")
 _DEEPEST = 4
 
 
-class NoWeightsError(ValueError):
+class NoWeightsError(UserError):
     """A checkpoint without weights."""
 
 
@@ -119,7 +121,7 @@ def _inner(level: Mapping[str, Any], part: Part, *, ema: bool) -> str | None:
     for names in order:
         own = [name for name in names if _stem(name) in _GENERATOR_STEMS] or names
         if any(not _same(level[own[0]], level[name]) for name in own[1:]):
-            raise ValueError(
+            raise UserError(
                 f"expected the weights of one network, got {' and '.join(own)}, and nothing says "
                 f"which is meant: save the one, torch.save(torch.load(FILE)[{own[0]!r}], NEW)"
             )

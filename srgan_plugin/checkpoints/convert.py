@@ -11,6 +11,8 @@ from typing import Any, get_args
 import torch
 from torch import Tensor, nn
 
+from srgan_plugin.errors import UserError
+
 from .container import Part
 from .layouts import LAYOUTS, CodeBase, StateDictLayout
 from .load import DISCRIMINATORS, DetectedNetwork, identify, option
@@ -122,18 +124,18 @@ def convert(
     """
     target = Path(target)
     if target.suffix not in (".pth", ".pt", ".safetensors"):
-        raise ValueError(f"expected a name ending in .pth or .safetensors, got {target}")
+        raise UserError(f"expected a name ending in .pth or .safetensors, got {target}")
     if filename_hash(target.name):
-        raise ValueError(
+        raise UserError(
             f"{target.name} closes with the hash of another file: leave it out of the name"
         )
     if target.suffix == ".safetensors" and to != "plugin":
-        raise ValueError(f"{to} does not read safetensors: end {target} in .pth, or --to plugin")
+        raise UserError(f"{to} does not read safetensors: end {target} in .pth, or --to plugin")
     checkpoint = load_checkpoint_file(source)
     with named(source):
         found = identify(checkpoint, ema=ema, part=part, arguments=arguments)
         if origin is not None and origin not in found.layout.code_bases:
-            raise ValueError(f"expected {origin}'s layout, got {found}")
+            raise UserError(f"expected {origin}'s layout, got {found}")
         network = found.build(assume=True)
         layout = _target_layout(found, network, to)
     note = note_for(found.layout.network, found.arguments)
@@ -169,12 +171,12 @@ def _target_layout(found: DetectedNetwork, network: nn.Module, to: CodeBase) -> 
     name, rules = found.layout.network, _RULES[to]
     layout = next((x for x in LAYOUTS if x.network == name and to in x.code_bases), None)
     if layout is None:
-        raise ValueError(f"{to} has no {name}: only --to plugin takes it")
+        raise UserError(f"{to} has no {name}: only --to plugin takes it")
     activates = getattr(network, "activate_after_shuffle", None)
     if activates is not None and rules.activates not in (None, activates):
         theirs, own = ("has an", "has none") if rules.activates else ("has no", "has one")
         doubt = "".join(f", or {option(name)} if it was trained so" for name in found.open)
-        raise ValueError(
+        raise UserError(
             f"{to}'s MSRResNet {theirs} activation after each shuffle, these weights' network "
             f"{own}: under {to} they would load and give other pictures. Nothing converts one "
             f"into the other; use --to {' or '.join(_same_function(activates))}{doubt}"
@@ -183,7 +185,7 @@ def _target_layout(found: DetectedNetwork, network: nn.Module, to: CodeBase) -> 
     if name == "ModifiedVGG" and sizes:
         size, stages = found.arguments["input_size"], found.arguments["num_stages"]
         if size not in sizes or size != 4 * 2**stages:
-            raise ValueError(
+            raise UserError(
                 f"{to}'s discriminator takes pictures of {' or '.join(map(str, sizes))}, this one "
                 f"takes {size} in {stages} halvings: only --to plugin takes it"
             )
@@ -205,7 +207,7 @@ def _compare(written: Path, found: DetectedNetwork, network: nn.Module, allowed:
     with torch.inference_mode():
         difference = float((network(image) - again.build(assume=True)(image)).abs().max())
     if not difference <= allowed:  # NaN is no agreement either
-        raise ValueError(
+        raise UserError(
             f"the converted network differs by {difference:.1e} (allowed {allowed:.0e}) on the "
             "fixed picture; nothing was written"
         )

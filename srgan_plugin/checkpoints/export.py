@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from srgan_plugin.errors import UserError
 from srgan_plugin.io.atomic import atomic_path
 
 TOLERANCE = 1e-4  # of the pictures' range of 1
@@ -45,15 +46,15 @@ def export_onnx(
     """
     if missing := [name for name in _PACKAGES if importlib.util.find_spec(name) is None]:
         needed = " ".join(missing)
-        raise ValueError(f"exporting to ONNX needs more packages: pip install {needed}")
+        raise UserError(f"exporting to ONNX needs more packages: pip install {needed}")
     if not hasattr(network, "upscale_factor"):
-        raise ValueError(f"expected a generator to export, got {type(network).__name__}")
+        raise UserError(f"expected a generator to export, got {type(network).__name__}")
     channels = next(network.parameters()).shape[1]
     with atomic_path(target) as temporary:
         _write_onnx(network, temporary, channels)
         difference = max(_difference(network, temporary, channels, size) for size in sizes)
         if not difference <= TOLERANCE:
-            raise ValueError(
+            raise UserError(
                 f"the exported network differs from torch by {difference:.1e} (allowed "
                 f"{TOLERANCE:.0e}); nothing was written"
             )

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 import torch
 
+from srgan_plugin.errors import MissingFileError, UserError
 from srgan_plugin.io.download import Progress, download
 
 from .file_kinds import kind_of
@@ -65,12 +66,12 @@ def local_checkpoint(
 def _bundled(name: str, folder: Path) -> Path:
     path, sums = folder / f"{name}.safetensors", folder / SUMS
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: expected the weights that ship, there is no such file")
+        raise MissingFileError(f"{path}: expected the weights that ship, there is no such file")
     listed = sums.read_text(encoding="utf-8") if sums.is_file() else ""
     expected = dict(line.split()[::-1] for line in listed.splitlines() if line).get(path.name)
     if (digest := sha256(path)) != expected:
         kind = kind_of(path) if path.stat().st_size else "an empty file"
-        raise ValueError(
+        raise UserError(
             f"{path}: expected the weights that ship (SHA-256 {expected or f'none in {sums}'}), "
             f"got {kind or 'others'} ({digest}); install srgan_plugin again, or give your own "
             "weights by their path"

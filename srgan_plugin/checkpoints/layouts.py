@@ -8,6 +8,8 @@ from typing import Literal
 
 from torch import Tensor
 
+from srgan_plugin.errors import UserError
+
 State = Mapping[str, Tensor]
 Reading = Callable[[State], int | str]
 
@@ -123,7 +125,7 @@ class StateDictLayout:
         renamed = {_renamed(key, self.renames): weight for key, weight in state.items()}
         if len(renamed) != len(state):
             foreign = next(key for key in state for _, ours in self.renames if key.startswith(ours))
-            raise ValueError(f"expected {self.origin} keys, got some of ours as well: {foreign}")
+            raise UserError(f"expected {self.origin} keys, got some of ours as well: {foreign}")
         return dict(self.complete(renamed))
 
     def from_plugin_keys(self, state: State) -> dict[str, Tensor]:

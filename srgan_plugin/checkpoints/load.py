@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from srgan_plugin import networks
+from srgan_plugin.errors import UserError
 
 from .container import NoWeightsError, Part, below, unwrap, unwrap_and_list
 from .detect import Detection, describe, detect_layout
@@ -59,7 +60,7 @@ def check_function(meta: Any, weights: Mapping[str, Tensor], network: nn.Module)
     for name, value in recorded_arguments({"meta": meta}, found.layout.network).items():
         own = plain(getattr(network, name, ARGUMENTS[name].default))
         if own != value:
-            raise ValueError(
+            raise UserError(
                 f"expected weights of {name}={own}, got those of {name}={value}, with which they "
                 f"give other images: set {name}={value} in the generator's config"
             )
@@ -153,13 +154,13 @@ def remap_strict(
             return _finite(renamed, source)
         else:
             advice = f"it is damaged or was changed ({misfit}), get it from its source again"
-    raise ValueError(f"expected {describe(own)}, {source} holds {describe(weights)}: {advice}")
+    raise UserError(f"expected {describe(own)}, {source} holds {describe(weights)}: {advice}")
 
 
 def _finite(weights: dict[str, Tensor], source: str) -> dict[str, Tensor]:
     for key, weight in weights.items():
         if weight.is_floating_point() and not weight.float().isfinite().all():
-            raise ValueError(
+            raise UserError(
                 f"expected numbers, {source} holds NaN or infinite values (first in {key}): the "
                 "training that saved it had diverged; take an earlier checkpoint"
             )
@@ -218,7 +219,7 @@ NON_INFERABLE_ARGS = tuple(ARGUMENTS)
 _ADAPTABLE = ("mid_channels", "num_blocks", "prelu", *NON_INFERABLE_ARGS)
 
 
-class UnknownNetworkError(ValueError):
+class UnknownNetworkError(UserError):
     """Weights that are of none of our networks."""
 
 
@@ -269,7 +270,7 @@ class DetectedNetwork:
         weights = remap_strict(dict(self.weights), network)
         for name in self.open:
             if ARGUMENTS[name].asked_for and not assume:
-                raise ValueError(
+                raise UserError(
                     f"{name}: expected {ARGUMENTS[name].expected}, which no weights show and this "
                     f"file does not state: give {option(name)}, here or once for all to "
                     "tools/convert_checkpoint.py FILE NEW --to plugin"
@@ -311,20 +312,20 @@ def identify(
         known = ", ".join(_CLASSES)
         raise UnknownNetworkError(f"expected weights of {known}, got {describe(weights)}")
     if part == "discriminator" and found.layout.network not in DISCRIMINATORS:
-        raise ValueError(f"expected a discriminator, but all there is is {found}")
+        raise UserError(f"expected a discriminator, but all there is is {found}")
     network, recorded = found.layout.network, recorded_arguments(checkpoint, found.layout.network)
     activates = found.layout.activate_after_shuffle
     if (
         activates is not None
         and recorded.setdefault("activate_after_shuffle", activates) != activates
     ):
-        raise ValueError(
+        raise UserError(
             f"activate_after_shuffle: expected {activates}, as {found.layout.origin} keys have it, "
             f"got {not activates} in its meta: the file was changed, get it again"
         )
     for name, value in _checked(network, arguments or {}).items():
         if recorded.setdefault(name, value) != value:
-            raise ValueError(
+            raise UserError(
                 f"told {name}={value}, but the file itself says {recorded[name]}: leave that out"
             )
     return DetectedNetwork(
@@ -397,7 +398,7 @@ def _checked(network: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
     for name in arguments:
         if name not in accepted:
             choice = f"one of {', '.join(accepted)}" if accepted else "nothing more to know"
-            raise ValueError(f"of {network} there is {choice} to tell, got {name!r}")
+            raise UserError(f"of {network} there is {choice} to tell, got {name!r}")
     return {name: checked_argument(name, value) for name, value in arguments.items()}
 
 

@@ -13,6 +13,8 @@ from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, BinaryIO
 
+from srgan_plugin.errors import UserError
+
 #: How a file starts that torch.save wrote in its legacy format: with a pickled magic number.
 LEGACY_START = re.compile(rb"\x80[\x02-\x05](\x95.{8})?\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19\.", re.S)
 _LEGACY_PICKLES = 5  # magic number, protocol, system, content, keys of the storages that follow
@@ -91,7 +93,7 @@ def to_protocol_2(source: io.BytesIO) -> bytes:
         nonlocal room
         room -= len(piece)
         if room < 0:
-            raise ValueError("its pickle repeats itself beyond measure")
+            raise UserError("its pickle repeats itself beyond measure")
         written.append(piece)
         texts.append(text)
 
@@ -103,7 +105,7 @@ def to_protocol_2(source: io.BytesIO) -> bytes:
         written.pop()
         text = texts.pop()
         if text is None or not _NAME.fullmatch(text):
-            raise ValueError("the name of a global is not one")
+            raise UserError("the name of a global is not one")
         return text
 
     for (name, value, place), end in zip(opcodes, ends, strict=True):

@@ -15,6 +15,8 @@ from typing import Any
 
 import torch
 
+from srgan_plugin.errors import MissingFileError, UserError
+
 from .file_kinds import kind_of
 from .pickle_protocols import LEGACY_START, readable_source, to_protocol_2
 from .safe_unpickle import STAND_INS, History, materialize
@@ -34,7 +36,7 @@ def named(path: str | os.PathLike[str]) -> Iterator[None]:
     try:
         yield
     except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
+        raise UserError(f"{path}: {error}") from None
 
 
 def filename_hash(name: str) -> str:
@@ -68,20 +70,20 @@ def load_checkpoint_file(
     path = Path(path)
     if not path.is_file():
         what = "is a folder" if path.is_dir() else "does not exist"
-        raise FileNotFoundError(f"expected a checkpoint file, but {path} {what}")
+        raise MissingFileError(f"expected a checkpoint file, but {path} {what}")
     # A damaged file can fail in any way inside the readers; the user needs its name and one line.
     try:
         loaded = _read(path, history)
     except Exception as error:
-        raise ValueError(_refusal(path, error)) from error
+        raise UserError(_refusal(path, error)) from error
     if not isinstance(loaded, dict):
-        raise ValueError(f"expected a dict of weights in {path}, got a {type(loaded).__name__}")
+        raise UserError(f"expected a dict of weights in {path}, got a {type(loaded).__name__}")
     return loaded
 
 
 def _read(path: Path, history: Callable[..., object]) -> Any:
     if (stated := filename_hash(path.name)) and not sha256(path).startswith(stated):
-        raise ValueError("its SHA-256 is not the one that its name closes with")
+        raise UserError("its SHA-256 is not the one that its name closes with")
     start = _start(path, 64)
     if _SAFETENSORS.match(start):
         return _read_safetensors(path)
@@ -137,12 +139,12 @@ def _check_archive(path: Path) -> None:
     with zipfile.ZipFile(path) as archive:
         unpacked = sum(entry.file_size for entry in archive.infolist())
         if unpacked > path.stat().st_size:
-            raise ValueError(f"it unpacks to {unpacked} bytes, which torch.save never writes")
+            raise UserError(f"it unpacks to {unpacked} bytes, which torch.save never writes")
         if broken := archive.testzip():
-            raise ValueError(f"the checksum of its part {broken} does not match")
+            raise UserError(f"the checksum of its part {broken} does not match")
 
 
-class _OtherKindError(ValueError):
+class _OtherKindError(UserError):
     """The file is of another kind, or has notes of another kind."""
 
 

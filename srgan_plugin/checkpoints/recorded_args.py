@@ -5,6 +5,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from srgan_plugin.errors import UserError
+
 from .read import NOTE
 
 #: Of the notes that we write. Those without it may hold a default that nothing had stated.
@@ -85,7 +87,7 @@ def checked_argument(name: str, value: Any, *, where: str = "") -> Any:
         ValueError: it is of another type, or out of range.
     """
     if not ARGUMENTS[name].accepts(value):
-        raise ValueError(f"{where}{name}: expected {ARGUMENTS[name].expected}, got {value!r}")
+        raise UserError(f"{where}{name}: expected {ARGUMENTS[name].expected}, got {value!r}")
     return plain(value)
 
 
@@ -118,16 +120,16 @@ def recorded_arguments(checkpoint: Mapping[str, Any], network: str) -> dict[str,
 def _noted(note: Any, network: str) -> dict[str, Any]:
     where = f"meta.{NOTE}"
     if not isinstance(note, Mapping):
-        raise ValueError(f"{where}: expected a dict, got {note!r}")
+        raise UserError(f"{where}: expected a dict, got {note!r}")
     known = ("format", "network", *arguments_of(network))
     for key in note:
         if key not in known:
-            raise ValueError(f"{where}: expected the keys {', '.join(known)}, got {key!r}")
+            raise UserError(f"{where}: expected the keys {', '.join(known)}, got {key!r}")
     if note.get("network", network) != network:
-        raise ValueError(f"{where}.network: expected {network}, got {note['network']!r}")
+        raise UserError(f"{where}.network: expected {network}, got {note['network']!r}")
     version = note.get("format", 1)
     if version not in (1, FORMAT) or isinstance(version, bool):
-        raise ValueError(f"{where}.format: expected {FORMAT}, got {version!r}")
+        raise UserError(f"{where}.format: expected {FORMAT}, got {version!r}")
     stated = {
         name: checked_argument(name, note[name], where=f"{where}.")
         for name in arguments_of(network)

@@ -16,6 +16,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from srgan_plugin.errors import UserError
+
 _NUMBER = re.compile(r"b1|[iu][1248]|f[248]|c8|c16")
 
 
@@ -32,7 +34,7 @@ class _Dtype:
 
     def __init__(self, name: str, *_: object) -> None:
         if not _NUMBER.fullmatch(name):
-            raise ValueError(f"numpy data of type {name!r}, where only numbers are read")
+            raise UserError(f"numpy data of type {name!r}, where only numbers are read")
         self.number = np.dtype(name)
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
@@ -89,7 +91,7 @@ class _History:
 def _getattr(owner: object, name: str) -> str:
     """`getattr`, which mmengine needs for `HistoryBuffer.mean` and its like, and nothing else."""
     if owner is not _History:
-        raise ValueError("a call of getattr")
+        raise UserError("a call of getattr")
     return name
 
 
@@ -137,7 +139,7 @@ def _as_type(factory: Any) -> Any:
     """Return a `defaultdict`'s factory: a plain type, which makes an empty container or zero."""
     found = factory.kind if isinstance(factory, _Name) else _TYPES.get(factory, factory)
     if found is not None and found not in _FACTORIES:
-        raise ValueError("a defaultdict of what is not a plain type")
+        raise UserError("a defaultdict of what is not a plain type")
     return found
 
 
@@ -223,6 +225,6 @@ def _settled(item: Any) -> Any:
         return item.kind
     if isinstance(item, type) or callable(item):
         if item in _CALLABLES:
-            raise ValueError("a reference to a function or class of mmengine or numpy")
+            raise UserError("a reference to a function or class of mmengine or numpy")
         return _TYPES.get(item, item)
     return item

@@ -7,6 +7,8 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
+from srgan_plugin.errors import MissingFileError, UserError
+
 
 def prepare(description: str, argv: list[str] | None = None) -> str:
     """Read the command line, mend BasicSR, register our parts, check the options.
@@ -50,7 +52,7 @@ def _parser(description: str) -> argparse.ArgumentParser:
 def _check(path: Path, entries: Sequence[str]) -> None:
     if not path.is_file():
         near = ", ".join(sorted(other.name for other in path.parent.glob("*.yml"))) or "none"
-        raise FileNotFoundError(f"there are no options at {path}; files in that folder: {near}")
+        raise MissingFileError(f"there are no options at {path}; files in that folder: {near}")
     import yaml
 
     from srgan_plugin.hosts.basicsr.options import check_options
@@ -58,13 +60,13 @@ def _check(path: Path, entries: Sequence[str]) -> None:
     try:
         opt: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
         if not isinstance(opt, dict):
-            raise ValueError(f"expected options by name, got {type(opt).__name__}")
+            raise UserError(f"expected options by name, got {type(opt).__name__}")
         for entry in entries:
             _check_entry(opt, entry)
         check_options(opt)
         _check_weights(_changed(opt, entries))
     except (ValueError, yaml.YAMLError) as error:
-        raise ValueError(f"{path}: {error}") from error
+        raise UserError(f"{path}: {error}") from error
 
 
 def _changed(opt: dict[str, Any], entries: Sequence[str]) -> dict[str, Any]:
@@ -103,7 +105,7 @@ def _check_weights(opt: dict[str, Any]) -> None:
         readable = "params" in checkpoint or {*wanted} <= {None, *checkpoint}
         if not readable or not _torch_reads(location):
             found = identify(checkpoint, part=network)
-            raise ValueError(
+            raise UserError(
                 f"path.pretrain_network_{part}: BasicSR reads its own layout only, and {location} "
                 f"holds {found}: convert it by tools/convert_checkpoint.py --to basicsr, or, where "
                 "that is refused, test it by tools/test.py"
@@ -131,17 +133,17 @@ def _check_function(found: Any, network_g: dict[str, Any]) -> None:
     """Refuse weights that would load into `network_g` and give other images."""
     kind, name = found.layout.network, "activate_after_shuffle"
     if str(network_g.get("type")).startswith("MSRResNet") and kind != "MSRResNet":
-        raise ValueError(f"expected an MSRResNet, got {found}")
+        raise UserError(f"expected an MSRResNet, got {found}")
     if kind != "MSRResNet":
         return
     here = network_g.get(name, True)
     if found.arguments.get(name, here) != here:
-        raise ValueError(
+        raise UserError(
             f"it was trained with {name}={not here}, and network_g has {here}: it would load and "
             f"give other images; set network_g.{name}"
         )
     if name in found.open and name not in network_g:
-        raise ValueError(
+        raise UserError(
             f"its keys are {found.layout.origin}, whose network has no activation after the "
             f"shuffles, and network_g has one by default: set network_g.{name}"
         )
@@ -154,6 +156,6 @@ def _check_entry(opt: dict[str, Any], entry: str) -> None:
     for key in keys.strip().split(":")[:-1]:
         section = section.get(key) if isinstance(section, dict) else None
     if not equals or not isinstance(section, dict):
-        raise ValueError(
+        raise UserError(
             f"--force_yml: expected SECTION:KEY=VALUE of a section that is there, got {entry!r}"
         )

@@ -11,6 +11,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from srgan_plugin.errors import MissingFileError, UserError
+
 from .errors import one_line
 
 # What MMEditing 0.x and mmcv 1.x read from a config, and mmengine does not.
@@ -65,7 +67,7 @@ def load_config(args: argparse.Namespace) -> Any:
     from srgan_plugin.registry import SCOPE_MODULES
 
     if not isinstance(model := cfg.get("model"), dict) or "type" not in model:
-        raise ValueError(f"{args.config} has no model; expected model = dict(type='SRModel', ...)")
+        raise UserError(f"{args.config} has no model; expected model = dict(type='SRModel', ...)")
     _check_vis_backends(cfg)
     if (scope := cfg.get("default_scope")) in SCOPE_MODULES:
         import_module(SCOPE_MODULES[scope])
@@ -87,9 +89,9 @@ def read_config(path: str | Path, cfg_options: Sequence[str] = ()) -> Any:
     path = Path(path)
     if not path.is_file():
         near = ", ".join(sorted(other.name for other in path.parent.glob("*.py"))) or "none"
-        raise FileNotFoundError(f"there is no config at {path}; configs in that folder: {near}")
+        raise MissingFileError(f"there is no config at {path}; configs in that folder: {near}")
     if wrong := [option for option in cfg_options if "=" not in option]:
-        raise ValueError(f"--cfg-options: expected KEY=VALUE, got {wrong[0]!r}")
+        raise UserError(f"--cfg-options: expected KEY=VALUE, got {wrong[0]!r}")
     from mmengine.config import Config
 
     import srgan_plugin.registry  # noqa: F401 - `_base_ = 'srgan_plugin::…'` and scopes need it
@@ -99,7 +101,7 @@ def read_config(path: str | Path, cfg_options: Sequence[str] = ()) -> Any:
     except OSError:
         raise
     except Exception as error:  # a config is the user's own code, which can fail in any way
-        raise ValueError(_broken_config(path, error)) from error
+        raise UserError(_broken_config(path, error)) from error
     _check_generation(cfg, path)
     _merge(cfg, cfg_options)
     return cfg
@@ -114,7 +116,7 @@ def _check_generation(cfg: Any, path: Path) -> None:
     gan = "discriminator" in model or model.get("type") in ("SRGAN", "ESRGAN")
     scale = (model.get("generator") or {}).get("upscale_factor", 4)
     ours = "srgan_x4c64b16_g1_1000k_div2k" if gan else f"msrresnet_x{scale}c64b16_g1_1000k_div2k"
-    raise ValueError(
+    raise UserError(
         f"{path} is a config of MMEditing 0.x (it has {', '.join(old)}), which neither MMagic nor "
         f"this package runs; start from configs/{ours}.py and change its settings (see "
         "docs/from-mmagic.md); checkpoints of MMEditing 0.x load as they are"
@@ -131,7 +133,7 @@ def _check_vis_backends(cfg: Any) -> None:
         needed = _VIS_BACKENDS.get(kind, {})
         missing = [package for module, package in needed.items() if find_spec(module) is None]
         if missing:
-            raise ValueError(
+            raise UserError(
                 f"visualizer.vis_backends: {kind} needs {' and '.join(missing)}; "
                 f"run: pip install {' '.join(missing)}, or leave that backend out"
             )
@@ -162,7 +164,7 @@ def _merge(cfg: Any, cfg_options: Sequence[str]) -> None:
             _check_fits(cfg, key)
         cfg.merge_from_dict(options)
     except (AssertionError, KeyError, TypeError) as error:  # unclosed brackets; a=1 beside a.b=1
-        raise ValueError(f"--cfg-options: {one_line(error)}") from error
+        raise UserError(f"--cfg-options: {one_line(error)}") from error
 
 
 def _check_fits(cfg: Any, key: str) -> None:
@@ -170,18 +172,18 @@ def _check_fits(cfg: Any, key: str) -> None:
     first = key.split(".", maxsplit=1)[0]
     if first not in (known := _read_by_runners()):
         if first in cfg:
-            raise ValueError(
+            raise UserError(
                 f"--cfg-options {key}: {first} has gone into other settings when the config was "
                 "read; change those (see tools/analysis_tools/print_config.py), or it in the file"
             )
         near = get_close_matches(first, [*cfg, *known], n=1, cutoff=0.6)
         hint = f"; nearest: {near[0]}" if near else ""
-        raise ValueError(f"--cfg-options {key}: nothing reads {first}, nor has the config it{hint}")
+        raise UserError(f"--cfg-options {key}: nothing reads {first}, nor has the config it{hint}")
     node, place = cfg, "the config"
     for part in key.split("."):
         if isinstance(node, list):
             if not part.isdigit() or int(part) >= len(node):
-                raise ValueError(
+                raise UserError(
                     f"--cfg-options {key}: {place} is a list of {len(node)}; "
                     f"expected an index below that, got {part!r}"
                 )
@@ -191,7 +193,7 @@ def _check_fits(cfg: Any, key: str) -> None:
                 return
             node = node[part]
         else:
-            raise ValueError(f"--cfg-options {key}: {place} is {node!r}, which has no {part!r}")
+            raise UserError(f"--cfg-options {key}: {place} is {node!r}, which has no {part!r}")
         place = part if place == "the config" else f"{place}.{part}"
 
 
@@ -213,7 +215,7 @@ def check_trainable(cfg: Any) -> None:
     """
     needed = ("train_dataloader", "train_cfg", "optim_wrapper")
     if missing := ", ".join(name for name in needed if not cfg.get(name)):
-        raise ValueError(
+        raise UserError(
             f"{cfg.filename} trains nothing, it has no {missing}; measure it with tools/test.py"
         )
 
@@ -235,7 +237,7 @@ def check_resumable(path: str | Path) -> int:
     checkpoint = load_checkpoint_file(path)
     meta = checkpoint.get("meta")
     if not isinstance(meta, dict) or "iter" not in meta or "optimizer" not in checkpoint:
-        raise ValueError(
+        raise UserError(
             f"--resume: {path} holds weights only; to start from them, leave --resume out and use "
             f"--cfg-options load_from={path}"
         )

@@ -11,6 +11,8 @@ import sys
 from collections.abc import Callable
 from typing import ParamSpec
 
+from srgan_plugin.errors import UserError
+
 P = ParamSpec("P")
 
 
@@ -24,33 +26,39 @@ _OF_SETUPTOOLS = ("distutils", "pkg_resources")
 
 
 def command(main: Callable[P, None]) -> Callable[P, None]:
-    """Make `main` end with a line and a status where it would end with a stack trace."""
+    """Convert an error that the user can correct into one line and status 1.
+
+    Any other error is a bug and keeps its stack trace.
+    """
 
     @functools.wraps(main)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> None:
         try:
             main(*args, **kwargs)
-        except (ValueError, OSError, MemoryError, TypeError) as error:
-            message = (
-                _explain_bad_kwargs(error) if isinstance(error, TypeError) else one_line(error)
-            )
+        except KeyboardInterrupt:
+            sys.stderr.write("interrupted\n")
+            raise SystemExit(130) from None
+        except Exception as error:
+            message = _explain(error)
             if os.environ.get("SRGAN_DEBUG") or message is None:
                 raise
             sys.stderr.write(f"error: {message}\n")
             raise SystemExit(1) from None
-        except ModuleNotFoundError as error:
-            if os.environ.get("SRGAN_DEBUG") or error.name not in _OF_SETUPTOOLS:
-                raise
-            sys.stderr.write(
-                f"error: mmengine imports {error.name}, which is missing; "
-                'run: pip install "setuptools<82"\n'
-            )
-            raise SystemExit(1) from None
-        except KeyboardInterrupt:
-            sys.stderr.write("interrupted\n")
-            raise SystemExit(130) from None
 
     return wrapper
+
+
+def _explain(error: Exception) -> str | None:
+    """Return the line for an error that the user can correct; None for any other error."""
+    if isinstance(error, TypeError):
+        return _explain_bad_kwargs(error)
+    if isinstance(error, ModuleNotFoundError) and error.name in _OF_SETUPTOOLS:
+        return f'mmengine imports {error.name}, which is missing; run: pip install "setuptools<82"'
+    from_system = isinstance(error, OSError) and ("[Errno " in str(error))
+    from_config = isinstance(error, ValueError) and _REGISTRY_PREFIX.match(str(error))
+    if isinstance(error, UserError | MemoryError) or from_system or from_config:
+        return one_line(error)
+    return None
 
 
 def _explain_bad_kwargs(error: TypeError) -> str | None:

@@ -3,6 +3,8 @@
 import argparse
 import sys
 
+from srgan_plugin.errors import UserError
+
 from .errors import one_line
 from .options import add_arch_option, progress_bar
 
@@ -43,7 +45,7 @@ def run(args: argparse.Namespace) -> None:
     from srgan_plugin.inference.batch import plan_jobs, upscale_files
 
     if args.blend_with and args.blend is None:
-        raise ValueError("--blend-with says with what, and --blend A how much of it: give both")
+        raise UserError("--blend-with says with what, and --blend A how much of it: give both")
     other = args.blend_with or ("msrresnet" if args.model == "srgan" else "srgan")
     jobs = plan_jobs(args.inputs, args.output)
     disable_malloc_trim()

@@ -6,6 +6,7 @@ from typing import Final, NamedTuple
 import cv2
 import numpy as np
 
+from srgan_plugin.errors import UserError
 from srgan_plugin.io.images import Image
 from srgan_plugin.io.lazy_image import LazyImage
 
@@ -142,18 +143,18 @@ def check_crop(
     """
     size, rest = divmod(gt_patch_size, scale)
     if rest or size < 1:
-        raise ValueError(
+        raise UserError(
             f"expected a crop size that is a multiple of the scale {scale}, but got "
             f"{gt_patch_size}: use {max(size, 1) * scale}"
         )
     (height, width), (gt_height, gt_width) = lr_shape[:2], gt_shape[:2]
     if (gt_height, gt_width) != (height * scale, width * scale):
-        raise ValueError(
+        raise UserError(
             f"{name} is {gt_height}x{gt_width}, which is not {scale} times the {height}x{width} of "
             "its LR: remake the LR or change the scale"
         )
     if min(height, width) < size:
-        raise ValueError(
+        raise UserError(
             f"{name} is {gt_height}x{gt_width}, smaller than the crop of "
             f"{gt_patch_size}x{gt_patch_size}: remove it or use a smaller crop"
         )

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from srgan_plugin.data.prepare.benchmark_sets import MULTIPLE
+from srgan_plugin.errors import MissingFileError
 from srgan_plugin.io.images import SUFFIXES
 from srgan_plugin.io.lazy_image import CroppedImage
 
@@ -155,7 +156,7 @@ def find_benchmark(name: str, root: str | os.PathLike[str], scale: int = 4) -> B
                 return Benchmark(name, pairs, pairs.lr_origin)
             return Benchmark(name, CroppedPairs(pairs), f"{pairs.lr_origin} cropped to mod 12")
     looked_for = ", ".join(" + ".join(str(path) for path in row if path) for row in layouts)
-    raise FileNotFoundError(
+    raise MissingFileError(
         f"test set {name} (x{scale}) is not there, looked for {looked_for}: "
         "put it into one of them or set SRGAN_DATA to the folder of all data"
     )

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from srgan_plugin.errors import MissingFileError, UserError
+
 # GT, LR, list of pictures; relative to the data root. A store is read without decoding anything.
 TRAIN_LAYOUTS = (
     ("DIV2K/train/GT.lmdb", "DIV2K/train/LRx{scale}.lmdb", ""),
@@ -38,12 +40,12 @@ def find_div2k_train(root: str | Path, scale: int) -> tuple[str, str, str]:
         if (Path(root) / gt).is_dir() and (Path(root) / lr).is_dir():
             listed = ann_file and (Path(root) / ann_file).is_file()
             if not listed and any((Path(root) / gt / name).exists() for name in _VALIDATION_NAMES):
-                raise ValueError(
+                raise UserError(
                     f"{Path(root) / gt} holds DIV2K's validation pictures too, and there is no "
                     f"{ann_file} to leave them out: tools/prepare_div2k.py makes it"
                 )
             if not listed and gt.endswith("_sub") and not (Path(root) / gt / _LAST_SUB).exists():
-                raise ValueError(
+                raise UserError(
                     f"{Path(root) / gt} holds a part of DIV2K only, without {_LAST_SUB}: run "
                     "tools/prepare_div2k.py again, or remove it"
                 )
@@ -54,7 +56,7 @@ def find_div2k_train(root: str | Path, scale: int) -> tuple[str, str, str]:
             )
     looked = "; ".join(" + ".join(filter(None, layout[:2])) for layout in layouts)
     scales = "" if scale == 4 else f" --scale {scale}"
-    raise FileNotFoundError(
+    raise MissingFileError(
         f"no DIV2K training set under {Path(root).resolve()}; looked for {looked}. Put one there "
         f"(tools/prepare_div2k.py --download{scales}), set SRGAN_DATA, or name any folder of "
         "photographs by --cfg-options train_dataloader.dataset.gt=FOLDER"

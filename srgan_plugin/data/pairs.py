@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple, Protocol
 
+from srgan_plugin.errors import MissingFileError, UserError
 from srgan_plugin.io.images import list_images, read_image
 from srgan_plugin.io.lazy_image import CroppedImage, DecodedImage, LazyImage
 from srgan_plugin.io.lmdb_store import ImageStore
@@ -73,9 +74,7 @@ def open_images(path: str | os.PathLike[str]) -> ImageSource:
     """
     path = Path(path)
     if not path.exists():
-        raise FileNotFoundError(
-            f"expected a folder or store of pictures, but {path} does not exist"
-        )
+        raise MissingFileError(f"expected a folder or store of pictures, but {path} does not exist")
     if path.suffix == ".lmdb" or (path / "data.mdb").exists():
         return ImageStore(path)
     return ImageFolder(path)
@@ -166,7 +165,7 @@ def check_sizes(gt: LazyImage, lr: LazyImage, scale: int) -> None:
     """
     (gt_height, gt_width, _), (lr_height, lr_width, _) = gt.shape, lr.shape
     if (gt_height, gt_width) != (scale * lr_height, scale * lr_width):
-        raise ValueError(
+        raise UserError(
             f"{gt.name} is {gt_height}x{gt_width}, which is not {scale} times the "
             f"{lr_height}x{lr_width} of {lr.name}: remake the LR or change the scale"
         )
@@ -181,7 +180,7 @@ def _lr_store(folder: Path, scale: int) -> Path:
     wanted = folder / lr_store_name(scale)
     if not wanted.exists():
         others = ", ".join(path.name for path in sorted(folder.glob("LRx*.lmdb"))) or "none"
-        raise ValueError(
+        raise UserError(
             f"{folder} has no {wanted.name} (low-resolution stores there: {others}): change the "
             f"scale, or give {folder / GT_STORE} to have the LR made on the fly"
         )
@@ -191,7 +190,7 @@ def _lr_store(folder: Path, scale: int) -> Path:
 def _chosen(ann_file: Path, gt: ImageSource) -> tuple[str, ...]:
     """The keys that an annotation file names, sorted."""
     if not ann_file.is_file():
-        raise FileNotFoundError(f"expected a list of pictures, but {ann_file} does not exist")
+        raise MissingFileError(f"expected a list of pictures, but {ann_file} does not exist")
     # A name may have spaces and brackets of its own: `photo (1).png`.
     names = (
         _SIZE.sub("", line).strip() for line in ann_file.read_text(encoding="utf-8").splitlines()
@@ -199,7 +198,7 @@ def _chosen(ann_file: Path, gt: ImageSource) -> tuple[str, ...]:
     keys = tuple(sorted({Path(name).with_suffix("").as_posix() for name in names if name}))
     missing = sorted(set(keys) - set(gt.keys))
     if missing or not keys:
-        raise ValueError(
+        raise UserError(
             f"{ann_file} names {_some(missing) if missing else 'no pictures'}, "
             f"but {gt.path} does not hold that: correct the list or the folder"
         )
@@ -220,7 +219,7 @@ def _partners(
             for names, there, elsewhere in ((alone, gt, lr), (left_over, lr, gt))
             if names
         )
-        raise ValueError(f"LR and GT do not pair up: {'; '.join(complaints)}")
+        raise UserError(f"LR and GT do not pair up: {'; '.join(complaints)}")
     return tuple(partners[key] for key in keys)
 
 

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from srgan_plugin.errors import UserError
 from srgan_plugin.io.images import Image, Shape
 from srgan_plugin.io.lazy_image import ArrayMixin, LazyImage, Window, _within
 
@@ -61,11 +62,11 @@ def imresize(
             positive, or if the image is neither uint8 nor floating point.
     """
     if image.dtype != np.uint8 and not np.issubdtype(image.dtype, np.floating):
-        raise ValueError(
+        raise UserError(
             f"imresize takes uint8 or floating-point images, but got {image.dtype}: convert first"
         )
     if image.ndim not in (2, 3) or 0 in image.shape:
-        raise ValueError(
+        raise UserError(
             f"imresize takes images of shape (H, W) or (H, W, C), but got {image.shape}"
         )
     scales, sizes = _scales_and_sizes(image.shape, scale, output_size)
@@ -95,7 +96,7 @@ def make_lr(hr: NDArray[np.uint8], scale: int) -> NDArray[np.uint8]:
     """
     height, width = hr.shape[:2]
     if height % scale or width % scale:
-        raise ValueError(
+        raise UserError(
             f"expected height and width to be multiples of {scale}, but got {height}x{width}: "
             f"crop to {height - height % scale}x{width - width % scale}"
         )
@@ -123,7 +124,7 @@ def lr_window(
     """
     lr_height, lr_width = hr.shape[0] // scale, hr.shape[1] // scale
     if not (0 <= top < top + height <= lr_height and 0 <= left < left + width <= lr_width):
-        raise ValueError(
+        raise UserError(
             f"expected a window inside {lr_height}x{lr_width}, but got {height}x{width} at "
             f"row {top}, column {left}"
         )
@@ -142,7 +143,7 @@ def _scales_and_sizes(
         return (output_size[0] / shape[0], output_size[1] / shape[1]), output_size
     if scale is not None and output_size is None and scale > 0:
         return (scale, scale), (math.ceil(scale * shape[0]), math.ceil(scale * shape[1]))
-    raise ValueError(
+    raise UserError(
         "imresize wants one of scale and output_size, and a positive one, but got "
         f"scale={scale}, output_size={output_size}"
     )
@@ -217,7 +218,7 @@ class DownscaledImage(ArrayMixin):
         height, width, _ = self.shape
         if not (height and width):
             least = f"{self.scale}x{self.scale}"
-            raise ValueError(f"{self.hr.name} is smaller than {least}: take it out")
+            raise UserError(f"{self.hr.name} is smaller than {least}: take it out")
         rows, columns = _within(window[0], height), _within(window[1], width)
         return lr_window(
             self.hr,

@@ -13,10 +13,12 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from types import ModuleType
 
+from srgan_plugin.errors import UserError
+
 logger = logging.getLogger(__name__)
 
 
-class ToolboxError(ImportError, ValueError):
+class ToolboxError(ImportError, UserError):
     """A toolbox is of another version or half installed; one line that ends in the remedy."""
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from srgan_plugin.errors import MissingFileError, UserError
 from srgan_plugin.io.image_files import (
     SUFFIXES,
     check_target,
@@ -62,10 +63,10 @@ def plan_jobs(inputs: Sequence[str], output: str) -> list[Job]:
         jobs = [(source, target)]
     else:
         if target.exists() and not target.is_dir():
-            raise ValueError(f"expected a folder for several pictures, but {target} is a file")
+            raise UserError(f"expected a folder for several pictures, but {target} is a file")
         found = [pair for name in inputs for pair in _images(name, target)]
         if not (target.exists() or folder) and target.suffix.lower() in SUFFIXES:
-            raise ValueError(
+            raise UserError(
                 f"expected a folder for several pictures, but {target} sounds like a file: name a "
                 "folder, or close it with a slash"
             )
@@ -141,7 +142,7 @@ def _images(name: str, output: Path) -> list[tuple[Path, Path]]:
         paths += [Path(error.filename) for error in closed]
         found = [(file, file.relative_to(path)) for file in paths]
         if not found:
-            raise ValueError(f"{name} holds no picture: expected files in {', '.join(SUFFIXES)}")
+            raise UserError(f"{name} holds no picture: expected files in {', '.join(SUFFIXES)}")
         return sorted(found)
     if path.is_file():
         return [(path, Path(path.name))]
@@ -152,7 +153,7 @@ def _images(name: str, output: Path) -> list[tuple[Path, Path]]:
     paths = [file for file in files if not _is_result(file, output)] or files
     found = [(file, Path(file.name)) for file in paths]
     if not found:
-        raise FileNotFoundError(f"expected a picture, a folder or a pattern, but {name} is none")
+        raise MissingFileError(f"expected a picture, a folder or a pattern, but {name} is none")
     return sorted(found)
 
 
@@ -172,9 +173,9 @@ def _check_apart(jobs: Sequence[Job]) -> None:
     taken: dict[Path, Path] = {}
     for source, target in jobs:
         if target.resolve() in sources or (target.exists() and target.samefile(source)):
-            raise ValueError(f"{target} is an input: results never overwrite one, name another")
+            raise UserError(f"{target} is an input: results never overwrite one, name another")
         if (other := taken.setdefault(target.resolve(), source)) != source:
-            raise ValueError(f"{other} and {source} would both become {target}: do one at a time")
+            raise UserError(f"{other} and {source} would both become {target}: do one at a time")
 
 
 def _pixels(path: Path) -> int:

@@ -8,6 +8,7 @@ import torch
 
 from srgan_plugin.checkpoints import open_network
 from srgan_plugin.checkpoints.hub import BUNDLED_MODELS, local_checkpoint
+from srgan_plugin.errors import MissingFileError, UserError
 from srgan_plugin.networks import MSRResNet, SRResNet
 
 Network = MSRResNet | SRResNet
@@ -45,14 +46,14 @@ def open_model(
     if blend is None:
         return first
     if not 0 <= blend <= 1:
-        raise ValueError(f"blend is from 0 ({model} alone) to 1 ({blend_with} alone), got {blend}")
+        raise UserError(f"blend is from 0 ({model} alone) to 1 ({blend_with} alone), got {blend}")
     if model == blend_with:
-        raise ValueError(
+        raise UserError(
             f"blend mixes two networks, got {model} twice: name another one to blend with"
         )
     second = _open(blend_with, arch_options)
     if _form(first) != _form(second):
-        raise ValueError(
+        raise UserError(
             f"{model} and {blend_with} cannot be blended: expected two networks of the same form, "
             f"got {_form(first)[0]} and {_form(second)[0]} whose sizes or switches differ"
         )
@@ -62,16 +63,16 @@ def open_model(
 def _open(model: str, arch_options: Mapping[str, Any] | None) -> Network:
     path = local_checkpoint(model)
     if not path.is_file():
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"expected {', '.join(BUNDLED_MODELS)} or a checkpoint file, got {model}"
         )
     network = open_network(path, arguments=arch_options)
     if not isinstance(network, Network):
         kind = type(network).__name__
-        raise ValueError(f"{path}: expected a generator that enlarges pictures, got {kind}")
+        raise UserError(f"{path}: expected a generator that enlarges pictures, got {kind}")
     channels = network.conv_first.in_channels, network.conv_last.out_channels
     if channels != (3, 3):
-        raise ValueError(
+        raise UserError(
             f"{path}: expected a network from 3 to 3 channels, got {channels[0]} to {channels[1]}"
         )
     return network

@@ -14,6 +14,8 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from srgan_plugin.errors import UserError
+
 
 class Generator(Protocol):
     """What tiles want of a network; `core.MSRResNet` and `core.SRResNet` have it."""
@@ -100,7 +102,7 @@ def upscale_tile(
         sr = sr[:, some_rows.inside(seen[0], scale), some_columns.inside(seen[1], scale)]
         out[:, some_rows.inside(rows, scale), some_columns.inside(columns, scale)] = sr
     if not out.isfinite().all():
-        raise ValueError(
+        raise UserError(
             f"{type(network).__name__}: expected finite pixels, got NaN or infinite ones in "
             f"{out.dtype}; "
             + ("use float32" if out.dtype == torch.float16 else "the weights are damaged")

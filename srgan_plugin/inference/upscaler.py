@@ -11,6 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from srgan_plugin.errors import UserError
+
 from .models import Network, open_model
 from .tiling import Interval, upscale_tile
 
@@ -52,11 +54,11 @@ class Upscaler:
     ) -> None:
         kind = _device(device)
         if half and kind == "cpu":
-            raise ValueError("half precision is for GPUs, and slower on a CPU: leave it out")
+            raise UserError("half precision is for GPUs, and slower on a CPU: leave it out")
         self._on_gpu = kind == "cuda"
         large, self._inner = _TILES[kind]
         if tile != "auto" and tile < _SMALLEST:
-            raise ValueError(f"expected a tile of at least {_SMALLEST} pixels, got {tile}")
+            raise UserError(f"expected a tile of at least {_SMALLEST} pixels, got {tile}")
         self.tile = large if tile == "auto" else tile
         self.scale = network.upscale_factor
         try:
@@ -82,7 +84,7 @@ class Upscaler:
         """
         if not hasattr(image, "shape"):
             kind = type(image).__name__
-            raise ValueError(f"expected (H, W) or (H, W, C) as a NumPy array, got {kind}")
+            raise UserError(f"expected (H, W) or (H, W, C) as a NumPy array, got {kind}")
         strips = self.strips(image)
         height, width = (self.scale * size for size in image.shape[:2])
         out = np.empty((height, width, *image.shape[2:]), image.dtype)
@@ -110,12 +112,12 @@ class Upscaler:
         """
         channels = {2: 1, 3: image.shape[-1]}.get(image.ndim)
         if image.dtype not in (np.uint8, np.uint16) or channels not in (1, 2, 3, 4):
-            raise ValueError(
+            raise UserError(
                 "expected uint8 or uint16 pixels of shape (H, W) or (H, W, 1 to 4 channels), got "
                 f"{image.dtype} of shape {image.shape}"
             )
         if image.size == 0:
-            raise ValueError(f"expected a picture, got one without pixels, of shape {image.shape}")
+            raise UserError(f"expected a picture, got one without pixels, of shape {image.shape}")
         return self._strips(image.reshape(*image.shape[:2], channels), progress or (lambda _: None))
 
     def _strips(self, image: Pixels, progress: Callable[[int], None]) -> Iterator[Pixels]:
@@ -216,10 +218,10 @@ def upscale(
 
 def _device(device: Device) -> Literal["cpu", "cuda"]:
     if device not in DEVICES:
-        raise ValueError(f"expected a device of {', '.join(DEVICES)}, got {device!r}")
+        raise UserError(f"expected a device of {', '.join(DEVICES)}, got {device!r}")
     there = torch.cuda.is_available()
     if device == "cuda" and not there:
-        raise ValueError("device cuda: torch sees no GPU here; use cpu")
+        raise UserError("device cuda: torch sees no GPU here; use cpu")
     return "cuda" if there and device != "cpu" else "cpu"
 
 

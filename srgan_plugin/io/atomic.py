@@ -16,6 +16,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO, Final
 
+from srgan_plugin.errors import FileError, UserError
+
 try:
     import fcntl
 except ImportError:  # Windows
@@ -82,7 +84,7 @@ def claim_folder(folder: str | Path) -> IO[str]:
         file.seek(0)
         owner = file.read(200).strip() or "unknown"
         file.close()
-        raise ValueError(
+        raise UserError(
             f"{folder}: expected no other run in it, got one that is running ({owner}); give this "
             "one a --work-dir of its own, or stop that one first"
         ) from error
@@ -135,11 +137,11 @@ def atomic_directory(path: str | os.PathLike[str], *, replace: bool = False) -> 
         replace: Whether a folder of that name may be there and gives way.
 
     Raises:
-        FileExistsError: If `path` exists and may not be replaced.
+        FileError: If `path` exists and may not be replaced.
     """
     path = Path(path).resolve()  # behind a link, on the disk that it leads to
     if path.exists() and not replace:
-        raise FileExistsError(f"{path} exists already: remove it or choose another name")
+        raise FileError(f"{path} exists already: remove it or choose another name")
     path.parent.mkdir(parents=True, exist_ok=True)
     unique = f".{path.name}.{uuid.uuid4().hex[:8]}"
     temporary, replaced = path.with_name(f"{unique}.tmp"), path.with_name(f"{unique}.old")
@@ -150,7 +152,7 @@ def atomic_directory(path: str | os.PathLike[str], *, replace: bool = False) -> 
         _sync_folder(temporary)
         if path.exists():
             if not replace:  # another process was faster
-                raise FileExistsError(f"{path} has been made meanwhile: it stays")
+                raise FileError(f"{path} has been made meanwhile: it stays")
             path.rename(replaced)
         temporary.rename(path)
         _sync_folder(path.parent)

@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO, Final
 
+from srgan_plugin.errors import FileError, UserError
+
 if sys.platform != "win32":
     import fcntl
 
@@ -51,7 +53,7 @@ def download(
     """
     target = Path(target)
     if not url.startswith(("http://", "https://")):
-        raise ValueError(f"expected an http:// or https:// URL, got {url!r}")
+        raise UserError(f"expected an http:// or https:// URL, got {url!r}")
     if target.is_file():
         _verify(target, sha256_prefix, url)
         return target
@@ -89,7 +91,7 @@ def _fetch(url: str, file: BinaryIO, progress: Progress | None, target: Path) ->
         except (OSError, http.client.HTTPException) as error:
             if _size(file) > before:
                 continue
-            raise OSError(
+            raise FileError(
                 f"could not download {url} ({error or type(error).__name__}); {_size(file)} bytes "
                 f"are kept: run it again to go on, or fetch it by hand and put it at {target}"
             ) from error
@@ -139,7 +141,7 @@ def _verify(path: Path, sha256_prefix: str | None, url: str) -> None:
         while chunk := file.read(_CHUNK):
             digest.update(chunk)
     if not digest.hexdigest().startswith(sha256_prefix.lower()):
-        raise ValueError(
+        raise UserError(
             f"{path} from {url} is not the published file: expected SHA-256 {sha256_prefix}…, got "
             f"{digest.hexdigest()[: max(8, len(sha256_prefix))]}…; remove it and try again"
         )

@@ -17,6 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from srgan_plugin.errors import UserError
+
 from .atomic import atomic_path
 from .encoders import ImageSpec, write_jpeg, write_png, write_tiff, write_webp
 
@@ -92,17 +94,17 @@ def read_image_file(path: Path) -> ImageContent:
     with _opened(content, path) as image:
         frames = getattr(image, "n_frames", 1)
         if frames > 1 and image.format != "MPO":  # a phone's extra views
-            raise ValueError(f"{path} has {frames} frames or pages: expected one picture")
+            raise UserError(f"{path} has {frames} frames or pages: expected one picture")
         if image.mode not in _MODES:
             kind = {"F": "floating point"}.get(image.mode, image.mode)
-            raise ValueError(f"{path} is in {kind}: save it as grey or RGB of 8 or 16 bits first")
+            raise UserError(f"{path} is in {kind}: save it as grey or RGB of 8 or 16 bits first")
         channels = _channels_of_16_bits(image, content)
         if channels:
             _check_16_bits(image, path)
         try:
             image.load()
         except (OSError, SyntaxError, ValueError, EOFError) as error:
-            raise ValueError(f"{path} is corrupt or truncated ({error})") from None
+            raise UserError(f"{path} is corrupt or truncated ({error})") from None
         pixels = _read_16_bits(content, channels, path) if channels else _plain(image)
         # Asked after loading: of a TIFF, both readers have turned the pixels by then.
         turn = _UPRIGHT.get(_orientation(image), _UPRIGHT[1])
@@ -134,20 +136,20 @@ def check_target(path: Path, shape: tuple[int, int, int]) -> None:
         ValueError: Its format is unknown, has no alpha, or is too small; or it is a folder.
     """
     if path.is_dir():
-        raise ValueError(f"{path} is a folder: name a file to write, such as {path / 'out.png'}")
+        raise UserError(f"{path} is a folder: name a file to write, such as {path / 'out.png'}")
     if path.suffix.lower() not in _WRITERS:
-        raise ValueError(f"expected a name ending in {', '.join(SUFFIXES)}, got {path}")
+        raise UserError(f"expected a name ending in {', '.join(SUFFIXES)}, got {path}")
     writer, largest = _WRITERS[path.suffix.lower()]
     height, width, channels = shape
     if max(height, width) > largest:
-        raise ValueError(
+        raise UserError(
             f"{path}: {width}x{height} pixels are more than this format's {largest} to a side: "
             "write a .png"
         )
     if writer is write_tiff and height * width * channels * 2 >= 2**32:
-        raise ValueError(f"{path}: the result may be more than a TIFF's 4 GB: write a .png")
+        raise UserError(f"{path}: the result may be more than a TIFF's 4 GB: write a .png")
     if writer is write_jpeg and channels in (2, 4):
-        raise ValueError(f"{path}: JPEG has no transparency: write a .png, .webp or .tif")
+        raise UserError(f"{path}: JPEG has no transparency: write a .png, .webp or .tif")
 
 
 def write_image_file(
@@ -193,14 +195,14 @@ def _opened(source: Any, path: Path) -> Image.Image:
         with path.open("rb") as file:
             tiff = file.read(4) in _TIFF_STARTS
         # Pillow's own message names neither.
-        raise ValueError(
+        raise UserError(
             f"{path} is cut off, or a TIFF of a kind that is not read, such as floating point in "
             "colour: save it as grey or RGB of 8 or 16 bits first"
             if tiff
             else f"{path} is not a whole PNG, JPEG, WebP or TIFF picture"
         ) from None
     except Image.DecompressionBombError:
-        raise ValueError(f"{path} has more than 178 million pixels: cut it into pieces") from None
+        raise UserError(f"{path} has more than 178 million pixels: cut it into pieces") from None
 
 
 def _orientation(image: Image.Image) -> Any:
@@ -226,11 +228,11 @@ def _check_16_bits(image: Image.Image, path: Path) -> None:
     if "transparency" in image.info:
         odd.append("one colour stands for transparency")
     if max(image.size) > _LARGEST_16_BITS:
-        raise ValueError(
+        raise UserError(
             f"{path} has 16 bits, and more than a million pixels to a side: cut it into pieces"
         )
     if odd:
-        raise ValueError(
+        raise UserError(
             f"{path} has 16 bits, and {odd[0]}: save it as plain grey or RGB, with or without alpha"
         )
 
@@ -245,14 +247,14 @@ def _plain(image: Image.Image) -> Pixels:
         mode = "LA" if image.mode in ("L", "1") else "RGBA"
     pixels = np.asarray(image.convert(mode) if mode else image)
     if pixels.dtype != np.uint8:
-        raise ValueError(f"expected 8 or 16 bits, got pixels of {pixels.dtype}")
+        raise UserError(f"expected 8 or 16 bits, got pixels of {pixels.dtype}")
     return pixels.reshape(*pixels.shape[:2], -1)
 
 
 def _read_16_bits(content: bytes, channels: int, path: Path) -> Pixels:
     pixels: Pixels | None = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
     if pixels is None or pixels.dtype != np.uint16:
-        raise ValueError(f"{path} cannot be read: expected 8 or 16 bits, grey or RGB")
+        raise UserError(f"{path} cannot be read: expected 8 or 16 bits, grey or RGB")
     pixels = pixels.reshape(*pixels.shape[:2], -1)
     # BGR; of grey with alpha OpenCV makes four channels.
     order = {1: [0], 2: [0, 3], 3: [2, 1, 0], 4: [2, 1, 0, 3]}[channels]

@@ -14,6 +14,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from srgan_plugin.errors import MissingFileError, UserError
+
 from .atomic import atomic_path
 
 Buffer = bytes | memoryview
@@ -40,9 +42,9 @@ def header_shape(buffer: Buffer, name: str) -> tuple[int, int] | None:
             try:
                 return parse(bytes(buffer))
             except _CMYKError:
-                raise ValueError(f"{name} is in CMYK: convert it to RGB first") from None
+                raise UserError(f"{name} is in CMYK: convert it to RGB first") from None
             except (struct.error, ValueError):
-                raise ValueError(
+                raise UserError(
                     f"{name} is corrupt or truncated: restore it from its source"
                 ) from None
     return None
@@ -115,19 +117,19 @@ def list_images(folder: str | os.PathLike[str]) -> dict[str, Path]:
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise FileNotFoundError(f"expected a folder of pictures, but {folder} does not exist")
+        raise MissingFileError(f"expected a folder of pictures, but {folder} does not exist")
     found: dict[str, Path] = {}
     for path in sorted(_visible_files(folder)):
         if path.suffix.lower() not in SUFFIXES:
             continue
         key = path.relative_to(folder).with_suffix("").as_posix()
         if key in found:
-            raise ValueError(
+            raise UserError(
                 f"{folder} holds both {found[key].name} and {path.name}: keep one of them"
             )
         found[key] = path
     if not found:
-        raise ValueError(f"{folder} holds no picture: expected files ending in {_suffixes()}")
+        raise UserError(f"{folder} holds no picture: expected files ending in {_suffixes()}")
     return dict(sorted(found.items()))
 
 
@@ -162,13 +164,13 @@ def decode_image(buffer: Buffer, name: str) -> Image:
             without loss.
     """
     if header_shape(buffer, name) is None and not is_tiff(buffer):
-        raise ValueError(f"{name} is not a picture: expected PNG, JPEG, WebP, BMP or TIFF data")
+        raise UserError(f"{name} is not a picture: expected PNG, JPEG, WebP, BMP or TIFF data")
     try:
         image = cv2.imdecode(np.frombuffer(buffer, np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error:
         image = None
     if image is None:
-        raise ValueError(f"{name} is corrupt or truncated: restore it from its source")
+        raise UserError(f"{name} is corrupt or truncated: restore it from its source")
     return _to_rgb(_to_8_bits(image, name), name)
 
 
@@ -214,7 +216,7 @@ def write_image(path: str | os.PathLike[str], rgb: Image) -> None:
     """
     path = Path(path)
     if path.suffix.lower() != ".png":
-        raise ValueError(f"pictures are written as PNG, but got {path}: let its name end in .png")
+        raise UserError(f"pictures are written as PNG, but got {path}: let its name end in .png")
     encoded = encode_png(rgb)
     with atomic_path(path) as temporary:
         temporary.write_bytes(encoded)
@@ -234,7 +236,7 @@ def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except FileNotFoundError:
-        raise FileNotFoundError(f"expected a picture, but {path} does not exist") from None
+        raise MissingFileError(f"expected a picture, but {path} does not exist") from None
 
 
 def _to_8_bits(image: NDArray[Any], name: str) -> Image:
@@ -242,7 +244,7 @@ def _to_8_bits(image: NDArray[Any], name: str) -> Image:
         return image
     if image.dtype == np.uint16 and not (image % 257).any():
         return (image // 257).astype(np.uint8)
-    raise ValueError(
+    raise UserError(
         f"{name} has pixels of type {image.dtype} that 8 bits cannot hold exactly: "
         "convert it to 8 bits first"
     )
@@ -251,9 +253,9 @@ def _to_8_bits(image: NDArray[Any], name: str) -> Image:
 def _to_rgb(image: Image, name: str) -> Image:
     channels = image.shape[2] if image.ndim == 3 else 1
     if channels == 4 and (image[..., 3] < 255).any():
-        raise ValueError(f"{name} has transparent pixels: flatten it onto a background first")
+        raise UserError(f"{name} has transparent pixels: flatten it onto a background first")
     if channels not in _CONVERSIONS:
-        raise ValueError(f"{name} has {channels} channels: convert it to RGB first")
+        raise UserError(f"{name} has {channels} channels: convert it to RGB first")
     rgb: Image = cv2.cvtColor(image, _CONVERSIONS[channels]).astype(np.uint8, copy=False)
     return rgb
 

@@ -21,6 +21,8 @@ from weakref import WeakValueDictionary
 import lmdb
 import numpy as np
 
+from srgan_plugin.errors import FileError, MissingFileError, UserError
+
 from .atomic import atomic_directory, write_text
 from .images import Image, Shape, decode_image, encode_png
 from .lazy_image import ArrayMixin, DecodedImage, LazyImage, Window
@@ -51,10 +53,10 @@ class ImageStore:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         if not self.path.is_dir():
-            raise FileNotFoundError(f"expected an LMDB store, but {self.path} does not exist")
+            raise MissingFileError(f"expected an LMDB store, but {self.path} does not exist")
         for name in ("data.mdb", META):
             if not (self.path / name).is_file():
-                raise ValueError(
+                raise UserError(
                     f"{self.path} is not a store of pictures: it has no {name}; "
                     "make one with tools/create_store.py"
                 )
@@ -90,7 +92,7 @@ class ImageStore:
             shape = height, width, channels = self.shape(key)
             value = self._value(key, opened)
             if len(value) != height * width * channels:
-                raise ValueError(
+                raise UserError(
                     f"{key} of {self.path} should have {height}x{width}x{channels} bytes, but has "
                     f"{len(value)}: the store is damaged, make it again"
                 )
@@ -103,7 +105,7 @@ class ImageStore:
         sizes = (e.shape for e in self._entries.values() if e.layout == "raw")
         least = sum(height * width * channels for height, width, channels in sizes)
         if (there := (self.path / "data.mdb").stat().st_size) < least:
-            raise ValueError(
+            raise UserError(
                 f"{self.path} is cut short: its pictures have {least} bytes, data.mdb has {there}; "
                 "copy or make it again"
             )
@@ -115,12 +117,12 @@ class ImageStore:
         try:
             return self._entries[key]
         except KeyError:
-            raise ValueError(f"{self.path} has no picture {key}: see its {META}") from None
+            raise UserError(f"{self.path} has no picture {key}: see its {META}") from None
 
     def _decode(self, key: str, name: str) -> Image:
         image = decode_image(self._value(key, self._open()), name)
         if image.shape != self.shape(key):
-            raise ValueError(
+            raise UserError(
                 f"{name} is {image.shape[0]}x{image.shape[1]}, but {META} says "
                 f"{'x'.join(map(str, self.shape(key)[:2]))}: make the store again"
             )
@@ -141,7 +143,7 @@ class ImageStore:
         with _Lock.one_at_a_time:
             value = opened.reading.get(key.encode())
         if not isinstance(value, memoryview):
-            raise ValueError(
+            raise UserError(
                 f"{self.path} lists {key} in {META}, but does not hold it: make it again"
             )
         return value
@@ -189,14 +191,14 @@ def _read_meta(path: Path) -> dict[str, Entry]:
     for line in path.read_text(encoding="utf-8").splitlines():
         match = _META_LINE.fullmatch(line.strip())
         if match is None:
-            raise ValueError(
+            raise UserError(
                 f"{path} says {line.strip()!r}, of no known layout: "
                 "expected lines like '0001.png (480,480,3) 1' or '… raw'"
             )
         key, height, width, layout = match.groups()
         entries[key] = Entry((int(height), int(width), 3), "raw" if layout == "raw" else "png")
     if not entries:
-        raise ValueError(f"{path} is empty: the store holds no picture")
+        raise UserError(f"{path} is empty: the store holds no picture")
     return dict(sorted(entries.items()))
 
 
@@ -220,7 +222,7 @@ def _shared_environment(path: Path) -> lmdb.Environment:
             environment = lmdb.open(str(path), readonly=True, lock=False, readahead=False)
             _environments[key] = environment
     except (OSError, lmdb.Error) as error:
-        raise ValueError(f"cannot open the store {path}: {error}") from None
+        raise UserError(f"cannot open the store {path}: {error}") from None
     return environment
 
 
@@ -238,7 +240,7 @@ class StoreWriter:
         layout: `raw` for plain bytes, `png` for BasicSR's layout.
 
     Raises:
-        FileExistsError: If `path` exists already.
+        FileError: If `path` exists already.
         OSError: If the disk is full.
     """
 
@@ -271,7 +273,7 @@ class StoreWriter:
             OSError: If the disk is full.
         """
         if len(key.encode()) > _LONGEST_KEY:
-            raise ValueError(f"{key} is too long a name for LMDB: use at most {_LONGEST_KEY} bytes")
+            raise UserError(f"{key} is too long a name for LMDB: use at most {_LONGEST_KEY} bytes")
         assert key not in self._lines, key
         try:
             self._put(key.encode(), value)
@@ -311,6 +313,6 @@ def _failure_named(path: Path) -> Iterator[None]:
     except lmdb.MapFullError:
         raise
     except lmdb.Error as error:
-        raise OSError(
+        raise FileError(
             f"could not write {path}: {error}; nothing was left behind, make room and try again"
         ) from error

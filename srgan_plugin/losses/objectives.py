@@ -8,6 +8,7 @@ from typing import Protocol
 
 from torch import Tensor
 
+from srgan_plugin.errors import UserError
 from srgan_plugin.networks.precision import widened
 
 
@@ -59,7 +60,7 @@ def generator_objective(
         ValueError: Nothing to minimise, or only one of `gan` and `fake_logits`.
     """
     if (gan is None) != (fake_logits is None):
-        raise ValueError("the adversarial term wants both gan and fake_logits, got only one")
+        raise UserError("the adversarial term wants both gan and fake_logits, got only one")
     pred, gt = widened(pred), widened(gt)
     content, style = perceptual(pred, gt) if perceptual else (None, None)
     losses = {
@@ -71,7 +72,7 @@ def generator_objective(
         losses["loss_gan"] = gan(widened(fake_logits), True, is_disc=False)
     found = {name: loss for name, loss in losses.items() if loss is not None}
     if not found:
-        raise ValueError("the generator has no loss: give pixel, perceptual or gan")
+        raise UserError("the generator has no loss: give pixel, perceptual or gan")
     return found
 
 

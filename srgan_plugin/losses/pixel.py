@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from srgan_plugin.errors import check_option
+from srgan_plugin.errors import UserError, check_option
 from srgan_plugin.networks.precision import widened
 
 _CRITERIA: dict[str, Callable[..., Tensor]] = {"l1": F.l1_loss, "mse": F.mse_loss}
@@ -62,12 +62,12 @@ def pixel_loss(
 
 def _check_shapes(pred: Tensor, target: Tensor, weight: Tensor | None) -> None:
     if pred.shape != target.shape:
-        raise ValueError(
+        raise UserError(
             f"prediction and target must have one shape, got {list(pred.shape)} and "
             f"{list(target.shape)}"
         )
     if weight is not None and weight.shape not in (pred.shape, pred[:, :1].shape):
-        raise ValueError(
+        raise UserError(
             f"weight must have the prediction's shape {list(pred.shape)}, or one channel of it, "
             f"got {list(weight.shape)}"
         )

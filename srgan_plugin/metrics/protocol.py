@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srgan_plugin.data.benchmark_sets import Benchmark
+from srgan_plugin.errors import UserError
 
 from .psnr_ssim import Channel, psnr, quantize, ssim
 
@@ -59,7 +60,7 @@ class EvaluationProtocol:
         if pred.dtype == np.uint8:
             return pred
         if not np.issubdtype(pred.dtype, np.floating):
-            raise ValueError(
+            raise UserError(
                 f"expected a prediction of floats in 0 to 1 or of uint8, got {pred.dtype}"
             )
         return quantize(pred) if self.rounding else np.clip(pred.astype(np.float64), 0, 1) * 255
@@ -90,7 +91,7 @@ def average(scores: Iterable[Mapping[MetricName, float]]) -> Scores:
     """Takes the mean of each measure over images: the mean of PSNRs, not the PSNR of the mean."""
     rows = list(scores)
     if not rows:
-        raise ValueError("expected the scores of at least one image, got none")
+        raise UserError("expected the scores of at least one image, got none")
     return {name: sum(row[name] for row in rows) / len(rows) for name in METRIC_FUNCTIONS}
 
 

@@ -6,6 +6,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from srgan_plugin.errors import UserError
+
 Channel = Literal["rgb", "y"]
 ImageArray = NDArray[Any]
 Float = NDArray[np.float64]
@@ -45,7 +47,7 @@ def quantize(pred: ImageArray) -> NDArray[np.uint8]:
         ValueError: an element is NaN or infinite, which no uint8 can tell.
     """
     if not np.isfinite(pred).all():
-        raise ValueError(NOT_FINITE)
+        raise UserError(NOT_FINITE)
     # Half precision cannot hold 255 times a value finely enough to round it.
     exact = np.asarray(pred, dtype=np.result_type(pred, np.float32))
     rounded: NDArray[np.uint8] = np.rint(np.clip(exact, 0, 1) * 255).astype(np.uint8)
@@ -110,7 +112,7 @@ def _prepare(
 ) -> tuple[Float, Float]:
     """Checks the two pictures, cuts the border off and turns them into float64, RGB or luma."""
     if channel not in ("rgb", "y"):
-        raise ValueError(f"expected channel 'rgb' or 'y', got {channel!r}")
+        raise UserError(f"expected channel 'rgb' or 'y', got {channel!r}")
     height, width = check_comparable(pred.shape, gt.shape, border, smallest)
     inside = (slice(border, height - border), slice(border, width - border))
     return _values(pred[inside], channel), _values(gt[inside], channel)
@@ -134,10 +136,10 @@ def check_comparable(
         ValueError: shapes differ or are not (h, w, 3), or the border leaves too little.
     """
     if pred != gt or len(pred) != 3 or pred[2] != 3:
-        raise ValueError(f"expected two RGB pictures of one shape (h, w, 3), got {pred} and {gt}")
+        raise UserError(f"expected two RGB pictures of one shape (h, w, 3), got {pred} and {gt}")
     height, width = pred[:2]
     if border < 0 or min(height, width) - 2 * border < smallest:
-        raise ValueError(
+        raise UserError(
             f"expected at least {smallest}x{smallest} pixels within a border of {border}, "
             f"got a picture of {height}x{width}: take a larger picture or a smaller border"
         )

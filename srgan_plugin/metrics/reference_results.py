@@ -6,6 +6,8 @@ from another package (daala), and its mean opinion scores, which need people.
 
 from typing import NamedTuple
 
+from srgan_plugin.errors import UserError
+
 from .protocol import MetricName
 
 OPENMMLAB = "OpenMMLab model zoo, RGB, border 4, rounded"
@@ -52,6 +54,6 @@ def reference_result(model: str, dataset: str, measure: MetricName) -> Reference
         ValueError: nobody has published a model of that name.
     """
     if model not in _TABLE:
-        raise ValueError(f"expected a published model, one of {', '.join(MODELS)}, got {model!r}")
+        raise UserError(f"expected a published model, one of {', '.join(MODELS)}, got {model!r}")
     source, values = _TABLE[model].get(measure, ("", {}))
     return ReferenceResult(values[dataset], source) if dataset in values else None

@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Literal
 
+from srgan_plugin.errors import UserError
+
 from .protocol import METRIC_FUNCTIONS, EvaluationProtocol, MetricName
 from .reference_results import ReferenceResult, reference_result
 
@@ -39,7 +41,7 @@ def format_table(
         ValueError: there are no results, or nobody has published such a model.
     """
     if not results:
-        raise ValueError("expected results on at least one test set, got none")
+        raise UserError("expected results on at least one test set, got none")
     sources: dict[str, None] = {}
     others = dict.fromkeys(m for row in results.values() for m in row if m not in METRIC_FUNCTIONS)
     columns = [*METRIC_FUNCTIONS, *others]

@@ -7,6 +7,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from srgan_plugin.errors import UserError
+
 
 def refuse_foreign_weights(
     network: nn.Module, state_dict: Mapping[str, Tensor], prefix: str, *_: Any
@@ -37,7 +39,7 @@ def refuse_foreign_weights(
         warnings.warn(f"{message}; the others stay as they are", stacklevel=2)
         return
     first = next(key for key in given if key not in fits)
-    raise ValueError(
+    raise UserError(
         f"{message} and others (first {first}); read this checkpoint by "
         "srgan_plugin.checkpoints.load_generator_weights, which knows the keys of other code bases"
     )

@@ -15,6 +15,8 @@ images moved by at most half a level of 8 bits make it 0.979, and another batch 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from srgan_plugin.errors import UserError
+
 from .precision import without_autocast
 
 
@@ -39,7 +41,7 @@ class _PairedConvDiscriminator(nn.Module):
         super().__init__()
         side, rest = divmod(input_size, 2**num_stages)
         if side < 1 or rest:
-            raise ValueError(
+            raise UserError(
                 f"input_size must be a multiple of {2**num_stages} ({num_stages} halvings), "
                 f"got {input_size}"
             )
@@ -74,7 +76,7 @@ class _PairedConvDiscriminator(nn.Module):
         """
         size = self.input_size
         if x.shape[-2:] != (size, size):
-            raise ValueError(
+            raise UserError(
                 f"{type(self).__name__} judges pictures of {size}x{size}, got "
                 f"{x.shape[-2]}x{x.shape[-1]} (height x width): set its input_size to the crop size"
             )

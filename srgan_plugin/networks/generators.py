@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn import init
 
-from srgan_plugin.errors import check_option
+from srgan_plugin.errors import UserError, check_option
 
 from .blocks import ResidualBlockBN, ResidualBlockNoBN, ShuffleUpsample
 from .checks import refuse_foreign_weights
@@ -59,7 +59,7 @@ class MSRResNet(nn.Module):
         super().__init__()
         check_option("upscale_factor", upscale_factor, _MSRRESNET_SHUFFLES)
         if in_channels not in (1, out_channels):
-            raise ValueError(
+            raise UserError(
                 f"the input is added to the result, so in_channels must be 1 or out_channels "
                 f"({out_channels}), got {in_channels}"
             )

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from srgan_plugin.errors import MissingFileError, UserError
+
 from .precision import widened, without_autocast
 
 URL = "https://download.pytorch.org/models/vgg19-dcbb9e9d.pth"
@@ -68,7 +70,7 @@ def layer_name(asked: str) -> str:
     if asked.isdecimal() and int(asked) < len(LAYERS):
         return LAYERS[int(asked)]
     near = " or ".join(get_close_matches(asked, LAYERS, n=3)) or "conv5_4, relu5_4 or pool5"
-    raise ValueError(
+    raise UserError(
         f"VGG-19 has no layer {asked!r}: did you mean {near}? "
         f"('0' to '{len(LAYERS) - 1}' are torchvision's indices)"
     )
@@ -145,7 +147,7 @@ def _fetched_torchvision_file() -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         torch.hub.download_url_to_file(URL, str(path), hash_prefix=_HASH_PREFIX)
     except (OSError, RuntimeError) as error:
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"the VGG-19 weights {path.name} are not here and their download failed ({error}): "
             f"fetch {URL} and put it into {path.parent}, or set `pretrained` to a file of yours"
         ) from error
@@ -154,13 +156,13 @@ def _fetched_torchvision_file() -> Path:
 
 def _read(path: Path) -> Mapping[str, Tensor]:
     if not path.is_file():
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"no VGG-19 weights at {path}: `pretrained` is {TORCHVISION!r} or an existing file"
         )
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # what a bad file raises has no common base
-        raise ValueError(
+        raise UserError(
             f"{path} is no weight file that torch.load(weights_only=True) can read "
             f"({type(error).__name__}): `pretrained` wants VGG-19 weights"
         ) from error
@@ -171,7 +173,7 @@ def _read(path: Path) -> Mapping[str, Tensor]:
     )
     first = plain.get("0.weight")
     if not isinstance(first, Tensor) or first.shape not in ((64, 3, 3, 3), (3, 3, 1, 1)):
-        raise ValueError(
+        raise UserError(
             f"{path} does not hold VGG-19 weights: `pretrained` wants torchvision's layout "
             f"(features.0.weight or 0.weight of 64x3x3x3) or the rescaled one (0.weight of 3x3x1x1)"
         )
@@ -185,12 +187,12 @@ def _parameters(
     for kind, expected in (("weight", shape), ("bias", shape[:1])):
         key = f"{index}.{kind}"
         if key not in state:
-            raise ValueError(
+            raise UserError(
                 f"{path} has no {key}: it does not reach the layers asked for; ask for shallower "
                 f"ones or set `pretrained` to a deeper VGG-19 file"
             )
         if state[key].shape != expected:
-            raise ValueError(
+            raise UserError(
                 f"{path} does not hold VGG-19 weights: {key} should be {list(expected)}, is "
                 f"{list(state[key].shape)}"
             )
@@ -232,7 +234,7 @@ class VGG19Features(nn.Module):
         super().__init__()
         self.layers = {asked: layer_name(asked) for asked in layers}
         if not self.layers:
-            raise ValueError("layers must name at least one layer of VGG-19, got none")
+            raise UserError("layers must name at least one layer of VGG-19, got none")
         deepest = max(LAYERS.index(name) for name in self.layers.values())
         self._walk = LAYERS[: deepest + 1]
         convs, rescaling = load_vgg19(pretrained, LAYERS[deepest])

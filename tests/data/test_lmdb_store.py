@@ -20,6 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from srgan_plugin.data.pairs import ImagePairs
+from srgan_plugin.errors import FileError
 from srgan_plugin.io import lmdb_store
 from srgan_plugin.io.atomic import atomic_directory
 from srgan_plugin.io.lmdb_store import ImageStore, StoreWriter
@@ -159,7 +160,7 @@ def test_a_store_is_not_visible_before_it_is_whole_and_never_overwrites(tmp_path
         writer.put("a", PICTURES["0001"])
         assert not path.exists()
     before = (path / "data.mdb").read_bytes()
-    with pytest.raises(FileExistsError, match=r"x\.lmdb exists already"), StoreWriter(path, "raw"):
+    with pytest.raises(FileError, match=r"x\.lmdb exists already"), StoreWriter(path, "raw"):
         pass
     assert (path / "data.mdb").read_bytes() == before
     assert len(list(tmp_path.iterdir())) == 1

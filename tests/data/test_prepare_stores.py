@@ -10,6 +10,7 @@ import pytest
 from srgan_plugin.data.pairs import ImagePairs
 from srgan_plugin.data.prepare.stores import create_store
 from srgan_plugin.data.resize import make_lr
+from srgan_plugin.errors import FileError
 from srgan_plugin.io.images import write_image
 
 from .conftest import noise
@@ -71,7 +72,7 @@ def test_a_broken_image_is_named_and_leaves_nothing_behind(tmp_path: Path, worke
 
 
 def test_a_folder_that_is_no_store_is_never_replaced(tmp_path: Path, gt_folder: Path) -> None:
-    with pytest.raises(FileExistsError, match="exists already and is not a store of ours"):
+    with pytest.raises(FileError, match="exists already and is not a store of ours"):
         create_store(gt_folder, tmp_path, replace=True, workers=1)
     assert tmp_path.is_dir()
 
@@ -81,7 +82,7 @@ def test_a_store_of_more_scales_is_not_replaced_by_one_of_one(
 ) -> None:
     create_store(gt_folder, tmp_path / "x", workers=1)
     before = contents(tmp_path / "x")
-    with pytest.raises(FileExistsError, match=r"holds LRx4\.lmdb as well, which would be lost"):
+    with pytest.raises(FileError, match=r"holds LRx4\.lmdb as well, which would be lost"):
         create_store(gt_folder, tmp_path / "x", scale=2, replace=True, workers=1)
     assert contents(tmp_path / "x") == before
 

@@ -13,6 +13,7 @@ from typing import Any
 from srgan_plugin.cli.configs import add_cfg_options, read_config
 from srgan_plugin.cli.errors import command
 from srgan_plugin.cli.options import progress_bar
+from srgan_plugin.errors import UserError
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
@@ -61,7 +62,7 @@ def main(argv: list[str] | None = None) -> None:
     cfg = read_config(args.config, args.cfg_options)
     loaders = cfg.get(f"{args.phase}_dataloader")
     if not loaders:
-        raise ValueError(f"{args.config} has no {args.phase}_dataloader: choose another --phase")
+        raise UserError(f"{args.config} has no {args.phase}_dataloader: choose another --phase")
     from mmengine.registry import init_default_scope
 
     from srgan_plugin.io.images import write_image

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from srgan_plugin.errors import UserError
 from srgan_plugin.io.atomic import atomic_path
 
 
@@ -29,7 +30,7 @@ def draw(folder: Path) -> Path:
     reports = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
     compared = [report for report in reports if report["ratio"] is not None]
     if not compared:
-        raise ValueError(f"{folder} holds no report of two sides: tools/benchmark.py makes them")
+        raise UserError(f"{folder} holds no report of two sides: tools/benchmark.py makes them")
     ratios = [report["ratio"] for report in compared]
     figure, axes = pyplot.subplots(figsize=(8, 0.7 * len(compared) + 1), layout="constrained")
     bars = axes.barh([label(report) for report in compared], ratios, color="tab:blue")

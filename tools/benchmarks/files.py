@@ -6,6 +6,7 @@ from typing import Final
 from srgan_plugin.data.pairs import ImagePairs, open_images
 from srgan_plugin.data.prepare.stores import create_store
 from srgan_plugin.data.prepare.subimages import CROP, crop_offsets
+from srgan_plugin.errors import UserError
 from srgan_plugin.io.atomic import write_text
 from srgan_plugin.io.images import write_image
 
@@ -50,7 +51,7 @@ def _copy_photographs(source: Path, folder: Path, photographs: int) -> None:
     images = open_images(source)
     large = [key for key in images.keys if min(images[key].shape[:2]) >= CROP]
     if not large:
-        raise ValueError(f"{source} holds no photograph of at least {CROP}x{CROP}: name another")
+        raise UserError(f"{source} holds no photograph of at least {CROP}x{CROP}: name another")
     for key in large[:: max(len(large) // photographs, 1)][:photographs]:
         write_image(folder / f"{key.replace('/', '_')}.png", images[key][:, :])
 

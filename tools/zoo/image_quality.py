@@ -7,6 +7,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
+from srgan_plugin.errors import UserError
 from srgan_plugin.metrics import to_y
 
 Image = NDArray[np.uint8]
@@ -37,7 +38,7 @@ def niqe(image: Image, border: int = 4) -> float:
     """
     height, width = (size - 2 * border for size in image.shape[:2])
     if (height // _PATCH) * (width // _PATCH) < 2:
-        raise ValueError(
+        raise UserError(
             f"NIQE needs two patches of {_PATCH}x{_PATCH} pixels within a border of {border}, got "
             f"a picture of {image.shape[0]}x{image.shape[1]}"
         )

@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 import cv2
 import numpy as np
 
+from srgan_plugin.errors import UserError
 from srgan_plugin.io.atomic import atomic_directory
 from srgan_plugin.io.images import Image, list_images, read_image, write_image
 
@@ -47,13 +48,13 @@ def split(folder: str | os.PathLike[str]) -> tuple[list[Path], list[Path]]:
     """
     found = sorted(list_images(folder).values(), key=lambda path: (path.name, path))
     if len(found) < 2 * HELD_OUT:
-        raise ValueError(
+        raise UserError(
             f"{folder} holds {len(found)} photographs: expected at least {2 * HELD_OUT}, of "
             f"which {HELD_OUT} are held out"
         )
     for one, other in pairwise(found):
         if one.stem == other.stem:
-            raise ValueError(f"{one} and {other} have one name: rename one of them")
+            raise UserError(f"{one} and {other} have one name: rename one of them")
     apart = {found[i * len(found) // HELD_OUT] for i in range(HELD_OUT)}
     return [path for path in found if path not in apart], sorted(apart)
 

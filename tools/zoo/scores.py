@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from srgan_plugin.checkpoints.hub import BUNDLED_MODELS
 from srgan_plugin.data.benchmark_sets import Benchmark
 from srgan_plugin.data.resize import imresize
+from srgan_plugin.errors import UserError
 from srgan_plugin.inference import Upscaler, open_model
 from srgan_plugin.metrics import EvaluationProtocol, quantize
 
@@ -48,7 +49,7 @@ def whole(benchmark: Benchmark) -> Benchmark:
         ValueError: It is not.
     """
     if benchmark.missing_images:
-        raise ValueError(
+        raise UserError(
             f"{benchmark.name} has {benchmark.missing_images}, and cards need all: complete it"
         )
     return benchmark

@@ -9,6 +9,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from srgan_plugin.data.benchmark_sets import Benchmark
+from srgan_plugin.errors import MissingFileError, UserError
 from srgan_plugin.inference import Upscaler, open_model
 from srgan_plugin.io.atomic import write_text
 from srgan_plugin.metrics import EvaluationProtocol
@@ -48,7 +49,7 @@ def read_log(run: Path) -> Log:
     """
     files = sorted(run.glob("*/vis_data/scalars.json"))
     if not files:
-        raise FileNotFoundError(f"{run} has no log: expected TIMESTAMP/vis_data/scalars.json")
+        raise MissingFileError(f"{run} has no log: expected TIMESTAMP/vis_data/scalars.json")
     log = Log({}, {})
     for file in files:
         for line in _complete_lines(file):
@@ -70,7 +71,7 @@ def iteration_of(checkpoint: Path) -> int:
     """The iteration in a checkpoint's name."""
     found = re.search(r"iter_(\d+)\.pth$", checkpoint.name)
     if not found:
-        raise ValueError(f"expected a checkpoint named …iter_NUMBER.pth, got {checkpoint}")
+        raise UserError(f"expected a checkpoint named …iter_NUMBER.pth, got {checkpoint}")
     return int(found[1])
 
 
@@ -90,7 +91,7 @@ def best_by_psnr(run: Path, last: Path, held_out: Benchmark) -> Path:
     """
     found = sorted(run.glob("best_*_iter_*.pth"), key=iteration_of)
     if not found:
-        raise FileNotFoundError(f"{run} has no best_…_iter_….pth: it has not been validated yet")
+        raise MissingFileError(f"{run} has no best_…_iter_….pth: it has not been validated yet")
     best = found[-1]
     if iteration_of(last) in read_log(run).held_out:
         return best
@@ -117,7 +118,7 @@ def best_by_niqe(
     """
     checkpoints = sorted(run.glob("iter_*.pth"), key=iteration_of)
     if not checkpoints:
-        raise FileNotFoundError(f"{run} has no iter_….pth to choose from")
+        raise MissingFileError(f"{run} has no iter_….pth to choose from")
     kept = run / "held_out.json"
     known: dict[str, dict[str, float]] = json.loads(kept.read_text()) if kept.is_file() else {}
     found = {}

@@ -9,6 +9,7 @@ from typing import Final
 import numpy as np
 
 from srgan_plugin.data.resize import make_lr
+from srgan_plugin.errors import MissingFileError, UserError
 from srgan_plugin.io.images import SUFFIXES, Image, image_shape, read_image, write_image
 
 from .parallel import Progress, ordered_map
@@ -46,7 +47,7 @@ def prepare_test_set(
             there already, or if 12 is no multiple of a scale.
     """
     if wrong := [scale for scale in scales if scale < 1 or MULTIPLE % scale]:
-        raise ValueError(f"expected scales that divide {MULTIPLE}, got {wrong[0]}")
+        raise UserError(f"expected scales that divide {MULTIPLE}, got {wrong[0]}")
     photographs = _photographs(Path(hr_dir))
     for photograph in photographs:  # before any is written: a part of a set looks like a whole one
         _check_size(photograph)
@@ -59,22 +60,22 @@ def prepare_test_set(
 def _photographs(folder: Path) -> list[Path]:
     """Not those of folders below: `GTmod12` may be one of them."""
     if not folder.is_dir():
-        raise FileNotFoundError(f"expected a folder of photographs, but {folder} does not exist")
+        raise MissingFileError(f"expected a folder of photographs, but {folder} does not exist")
     found: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
         if path.suffix.lower() not in SUFFIXES or path.name.startswith("."):
             continue
         if other := found.get(path.stem):
-            raise ValueError(f"{folder} holds both {other.name} and {path.name}: keep one of them")
+            raise UserError(f"{folder} holds both {other.name} and {path.name}: keep one of them")
         found[path.stem] = path
     if not found:
-        raise ValueError(f"{folder} holds no picture itself: name the folder that does")
+        raise UserError(f"{folder} holds no picture itself: name the folder that does")
     return list(found.values())
 
 
 def _check_size(photograph: Path) -> None:
     if min(image_shape(photograph)) < MULTIPLE:
-        raise ValueError(
+        raise UserError(
             f"{photograph} is smaller than {MULTIPLE}x{MULTIPLE}: take it out of the set"
         )
 
@@ -95,7 +96,7 @@ def _write_or_compare(path: Path, image: Image, tolerance: int) -> None:
         return
     there = read_image(path)
     if there.shape != image.shape or np.abs(there.astype(int) - image).max() > tolerance:
-        raise ValueError(
+        raise UserError(
             f"{path} is there already and is not what its photograph gives: remove it or keep it "
             "apart"
         )

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 
 from srgan_plugin.data.pairs import LazyImage, check_sizes
+from srgan_plugin.errors import MissingFileError, UserError
 from srgan_plugin.io.atomic import atomic_path, write_text
 from srgan_plugin.io.download import download
 from srgan_plugin.io.images import Image, read_image
@@ -71,7 +72,7 @@ def find_div2k_images(
     ]
     files = [path for source in sources for path in (source.hr, *source.lrs.values())]
     if missing := [path for path in files if not path.is_file()]:
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"DIV2K is not complete: {len(missing)} of {len(files)} pictures are missing, "
             f"{missing[0]} the first; put the official archives into {root}, or add --download"
         )
@@ -136,7 +137,7 @@ def _check_content(hr: Image, lr: Image, hr_name: str, lr_name: str) -> None:
     height, width, _ = lr.shape
     averaged = cv2.resize(hr, (width, height), interpolation=cv2.INTER_AREA)
     if cv2.absdiff(averaged, lr).mean() > _ANOTHER_IMAGE:
-        raise ValueError(f"{lr_name} shows another picture than {hr_name}: restore both")
+        raise UserError(f"{lr_name} shows another picture than {hr_name}: restore both")
 
 
 OFFICIAL_URL: Final = "http://data.vision.ee.ethz.ch/cvl/DIV2K"
@@ -199,7 +200,7 @@ def unpack(archive: Archive, root: Path, *, progress: Progress | None = None) ->
         with zipfile.ZipFile(file) as packed:
             members = {Path(name).name: name for name in packed.namelist()}
             if missing := [path.name for path in targets if path.name not in members]:
-                raise ValueError(
+                raise UserError(
                     f"{file} lacks {len(missing)} of {len(targets)} pictures, {missing[0]} the "
                     f"first: it is not DIV2K's own, fetch it again"
                 )
@@ -209,7 +210,7 @@ def unpack(archive: Archive, root: Path, *, progress: Progress | None = None) ->
                 if progress is not None:
                     progress(done, len(targets))
     except (zipfile.BadZipFile, zlib.error, EOFError) as error:
-        raise ValueError(f"{file} is damaged ({error}): remove it and fetch it again") from None
+        raise UserError(f"{file} is damaged ({error}): remove it and fetch it again") from None
 
 
 def _unpack_one(packed: zipfile.ZipFile, member: str, target: Path) -> None:

@@ -9,6 +9,8 @@ from itertools import islice
 from multiprocessing import get_context
 from typing import Any, TypeVar
 
+from srgan_plugin.errors import FileError
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 Progress = Callable[[int, int], None]
@@ -51,7 +53,7 @@ def _pooled(
             yield waiting.popleft().result()
             waiting.extend(islice(jobs, 1))
     except BrokenProcessPool:
-        raise OSError("a reading process died, perhaps of memory: use fewer workers") from None
+        raise FileError("a reading process died, perhaps of memory: use fewer workers") from None
     finally:
         pool.shutdown(cancel_futures=True)
 

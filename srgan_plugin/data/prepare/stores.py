@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from srgan_plugin.data.pairs import GT_STORE, ImagePairs, LazyImage, lr_store_name
+from srgan_plugin.errors import FileError
 from srgan_plugin.io.atomic import atomic_directory
 from srgan_plugin.io.lmdb_store import StoreLayout, StoreWriter, encode
 
@@ -61,21 +62,21 @@ def create_store(
 
     Raises:
         FileNotFoundError: If a folder is missing.
-        FileExistsError: If `out` exists, and `replace` is not set or it is not such a store, or
+        FileError: If `out` exists, and `replace` is not set or it is not such a store, or
             holds more than one.
         ValueError: If pictures cannot be read, do not pair up or do not fit.
         OSError: If the disk is full.
     """
     out = Path(out)
     if out.exists() and not (replace and (out / GT_STORE).is_dir()):
-        raise FileExistsError(
+        raise FileError(
             f"{out} exists already"
             + (" and is not a store of ours" if replace else "")
             + ": choose another name or remove it"
         )
     ours = {GT_STORE, lr_store_name(scale)}
     if others := sorted({path.name for path in out.iterdir()} - ours) if out.exists() else []:
-        raise FileExistsError(
+        raise FileError(
             f"{out} holds {others[0]} as well, which would be lost: choose another name, or move it"
         )
     pairs = ImagePairs(hr_dir, lr_dir, scale=scale)

@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+from srgan_plugin.errors import UserError
 from srgan_plugin.io.atomic import write_text
 from srgan_plugin.io.images import header_shape, image_shape, write_image
 from srgan_plugin.io.lazy_image import Window
@@ -24,7 +25,7 @@ def crop_offsets(size: int, crop: int = CROP, step: int = STEP) -> list[int]:
         ValueError: If the axis is shorter than a crop.
     """
     if size < crop:
-        raise ValueError(f"expected at least {crop} pixels, got {size}: leave the picture out")
+        raise UserError(f"expected at least {crop} pixels, got {size}: leave the picture out")
     regular = list(range(0, size - crop + 1, step))
     return regular if regular[-1] + crop == size else [*regular, size - crop]
 
@@ -90,7 +91,7 @@ def _windows(photograph: Path) -> list[Window]:
     try:
         rows, columns = crop_offsets(height), crop_offsets(width)
     except ValueError as error:
-        raise ValueError(f"{photograph}: {error}") from None
+        raise UserError(f"{photograph}: {error}") from None
     return [(slice(top, top + CROP), slice(left, left + CROP)) for top in rows for left in columns]
 
 

@@ -12,6 +12,7 @@ from torch.utils.data import Dataset
 from srgan_plugin.data.augment import augment, crop_pair, random_flips
 from srgan_plugin.data.pairs import ImagePairs, LazyImage
 from srgan_plugin.data.sampling import SampleIndex
+from srgan_plugin.errors import UserError
 from srgan_plugin.io.images import Image
 
 from .archs import SUFFIX
@@ -34,7 +35,7 @@ class PairedImageDataset(Dataset[dict[str, Any]]):
     def __init__(self, opt: Mapping[str, Any]) -> None:
         for name, accepted in (("color", (None, "rgb")), ("mean", (None,)), ("std", (None,))):
             if opt.get(name) not in accepted:
-                raise ValueError(
+                raise UserError(
                     f"{name}: {opt[name]} is not supported by PairedImageDataset_{SUFFIX}; "
                     "remove the line or use BasicSR's PairedImageDataset"
                 )

@@ -13,6 +13,7 @@ from basicsr.models.srgan_model import SRGANModel as BasicSRGANModel
 from basicsr.utils.registry import MODEL_REGISTRY
 from torch import Tensor
 
+from srgan_plugin.errors import FileError
 from srgan_plugin.losses import generator_objective
 
 from .archs import SUFFIX
@@ -51,7 +52,7 @@ class _AtomicSaveMixin:
                 for kind in kinds:
                     for file in sorted(Path(paths[kind]).iterdir()):
                         if not zipfile.is_zipfile(file):  # whose directory is written last
-                            raise OSError(
+                            raise FileError(
                                 f"could not write {targets[kind] / file.name}: make room, and go "
                                 "on with --auto_resume"
                             )

@@ -7,6 +7,8 @@ from typing import Any
 
 from basicsr.utils import registry
 
+from srgan_plugin.errors import UserError
+
 REQUIRED = ("name", "model_type", "num_gpu", "datasets", "network_g", "path")
 
 # The keys that BasicSR 1.4.2's SR models, loops and loaders read, by section.
@@ -41,23 +43,23 @@ def check_options(opt: Mapping[str, Any]) -> None:
             registered.
     """
     if missing := [key for key in REQUIRED if key not in opt]:
-        raise ValueError(f"the options lack {', '.join(missing)}")
+        raise UserError(f"the options lack {', '.join(missing)}")
     for key in ("datasets", "network_g"):
         if not isinstance(opt[key], Mapping):
-            raise ValueError(f"{key}: expected options by name, got {opt[key]!r}")
+            raise UserError(f"{key}: expected options by name, got {opt[key]!r}")
     for section, known in _SECTIONS.items():
         _check_spelling(opt.get(section) if section else opt, known.split(), section)
     for name, dataset in opt["datasets"].items():
         if not isinstance(dataset, Mapping):
-            raise ValueError(f"datasets.{name}: expected options by name, got {dataset!r}")
+            raise UserError(f"datasets.{name}: expected options by name, got {dataset!r}")
         _check_spelling(dataset, _DATASET.split(), f"datasets.{name}")
         kind = _check_type(dataset, registry.DATASET_REGISTRY, f"datasets.{name}")
         if kind.__module__.startswith("srgan_plugin."):
             needed = ["dataroot_gt", *["gt_size"] * (name.split("_")[0] == "train")]
             if missing := [key for key in needed if dataset.get(key) is None]:
-                raise ValueError(f"datasets.{name} lacks {', '.join(missing)}")
+                raise UserError(f"datasets.{name} lacks {', '.join(missing)}")
             if "scale" not in {**opt, **dataset}:
-                raise ValueError("the options lack scale")
+                raise UserError("the options lack scale")
     _check_type({"type": opt["model_type"]}, registry.MODEL_REGISTRY, "model_type")
     for section in ("network_g", "network_d"):
         if opt.get(section):
@@ -73,14 +75,14 @@ def _check_spelling(given: Mapping[str, Any] | None, known: Iterable[str], secti
     for key in given or {}:
         near = [] if key in known else get_close_matches(key, known, n=1, cutoff=0.8)
         if near:
-            raise ValueError(f"{f'{section}.{key}'.lstrip('.')}: no such option, write {near[0]}")
+            raise UserError(f"{f'{section}.{key}'.lstrip('.')}: no such option, write {near[0]}")
 
 
 def _check_type(given: Mapping[str, Any], names: Any, section: str) -> Any:
     kind = given.get("type")
     if kind not in names and f"{kind}_basicsr" not in names:
         near = get_close_matches(str(kind), list(names.keys()), n=3, cutoff=0.5)
-        raise ValueError(f"{section}: no class is called {kind!r}; nearest: {', '.join(near)}")
+        raise UserError(f"{section}: no class is called {kind!r}; nearest: {', '.join(near)}")
     return names.get(kind if kind in names else f"{kind}_basicsr")
 
 
@@ -89,4 +91,4 @@ def _check_arguments(given: Mapping[str, Any], names: Any, section: str) -> None
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
         return
     if unknown := [key for key in given if key != "type" and key not in parameters]:
-        raise ValueError(f"{section}.{unknown[0]}: {given['type']} takes {', '.join(parameters)}")
+        raise UserError(f"{section}.{unknown[0]}: {given['type']} takes {', '.join(parameters)}")

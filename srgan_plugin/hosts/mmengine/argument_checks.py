@@ -3,6 +3,8 @@
 from collections.abc import Collection, Sequence
 from typing import Any
 
+from srgan_plugin.errors import UserError
+
 
 def as_tuple(value: Any) -> tuple[Any, ...]:
     """Return MMagic's "one or a list of them" as a tuple; nothing for None."""
@@ -25,6 +27,6 @@ def require_supported(owner: str, name: str, value: Any, kept: Collection[Any]) 
     """
     if value not in kept:
         expected = " or ".join(map(repr, kept))
-        raise ValueError(
+        raise UserError(
             f"{owner}: {name} is {expected} here, got {value!r}; others: type='mmagic.{owner}'"
         )

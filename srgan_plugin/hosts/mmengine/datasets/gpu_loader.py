@@ -10,6 +10,7 @@ import torch
 from torch.utils.data import BatchSampler, DataLoader
 
 from srgan_plugin.data.gpu_dataset import GPUImagePairs, SampleStreamSpec, pixel_bytes
+from srgan_plugin.errors import UserError
 
 from .collate import stack_pairs, stacked_pairs
 from .paired_datasets import PairedImageDataset
@@ -81,7 +82,7 @@ def cache_on_gpu(
         ValueError: If `mode` is something else.
     """
     if mode not in ("auto", True, False):
-        raise ValueError(f"cache_dataset_on_gpu: expected 'auto', True or False, got {mode!r}")
+        raise UserError(f"cache_dataset_on_gpu: expected 'auto', True or False, got {mode!r}")
     if mode is False or (mode == "auto" and device.type != "cuda"):
         return dataloader
     reason = _why_not_cached(dataloader, device, SHARE if mode == "auto" else 1.0)

@@ -14,6 +14,7 @@ from srgan_plugin.data.benchmark_sets import find_benchmark
 from srgan_plugin.data.div2k import find_div2k_train
 from srgan_plugin.data.pairs import ImagePairs, Pair
 from srgan_plugin.data.sampling import SampleIndex
+from srgan_plugin.errors import UserError
 from srgan_plugin.registry import DATASETS, SCOPE, TRANSFORMS
 
 from .collate import PairBatch
@@ -69,7 +70,7 @@ class PairedImageDataset(Dataset[Any]):
         metainfo: Config | None = None,
     ) -> None:
         if not gt and (lr or ann_file):
-            raise ValueError(
+            raise UserError(
                 f"{'lr' if lr else 'ann_file'}: without gt the set is DIV2K as it was published; "
                 "name the folder or store of its GT as gt"
             )

@@ -21,6 +21,7 @@ from srgan_plugin.data.sampling import (
     SampleIndex,
     counter_uniform,
 )
+from srgan_plugin.errors import UserError
 from srgan_plugin.hosts.mmengine.argument_checks import as_list
 from srgan_plugin.registry import TRANSFORMS
 
@@ -79,7 +80,7 @@ class PairedRandomCrop(_Transform):
 
     def __init__(self, gt_patch_size: int, lq_key: str = "img", gt_key: str = "gt") -> None:
         if not isinstance(gt_patch_size, int) or gt_patch_size < 1:
-            raise ValueError(
+            raise UserError(
                 f"gt_patch_size: expected a positive number of pixels, got {gt_patch_size!r}"
             )
         self.gt_patch_size, self.lq_key, self.gt_key = gt_patch_size, lq_key, gt_key
@@ -124,7 +125,7 @@ class Flip(_Transform):
         direction: Literal["horizontal", "vertical"] = "horizontal",
     ) -> None:
         if direction not in DIRECTIONS:
-            raise ValueError(f"direction is 'horizontal' or 'vertical', got {direction!r}")
+            raise UserError(f"direction is 'horizontal' or 'vertical', got {direction!r}")
         self.keys, self.flip_ratio, self.direction = as_list(keys), flip_ratio, direction
         self.axis, self.stream = DIRECTIONS[direction]
 

@@ -12,6 +12,7 @@ from mmengine.fileio import LocalBackend, register_backend
 from mmengine.hooks import CheckpointHook as MMEngineCheckpointHook
 
 from srgan_plugin.checkpoints.read import load_checkpoint_file
+from srgan_plugin.errors import UserError
 from srgan_plugin.io.atomic import remove_abandoned, write_locked
 from srgan_plugin.registry import HOOKS
 
@@ -287,7 +288,7 @@ def newest_checkpoint(work_dir: str | Path) -> Path | None:
             logger.warning("resuming from an older one, %s", path)
         return path
     if faults:
-        raise ValueError(
+        raise UserError(
             f"--resume: no checkpoint in {work_dir} is good ({'; '.join(faults)}); remove them to "
             "start anew, or name another one by --resume FILE"
         )

@@ -8,6 +8,7 @@ import torch
 from mmengine.model import MMSeparateDistributedDataParallel as MMEngineSeparateDDP
 from torch import nn
 
+from srgan_plugin.errors import UserError
 from srgan_plugin.registry import MODEL_WRAPPERS
 
 _TIMEOUT: Final = 600.0  # seconds; torch's own with NCCL
@@ -34,7 +35,7 @@ def timeout_of(cfg: Any) -> float:
     given = _given_timeout(cfg)
     seconds = _TIMEOUT if given is None else given
     if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds > 0:
-        raise ValueError(f"env_cfg.dist_cfg.timeout: expected a number of seconds, got {seconds!r}")
+        raise UserError(f"env_cfg.dist_cfg.timeout: expected a number of seconds, got {seconds!r}")
     return float(seconds)
 
 
@@ -67,7 +68,7 @@ def join_process_group(launcher: str, cfg: Any) -> None:
         v for v in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT") if v not in os.environ
     ]
     if missing:
-        raise ValueError(
+        raise UserError(
             f"--launcher {launcher}: {', '.join(missing)} not set; start by tools/dist_train.sh or "
             "torchrun, or leave --launcher out"
         )

@@ -14,6 +14,7 @@ from mmengine.runner.amp import autocast
 from mmengine.runner.base_loop import BaseLoop
 from torch.utils.data import DataLoader
 
+from srgan_plugin.errors import MissingFileError, UserError
 from srgan_plugin.registry import LOOPS, known_arguments
 
 from .malloc_tuning import disable_malloc_trim
@@ -157,7 +158,7 @@ def _check_names(evaluators: Iterable[Evaluator]) -> None:
     for evaluator in evaluators:
         names = {metric.prefix for metric in evaluator.metrics} - {None}
         if twice := names & taken:
-            raise ValueError(
+            raise UserError(
                 f"two sets are called {twice.pop()!r}, one would hide the other; name each "
                 "dataset: metainfo=dict(dataset_name='...')"
             )
@@ -168,9 +169,7 @@ def _one_per_set(evaluator: Any, sets: int) -> Iterator[Any]:
     """Yield an evaluator for each set: MMagic's list of evaluators, or the same metrics for all."""
     if isinstance(evaluator, Sequence) and all("metrics" in config for config in evaluator):
         if len(evaluator) != sets:
-            raise ValueError(
-                f"expected one evaluator for each of {sets} sets, got {len(evaluator)}"
-            )
+            raise UserError(f"expected one evaluator for each of {sets} sets, got {len(evaluator)}")
         metrics = [config["metrics"] for config in evaluator]
     elif isinstance(evaluator, dict) and "metrics" in evaluator:
         metrics = [evaluator["metrics"]] * sets
@@ -203,5 +202,5 @@ class MultiTestLoop(_MultiLoop):
             FileNotFoundError: None of the sets is there.
         """
         if not self.sets:
-            raise FileNotFoundError("no test set is there: " + " | ".join(self.missing))
+            raise MissingFileError("no test set is there: " + " | ".join(self.missing))
         return super().run()

@@ -11,12 +11,13 @@ from mmengine.optim import OptimWrapper as MMEngineOptimWrapper
 from mmengine.optim import OptimWrapperDict
 from torch import Tensor, nn
 
+from srgan_plugin.errors import UserError
 from srgan_plugin.registry import OPTIM_WRAPPERS
 
 Precision = Literal["bfloat16", "float16"]
 
 
-class NonFiniteError(ValueError):
+class NonFiniteError(UserError):
     """Training cannot go on: too many steps in a row had gradients that are not finite."""
 
 
@@ -209,7 +210,7 @@ class OptimWrapper(MMEngineOptimWrapper):
         for groups in (saved_groups, own):
             sizes.append([len(group["params"]) for group in groups])
         if sizes[0] != sizes[1]:
-            raise ValueError(
+            raise UserError(
                 f"--resume: expected optimizer states of {sizes[1]} parameters (by group), the "
                 f"checkpoint has {sizes[0]}: another network, or model.ema added or removed; {ways}"
             )
@@ -219,7 +220,7 @@ class OptimWrapper(MMEngineOptimWrapper):
         foreign = set(saved_groups[0]) - known - {"params", "param_names"}
         foreign = {name for name in foreign if not name.startswith("initial_")}
         if missing and foreign:
-            raise ValueError(
+            raise UserError(
                 f"--resume: expected the states of {type(self.optimizer).__name__} with "
                 f"{', '.join(sorted(missing))}, the checkpoint is of an optimizer with "
                 f"{', '.join(sorted(foreign))}; {ways}"
@@ -254,7 +255,7 @@ class AmpOptimWrapper(OptimWrapper):
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         has_bfloat16 = self.device == "cpu" or torch.cuda.is_bf16_supported(False)
         if dtype not in (None, "bfloat16", "float16"):
-            raise ValueError(
+            raise UserError(
                 f"optim_wrapper.dtype: expected 'bfloat16', 'float16' or None, got {dtype!r}"
             )
         self.dtype = getattr(torch, dtype or ("bfloat16" if has_bfloat16 else "float16"))

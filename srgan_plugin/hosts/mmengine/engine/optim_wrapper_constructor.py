@@ -7,6 +7,7 @@ from mmengine.optim import OptimWrapperDict
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS as ROOT_CONSTRUCTORS
 from torch import nn
 
+from srgan_plugin.errors import UserError
 from srgan_plugin.hosts.mmengine.argument_checks import as_list
 from srgan_plugin.registry import OPTIM_WRAPPER_CONSTRUCTORS
 
@@ -25,7 +26,7 @@ class MultiOptimWrapperConstructor:
 
     def __init__(self, optim_wrapper_cfg: dict[str, Any], paramwise_cfg: Any = None) -> None:
         if paramwise_cfg is not None:
-            raise ValueError(
+            raise UserError(
                 "paramwise_cfg: expected inside each network's optim_wrapper, got one for all; "
                 "move it to optim_wrapper.generator and optim_wrapper.discriminator"
             )
@@ -65,9 +66,9 @@ def _networks(model: nn.Module, name: str, pattern: str) -> list[nn.Module]:
     try:
         found = [network for key, network in networks.items() if re.fullmatch(pattern, key)]
     except re.error as error:
-        raise ValueError(f"optim_wrapper.{name}: no regular expression: {error}") from error
+        raise UserError(f"optim_wrapper.{name}: no regular expression: {error}") from error
     if not found:
         children = ", ".join(child for child, _ in model.named_children())
         said = f"optim_wrapper.{name}" + ("" if name == pattern else f": {pattern}")
-        raise ValueError(f"{said}: the model has no such network; it has {children}")
+        raise UserError(f"{said}: the model has no such network; it has {children}")
     return found

@@ -9,6 +9,8 @@ import numpy as np
 from mmengine.optim import OptimWrapperDict
 from mmengine.optim.scheduler import ReduceOnPlateauParamScheduler
 
+from srgan_plugin.errors import UserError
+
 from .optim_wrapper import iter_schedulers
 
 State = dict[str, Any]
@@ -75,7 +77,7 @@ def _states_of(checkpoint: State, key: str, wrappers: State) -> State:
     found = "one network" if states else "none"
     if isinstance(states, dict) and "param_groups" not in states:
         found = ", ".join(states)
-    raise ValueError(
+    raise UserError(
         f"--resume: expected {key} of {networks} in the checkpoint, got {found}; load_from starts "
         "from its weights alone"
     )
@@ -138,13 +140,13 @@ def _each_config(configs: Any) -> Iterator[State]:
 def _check_kinds(schedulers: list[Any], states: list[State]) -> None:
     names = [type(scheduler).__name__ for scheduler in schedulers]
     if len(schedulers) != len(states):
-        raise ValueError(
+        raise UserError(
             f"--resume: expected the states of {len(names)} schedulers ({', '.join(names)}), got "
             f"{len(states)}; for another schedule start from the checkpoint by load_from"
         )
     for name, scheduler, state in zip(names, schedulers, states, strict=True):
         if foreign := sorted(set(state) - set(vars(scheduler))):
-            raise ValueError(
+            raise UserError(
                 f"--resume: expected the state of {name}, got that of another scheduler, with "
                 f"{', '.join(foreign)}; for another schedule start from the checkpoint by load_from"
             )

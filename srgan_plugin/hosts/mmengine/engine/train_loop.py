@@ -17,6 +17,7 @@ from mmengine.runner import IterBasedTrainLoop
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from srgan_plugin.errors import UserError
 from srgan_plugin.hosts.mmengine.datasets.gpu_loader import cache_on_gpu
 from srgan_plugin.hosts.mmengine.datasets.sampler import StreamSampler
 from srgan_plugin.hosts.mmengine.models.data_preprocessor import gt_batch
@@ -92,7 +93,7 @@ class SRTrainLoop(IterBasedTrainLoop):
             ("val_interval", kwargs.get("val_interval", 1)),
         ):
             if int(value) < 1:
-                raise ValueError(f"train_cfg.{name}: expected at least 1, got {value}")
+                raise UserError(f"train_cfg.{name}: expected at least 1, got {value}")
         if isinstance(dataloader, dict) and not dataloader.get("num_workers"):
             dataloader = {**dataloader, "persistent_workers": False}  # there are none to keep
         by_rank = (runner.cfg.get("randomness") or {}).get("diff_rank_seed", False)
@@ -149,7 +150,7 @@ class SRTrainLoop(IterBasedTrainLoop):
         iterations = all_gather_object(self._iter)
         if len(set(iterations)) > 1:
             places = ", ".join(f"rank {rank} at {start}" for rank, start in enumerate(iterations))
-            raise ValueError(
+            raise UserError(
                 f"--resume: the ranks found different checkpoints and begin {places}; "
                 "do all of them see the work dir? Name the file: --resume FILE"
             )
@@ -283,7 +284,7 @@ class SRTrainLoop(IterBasedTrainLoop):
         except torch.OutOfMemoryError as error:
             size = self.dataloader.batch_size
             crop = tuple(gt_batch(batch["data_samples"]).shape[-2:])
-            raise ValueError(
+            raise UserError(
                 f"the device is out of memory with batches of {size} and GT crops of "
                 f"{crop[0]}x{crop[1]}; about half of it is enough for "
                 f"train_dataloader.batch_size={max(size // 2, 1)}, or for crops of "

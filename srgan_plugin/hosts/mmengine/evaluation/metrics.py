@@ -8,7 +8,7 @@ import torch
 from mmengine.evaluator import BaseMetric
 from numpy.typing import NDArray
 
-from srgan_plugin.errors import check_option
+from srgan_plugin.errors import UserError, check_option
 from srgan_plugin.hosts.mmengine.models.data_preprocessor import as_rgb
 from srgan_plugin.metrics import psnr_ssim, psnr_ssim_torch
 from srgan_plugin.metrics.protocol import METRIC_FUNCTIONS, EvaluationProtocol
@@ -76,7 +76,7 @@ class _PerImage(BaseMetric):
                 for image in _images(sample, self.gt_key, self.pred_key)
             )
             if not np.isfinite(predicted).all():
-                raise ValueError(psnr_ssim.NOT_FINITE)
+                raise UserError(psnr_ssim.NOT_FINITE)
             predicted = predicted.clip(0, 255)
             if self.rounding:
                 predicted = np.rint(predicted).astype(np.uint8)
@@ -122,7 +122,7 @@ class _OneMeasure(_PerImage):
         check_option("input_order", input_order, ("CHW", "HWC"))
         self.input_order = input_order
         if convert_to not in (None, "Y", "y"):
-            raise ValueError(f"convert_to is None or 'Y', got {convert_to!r}")
+            raise UserError(f"convert_to is None or 'Y', got {convert_to!r}")
         self.border = crop_border
         self.channel: psnr_ssim.Channel = "y" if convert_to else "rgb"
 
@@ -192,7 +192,7 @@ class BenchmarkMetric(_PerImage):
         if self.results and isinstance(self.results[0], torch.Tensor):
             rows = torch.stack(self.results)
             if rows.isnan().any():
-                raise ValueError(psnr_ssim.NOT_FINITE)
+                raise UserError(psnr_ssim.NOT_FINITE)
             self.results = [dict(zip(METRIC_FUNCTIONS, row, strict=True)) for row in rows.tolist()]
         return super().evaluate(size)
 

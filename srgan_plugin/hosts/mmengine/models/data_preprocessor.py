@@ -9,6 +9,7 @@ from mmengine.model import BaseDataPreprocessor
 from mmengine.structures import BaseDataElement
 from torch import Tensor
 
+from srgan_plugin.errors import UserError
 from srgan_plugin.hosts.mmengine.argument_checks import as_list, as_tuple, require_supported
 from srgan_plugin.hosts.mmengine.datasets.collate import element_type
 from srgan_plugin.registry import MODELS
@@ -20,7 +21,7 @@ def stacked(images: Tensor | Sequence[Tensor]) -> Tensor:
         return images if images.ndim >= 4 else images[None]
     sizes = {tuple(image.shape) for image in images}
     if len(sizes) > 1:
-        raise ValueError(
+        raise UserError(
             f"expected pictures of one size in a batch, got {sorted(sizes)}; "
             "crop them in the pipeline or set batch_size=1"
         )
@@ -62,7 +63,7 @@ def _order(sample: Any, key: str, image: Tensor) -> str:
 def _common_order(samples: Sequence[Any], key: str, images: Tensor) -> str:
     orders = {_order(sample, key, images) for sample in samples}
     if len(orders) > 1:
-        raise ValueError(
+        raise UserError(
             f"{key}: expected one channel order in a batch, got {', '.join(sorted(orders))}"
         )
     return orders.pop()
@@ -172,7 +173,7 @@ class DataPreprocessor(BaseDataPreprocessor):
         data = self.cast_data(data)
         images, samples = data["inputs"], data.get("data_samples")
         if isinstance(_first(images), Mapping):
-            raise ValueError(
+            raise UserError(
                 "DataPreprocessor: expected images as inputs, got dicts of them; "
                 "others: type='mmagic.DataPreprocessor'"
             )

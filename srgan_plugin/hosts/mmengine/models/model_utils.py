@@ -7,6 +7,7 @@ import torch
 from mmengine.model import is_model_wrapper
 from torch import Tensor, nn
 
+from srgan_plugin.errors import UserError
 from srgan_plugin.registry import MODELS, SCOPE
 
 logger = logging.getLogger(__name__)
@@ -30,7 +31,7 @@ def compile_forward(network: nn.Module, **options: Any) -> None:
     try:
         compiled = torch.compile(plain, **options)
     except (RuntimeError, TypeError) as error:
-        raise ValueError(f"model.compile: {error}") from error
+        raise UserError(f"model.compile: {error}") from error
 
     def forward(*args: Any, **kwargs: Any) -> Any:
         try:
@@ -60,7 +61,7 @@ def build(config: Config | nn.Module | None) -> Any:
     if config is None or isinstance(config, nn.Module):
         return config
     if not isinstance(config, dict):
-        raise ValueError(f"expected dict(type=…) for a part of the model, got {config!r}")
+        raise UserError(f"expected dict(type=…) for a part of the model, got {config!r}")
     return MODELS.build({"_scope_": SCOPE, **config})
 
 

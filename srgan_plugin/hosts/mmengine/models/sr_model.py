@@ -13,6 +13,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from srgan_plugin.checkpoints.load import adapt_training_state
 from srgan_plugin.checkpoints.read import NOTE
+from srgan_plugin.errors import UserError
 from srgan_plugin.losses import generator_objective
 from srgan_plugin.registry import MODELS
 
@@ -107,7 +108,7 @@ class SRModel(BaseModel):
             return sr
         if mode == "loss":
             if self.generator_ema is not None and not self._stepping:
-                raise ValueError(
+                raise UserError(
                     "model.ema: this wrapper for distributed training would not move the average; "
                     "set model_wrapper_cfg = dict(type='MMSeparateDistributedDataParallel')"
                 )
@@ -235,7 +236,7 @@ def _channels_last_is_faster() -> bool:
 
 def _decay(ema: Config) -> float:
     if set(ema) != {"decay"} or not 0 <= ema["decay"] < 1:
-        raise ValueError(f"model.ema: expected dict(decay=…) with 0 <= decay < 1, got {dict(ema)}")
+        raise UserError(f"model.ema: expected dict(decay=…) with 0 <= decay < 1, got {dict(ema)}")
     return float(ema["decay"])
 
 

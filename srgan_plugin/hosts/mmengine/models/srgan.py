@@ -6,6 +6,7 @@ import torch
 from mmengine.model import is_model_wrapper
 from torch import Tensor
 
+from srgan_plugin.errors import UserError
 from srgan_plugin.losses import discriminator_objective, generator_objective
 from srgan_plugin.registry import MODELS
 
@@ -79,7 +80,7 @@ class SRGAN(SRModel):
         self.gan_loss = build(gan_loss)
         self.perceptual_loss = build(perceptual_loss)
         if unknown := set(self.train_cfg) - set(_TRAIN_CFG):
-            raise ValueError(
+            raise UserError(
                 f"model.train_cfg: {', '.join(sorted(unknown))} is unknown; "
                 f"there are {', '.join(_TRAIN_CFG)}"
             )
