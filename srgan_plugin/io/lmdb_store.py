@@ -1,180 +1,250 @@
 """LMDB stores of images, BasicSR's encoded layout and an uncompressed one: read and write.
 
-A store is a folder with `data.mdb`, which maps keys to pictures, and `meta_info.txt`, which has
-a line for each: `0001.png (480,480,3) 1` for an encoded picture (1 is PNG's compression level, as
-BasicSR writes it) and `0001.png (480,480,3) raw` for plain RGB bytes, row by row, from which a
-crop is copied without decoding and without reading the rest.
+A store is a folder with `data.mdb`, which maps keys to images, and `meta_info.txt`, which has a
+line for each: `0001.png (480,480,3) 1 crc32=89abcdef` for an encoded image (1 is PNG's compression
+level, as BasicSR writes it) and `0001.png (480,480,3) raw crc32=89abcdef` for plain RGB bytes, row
+by row, from which a crop is copied without decoding and without reading the rest. The checksum is
+that of the value; stores of BasicSR and of earlier versions have none.
 """
 
 import contextlib
 import os
 import re
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
-from threading import Lock
 from types import TracebackType
 from typing import Any, Final, Literal, NamedTuple
-from weakref import WeakValueDictionary
 
 import lmdb
 import numpy as np
+from numpy.typing import NDArray
 
 from srgan_plugin.errors import FileError, MissingFileError, UserError
 
 from .atomic import atomic_directory, write_text
 from .images import Image, Shape, decode_image, encode_png
 from .lazy_image import ArrayMixin, DecodedImage, LazyImage, Window
+from .lmdb_pages import DamagedError, Value, find_values
 
 StoreLayout = Literal["raw", "png"]
+DATA: Final = "data.mdb"
 META: Final = "meta_info.txt"
-_META_LINE: Final = re.compile(r"(.+)\.\w+ \((\d+), ?(\d+), ?\d+\) (raw|\d)")
+_META_LINE: Final = re.compile(
+    r"(.+)\.\w+ \((\d+), ?(\d+), ?\d+\) (raw|\d)(?: crc32=([0-9a-f]{8}))?\s*"
+)
 
 
 class Entry(NamedTuple):
-    """What `meta_info.txt` tells of a picture; a grey one is read in colour."""
+    """An image of a store: what `meta_info.txt` says of it, and where it is in `data.mdb`.
+
+    Args:
+        shape: Height, width, 3; a grey image is read in colour.
+        layout: How it is stored.
+        checksum: CRC-32 of its bytes; None in a store that has no checksums.
+        value: Where its bytes are.
+    """
 
     shape: Shape
     layout: StoreLayout
+    checksum: int | None
+    value: Value
 
 
 class ImageStore:
-    """Reads a store of either layout; cheap to send to worker processes and safe to fork.
+    """A store of either layout; cheap to send to worker processes and safe to fork.
+
+    `data.mdb` is mapped and read without LMDB, which crashes on a damaged file. A value is compared
+    with its checksum when this process reads it for the first time.
 
     Args:
         path: The folder.
 
     Raises:
-        FileNotFoundError: If the folder does not exist.
-        ValueError: If it is not a store, or one of an unknown layout.
+        MissingFileError: The folder does not exist.
+        UserError: It is not a store, or is truncated, damaged or of an unknown layout.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         if not self.path.is_dir():
-            raise MissingFileError(f"expected an LMDB store, but {self.path} does not exist")
-        for name in ("data.mdb", META):
+            raise MissingFileError(f"{self.path}: expected an LMDB store, but it does not exist")
+        for name in (DATA, META):
             if not (self.path / name).is_file():
                 raise UserError(
-                    f"{self.path} is not a store of pictures: it has no {name}; "
+                    f"{self.path}: expected a store of images, but it has no {name}; "
                     "make one with tools/create_store.py"
                 )
-        self._entries = _read_meta(self.path / META)
-        self._check_length()
-        self._opened: _Opened | None = None
+        self._file: mmap | None
+        self._file, self._identity = mapped, _ = self._map()
+        self._entries = self._read_entries(_find_values(self.path / DATA, mapped))
+        self._verified: dict[str, NDArray[np.uint8]] = {}
 
     @property
     def keys(self) -> tuple[str, ...]:
         """The keys, sorted."""
         return tuple(self._entries)
 
+    @property
+    def has_checksums(self) -> bool:
+        """Whether every image has a checksum."""
+        return all(entry.checksum is not None for entry in self._entries.values())
+
     def shape(self, key: str) -> Shape:
-        """Tells (height, width, 3) without touching the picture."""
+        """Return (height, width, 3) without reading the image."""
         return self._entry(key).shape
 
     def __getitem__(self, key: str) -> LazyImage:
-        """The picture of that key, not yet read."""
+        """Return the image of that key, not yet read."""
         name = f"{key} of {self.path}"
         if self._entry(key).layout == "raw":
             return RawImage(name=name, shape=self.shape(key), store=self, key=key)
         return DecodedImage(name, partial(self._decode, key, name), self.shape(key))
 
     def read(self, key: str, window: Window) -> Image:
-        """Copies a window out of an uncompressed picture.
+        """Copy a window out of an uncompressed image.
 
         Raises:
-            ValueError: If the store does not hold the bytes that `meta_info.txt` promises.
+            UserError: The image is damaged.
         """
-        opened = self._open()
-        pixels = opened.seen.get(key)
-        if pixels is None:
-            shape = height, width, channels = self.shape(key)
-            value = self._value(key, opened)
-            if len(value) != height * width * channels:
-                raise UserError(
-                    f"{key} of {self.path} should have {height}x{width}x{channels} bytes, but has "
-                    f"{len(value)}: the store is damaged, make it again"
-                )
-            pixels = opened.seen[key] = np.frombuffer(value, np.uint8).reshape(shape)
-        crop: Image = pixels[window].copy()
+        value = self._verified.get(key)
+        if value is None:
+            value = self._bytes(key)
+        crop: Image = value[window].copy()
         return crop
 
-    def _check_length(self) -> None:
-        """LMDB maps what it was told of; to read past the file's end kills the process."""
-        sizes = (e.shape for e in self._entries.values() if e.layout == "raw")
-        least = sum(height * width * channels for height, width, channels in sizes)
-        if (there := (self.path / "data.mdb").stat().st_size) < least:
+    def verify(self, key: str) -> None:
+        """Read an image whole, decoding an encoded one that has no checksum.
+
+        Raises:
+            UserError: The image is damaged.
+        """
+        entry = self._entry(key)
+        if entry.layout == "raw" or entry.checksum is not None:
+            self._bytes(key)
+        else:
+            self._decode(key, f"{key} of {self.path}")
+
+    def check_length(self) -> None:
+        """Refuse a `data.mdb` that became shorter since the store was opened.
+
+        To read past its end kills the process, so that only another one can tell why.
+
+        Raises:
+            UserError: The file is shorter, or gone.
+        """
+        path = self.path / DATA
+        now = path.stat().st_size if path.exists() else 0
+        if now < self._identity[-1]:
             raise UserError(
-                f"{self.path} is cut short: its pictures have {least} bytes, data.mdb has {there}; "
-                "copy or make it again"
+                f"{path}: expected {self._identity[-1]} bytes, as when it was opened, got {now}; "
+                "copy or make the store again"
             )
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_opened": None}
+        return self.__dict__ | {"_file": None, "_verified": {}}
+
+    def _map(self) -> tuple[mmap, tuple[int, int, int]]:
+        """Map `data.mdb`; return it with what identifies the file: device, inode, size."""
+        path = self.path / DATA
+        with path.open("rb") as file:
+            status = os.fstat(file.fileno())
+            if not status.st_size:
+                raise UserError(f"{path}: it is empty; copy or make the store again")
+            mapped = mmap(file.fileno(), 0, access=ACCESS_READ)
+        if hasattr(mapped, "madvise"):
+            from mmap import MADV_RANDOM  # crops are scattered: reading ahead is wasted
+
+            mapped.madvise(MADV_RANDOM)
+        return mapped, (status.st_dev, status.st_ino, status.st_size)
+
+    def _mapped(self) -> mmap:
+        if self._file is None:  # in a process that got the store by pickle
+            mapped, identity = self._map()
+            if identity != self._identity:
+                raise UserError(f"{self.path}: it was replaced while in use; start again")
+            self._file = mapped
+        return self._file
+
+    def _read_entries(self, values: dict[bytes, Value]) -> dict[str, Entry]:
+        entries: dict[str, Entry] = {}
+        for line in _lines(self.path / META):
+            match = _META_LINE.fullmatch(line)
+            if match is None:
+                raise UserError(
+                    f"{self.path / META}: expected lines like '0001.png (480,480,3) 1' or "
+                    f"'0001.png (480,480,3) raw', got {line!r}"
+                )
+            key, height, width, level, checksum = match.groups()
+            value = values.pop(key.encode(), None)
+            if value is None:
+                raise UserError(
+                    f"{self.path}: {META} lists {key}, but {DATA} does not hold it; {_AGAIN}"
+                )
+            shape, raw = (int(height), int(width), 3), level == "raw"
+            if raw and value.size != np.prod(shape):
+                raise UserError(
+                    f"{key} of {self.path}: expected {height}x{width}x3 bytes, "
+                    f"got {value.size}; {_AGAIN}"
+                )
+            crc = int(checksum, 16) if checksum else None
+            entries[key] = Entry(shape, "raw" if raw else "png", crc, value)
+        if values:
+            some = next(iter(values)).decode(errors="replace")
+            raise UserError(
+                f"{self.path}: {DATA} holds {len(values)} images that {META} does not list, {some} "
+                f"the first; {_AGAIN}"
+            )
+        if not entries:
+            raise UserError(f"{self.path}: it holds no image")
+        return dict(sorted(entries.items()))
 
     def _entry(self, key: str) -> Entry:
         try:
             return self._entries[key]
         except KeyError:
-            raise UserError(f"{self.path} has no picture {key}: see its {META}") from None
+            raise UserError(f"{self.path}: it has no image {key}; see its {META}") from None
 
     def _decode(self, key: str, name: str) -> Image:
-        image = decode_image(self._value(key, self._open()), name)
+        image = decode_image(self._bytes(key).data, name)
         if image.shape != self.shape(key):
             raise UserError(
-                f"{name} is {image.shape[0]}x{image.shape[1]}, but {META} says "
-                f"{'x'.join(map(str, self.shape(key)[:2]))}: make the store again"
+                f"{name}: expected {'x'.join(map(str, self.shape(key)[:2]))} as {META} says, got "
+                f"{image.shape[0]}x{image.shape[1]}; {_AGAIN}"
             )
         return image
 
-    def _open(self) -> "_Opened":
-        opened = self._opened
-        if opened is None or opened.pid != os.getpid():
-            with _Lock.one_at_a_time:
-                opened = self._opened
-                if opened is None or opened.pid != os.getpid():
-                    reading = _shared_environment(self.path).begin(buffers=True)
-                    opened = self._opened = _Opened(os.getpid(), reading, {})
-        return opened
+    def _bytes(self, key: str) -> NDArray[np.uint8]:
+        """Return the bytes of an image, an uncompressed one in its shape, as they lie in the file.
 
-    def _value(self, key: str, opened: "_Opened") -> memoryview:
-        """The stored bytes, valid as long as `opened` is."""
-        with _Lock.one_at_a_time:
-            value = opened.reading.get(key.encode())
-        if not isinstance(value, memoryview):
-            raise UserError(
-                f"{self.path} lists {key} in {META}, but does not hold it: make it again"
-            )
+        Threads may do this twice; that does no harm.
+        """
+        value = self._verified.get(key)
+        if value is None:
+            entry, file = self._entry(key), self._mapped()
+            if hasattr(file, "madvise"):
+                _prefetch(file, entry.value)
+            value = np.frombuffer(file, np.uint8, entry.value.size, entry.value.offset)
+            if entry.checksum is not None and zlib.crc32(value.data) != entry.checksum:
+                raise UserError(
+                    f"{key} of {self.path}: its bytes are not those that were written "
+                    f"(CRC-32); {_AGAIN}"
+                )
+            if entry.layout == "raw":
+                value = value.reshape(entry.shape)
+            self._verified[key] = value
         return value
 
 
-class _Opened(NamedTuple):
-    """A store as one process has it open: what LMDB has shown lasts as long as its transaction."""
-
-    pid: int
-    reading: lmdb.Transaction
-    seen: dict[str, Image]  # where they lie in the file
-
-
-class _Lock:
-    """LMDB wants threads one at a time, where they open a store and where they look into one."""
-
-    one_at_a_time = Lock()
-
-    @classmethod
-    def renew(cls) -> None:
-        """A thread may have held it when its process forked; in the child nobody would let go."""
-        cls.one_at_a_time = Lock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_Lock.renew)
+_AGAIN: Final = "the store is damaged, copy or make it again"
 
 
 @dataclass(eq=False)  # made for every crop: frozen ones take twice as long
 class RawImage(ArrayMixin):
-    """A picture of an uncompressed store: a window touches only its own rows."""
+    """An image of an uncompressed store: a window touches only its own rows."""
 
     name: str
     shape: Shape
@@ -186,44 +256,30 @@ class RawImage(ArrayMixin):
         return self.store.read(self.key, window)
 
 
-def _read_meta(path: Path) -> dict[str, Entry]:
-    entries: dict[str, Entry] = {}
-    for line in path.read_text(encoding="utf-8").splitlines():
-        match = _META_LINE.fullmatch(line.strip())
-        if match is None:
-            raise UserError(
-                f"{path} says {line.strip()!r}, of no known layout: "
-                "expected lines like '0001.png (480,480,3) 1' or '… raw'"
-            )
-        key, height, width, layout = match.groups()
-        entries[key] = Entry((int(height), int(width), 3), "raw" if layout == "raw" else "png")
-    if not entries:
-        raise UserError(f"{path} is empty: the store holds no picture")
-    return dict(sorted(entries.items()))
-
-
-# LMDB lets a process open a store only once, so that those who read the same one share it.
-_environments: "WeakValueDictionary[tuple[int, int, int], lmdb.Environment]" = WeakValueDictionary()
-
-
-def _shared_environment(path: Path) -> lmdb.Environment:
-    """Opens a store for reading, or finds it open in this very process."""
-    pid = os.getpid()
-    for key, inherited in list(_environments.items()):
-        if key[0] != pid:  # opened before a fork: LMDB wants the child to open its own
-            inherited.close()
-            del _environments[key]
+def _lines(path: Path) -> list[str]:
+    """Return the lines of a text file; a key may hold any character but the line feed."""
     try:
-        file = (path / "data.mdb").stat()
-        key = pid, file.st_dev, file.st_ino
-        environment = _environments.get(key)
-        if environment is None:
-            # Crops are scattered: reading ahead would fetch what nobody asked for.
-            environment = lmdb.open(str(path), readonly=True, lock=False, readahead=False)
-            _environments[key] = environment
-    except (OSError, lmdb.Error) as error:
-        raise UserError(f"cannot open the store {path}: {error}") from None
-    return environment
+        text = path.read_bytes().decode()
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"{path}: expected text in UTF-8, got byte {error.start} of another kind"
+        ) from None
+    return [line for line in text.replace("\r\n", "\n").split("\n") if line.strip()]
+
+
+def _find_values(path: Path, file: mmap) -> dict[bytes, Value]:
+    try:
+        return find_values(file)
+    except DamagedError as error:
+        raise UserError(f"{path}: {error}; copy or make the store again") from None
+
+
+def _prefetch(file: mmap, value: Value) -> None:
+    """Ask for a value's pages at once, which are otherwise read one by one."""
+    from mmap import MADV_WILLNEED, PAGESIZE
+
+    start = value.offset - value.offset % PAGESIZE
+    file.madvise(MADV_WILLNEED, start, value.offset + value.size - start)
 
 
 _COMPRESS_LEVEL: Final = 1
@@ -273,7 +329,9 @@ class StoreWriter:
             OSError: If the disk is full.
         """
         if len(key.encode()) > _LONGEST_KEY:
-            raise UserError(f"{key} is too long a name for LMDB: use at most {_LONGEST_KEY} bytes")
+            raise UserError(f"{key}: expected a name of at most {_LONGEST_KEY} bytes, LMDB's limit")
+        if "\n" in key or "\r" in key:
+            raise UserError(f"{key!r}: expected a name without line breaks; rename the file")
         assert key not in self._lines, key
         try:
             self._put(key.encode(), value)
@@ -282,8 +340,9 @@ class StoreWriter:
             self._environment.set_mapsize(2 * size + len(value))
             self._put(key.encode(), value)
         height, width, channels = shape
+        checksum = f"crc32={zlib.crc32(value):08x}"
         level = "raw" if self.layout == "raw" else _COMPRESS_LEVEL
-        self._lines[key] = f"{key}.png ({height},{width},{channels}) {level}\n"
+        self._lines[key] = f"{key}.png ({height},{width},{channels}) {level} {checksum}\n"
 
     def _put(self, key: bytes, value: bytes) -> None:
         with _failure_named(self.path), self._environment.begin(write=True) as writing:

@@ -153,10 +153,10 @@ def test_a_missing_folder_and_a_missing_scale_are_told(
 ) -> None:
     with pytest.raises(FileNotFoundError, match="nowhere does not exist"):
         open_images(tmp_path / "nowhere")
-    with pytest.raises(FileNotFoundError, match=r"nowhere\.lmdb does not exist"):
+    with pytest.raises(FileNotFoundError, match=r"nowhere\.lmdb"):
         ImagePairs(tmp_path / "nowhere.lmdb")
     with pytest.raises(ValueError, match=r"has no LRx2\.lmdb .*stores there: LRx4\.lmdb"):
         ImagePairs(all_pairs["raw"].gt.path.parent, scale=2)
     (tmp_path / "x.lmdb").mkdir()
-    with pytest.raises(ValueError, match=r"x\.lmdb is not a store of pictures"):
+    with pytest.raises(ValueError, match=r"x\.lmdb.*data\.mdb"):
         open_images(tmp_path / "x.lmdb")
