@@ -182,10 +182,11 @@ def test_both_tensors_of_a_batch_are_pinned(store: Path, monkeypatch: pytest.Mon
     assert pinned.metainfo == batch["data_samples"].metainfo
 
 
-def test_a_store_that_disappears_is_named(store: Path, tmp_path: Path) -> None:
+def test_a_store_that_is_deleted_stays_readable_where_it_is_open(
+    store: Path, tmp_path: Path
+) -> None:
     copied = tmp_path / "x4"
     create_store(store / "GT.lmdb", copied, layout="raw", workers=1)
     host = loader(copied)
     (copied / "GT.lmdb" / "data.mdb").unlink()
-    with pytest.raises(ValueError, match=r"cannot open the store .*x4/GT\.lmdb"):
-        next(iter(host))
+    assert next(iter(host))
