@@ -39,8 +39,8 @@ def follow_checkpoint(model: Any, location: str, *, ours: bool) -> str:
     """
     from srgan_plugin.checkpoints import generator_changes, identify, load_checkpoint_file
     from srgan_plugin.checkpoints.hub import local_checkpoint
-    from srgan_plugin.checkpoints.load import NON_INFERABLE_ARGS
     from srgan_plugin.checkpoints.read import named
+    from srgan_plugin.checkpoints.recorded_args import NON_INFERABLE_ARGS
 
     generator = model.get("generator")
     if generator is None or ("://" in location and not location.startswith("http")):

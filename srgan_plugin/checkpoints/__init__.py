@@ -1,7 +1,7 @@
 """Checkpoints: read safely, detect the network, load strictly, convert and export."""
 
 from .container import unwrap
-from .detect import describe
+from .layouts import describe
 from .load import (
     DetectedNetwork,
     adapt_training_state,

@@ -12,10 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from srgan_plugin.errors import UserError
+from srgan_plugin.networks import DISCRIMINATORS
 
 from .container import Part
-from .layouts import LAYOUTS, CodeBase, StateDictLayout
-from .load import DISCRIMINATORS, DetectedNetwork, identify, option
+from .layouts import CodeBase, StateDictLayout, find_layout
+from .load import DetectedNetwork, identify, option
 from .read import NOTE, filename_hash, load_checkpoint_file, named, sha256
 from .recorded_args import note_for
 from .save import save_atomically
@@ -169,7 +170,7 @@ def probe_input(network: nn.Module, channels: int = 3) -> Tensor:
 def _target_layout(found: DetectedNetwork, network: nn.Module, to: CodeBase) -> StateDictLayout:
     """The target's layout of this network, if the target computes what the network does."""
     name, rules = found.layout.network, _RULES[to]
-    layout = next((x for x in LAYOUTS if x.network == name and to in x.code_bases), None)
+    layout = find_layout(name, to)
     if layout is None:
         raise UserError(f"{to} has no {name}: only --to plugin takes it")
     activates = getattr(network, "activate_after_shuffle", None)

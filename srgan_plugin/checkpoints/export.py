@@ -13,6 +13,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from srgan_plugin.errors import UserError
 from srgan_plugin.io.atomic import atomic_path
+from srgan_plugin.networks import Generator
 
 TOLERANCE = 1e-4  # of the pictures' range of 1
 #: Height and width of the LR pictures on which an export is checked.
@@ -47,9 +48,9 @@ def export_onnx(
     if missing := [name for name in _PACKAGES if importlib.util.find_spec(name) is None]:
         needed = " ".join(missing)
         raise UserError(f"exporting to ONNX needs more packages: pip install {needed}")
-    if not hasattr(network, "upscale_factor"):
+    if not isinstance(network, Generator):
         raise UserError(f"expected a generator to export, got {type(network).__name__}")
-    channels = next(network.parameters()).shape[1]
+    channels = network.conv_first.in_channels
     with atomic_path(target) as temporary:
         _write_onnx(network, temporary, channels)
         difference = max(_difference(network, temporary, channels, size) for size in sizes)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from .container import unwrap_and_list
-from .detect import describe
+from .layouts import describe
 from .load import DetectedNetwork, UnknownNetworkError, identify, option
 from .read import filename_hash, load_checkpoint_file, sha256
 

@@ -10,14 +10,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from srgan_plugin import networks
 from srgan_plugin.errors import UserError
+from srgan_plugin.networks import DISCRIMINATORS, GENERATORS
 
 from .container import NoWeightsError, Part, below, unwrap, unwrap_and_list
-from .detect import Detection, describe, detect_layout
-from .layouts import StateDictLayout
+from .layouts import Detection, StateDictLayout, describe, detect_layout
 from .read import load_checkpoint_file, named
-from .recorded_args import ARGUMENTS, arguments_of, checked_argument, plain, recorded_arguments
+from .recorded_args import (
+    NON_INFERABLE_ARGS,
+    arguments_of,
+    checked_argument,
+    plain,
+    recorded_arguments,
+)
 
 
 def load_generator_weights(generator: nn.Module, path: str | os.PathLike[str]) -> str:
@@ -58,7 +63,7 @@ def check_function(meta: Any, weights: Mapping[str, Tensor], network: nn.Module)
     if found is None:
         return
     for name, value in recorded_arguments({"meta": meta}, found.layout.network).items():
-        own = plain(getattr(network, name, ARGUMENTS[name].default))
+        own = plain(getattr(network, name, NON_INFERABLE_ARGS[name].default))
         if own != value:
             raise UserError(
                 f"expected weights of {name}={own}, got those of {name}={value}, with which they "
@@ -198,23 +203,7 @@ def _alike(a: Tensor, b: Tensor) -> bool:
 
 logger = logging.getLogger(__name__)
 
-_CLASSES: dict[str, type[nn.Module]] = {
-    cls.__name__: cls
-    for cls in (
-        networks.MSRResNet,
-        networks.SRResNet,
-        networks.ModifiedVGG,
-        networks.SRGANDiscriminator,
-    )
-}
-
-DISCRIMINATORS = ("ModifiedVGG", "SRGANDiscriminator")
-
-
-#: What weights do not tell of a network.
-NON_INFERABLE_ARGS = tuple(ARGUMENTS)
-
-
+_CLASSES = GENERATORS | DISCRIMINATORS
 # What a test may take from the weights. Scale and channels are the data's as well.
 _ADAPTABLE = ("mid_channels", "num_blocks", "prelu", *NON_INFERABLE_ARGS)
 
@@ -269,10 +258,10 @@ class DetectedNetwork:
             network = _CLASSES[self.layout.network](**self.arguments)
         weights = remap_strict(dict(self.weights), network)
         for name in self.open:
-            if ARGUMENTS[name].asked_for and not assume:
+            if NON_INFERABLE_ARGS[name].asked_for and not assume:
                 raise UserError(
-                    f"{name}: expected {ARGUMENTS[name].expected}, which no weights show and this "
-                    f"file does not state: give {option(name)}, here or once for all to "
+                    f"{name}: expected {NON_INFERABLE_ARGS[name].expected}, which weights do not "
+                    f"show and this file does not state: give {option(name)}, here or once to "
                     "tools/convert_checkpoint.py FILE NEW --to plugin"
                 )
         single = {k: w.float() if w.is_floating_point() else w for k, w in weights.items()}
@@ -282,7 +271,7 @@ class DetectedNetwork:
 
 def option(name: str) -> str:
     """Return how the command line states an argument."""
-    return f"--arch-option {name}={ARGUMENTS[name].example}"
+    return f"--arch-option {name}={NON_INFERABLE_ARGS[name].example}"
 
 
 def identify(

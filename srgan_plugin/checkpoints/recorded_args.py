@@ -42,7 +42,7 @@ def _is_range(value: Any) -> bool:
     return plain(value) in ((0.0, 1.0), (-1.0, 1.0))
 
 
-ARGUMENTS = {
+NON_INFERABLE_ARGS = {
     "activate_after_shuffle": Argument(
         network="MSRResNet",
         expected="True or False",
@@ -64,7 +64,7 @@ ARGUMENTS = {
 
 def arguments_of(network: str) -> list[str]:
     """Return the names of what its weights do not show of a network."""
-    return [name for name, argument in ARGUMENTS.items() if argument.network == network]
+    return [name for name, argument in NON_INFERABLE_ARGS.items() if argument.network == network]
 
 
 def plain(value: Any) -> Any:
@@ -79,15 +79,17 @@ def checked_argument(name: str, value: Any, *, where: str = "") -> Any:
     """Return a value in one form, if the argument takes it.
 
     Args:
-        name: one of `ARGUMENTS`.
+        name: one of `NON_INFERABLE_ARGS`.
         value: what was given.
         where: it was given, for the message.
 
     Raises:
         ValueError: it is of another type, or out of range.
     """
-    if not ARGUMENTS[name].accepts(value):
-        raise UserError(f"{where}{name}: expected {ARGUMENTS[name].expected}, got {value!r}")
+    if not NON_INFERABLE_ARGS[name].accepts(value):
+        raise UserError(
+            f"{where}{name}: expected {NON_INFERABLE_ARGS[name].expected}, got {value!r}"
+        )
     return plain(value)
 
 
@@ -137,7 +139,7 @@ def _noted(note: Any, network: str) -> dict[str, Any]:
     }
     if version == FORMAT:
         return stated
-    return {k: v for k, v in stated.items() if v != plain(ARGUMENTS[k].default)}
+    return {k: v for k, v in stated.items() if v != plain(NON_INFERABLE_ARGS[k].default)}
 
 
 def _configured(text: Any, network: str) -> dict[str, Any]:
@@ -158,7 +160,7 @@ def _configured(text: Any, network: str) -> dict[str, Any]:
     kind = said.get("type")
     if kind is not None and str(kind).rpartition(".")[2] != network:
         return {}
-    defaults = {n: ARGUMENTS[n].default for n in arguments_of(network)} if kind else {}
+    defaults = {n: NON_INFERABLE_ARGS[n].default for n in arguments_of(network)} if kind else {}
     stated = defaults | {n: said[n] for n in arguments_of(network) if n in said}
     return {k: checked_argument(k, v, where="meta.cfg, generator.") for k, v in stated.items()}
 

@@ -9,9 +9,7 @@ import torch
 from srgan_plugin.checkpoints import open_network
 from srgan_plugin.checkpoints.hub import BUNDLED_MODELS, local_checkpoint
 from srgan_plugin.errors import MissingFileError, UserError
-from srgan_plugin.networks import MSRResNet, SRResNet
-
-Network = MSRResNet | SRResNet
+from srgan_plugin.networks import Generator
 
 # Two networks that do the same sums; `upscale_factor` and the shapes tell the rest.
 _SWITCHES: Final = ("upscale_factor", "activate_after_shuffle", "output_range")
@@ -23,7 +21,7 @@ def open_model(
     blend: float | None = None,
     blend_with: str = "srgan",
     arch_options: Mapping[str, Any] | None = None,
-) -> Network:
+) -> Generator:
     """Makes a generator from weights that ship, from a checkpoint, or from a mixture of two.
 
     Args:
@@ -60,14 +58,14 @@ def open_model(
     return _blended(first, second, blend)
 
 
-def _open(model: str, arch_options: Mapping[str, Any] | None) -> Network:
+def _open(model: str, arch_options: Mapping[str, Any] | None) -> Generator:
     path = local_checkpoint(model)
     if not path.is_file():
         raise MissingFileError(
             f"expected {', '.join(BUNDLED_MODELS)} or a checkpoint file, got {model}"
         )
     network = open_network(path, arguments=arch_options)
-    if not isinstance(network, Network):
+    if not isinstance(network, Generator):
         kind = type(network).__name__
         raise UserError(f"{path}: expected a generator that enlarges pictures, got {kind}")
     channels = network.conv_first.in_channels, network.conv_last.out_channels
@@ -78,13 +76,13 @@ def _open(model: str, arch_options: Mapping[str, Any] | None) -> Network:
     return network
 
 
-def _form(network: Network) -> tuple[object, ...]:
+def _form(network: Generator) -> tuple[object, ...]:
     switches = [getattr(network, name, None) for name in _SWITCHES]
     shapes = {key: weight.shape for key, weight in network.state_dict().items()}
     return type(network).__name__, switches, shapes
 
 
-def _blended(first: Network, second: Network, share: float) -> Network:
+def _blended(first: Generator, second: Generator, share: float) -> Generator:
     blended = copy.deepcopy(first)
     others = second.state_dict()
     mixture = {

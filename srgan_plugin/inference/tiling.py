@@ -9,31 +9,13 @@ what the network makes of the whole picture, but for the order of floating-point
 
 from collections.abc import Callable
 from itertools import pairwise, product
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from srgan_plugin.errors import UserError
-
-
-class Generator(Protocol):
-    """What tiles want of a network; `core.MSRResNet` and `core.SRResNet` have it."""
-
-    upscale_factor: int
-
-    @property
-    def receptive_radius(self) -> tuple[int, int]:
-        """How far `extract_features` and `reconstruct` look to each side, in LR pixels."""
-        ...
-
-    def extract_features(self, x: Tensor, /) -> Tensor:
-        """The half at the picture's own size."""
-        ...
-
-    def reconstruct(self, features: Tensor, x: Tensor, /) -> Tensor:
-        """The other half: the features of picture `x`, enlarged."""
-        ...
+from srgan_plugin.networks import Generator
 
 
 class Interval(NamedTuple):
@@ -115,6 +97,5 @@ def _cropped(image: Tensor, rows: Interval, columns: Interval) -> Tensor:
 
 
 def _like_weights(x: Tensor, network: Generator) -> Tensor:
-    assert isinstance(network, torch.nn.Module)
     weight = next(network.parameters())
     return x.to(weight).contiguous(memory_format=torch.channels_last)

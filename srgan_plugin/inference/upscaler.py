@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from srgan_plugin.errors import UserError
+from srgan_plugin.networks import Generator
 
-from .models import Network, open_model
+from .models import open_model
 from .tiling import Interval, upscale_tile
 
 Pixels = NDArray[Any]
@@ -46,7 +47,7 @@ class Upscaler:
 
     def __init__(
         self,
-        network: Network,
+        network: Generator,
         *,
         device: Device = "auto",
         tile: Tile = "auto",

@@ -1,11 +1,21 @@
-"""The losses and the two objectives of SRGAN, in plain torch."""
+"""The losses and the two objectives of SRGAN, in plain torch.
+
+A loss is registered once, in `LOSSES`, for both toolboxes.
+"""
+
+from torch import nn
 
 from .adversarial import GANLoss, gan_loss
 from .objectives import discriminator_objective, generator_objective
 from .perceptual import PerceptualLoss, gram_matrix
 from .pixel import L1Loss, MSELoss, pixel_loss
 
+LOSSES: dict[str, type[nn.Module]] = {
+    cls.__name__: cls for cls in (L1Loss, MSELoss, PerceptualLoss, GANLoss)
+}
+
 __all__ = [
+    "LOSSES",
     "GANLoss",
     "L1Loss",
     "MSELoss",

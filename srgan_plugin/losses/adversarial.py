@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from srgan_plugin.errors import check_option
-from srgan_plugin.networks.precision import widened
+from srgan_plugin.networks.blocks import widened
 
 GANType = Literal["vanilla", "lsgan", "l1", "wgan", "wgan_softplus", "hinge"]
 

@@ -9,7 +9,7 @@ from typing import Protocol
 from torch import Tensor
 
 from srgan_plugin.errors import UserError
-from srgan_plugin.networks.precision import widened
+from srgan_plugin.networks.blocks import widened
 
 
 class PixelLossFn(Protocol):

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from srgan_plugin.errors import check_option
-from srgan_plugin.networks.precision import widened, without_autocast
+from srgan_plugin.networks.blocks import widened, without_autocast
 from srgan_plugin.networks.vgg import TORCHVISION, VGG19Features
 
 

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from srgan_plugin.errors import UserError, check_option
-from srgan_plugin.networks.precision import widened
+from srgan_plugin.networks.blocks import widened
 
 _CRITERIA: dict[str, Callable[..., Tensor]] = {"l1": F.l1_loss, "mse": F.mse_loss}
 _REDUCTIONS: dict[str, Callable[[Tensor], Tensor]] = {

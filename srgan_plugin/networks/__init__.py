@@ -1,10 +1,17 @@
-"""The networks, in plain torch: generators, discriminators and VGG-19 features."""
+"""The networks, in plain torch: generators, discriminators and VGG-19 features.
 
-from .discriminators import ModifiedVGG, SRGANDiscriminator
-from .generators import MSRResNet, SRResNet
+A network is registered once, in `GENERATORS` or `DISCRIMINATORS`, for both toolboxes and for the
+checkpoints.
+"""
+
+from .discriminators import DISCRIMINATORS, ModifiedVGG, SRGANDiscriminator
+from .generators import GENERATORS, Generator, MSRResNet, SRResNet
 from .vgg import VGG19Features, random_vgg19_state_dict
 
 __all__ = [
+    "DISCRIMINATORS",
+    "GENERATORS",
+    "Generator",
     "MSRResNet",
     "ModifiedVGG",
     "SRGANDiscriminator",

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from srgan_plugin.errors import UserError
 
-from .precision import without_autocast
+from .blocks import without_autocast
 
 
 class _PairedConvDiscriminator(nn.Module):
@@ -147,3 +147,8 @@ class SRGANDiscriminator(_PairedConvDiscriminator):
             down_kernel=3,
             hidden=1024,
         )
+
+
+DISCRIMINATORS: dict[str, type[nn.Module]] = {
+    cls.__name__: cls for cls in (ModifiedVGG, SRGANDiscriminator)
+}

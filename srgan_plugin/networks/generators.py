@@ -1,11 +1,12 @@
-"""The two generators: MSRResNet, which the toolboxes train, and the paper's SRResNet.
+"""The generators: MSRResNet, which the toolboxes train, and the paper's SRResNet.
 
-Both take RGB in [0, 1], shape (N, 3, H, W), and return RGB of `upscale_factor` times the size, in
+Each takes RGB in [0, 1], shape (N, 3, H, W), and returns RGB of `upscale_factor` times the size, in
 the scale of [0, 1] but not clamped to it. Any height and width, any memory format, any floating
 type.
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import ClassVar, Literal
 
 import torch
@@ -15,15 +16,76 @@ from torch.nn import init
 
 from srgan_plugin.errors import UserError, check_option
 
-from .blocks import ResidualBlockBN, ResidualBlockNoBN, ShuffleUpsample
-from .checks import refuse_foreign_weights
+from .blocks import (
+    ResidualBlockBN,
+    ResidualBlockNoBN,
+    ShuffleUpsample,
+    refuse_foreign_weights,
+)
 
 # upscale_factor -> the pixel shuffles it is made of
 _MSRRESNET_SHUFFLES = {2: (2,), 3: (3,), 4: (2, 2)}
 _SRRESNET_SHUFFLES = {2: (2,), 4: (2, 2), 8: (2, 2, 2)}
 
 
-class MSRResNet(nn.Module):
+class Generator(nn.Module):
+    """Base class of the generators: a forward pass in two halves, which tiling runs separately.
+
+    Attributes:
+        upscale_factor: Output over input size.
+        conv_first: The first convolution.
+        conv_last: The last convolution.
+    """
+
+    upscale_factor: int
+    conv_first: nn.Conv2d
+    conv_last: nn.Conv2d
+    load_hooks: ClassVar[Sequence[Callable[..., None]]] = (refuse_foreign_weights,)
+
+    def __init__(self) -> None:
+        super().__init__()
+        for hook in self.load_hooks:
+            self.register_load_state_dict_pre_hook(hook)  # type: ignore[no-untyped-call]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Upscale LR images.
+
+        Args:
+            x: RGB in [0, 1], (N, in_channels, H, W).
+
+        Returns:
+            RGB in the scale of [0, 1], not clamped, (N, out_channels, H*scale, W*scale).
+        """
+        return self.reconstruct(self.extract_features(x), x)
+
+    @property
+    def receptive_radius(self) -> tuple[int, int]:
+        """Radius of the receptive fields of `extract_features` and `reconstruct`, in LR pixels."""
+        raise NotImplementedError
+
+    def extract_features(self, x: Tensor) -> Tensor:
+        """Run the layers that work at the LR image's size: (N, mid_channels, H, W)."""
+        raise NotImplementedError
+
+    def reconstruct(self, features: Tensor, x: Tensor) -> Tensor:
+        """Run the other layers, which take the memory, on the features of LR images `x`."""
+        raise NotImplementedError
+
+    def _add_upsampling(
+        self, channels: int, factors: Sequence[int], act: Callable[[], nn.Module] = nn.Identity
+    ) -> None:
+        """Add `upsample1`, `upsample2`, …, each followed by an activation of its own."""
+        self._upsamples = [f"upsample{n}" for n in range(1, len(factors) + 1)]
+        for name, factor in zip(self._upsamples, factors, strict=True):
+            self.add_module(name, ShuffleUpsample(channels, factor, act()))
+
+    def _upsample(self, feat: Tensor) -> Tensor:
+        for name in self._upsamples:
+            feat = getattr(self, name)(feat)
+        return feat
+
+
+class MSRResNet(Generator):
     """Modified SRResNet: no batch normalisation, a bilinear skip around the whole network.
 
     State-dict keys, function and initialisation are those of MMagic 1.2.0 (MMEditing 0.x keys are
@@ -31,21 +93,19 @@ class MSRResNet(nn.Module):
     1.4.2's, whose keys differ. Receptive field: 35 LR pixels to each side at x4 with 16 blocks.
 
     Args:
-        in_channels: Channels of the LR picture.
+        in_channels: Channels of the LR image.
         out_channels: Channels of the result; equal to `in_channels` unless that is 1, because the
-            enlarged input is added to the result.
+            upscaled input is added to the result.
         mid_channels: Features.
         num_blocks: Residual blocks.
         upscale_factor: 2, 3 or 4.
         activate_after_shuffle: LeakyReLU(0.1) after each pixel shuffle. BasicSR, KAIR and early
             ESRGAN do so, MMagic does not: weights load either way, and the wrong one gives wrong
-            pictures.
+            images.
 
     Raises:
         ValueError: A scale other than 2, 3, 4, or channels that cannot be added.
     """
-
-    load_hooks: ClassVar[Sequence[Callable[..., None]]] = (refuse_foreign_weights,)
 
     def __init__(
         self,
@@ -69,13 +129,10 @@ class MSRResNet(nn.Module):
         self.trunk_net = nn.Sequential(
             *(ResidualBlockNoBN(mid_channels) for _ in range(num_blocks))
         )
-        for n, factor in enumerate(_MSRRESNET_SHUFFLES[upscale_factor], start=1):
-            act = nn.LeakyReLU(0.1, inplace=True) if activate_after_shuffle else None
-            self.add_module(f"upsample{n}", ShuffleUpsample(mid_channels, factor, act))
+        act = partial(nn.LeakyReLU, 0.1, inplace=True) if activate_after_shuffle else nn.Identity
+        self._add_upsampling(mid_channels, _MSRRESNET_SHUFFLES[upscale_factor], act)
         self.conv_hr = nn.Conv2d(mid_channels, mid_channels, 3, padding=1)
         self.conv_last = nn.Conv2d(mid_channels, out_channels, 3, padding=1)
-        for hook in self.load_hooks:
-            self.register_load_state_dict_pre_hook(hook)  # type: ignore[no-untyped-call]
         self._init_weights()
 
     def _init_weights(self) -> None:
@@ -92,58 +149,44 @@ class MSRResNet(nn.Module):
                     init.kaiming_normal_(parameter, nonlinearity="relu")
                     parameter.mul_(shuffle_scale if name.startswith("upsample") else 0.1)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Enlarge LR pictures.
-
-        Args:
-            x: RGB in [0, 1], (N, in_channels, H, W).
-
-        Returns:
-            RGB in the scale of [0, 1], not clamped, (N, out_channels, H*scale, W*scale).
-        """
-        return self.reconstruct(self.extract_features(x), x)
-
     @property
     def receptive_radius(self) -> tuple[int, int]:
-        """How far `extract_features` and `reconstruct` look to each side, in LR pixels."""
+        """See `Generator`."""
         return 1 + 2 * len(self.trunk_net), 2
 
     def extract_features(self, x: Tensor) -> Tensor:
-        """The half of the work that is done at the LR picture's size: (N, mid_channels, H, W)."""
+        """See `Generator`."""
         out: Tensor = self.trunk_net(F.leaky_relu(self.conv_first(x), 0.1, inplace=True))
         return out
 
     def reconstruct(self, features: Tensor, x: Tensor) -> Tensor:
-        """The other half, which takes the memory: the features of LR pictures `x`, enlarged."""
-        feat = _upsample(self, features, len(_MSRRESNET_SHUFFLES[self.upscale_factor]))
-        feat = F.leaky_relu(self.conv_hr(feat), 0.1, inplace=True)
+        """See `Generator`."""
+        feat = F.leaky_relu(self.conv_hr(self._upsample(features)), 0.1, inplace=True)
         scale = float(self.upscale_factor)
         skip = F.interpolate(x, scale_factor=scale, mode="bilinear", align_corners=False)
         out: Tensor = self.conv_last(feat) + skip
         return out
 
 
-class SRResNet(nn.Module):
+class SRResNet(Generator):
     """The paper's generator (Ledig et al. 2016, fig. 4): 9x9 ends, BN, PReLU, one long skip.
 
     The convolutions before a batch normalisation keep their bias, which the normalisation makes
     redundant: usual implementations have it, and so have the checkpoints made with them.
 
     Args:
-        in_channels: Channels of the LR picture.
+        in_channels: Channels of the LR image.
         out_channels: Channels of the result.
         mid_channels: Features; each upsampling convolution makes four times as many.
         num_blocks: Residual blocks.
         upscale_factor: 2, 4 or 8, as repeated doubling.
         prelu: 'shared' learns one slope for each activation, 'channel' one for each channel.
-        output_range: (0, 1) or (-1, 1): what the last convolution was trained to produce; the
-            paper has (-1, 1). `forward` returns the scale of [0, 1] in either case.
+        output_range: (0, 1) or (-1, 1), the range that the last convolution was trained to produce;
+            the paper has (-1, 1), which `forward` maps to [0, 1] by (y + 1) / 2.
 
     Raises:
         ValueError: A closed option has another value.
     """
-
-    load_hooks: ClassVar[Sequence[Callable[..., None]]] = (refuse_foreign_weights,)
 
     def __init__(
         self,
@@ -169,39 +212,25 @@ class SRResNet(nn.Module):
         )
         self.conv_trunk = nn.Conv2d(mid_channels, mid_channels, 3, padding=1)
         self.bn_trunk = nn.BatchNorm2d(mid_channels)
-        for n, factor in enumerate(_SRRESNET_SHUFFLES[upscale_factor], start=1):
-            self.add_module(f"upsample{n}", ShuffleUpsample(mid_channels, factor, nn.PReLU(slopes)))
+        shuffles = _SRRESNET_SHUFFLES[upscale_factor]
+        self._add_upsampling(mid_channels, shuffles, partial(nn.PReLU, slopes))
         self.conv_last = nn.Conv2d(mid_channels, out_channels, 9, padding=4)
-        for hook in self.load_hooks:
-            self.register_load_state_dict_pre_hook(hook)  # type: ignore[no-untyped-call]
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Enlarge LR pictures (N, in_channels, H, W).
-
-        Returns:
-            As MSRResNet's. A network trained on [-1, 1] is mapped by (y + 1) / 2.
-        """
-        return self.reconstruct(self.extract_features(x), x)
 
     @property
     def receptive_radius(self) -> tuple[int, int]:
-        """As MSRResNet's."""
+        """See `Generator`."""
         return 4 + 2 * len(self.trunk_net) + 1, 3
 
     def extract_features(self, x: Tensor) -> Tensor:
-        """As MSRResNet's."""
+        """See `Generator`."""
         first = self.act_first(self.conv_first(x))
         out: Tensor = self.bn_trunk(self.conv_trunk(self.trunk_net(first))) + first
         return out
 
     def reconstruct(self, features: Tensor, x: Tensor) -> Tensor:
-        """As MSRResNet's; the picture itself is not used."""
-        feat = _upsample(self, features, len(_SRRESNET_SHUFFLES[self.upscale_factor]))
-        out: Tensor = self.conv_last(feat)
+        """See `Generator`."""
+        out: Tensor = self.conv_last(self._upsample(features))
         return out if self.output_range[0] == 0 else (out + 1) / 2
 
 
-def _upsample(network: nn.Module, feat: Tensor, count: int) -> Tensor:
-    for n in range(1, count + 1):
-        feat = getattr(network, f"upsample{n}")(feat)
-    return feat
+GENERATORS: dict[str, type[Generator]] = {cls.__name__: cls for cls in (MSRResNet, SRResNet)}

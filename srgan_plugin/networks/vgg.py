@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from srgan_plugin.errors import MissingFileError, UserError
 
-from .precision import widened, without_autocast
+from .blocks import widened, without_autocast
 
 URL = "https://download.pytorch.org/models/vgg19-dcbb9e9d.pth"
 _HASH_PREFIX = "dcbb9e9d"

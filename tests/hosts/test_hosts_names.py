@@ -8,7 +8,7 @@ import pytest
 from mmengine.logging import MMLogger
 from mmengine.registry import DefaultScope
 
-from srgan_plugin import config_path
+from srgan_plugin import config_path, networks
 from srgan_plugin.registry import MODELS, UnknownNameError
 
 pytestmark = pytest.mark.usefixtures("fresh_mmengine", "mmagic")
@@ -55,3 +55,14 @@ def test_a_name_that_neither_scope_knows_is_answered_with_the_nearest() -> None:
 def test_a_config_that_does_not_exist_is_answered_with_those_that_do() -> None:
     with pytest.raises(FileNotFoundError, match=r"no config 'srgna.py'; there are: .*srgan_x4c64"):
         config_path("srgna.py")
+
+
+@pytest.mark.parametrize("name", ["SRResNet", "SRGANDiscriminator"])
+def test_a_network_registered_once_is_in_both_toolboxes_registries(
+    basicsr: ModuleType, name: str
+) -> None:
+    from basicsr.archs import build_network
+
+    own = (networks.GENERATORS | networks.DISCRIMINATORS)[name]
+    assert type(build_network({"type": f"{name}_srgan_plugin"})) is own
+    assert type(MODELS.build({"type": f"srgan_plugin.{name}"})) is own

@@ -17,7 +17,7 @@ from mmengine.runner import load_checkpoint
 from torch import Tensor, nn
 
 from srgan_plugin.checkpoints import load_generator_weights
-from srgan_plugin.checkpoints.layouts import LAYOUTS
+from srgan_plugin.checkpoints.layouts import CodeBase, find_layout
 from srgan_plugin.hosts.mmengine.models.sr_model import SRModel
 from srgan_plugin.networks import MSRResNet, SRResNet
 from srgan_plugin.registry import MODEL_WRAPPERS, MODELS
@@ -33,8 +33,9 @@ def trained(**options: Any) -> MSRResNet:
     return MSRResNet(**{**SMALL, **options})
 
 
-def of_code_base(name: str, network: nn.Module) -> dict[str, Tensor]:
-    layout = next(one for one in LAYOUTS if one.network == "MSRResNet" and name in one.code_bases)
+def of_code_base(name: CodeBase, network: nn.Module) -> dict[str, Tensor]:
+    layout = find_layout("MSRResNet", name)
+    assert layout is not None
     return layout.from_plugin_keys(network.state_dict())
 
 

@@ -6,41 +6,36 @@ from basicsr.utils.registry import ARCH_REGISTRY
 from torch import nn
 
 from srgan_plugin import networks
-from srgan_plugin.networks.checks import refuse_foreign_weights
+from srgan_plugin.checkpoints.layouts import find_layout
+from srgan_plugin.networks.blocks import refuse_foreign_weights
 
 SUFFIX = "srgan_plugin"
-
-# How keys begin in BasicSR's MSRResNet, and in ours.
-_RENAMES = (
-    ("body.", "trunk_net."),
-    ("upconv1.", "upsample1.upsample_conv."),
-    ("upconv2.", "upsample2.upsample_conv."),
-)
+_LAYOUT: Any = find_layout("MSRResNet", "basicsr")
 
 
-def _rename(state: dict[str, Any], prefix: str, renames: tuple[tuple[str, str], ...]) -> None:
-    for old, new in renames:
-        for key in [key for key in state if key.startswith(prefix + old)]:
-            state[prefix + new + key.removeprefix(prefix + old)] = state.pop(key)
+def _rename(state: dict[str, Any], prefix: str, rename: Any) -> None:
+    own = {key.removeprefix(prefix): key for key in state if key.startswith(prefix)}
+    for key, weight in rename({key: state.pop(old) for key, old in own.items()}).items():
+        state[prefix + key] = weight
 
 
 def _to_basicsr(_: nn.Module, state: dict[str, Any], prefix: str, __: Any) -> None:
-    _rename(state, prefix, tuple((ours, theirs) for theirs, ours in _RENAMES))
+    _rename(state, prefix, _LAYOUT.from_plugin_keys)
 
 
 def _from_basicsr(_: nn.Module, state: dict[str, Any], prefix: str, *__: Any) -> None:
-    _rename(state, prefix, _RENAMES)
+    _rename(state, prefix, _LAYOUT.to_plugin_keys)
 
 
 @ARCH_REGISTRY.register(suffix=SUFFIX)
 class MSRResNet(networks.MSRResNet):
-    """`core.MSRResNet` as BasicSR has it: LeakyReLU after each shuffle, and BasicSR's keys.
+    """MSRResNet as BasicSR has it: LeakyReLU after each shuffle, and BasicSR's keys.
 
-    What it saves BasicSR's own class loads, and the other way round. Our keys load as well, and
-    are what it saves without the activation, which BasicSR's class could not leave out.
+    BasicSR's own class loads the weights it saves, and the other way round. Our keys load as well,
+    and are what it saves without the activation, which BasicSR's class always has.
 
     Args:
-        num_in_ch: Channels of the LR picture.
+        num_in_ch: Channels of the LR image.
         num_out_ch: Channels of the result.
         num_feat: Features.
         num_block: Residual blocks.
@@ -67,16 +62,16 @@ class MSRResNet(networks.MSRResNet):
             upscale_factor=upscale,
             activate_after_shuffle=activate_after_shuffle,
         )
-        if activate_after_shuffle:  # under these keys everybody takes it for granted
+        if activate_after_shuffle:  # which these keys imply
             self.register_state_dict_post_hook(_to_basicsr)  # type: ignore[no-untyped-call]
 
 
 @ARCH_REGISTRY.register(suffix=SUFFIX)
 class VGGStyleDiscriminator(networks.ModifiedVGG):
-    """`core.ModifiedVGG` as BasicSR has it, for any square pictures.
+    """ModifiedVGG as BasicSR has it, for square images of any size.
 
     Args:
-        num_in_ch: Channels of the pictures.
+        num_in_ch: Channels of the images.
         num_feat: Features of the first stage.
         input_size: Height and width, a multiple of 32; from 256 on, where a sixth stage follows as
             in BasicSR, of 64.
@@ -90,3 +85,9 @@ class VGGStyleDiscriminator(networks.ModifiedVGG):
             num_stages=6 if input_size >= 256 else 5,
         )
         self.register_load_state_dict_pre_hook(refuse_foreign_weights)  # type: ignore[no-untyped-call]
+
+
+# The networks that BasicSR has no class of, under our names and arguments.
+for _name, _network in (networks.GENERATORS | networks.DISCRIMINATORS).items():
+    if _name not in (MSRResNet.__name__, networks.ModifiedVGG.__name__):
+        ARCH_REGISTRY.register(_network, suffix=SUFFIX)

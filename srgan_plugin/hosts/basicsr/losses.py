@@ -14,24 +14,20 @@ from .archs import SUFFIX
 #: Where BasicSR's own users put VGG-19's weights, below the working directory.
 BASICSR_VGG = Path("experiments/pretrained_models/vgg19-dcbb9e9d.pth")
 
-# Same names, same arguments, same function.
-for _loss in (losses.L1Loss, losses.MSELoss, losses.GANLoss):
-    LOSS_REGISTRY.register(_loss, suffix=SUFFIX)
-
 
 @LOSS_REGISTRY.register(suffix=SUFFIX)
 class PerceptualLoss(losses.PerceptualLoss):
-    """`core.PerceptualLoss` with BasicSR's names and defaults, and VGG weights from any file.
+    """PerceptualLoss with BasicSR's names and defaults, and VGG weights from any file.
 
     Args:
         layer_weights: Weight by layer name, such as `{'conv5_4': 1}`.
         vgg_type: 'vgg19'.
         use_input_norm: Normalise by ImageNet's statistics.
-        range_norm: The pictures are in [-1, 1].
+        range_norm: The images are in [-1, 1].
         perceptual_weight: Factor of the perceptual term; not above 0 leaves it out.
         style_weight: Factor of the style term; not above 0 leaves it out.
         criterion: 'l1', 'mse' or 'fro'.
-        pretrained: Where VGG's weights are; see `core.VGG19Features`. By default also where
+        pretrained: Where VGG's weights are; see `VGG19Features`. By default also where
             BasicSR looks for them, `experiments/pretrained_models/vgg19-dcbb9e9d.pth`.
         feature_scale: Factor of the features; the paper's is 1 / 12.75.
     """
@@ -61,3 +57,9 @@ class PerceptualLoss(losses.PerceptualLoss):
             pretrained=pretrained,
             feature_scale=feature_scale,
         )
+
+
+# The other losses have the same names, arguments and functions in BasicSR.
+for _name, _loss in losses.LOSSES.items():
+    if _name != PerceptualLoss.__name__:
+        LOSS_REGISTRY.register(_loss, suffix=SUFFIX)

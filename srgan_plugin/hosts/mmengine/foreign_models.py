@@ -4,7 +4,7 @@ from typing import Any
 
 from torch import nn
 
-from srgan_plugin.checkpoints.detect import detect_layout
+from srgan_plugin.checkpoints.layouts import detect_layout
 from srgan_plugin.hosts.mmengine.models.model_utils import unwrap_ddp
 from srgan_plugin.hosts.mmengine.models.sr_model import SRModel, load_state_dict_pre_hook
 from srgan_plugin.registry import SCOPE, SCOPE_MODULES

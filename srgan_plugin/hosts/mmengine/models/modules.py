@@ -6,21 +6,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from srgan_plugin import losses
 from srgan_plugin.data.resize import imresize
-from srgan_plugin.networks import ModifiedVGG, MSRResNet, SRGANDiscriminator, SRResNet
+from srgan_plugin.losses import LOSSES
+from srgan_plugin.networks import DISCRIMINATORS, GENERATORS
 from srgan_plugin.registry import MODELS
 
-for _module in (
-    MSRResNet,
-    SRResNet,
-    ModifiedVGG,
-    SRGANDiscriminator,
-    losses.L1Loss,
-    losses.MSELoss,
-    losses.PerceptualLoss,
-    losses.GANLoss,
-):
+for _module in (GENERATORS | DISCRIMINATORS | LOSSES).values():
     MODELS.register_module(module=_module)
 
 
