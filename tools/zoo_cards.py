@@ -36,8 +36,8 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 
 def weights_of(folder: Path) -> dict[str, dict[str, Any]]:
     """Tell which files the numbers are of."""
+    from srgan_plugin.checkpoints.files import sha256
     from srgan_plugin.checkpoints.hub import BUNDLED_MODELS
-    from srgan_plugin.checkpoints.read import sha256
     from srgan_plugin.inference.models import open_model
 
     files = {}

@@ -1,6 +1,7 @@
 """Checkpoints: read safely, detect the network, load strictly, convert and export."""
 
 from .container import unwrap
+from .files import load_checkpoint_file, save_atomically
 from .layouts import describe
 from .load import (
     DetectedNetwork,
@@ -10,8 +11,6 @@ from .load import (
     load_generator_weights,
     open_network,
 )
-from .read import load_checkpoint_file
-from .save import save_atomically
 
 __all__ = [
     "DetectedNetwork",

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from srgan_plugin.errors import UserError
 
-Part = Literal["generator", "discriminator"]
+Role = Literal["generator", "discriminator"]
 
 # The keys under which code bases put a network's weights.
 _GENERATOR = ("generator", "netG", "net_g", "G", "gen", "g_state_dict", "generator_state_dict")
@@ -39,36 +39,36 @@ class NoWeightsError(UserError):
 
 
 def unwrap(
-    checkpoint: Mapping[str, Any], *, ema: bool = True, part: Part = "generator"
+    checkpoint: Mapping[str, Any], *, ema: bool = True, role: Role = "generator"
 ) -> dict[str, Tensor]:
     """Takes a network's bare weights out of a checkpoint.
 
     Wrappers (`state_dict`, `params`, …) and the `module.` of data-parallel training come off. Of a
-    whole-training checkpoint the part asked for remains, of any other all weights.
+    whole-training checkpoint the network asked for remains, of any other all weights.
 
     Args:
         checkpoint: what `load_checkpoint_file` returned.
         ema: whether to take averaged weights where there are both.
-        part: which network of a whole-training checkpoint.
+        role: which network of a whole-training checkpoint.
 
     Raises:
         ValueError: there are no weights in it, or those of several networks and nothing that says
             which are meant.
     """
-    return unwrap_and_list(checkpoint, ema=ema, part=part)[0]
+    return unwrap_and_list(checkpoint, ema=ema, role=role)[0]
 
 
 def unwrap_and_list(
-    checkpoint: Mapping[str, Any], *, ema: bool = True, part: Part = "generator"
+    checkpoint: Mapping[str, Any], *, ema: bool = True, role: Role = "generator"
 ) -> tuple[dict[str, Tensor], tuple[str, ...]]:
     """Does what `unwrap` does, and names what else there was: keys, or how keys begin."""
     skipped: dict[str, None] = {}
     inner = checkpoint
-    for level in _levels(checkpoint, part, ema=ema):
+    for level in _levels(checkpoint, role, ema=ema):
         skipped |= {str(key): None for key in inner if inner[key] is not level}
         inner = level
     plain = _tensors(inner)
-    prefixes = (*_PREFIXES[part, ema], "")
+    prefixes = (*_PREFIXES[role, ema], "")
     prefix = next(p for p in prefixes if not p or any(key.startswith(p) for key in plain))
     weights = {
         _WRAPPED.sub("", key): weight
@@ -89,16 +89,16 @@ def below(entries: Mapping[str, Any], prefix: str) -> dict[str, Any]:
     }
 
 
-def _levels(checkpoint: Mapping[str, Any], part: Part, *, ema: bool) -> Iterator[Mapping[str, Any]]:
+def _levels(checkpoint: Mapping[str, Any], role: Role, *, ema: bool) -> Iterator[Mapping[str, Any]]:
     for _ in range(_DEEPEST):  # a dict may hold itself
-        name = _inner(checkpoint, part, ema=ema)
+        name = _inner(checkpoint, role, ema=ema)
         if name is None:
             return
         checkpoint = checkpoint[name]
         yield checkpoint
 
 
-def _inner(level: Mapping[str, Any], part: Part, *, ema: bool) -> str | None:
+def _inner(level: Mapping[str, Any], role: Role, *, ema: bool) -> str | None:
     """The key under which the weights lie; None where they lie on this level.
 
     Raises:
@@ -113,7 +113,7 @@ def _inner(level: Mapping[str, Any], part: Part, *, ema: bool) -> str | None:
         # mmengine's hook saves the averaged weights as those to use, the trained ones beside them.
         averages, trained = ["state_dict"], ["ema_state_dict"]
     judges = [name for name in held if name in _DISCRIMINATOR] or averaged_judges
-    if part == "discriminator" and judges:
+    if role == "discriminator" and judges:
         order = [judges]
     else:
         order = [averages, trained] if ema else [trained, averages]

@@ -14,12 +14,18 @@ from torch import Tensor, nn
 from srgan_plugin.errors import UserError
 from srgan_plugin.networks import DISCRIMINATORS
 
-from .container import Part
+from .container import Role
+from .files import (
+    NOTE,
+    filename_hash,
+    load_checkpoint_file,
+    named,
+    save_atomically,
+    sha256,
+)
 from .layouts import CodeBase, StateDictLayout, find_layout
 from .load import DetectedNetwork, identify, option
-from .read import NOTE, filename_hash, load_checkpoint_file, named, sha256
 from .recorded_args import note_for
-from .save import save_atomically
 
 CODE_BASES: tuple[CodeBase, ...] = get_args(CodeBase)
 TOLERANCE = 1e-5  # of the pictures' range of 1
@@ -61,29 +67,29 @@ class Conversion:
 class _Rules:
     """How a code base wraps weights, and what it can do.
 
-    `wrap` is given the part's name, its weights in that code base's keys, and our note.
+    `wrap` is given the network's role, its weights in that code base's keys, and our note.
     """
 
-    wrap: Callable[[Part, Mapping[str, Tensor], Mapping[str, Any]], dict[str, Any]]
+    wrap: Callable[[Role, Mapping[str, Tensor], Mapping[str, Any]], dict[str, Any]]
     activates: bool | None = None  # after each shuffle; None: as the network's switch says
     judges: tuple[int, ...] = ()  # the sizes of its discriminators' pictures; empty: any
 
 
-def _openmmlab(part: Part, weights: Mapping[str, Tensor], _: Mapping[str, Any]) -> dict[str, Any]:
-    return {"meta": {}, "state_dict": {f"{part}.{key}": w for key, w in weights.items()}}
+def _openmmlab(role: Role, weights: Mapping[str, Tensor], _: Mapping[str, Any]) -> dict[str, Any]:
+    return {"meta": {}, "state_dict": {f"{role}.{key}": w for key, w in weights.items()}}
 
 
 _RULES: dict[CodeBase, _Rules] = {
     "mmagic": _Rules(wrap=_openmmlab, activates=False, judges=(128,)),
     "mmediting": _Rules(wrap=_openmmlab, activates=False, judges=(128,)),
     "basicsr": _Rules(
-        wrap=lambda part, weights, note: {"params": dict(weights)},
+        wrap=lambda role, weights, note: {"params": dict(weights)},
         activates=True,
         judges=(128, 256),
     ),
-    "kair": _Rules(wrap=lambda part, weights, note: dict(weights), activates=True),
+    "kair": _Rules(wrap=lambda role, weights, note: dict(weights), activates=True),
     "plugin": _Rules(
-        wrap=lambda part, weights, note: {
+        wrap=lambda role, weights, note: {
             "meta": {NOTE: dict(note)},
             "state_dict": dict(weights),
         }
@@ -98,7 +104,7 @@ def convert(
     to: CodeBase,
     origin: CodeBase | None = None,
     ema: bool = True,
-    part: Part = "generator",
+    role: Role = "generator",
     arguments: Mapping[str, Any] | None = None,
     half: bool = False,
 ) -> Conversion:
@@ -113,7 +119,7 @@ def convert(
         to: whose layout.
         origin: whose layout the source must have; None takes what it has.
         ema: whether to take averaged weights where there are both.
-        part: which network of a whole-training checkpoint.
+        role: which network of a whole-training checkpoint.
         arguments: what no file tells, see `identify`.
         half: whether to round the weights to half precision, for a file of half the size; pictures
             may then differ by half a level of 255.
@@ -134,15 +140,15 @@ def convert(
         raise UserError(f"{to} does not read safetensors: end {target} in .pth, or --to plugin")
     checkpoint = load_checkpoint_file(source)
     with named(source):
-        found = identify(checkpoint, ema=ema, part=part, arguments=arguments)
+        found = identify(checkpoint, ema=ema, role=role, arguments=arguments)
         if origin is not None and origin not in found.layout.code_bases:
             raise UserError(f"expected {origin}'s layout, got {found}")
         network = found.build(assume=True)
         layout = _target_layout(found, network, to)
     note = note_for(found.layout.network, found.arguments)
-    name: Part = "discriminator" if found.layout.network in DISCRIMINATORS else "generator"
+    found_role: Role = "discriminator" if found.layout.network in DISCRIMINATORS else "generator"
     weights = {k: _halved(w) for k, w in found.weights.items()} if half else found.weights
-    content = _RULES[to].wrap(name, layout.from_plugin_keys(weights), note)
+    content = _RULES[to].wrap(found_role, layout.from_plugin_keys(weights), note)
     differences: list[float] = []
 
     def check(written: Path) -> None:

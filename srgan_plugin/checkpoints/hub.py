@@ -11,8 +11,7 @@ import torch
 from srgan_plugin.errors import MissingFileError, UserError
 from srgan_plugin.io.download import Progress, download
 
-from .file_kinds import kind_of
-from .read import filename_hash, sha256
+from .files import filename_hash, kind_of, sha256
 
 #: The weights that ship with the package, as NAME.safetensors.
 WEIGHTS: Final = Path(__file__).resolve().parent / "weights"

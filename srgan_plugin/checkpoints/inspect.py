@@ -4,10 +4,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from srgan_plugin.errors import UserError
+
 from .container import unwrap_and_list
+from .files import filename_hash, load_checkpoint_file, sha256
 from .layouts import describe
 from .load import DetectedNetwork, UnknownNetworkError, identify, option
-from .read import filename_hash, load_checkpoint_file, sha256
 
 _FUNCTION = {
     True: "LeakyReLU after each pixel shuffle, as BasicSR's and KAIR's",
@@ -36,14 +38,14 @@ def inspect_checkpoint(path: str | Path) -> dict[str, str]:
     }
     try:
         weights, rest = unwrap_and_list(checkpoint)
-    except ValueError as error:
+    except UserError as error:
         return topics | {"holds": str(error)}
     beside = {"beside it": ", ".join(rest) or "nothing"}
     try:
         found = identify(checkpoint)
     except UnknownNetworkError:
         return topics | {"holds": f"{describe(weights)}; none of our networks"} | beside
-    except ValueError as error:
+    except UserError as error:
         return topics | {"holds": describe(weights), "fits": f"no: {error}"} | beside
     topics |= {"holds": str(found), "arguments": _listed(found.arguments)}
     if found.layout.network == "MSRResNet":
@@ -57,7 +59,7 @@ def inspect_checkpoint(path: str | Path) -> dict[str, str]:
 def _fits(found: DetectedNetwork) -> str:
     try:
         network = found.build(assume=True)
-    except ValueError as error:
+    except UserError as error:
         return f"no: {error}"
     count = sum(parameter.numel() for parameter in network.parameters())
     return f"srgan_plugin's {type(network).__name__}, {count} parameters, strictly"

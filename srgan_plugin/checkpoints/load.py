@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from srgan_plugin.errors import UserError
 from srgan_plugin.networks import DISCRIMINATORS, GENERATORS
 
-from .container import NoWeightsError, Part, below, unwrap, unwrap_and_list
+from .container import NoWeightsError, Role, below, unwrap, unwrap_and_list
+from .files import load_checkpoint_file, named
 from .layouts import Detection, StateDictLayout, describe, detect_layout
-from .read import load_checkpoint_file, named
 from .recorded_args import (
     NON_INFERABLE_ARGS,
     arguments_of,
@@ -120,8 +120,8 @@ def adapt_training_state(
 
 def _without_wrapper(key: str) -> str:
     """A key without the wrapper of several processes that mmengine's own models leave in it."""
-    part, wrapped, name = key.partition(".module.")
-    return f"{part}.{name}" if wrapped and "." not in part else key
+    child, wrapped, name = key.partition(".module.")
+    return f"{child}.{name}" if wrapped and "." not in child else key
 
 
 def _other_discriminator(held: Mapping[str, Any], known: Mapping[str, Any]) -> str:
@@ -278,7 +278,7 @@ def identify(
     checkpoint: Mapping[str, Any],
     *,
     ema: bool = True,
-    part: Part = "generator",
+    role: Role = "generator",
     arguments: Mapping[str, Any] | None = None,
 ) -> DetectedNetwork:
     """Finds out which of our networks a checkpoint holds, whatever its layout.
@@ -286,7 +286,7 @@ def identify(
     Args:
         checkpoint: what `load_checkpoint_file` returned.
         ema: whether to take averaged weights where there are both.
-        part: which network of a whole-training checkpoint.
+        role: which network of a whole-training checkpoint.
         arguments: what neither the weights nor their layout nor the checkpoint's notes tell, of
             `NON_INFERABLE_ARGS`.
 
@@ -295,12 +295,12 @@ def identify(
         ValueError: it holds no weights, its notes are no notes of ours, or it tells otherwise than
             `arguments`.
     """
-    weights, dropped = unwrap_and_list(checkpoint, ema=ema, part=part)
+    weights, dropped = unwrap_and_list(checkpoint, ema=ema, role=role)
     found = detect_layout(weights)
     if found is None or found.layout.network not in _CLASSES:
         known = ", ".join(_CLASSES)
         raise UnknownNetworkError(f"expected weights of {known}, got {describe(weights)}")
-    if part == "discriminator" and found.layout.network not in DISCRIMINATORS:
+    if role == "discriminator" and found.layout.network not in DISCRIMINATORS:
         raise UserError(f"expected a discriminator, but all there is is {found}")
     network, recorded = found.layout.network, recorded_arguments(checkpoint, found.layout.network)
     activates = found.layout.activate_after_shuffle
@@ -329,7 +329,7 @@ def open_network(
     path: str | os.PathLike[str],
     *,
     ema: bool = True,
-    part: Part = "generator",
+    role: Role = "generator",
     arguments: Mapping[str, Any] | None = None,
 ) -> nn.Module:
     """Makes the network that a checkpoint file holds, float32, on the CPU, in evaluation mode.
@@ -337,7 +337,7 @@ def open_network(
     Args:
         path: any file of which `tools/inspect_checkpoint.py` knows what it is.
         ema: as for `identify`.
-        part: as for `identify`.
+        role: as for `identify`.
         arguments: as for `identify`.
 
     Raises:
@@ -346,7 +346,7 @@ def open_network(
     """
     checkpoint = load_checkpoint_file(path)
     with named(path):
-        found = identify(checkpoint, ema=ema, part=part, arguments=arguments)
+        found = identify(checkpoint, ema=ema, role=role, arguments=arguments)
         network = found.build()
     if found.open:
         logger.warning(

@@ -87,13 +87,13 @@ def _changed(opt: dict[str, Any], entries: Sequence[str]) -> dict[str, Any]:
 def _check_weights(opt: dict[str, Any]) -> None:
     """Refuse weights that BasicSR's own loading would trip over, or take for another network's."""
     from srgan_plugin.checkpoints import identify, load_checkpoint_file
-    from srgan_plugin.checkpoints.container import Part
+    from srgan_plugin.checkpoints.container import Role
+    from srgan_plugin.checkpoints.files import named
     from srgan_plugin.checkpoints.load import UnknownNetworkError
-    from srgan_plugin.checkpoints.read import named
 
     given = opt["path"] or {}
     averages = (opt.get("train") or {}).get("ema_decay") or 0
-    networks: dict[str, Part] = {"g": "generator", "d": "discriminator"}
+    networks: dict[str, Role] = {"g": "generator", "d": "discriminator"}
     for part, network in networks.items():
         location = given.get(f"pretrain_network_{part}")
         wanted = [given.get(f"param_key_{part}", "params")]
@@ -104,7 +104,7 @@ def _check_weights(opt: dict[str, Any]) -> None:
         checkpoint = load_checkpoint_file(location)
         readable = "params" in checkpoint or {*wanted} <= {None, *checkpoint}
         if not readable or not _torch_reads(location):
-            found = identify(checkpoint, part=network)
+            found = identify(checkpoint, role=network)
             raise UserError(
                 f"path.pretrain_network_{part}: BasicSR reads its own layout only, and {location} "
                 f"holds {found}: convert it by tools/convert_checkpoint.py --to basicsr, or, where "

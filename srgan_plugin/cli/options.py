@@ -67,7 +67,7 @@ def add_half(parser: argparse.ArgumentParser) -> None:
 
 def network_options(args: argparse.Namespace) -> dict[str, Any]:
     """Return those options as keyword arguments of the zoo's functions."""
-    return {"ema": args.ema, "part": args.network, "arguments": dict(args.arch_options)}
+    return {"ema": args.ema, "role": args.network, "arguments": dict(args.arch_options)}
 
 
 def _arch_option(text: str) -> tuple[str, Any]:

@@ -138,11 +138,11 @@ def test_of_several_networks_without_a_word_which_is_meant_none_is_taken(checkpo
 def test_the_discriminator_beside_a_generator_comes_out_where_asked_for():
     for names in (("generator", "discriminator"), ("G", "D"), ("net_g", "net_d")):
         checkpoint = dict(zip(names, (STATE, JUDGE), strict=True))
-        assert same(unwrap(checkpoint, part="discriminator"), dict(JUDGE))
+        assert same(unwrap(checkpoint, role="discriminator"), dict(JUDGE))
     averaged = {"G": STATE, "G_ema": STATE, "D_ema": JUDGE}
-    assert same(unwrap(averaged, part="discriminator"), dict(JUDGE))
+    assert same(unwrap(averaged, role="discriminator"), dict(JUDGE))
     trained = {"D": JUDGE, "D_ema": {key: weight + 1 for key, weight in JUDGE.items()}}
-    assert same(unwrap(averaged | trained, part="discriminator"), dict(JUDGE))
+    assert same(unwrap(averaged | trained, role="discriminator"), dict(JUDGE))
 
 
 def test_without_ema_the_trained_weights_come_out():

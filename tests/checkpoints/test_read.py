@@ -19,10 +19,8 @@ import pytest
 import torch
 from torch import nn
 
-from srgan_plugin.checkpoints.pickle_protocols import to_protocol_2
-from srgan_plugin.checkpoints.read import load_checkpoint_file
-from srgan_plugin.checkpoints.safe_unpickle import History
-from srgan_plugin.checkpoints.save import save_atomically
+from srgan_plugin.checkpoints.files import load_checkpoint_file, save_atomically
+from srgan_plugin.checkpoints.safe_unpickle import History, to_protocol_2
 
 FORMATS = [pytest.param(True, id="zip"), pytest.param(False, id="legacy")]
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from srgan_plugin import upscale
 from srgan_plugin.checkpoints import hub
-from srgan_plugin.checkpoints.read import sha256
+from srgan_plugin.checkpoints.files import sha256
 from srgan_plugin.data.resize import imresize
 from srgan_plugin.inference import Upscaler, open_model
 from srgan_plugin.inference.tiling import Interval

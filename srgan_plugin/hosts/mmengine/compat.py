@@ -6,8 +6,8 @@ from typing import Any
 from mmengine.logging.history_buffer import HistoryBuffer
 from mmengine.runner import CheckpointLoader
 
+from srgan_plugin.checkpoints.files import NOTE, load_checkpoint_file
 from srgan_plugin.checkpoints.hub import local_checkpoint
-from srgan_plugin.checkpoints.read import NOTE, load_checkpoint_file
 
 
 def load_checkpoints_safely() -> None:

@@ -11,8 +11,8 @@ from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from srgan_plugin.checkpoints.files import NOTE
 from srgan_plugin.checkpoints.load import adapt_training_state
-from srgan_plugin.checkpoints.read import NOTE
 from srgan_plugin.errors import UserError
 from srgan_plugin.losses import generator_objective
 from srgan_plugin.registry import MODELS

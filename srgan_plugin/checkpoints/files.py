@@ -1,4 +1,4 @@
-"""Checkpoint files, read without running what they say."""
+"""Checkpoint files: read without running code, told from other files, written atomically."""
 
 import contextlib
 import hashlib
@@ -16,10 +16,16 @@ from typing import Any
 import torch
 
 from srgan_plugin.errors import MissingFileError, UserError
+from srgan_plugin.io.atomic import atomic_path
 
-from .file_kinds import kind_of
-from .pickle_protocols import LEGACY_START, readable_source, to_protocol_2
-from .safe_unpickle import STAND_INS, History, materialize
+from .safe_unpickle import (
+    LEGACY_START,
+    STAND_INS,
+    History,
+    materialize,
+    readable_source,
+    to_protocol_2,
+)
 
 NOTE = "srgan_plugin"  # what we note beside weights, under `meta`
 _ZIP = b"PK\x03\x04"
@@ -32,10 +38,10 @@ _DATE = re.compile(r"(19|20)\d{6}")
 
 @contextlib.contextmanager
 def named(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Puts a file's name before the message of a `ValueError` from within."""
+    """Put a file's name before the message of a `UserError` from within."""
     try:
         yield
-    except ValueError as error:
+    except UserError as error:
         raise UserError(f"{path}: {error}") from None
 
 
@@ -192,3 +198,151 @@ def _first_foreign_name(path: Path) -> str | None:
 def _start(path: Path, length: int) -> bytes:
     with path.open("rb") as file:
         return file.read(length)
+
+
+def save_atomically(
+    obj: object,
+    path: str | os.PathLike[str],
+    *,
+    check: Callable[[Path], None] | None = None,
+) -> None:
+    """Saves with `torch.save` so that the file appears, or replaces the old one, only when whole.
+
+    Args:
+        obj: what to save; for a path that ends in `.safetensors`, a dict of `state_dict` (weights)
+            and `meta`, of which plain values are kept as the file's metadata.
+        path: the file.
+        check: is given the written file before it gets its name; what it raises prevents that.
+
+    Raises:
+        OSError: the file cannot be written; whatever had that name before is untouched.
+    """
+    path = Path(path)
+    content = _encoded(obj, path.suffix)
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(content)
+        if check is not None:
+            check(temporary)
+
+
+def _encoded(obj: Any, suffix: str) -> bytes:
+    if suffix != ".safetensors":
+        # In memory: torch turns a full disk into errors that no longer say so.
+        buffer = io.BytesIO()
+        torch.save(obj, buffer)
+        return buffer.getvalue()
+    from safetensors.torch import save
+
+    # Copies: safetensors refuses weights that share their memory, as those of one PReLU do.
+    weights = {
+        key: weight.detach().clone(memory_format=torch.contiguous_format)
+        for key, weight in obj["state_dict"].items()
+    }
+    return save(weights, metadata={key: json.dumps(value) for key, value in obj["meta"].items()})
+
+
+_STATE_DICT = "ask its author for torch.save(model.state_dict(), FILE)"
+_UNPACK = "unpack it first, and give the file in it"
+
+# Content (the first 512 bytes), what it is, what to do.
+_STARTS: tuple[tuple[re.Pattern[bytes], str, str], ...] = tuple(
+    (re.compile(start, re.S | re.I), kind, hint)
+    for start, kind, hint in (
+        (
+            rb"(\xef\xbb\xbf)?\s*<(!doctype html|html|head|\?xml)",
+            "a web page",
+            "the download saved a page in place of the file: download the file itself",
+        ),
+        (
+            rb"version https://git-lfs\.github\.com",
+            "a Git LFS pointer in the place of the file",
+            "run git lfs pull in its repository, or download the file itself",
+        ),
+        (rb"\x1f\x8b", "compressed by gzip", _UNPACK),
+        (rb"BZh\d1AY", "compressed by bzip2", _UNPACK),
+        (rb"\xfd7zXZ\x00", "compressed by xz", _UNPACK),
+        (rb"\x28\xb5\x2f\xfd", "compressed by zstd", _UNPACK),
+        (rb"7z\xbc\xaf\x27\x1c", "a 7z archive", _UNPACK),
+        (rb"Rar!\x1a\x07", "a RAR archive", _UNPACK),
+        (rb".{257}ustar", "a tar archive", _UNPACK),
+        (rb"\x89HDF\r\n\x1a\n", "an HDF5 file (Keras .h5, MATLAB 7.3 .mat)", _STATE_DICT),
+        (rb"MATLAB \d", "a MATLAB file (.mat)", _STATE_DICT),
+        (rb"\x93NUMPY", "a NumPy array (.npy)", _STATE_DICT),
+        (rb"\x12\x01\0{6}", "parameters of MXNet (.params)", _STATE_DICT),
+        (rb".{4}TFL3", "a TensorFlow Lite model", _STATE_DICT),
+        (rb"GGUF", "a GGUF file", _STATE_DICT),
+        (rb"\x08[\x01-\x14]\x12.[a-z_.0-9-]*", "an ONNX model", _STATE_DICT),
+        (rb"7767517\s", "an ncnn model (.param)", _STATE_DICT),
+        (rb"model_checkpoint_path:", "TensorFlow's list of its checkpoints", _STATE_DICT),
+        (rb"\x89PNG|\xff\xd8\xff|GIF8|RIFF.{4}WEBP|BM.{12}\(", "an image", "give the checkpoint"),
+        (rb"%PDF", "a PDF document", "give the checkpoint"),
+        (rb"\x7fELF|MZ", "a program", "give the checkpoint"),
+        (
+            rb"\s*[{\[]",
+            "a text (JSON)",
+            "the download may have saved an error message: look into it",
+        ),
+    )
+)
+# Files that their content hardly tells, by the end of their names.
+_NAMES = (
+    (r"\.onnx", "an ONNX model", _STATE_DICT),
+    (r"\.(data-\d+-of-\d+|index)|\.ckpt(-\d+)?\.meta", "a TensorFlow checkpoint", _STATE_DICT),
+    (r"\.pb", "a TensorFlow graph", _STATE_DICT),
+    (r"\.caffemodel", "a Caffe model", _STATE_DICT),
+    (r"\.prototxt", "the description of a Caffe model", _STATE_DICT),
+    (r"\.distcp|\.metadata", "a part of a distributed checkpoint of PyTorch", _STATE_DICT),
+    (r"\.t7", "a file of Lua Torch", _STATE_DICT),
+    (r"\.(engine|trt|plan)", "a TensorRT engine", _STATE_DICT),
+    (r"\.mlmodel", "a Core ML model", _STATE_DICT),
+)
+# Archives (zip), by a file that is in them. Those of torch lie in a folder of the file's own name.
+_ENTRIES = (
+    (
+        r"[^/]+/(constants\.pkl|code/.*)",
+        "a TorchScript archive (torch.jit.save), which is a program",
+        "save its weights: torch.save(torch.jit.load(FILE).state_dict(), NEW), if you trust FILE",
+    ),
+    (
+        r"(.*/)?(serialized_exported_program\.(json|pt)|archive_format|models/model\.json)",
+        "an exported program of PyTorch (.pt2)",
+        _STATE_DICT,
+    ),
+    (r".*\.npy", "an archive of NumPy arrays (.npz)", _STATE_DICT),
+    (r"model\.weights\.h5", "a Keras model (.keras)", _STATE_DICT),
+    (r"Manifest\.json", "a Core ML package", _STATE_DICT),
+    (r".*\.(pth|pt|ckpt|safetensors)", "a zip archive around a checkpoint", _UNPACK),
+)
+_TENSORFLOW_INDEX = b"\x57\xfb\x80\x8b\x24\x75\x47\xdb"  # which an .index of it ends with
+
+
+def kind_of(path: Path) -> str | None:
+    """Return what a file is and what to do, in words; None where it may be a checkpoint of torch.
+
+    Args:
+        path: A file that is not empty.
+    """
+    with path.open("rb") as file:
+        start = file.read(512)
+        file.seek(-min(8, path.stat().st_size), 2)
+        end = file.read()
+    if start.startswith(b"PK\x03\x04"):
+        return _archive(path)
+    found = [(kind, hint) for pattern, kind, hint in _STARTS if pattern.match(start)]
+    found += [(kind, hint) for end_, kind, hint in _NAMES if re.search(f"(?:{end_})$", path.name)]
+    if end == _TENSORFLOW_INDEX:
+        found = [("the index of a TensorFlow checkpoint", _STATE_DICT)]
+    return f"{found[0][0]}: {found[0][1]}" if found else None
+
+
+def _archive(path: Path) -> str | None:
+    if not zipfile.is_zipfile(path):  # cut short
+        return None
+    with zipfile.ZipFile(path) as archive:
+        names = archive.namelist()
+    for pattern, kind, hint in _ENTRIES:
+        if any(re.fullmatch(pattern, name) for name in names):
+            return f"{kind}: {hint}"
+    if not any(name.rpartition("/")[2] == "data.pkl" for name in names):
+        return f"a zip archive of {', '.join(names[:3]) or 'nothing'}: give the checkpoint"
+    return None
