@@ -54,6 +54,8 @@ def _explain(error: Exception) -> str | None:
         return _explain_bad_kwargs(error)
     if isinstance(error, ModuleNotFoundError) and error.name in _OF_SETUPTOOLS:
         return f'mmengine imports {error.name}, which is missing; run: pip install "setuptools<82"'
+    if isinstance(error, RuntimeError) and "DataLoader worker" in str(error):
+        return _explain_dead_worker()
     from_system = isinstance(error, OSError) and ("[Errno " in str(error))
     from_config = isinstance(error, ValueError) and _REGISTRY_PREFIX.match(str(error))
     if isinstance(error, UserError | MemoryError) or from_system or from_config:
@@ -68,6 +70,16 @@ def _explain_bad_kwargs(error: TypeError) -> str | None:
     from srgan_plugin.registry import explain_bad_kwargs
 
     return explain_bad_kwargs(error)
+
+
+def _explain_dead_worker() -> str | None:
+    """Return the line for a loader's worker that read a store whose file became shorter."""
+    if store := sys.modules.get("srgan_plugin.io.lmdb_store"):
+        try:
+            store.check_lengths()
+        except UserError as error:
+            return one_line(error)
+    return None
 
 
 def one_line(error: BaseException) -> str:

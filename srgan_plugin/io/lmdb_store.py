@@ -18,6 +18,7 @@ from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Literal, NamedTuple
+from weakref import WeakSet
 
 import lmdb
 import numpy as np
@@ -82,6 +83,7 @@ class ImageStore:
         self._file, self._identity = mapped, _ = self._map()
         self._entries = self._read_entries(_find_values(self.path / DATA, mapped))
         self._verified: dict[str, NDArray[np.uint8]] = {}
+        _opened_here.add(self)
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -237,6 +239,19 @@ class ImageStore:
                 value = value.reshape(entry.shape)
             self._verified[key] = value
         return value
+
+
+_opened_here: WeakSet[ImageStore] = WeakSet()
+
+
+def check_lengths() -> None:
+    """Refuse every store of this process whose file became shorter: why a loader's worker died.
+
+    Raises:
+        UserError: The first of them, by name.
+    """
+    for store in list(_opened_here):
+        store.check_length()
 
 
 _AGAIN: Final = "the store is damaged, copy or make it again"
