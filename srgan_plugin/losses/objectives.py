@@ -4,7 +4,8 @@ The losses may be ours or a toolbox's: what counts is how they are called. Names
 Under autocast a loss gets images and logits in float32, a toolbox's loss as well.
 """
 
-from typing import Protocol
+from collections.abc import Callable, Iterator
+from typing import Literal, Protocol
 
 from torch import Tensor
 
@@ -77,19 +78,28 @@ def generator_objective(
 
 
 def discriminator_objective(
-    real_logits: Tensor, fake_logits: Tensor, gan: AdversarialLossFn
-) -> dict[str, Tensor]:
-    """Tell real from generated pictures (Ledig et al. 2016, eq. 2); the objective is the sum.
+    discriminator: Callable[[Tensor], Tensor],
+    real: Tensor,
+    fake: Tensor,
+    gan: AdversarialLossFn,
+    *,
+    fake_logits: Tensor | None = None,
+) -> Iterator[tuple[Literal["real", "fake"], Tensor, Tensor]]:
+    """Distinguish real from generated images (Ledig et al. 2016, eq. 2): the sum of both terms.
+
+    A host may minimise the sum, or each term before the next is computed.
 
     Args:
-        real_logits: The discriminator's answer to real pictures, (N, 1).
-        fake_logits: Its answer to generated ones that are detached from the generator.
+        discriminator: Maps images to logits.
+        real: Real images, (N, 3, H, W).
+        fake: Generated images of the same shape, detached from the generator.
         gan: Adversarial loss.
+        fake_logits: The logits of `fake`, where they are known.
 
-    Returns:
-        Scalars under loss_d_real and loss_d_fake.
+    Yields:
+        For the real, then for the generated images: which they are, their loss, their logits.
     """
-    return {
-        "loss_d_real": gan(widened(real_logits), True, is_disc=True),
-        "loss_d_fake": gan(widened(fake_logits), False, is_disc=True),
-    }
+    logits = discriminator(real)
+    yield "real", gan(widened(logits), True, is_disc=True), logits
+    logits = discriminator(fake) if fake_logits is None else fake_logits
+    yield "fake", gan(widened(logits), False, is_disc=True), logits

@@ -154,7 +154,7 @@ def test_a_toolbox_s_losses_get_float32_from_the_objectives_under_autocast() -> 
             gan=loss,
             fake_logits=half,
         )
-        discriminator_objective(half, half, loss)
+        list(discriminator_objective(lambda logits: logits, half, half, loss))
     assert len(seen) == 7 and set(seen) == {torch.float32}
 
 
@@ -216,7 +216,8 @@ def test_what_bfloat16_costs_the_discriminator_s_gradient_is_flipped_signs_of_le
         network = judge.to(dtype)
         with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
             logits = [network(x.to(dtype)) for x in (real, fake)]
-        total = sum(discriminator_objective(*logits, GANLoss("vanilla")).values())
+        terms = discriminator_objective(lambda x: x, *logits, GANLoss("vanilla"))
+        total = sum(loss for _, loss, _ in terms)
         slopes = torch.autograd.grad(total, list(network.parameters()))
         return torch.cat([slope.flatten().double() for slope in slopes])
 

@@ -54,11 +54,27 @@ def test_the_discriminator_is_pulled_up_on_real_and_down_on_fake_with_full_weigh
     real, fake = (
         torch.tensor([[x], [y]], requires_grad=True) for x, y in ((0.3, -1.0), (2.0, -0.5))
     )
-    losses = discriminator_objective(real, fake, GANLoss("vanilla", loss_weight=5e-3))
-    assert list(losses) == ["loss_d_real", "loss_d_fake"]
-    up, down = torch.autograd.grad(sum(losses.values()), [real, fake])
-    torch.testing.assert_close(up, (real.sigmoid() - 1) / 2)
-    torch.testing.assert_close(down, fake.sigmoid() / 2)
+    gan = GANLoss("vanilla", loss_weight=5e-3)
+    terms = list(discriminator_objective(lambda images: 2 * images, real, fake, gan))
+    assert [kind for kind, _, _ in terms] == ["real", "fake"]
+    assert torch.equal(terms[0][2], 2 * real) and torch.equal(terms[1][2], 2 * fake)
+    up, down = torch.autograd.grad(sum(loss for _, loss, _ in terms), [real, fake])
+    torch.testing.assert_close(up, (2 * real).sigmoid() - 1)
+    torch.testing.assert_close(down, (2 * fake).sigmoid())
+
+
+def test_known_logits_of_generated_images_are_not_computed_again():
+    seen = []
+
+    def discriminator(images):
+        seen.append(images)
+        return images.mean(dim=(1, 2, 3))
+
+    real, fake, known = torch.rand(2, 3, 4, 4), torch.rand(2, 3, 4, 4), torch.rand(2)
+    gan = GANLoss("vanilla")
+    terms = discriminator_objective(discriminator, real, fake, gan, fake_logits=known)
+    assert [logits is known for _, _, logits in terms] == [False, True]
+    assert len(seen) == 1 and seen[0] is real
 
 
 def test_a_relabelled_or_foreign_gan_loss_is_called_the_way_the_toolboxes_call_theirs():
@@ -71,7 +87,7 @@ def test_a_relabelled_or_foreign_gan_loss_is_called_the_way_the_toolboxes_call_t
 
     logits = torch.zeros(2, 1)
     generator_objective(logits, logits, gan=Foreign(), fake_logits=logits)
-    discriminator_objective(logits, logits, Foreign())
+    list(discriminator_objective(lambda x: x, logits, logits, Foreign()))
     assert calls == [(True, False), (True, True), (False, True)]
 
 

@@ -14,7 +14,7 @@ from basicsr.utils.registry import MODEL_REGISTRY
 from torch import Tensor
 
 from srgan_plugin.errors import FileError
-from srgan_plugin.losses import generator_objective
+from srgan_plugin.losses import discriminator_objective, generator_objective
 
 from .archs import SUFFIX
 
@@ -70,7 +70,7 @@ class SRModel(_AtomicSaveMixin, BasicSRModel):
 
 @MODEL_REGISTRY.register(suffix=SUFFIX)
 class SRGANModel(_AtomicSaveMixin, BasicSRGANModel):
-    """BasicSR's SRGANModel: the same options, logs and files; the objectives are `core`'s."""
+    """BasicSR's SRGANModel: the same options, logs and files; the objectives are ours."""
 
     def optimize_parameters(self, current_iter: int) -> None:
         """Update the generator, then the discriminator, on the batch of `feed_data`."""
@@ -83,10 +83,10 @@ class SRGANModel(_AtomicSaveMixin, BasicSRGANModel):
         judged: dict[str, Tensor] = {}
         # One after the other, as in BasicSR: with several processes its wrapper copies buffers
         # before each forward pass, which in older torch the backward pass of another trips over.
-        for kind, images in (("real", self.gt), ("fake", self.output.detach())):
-            logits = self.net_d(images)
-            loss = self.cri_gan(logits, kind == "real", is_disc=True)
-            loss.backward()
+        for kind, loss, logits in discriminator_objective(
+            self.net_d, self.gt, self.output.detach(), self.cri_gan
+        ):
+            torch.autograd.backward(loss)
             losses[f"loss_d_{kind}"] = loss
             judged[f"out_d_{kind}"] = logits.detach().mean()
         self.optimizer_d.step()

@@ -208,9 +208,12 @@ class SRGAN(SRModel):
         self, sr: Tensor, gt: Tensor, optimizer: Any, fake_logits: Tensor | None
     ) -> dict[str, Tensor]:
         with optimizer.optim_context(self):
-            real = self._discriminate(gt)
-            fake = self._discriminate(sr) if fake_logits is None else fake_logits
-            losses = discriminator_objective(real, fake, self.gan_loss)
+            terms = list(
+                discriminator_objective(
+                    self._discriminate, gt, sr, self.gan_loss, fake_logits=fake_logits
+                )
+            )
+        losses = {f"loss_d_{kind}": loss for kind, loss, _ in terms}
         total = sum(losses.values())
         if fake_logits is None:
             optimizer.update_params(total)
@@ -218,8 +221,5 @@ class SRGAN(SRModel):
             # No further than to the discriminator's weights: the generator has moved already.
             parameters = list(self.discriminator.parameters())
             optimizer.update_params(total, backward_kwargs={"inputs": parameters})
-        seen = {
-            "out_d_real": real.mean(dtype=torch.float32),
-            "out_d_fake": fake.mean(dtype=torch.float32),
-        }
-        return losses | seen | gradient_norm("discriminator", optimizer)
+        means = {f"out_d_{kind}": logits.mean(dtype=torch.float32) for kind, _, logits in terms}
+        return losses | means | gradient_norm("discriminator", optimizer)
