@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import glob
 import os
 import platform
 import shutil
@@ -24,30 +25,31 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 
-_RENAMES_OPEN_FILES = os.name != "nt"
 _NO_ROOM = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT}
-_LOCKED = f"writing-{zlib.crc32(platform.node().encode()):08x}-"
+_WRITING = f"writing-{zlib.crc32(platform.node().encode()):08x}-"
 
 
 @contextmanager
-def atomic_path(target: str | Path, prefix: str = "") -> Iterator[Path]:
+def atomic_path(target: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside `target`; on success it is synced and renamed to `target`.
 
-    When the block raises, the temporary file is removed and an older `target` stays as it was.
+    When the block raises, the temporary file is removed and an older `target` stays as it was. What
+    a killed process leaves is removed by `remove_abandoned`.
 
     Args:
         target: The file to write; its folder is made where it is missing.
-        prefix: What the temporary file's name begins with, behind a dot.
     """
     target = Path(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     # The suffix is kept: encoders choose the format by it.
-    temporary = target.with_name(f".{prefix}{uuid.uuid4().hex[:8]}.tmp{target.suffix}")
+    temporary = _temporary(target.parent, target.suffix)
     try:
-        yield temporary
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.replace(target)
+        temporary.touch(exist_ok=False)
+        with _locked(temporary):
+            yield temporary
+            with temporary.open("rb+") as file:
+                os.fsync(file.fileno())
+            temporary.replace(target)
     except OSError as error:
         full = error.errno in _NO_ROOM
         if not full and str(error.filename) != str(temporary):
@@ -56,6 +58,47 @@ def atomic_path(target: str | Path, prefix: str = "") -> Iterator[Path]:
         raise OSError(error.errno, reason + "; make room" * full, str(target)) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _temporary(folder: Path, suffix: str = "") -> Path:
+    return folder / f".{_WRITING}{uuid.uuid4().hex[:8]}.tmp{suffix}"
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Show to other processes that this one writes a file or folder."""
+    with ExitStack() as held:
+        if fcntl is not None:
+            descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+            held.callback(os.close, descriptor)
+            with suppress(OSError):  # some network file systems have no locks
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+
+
+def remove_abandoned(folder: str | Path) -> None:
+    """Remove temporary files and folders of killed processes: those that no process has locked.
+
+    Locks of other machines may not be seen here: theirs go when they are a day old. Nothing goes
+    where files cannot be locked, on Windows for one.
+    """
+    for path in Path(folder).glob(f".{_WRITING.partition('-')[0]}-*.tmp*") if fcntl else ():
+        with suppress(OSError):  # locked, or gone meanwhile
+            # NFS locks only what is open for writing.
+            descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                here = path.name.startswith(f".{_WRITING}")
+                if here or time.time() - path.stat().st_mtime > 24 * 3600:
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
+            finally:
+                os.close(descriptor)
+
+
+def write_bytes(content: bytes, target: str | Path) -> None:
+    """Write a file, complete or not at all."""
+    with atomic_path(target) as temporary:
+        temporary.write_bytes(content)
 
 
 def write_text(text: str, target: str | Path) -> None:
@@ -94,34 +137,6 @@ def claim_folder(folder: str | Path) -> IO[str]:
     return file
 
 
-def write_locked(obj: bytes, target: str | Path) -> None:
-    """Write bytes, whole or not at all; a killed writer's rest is found by `remove_abandoned`."""
-    with ExitStack() as locked, atomic_path(target, prefix=_LOCKED) as temporary:
-        file = locked.enter_context(temporary.open("xb"))
-        if fcntl is not None:
-            with suppress(OSError):  # some network file systems have no locks
-                fcntl.flock(file, fcntl.LOCK_EX)
-        file.write(obj)
-        file.flush()
-        if not _RENAMES_OPEN_FILES:
-            file.close()
-
-
-def remove_abandoned(folder: str | Path) -> None:
-    """Remove what killed processes were writing by `write_locked`: what no process has locked.
-
-    Locks of other machines may not be seen here: theirs go when they are a day old. Nothing goes
-    where files cannot be locked, on Windows for one.
-    """
-    for path in Path(folder).glob(f".{_LOCKED.partition('-')[0]}-*.tmp*") if fcntl else ():
-        with suppress(OSError), path.open("rb+") as file:  # locked, or gone meanwhile
-            # NFS locks only what is open for writing.
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            here = path.name.startswith(f".{_LOCKED}")
-            if here or time.time() - path.stat().st_mtime > 24 * 3600:
-                path.unlink()
-
-
 # What some file systems answer to the wish to have a folder on the disk.
 _SYNCS_NO_FOLDERS: Final = (errno.EINVAL, errno.EBADF, errno.ENOTSUP)
 
@@ -140,21 +155,23 @@ def atomic_directory(path: str | os.PathLike[str], *, replace: bool = False) -> 
         FileError: If `path` exists and may not be replaced.
     """
     path = Path(path).resolve()  # behind a link, on the disk that it leads to
+    path.parent.mkdir(parents=True, exist_ok=True)
+    remove_abandoned(path.parent)
+    _restore_replaced(path)
     if path.exists() and not replace:
         raise FileError(f"{path} exists already: remove it or choose another name")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unique = f".{path.name}.{uuid.uuid4().hex[:8]}"
-    temporary, replaced = path.with_name(f"{unique}.tmp"), path.with_name(f"{unique}.old")
+    temporary = _temporary(path.parent)
+    replaced = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.old")
     temporary.mkdir()
     try:
-        with _sigterm_as_exit():
+        with _sigterm_as_exit(), _locked(temporary):
             yield temporary
-        _sync_folder(temporary)
-        if path.exists():
-            if not replace:  # another process was faster
-                raise FileError(f"{path} has been made meanwhile: it stays")
-            path.rename(replaced)
-        temporary.rename(path)
+            _sync_folder(temporary)
+            if path.exists():
+                if not replace:  # another process was faster
+                    raise FileError(f"{path} has been made meanwhile: it stays")
+                path.rename(replaced)
+            temporary.rename(path)
         _sync_folder(path.parent)
     except BaseException:
         if replaced.exists() and not path.exists():
@@ -163,6 +180,15 @@ def atomic_directory(path: str | os.PathLike[str], *, replace: bool = False) -> 
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
         shutil.rmtree(replaced, ignore_errors=True)
+
+
+def _restore_replaced(path: Path) -> None:
+    """Restore a folder whose successor's writer was killed between its two renamings."""
+    for replaced in path.parent.glob(f".{glob.escape(path.name)}.*.old"):
+        if path.exists():
+            shutil.rmtree(replaced, ignore_errors=True)
+        else:
+            replaced.rename(path)
 
 
 @contextlib.contextmanager

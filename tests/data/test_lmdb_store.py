@@ -356,6 +356,48 @@ def test_a_terminated_process_leaves_nothing_behind(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from srgan_plugin.io.atomic import atomic_directory
+rename, count = Path.rename, int(sys.argv[2])
+
+def rename_or_die(self, target):
+    global count
+    count -= 1
+    if count < 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return rename(self, target)
+
+Path.rename = rename_or_die
+with atomic_directory(sys.argv[1], replace=True) as folder:
+    (folder / "new").touch()
+"""
+
+
+@pytest.mark.parametrize("renamings", [0, 1])
+def test_what_a_killed_writer_replaced_or_left_is_restored_or_removed_by_the_next(
+    tmp_path: Path, renamings: int
+) -> None:
+    path = tmp_path / "x[1]"
+    path.mkdir()
+    (path / "old").touch()
+    command = [sys.executable, "-c", KILLED, str(path), str(renamings)]
+    assert subprocess.run(command, check=False).returncode == -9
+    assert len(list(tmp_path.iterdir())) == 2
+    with pytest.raises(FileError, match=r"x\[1\]"), atomic_directory(path):
+        pass
+    assert [file.name for file in path.iterdir()] == ["old"]
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_that_is_being_written_is_not_removed_by_another_writer(tmp_path: Path) -> None:
+    with atomic_directory(tmp_path / "a") as folder, atomic_directory(tmp_path / "b"):
+        (folder / "file").touch()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
+    assert (tmp_path / "a" / "file").exists()
+
+
 def test_a_link_keeps_leading_to_the_folder_that_is_replaced(tmp_path: Path) -> None:
     (tmp_path / "scratch" / "old").mkdir(parents=True)
     (tmp_path / "link").symlink_to(tmp_path / "scratch" / "old")

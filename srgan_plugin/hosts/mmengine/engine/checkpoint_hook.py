@@ -13,7 +13,7 @@ from mmengine.hooks import CheckpointHook as MMEngineCheckpointHook
 
 from srgan_plugin.checkpoints.files import load_checkpoint_file
 from srgan_plugin.errors import UserError
-from srgan_plugin.io.atomic import remove_abandoned, write_locked
+from srgan_plugin.io.atomic import remove_abandoned, write_bytes
 from srgan_plugin.registry import HOOKS
 
 from .optim_wrapper import iter_schedulers
@@ -28,7 +28,7 @@ class AtomicBackend(LocalBackend):
 
     def put(self, obj: bytes, filepath: str | Path) -> None:
         """Write `obj`, whole or not at all."""
-        write_locked(obj, filepath)
+        write_bytes(obj, filepath)
 
 
 register_backend(ATOMIC_BACKEND, AtomicBackend, force=True)
@@ -238,7 +238,7 @@ class CheckpointHook(MMEngineCheckpointHook):
             hub.update_info("saved_ckpts", self.saved)
             raise
         if is_main_process():
-            write_locked(path.encode(), Path(runner.work_dir) / "last_checkpoint")
+            write_bytes(path.encode(), Path(runner.work_dir) / "last_checkpoint")
         self._remove_old()
 
     def _remove_old(self) -> None:
