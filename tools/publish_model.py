@@ -12,7 +12,7 @@ from typing import Any
 
 from srgan_plugin.cli.errors import command
 from srgan_plugin.cli.options import add_half, add_network_options, network_options
-from srgan_plugin.errors import UserError
+from srgan_plugin.errors import MissingFileError, UserError
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
@@ -43,12 +43,24 @@ def read_metafile(metafile: Path) -> dict[str, Any]:
 
     try:
         known = yaml.safe_load(metafile.read_text(encoding="utf-8")) if metafile.is_file() else None
-    except yaml.YAMLError as error:
-        raise UserError(f"{metafile} is no YAML ({error}): move that file away") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{metafile}: expected YAML, got {error}; move that file away") from None
     content = known or {"Models": []}
-    if not isinstance(content, dict) or not isinstance(content.get("Models"), list):
-        raise UserError(f"expected a list under Models in {metafile}: move that file away")
+    models = content.get("Models") if isinstance(content, dict) else None
+    if not isinstance(models, list) or not all(isinstance(model, dict) for model in models):
+        raise UserError(f"{metafile}: expected a list of models under Models; move that file away")
     return content
+
+
+def read_results(path: Path) -> dict[str, dict[str, float]]:
+    """Read the measures by test set that `tools/test.py --out` wrote."""
+    try:
+        results = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:  # neither JSON nor text
+        raise UserError(f"{path}: expected JSON of tools/test.py --out, got {error}") from None
+    if not isinstance(results, dict) or not all(isinstance(m, dict) for m in results.values()):
+        raise UserError(f"{path}: expected measures by test set, got {results!r:.80}")
+    return results
 
 
 def add_entry(entry: dict[str, Any], content: dict[str, Any], metafile: Path) -> None:
@@ -69,9 +81,9 @@ def main(argv: list[str] | None = None) -> None:
     from srgan_plugin.checkpoints.convert import metafile_entry, publish
     from srgan_plugin.checkpoints.hub import local_checkpoint
 
-    results = json.loads(args.results.read_text(encoding="utf-8")) if args.results else {}
-    if not isinstance(results, dict):
-        raise UserError(f"expected measures by test set in {args.results}, got a list or a value")
+    results = read_results(args.results) if args.results else {}
+    if args.config and not Path(args.config).is_file():
+        raise MissingFileError(f"--config: there is no file at {args.config}")
     metafile = args.target.with_name("metafile.yml")
     known = read_metafile(metafile)
     source = local_checkpoint(args.source)

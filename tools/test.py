@@ -6,7 +6,7 @@ import sys
 from collections import defaultdict
 from typing import Any
 
-from srgan_plugin.cli.configs import add_config_options, load_config
+from srgan_plugin.cli.configs import add_config_options, load_config, require_settings
 from srgan_plugin.cli.errors import command
 from srgan_plugin.errors import MissingFileError, UserError
 
@@ -102,6 +102,11 @@ def main(argv: list[str] | None = None) -> None:
     """Build the runner, test, print the table."""
     args = parse_args(argv)
     cfg = load_config(args)
+    require_settings(
+        cfg,
+        *("test_dataloader", "test_cfg", "test_evaluator"),
+        hint="take them from another config",
+    )
     from srgan_plugin.checkpoints.hub import local_checkpoint
     from srgan_plugin.hosts.mmengine.foreign_models import convert_on_load, scope_of
     from srgan_plugin.registry import SCOPE

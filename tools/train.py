@@ -9,8 +9,8 @@ from typing import Any
 from srgan_plugin.cli.configs import (
     add_config_options,
     check_resumable,
-    check_trainable,
     load_config,
+    require_settings,
 )
 from srgan_plugin.cli.errors import command
 from srgan_plugin.errors import MissingFileError, UserError
@@ -85,7 +85,11 @@ def main(argv: list[str] | None = None) -> None:
     """Build the runner and train."""
     args = parse_args(argv)
     cfg = load_config(args)
-    check_trainable(cfg)
+    require_settings(
+        cfg,
+        *("train_dataloader", "train_cfg", "optim_wrapper"),
+        hint="measure a config that trains nothing with tools/test.py",
+    )
     from mmengine.dist import get_rank
     from mmengine.runner import Runner
 
@@ -101,10 +105,11 @@ def main(argv: list[str] | None = None) -> None:
     if args.amp:
         use_amp(cfg.optim_wrapper, None if args.amp == "auto" else args.amp)
     if args.auto_scale_lr:
-        if "base_batch_size" not in (cfg.get("auto_scale_lr") or {}):
+        scaling = cfg.get("auto_scale_lr")
+        if not isinstance(scaling, dict) or "base_batch_size" not in scaling:
             raise UserError(
-                "--auto-scale-lr: the config says no auto_scale_lr.base_batch_size; "
-                "add auto_scale_lr = dict(base_batch_size=16)"
+                "--auto-scale-lr: expected auto_scale_lr = dict(base_batch_size=16) in the config, "
+                f"got {scaling!r}"
             )
         cfg.auto_scale_lr.enable = True
     if args.resume:

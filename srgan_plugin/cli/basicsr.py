@@ -21,8 +21,8 @@ def prepare(description: str, argv: list[str] | None = None) -> str:
         The folder in which BasicSR makes `experiments` and `results`: the current one.
 
     Raises:
-        FileNotFoundError: There is no such file of options.
-        ValueError: The file is no YAML, or holds what BasicSR cannot run.
+        MissingFileError: There is no such file of options.
+        UserError: The file is not YAML, or has options that BasicSR cannot run.
     """
     args = _parser(description).parse_args(argv)
     if argv is not None:
@@ -59,13 +59,16 @@ def _check(path: Path, entries: Sequence[str]) -> None:
 
     try:
         opt: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UserError(f"{path}: expected YAML, got {error}") from error
+    try:
         if not isinstance(opt, dict):
             raise UserError(f"expected options by name, got {type(opt).__name__}")
         for entry in entries:
             _check_entry(opt, entry)
         check_options(opt)
         _check_weights(_changed(opt, entries))
-    except (ValueError, yaml.YAMLError) as error:
+    except UserError as error:
         raise UserError(f"{path}: {error}") from error
 
 
@@ -80,7 +83,10 @@ def _changed(opt: dict[str, Any], entries: Sequence[str]) -> dict[str, Any]:
         section = opt
         for name in sections:
             section = section[name]
-        section[key] = None if value.lower() == "none" else yaml.safe_load(value)
+        try:
+            section[key] = None if value.lower() == "none" else yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise UserError(f"--force_yml {entry}: expected YAML, got {error}") from None
     return opt
 
 

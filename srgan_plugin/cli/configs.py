@@ -57,11 +57,15 @@ def load_config(args: argparse.Namespace) -> Any:
     another toolbox's makes that toolbox work first.
 
     Raises:
-        FileNotFoundError: There is no such config.
-        ValueError: An option is not of the form KEY=VALUE or does not fit the config, or the
+        MissingFileError: There is no such config.
+        UserError: An option is not of the form KEY=VALUE or does not fit the config, or the
             config is broken, of MMEditing 0.x, without a model, or names a visualisation backend
             whose package is missing.
     """
+    if args.launcher == "slurm" and "SLURM_PROCID" not in os.environ:
+        raise UserError(
+            "--launcher slurm: SLURM_PROCID is not set; start by tools/slurm_train.sh or srun"
+        )
     os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
     cfg = read_config(args.config, args.cfg_options)
     from srgan_plugin.registry import SCOPE_MODULES
@@ -82,8 +86,8 @@ def read_config(path: str | Path, cfg_options: Sequence[str] = ()) -> Any:
     """Return an mmengine config with what `--cfg-options` changes in it.
 
     Raises:
-        FileNotFoundError: There is no such config.
-        ValueError: An option is not of the form KEY=VALUE or does not fit the config, or the
+        MissingFileError: There is no such config.
+        UserError: An option is not of the form KEY=VALUE or does not fit the config, or the
             config is broken or of MMEditing 0.x.
     """
     path = Path(path)
@@ -98,8 +102,6 @@ def read_config(path: str | Path, cfg_options: Sequence[str] = ()) -> Any:
 
     try:
         cfg = Config.fromfile(path)
-    except OSError:
-        raise
     except Exception as error:  # a config is the user's own code, which can fail in any way
         raise UserError(_broken_config(path, error)) from error
     _check_generation(cfg, path)
@@ -149,7 +151,8 @@ def _broken_config(path: Path, error: Exception) -> str:
         if frame.name == "<module>" and frame.filename.endswith(".py")
     ]
     where = f"{own[-1].filename}, line {own[-1].lineno}" if own else str(path)
-    return f"{where}: {type(error).__name__}: {one_line(error)}"
+    kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
+    return f"{where}: {kind}{one_line(error)}"
 
 
 def _merge(cfg: Any, cfg_options: Sequence[str]) -> None:
@@ -207,17 +210,26 @@ def _read_by_runners() -> set[str]:
     } - {"self", "cfg"}
 
 
-def check_trainable(cfg: Any) -> None:
-    """Refuse a config that trains nothing, such as bicubic_x4.py.
+def require_settings(cfg: Any, *names: str, hint: str) -> None:
+    """Refuse a config without a setting.
+
+    Args:
+        cfg: mmengine's config.
+        names: The settings, such as `model.generator`.
+        hint: What to do where one is missing.
 
     Raises:
-        ValueError: It lacks something that training needs; the message says what.
+        UserError: A setting is missing or empty; the message names all of these.
     """
-    needed = ("train_dataloader", "train_cfg", "optim_wrapper")
-    if missing := ", ".join(name for name in needed if not cfg.get(name)):
-        raise UserError(
-            f"{cfg.filename} trains nothing, it has no {missing}; measure it with tools/test.py"
-        )
+
+    def value(name: str) -> Any:
+        node = cfg
+        for key in name.split("."):
+            node = node.get(key) if hasattr(node, "get") else None
+        return node
+
+    if missing := ", ".join(name for name in names if not value(name)):
+        raise UserError(f"{cfg.filename}: expected {', '.join(names)}, has no {missing}; {hint}")
 
 
 def check_resumable(path: str | Path) -> int:
@@ -227,8 +239,8 @@ def check_resumable(path: str | Path) -> int:
         How many iterations it has; -1 for a remote one.
 
     Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: It is no checkpoint, or has no iteration or no optimizer's state.
+        MissingFileError: There is no such file.
+        UserError: It is no checkpoint, or has no iteration or no optimizer's state.
     """
     if "://" in str(path):
         return -1

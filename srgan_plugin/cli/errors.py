@@ -6,7 +6,6 @@ Exit status 0 is success, 1 a failure, 2 a wrong command line (argparse's own), 
 
 import functools
 import os
-import re
 import sys
 from collections.abc import Callable
 from typing import ParamSpec
@@ -14,12 +13,6 @@ from typing import ParamSpec
 from srgan_plugin.errors import UserError
 
 P = ParamSpec("P")
-
-
-# mmengine's registry puts `class `X` in module.py: ` before the message of whatever a constructor
-# raised; torch's loader puts a whole stack trace of the worker before it.
-_REGISTRY_PREFIX = re.compile(r"^(class|function|method)? ?`[^`]+` in [\w./]+?(\.py)?: ")
-
 
 # What mmengine imports of setuptools: at the start of a run, and for `_base_ = 'package::…'`.
 _OF_SETUPTOOLS = ("distutils", "pkg_resources")
@@ -39,37 +32,31 @@ def command(main: Callable[P, None]) -> Callable[P, None]:
             sys.stderr.write("interrupted\n")
             raise SystemExit(130) from None
         except Exception as error:
-            message = _explain(error)
-            if os.environ.get("SRGAN_DEBUG") or message is None:
+            line = explain(error)
+            if os.environ.get("SRGAN_DEBUG") or line is None:
                 raise
-            sys.stderr.write(f"error: {message}\n")
+            sys.stderr.write(f"error: {line}\n")
             raise SystemExit(1) from None
 
     return wrapper
 
 
-def _explain(error: Exception) -> str | None:
+def explain(error: Exception) -> str | None:
     """Return the line for an error that the user can correct; None for any other error."""
-    if isinstance(error, TypeError):
-        return _explain_bad_kwargs(error)
     if isinstance(error, ModuleNotFoundError) and error.name in _OF_SETUPTOOLS:
         return f'mmengine imports {error.name}, which is missing; run: pip install "setuptools<82"'
     if isinstance(error, RuntimeError) and "DataLoader worker" in str(error):
         return _explain_dead_worker()
-    from_system = isinstance(error, OSError) and ("[Errno " in str(error))
-    from_config = isinstance(error, ValueError) and _REGISTRY_PREFIX.match(str(error))
-    if isinstance(error, UserError | MemoryError) or from_system or from_config:
+    from_system = isinstance(error, OSError) and "[Errno " in str(error)
+    out_of_memory = type(error).__name__ in ("MemoryError", "OutOfMemoryError")  # torch has its own
+    if isinstance(error, UserError) or from_system or out_of_memory:
         return one_line(error)
-    return None
-
-
-def _explain_bad_kwargs(error: TypeError) -> str | None:
-    """The line for a config's argument that does not exist; None for a mistake of ours."""
-    if "mmengine" not in sys.modules:
+    if not {"mmengine", "basicsr"} & sys.modules.keys():
         return None
-    from srgan_plugin.registry import explain_bad_kwargs
+    from .refusals import explain_refusal
 
-    return explain_bad_kwargs(error)
+    line = explain_refusal(error)
+    return line and " ".join(line.split())
 
 
 def _explain_dead_worker() -> str | None:
@@ -83,11 +70,8 @@ def _explain_dead_worker() -> str | None:
 
 
 def one_line(error: BaseException) -> str:
-    """The cause of `error` in one line, without what mmengine and torch wrap around it."""
-    text = str(error).strip() or type(error).__name__
-    if "Original Traceback" in text:
-        text = text.splitlines()[-1].partition(": ")[2] or text.splitlines()[-1]
-    text = " ".join(text.split())
-    while (shorter := _REGISTRY_PREFIX.sub("", text)) != text:
-        text = shorter
-    return text
+    """Return the cause of an error in one line, also where it comes from a loader's worker."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    if any(line.startswith("Original Traceback") for line in lines):
+        lines = [lines[-1].partition(": ")[2] or lines[-1]]
+    return " ".join(" ".join(lines).split())

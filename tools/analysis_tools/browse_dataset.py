@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from srgan_plugin.cli.configs import add_cfg_options, read_config
+from srgan_plugin.cli.configs import add_cfg_options, read_config, require_settings
 from srgan_plugin.cli.errors import command
 from srgan_plugin.cli.options import progress_bar
 from srgan_plugin.errors import UserError
@@ -60,9 +60,8 @@ def main(argv: list[str] | None = None) -> None:
     """Draw the first samples of a run and write them."""
     args = parse_args(argv)
     cfg = read_config(args.config, args.cfg_options)
-    loaders = cfg.get(f"{args.phase}_dataloader")
-    if not loaders:
-        raise UserError(f"{args.config} has no {args.phase}_dataloader: choose another --phase")
+    require_settings(cfg, f"{args.phase}_dataloader", hint="choose another --phase")
+    loaders = cfg[f"{args.phase}_dataloader"]
     from mmengine.registry import init_default_scope
 
     from srgan_plugin.io.images import write_image
@@ -74,6 +73,10 @@ def main(argv: list[str] | None = None) -> None:
     init_default_scope(scope)  # of what stands inside the dataset, too
 
     loader = loaders[0] if isinstance(loaders, list) else loaders
+    if not {"dataset", "sampler"} <= {*loader}:
+        raise UserError(
+            f"{args.phase}_dataloader: expected dataset and sampler, got {', '.join(loader)}"
+        )
     dataset = DATASETS.build({"_scope_": scope, **loader.dataset})
     seed = (cfg.get("randomness") or {}).get("seed") or 0
     options = {**loader.sampler, "dataset": dataset, "seed": seed}

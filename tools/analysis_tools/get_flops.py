@@ -7,7 +7,7 @@ python tools/analysis_tools/get_flops.py configs/srgan_x4c64b16_g1_1000k_div2k.p
 import argparse
 from typing import Any
 
-from srgan_plugin.cli.configs import add_cfg_options, read_config
+from srgan_plugin.cli.configs import add_cfg_options, read_config, require_settings
 from srgan_plugin.cli.errors import command
 
 
@@ -55,6 +55,7 @@ def main(argv: list[str] | None = None) -> None:
     """Build the generator, analyse it, print what was asked for."""
     args = parse_args(argv)
     cfg = read_config(args.config, args.cfg_options)
+    require_settings(cfg, "model.generator", hint="name a config of a network")
     from srgan_plugin.registry import MODELS
 
     generator = MODELS.build(cfg.model.generator)

@@ -1,0 +1,214 @@
+"""A user's mistake is one line; a bug keeps its stack trace, wherever either is raised."""
+
+import errno
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config, ConfigDict
+from mmengine.runner import Runner
+from torch.utils.data import DataLoader, Dataset
+
+from srgan_plugin.cli.errors import command, explain
+from srgan_plugin.errors import FileError, MissingFileError, UserError
+from srgan_plugin.registry import MODELS, OPTIMIZERS
+
+WEIGHT = torch.nn.Parameter(torch.ones(1))
+NO_SPACE = OSError(errno.ENOSPC, "No space left on device", "iter_4.pth")
+
+
+@pytest.fixture(autouse=True)
+def no_debugging(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SRGAN_DEBUG", raising=False)
+
+
+@pytest.fixture(autouse=True)
+def registered() -> Iterator[None]:
+    """Classes of a user or of this package, some of them with a bug."""
+
+    class Careful:
+        def __init__(self, size: int = 1, names: Sequence[str] | None = None) -> None:
+            if size < 0:
+                raise UserError(f"size: expected at least 0, got {size}")
+            self.size = size + 0
+
+    class Buggy:
+        def __init__(self, *, by: str) -> None:
+            {
+                "itself": lambda: int("x"),
+                "torch": lambda: torch.optim.Adam([WEIGHT], lr=-1),
+                "numpy": lambda: np.zeros(3) + np.zeros(2),
+            }[by]()
+
+    class SmallSGD(torch.optim.SGD):
+        def __init__(self, params: Any, lr: float = 1e-3) -> None:
+            super().__init__(params, lr=lr)
+
+    for kind, registry in ((Careful, MODELS), (Buggy, MODELS), (SmallSGD, OPTIMIZERS)):
+        registry.register_module(module=kind, force=True)
+    yield
+    for kind, registry in ((Careful, MODELS), (Buggy, MODELS), (SmallSGD, OPTIMIZERS)):
+        del registry.module_dict[kind.__name__]
+
+
+def error_of(act: Callable[[], object]) -> Exception:
+    try:
+        act()
+    except Exception as error:
+        return error
+    raise AssertionError("expected an error")
+
+
+def adam(**options: Any) -> Any:
+    return OPTIMIZERS.build({"type": "Adam", "params": [WEIGHT], **options})
+
+
+def loader(**options: Any) -> Any:
+    dataset = torch.utils.data.TensorDataset(torch.ones(2))
+    options |= {"dataset": dataset, "sampler": torch.utils.data.SequentialSampler(dataset)}
+    return Runner.build_dataloader(ConfigDict(options))
+
+
+def dumped(**options: Any) -> Any:
+    return Runner.from_cfg(Config({"model": {"type": "Careful"}, "work_dir": "run", **options}))
+
+
+@pytest.mark.parametrize(
+    ("act", "words"),
+    [
+        (lambda: adam(lr=-1), ["Adam", "lr=-1"]),
+        (lambda: adam(lr="fast"), ["Adam", "lr='fast'"]),
+        (lambda: adam(betas=3), ["Adam", "betas", "got 3"]),
+        (lambda: OPTIMIZERS.build({"type": "SmallSGD", "params": [WEIGHT], "lr": -1}), ["lr=-1"]),
+        (lambda: loader(batch_size=0), ["dataloader", "batch_size=0"]),
+        (lambda: loader(batch_size=1, num_workers=-1), ["num_workers"]),
+        (lambda: loader(batch_sizes=1), ["batch_sizes"]),
+        (lambda: dumped(log_level="LOUD"), ["logger", "LOUD"]),
+        (lambda: MODELS.build({"type": "Careful", "size": "x"}), ["Careful", "size", "int", "'x'"]),
+        (lambda: MODELS.build({"type": "Careful", "size": -3}), ["size", "-3"]),
+        (lambda: MODELS.build({"type": "Careful", "sise": 3}), ["Careful", "'sise'", "size"]),
+        (lambda: MODELS.build({"type": "Carefull"}), ["'Carefull'", "Careful"]),
+    ],
+)
+def test_a_value_that_is_refused_is_one_line_with_it(
+    act: Callable[[], object],
+    words: list[str],
+    tmp_path: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    fresh_mmengine: None,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    line = explain(error_of(act))
+    assert line is not None and "\n" not in line
+    assert [word for word in words if word not in line] == []
+
+
+@pytest.mark.parametrize("by", ["itself", "torch", "numpy"])
+def test_a_constructor_with_a_bug_keeps_its_stack_trace(by: str) -> None:
+    assert explain(error_of(lambda: MODELS.build({"type": "Buggy", "by": by}))) is None
+
+
+@pytest.mark.parametrize(
+    "bug",
+    [
+        ValueError("a bug"),
+        TypeError("a bug"),
+        KeyError("a bug"),
+        RuntimeError("a bug"),
+        AssertionError("a bug"),
+        OSError("without a number"),
+        UnicodeDecodeError("utf-8", b"\xe9", 0, 1, "a bug"),
+        ModuleNotFoundError("No module named 'lpips'", name="lpips"),
+    ],
+)
+def test_any_other_error_keeps_its_stack_trace(bug: Exception) -> None:
+    @command
+    def main() -> None:
+        raise bug
+
+    with pytest.raises(type(bug)):
+        main()
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (UserError("tile: expected at least 16 pixels,\ngot 3"), "pixels, got 3"),
+        (MissingFileError("a.png does not exist"), "a.png"),
+        (NO_SPACE, "iter_4.pth"),
+        (PermissionError(errno.EACCES, "Permission denied", "run"), "run"),
+        (MemoryError(), "MemoryError"),
+        (torch.OutOfMemoryError("CUDA out of memory"), "CUDA out of memory"),
+    ],
+)
+def test_a_users_mistake_is_one_line_and_status_1(
+    error: Exception, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    @command
+    def main() -> None:
+        raise error
+
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert stop.value.code == 1
+    said = capsys.readouterr().err
+    assert said.startswith("error: ") and words in said
+    assert len(said.splitlines()) == 1
+
+
+def test_debugging_shows_the_stack_trace(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SRGAN_DEBUG", "1")
+
+    @command
+    def main() -> None:
+        raise UserError("tile")
+
+    with pytest.raises(UserError):
+        main()
+
+
+def test_an_interrupt_is_status_130() -> None:
+    @command
+    def main() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert stop.value.code == 130
+
+
+class Raising(Dataset[int]):
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, _: int) -> int:
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (UserError("0003.png is truncated"), "0003.png is truncated"),
+        (FileError("0003.png cannot be read"), "0003.png cannot be read"),
+        (NO_SPACE, "[Errno 28] No space left on device: 'iter_4.pth'"),
+        (ValueError("a bug"), None),
+        (OSError("a bug"), None),
+    ],
+)
+def test_a_workers_error_is_told_like_any_other(error: Exception, line: str | None) -> None:
+    found = error_of(lambda: list(DataLoader(Raising(error), num_workers=1)))
+    assert isinstance(found, type(error))
+    assert explain(found) == line
+
+
+def test_file_errors_are_what_other_code_expects_them_to_be() -> None:
+    assert issubclass(UserError, ValueError)
+    assert issubclass(FileError, UserError) and issubclass(FileError, OSError)
+    assert issubclass(MissingFileError, FileError) and issubclass(
+        MissingFileError, FileNotFoundError
+    )
