@@ -1,4 +1,4 @@
-"""The command lines, as a user types them: what they leave, and what they say when input is bad."""
+"""The commands as a user types them: what they write, and their errors for wrong input."""
 
 import importlib.util
 import json
@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 import torch
 
-from srgan_plugin.cli.configs import check_resumable, check_trainable, read_config
+from srgan_plugin.cli.configs import check_resumable, read_config, require_settings
 from srgan_plugin.data.resize import imresize
+from srgan_plugin.errors import UserError
 from srgan_plugin.networks import MSRResNet
 from srgan_plugin.registry import MODELS
 
@@ -127,15 +128,14 @@ def test_missing_training_data_is_one_line_that_names_the_folders(
 
 def test_missing_test_sets_are_an_error_when_none_is_left(fails: Callable[..., str]) -> None:
     said = fails("test", BICUBIC, "none")
-    assert "no test set is there" in said
-    assert "Set5" in said
+    assert "Set5" in said and "GTmod12" in said
 
 
 def test_an_unknown_type_is_answered_by_the_nearest_names_and_the_scope(
     data: Path, fails: Callable[..., str]
 ) -> None:
     said = fails("test", BICUBIC, "none", "--cfg-options", "model.generator.type=MSResNet")
-    assert "name a checkpoint" in said  # `none` is for configs without weights
+    assert "'none'" in said and "MSResNet" in said  # `none` is for configs without weights
     torch.save({}, "x.pth")
     said = fails("test", BICUBIC, "x.pth", "--cfg-options", "model.generator.type=MSResNet")
     assert "'MSResNet'" in said
@@ -151,7 +151,7 @@ def test_a_checkpoint_of_another_size_is_tested_as_what_it_is_and_not_trained_fr
     tool("test").main([MSRRESNET, "other.pth", "--cfg-options", *SMALL[:2]])
     said = capfd.readouterr().err
     assert "MSRResNet x4 (16 features, 3 blocks)" in said
-    assert "testing with mid_channels=16, num_blocks=3, unlike the config" in said
+    assert "mid_channels=16, num_blocks=3" in said
     options = [*SMALL, f"train_dataloader.dataset.gt={data}/train", "load_from=other.pth"]
     said = fails("train", MSRRESNET, "--cfg-options", *options)
     assert "MSRResNet x4 (16 features, 3 blocks)" in said
@@ -162,7 +162,7 @@ def test_a_checkpoint_of_another_scale_is_refused(data: Path, fails: Callable[..
     state = MSRResNet(mid_channels=8, num_blocks=2, upscale_factor=2).state_dict()
     torch.save(state, "x2.pth")
     said = fails("test", MSRRESNET, "x2.pth", "--cfg-options", *SMALL[:2])
-    assert "set upscale_factor=2 in the generator's config" in said
+    assert "x4" in said and "upscale_factor=2" in said
 
 
 def test_weights_of_basicsr_are_tested_with_their_activation_and_not_trained_without(
@@ -175,9 +175,9 @@ def test_weights_of_basicsr_are_tested_with_their_activation_and_not_trained_wit
         state = {key.replace(ours, theirs): value for key, value in state.items()}
     torch.save({"params": state}, "basicsr.pth")
     options = [*SMALL, f"train_dataloader.dataset.gt={data}/train", "load_from=basicsr.pth"]
-    assert "set activate_after_shuffle=True" in fails("train", MSRRESNET, "--cfg-options", *options)
+    assert "activate_after_shuffle=True" in fails("train", MSRRESNET, "--cfg-options", *options)
     tool("test").main([MSRRESNET, "basicsr.pth", "--cfg-options", *SMALL[:2]])
-    assert "testing with activate_after_shuffle=True" in capfd.readouterr().err
+    assert "activate_after_shuffle=True" in capfd.readouterr().err
 
 
 def test_a_checkpoint_that_is_not_there_is_one_line(data: Path, fails: Callable[..., str]) -> None:
@@ -211,7 +211,7 @@ def test_a_crop_that_the_scale_does_not_divide_is_one_line(
     options[5] = "train_dataloader.dataset.pipeline.0.gt_patch_size=66"
     said = fails("train", MSRRESNET, "--cfg-options", *options)
     assert "66" in said
-    assert "multiple of the scale 4" in said
+    assert "scale 4" in said
 
 
 def test_a_truncated_image_is_named(data: Path, tmp_path: Path, fails: Callable[..., str]) -> None:
@@ -226,32 +226,60 @@ def test_a_truncated_image_is_named(data: Path, tmp_path: Path, fails: Callable[
 @pytest.mark.parametrize(
     ("option", "words"),
     [
-        ("model.generator.num_block=3", "MSRResNet has no argument 'num_block'; nearest: num_bl"),
-        ("model.pixel_loss.weight=3", "L1Loss has no argument 'weight'; nearest: loss_weight"),
-        ("train_dataloader.dataset.pipeline.1.ratio=.5", "Flip has no argument 'ratio'; nearest:"),
-        ("model.pixel_los.type=L1Loss", "SRModel has no argument 'pixel_los'; nearest: pixel_loss"),
-        ("train_cfg.val_intervall=9", "SRTrainLoop has no argument 'val_intervall'; nearest: val"),
-        ("optim_wrapper.optimizer.beta=1", "Adam has no argument 'beta'; nearest: betas"),
-        (
-            "default_hooks.logger.intervall=1",
-            "LoggerHook has no argument 'intervall'; nearest: inter",
-        ),
-        ("val_evaluator.border=4", "BenchmarkMetric has no argument 'border'; nearest: crop_b"),
-        ("test_dataloader.9.batch_size=2", "test_dataloader is a list of 4; expected an index"),
-        ("train_dataloader.batch_size.x=2", "batch_size is 16, which has no 'x'"),
-        ("scale=2", "scale has gone into other settings when the config was read; change those"),
-        ("train_dataloder.batch_size=1", "nothing reads train_dataloder, nor has the config it; "),
-        ("optim_wrapper.optimizer.betas=[(1,2]", "--cfg-options: Imbalanced brackets"),
-        ("model.generator._delete_=True", "expected a type in the config of a model"),
-        ("train_dataloader.dataset.pipeline.0.gt_patch_size=-32", "number of pixels, got -32"),
-        ("train_dataloader.dataset.pipeline.0.gt_patch_size=0", "number of pixels, got 0"),
+        ("model.generator.num_block=3", "MSRResNet 'num_block' num_blocks"),
+        ("model.pixel_loss.weight=3", "L1Loss 'weight' loss_weight"),
+        ("train_dataloader.dataset.pipeline.1.ratio=.5", "Flip 'ratio'"),
+        ("model.pixel_los.type=L1Loss", "SRModel 'pixel_los' pixel_loss"),
+        ("train_cfg.val_intervall=9", "SRTrainLoop 'val_intervall' val_interval"),
+        ("train_cfg.max_iters=2.5", "SRTrainLoop max_iters int 2.5"),
+        ("optim_wrapper.optimizer.beta=1", "Adam 'beta' betas"),
+        ("optim_wrapper.optimizer.lr=-1", "Adam lr=-1"),
+        ("optim_wrapper.accumulative_counts=0", "OptimWrapper accumulative_counts=0"),
+        ("train_dataloader.batch_size=0", "batch_size=0"),
+        ("param_scheduler.periods=[1]", "CosineRestartLR periods=[1] restart_weights"),
+        ("log_level=LOUD", "LOUD"),
+        ("default_hooks.logger.intervall=1", "LoggerHook 'intervall' interval"),
+        ("val_evaluator.border=4", "BenchmarkMetric 'border' crop_border"),
+        ("test_dataloader.9.batch_size=2", "test_dataloader.9.batch_size 4 '9'"),
+        ("train_dataloader.batch_size.x=2", "train_dataloader.batch_size.x 16 'x'"),
+        ("scale=2", "scale print_config.py"),
+        ("train_dataloder.batch_size=1", "train_dataloder train_dataloader"),
+        ("optim_wrapper.optimizer.betas=[(1,2]", "--cfg-options brackets"),
+        ("model.generator._delete_=True", "type model"),
+        ("train_dataloader.dataset.pipeline.0.gt_patch_size=-32", "-32"),
+        ("train_dataloader.dataset.pipeline.0.gt_patch_size=0", "0"),
     ],
 )
 def test_a_slip_in_a_setting_is_one_line_that_names_it(
     data: Path, fails: Callable[..., str], option: str, words: str
 ) -> None:
     options = [*SMALL, f"train_dataloader.dataset.gt={data}/train", "visualizer=None", option]
-    assert words in fails("train", MSRRESNET, "--cfg-options", *options)
+    said = fails("train", MSRRESNET, "--cfg-options", *options)
+    assert [word for word in words.split() if word not in said] == []
+
+
+@pytest.mark.parametrize("name", ["train", "test"])
+def test_a_bug_in_a_network_keeps_its_stack_trace(
+    data: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    def forward(self: MSRResNet, x: torch.Tensor) -> torch.Tensor:
+        raise ValueError("a bug")
+
+    torch.save(MSRResNet(mid_channels=8, num_blocks=2).state_dict(), "x.pth")
+    monkeypatch.setattr(MSRResNet, "forward", forward)
+    options = [*SMALL, f"train_dataloader.dataset.gt={data}/train", "visualizer=None"]
+    checkpoint = ["x.pth"] if name == "test" else []
+    with pytest.raises(ValueError, match="a bug"):
+        tool(name).main([MSRRESNET, *checkpoint, "--cfg-options", *options])
+
+
+def test_a_launcher_that_started_nothing_is_one_line(
+    fails: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for variable in ("SLURM_PROCID", "RANK"):
+        monkeypatch.delenv(variable, raising=False)
+    assert "SLURM_PROCID" in fails("train", MSRRESNET, "--launcher", "slurm")
+    assert "RANK" in fails("train", MSRRESNET, "--launcher", "pytorch")
 
 
 def test_a_missing_setuptools_is_one_line_with_the_command_that_installs_it(
@@ -294,7 +322,7 @@ def test_an_error_of_another_cause_keeps_its_stack_trace() -> None:
 
     with pytest.raises(TypeError, match="has no len"):
         MODELS.build({"type": "srgan_plugin.BrokenInside", "size": 3})
-    with pytest.raises(ValueError, match=r"^BrokenInside needs the argument 'size'$"):
+    with pytest.raises(UserError, match=r"BrokenInside .*'size'"):
         MODELS.build({"type": "srgan_plugin.BrokenInside"})
 
 
@@ -302,10 +330,11 @@ def test_an_error_of_another_cause_keeps_its_stack_trace() -> None:
     ("text", "words"),
     [
         ("a = 1\nmodel = dict(\n", "line 2"),
-        ("a = 1\nb = a * wdth\n", "broken.py, line 2: NameError: name 'wdth' is not defined"),
+        ("a = 1\nb = a * wdth\n", "broken.py, line 2: NameError: 'wdth'"),
         (f"_base_ = {MSRRESNET!r}\nx = _base_.modell\n", "modell"),
-        ("a = 1\n", "broken.py has no model"),
-        ("model = 3\n", "broken.py has no model"),
+        ("_base_ = 'srgan_plugin::srgan.py'\n", "broken.py: no config 'srgan.py'"),
+        ("a = 1\n", "broken.py model"),
+        ("model = 3\n", "broken.py model"),
     ],
 )
 @pytest.mark.parametrize("name", ["train", "test"])
@@ -314,20 +343,22 @@ def test_a_broken_config_is_one_line_with_its_place(
 ) -> None:
     Path("broken.py").write_text(text)
     arguments = ["broken.py"] if name == "train" else ["broken.py", "none"]
-    assert words in fails(name, *arguments)
+    said = fails(name, *arguments)
+    assert [word for word in words.split() if word not in said] == []
 
 
 def test_none_for_a_checkpoint_is_refused_where_the_model_has_no_generator(
     fails: Callable[..., str],
 ) -> None:
     Path("bare.py").write_text("model = dict(type='SRModel')\n")
-    assert "name a checkpoint" in fails("test", "bare.py", "none")
+    assert "bare.py" in fails("test", "bare.py", "none")
 
 
 def test_a_config_that_trains_nothing_is_told_from_one_that_does() -> None:
-    check_trainable(read_config(MSRRESNET))
-    with pytest.raises(ValueError, match=r"bicubic_x4\.py trains nothing, .*train_dataloader"):
-        check_trainable(read_config(BICUBIC))
+    needed = ("train_dataloader", "train_cfg", "optim_wrapper.optimizer")
+    require_settings(read_config(MSRRESNET), *needed, hint="test it")
+    with pytest.raises(UserError, match=r"bicubic_x4\.py.*no train_dataloader, train_cfg.*test it"):
+        require_settings(read_config(BICUBIC), *needed, hint="test it")
 
 
 @pytest.mark.parametrize(
@@ -340,7 +371,7 @@ def test_a_config_that_trains_nothing_is_told_from_one_that_does() -> None:
 )
 def test_weights_alone_are_not_resumed(checkpoint: dict[str, object]) -> None:
     torch.save(checkpoint, "weights.pth")
-    with pytest.raises(ValueError, match=r"weights\.pth holds weights only; .*load_from=weights"):
+    with pytest.raises(ValueError, match=r"weights\.pth .*load_from=weights"):
         check_resumable("weights.pth")
 
 
@@ -348,7 +379,7 @@ def test_what_a_run_saved_can_be_resumed() -> None:
     torch.save({"state_dict": {}, "meta": {"iter": 2}, "optimizer": {}}, "iter_2.pth")
     assert check_resumable("iter_2.pth") == 2
     check_resumable("s3://bucket/iter_2.pth")
-    with pytest.raises(FileNotFoundError, match=r"no\.pth does not exist"):
+    with pytest.raises(FileNotFoundError, match=r"no\.pth"):
         check_resumable("no.pth")
 
 
@@ -380,7 +411,7 @@ def test_test_sets_without_a_name_are_called_as_their_folders(data: Path) -> Non
 
 def test_two_test_sets_of_one_name_are_refused(data: Path, fails: Callable[..., str]) -> None:
     said = fails("test", str(two_folders(data, "mine", "mine")), "none")
-    assert "two sets are called 'mine'" in said
+    assert "'mine'" in said
     assert "dataset_name" in said
 
 
@@ -421,7 +452,7 @@ runpy.run_path({str(ROOT / "tools/train.py")!r}, run_name='__main__')
     assert result.returncode == 1, result.stderr
     last = result.stderr.strip().splitlines()[-1]
     assert last.startswith("error: ")
-    assert "make room" in last
+    assert "File too large" in last
     assert "iter_4.pth" in last
     kept = {path.name for path in (tmp_path / "run").glob("iter_*.pth")}
     assert kept == {"iter_2.pth"}
@@ -463,7 +494,8 @@ def test_a_config_that_trains_nothing_and_weights_to_resume_are_one_line_each(
     data: Path, fails: Callable[..., str]
 ) -> None:
     for amp in ((), ("--amp",)):
-        assert "bicubic_x4.py trains nothing" in fails("train", BICUBIC, *amp)
+        said = fails("train", BICUBIC, *amp)
+        assert "bicubic_x4.py" in said and "train_dataloader" in said
     torch.save({"state_dict": {}}, "weights.pth")
     options = [*SMALL, f"train_dataloader.dataset.gt={data}/train"]
     said = fails("train", MSRRESNET, "--resume", "weights.pth", "--cfg-options", *options)
