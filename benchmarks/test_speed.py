@@ -11,7 +11,7 @@ from srgan_plugin.data.gpu_dataset import GPUImagePairs, SampleStreamSpec
 from srgan_plugin.data.pairs import ImagePairs
 from srgan_plugin.data.prepare.stores import create_store
 from srgan_plugin.data.sampling import sample_index
-from srgan_plugin.io.images import write_image
+from srgan_plugin.io.writers import write_image
 from srgan_plugin.losses import L1Loss
 from srgan_plugin.networks import MSRResNet
 

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from srgan_plugin.data.resize import make_lr
-from srgan_plugin.io.images import read_image, write_image
+from srgan_plugin.io.images import read_image
+from srgan_plugin.io.writers import write_image
 
 ROOT = Path(__file__).resolve().parent.parent
 # Real photographs and oracles, where a checkout has them beside it; see `shared_data`.

@@ -39,7 +39,8 @@ def copy_photographs(work: Path) -> None:
     """Put scikit-image's photographs where the configs look for them."""
     import skimage
 
-    from srgan_plugin.io.images import read_image, write_image
+    from srgan_plugin.io.images import read_image
+    from srgan_plugin.io.writers import write_image
 
     source = Path(skimage.__file__).parent / "data"
     for folder, names in (("train", TRAIN), ("test", APART)):
@@ -105,7 +106,7 @@ def shipped(images: dict[str, dict[str, Any]]) -> dict[str, dict[str, float]]:
 
 def draw_comparison(rows: dict[str, dict[str, Any]], target: Path) -> None:
     """Write one labelled row of enlarged windows for each photograph."""
-    from srgan_plugin.io.images import write_image
+    from srgan_plugin.io.writers import write_image
     from srgan_plugin.reports.contact_sheet import Region, sheet
 
     lines = [

@@ -8,13 +8,8 @@ from pathlib import Path
 from typing import Literal
 
 from srgan_plugin.errors import MissingFileError, UserError
-from srgan_plugin.io.image_files import (
-    SUFFIXES,
-    check_target,
-    image_file_size,
-    read_image_file,
-    write_image_file,
-)
+from srgan_plugin.io.images import image_file_size, read_image_file
+from srgan_plugin.io.writers import WRITABLE_SUFFIXES, ImageSpec, check_target, write_image_file
 
 from .upscaler import Upscaler
 
@@ -65,7 +60,7 @@ def plan_jobs(inputs: Sequence[str], output: str) -> list[Job]:
         if target.exists() and not target.is_dir():
             raise UserError(f"expected a folder for several pictures, but {target} is a file")
         found = [pair for name in inputs for pair in _images(name, target)]
-        if not (target.exists() or folder) and target.suffix.lower() in SUFFIXES:
+        if not (target.exists() or folder) and _is_image(target):
             raise UserError(
                 f"expected a folder for several pictures, but {target} sounds like a file: name a "
                 "folder, or close it with a slash"
@@ -109,7 +104,7 @@ def upscale_files(
             continue
         try:
             _upscale_file(upscaler, source, target, show)
-        except (OSError, ValueError, MemoryError) as error:
+        except (OSError, UserError, MemoryError) as error:
             yield JobResult(source=source, target=target, state="failed", error=error)
         else:
             yield JobResult(source=source, target=target, state="done")
@@ -122,13 +117,12 @@ def _upscale_file(
 ) -> None:
     image = read_image_file(source)
     height, width, channels = image.pixels.shape
-    write_image_file(
-        target,
-        upscaler.strips(image.pixels, progress),
+    spec = ImageSpec(
         shape=(height * upscaler.scale, width * upscaler.scale, channels),
         dtype=image.pixels.dtype,
         icc_profile=image.icc_profile,
     )
+    write_image_file(target, upscaler.strips(image.pixels, progress), spec)
 
 
 def _images(name: str, output: Path) -> list[tuple[Path, Path]]:
@@ -142,13 +136,15 @@ def _images(name: str, output: Path) -> list[tuple[Path, Path]]:
         paths += [Path(error.filename) for error in closed]
         found = [(file, file.relative_to(path)) for file in paths]
         if not found:
-            raise UserError(f"{name} holds no picture: expected files in {', '.join(SUFFIXES)}")
+            raise UserError(
+                f"{name} holds no image: expected files in {', '.join(WRITABLE_SUFFIXES)}"
+            )
         return sorted(found)
     if path.is_file():
         return [(path, Path(path.name))]
     # Path.glob takes no absolute pattern.
     matches = map(Path, glob.glob(name, recursive=True))  # noqa: PTH207
-    files = [file for file in matches if file.is_file() and file.suffix.lower() in SUFFIXES]
+    files = [file for file in matches if file.is_file() and _is_image(file)]
     # Where nothing else is found, OUTPUT is the folder of the inputs, which is refused later.
     paths = [file for file in files if not _is_result(file, output)] or files
     found = [(file, Path(file.name)) for file in paths]
@@ -157,11 +153,15 @@ def _images(name: str, output: Path) -> list[tuple[Path, Path]]:
     return sorted(found)
 
 
+def _is_image(path: Path) -> bool:
+    return path.suffix.lower() in WRITABLE_SUFFIXES
+
+
 def _is_input(file: Path, folder: Path, output: Path) -> bool:
     """Whether a file found in a folder is a picture, neither hidden nor a result of ours."""
     hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
     result = folder.resolve() in output.resolve().parents and _is_result(file, output)
-    return file.suffix.lower() in SUFFIXES and not hidden and not result
+    return _is_image(file) and not hidden and not result
 
 
 def _is_result(file: Path, output: Path) -> bool:
@@ -182,6 +182,6 @@ def _pixels(path: Path) -> int:
     """For the progress bar; what is wrong with a file is told when its turn comes."""
     try:
         height, width = image_file_size(path)
-    except (OSError, ValueError):
+    except (OSError, UserError):
         return 0
     return height * width

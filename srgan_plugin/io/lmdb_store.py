@@ -27,9 +27,10 @@ from numpy.typing import NDArray
 from srgan_plugin.errors import FileError, MissingFileError, UserError
 
 from .atomic import atomic_directory, write_text
-from .images import Image, Shape, decode_image, encode_png
+from .images import Image, Shape, decode_image
 from .lazy_image import ArrayMixin, DecodedImage, LazyImage, Window
 from .lmdb_pages import DamagedError, Value, find_values
+from .writers import encode_png
 
 StoreLayout = Literal["raw", "png"]
 DATA: Final = "data.mdb"

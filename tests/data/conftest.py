@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from srgan_plugin.data.resize import make_lr
-from srgan_plugin.io.images import Image, write_image
+from srgan_plugin.io.images import Image
+from srgan_plugin.io.writers import write_image
 
 ROOT = Path(__file__).parents[2]
 SIZES = {"a": (48, 64), "b": (40, 40), "c": (72, 36)}

@@ -7,7 +7,7 @@ import pytest
 
 from srgan_plugin.data.benchmark_sets import data_root, find_benchmark
 from srgan_plugin.data.resize import make_lr
-from srgan_plugin.io.images import write_image
+from srgan_plugin.io.writers import write_image
 
 
 def image(height, width, seed=0):

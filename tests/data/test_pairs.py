@@ -9,7 +9,8 @@ import pytest
 
 from srgan_plugin.data.pairs import ImagePairs, open_images
 from srgan_plugin.data.prepare.stores import create_store
-from srgan_plugin.io.images import write_image
+from srgan_plugin.errors import UserError
+from srgan_plugin.io.writers import write_image
 
 from .conftest import SIZES, noise
 
@@ -100,9 +101,9 @@ def test_an_annotation_file_chooses_images(
         assert pairs.keys == ("a", "c")
         assert pairs[1].gt.shape == (72, 36, 3) and pairs[1].lr.shape == (18, 9, 3)
     chosen.write_text("z.png (1,1,3)\n")
-    with pytest.raises(ValueError, match=r"list\.txt names z, but .* does not hold that"):
+    with pytest.raises(UserError, match=r"list\.txt.* z\b.*gt"):
         ImagePairs(gt_folder, ann_file=chosen)
-    with pytest.raises(FileNotFoundError, match=r"no\.txt does not exist"):
+    with pytest.raises(FileNotFoundError, match=r"no\.txt"):
         ImagePairs(gt_folder, ann_file=tmp_path / "no.txt")
 
 
@@ -122,7 +123,7 @@ def test_names_that_do_not_pair_up_are_told_with_both_folders(
 ) -> None:
     lr = shutil.copytree(lr_folder, tmp_path / "lr")
     (lr / "ax4.png").rename(lr / "d.png")
-    with pytest.raises(ValueError, match=r"^LR and GT do not pair up: a of .*gt.* d of .*lr.*gt"):
+    with pytest.raises(UserError, match=r"\ba of .*gt.*\bd of .*lr.*gt"):
         ImagePairs(gt_folder, lr)
 
 
@@ -130,7 +131,7 @@ def test_only_the_first_names_of_many_are_told(tmp_path: Path) -> None:
     for folder, count in (("gt", 9), ("lr", 1)):
         for number in range(count):
             write_image(tmp_path / folder / f"{number}.png", noise(4, 4))
-    with pytest.raises(ValueError, match=r"1, 2, 3 and 5 more of .*gt have no counterpart in"):
+    with pytest.raises(UserError, match=r"1, 2, 3 and 5 more of .*gt"):
         ImagePairs(tmp_path / "gt", tmp_path / "lr", scale=1)
 
 
@@ -142,21 +143,21 @@ def test_sizes_that_do_not_fit_are_told_at_access_by_folders_and_at_opening_by_s
         write_image(tmp_path / name / "x.png", noise(40 if name == "gt" else 10, width))
         create_store(tmp_path / name, tmp_path / f"{name}s", scale=1, workers=1)
     pairs = ImagePairs(tmp_path / "gt", tmp_path / "lr")
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(UserError, match=message):
         pairs[0]
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(UserError, match=message):
         ImagePairs(tmp_path / "gts" / "GT.lmdb", tmp_path / "lrs" / "GT.lmdb")
 
 
 def test_a_missing_folder_and_a_missing_scale_are_told(
     tmp_path: Path, all_pairs: dict[str, ImagePairs]
 ) -> None:
-    with pytest.raises(FileNotFoundError, match="nowhere does not exist"):
+    with pytest.raises(FileNotFoundError, match="nowhere"):
         open_images(tmp_path / "nowhere")
     with pytest.raises(FileNotFoundError, match=r"nowhere\.lmdb"):
         ImagePairs(tmp_path / "nowhere.lmdb")
-    with pytest.raises(ValueError, match=r"has no LRx2\.lmdb .*stores there: LRx4\.lmdb"):
+    with pytest.raises(UserError, match=r"LRx2\.lmdb.*LRx4\.lmdb"):
         ImagePairs(all_pairs["raw"].gt.path.parent, scale=2)
     (tmp_path / "x.lmdb").mkdir()
-    with pytest.raises(ValueError, match=r"x\.lmdb.*data\.mdb"):
+    with pytest.raises(UserError, match=r"x\.lmdb.*data\.mdb"):
         open_images(tmp_path / "x.lmdb")

@@ -1,5 +1,6 @@
 """Test sets from HR photographs, against the published files and the definition."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -8,7 +9,9 @@ import pytest
 
 from srgan_plugin.data.prepare.benchmark_sets import prepare_test_set
 from srgan_plugin.data.resize import imresize
-from srgan_plugin.io.images import read_image, write_image
+from srgan_plugin.errors import UserError
+from srgan_plugin.io.images import read_image
+from srgan_plugin.io.writers import write_image
 
 from .conftest import noise, tool
 
@@ -62,32 +65,32 @@ def test_given_lr_may_differ_by_one_grey_level_and_no_more(photographs: Path) ->
         write_image(path, other.astype(np.uint8))
         if difference == 1:
             prepare_test_set(photographs, photographs, scales=[4], workers=1)
-    with pytest.raises(ValueError, match=r"LRbicx4/a\.png is there already and is not what"):
+    with pytest.raises(UserError, match=r"LRbicx4/a\.png"):
         prepare_test_set(photographs, photographs, scales=[4], workers=1)
 
 
 def test_gt_of_another_photograph_is_refused(photographs: Path) -> None:
     write_image(photographs / "GTmod12" / "b.png", noise(24, 60, seed=9))
-    with pytest.raises(ValueError, match=r"GTmod12/b\.png is there already"):
+    with pytest.raises(UserError, match=r"GTmod12/b\.png"):
         prepare_test_set(photographs, photographs, workers=1)
 
 
 def test_bad_folders_images_and_scales_are_named(photographs: Path, tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="nowhere does not exist"):
+    with pytest.raises(FileNotFoundError, match="nowhere"):
         prepare_test_set(tmp_path / "nowhere", tmp_path)
-    with pytest.raises(ValueError, match="holds no picture itself"):
+    with pytest.raises(UserError, match=re.escape(str(tmp_path))):
         prepare_test_set(tmp_path, tmp_path)
-    with pytest.raises(ValueError, match="expected scales that divide 12, got 8"):
+    with pytest.raises(UserError, match=r"12.* 8\b"):
         prepare_test_set(photographs, tmp_path, scales=[8])
     write_image(photographs / "c.png", noise(11, 40))
-    with pytest.raises(ValueError, match=r"c\.png is smaller than 12x12"):
+    with pytest.raises(UserError, match=r"c\.png.*12x12"):
         prepare_test_set(photographs, tmp_path / "out", workers=1)
     assert not (tmp_path / "out").exists()  # a part of a set would be taken for all of it
     (photographs / "c.png").unlink()
     (photographs / "._a.png").write_text("what macOS leaves beside a file")
     prepare_test_set(photographs, tmp_path / "out", workers=1)
     (photographs / "a.jpg").touch()
-    with pytest.raises(ValueError, match=r"holds both a\.jpg and a\.png"):
+    with pytest.raises(UserError, match=r"a\.jpg.*a\.png"):
         prepare_test_set(photographs, tmp_path / "out", workers=1)
 
 

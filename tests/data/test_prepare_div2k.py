@@ -29,7 +29,9 @@ from srgan_plugin.data.prepare.div2k import (
 from srgan_plugin.data.prepare.stores import create_div2k_stores
 from srgan_plugin.data.prepare.subimages import crop_offsets, cut_subimages
 from srgan_plugin.data.resize import make_lr
-from srgan_plugin.io.images import Image, read_image, write_image
+from srgan_plugin.errors import UserError
+from srgan_plugin.io.images import Image, read_image
+from srgan_plugin.io.writers import write_image
 
 from .conftest import tool
 
@@ -87,7 +89,7 @@ def test_crops_begin_at_every_step_and_the_last_one_ends_at_the_edge(
     size: int, crop: int, step: int
 ) -> None:
     if size < crop:
-        with pytest.raises(ValueError, match=f"expected at least {crop} pixels, got {size}"):
+        with pytest.raises(UserError, match=rf"\b{crop}\b.*\b{size}\b"):
             crop_offsets(size, crop, step)
         return
     found = crop_offsets(size, crop, step)
@@ -147,7 +149,7 @@ def test_the_merged_layout_is_read_and_made_and_never_trained_on_without_its_lis
     )
     pairs = find_benchmark("DIV2Ksub", div2k.parent).pairs
     assert pairs.keys == ("0801_s001", "0801_s002")
-    with pytest.raises(ValueError, match="validation pictures too"):
+    with pytest.raises(UserError, match=r"DIV2K_train_HR_sub.*meta_info"):
         find_div2k_train(div2k.parent, 4)
     name = "meta_info_DIV2K800sub_GT.txt"
     cut_subimages(find_div2k_images(div2k, [1, 2], [4]), div2k, name, workers=1)
@@ -193,19 +195,19 @@ def test_a_low_resolution_image_of_another_photograph_or_size_is_refused(div2k: 
     lr = div2k / "DIV2K_train_LR_bicubic" / "X4" / "0001x4.png"
     lr.unlink()
     write_image(lr, make_lr(smooth(*SIZES[1], seed=5), 4))
-    with pytest.raises(ValueError, match=r"0001x4\.png shows another picture than .*0001\.png"):
+    with pytest.raises(UserError, match=r"0001x4\.png.*0001\.png"):
         read_div2k_image(source)
     write_image(lr, smooth(123, 200, seed=1))
-    with pytest.raises(ValueError, match="492x972, which is not 4 times the 123x200"):
+    with pytest.raises(UserError, match=r"492x972.*4 times.*123x200"):
         read_div2k_image(source)
 
 
 def test_missing_images_are_counted_and_a_small_one_is_named(div2k: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"4 of 8 pictures are missing, .*0003\.png"):
+    with pytest.raises(FileNotFoundError, match=r"4 of 8.*0003\.png"):
         find_div2k_images(div2k, [1, 2, 3, 4], [4])
     write_image(div2k / "DIV2K_train_HR" / "0003.png", smooth(400, 600, 3))
     write_image(div2k / "DIV2K_train_LR_bicubic" / "X4" / "0003x4.png", smooth(100, 150, 3))
-    with pytest.raises(ValueError, match=r"0003\.png: expected at least 480 pixels, got 400"):
+    with pytest.raises(UserError, match=r"0003\.png.*480.*400"):
         cut_subimages(find_div2k_images(div2k, [3], [4]), div2k, "list.txt", workers=1)
     assert not (div2k / "list.txt").exists()
 
@@ -261,12 +263,12 @@ def test_a_damaged_or_foreign_archive_is_named_and_leaves_no_half_image(div2k: P
     damaged[len(whole) // 2] ^= 1
     for content in (bytes(damaged), whole[: len(whole) // 2]):
         file.write_bytes(content)
-        with pytest.raises(ValueError, match=r"DIV2K_train_HR\.zip is damaged .*fetch it again"):
+        with pytest.raises(UserError, match=r"DIV2K_train_HR\.zip.*damaged"):
             unpack(archive, div2k)
         assert not archive.is_unpacked(div2k)
         assert not list((div2k / archive.name).glob(".*"))
     file.write_bytes(whole)
-    with pytest.raises(ValueError, match=r"lacks 1 of 3 pictures, 0003\.png the first"):
+    with pytest.raises(UserError, match=r"1 of 3.*0003\.png"):
         unpack(archive._replace(numbers=range(1, 4)), div2k)
 
 

@@ -10,8 +10,8 @@ import pytest
 from srgan_plugin.data.pairs import ImagePairs
 from srgan_plugin.data.prepare.stores import create_store
 from srgan_plugin.data.resize import make_lr
-from srgan_plugin.errors import FileError
-from srgan_plugin.io.images import write_image
+from srgan_plugin.errors import FileError, UserError
+from srgan_plugin.io.writers import write_image
 
 from .conftest import noise
 
@@ -66,13 +66,13 @@ def test_a_broken_image_is_named_and_leaves_nothing_behind(tmp_path: Path, worke
         write_image(tmp_path / "hr" / f"{number}.png", noise(16, 16))
     broken = tmp_path / "hr" / "1.png"
     broken.write_bytes(broken.read_bytes()[:-100])
-    with pytest.raises(ValueError, match=r"1\.png is corrupt or truncated"):
+    with pytest.raises(UserError, match=r"1\.png.*truncated"):
         create_store(tmp_path / "hr", tmp_path / "out", workers=workers)
     assert [path.name for path in tmp_path.iterdir()] == ["hr"]
 
 
 def test_a_folder_that_is_no_store_is_never_replaced(tmp_path: Path, gt_folder: Path) -> None:
-    with pytest.raises(FileError, match="exists already and is not a store of ours"):
+    with pytest.raises(FileError, match=r"exists already.*not a store"):
         create_store(gt_folder, tmp_path, replace=True, workers=1)
     assert tmp_path.is_dir()
 
@@ -82,14 +82,14 @@ def test_a_store_of_more_scales_is_not_replaced_by_one_of_one(
 ) -> None:
     create_store(gt_folder, tmp_path / "x", workers=1)
     before = contents(tmp_path / "x")
-    with pytest.raises(FileError, match=r"holds LRx4\.lmdb as well, which would be lost"):
+    with pytest.raises(FileError, match=r"LRx4\.lmdb.*lost"):
         create_store(gt_folder, tmp_path / "x", scale=2, replace=True, workers=1)
     assert contents(tmp_path / "x") == before
 
 
 def test_an_image_too_small_for_the_scale_is_named(tmp_path: Path) -> None:
     write_image(tmp_path / "hr" / "tiny.png", noise(3, 16))
-    with pytest.raises(ValueError, match=r"tiny\.png is smaller than 4x4"):
+    with pytest.raises(UserError, match=r"tiny\.png.*4x4"):
         create_store(tmp_path / "hr", tmp_path / "out", workers=1)
 
 

@@ -13,6 +13,7 @@ from srgan_plugin.data import sampling
 from srgan_plugin.data.augment import augment, crop_pair, random_flips
 from srgan_plugin.data.pairs import ImagePairs, Pair
 from srgan_plugin.data.sampling import SampleIndex, counter_uniform, random_window, sample_index
+from srgan_plugin.errors import UserError
 from srgan_plugin.io.lazy_image import DecodedImage
 
 STREAMS = [
@@ -161,9 +162,9 @@ def test_the_crop_of_an_lr_made_on_the_fly_equals_the_crop_of_the_lr_file(
 
 def test_a_crop_that_does_not_fit_is_refused_with_name_and_sizes() -> None:
     pair = Pair("x", decoded(np.zeros((5, 9, 3), np.uint8)), decoded(np.zeros((20, 36, 3))))
-    with pytest.raises(ValueError, match=r"^x\.png is 20x36, smaller than the crop of 24x24"):
+    with pytest.raises(UserError, match=r"^x\.png.*20x36.*24x24"):
         crop_pair(pair.lr, pair.gt, 24, 4, SampleIndex(0, 0, 0), pair.gt.name)
-    with pytest.raises(ValueError, match=r"multiple of the scale 4, but got 18: use 16"):
+    with pytest.raises(UserError, match=r"\b4\b.*18.*16"):
         crop_pair(pair.lr, pair.gt, 18, 4, SampleIndex(0, 0, 0), pair.gt.name)
 
 

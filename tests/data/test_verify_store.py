@@ -8,8 +8,8 @@ import pytest
 import verify_store
 
 from srgan_plugin.data.prepare.stores import create_store
-from srgan_plugin.io.images import write_image
 from srgan_plugin.io.lmdb_store import ImageStore
+from srgan_plugin.io.writers import write_image
 
 
 @pytest.fixture(params=["raw", "png"])

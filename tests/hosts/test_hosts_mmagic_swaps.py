@@ -18,7 +18,8 @@ from mmengine.config import Config
 from srgan_plugin.__main__ import main
 from srgan_plugin.data.prepare.stores import create_store
 from srgan_plugin.data.resize import make_lr
-from srgan_plugin.io.images import read_image, write_image
+from srgan_plugin.io.images import read_image
+from srgan_plugin.io.writers import write_image
 from tests.conftest import image
 
 CONFIG = ".mim/configs/srgan_resnet/srgan_x4c64b16_1xb16-1000k_div2k.py"

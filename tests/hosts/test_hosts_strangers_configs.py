@@ -16,7 +16,8 @@ from mmengine.config import Config
 
 from srgan_plugin.cli.configs import _VIS_BACKENDS
 from srgan_plugin.data.resize import make_lr
-from srgan_plugin.io.images import read_image, write_image
+from srgan_plugin.io.images import read_image
+from srgan_plugin.io.writers import write_image
 from tests.conftest import ROOT, image
 
 pytestmark = pytest.mark.usefixtures("fresh_mmengine")

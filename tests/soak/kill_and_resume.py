@@ -40,7 +40,8 @@ from srgan_plugin.data.resize import make_lr  # noqa: E402
 from srgan_plugin.hosts.mmengine.engine.checkpoint_hook import CheckpointHook  # noqa: E402
 from srgan_plugin.hosts.mmengine.engine.multi_loops import MultiValLoop  # noqa: E402
 from srgan_plugin.hosts.mmengine.engine.train_loop import SRTrainLoop  # noqa: E402
-from srgan_plugin.io.images import read_image, write_image  # noqa: E402
+from srgan_plugin.io.images import read_image  # noqa: E402
+from srgan_plugin.io.writers import write_image  # noqa: E402
 
 PHASES = ("start-up", "step", "save", "validation")
 COMMON = """

@@ -64,7 +64,7 @@ def main(argv: list[str] | None = None) -> None:
     loaders = cfg[f"{args.phase}_dataloader"]
     from mmengine.registry import init_default_scope
 
-    from srgan_plugin.io.images import write_image
+    from srgan_plugin.io.writers import write_image
     from srgan_plugin.registry import DATA_SAMPLERS, DATASETS, SCOPE, SCOPE_MODULES
 
     scope = cfg.get("default_scope") or SCOPE

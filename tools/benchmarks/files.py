@@ -8,7 +8,7 @@ from srgan_plugin.data.prepare.stores import create_store
 from srgan_plugin.data.prepare.subimages import CROP, crop_offsets
 from srgan_plugin.errors import UserError
 from srgan_plugin.io.atomic import write_text
-from srgan_plugin.io.images import write_image
+from srgan_plugin.io.writers import write_image
 
 SCALE: Final = 4
 # MMagic's names for the training set, below `DIV2K`.

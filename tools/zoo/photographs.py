@@ -12,7 +12,8 @@ import numpy as np
 
 from srgan_plugin.errors import UserError
 from srgan_plugin.io.atomic import atomic_directory
-from srgan_plugin.io.images import Image, list_images, read_image, write_image
+from srgan_plugin.io.images import Image, list_images, read_image
+from srgan_plugin.io.writers import write_image
 
 HELD_OUT: Final = 16
 SIDE: Final = 240  # of a piece

@@ -10,7 +10,8 @@ import numpy as np
 
 from srgan_plugin.data.resize import make_lr
 from srgan_plugin.errors import MissingFileError, UserError
-from srgan_plugin.io.images import SUFFIXES, Image, image_shape, read_image, write_image
+from srgan_plugin.io.images import SUFFIXES, Image, image_shape, read_image
+from srgan_plugin.io.writers import write_image
 
 from .parallel import Progress, ordered_map
 

@@ -8,8 +8,9 @@ from typing import Final
 
 from srgan_plugin.errors import UserError
 from srgan_plugin.io.atomic import write_text
-from srgan_plugin.io.images import header_shape, image_shape, write_image
+from srgan_plugin.io.images import header_shape, image_shape
 from srgan_plugin.io.lazy_image import Window
+from srgan_plugin.io.writers import write_image
 
 from .div2k import DIV2KImage, read_div2k_image
 from .parallel import Progress, ordered_map

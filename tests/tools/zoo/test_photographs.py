@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from zoo.photographs import HELD_OUT, detail, link, split, write_pieces
 
-from srgan_plugin.io.images import read_image, write_image
+from srgan_plugin.io.images import read_image
+from srgan_plugin.io.writers import write_image
 
 
 def folder_of(root, names):

@@ -11,7 +11,7 @@ from zoo.training_summary import curves, validations
 
 from srgan_plugin.data.benchmark_sets import find_benchmark
 from srgan_plugin.inference import Upscaler, open_model
-from srgan_plugin.io.images import write_image
+from srgan_plugin.io.writers import write_image
 from srgan_plugin.metrics import EvaluationProtocol, evaluate
 from srgan_plugin.networks import MSRResNet
 

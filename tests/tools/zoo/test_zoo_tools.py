@@ -14,7 +14,7 @@ from srgan_plugin.cli.configs import read_config
 from srgan_plugin.data import benchmark_sets
 from srgan_plugin.data.benchmark_sets import find_benchmark
 from srgan_plugin.inference import Upscaler, open_model
-from srgan_plugin.io.images import write_image
+from srgan_plugin.io.writers import write_image
 from srgan_plugin.metrics import psnr
 from srgan_plugin.networks import MSRResNet
 from srgan_plugin.networks.vgg import random_vgg19_state_dict

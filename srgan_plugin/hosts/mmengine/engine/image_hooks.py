@@ -6,7 +6,7 @@ from typing import Any
 from mmengine.hooks import Hook
 
 from srgan_plugin.hosts.mmengine.models.data_preprocessor import as_rgb
-from srgan_plugin.io.images import write_image
+from srgan_plugin.io.writers import write_image
 from srgan_plugin.metrics.psnr_ssim import quantize
 from srgan_plugin.registry import HOOKS
 

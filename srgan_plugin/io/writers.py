@@ -1,21 +1,27 @@
-"""Writers of picture files, from strips of pixels.
+"""Write image files, from strips of pixels.
 
-PNG and TIFF are written here: no library at hand writes 16-bit colour together with a colour
-profile, or a picture that never is in memory as a whole.
+PNG and TIFF are encoded here: neither Pillow nor OpenCV writes 16-bit colour with a colour profile,
+or an image that is never in memory as a whole.
 """
 
+import os
 import struct
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from io import BytesIO
+from pathlib import Path
 from typing import Any, BinaryIO, Final
 
+import cv2
 import numpy as np
+import PIL.Image
 from numpy.typing import NDArray
-from PIL import Image
 
-Pixels = NDArray[Any]
+from srgan_plugin.errors import UserError
+
+from .atomic import atomic_path
+from .images import Image, Pixels
 
 _ROWS: Final = 64  # at a time, to keep what filters need small
 _LEVEL: Final = 4
@@ -28,32 +34,37 @@ _PROFILE_COLOURS: Final = slice(16, 20)
 
 @dataclass(frozen=True, kw_only=True)
 class ImageSpec:
-    """What is known of a picture before its pixels are.
+    """What a file's header says of an image.
 
     Attributes:
         shape: Height, width, channels: 1 grey, 2 grey and alpha, 3 RGB, 4 RGB and alpha.
-        bits: 8 or 16.
-        icc_profile: What the colours mean.
+        dtype: uint8 or uint16.
+        icc_profile: The colour profile; it is kept where it fits the channels that are stored.
     """
 
     shape: tuple[int, int, int]
-    bits: int
-    icc_profile: bytes | None
+    dtype: np.dtype[Any]
+    icc_profile: bytes | None = None
+
+    @property
+    def bits(self) -> int:
+        """Bits of a channel."""
+        return 8 * self.dtype.itemsize
 
     def profile_for(self, *, grey: bool) -> bytes | None:
-        """The profile, if it is about pixels that are stored in grey, or in RGB."""
+        """Return the profile if its colour space is grey, or RGB."""
         profile = self.icc_profile
         fits = profile and profile[_PROFILE_COLOURS] == (b"GRAY" if grey else b"RGB ")
         return profile if fits else None
 
     @property
     def profile(self) -> bytes | None:
-        """The profile, if it is about pixels of these channels."""
+        """The profile if its colour space is that of the channels."""
         return self.profile_for(grey=self.shape[2] < 3)
 
 
 def write_png(file: BinaryIO, strips: Iterable[Pixels], spec: ImageSpec) -> None:
-    """Writes a PNG file (ISO/IEC 15948), each row as its difference from the one above."""
+    """Write a PNG file (ISO/IEC 15948), each row as its difference from the one above."""
     height, width, channels = spec.shape
     file.write(b"\x89PNG\r\n\x1a\n")
     colour = _PNG_COLOURS[channels]
@@ -81,7 +92,7 @@ def _chunk(file: BinaryIO, kind: bytes, data: bytes) -> None:
 
 
 def write_tiff(file: BinaryIO, strips: Iterable[Pixels], spec: ImageSpec) -> None:
-    """Writes a TIFF 6.0 file: deflate with horizontal differencing, in strips of 64 rows."""
+    """Write a TIFF 6.0 file: deflate with horizontal differencing, in strips of 64 rows."""
     height, width, channels = spec.shape
     file.write(struct.pack("<2sHI", b"II", 42, 0))  # the directory's place is not known yet
     places = []
@@ -113,7 +124,7 @@ def write_tiff(file: BinaryIO, strips: Iterable[Pixels], spec: ImageSpec) -> Non
 
 
 def _write_directory(file: BinaryIO, tags: dict[int, tuple[str, tuple[int, ...] | bytes]]) -> None:
-    """Writes the values that are longer than an entry, the entries, and where they are."""
+    """Write the values that are longer than an entry, the entries, and their offset."""
     types = {"B": 7, "H": 3, "I": 4}
     entries = []
     for tag, (code, values) in tags.items():
@@ -130,26 +141,26 @@ def _write_directory(file: BinaryIO, tags: dict[int, tuple[str, tuple[int, ...] 
 
 
 def write_jpeg(file: BinaryIO, strips: Iterable[Pixels], spec: ImageSpec) -> None:
-    """Writes a JPEG file, without thinning out the colours."""
+    """Write a JPEG file, without chroma subsampling."""
     image, whole = _whole(strips, spec), BytesIO()
     image.save(whole, "JPEG", quality=_QUALITY, subsampling=0, icc_profile=spec.profile)
-    # Into a file on the disk Pillow writes past Python, and says nothing of a full one.
+    # Pillow writes to a file by its descriptor, and ignores a full disk.
     file.write(whole.getbuffer())
 
 
 def write_webp(file: BinaryIO, strips: Iterable[Pixels], spec: ImageSpec) -> None:
-    """Writes a WebP file; it has no grey, so grey becomes RGB."""
+    """Write a WebP file; it has no grey, so grey becomes RGB."""
     profile = spec.profile_for(grey=False)
     _whole(strips, spec).save(file, "WEBP", quality=_QUALITY, icc_profile=profile or b"")
 
 
-def _whole(strips: Iterable[Pixels], spec: ImageSpec) -> Image.Image:
+def _whole(strips: Iterable[Pixels], spec: ImageSpec) -> PIL.Image.Image:
     height, width, channels = spec.shape
     out, top = np.empty((height, width, channels), np.uint8), 0
     for rows in _blocks(strips):
         out[top : top + len(rows)] = rows if spec.bits == 8 else (rows + np.uint32(128)) // 257
         top += len(rows)
-    return Image.fromarray(out[..., 0] if channels == 1 else out)
+    return PIL.Image.fromarray(out[..., 0] if channels == 1 else out)
 
 
 def _blocks(strips: Iterable[Pixels]) -> Iterator[Pixels]:
@@ -172,3 +183,96 @@ def _aligned(strips: Iterable[Pixels]) -> Iterator[Pixels]:
             waiting, count = [rows[full:]], count - full
     if count:
         yield np.concatenate(waiting)
+
+
+# Suffix -> writer, and the format's largest height or width.
+_WRITERS: Final = {
+    ".png": (write_png, 2**31 - 1),
+    ".jpg": (write_jpeg, 65500),
+    ".jpeg": (write_jpeg, 65500),
+    ".webp": (write_webp, 16383),
+    ".tif": (write_tiff, 2**31 - 1),
+    ".tiff": (write_tiff, 2**31 - 1),
+}
+WRITABLE_SUFFIXES: Final = tuple(_WRITERS)
+
+
+def check_target(path: Path, shape: tuple[int, int, int]) -> None:
+    """Refuse, before the work, a file that cannot hold the result.
+
+    Args:
+        path: The file to write.
+        shape: Height, width, channels.
+
+    Raises:
+        UserError: Its format is unknown, has no alpha, or is too small; or it is a folder.
+    """
+    if path.is_dir():
+        raise UserError(f"{path} is a folder: name a file to write, such as {path / 'out.png'}")
+    if path.suffix.lower() not in _WRITERS:
+        raise UserError(f"expected a name ending in {', '.join(WRITABLE_SUFFIXES)}, got {path}")
+    writer, largest = _WRITERS[path.suffix.lower()]
+    height, width, channels = shape
+    if max(height, width) > largest:
+        raise UserError(
+            f"{path}: {width}x{height} pixels are more than this format's {largest} to a side: "
+            "write a .png"
+        )
+    if writer is write_tiff and height * width * channels * 2 >= 2**32:
+        raise UserError(f"{path}: the result may be more than a TIFF's 4 GB: write a .png")
+    if writer is write_jpeg and channels in (2, 4):
+        raise UserError(f"{path}: JPEG has no transparency: write a .png, .webp or .tif")
+
+
+def write_image_file(path: Path, strips: Iterable[Pixels], spec: ImageSpec) -> None:
+    """Write an image that comes in strips; it appears under its name only when complete.
+
+    PNG and TIFF are written as the strips come, JPEG (quality 95, full colour resolution) and WebP
+    (quality 95) after the last one. These two have 8 bits: 16 are rounded to them.
+
+    Args:
+        path: Ends in one of `WRITABLE_SUFFIXES`.
+        strips: (rows, W, C) from top to bottom; the next one is taken when the last one is
+            written.
+        spec: Of the whole image.
+
+    Raises:
+        OSError: The file cannot be written.
+        UserError: See `check_target`.
+    """
+    check_target(path, spec.shape)
+    write, _ = _WRITERS[path.suffix.lower()]
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        write(file, strips, spec)
+
+
+def encode_png(rgb: Image, compress_level: int = 1) -> bytes:
+    """Encode an image as PNG.
+
+    Args:
+        rgb: (H, W, 3), uint8, RGB.
+        compress_level: 0 (none) to 9 (smallest, slow).
+    """
+    assert rgb.dtype == np.uint8 and rgb.ndim == 3 and rgb.shape[2] == 3, (rgb.dtype, rgb.shape)
+    bgr = cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR)
+    done, encoded = cv2.imencode(".png", bgr, [cv2.IMWRITE_PNG_COMPRESSION, compress_level])
+    assert done
+    return encoded.tobytes()
+
+
+def write_image(path: str | os.PathLike[str], rgb: Image) -> None:
+    """Write a PNG file that appears under its name only when complete.
+
+    Args:
+        path: Ends in `.png`; missing folders are made.
+        rgb: (H, W, 3), uint8, RGB.
+
+    Raises:
+        UserError: `path` does not end in `.png`.
+    """
+    path = Path(path)
+    if path.suffix.lower() != ".png":
+        raise UserError(f"{path}: expected a name that ends in .png")
+    encoded = encode_png(rgb)
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(encoded)

@@ -9,14 +9,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from srgan_plugin.errors import UserError
 from srgan_plugin.io.images import (
     decode_image,
-    encode_png,
     image_shape,
     list_images,
     read_image,
-    write_image,
+    read_image_file,
 )
+from srgan_plugin.io.writers import encode_png, write_image
 
 RGB = np.random.default_rng(0).integers(0, 256, (21, 34, 3), dtype=np.uint8)
 LOSSLESS = {
@@ -47,6 +48,13 @@ def test_a_lossless_file_gives_its_pixels_in_rgb_order(tmp_path: Path, name: str
     np.testing.assert_array_equal(image, RGB)
 
 
+@pytest.mark.parametrize("name", sorted((LOSSLESS | LOSSY).keys() - {"bmp"}))
+def test_training_and_upscaling_see_the_same_pixels(tmp_path: Path, name: str) -> None:
+    path = tmp_path / f"x.{name}"
+    path.write_bytes(encoded(RGB, (LOSSLESS | LOSSY)[name]))
+    np.testing.assert_array_equal(read_image_file(path).pixels, read_image(path))
+
+
 @pytest.mark.parametrize("name", [*LOSSLESS, *LOSSY])
 def test_the_header_tells_the_shape_that_decoding_gives(tmp_path: Path, name: str) -> None:
     path = tmp_path / f"x.{name}"
@@ -66,7 +74,7 @@ def test_a_truncated_file_is_refused_by_name_wherever_it_ends(name: str) -> None
     whole = encoded(RGB, (LOSSLESS | LOSSY)[name])
     lengths = {1, 3, 10, 13, 20, 30, len(whole) // 3, len(whole) // 2, len(whole) - 1}
     for length in lengths - ({len(whole) - 1} if name == "tif" else set()):
-        with pytest.raises(ValueError, match=r"^broken\.x is (corrupt or truncated|not a pic)"):
+        with pytest.raises(UserError, match=r"^broken\.x "):
             decode_image(whole[:length], "broken.x")
 
 
@@ -74,14 +82,14 @@ def test_a_jpeg_cut_behind_the_end_of_its_thumbnail_is_refused() -> None:
     thumbnail = encoded(RGB, LOSSY["jpg"])
     whole = encoded(RGB, LOSSY["jpg"] | {"exif": b"Exif\0\0" + thumbnail})
     np.testing.assert_array_equal(decode_image(whole + b"trailer", "x"), decode_image(whole, "x"))
-    with pytest.raises(ValueError, match="corrupt or truncated"):
+    with pytest.raises(UserError, match=r"^x .*truncated"):
         decode_image(whole[:-40], "x")
 
 
 def test_a_png_with_a_flipped_bit_is_refused() -> None:
     broken = bytearray(encoded(RGB, LOSSLESS["png"]))
     broken[len(broken) // 2] ^= 1
-    with pytest.raises(ValueError, match="corrupt or truncated"):
+    with pytest.raises(UserError, match=r"^x\.png .*truncated"):
         decode_image(bytes(broken), "x.png")
 
 
@@ -110,7 +118,7 @@ def test_an_opaque_alpha_is_dropped_and_a_transparent_one_refused() -> None:
     rgba = np.dstack([RGB, np.full(RGB.shape[:2], 255, np.uint8)])
     np.testing.assert_array_equal(decode_image(encoded(rgba, LOSSLESS["png"]), "x"), RGB)
     rgba[3, 4, 3] = 254
-    with pytest.raises(ValueError, match=r"^x\.png has transparent pixels: flatten"):
+    with pytest.raises(UserError, match=r"^x\.png .*transparent"):
         decode_image(encoded(rgba, LOSSLESS["png"]), "x.png")
 
 
@@ -119,7 +127,7 @@ def test_sixteen_bits_become_eight_where_that_is_exact_and_are_refused_elsewhere
     image = decode_image(encoded(grey, LOSSLESS["png"]), "x")
     np.testing.assert_array_equal(image[..., 1], RGB[..., 0])
     grey[0, 0] += 1
-    with pytest.raises(ValueError, match=r"^x\.png has pixels of type uint16.*convert it to 8"):
+    with pytest.raises(UserError, match=r"^x\.png .*uint16.*8 bits"):
         decode_image(encoded(grey, LOSSLESS["png"]), "x.png")
 
 
@@ -136,12 +144,12 @@ def test_what_is_no_image_is_refused_by_name(tmp_path: Path, content: bytes) -> 
     path = tmp_path / "x.png"
     path.write_bytes(content)
     for read in (read_image, image_shape):
-        with pytest.raises(ValueError, match=r"x\.png is not a picture: expected PNG, JPEG"):
+        with pytest.raises(UserError, match=r"x\.png .*expected PNG, JPEG"):
             read(path)
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"x\.png does not exist"):
+    with pytest.raises(FileNotFoundError, match=r"x\.png"):
         read_image(tmp_path / "x.png")
 
 
@@ -157,7 +165,7 @@ def test_a_written_file_is_whole_and_leaves_nothing_beside_it(tmp_path: Path) ->
     write_image(path, RGB[::-1])
     np.testing.assert_array_equal(np.asarray(PIL.Image.open(path)), RGB[::-1])
     assert [file.name for file in path.parent.iterdir()] == ["x.png"]
-    with pytest.raises(ValueError, match=r"let its name end in \.png"):
+    with pytest.raises(UserError, match=r"x\.jpg.*\.png"):
         write_image(tmp_path / "x.jpg", RGB)
 
 
@@ -175,18 +183,18 @@ def test_images_are_listed_by_key_with_nested_folders_and_without_hidden_files(
 def test_two_files_of_one_key_and_an_empty_and_a_missing_folder_are_refused(
     tmp_path: Path,
 ) -> None:
-    with pytest.raises(ValueError, match=r"holds no picture: expected files ending in \.png"):
+    with pytest.raises(UserError, match=r"\.png, .*\.webp"):
         list_images(tmp_path)
     (tmp_path / "1.png").touch()
     (tmp_path / "1.jpg").touch()
-    with pytest.raises(ValueError, match=r"holds both 1\.jpg and 1\.png: keep one"):
+    with pytest.raises(UserError, match=r"1\.jpg.*1\.png"):
         list_images(tmp_path)
-    with pytest.raises(FileNotFoundError, match="nowhere does not exist"):
+    with pytest.raises(FileNotFoundError, match="nowhere"):
         list_images(tmp_path / "nowhere")
 
 
 def test_a_jpeg_in_cmyk_is_refused_by_name() -> None:
     buffer = io.BytesIO()
     PIL.Image.fromarray(RGB).convert("CMYK").save(buffer, "JPEG")
-    with pytest.raises(ValueError, match="x is in CMYK: convert it to RGB first"):
+    with pytest.raises(UserError, match=r"^x .*CMYK.*RGB"):
         decode_image(buffer.getvalue(), "x")
