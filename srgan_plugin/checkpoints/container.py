@@ -41,7 +41,7 @@ class NoWeightsError(UserError):
 def unwrap(
     checkpoint: Mapping[str, Any], *, ema: bool = True, role: Role = "generator"
 ) -> dict[str, Tensor]:
-    """Takes a network's bare weights out of a checkpoint.
+    """Take a network's bare weights out of a checkpoint.
 
     Wrappers (`state_dict`, `params`, …) and the `module.` of data-parallel training come off. Of a
     whole-training checkpoint the network asked for remains, of any other all weights.
@@ -52,7 +52,7 @@ def unwrap(
         role: which network of a whole-training checkpoint.
 
     Raises:
-        ValueError: there are no weights in it, or those of several networks and nothing that says
+        UserError: there are no weights in it, or those of several networks and nothing that says
             which are meant.
     """
     return unwrap_and_list(checkpoint, ema=ema, role=role)[0]
@@ -61,7 +61,7 @@ def unwrap(
 def unwrap_and_list(
     checkpoint: Mapping[str, Any], *, ema: bool = True, role: Role = "generator"
 ) -> tuple[dict[str, Tensor], tuple[str, ...]]:
-    """Does what `unwrap` does, and names what else there was: keys, or how keys begin."""
+    """Do what `unwrap` does, and name what else there was: keys, or how keys begin."""
     skipped: dict[str, None] = {}
     inner = checkpoint
     for level in _levels(checkpoint, role, ema=ema):
@@ -83,7 +83,7 @@ def unwrap_and_list(
 
 
 def below(entries: Mapping[str, Any], prefix: str) -> dict[str, Any]:
-    """The entries whose keys begin with a prefix, without it."""
+    """Return the entries whose keys begin with a prefix, without it."""
     return {
         key.removeprefix(prefix): value for key, value in entries.items() if key.startswith(prefix)
     }
@@ -99,25 +99,25 @@ def _levels(checkpoint: Mapping[str, Any], role: Role, *, ema: bool) -> Iterator
 
 
 def _inner(level: Mapping[str, Any], role: Role, *, ema: bool) -> str | None:
-    """The key under which the weights lie; None where they lie on this level.
+    """Return the key under which the weights lie; None where they lie on this level.
 
     Raises:
-        ValueError: several may be meant.
+        UserError: several may be meant.
     """
     held = [str(key) for key, value in level.items() if _holds_weights(value)]
     averages = [k for k in held if k in _AVERAGES or "ema" in _words(k)]
-    averaged_judges = [name for name in averages if _stem(name) in _DISCRIMINATOR_STEMS]
-    averages = [name for name in averages if name not in averaged_judges]
+    averaged_discriminators = [name for name in averages if _stem(name) in _DISCRIMINATOR_STEMS]
+    averages = [name for name in averages if name not in averaged_discriminators]
     trained = [name for name in held if name in (*_GENERATOR, *_ANY)]
     if "ema_state_dict" in held and "steps" in level["ema_state_dict"]:
         # mmengine's hook saves the averaged weights as those to use, the trained ones beside them.
         averages, trained = ["state_dict"], ["ema_state_dict"]
-    judges = [name for name in held if name in _DISCRIMINATOR] or averaged_judges
-    if role == "discriminator" and judges:
-        order = [judges]
+    discriminators = [name for name in held if name in _DISCRIMINATOR] or averaged_discriminators
+    if role == "discriminator" and discriminators:
+        order = [discriminators]
     else:
         order = [averages, trained] if ema else [trained, averages]
-        order.append(judges)
+        order.append(discriminators)
     for names in order:
         own = [name for name in names if _stem(name) in _GENERATOR_STEMS] or names
         if any(not _same(level[own[0]], level[name]) for name in own[1:]):
@@ -135,7 +135,7 @@ def _words(name: str) -> list[str]:
 
 
 def _stem(name: str) -> str:
-    """What a key is called after: `netg` of netG, netG_ema and ema_netG."""
+    """Return what a key is called after: `netg` of netG, netG_ema and ema_netG."""
     return "_".join(word for word in _words(name) if word not in ("ema", "state", "dict"))
 
 
@@ -152,7 +152,7 @@ def _same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
 
 
 def _tensors(level: Mapping[str, Any]) -> dict[str, Tensor]:
-    """What a dict holds of tensors, without what training wrapped their keys in."""
+    """Return the tensors of a dict, without what training wrapped their keys in."""
     return {
         _WRAPPED.sub("", key): value
         for key, value in level.items()

@@ -3,8 +3,8 @@
 import dataclasses
 import os
 import uuid
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
 
@@ -28,8 +28,8 @@ from .load import DetectedNetwork, identify, option
 from .recorded_args import note_for
 
 CODE_BASES: tuple[CodeBase, ...] = get_args(CodeBase)
-TOLERANCE = 1e-5  # of the pictures' range of 1
-HALF_TOLERANCE = 0.5 / 255  # half a level of a picture of 8 bits
+TOLERANCE = 1e-5  # of the images' range of 1
+HALF_TOLERANCE = 0.5 / 255  # half a level of an 8-bit image
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +40,7 @@ class Conversion:
         source: what the file held.
         path: the file written.
         sha256: of it, in hexadecimal digits.
-        difference: the largest, of the two networks' answers to the fixed picture.
+        difference: the largest between the two networks' outputs for the fixed image.
     """
 
     source: DetectedNetwork
@@ -49,7 +49,7 @@ class Conversion:
     difference: float
 
     def report(self) -> list[str]:
-        """Says so in lines."""
+        """Return the report's lines."""
         return [
             f"found    {self.source}",
             f"dropped  {', '.join(self.source.dropped) or 'nothing'}",
@@ -57,7 +57,7 @@ class Conversion:
                 f"open     {name}, which nothing states: {option(name)}"
                 for name in self.source.open
             ),
-            f"compared on a fixed picture: largest difference {self.difference:.1e}",
+            f"compared on a fixed image: largest difference {self.difference:.1e}",
             f"wrote    {self.path}",
             f"SHA-256  {self.sha256}",
         ]
@@ -65,29 +65,41 @@ class Conversion:
 
 @dataclass(frozen=True, kw_only=True)
 class _Rules:
-    """How a code base wraps weights, and what it can do.
+    """How a code base wraps weights, and which networks its classes can be.
 
-    `wrap` is given the network's role, its weights in that code base's keys, and our note.
+    Attributes:
+        wrap: Called with the network's role, its weights in that code base's keys, and our note.
+        activates: Whether MSRResNet has an activation after each shuffle; None where a switch says.
+        forms: The arguments that the class of a network can have, where not any.
     """
 
     wrap: Callable[[Role, Mapping[str, Tensor], Mapping[str, Any]], dict[str, Any]]
-    activates: bool | None = None  # after each shuffle; None: as the network's switch says
-    judges: tuple[int, ...] = ()  # the sizes of its discriminators' pictures; empty: any
+    activates: bool | None = None
+    forms: Mapping[str, Sequence[Mapping[str, int]]] = field(default_factory=dict)
 
 
 def _openmmlab(role: Role, weights: Mapping[str, Tensor], _: Mapping[str, Any]) -> dict[str, Any]:
     return {"meta": {}, "state_dict": {f"{role}.{key}": w for key, w in weights.items()}}
 
 
+_SCALES = [{"upscale_factor": scale} for scale in (2, 3, 4)]
+_VGG128, _VGG256 = ({"input_size": 4 * 2**n, "num_stages": n} for n in (5, 6))
+_MMAGIC = _Rules(
+    wrap=_openmmlab, activates=False, forms={"MSRResNet": _SCALES, "ModifiedVGG": [_VGG128]}
+)
 _RULES: dict[CodeBase, _Rules] = {
-    "mmagic": _Rules(wrap=_openmmlab, activates=False, judges=(128,)),
-    "mmediting": _Rules(wrap=_openmmlab, activates=False, judges=(128,)),
+    "mmagic": _MMAGIC,
+    "mmediting": _MMAGIC,
     "basicsr": _Rules(
         wrap=lambda role, weights, note: {"params": dict(weights)},
         activates=True,
-        judges=(128, 256),
+        forms={"MSRResNet": _SCALES, "ModifiedVGG": [_VGG128, _VGG256]},
     ),
-    "kair": _Rules(wrap=lambda role, weights, note: dict(weights), activates=True),
+    "kair": _Rules(
+        wrap=lambda role, weights, note: dict(weights),
+        activates=True,
+        forms={"MSRResNet": _SCALES},
+    ),
     "plugin": _Rules(
         wrap=lambda role, weights, note: {
             "meta": {NOTE: dict(note)},
@@ -108,10 +120,10 @@ def convert(
     arguments: Mapping[str, Any] | None = None,
     half: bool = False,
 ) -> Conversion:
-    """Writes a checkpoint anew in the layout of a code base; the weights stay bit for bit.
+    """Write a checkpoint anew in the layout of a code base; the weights stay bit for bit.
 
-    The written file is read again, its network built, and both networks are asked about a fixed
-    picture; unless they agree nothing appears under `target`.
+    The written file is read again, its network built, and both networks are compared on a fixed
+    image; unless they agree, no `target` is written.
 
     Args:
         source: a file of any layout.
@@ -120,13 +132,13 @@ def convert(
         origin: whose layout the source must have; None takes what it has.
         ema: whether to take averaged weights where there are both.
         role: which network of a whole-training checkpoint.
-        arguments: what no file tells, see `identify`.
-        half: whether to round the weights to half precision, for a file of half the size; pictures
+        arguments: what no file records, see `identify`.
+        half: whether to round the weights to half precision, for a file of half the size; images
             may then differ by half a level of 255.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is damaged or no network of ours, or `to` cannot compute what it does.
+        UserError: the file is damaged or no network of ours, or `to` cannot compute what it does.
         OSError: `target` cannot be written.
     """
     target = Path(target)
@@ -160,11 +172,11 @@ def convert(
 
 
 def probe_input(network: nn.Module, channels: int = 3) -> Tensor:
-    """The picture on which networks are compared: (1, channels, H, W) in [0, 1].
+    """Return the image on which networks are compared: (1, channels, H, W) in [0, 1].
 
     Args:
         network: one of ours; a discriminator is given the size that it takes.
-        channels: of the picture.
+        channels: of the image.
     """
     size = getattr(network, "input_size", None)
     height, width = (size, size) if isinstance(size, int) else (20, 24)
@@ -174,7 +186,7 @@ def probe_input(network: nn.Module, channels: int = 3) -> Tensor:
 
 
 def _target_layout(found: DetectedNetwork, network: nn.Module, to: CodeBase) -> StateDictLayout:
-    """The target's layout of this network, if the target computes what the network does."""
+    """Return the target's layout of this network, if the target has the same function."""
     name, rules = found.layout.network, _RULES[to]
     layout = find_layout(name, to)
     if layout is None:
@@ -185,18 +197,19 @@ def _target_layout(found: DetectedNetwork, network: nn.Module, to: CodeBase) -> 
         doubt = "".join(f", or {option(name)} if it was trained so" for name in found.open)
         raise UserError(
             f"{to}'s MSRResNet {theirs} activation after each shuffle, these weights' network "
-            f"{own}: under {to} they would load and give other pictures. Nothing converts one "
+            f"{own}: under {to} they would load and give other images. Nothing converts one "
             f"into the other; use --to {' or '.join(_same_function(activates))}{doubt}"
         )
-    sizes = rules.judges
-    if name == "ModifiedVGG" and sizes:
-        size, stages = found.arguments["input_size"], found.arguments["num_stages"]
-        if size not in sizes or size != 4 * 2**stages:
-            raise UserError(
-                f"{to}'s discriminator takes pictures of {' or '.join(map(str, sizes))}, this one "
-                f"takes {size} in {stages} halvings: only --to plugin takes it"
-            )
+    forms = rules.forms.get(name, [{}])
+    if not any(found.arguments.items() >= form.items() for form in forms):
+        expected = " or ".join(map(_listed, forms))
+        got = _listed({key: found.arguments[key] for key in forms[0]})
+        raise UserError(f"{to}'s {name}: expected {expected}, got {got}; only --to plugin takes it")
     return layout
+
+
+def _listed(arguments: Mapping[str, object]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in arguments.items())
 
 
 def _same_function(activates: bool) -> list[str]:
@@ -208,7 +221,7 @@ def _halved(weight: Tensor) -> Tensor:
 
 
 def _compare(written: Path, found: DetectedNetwork, network: nn.Module, allowed: float) -> float:
-    """The largest difference between a network and the one that a written file makes."""
+    """Return the largest difference between a network and the one that a written file makes."""
     again = identify(load_checkpoint_file(written))
     image = probe_input(network, found.arguments["in_channels"])
     with torch.inference_mode():
@@ -216,7 +229,7 @@ def _compare(written: Path, found: DetectedNetwork, network: nn.Module, allowed:
     if not difference <= allowed:  # NaN is no agreement either
         raise UserError(
             f"the converted network differs by {difference:.1e} (allowed {allowed:.0e}) on the "
-            "fixed picture; nothing was written"
+            "fixed image; nothing was written"
         )
     return difference
 
@@ -224,7 +237,7 @@ def _compare(written: Path, found: DetectedNetwork, network: nn.Module, allowed:
 def publish(
     source: str | os.PathLike[str], target: str | os.PathLike[str], **options: Any
 ) -> Conversion:
-    """Writes one network alone, under a name that closes with the digits of the file's SHA-256.
+    """Write one network alone, under a name that closes with the digits of the file's SHA-256.
 
     Args:
         source: a checkpoint of any layout.
@@ -233,7 +246,7 @@ def publish(
 
     Raises:
         FileNotFoundError: as for `convert`.
-        ValueError: as for `convert`.
+        UserError: as for `convert`.
         OSError: as for `convert`.
     """
     target = Path(target)
@@ -254,7 +267,7 @@ def metafile_entry(
     config: str | None = None,
     results: Mapping[str, Mapping[str, float]] | None = None,
 ) -> dict[str, Any]:
-    """Describes a published file as a model of OpenMMLab's `metafile.yml`.
+    """Describe a published file as a model of OpenMMLab's `metafile.yml`.
 
     Args:
         done: what `publish` returned.

@@ -41,7 +41,7 @@ def export_onnx(
         The largest difference found.
 
     Raises:
-        ValueError: no generator, a package is missing (the message has the line that installs
+        UserError: no generator, a package is missing (the message has the line that installs
             it), or the outputs differ by more than `TOLERANCE`.
         OSError: the file cannot be written.
     """

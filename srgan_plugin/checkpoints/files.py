@@ -70,7 +70,7 @@ def load_checkpoint_file(
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is empty, damaged, no checkpoint, or wants to run code; one line that
+        UserError: the file is empty, damaged, no checkpoint, or wants to run code; one line that
             names the file and the cause.
     """
     path = Path(path)

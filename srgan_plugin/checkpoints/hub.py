@@ -46,7 +46,7 @@ def local_checkpoint(
         progress: see `download`.
 
     Raises:
-        ValueError: what came is not the published file, or weights that ship were changed.
+        UserError: what came is not the published file, or weights that ship were changed.
         OSError: it cannot be fetched; the message says where to put it by hand.
     """
     if location in BUNDLED_MODELS:

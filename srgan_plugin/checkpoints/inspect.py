@@ -26,7 +26,7 @@ def inspect_checkpoint(path: str | Path) -> dict[str, str]:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is damaged, no checkpoint, or wants to run code.
+        UserError: the file is damaged, no checkpoint, or wants to run code.
     """
     path = Path(path)
     checkpoint = load_checkpoint_file(path)

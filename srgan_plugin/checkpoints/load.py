@@ -37,7 +37,7 @@ def load_generator_weights(generator: nn.Module, path: str | os.PathLike[str]) -
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is damaged or holds another network; one line says what was expected,
+        UserError: the file is damaged or holds another network; one line says what was expected,
             what came and what to do.
     """
     checkpoint = load_checkpoint_file(path)
@@ -57,7 +57,7 @@ def check_function(meta: Any, weights: Mapping[str, Tensor], network: nn.Module)
         network: that they go into.
 
     Raises:
-        ValueError: `meta` states another function than the network's.
+        UserError: `meta` states another function than the network's.
     """
     found = detect_layout(weights)
     if found is None:
@@ -90,7 +90,7 @@ def adapt_training_state(
         Empty if there is nothing of that sort.
 
     Raises:
-        ValueError: the generator's weights are missing or belong to another network.
+        UserError: the generator's weights are missing or belong to another network.
     """
     for key in [key for key in state if key.startswith(prefix)]:
         bare = prefix + _without_wrapper(key.removeprefix(prefix))
@@ -142,7 +142,7 @@ def remap_strict(
         source: where they come from, for messages.
 
     Raises:
-        ValueError: they belong to another network, are incomplete, or hold NaN.
+        UserError: they belong to another network, are incomplete, or hold NaN.
     """
     own: dict[str, Tensor] = network.state_dict()
     misfit = _why_not_loadable(weights, own)
@@ -292,7 +292,7 @@ def identify(
 
     Raises:
         UnknownNetworkError: its weights are of another network.
-        ValueError: it holds no weights, its notes are no notes of ours, or it tells otherwise than
+        UserError: it holds no weights, its notes are no notes of ours, or it tells otherwise than
             `arguments`.
     """
     weights, dropped = unwrap_and_list(checkpoint, ema=ema, role=role)
@@ -342,7 +342,7 @@ def open_network(
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is damaged or holds another network; one line that names it.
+        UserError: the file is damaged or holds another network; one line that names it.
     """
     checkpoint = load_checkpoint_file(path)
     with named(path):

@@ -84,7 +84,7 @@ def checked_argument(name: str, value: Any, *, where: str = "") -> Any:
         where: it was given, for the message.
 
     Raises:
-        ValueError: it is of another type, or out of range.
+        UserError: it is of another type, or out of range.
     """
     if not NON_INFERABLE_ARGS[name].accepts(value):
         raise UserError(
@@ -109,7 +109,7 @@ def recorded_arguments(checkpoint: Mapping[str, Any], network: str) -> dict[str,
         network: the class that its weights are of.
 
     Raises:
-        ValueError: a note has a wrong type or value, an unknown key, or is of another network.
+        UserError: a note has a wrong type or value, an unknown key, or is of another network.
     """
     meta = checkpoint.get("meta")
     if not isinstance(meta, Mapping):

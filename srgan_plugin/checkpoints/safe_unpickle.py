@@ -264,7 +264,7 @@ def readable_source(path: Path) -> BinaryIO:
 
     Raises:
         UnpicklingError: It holds an object that protocol 2 has no form for.
-        ValueError: It is damaged.
+        UserError: It is damaged.
     """
     with path.open("rb") as file:
         start = file.read(2)
@@ -357,7 +357,7 @@ def to_protocol_2(source: io.BytesIO) -> bytes:
 
     Raises:
         UnpicklingError: It holds an object that protocol 2 has no form for.
-        ValueError: It is damaged.
+        UserError: It is damaged.
     """
     data = source.getvalue()
     opcodes = list(pickletools.genops(source))

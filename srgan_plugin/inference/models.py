@@ -37,7 +37,7 @@ def open_model(
 
     Raises:
         FileNotFoundError: There is no such file, or no weights of that name.
-        ValueError: A file is damaged, holds another network or leaves open what it computes, the
+        UserError: A file is damaged, holds another network or leaves open what it computes, the
             two networks do not fit each other, or `blend` is out of range.
     """
     first = _open(model, arch_options)

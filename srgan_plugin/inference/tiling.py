@@ -65,7 +65,7 @@ def upscale_tile(
         RGB, clamped to [0, 1], (3, rows x scale, columns x scale), on the network's device.
 
     Raises:
-        ValueError: The result is not finite.
+        UserError: The result is not finite.
         torch.OutOfMemoryError: The window, or `inner`, is too large for the device.
     """
     far, near = network.receptive_radius

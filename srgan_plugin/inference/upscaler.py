@@ -41,7 +41,7 @@ class Upscaler:
         half: Compute in float16, on a GPU only.
 
     Raises:
-        ValueError: There is no GPU, `half` without one, or `tile` is below 16.
+        UserError: There is no GPU, `half` without one, or `tile` is below 16.
         MemoryError: The network does not fit on the device.
     """
 
@@ -210,7 +210,7 @@ def upscale(
 
     Raises:
         FileNotFoundError: There are no such weights.
-        ValueError: The picture, the weights or an option are not what is expected.
+        UserError: The picture, the weights or an option are not what is expected.
         MemoryError: Not even the smallest tile fits on the device.
     """
     network = open_model(model, blend=blend, blend_with=blend_with, arch_options=arch_options)

@@ -74,7 +74,7 @@ def gan_loss(
         A scalar.
 
     Raises:
-        ValueError: An unknown `gan_type`.
+        UserError: An unknown `gan_type`.
     """
     check_option("gan_type", gan_type, _GAN_LOSSES)
     label = real_label_val if target_is_real else fake_label_val
@@ -91,7 +91,7 @@ class GANLoss(nn.Module):
         loss_weight: Factor of the generator's loss; the discriminator's is always 1.
 
     Raises:
-        ValueError: An unknown `gan_type`.
+        UserError: An unknown `gan_type`.
     """
 
     def __init__(

@@ -58,7 +58,7 @@ def generator_objective(
         are, in this order.
 
     Raises:
-        ValueError: Nothing to minimise, or only one of `gan` and `fake_logits`.
+        UserError: Nothing to minimise, or only one of `gan` and `fake_logits`.
     """
     if (gan is None) != (fake_logits is None):
         raise UserError("the adversarial term wants both gan and fake_logits, got only one")

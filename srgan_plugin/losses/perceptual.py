@@ -61,7 +61,7 @@ class PerceptualLoss(nn.Module):
         feature_scale: Factor of the features before they are compared; the paper's is 1 / 12.75.
 
     Raises:
-        ValueError: An unknown option or layer, or a file that is not VGG-19.
+        UserError: An unknown option or layer, or a file that is not VGG-19.
         FileNotFoundError: VGG's weights are not there and cannot be downloaded.
     """
 

@@ -43,7 +43,7 @@ def pixel_loss(
         A scalar, or (N, C, H, W) for 'none'.
 
     Raises:
-        ValueError: Shapes that do not fit, or an unknown option.
+        UserError: Shapes that do not fit, or an unknown option.
     """
     check_option("criterion", criterion, _CRITERIA)
     check_option("reduction", reduction, _REDUCTIONS)
@@ -82,7 +82,7 @@ class L1Loss(nn.Module):
         sample_wise: With 'mean' and a weight: the mean of each picture first, then over pictures.
 
     Raises:
-        ValueError: An unknown reduction.
+        UserError: An unknown reduction.
     """
 
     criterion: ClassVar[Literal["l1", "mse"]] = "l1"

@@ -106,7 +106,7 @@ class ModifiedVGG(_PairedConvDiscriminator):
         num_stages: Halvings.
 
     Raises:
-        ValueError: `input_size` cannot be halved that often.
+        UserError: `input_size` cannot be halved that often.
     """
 
     def __init__(
@@ -135,7 +135,7 @@ class SRGANDiscriminator(_PairedConvDiscriminator):
         input_size: Height and width, a multiple of 16; the paper's crops are 96.
 
     Raises:
-        ValueError: `input_size` is not a multiple of 16.
+        UserError: `input_size` is not a multiple of 16.
     """
 
     def __init__(self, in_channels: int = 3, mid_channels: int = 64, input_size: int = 96) -> None:

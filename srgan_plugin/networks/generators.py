@@ -104,7 +104,7 @@ class MSRResNet(Generator):
             images.
 
     Raises:
-        ValueError: A scale other than 2, 3, 4, or channels that cannot be added.
+        UserError: A scale other than 2, 3, 4, or channels that cannot be added.
     """
 
     def __init__(
@@ -185,7 +185,7 @@ class SRResNet(Generator):
             the paper has (-1, 1), which `forward` maps to [0, 1] by (y + 1) / 2.
 
     Raises:
-        ValueError: A closed option has another value.
+        UserError: A closed option has another value.
     """
 
     def __init__(

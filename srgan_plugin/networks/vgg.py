@@ -63,7 +63,7 @@ def layer_name(asked: str) -> str:
         One of `LAYERS`.
 
     Raises:
-        ValueError: There is no such layer; the message has the nearest names.
+        UserError: There is no such layer; the message has the nearest names.
     """
     if asked in LAYERS:
         return asked
@@ -90,7 +90,7 @@ def load_vgg19(
         convolution where the file is a rescaled one, else None.
 
     Raises:
-        ValueError: The file holds something else, or less.
+        UserError: The file holds something else, or less.
         FileNotFoundError: The weights are not there and cannot be downloaded.
     """
     path = _fetched_torchvision_file() if str(pretrained) == TORCHVISION else Path(pretrained)
@@ -120,7 +120,7 @@ def random_vgg19_state_dict(seed: int = 0, depth: str = "conv5_4") -> dict[str, 
         `features.N.weight` and `features.N.bias`, float32.
 
     Raises:
-        ValueError: `depth` is no layer of VGG-19.
+        UserError: `depth` is no layer of VGG-19.
     """
     deepest = LAYERS.index(layer_name(depth))
     generator = torch.Generator().manual_seed(seed)
@@ -218,7 +218,7 @@ class VGG19Features(nn.Module):
             file's own key 0. Without it the picture goes to conv1_1 as it is.
 
     Raises:
-        ValueError: No layer, an unknown one, one deeper than the file, or not a VGG-19 file.
+        UserError: No layer, an unknown one, one deeper than the file, or not a VGG-19 file.
         FileNotFoundError: The weights are not there and cannot be downloaded.
     """
 

@@ -67,13 +67,13 @@ def test_round_trips_over_every_pair_of_layouts_keep_every_bit(
 
 def test_a_name_that_closes_with_a_hash_is_not_given_to_another_file(tmp_path, saved, rough):
     source = saved(rough(MSRResNet, **SMALL).state_dict())
-    with pytest.raises(ValueError, match="closes with the hash of another file"):
+    with pytest.raises(ValueError, match=r"x_20200521-61556be5\.pth.*hash"):
         convert(source, tmp_path / "x_20200521-61556be5.pth", to="plugin")
 
 
 def test_kairs_discriminator_is_not_taken_for_vgg(saved):
     bare = {f"features.{n}.weight": torch.zeros(4, 4, 3, 3) for n in (0, 16, 25)}
-    with pytest.raises(ValueError, match="expected weights of MSRResNet") as error:
+    with pytest.raises(ValueError, match="MSRResNet") as error:
         identify(bare)
     assert "VGG-19" not in str(error.value)
 
@@ -101,8 +101,8 @@ def test_a_network_without_the_activation_is_not_written_for_those_who_have_it(
 ):
     path = saved({"state_dict": rough(MSRResNet, **SMALL).state_dict()})
     said = fails("convert_checkpoint", path, "x.pth", "--to", to)
-    assert "has an activation after each shuffle" in said
-    assert "use --to mmagic or mmediting or plugin" in said
+    assert to in said and "activation" in said
+    assert "mmagic or mmediting or plugin" in said
     assert [p.name for p in tmp_path.iterdir()] == ["source.pth"]
 
 
@@ -118,30 +118,30 @@ def test_a_network_with_the_activation_is_not_written_for_those_who_lack_it(
         arguments={"activate_after_shuffle": True},
     )
     said = fails("convert_checkpoint", "theirs.pth", "x.pth", "--to", to)
-    assert "use --to basicsr or kair or plugin" in said
+    assert "basicsr or kair or plugin" in said
     assert not (tmp_path / "x.pth").exists()
 
 
 @pytest.mark.parametrize(
     ("make", "to", "said"),
     [
-        (partial(SRResNet, **SMALL), "mmagic", "mmagic has no SRResNet"),
-        (partial(SRResNet, **SMALL), "basicsr", "basicsr has no SRResNet"),
+        (partial(SRResNet, **SMALL), "mmagic", "mmagic.*SRResNet"),
+        (partial(SRResNet, **SMALL), "basicsr", "basicsr.*SRResNet"),
         (
             partial(SRGANDiscriminator, mid_channels=2, input_size=32),
             "kair",
-            "kair has no SRGANDiscriminator",
+            "kair.*SRGANDiscriminator",
         ),
-        (partial(ModifiedVGG, mid_channels=2), "kair", "kair has no ModifiedVGG"),
+        (partial(ModifiedVGG, mid_channels=2), "kair", "kair.*ModifiedVGG"),
         (
             partial(ModifiedVGG, mid_channels=2, input_size=256, num_stages=6),
             "mmagic",
-            "takes pictures of 128, this one takes 256",
+            "input_size=128.*got input_size=256",
         ),
         (
             partial(ModifiedVGG, mid_channels=2, input_size=64),
             "basicsr",
-            "takes pictures of 128 or 256, this one takes 64",
+            "input_size=128.*input_size=256.*got input_size=64",
         ),
     ],
 )
@@ -158,11 +158,11 @@ def test_a_file_whose_network_answers_otherwise_never_gets_its_name(
     path, target = saved(rough(MSRResNet, **SMALL).state_dict()), tmp_path / "x.pth"
     target.write_bytes(b"older")
 
-    def swapped(part, weights, note):
+    def swapped(role, weights, note):
         return {**weights, "conv_hr.bias": weights["conv_first.bias"]}
 
     monkeypatch.setitem(_RULES, "plugin", _Rules(wrap=swapped))
-    with pytest.raises(ValueError, match=r"differs by .* nothing was written"):
+    with pytest.raises(ValueError, match=r"differs by \d.*allowed"):
         convert(path, target, to="plugin")
     assert target.read_bytes() == b"older"
     assert len(list(tmp_path.iterdir())) == 2
@@ -232,13 +232,13 @@ def test_weights_too_large_for_half_precision_are_not_written(tmp_path, saved, r
 def test_a_layout_that_was_not_the_one_expected_is_refused(tmp_path, saved, rough, fails):
     path = saved({"params": rough(MSRResNet, **SMALL).state_dict()})
     said = fails("convert_checkpoint", path, "x.pth", "--to", "plugin", "--from", "basicsr")
-    assert "expected basicsr's layout, got MSRResNet x4 (4 features, 2 blocks) in MMagic's" in said
+    assert "basicsr" in said and "MSRResNet x4 (4 features, 2 blocks) in MMagic's" in said
 
 
 def test_a_training_state_of_basicsr_says_where_the_weights_are(saved, fails):
     path = saved({"epoch": 3, "iter": 500, "optimizers": [{}], "schedulers": []}, "500.state")
     said = fails("convert_checkpoint", path, "x.pth", "--to", "plugin")
-    assert "training state of BasicSR (iteration 500)" in said
+    assert "BasicSR" in said and "500" in said
     assert "net_g" in said
 
 
@@ -250,22 +250,23 @@ def test_safetensors_carry_what_the_weights_do_not_tell(tmp_path, saved, rough):
     )
     again, image = open_network(tmp_path / "x.safetensors"), torch.rand(1, 3, 9, 11)
     assert torch.equal(again(image), network(image))
-    with pytest.raises(ValueError, match=r"mmagic does not read safetensors"):
+    with pytest.raises(ValueError, match=r"mmagic.*safetensors.*y\.safetensors"):
         convert(tmp_path / "source.pth", tmp_path / "y.safetensors", to="mmagic")
 
 
 @pytest.mark.parametrize(
     ("arch_options", "said"),
     [
-        ("activate_after_shuffle=True", "of SRResNet there is one of output_range to tell"),
-        ("output_range=(0,2)", "output_range"),
+        ("activate_after_shuffle=True", ("SRResNet", "output_range", "activate_after_shuffle")),
+        ("output_range=(0,2)", ("output_range", "(0, 1) or (-1, 1)", "(0, 2)")),
     ],
 )
 def test_an_arch_option_has_to_fit_the_network(saved, rough, fails, arch_options, said):
     path = saved(rough(SRResNet, **SMALL).state_dict())
-    assert said in fails(
+    line = fails(
         "convert_checkpoint", path, "x.pth", "--to", "plugin", "--arch-option", arch_options
     )
+    assert all(word in line for word in said)
 
 
 def test_an_arch_option_may_not_contradict_the_file(tmp_path, saved, rough, fails):
@@ -279,7 +280,7 @@ def test_an_arch_option_may_not_contradict_the_file(tmp_path, saved, rough, fail
         "convert_checkpoint", "noted.pth", "x.pth", *arch_options
     )
     said = fails("convert_checkpoint", "noted.pth", "x.bin", "--to", "plugin")
-    assert "expected a name ending in .pth or .safetensors, got x.bin" in said
+    assert ".pth" in said and ".safetensors" in said and "x.bin" in said
     assert "is a folder" in fails("inspect_checkpoint", tmp_path)
 
 
@@ -287,7 +288,7 @@ def test_a_discriminator_is_not_found_where_there_is_none(saved, rough, fails):
     path = saved(rough(MSRResNet, **SMALL).state_dict())
     asked = [path, "x.pth", "--to", "mmagic", "--network", "discriminator"]
     said = fails("convert_checkpoint", *asked)
-    assert "expected a discriminator, but all there is is MSRResNet x" in said
+    assert "discriminator" in said and "MSRResNet x" in said
 
 
 def test_a_published_file_closes_with_its_hash_and_a_changed_one_is_refused(
@@ -302,7 +303,7 @@ def test_a_published_file_closes_with_its_hash_and_a_changed_one_is_refused(
     assert "optimizer" not in torch.load(done.path, weights_only=True)
     assert same(open_network(done.path).state_dict(), network.state_dict())
     done.path.write_bytes(before)
-    with pytest.raises(ValueError, match="its SHA-256 is not the one that its name closes with"):
+    with pytest.raises(ValueError, match=r"model-.*\.pth.*SHA-256"):
         open_network(done.path)
 
 

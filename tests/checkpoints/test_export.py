@@ -60,7 +60,7 @@ class CountingGenerator(Generator):
 
 
 def test_an_export_that_differs_from_torch_is_not_written(tmp_path, onnxruntime):
-    with pytest.raises(ValueError, match=r"differs from torch by .* nothing was written"):
+    with pytest.raises(ValueError, match=r"differs from torch by \d"):
         export.export_onnx(CountingGenerator().eval(), tmp_path / "x.onnx")
     assert list(tmp_path.iterdir()) == []
 
@@ -78,7 +78,7 @@ def test_a_missing_package_is_answered_by_the_line_that_installs_it(
 
 def test_a_discriminator_is_no_generator_to_export(tmp_path, fails, rough, onnxruntime):
     torch.save(rough(ModifiedVGG, mid_channels=2).state_dict(), tmp_path / "x.pth")
-    assert "expected a generator to export, got ModifiedVGG" in fails("export", "x.pth", "x.onnx")
+    assert "generator" in (said := fails("export", "x.pth", "x.onnx")) and "ModifiedVGG" in said
 
 
 def test_safetensors_are_exported_with_what_they_do_not_tell(tmp_path, tool, rough):

@@ -131,7 +131,7 @@ def test_of_several_networks_the_generator_comes_out_averaged_or_not(wrapping):
     ],
 )
 def test_of_several_networks_without_a_word_which_is_meant_none_is_taken(checkpoint):
-    with pytest.raises(ValueError, match=r"the weights of one network, got .* and "):
+    with pytest.raises(ValueError, match=r"(state_dict|params|net|model)\S* and \w+.*torch\.save"):
         unwrap(checkpoint)
 
 
@@ -152,14 +152,14 @@ def test_without_ema_the_trained_weights_come_out():
 
 @pytest.mark.parametrize("checkpoint", [{}, {"meta": {"iter": 3}}, {"state_dict": {}, "iter": 3}])
 def test_a_checkpoint_without_weights_says_what_it_has(checkpoint):
-    with pytest.raises(ValueError, match="expected weights in the checkpoint, but its keys are"):
+    with pytest.raises(ValueError, match=", ".join(checkpoint) or "none"):
         unwrap(checkpoint)
 
 
 def test_wrappers_within_themselves_come_to_an_end():
     endless = {"iter": 1}
     endless["model"] = endless
-    with pytest.raises(ValueError, match="its keys are iter, model"):
+    with pytest.raises(ValueError, match="iter, model"):
         unwrap(endless)
 
 
@@ -269,7 +269,7 @@ def refusal(generator, path):
 @pytest.mark.parametrize("names", [BASICSR, KAIR])
 def test_basicsr_weights_are_refused_with_the_option_that_makes_them_right(tmp_path, names):
     line = refusal(network(), saved(tmp_path, {"params": renamed(STATE, names)}))
-    assert line.endswith(": set activate_after_shuffle=True in the generator's config")
+    assert "set activate_after_shuffle=True" in line
 
 
 def test_other_sizes_of_the_network_are_refused_with_the_options_that_fit_them(tmp_path):

@@ -74,7 +74,7 @@ def test_a_file_that_claims_absurd_shapes_allocates_nothing(tmp_path, rough):
     state = rough(MSRResNet, **SMALL).state_dict()
     state["conv_first.weight"] = torch.zeros(100_000, 3, 3, 3)
     torch.save(state, tmp_path / "x.pth")
-    with pytest.raises(ValueError, match="it is damaged or was changed"):
+    with pytest.raises(ValueError, match=r"x\.pth.*damaged.*conv_first"):
         open_network(tmp_path / "x.pth")
 
 
@@ -107,10 +107,10 @@ OTHERS = {
         {"model.0.weight": ONES, "model.1.sub.0.res.0.weight": ONES},
         r"MSRResNet0 \(not MSRResNet1\)",
     ),
-    "tanh": (TanhGenerator().state_dict(), "generator that ends in tanh"),
-    "no norm": (without_norm_before_the_skip(), "4 weights missing, first bn_trunk.weight"),
-    "random": ({"a": ONES, "b": ONES}, "an unknown network of 2 tensors"),
-    "numbers": ({"a": 1, "b": [2]}, "expected weights in the checkpoint"),
+    "tanh": (TanhGenerator().state_dict(), "tanh"),
+    "no norm": (without_norm_before_the_skip(), "4 .*missing.*bn_trunk.weight"),
+    "random": ({"a": ONES, "b": ONES}, r"2 tensors \(a, b"),
+    "numbers": ({"a": 1, "b": [2]}, "weights.*a, b"),
 }
 
 
@@ -208,5 +208,5 @@ def test_keys_of_two_layouts_at_once_are_refused(tmp_path, rough):
     del theirs["body.1.conv2.bias"]
     theirs["trunk_net.1.conv2.bias"] = state["trunk_net.1.conv2.bias"]
     torch.save(theirs, tmp_path / "x.pth")
-    with pytest.raises(ValueError, match=r"got some of ours as well: trunk_net\.0\.conv1\.weight"):
+    with pytest.raises(ValueError, match=r"BasicSR's.*trunk_net\.0\.conv1\.weight"):
         open_network(tmp_path / "x.pth")

@@ -58,7 +58,7 @@ def test_safetensors_are_read(tmp_path):
     loaded = load_checkpoint_file(tmp_path / "x.safetensors")
     assert torch.equal(loaded["a"], weights()["a"])
     (tmp_path / "x.safetensors").write_bytes(b"\x09" * 40)
-    with pytest.raises(ValueError, match=r"expected a whole checkpoint, but .*x\.safetensors"):
+    with pytest.raises(ValueError, match=r"checkpoint.*x\.safetensors"):
         load_checkpoint_file(tmp_path / "x.safetensors")
 
 
@@ -98,7 +98,7 @@ def test_what_else_the_process_allows_to_torch_changes_nothing(tmp_path):
     path = save(tmp_path / "x.pth", {"numbers": np.arange(3), "call": Calls(math.sqrt, 4.0)})
     allowed = [np.dtype, np.ndarray, math.sqrt]
     with torch.serialization.safe_globals(allowed):
-        with pytest.raises(ValueError, match=r"wants math\.sqrt"):
+        with pytest.raises(ValueError, match=r"math\.sqrt"):
             load_checkpoint_file(path)
         assert set(torch.serialization.get_safe_globals()) >= set(allowed)
     save(path, {"numbers": np.arange(3)})
@@ -112,7 +112,7 @@ def test_a_call_is_refused_by_name_and_not_made(tmp_path, zipped):
     mark = tmp_path / "mark"
     saved = {"state_dict": weights(), "x": Calls(os.system, f"touch {mark}")}
     path = save(tmp_path / "x.pth", saved, zipped=zipped)
-    with pytest.raises(ValueError, match=r"x\.pth wants (posix|nt)\.system, which") as caught:
+    with pytest.raises(ValueError, match=r"x\.pth.*(posix|nt)\.system") as caught:
         load_checkpoint_file(path)
     assert "\n" not in str(caught.value) and not mark.exists()
 
@@ -122,21 +122,21 @@ def test_a_bare_pickle_is_refused_by_the_name_of_what_it_wants(tmp_path, protoco
     mark = tmp_path / "mark"
     path = tmp_path / "x.pth"
     path.write_bytes(pickle.dumps({"x": Calls(os.system, f"touch {mark}")}, protocol))
-    with pytest.raises(ValueError, match=r"wants (posix|nt)\.system") as caught:
+    with pytest.raises(ValueError, match=r"(posix|nt)\.system") as caught:
         load_checkpoint_file(path)
     assert "\n" not in str(caught.value) and not mark.exists()
 
 
 def test_getattr_which_mmengine_uses_reaches_nothing_else(tmp_path):
     path = save(tmp_path / "x.pth", {"x": Calls(getattr, torch.Tensor, "numpy")})
-    with pytest.raises(ValueError, match="a call of getattr"):
+    with pytest.raises(ValueError, match="getattr"):
         load_checkpoint_file(path)
 
 
 def test_numpy_objects_and_forged_types_are_refused(tmp_path):
     """A dtype whose flags lie makes real numpy take bytes for pointers, and the process dies."""
     path = save(tmp_path / "x.pth", {"x": np.array([{}], dtype=object)})
-    with pytest.raises(ValueError, match="numpy data of type 'O8'"):
+    with pytest.raises(ValueError, match="'O8'"):
         load_checkpoint_file(path)
 
     class Forged:
@@ -158,10 +158,10 @@ def test_a_checkpoint_that_holds_itself_is_no_trap(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "is empty, expected a checkpoint"),
-        (b"\n<!DOCTYPE html><html>", "a web page.*download the file itself"),
+        (b"", "empty"),
+        (b"\n<!DOCTYPE html><html>", "web page.*download"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:1", "Git LFS.*git lfs pull"),
-        (gzip.compress(b"weights", mtime=0), "gzip.*unpack it"),
+        (gzip.compress(b"weights", mtime=0), "gzip.*unpack"),
         (b"\x89HDF\r\n\x1a\n" + bytes(500), r"HDF5.*state_dict"),
         (b"MATLAB 5.0 MAT-file, Platform: GLNXA64", r"MATLAB.*state_dict"),
         (b"\x12\x01" + bytes(30), r"MXNet \(\.params\)"),
@@ -171,7 +171,7 @@ def test_a_checkpoint_that_holds_itself_is_no_trap(tmp_path):
         (b'{"error": "not found"}', "JSON"),
         (b"\x89PNG\r\n\x1a\n", "an image"),
         (pickle.dumps({"a": 1}), "a plain pickle"),
-        (b"nothing of the kind", "not written by torch.save"),
+        (b"nothing of the kind", "torch.save"),
         (b"PK\x03\x04 and so on", "not a zip file"),
     ],
 )
@@ -193,7 +193,7 @@ def test_files_that_are_no_checkpoints_get_one_line(tmp_path, content, message):
 )
 def test_files_that_only_their_names_tell_are_named(tmp_path, name, message):
     (tmp_path / name).write_bytes(b"\n\x08whatever")
-    with pytest.raises(ValueError, match=f"{name}: expected .*, got .*{message}"):
+    with pytest.raises(ValueError, match=f"{name}.*{message}"):
         load_checkpoint_file(tmp_path / name)
 
 
@@ -207,9 +207,9 @@ def test_archives_of_other_programs_are_named(tmp_path):
     for name, said in (
         ("jit.pth", r"TorchScript.*torch\.jit\.load\(FILE\)\.state_dict"),
         ("weights.npz", "NumPy arrays"),
-        ("release.pth", "around a checkpoint: unpack it"),
+        ("release.pth", "checkpoint.*unpack"),
     ):
-        with pytest.raises(ValueError, match=f"{name}: expected .*, got .*{said}"):
+        with pytest.raises(ValueError, match=f"{name}.*{said}"):
             load_checkpoint_file(tmp_path / name)
 
 
@@ -273,9 +273,7 @@ def test_no_protocol_of_pickle_runs_anything(tmp_path, zipped, protocol):
     for call in (Calls(os.system, f"touch {mark}"), Calls(getattr, torch.Tensor, "numpy")):
         options = {"pickle_protocol": protocol, "_use_new_zipfile_serialization": zipped}
         torch.save({"a": torch.ones(2), "x": call}, path, **options)
-        with pytest.raises(
-            ValueError, match=r"wants (posix|nt)\.system|a call of getattr"
-        ) as error:
+        with pytest.raises(ValueError, match=r"(posix|nt)\.system|getattr") as error:
             load_checkpoint_file(path)
         assert "\n" not in str(error.value) and not mark.exists()
 
@@ -292,7 +290,7 @@ def test_log_histories_of_every_protocol_are_read(tmp_path, protocol):
 def test_a_pickle_that_repeats_a_long_name_does_not_fill_the_memory():
     name = pickle.SHORT_BINUNICODE + b"\xc8" + b"a" * 200 + pickle.MEMOIZE
     bomb = b"\x80\x04" + name * 2 + pickle.STACK_GLOBAL + b"h\x00" * 1_000_000 + pickle.STOP
-    with pytest.raises(ValueError, match="repeats itself"):
+    with pytest.raises(ValueError, match="repeats"):
         to_protocol_2(io.BytesIO(bomb))
 
 
@@ -303,7 +301,7 @@ def test_a_missing_file_and_a_folder_are_named(tmp_path):
 
 
 def test_a_checkpoint_that_is_no_dict_is_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"expected a dict of weights in .*, got a list"):
+    with pytest.raises(ValueError, match=r"dict.*\.pth.*list"):
         load_checkpoint_file(save(tmp_path / "x.pth", [torch.ones(2)]))
 
 
@@ -313,7 +311,7 @@ def test_an_archive_that_unpacks_to_more_than_itself_is_refused(tmp_path):
     with zipfile.ZipFile(path) as source, zipfile.ZipFile(packed, "w") as bomb:
         for entry in source.namelist():
             bomb.writestr(entry, source.read(entry), zipfile.ZIP_DEFLATED)
-    with pytest.raises(ValueError, match="it unpacks to"):
+    with pytest.raises(ValueError, match=r"unpacks to \d+"):
         load_checkpoint_file(packed)
 
 
@@ -355,7 +353,7 @@ def test_a_file_that_cannot_be_written_leaves_the_old_one(tmp_path):
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
-        with pytest.raises(OSError, match="whatever had this name before is untouched") as caught:
+        with pytest.raises(OSError, match="untouched") as caught:
             save_atomically({"a": torch.zeros(100_000)}, path)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)

@@ -66,7 +66,7 @@ def test_every_tool_that_computes_asks_for_the_range(bare, fails, tmp_path):
     assert asks(fails("export", path, "x.onnx"), path)
     assert not {"sr.png", "x.onnx"} & {found.name for found in tmp_path.iterdir()}
     for run in (open_network, open_model, lambda path: srgan_plugin.upscale(IMAGE, model=path)):
-        with pytest.raises(ValueError, match="output_range: expected") as caught:
+        with pytest.raises(ValueError, match="output_range") as caught:
             run(str(path))
         assert asks(str(caught.value), path)
 
@@ -94,7 +94,7 @@ def test_converting_leaves_open_what_nothing_states(bare, tool, capsys, tmp_path
     assert checkpoint["meta"]["srgan_plugin"] == {"format": 2, "network": "SRResNet"}
     config = {"type": "SRResNet", "output_range": (-1, 1), **SMALL}
     assert generator_changes(config, checkpoint) == {}
-    with pytest.raises(ValueError, match=f"{name}: output_range: expected"):
+    with pytest.raises(ValueError, match=f"{name}.*output_range"):
         open_network(tmp_path / name)
     tool("publish_model").main([str(path), f"pub/{name}"])
     assert "open     output_range" in capsys.readouterr().out
@@ -117,7 +117,7 @@ def test_a_default_in_an_old_note_is_a_guess_and_another_value_is_not(tmp_path, 
             tmp_path / "x.pth", network, {"network": "SRResNet", "output_range": value}
         )
         assert generator_changes(config, load_checkpoint_file(path)) == {}
-        with pytest.raises(ValueError, match="output_range: expected"):
+        with pytest.raises(ValueError, match="output_range"):
             open_network(path)
     note = {"network": "SRResNet", "output_range": [-1, 1]}
     assert open_network(with_note(path, network, note)).output_range == (-1, 1)
@@ -182,15 +182,15 @@ def test_what_the_config_of_a_gan_states_is_built_without_a_question(tmp_path, r
 
 
 NOTES = [
-    ({"output_range": "(-1, 1)"}, r"output_range: expected \(0, 1\) or \(-1, 1\), got '\(-1, 1\)'"),
-    ({"output_range": [0, 255]}, r"output_range: expected .*, got \[0, 255\]"),
-    ({"output_range": [False, True]}, r"output_range: expected .*, got \[False, True\]"),
-    ({"output_range": 1}, "output_range: expected .*, got 1"),
-    ({"range": [0, 1]}, "expected the keys .*output_range, got 'range'"),
-    ({"activate_after_shuffle": False}, "expected the keys .*, got 'activate_after_shuffle'"),
-    ({"network": "MSRResNet"}, "network: expected SRResNet, got 'MSRResNet'"),
-    ({"format": "2"}, "format: expected 2, got '2'"),
-    ([1], r"expected a dict, got \[1\]"),
+    ({"output_range": "(-1, 1)"}, r"output_range.*\(0, 1\) or \(-1, 1\).*'\(-1, 1\)'"),
+    ({"output_range": [0, 255]}, r"output_range.*\[0, 255\]"),
+    ({"output_range": [False, True]}, r"output_range.*\[False, True\]"),
+    ({"output_range": 1}, r"output_range.*\b1$"),
+    ({"range": [0, 1]}, "output_range.*'range'"),
+    ({"activate_after_shuffle": False}, "output_range.*'activate_after_shuffle'"),
+    ({"network": "MSRResNet"}, "network.*SRResNet.*'MSRResNet'"),
+    ({"format": "2"}, "format.*2.*'2'"),
+    ([1], r"dict.*\[1\]"),
 ]
 
 
@@ -210,14 +210,14 @@ def test_a_note_of_a_wrong_type_is_refused_by_its_key(tmp_path, rough, fails, no
 def test_the_word_false_is_not_true(tmp_path, rough):
     note = {"format": 2, "network": "MSRResNet", "activate_after_shuffle": "False"}
     path = with_note(tmp_path / "x.pth", rough(MSRResNet, **SMALL), note)
-    with pytest.raises(ValueError, match="activate_after_shuffle: expected True or False, got 'F"):
+    with pytest.raises(ValueError, match=r"activate_after_shuffle.*True or False.*'F"):
         open_network(path)
 
 
 def test_notes_of_safetensors_are_checked_as_well(tmp_path, rough):
     safetensors = pytest.importorskip("safetensors.torch")
     state, path = rough(SRResNet, **SMALL).state_dict(), tmp_path / "x.safetensors"
-    for note, said in ((json.dumps({"output_range": [0, 2]}), "got .0, 2."), ("{", "not JSON")):
+    for note, said in ((json.dumps({"output_range": [0, 2]}), "0, 2"), ("{", "JSON")):
         safetensors.save_file(state, path, metadata={"srgan_plugin": note})
         with pytest.raises(ValueError, match=f"x.safetensors: .*{said}"):
             open_network(path)
@@ -231,7 +231,7 @@ def test_a_note_against_its_keys_is_refused(tmp_path, rough):
         state = {key.replace(ours, theirs): weight for key, weight in state.items()}
     note = {"format": 2, "network": "MSRResNet", "activate_after_shuffle": False}
     torch.save({"params": state, "meta": {"srgan_plugin": note}}, tmp_path / "x.pth")
-    with pytest.raises(ValueError, match="activate_after_shuffle: expected True, as BasicSR's"):
+    with pytest.raises(ValueError, match=r"activate_after_shuffle.*True.*BasicSR.*False"):
         open_network(tmp_path / "x.pth")
 
 
@@ -277,7 +277,7 @@ def test_whoever_loads_a_checkpoint_is_told_that_its_function_is_another(tmp_pat
         model = SRModel(config, pixel_loss={"type": "L1Loss"}).eval()
         own = model.generator
         if value == (0, 1):
-            with pytest.raises(ValueError, match=r"set output_range=\(-1.0, 1.0\) in the gene"):
+            with pytest.raises(ValueError, match=r"set output_range=\(-1.0, 1.0\)"):
                 runner.load_checkpoint(model, path, map_location="cpu")
             with pytest.raises(ValueError, match=r"x\.pth: .*set output_range"):
                 load_generator_weights(own, path)

@@ -90,5 +90,5 @@ def test_a_file_that_lost_one_weight_is_still_damaged(tmp_path, rough, lost):
     state = rough(SRResNet, **SMALL).state_dict()
     del state[lost]
     torch.save(state, tmp_path / "x.pth")
-    with pytest.raises(ValueError, match=f"1 weights missing, first {lost}"):
+    with pytest.raises(ValueError, match=f"1 .*missing.*{lost}"):
         open_network(tmp_path / "x.pth", arguments=RANGE)

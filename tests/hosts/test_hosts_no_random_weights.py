@@ -112,7 +112,7 @@ def test_revised_keys_load_whole_or_are_refused(
         load_checkpoint(model, str(files["bare"]), revise_keys=keys)
         assert same(model.generator)
         return
-    with pytest.raises(ValueError, match=r"expected MSRResNet x4.*x\.conv_first\.weight"):
+    with pytest.raises(ValueError, match=r"MSRResNet x4.*x\.conv_first\.weight"):
         load_checkpoint(model, str(files["bare"]), revise_keys=keys)
 
 
@@ -130,7 +130,7 @@ def test_weights_of_another_width_are_refused_by_both_values(
 def test_a_bare_network_refuses_a_file_of_which_nothing_would_reach_it(
     files: dict[str, Path], name: str, cls: type[nn.Module]
 ) -> None:
-    with pytest.raises(ValueError, match=rf"{cls.__name__}: expected its .* got 0 of them"):
+    with pytest.raises(ValueError, match=rf"{cls.__name__}.* 0 "):
         load_checkpoint(cls(**SMALL), str(files[name]))
 
 
@@ -161,7 +161,7 @@ def test_the_guard_outlives_copies_and_pickles() -> None:
     network = trained()
     for other in (copy.deepcopy(network), pickle.loads(pickle.dumps(network))):
         other.load_state_dict(STATE)
-        with pytest.raises(ValueError, match="got 0 of them"):
+        with pytest.raises(ValueError, match=r"MSRResNet.* 0 .*\bx\b"):
             other.load_state_dict({"x": torch.ones(1)}, strict=False)
 
 
@@ -172,7 +172,7 @@ def test_a_part_that_fits_loads_with_a_warning_of_how_much_it_is(part: str) -> N
         network.conv_hr.register_parameter("lora_a", nn.Parameter(torch.rand(2)))
     state = {key: weight for key, weight in source.state_dict().items() if part in key}
     own = len(source.state_dict())
-    with pytest.warns(UserWarning, match=rf"its {own} weights, got {len(state)} of them"):
+    with pytest.warns(UserWarning, match=rf"\b{own}\b.*\b{len(state)}\b"):
         model.load_state_dict({**state, "d.weight": torch.ones(1)}, strict=False)
     assert all(torch.equal(model.state_dict()[key], state[key]) for key in state)
 

@@ -161,7 +161,7 @@ def test_when_memory_runs_out_the_tile_is_halved_and_the_work_goes_on(error):
 def test_when_no_tile_fits_that_is_said_and_other_errors_pass():
     network = rough(MSRResNet)
     runs_out_above(network, 10, GPU)
-    with pytest.raises(MemoryError, match="even with tiles of 16 pixels"):
+    with pytest.raises(MemoryError, match=r"memory.*16"):
         Upscaler(network, tile=64, device="cpu")(noise(90, 90, 3))
     other = rough(MSRResNet)
     runs_out_above(other, 10, RuntimeError("weights and input differ"))
@@ -172,10 +172,10 @@ def test_when_no_tile_fits_that_is_said_and_other_errors_pass():
 @pytest.mark.parametrize(
     ("image", "said"),
     [
-        (np.zeros((4, 4, 3)), "got float64"),
-        (noise(4, 4, 5), "got uint8 of shape"),
-        (noise(4, 4, 3, 1), "got uint8 of shape"),
-        (noise(0, 4, 3), "without pixels"),
+        (np.zeros((4, 4, 3)), "float64"),
+        (noise(4, 4, 5), r"uint8.*\(4, 4, 5\)"),
+        (noise(4, 4, 3, 1), r"uint8.*\(4, 4, 3, 1\)"),
+        (noise(0, 4, 3), r"\(0, 4, 3\)"),
     ],
 )
 def test_what_is_no_image_is_refused(image, said):
@@ -186,9 +186,9 @@ def test_what_is_no_image_is_refused(image, said):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"tile": 8}, "at least 16"),
-        ({"half": True, "device": "cpu"}, "half precision is for GPUs"),
-        ({"device": "tpu"}, "expected a device of auto, cpu, cuda"),
+        ({"tile": 8}, "tile.*16.*8"),
+        ({"half": True, "device": "cpu"}, "half.*GPU"),
+        ({"device": "tpu"}, "device.*auto, cpu, cuda.*tpu"),
     ],
 )
 def test_options_that_cannot_be_met_are_refused(options, said):
@@ -229,30 +229,30 @@ def test_networks_that_do_not_fit_are_not_blended(tmp_path):
         for key, weight in network.state_dict().items()
     }
     torch.save({"params": basicsr}, tmp_path / "basicsr.pth")
-    with pytest.raises(ValueError, match="switches differ"):
+    with pytest.raises(ValueError, match=r"a\.pth.*basicsr\.pth"):
         open_model(file, blend=0.5, blend_with=str(tmp_path / "basicsr.pth"))
     for name, other in others.items():
         # What an SRResNet puts out is asked for first.
-        with pytest.raises(ValueError, match=r"cannot be blended|srresnet.*output_range"):
+        with pytest.raises(ValueError, match=rf"a\.pth.*{name}\.pth|srresnet.*output_range"):
             open_model(file, blend=0.5, blend_with=saved(tmp_path / f"{name}.pth", other))
-    with pytest.raises(ValueError, match="twice"):
+    with pytest.raises(ValueError, match=r"a\.pth twice|a\.pth.*a\.pth"):
         open_model(file, blend=0.5, blend_with=file)
-    with pytest.raises(ValueError, match=r"from 0 .* to 1"):
+    with pytest.raises(ValueError, match=r"blend.*0.*1.*1\.5"):
         open_model(file, blend=1.5, blend_with=file)
 
 
 def test_a_discriminator_and_a_grey_network_are_refused_by_name(tmp_path):
     vgg = saved(tmp_path / "d.pth", ModifiedVGG(in_channels=3, mid_channels=4))
-    with pytest.raises(ValueError, match=r"d\.pth: expected a generator .* got ModifiedVGG"):
+    with pytest.raises(ValueError, match=r"d\.pth.*generator.*ModifiedVGG"):
         open_model(vgg)
     grey = saved(tmp_path / "g.pth", rough(MSRResNet, in_channels=1, out_channels=1))
-    with pytest.raises(ValueError, match=r"g\.pth: expected .* 3 to 3 channels, got 1 to 1"):
+    with pytest.raises(ValueError, match=r"g\.pth.*3 to 3.*1 to 1"):
         open_model(grey)
 
 
 def test_a_name_means_the_weights_that_ship_and_else_says_what_works(tmp_path, monkeypatch):
     monkeypatch.setattr(hub, "WEIGHTS", tmp_path)
-    with pytest.raises(FileNotFoundError, match="msrresnet, srgan or a checkpoint file, got SRGAN"):
+    with pytest.raises(FileNotFoundError, match=r"msrresnet, srgan.*SRGAN"):
         open_model("SRGAN")
     from safetensors.torch import save_file
 

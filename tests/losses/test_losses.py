@@ -229,24 +229,24 @@ def test_certain_logits_overflow_nothing(kind):
     [
         (
             lambda: L1Loss(reduction="avg"),
-            "reduction must be one of 'none', 'mean', 'sum', got 'avg'",
+            "reduction.*'none', 'mean', 'sum'.*'avg'",
         ),
-        (lambda: GANLoss("dcgan"), "gan_type must be one of 'vanilla', .*'hinge', got 'dcgan'"),
+        (lambda: GANLoss("dcgan"), "gan_type.*'vanilla', .*'hinge'.*'dcgan'"),
         (
             lambda: PerceptualLoss({"34": 1}, criterion="l2"),
-            "criterion must be one of 'l1', .*'l2'",
+            "criterion.*'l1', .*'l2'",
         ),
         (
             lambda: PerceptualLoss({"34": 1}, vgg_type="vgg16"),
-            "vgg_type must be one of 'vgg19', got",
+            "vgg_type.*'vgg19'.*'vgg16'",
         ),
         (
             lambda: L1Loss()(torch.ones(1, 3, 2, 2), torch.ones(1, 3, 4, 4)),
-            r"one shape, got \[1, 3, 2",
+            r"shape.*\[1, 3, 2, 2\].*\[1, 3, 4, 4\]",
         ),
         (
             lambda: MSELoss()(*[torch.ones(2, 3, 4, 4)] * 2, torch.ones(1, 3, 4, 4)),
-            r"weight must have the prediction's shape \[2, 3, 4, 4\], .* got \[1, 3, 4, 4\]",
+            r"weight.*\[2, 3, 4, 4\].*\[1, 3, 4, 4\]",
         ),
     ],
 )

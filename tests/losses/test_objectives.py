@@ -94,10 +94,10 @@ def test_a_relabelled_or_foreign_gan_loss_is_called_the_way_the_toolboxes_call_t
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({}, "the generator has no loss: give pixel, perceptual or gan"),
-        ({"perceptual": lambda pred, gt: (None, None)}, "the generator has no loss"),
-        ({"gan": GANLoss("vanilla")}, "wants both gan and fake_logits"),
-        ({"pixel": L1Loss(), "fake_logits": torch.zeros(2, 1)}, "wants both gan and fake_logits"),
+        ({}, "generator.*pixel, perceptual or gan"),
+        ({"perceptual": lambda pred, gt: (None, None)}, "generator.*loss"),
+        ({"gan": GANLoss("vanilla")}, "gan.*fake_logits"),
+        ({"pixel": L1Loss(), "fake_logits": torch.zeros(2, 1)}, "gan.*fake_logits"),
     ],
 )
 def test_an_objective_that_cannot_be_is_refused_in_one_line(images, options, message):

@@ -118,14 +118,14 @@ def test_any_multiple_of_the_halvings_is_a_size(kind, step, sizes):
         logits = kind(mid_channels=2, input_size=size).eval()(torch.rand(2, 3, size, size))
         assert logits.shape == (2, 1)
     for size in (0, step + 8, -step):
-        with pytest.raises(
-            ValueError, match=f"input_size must be a multiple of {step} .* got {size}"
-        ):
+        with pytest.raises(ValueError, match=f"input_size.*multiple of {step} .*got {size}"):
             kind(input_size=size)
 
 
 @pytest.mark.parametrize("kind", [ModifiedVGG, SRGANDiscriminator])
 def test_an_image_of_another_size_gets_one_line_with_both_sizes(kind):
-    with pytest.raises(ValueError, match=r"judges pictures of 32x32, got 64x32") as error:
+    with pytest.raises(ValueError, match=r"ModifiedVGG|SRGANDiscriminator") as error:
         small(kind)(torch.rand(1, 3, 64, 32))
-    assert "\n" not in str(error.value) and "input_size" in str(error.value)
+    message = str(error.value)
+    assert "\n" not in message
+    assert all(part in message for part in ("32x32", "64x32", "input_size", kind.__name__))

@@ -202,11 +202,15 @@ def test_grey_images_may_stay_grey_or_become_colour():
 @pytest.mark.parametrize(
     ("kind", "options", "message"),
     [
-        (MSRResNet, {"upscale_factor": 8}, "upscale_factor must be one of 2, 3, 4, got 8"),
-        (SRResNet, {"upscale_factor": 3}, "upscale_factor must be one of 2, 4, 8, got 3"),
-        (SRResNet, {"prelu": "each"}, "prelu must be one of 'shared', 'channel', got 'each'"),
-        (SRResNet, {"output_range": [0, 255]}, r"\(0.0, 1.0\), \(-1.0, 1.0\), got \(0, 255\)"),
-        (MSRResNet, {"out_channels": 1}, r"in_channels must be 1 or out_channels \(1\), got 3"),
+        (MSRResNet, {"upscale_factor": 8}, "upscale_factor.*2, 3, 4.*8"),
+        (SRResNet, {"upscale_factor": 3}, "upscale_factor.*2, 4, 8.*3"),
+        (SRResNet, {"prelu": "each"}, "prelu.*'shared', 'channel'.*'each'"),
+        (
+            SRResNet,
+            {"output_range": [0, 255]},
+            r"output_range.*\(0.0, 1.0\), \(-1.0, 1.0\).*\(0, 255\)",
+        ),
+        (MSRResNet, {"out_channels": 1}, r"in_channels.*out_channels.*3"),
     ],
 )
 def test_a_wrong_option_gets_one_line_that_names_the_choices(kind, options, message):

@@ -161,7 +161,7 @@ def test_the_real_rescaled_weights_give_activations_of_mean_one(shared_data):
         means.append([feature.mean() for feature in features(bgr.flip(1)).values()])
     mean = torch.tensor(means).mean(0)
     assert ((mean > 0.9) & (mean < 1.25)).all(), mean  # with red and blue swapped: 1.4
-    with pytest.raises(ValueError, match=r"has no 19\.weight: .* set `pretrained` to a deeper"):
+    with pytest.raises(ValueError, match=r"19\.weight.*`pretrained`"):
         VGG19Features(["conv3_2"], pretrained=file)
 
 
@@ -213,13 +213,13 @@ def test_random_weights_follow_from_the_seed_and_end_at_the_depth():
     [("conv5-4", "conv5_4"), ("relu54", "relu5_4"), ("pool6", "pool5"), ("37", "'0' to '36'")],
 )
 def test_an_unknown_layer_gets_the_nearest_names(layer, hint):
-    with pytest.raises(ValueError, match=f"no layer '{layer}'") as error:
+    with pytest.raises(ValueError, match=f"'{layer}'") as error:
         VGG19Features([layer], pretrained="never read")
     assert hint in str(error.value) and "\n" not in str(error.value)
 
 
 def test_no_layer_at_all_is_refused():
-    with pytest.raises(ValueError, match="at least one layer"):
+    with pytest.raises(ValueError, match="layer"):
         VGG19Features([], pretrained="never read")
 
 
@@ -241,22 +241,20 @@ def test_a_file_of_any_other_content_gets_one_line(tmp_path, monkeypatch, shallo
     vgg16 = {**torch.load(shallow_file), "features.5.weight": torch.ones(128, 128, 3, 3)}
     save(vgg16, tmp_path / "shapes")
     for name in sorted(path.name for path in tmp_path.iterdir() if path != shallow_file):
-        with pytest.raises(
-            ValueError, match=f"{name} (does not hold VGG-19|is no weight file)"
-        ) as e:
+        with pytest.raises(ValueError, match=f"{name}.*(VGG-19|weight file)") as e:
             VGG19Features(["relu2_2"], pretrained=tmp_path / name)
         assert "\n" not in str(e.value)
     assert not (tmp_path / "harmed").exists()
 
 
 def test_a_layer_deeper_than_the_file_is_refused(shallow_file):
-    with pytest.raises(ValueError, match=r"has no 10\.weight: it does not reach the layers"):
+    with pytest.raises(ValueError, match=r"10\.weight"):
         VGG19Features(["relu3_1"], pretrained=shallow_file)
 
 
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(
-        FileNotFoundError, match=r"absent\.pth: `pretrained` is 'torchvision://vgg19'"
+        FileNotFoundError, match=r"absent\.pth.*`pretrained`.*'torchvision://vgg19'"
     ):
         VGG19Features(["conv1_1"], pretrained=tmp_path / "absent.pth")
 

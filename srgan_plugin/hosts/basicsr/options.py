@@ -39,7 +39,7 @@ def check_options(opt: Mapping[str, Any]) -> None:
         opt: The YAML's content.
 
     Raises:
-        ValueError: A key is missing, misspelt, or not an argument of the class; or a type is not
+        UserError: A key is missing, misspelt, or not an argument of the class; or a type is not
             registered.
     """
     if missing := [key for key in REQUIRED if key not in opt]:
