@@ -101,7 +101,35 @@ def _read(path: Path, history: Callable[..., object]) -> Any:
         raise UnpicklingError("it was not written by torch.save")
     # By its content: torch goes by the name where it is given one.
     with _nothing_else_allowed(), readable_source(path) as source:
-        return materialize(torch.load(source, map_location="cpu", weights_only=True), history)
+        loaded = torch.load(source, map_location="cpu", weights_only=True)
+    _check_sizes(loaded, path.stat().st_size)
+    return materialize(loaded, history)
+
+
+# Small tensors may be views of one number, and several names may share one tensor.
+_LARGEST_GROWTH, _ALWAYS_ALLOWED = 4, 1 << 26
+
+
+def _check_sizes(loaded: Any, file_size: int) -> None:
+    """Refuse tensors that claim to be far larger than their file, which views of one number can.
+
+    Raises:
+        UserError: Computing with them would take memory out of proportion.
+    """
+    claimed, items, seen = 0, [loaded], set()
+    while items:
+        item = items.pop()
+        if id(item) in seen:
+            continue
+        seen.add(id(item))
+        if isinstance(item, torch.Tensor):
+            claimed += item.numel() * item.element_size()
+        elif isinstance(item, dict):
+            items += item.values()
+        elif isinstance(item, list | tuple | set | frozenset):
+            items += item
+    if claimed > _LARGEST_GROWTH * file_size + _ALWAYS_ALLOWED:
+        raise UserError(f"its tensors claim {claimed} bytes, but it has {file_size}")
 
 
 def _read_safetensors(path: Path) -> dict[str, Any]:

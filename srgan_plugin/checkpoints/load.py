@@ -204,6 +204,7 @@ def _alike(a: Tensor, b: Tensor) -> bool:
 logger = logging.getLogger(__name__)
 
 _CLASSES = GENERATORS | DISCRIMINATORS
+_MOST_BLOCKS = 1000  # building more takes seconds, for weights that nobody trains
 # What a test may take from the weights. Scale and channels are the data's as well.
 _ADAPTABLE = ("mid_channels", "num_blocks", "prelu", *NON_INFERABLE_ARGS)
 
@@ -311,6 +312,10 @@ def identify(
         raise UserError(
             f"activate_after_shuffle: expected {activates}, as {found.layout.origin} keys have it, "
             f"got {not activates} in its meta: the file was changed, get it again"
+        )
+    if int(found.arguments.get("num_blocks", 0)) > _MOST_BLOCKS:
+        raise UserError(
+            f"num_blocks: expected at most {_MOST_BLOCKS}, got {found.arguments['num_blocks']}"
         )
     for name, value in _checked(network, arguments or {}).items():
         if recorded.setdefault(name, value) != value:

@@ -131,6 +131,15 @@ def _no_bytes() -> bytes:
     return b""
 
 
+def _bytearray(content: bytes | str = b"", encoding: str = "latin1") -> bytearray:
+    """`bytearray` of bytes or text; a number would reserve that much memory."""
+    if isinstance(content, str):
+        content = content.encode(encoding)
+    if not isinstance(content, bytes):
+        raise UserError(f"a bytearray of {type(content).__name__}")
+    return bytearray(content)
+
+
 _TYPES: dict[Any, type] = {
     _Array: np.ndarray,
     _Dtype: np.dtype,
@@ -155,6 +164,7 @@ STAND_INS: list[Callable[..., Any] | tuple[Any, str]] = [
     (_Array, "numpy.ndarray"),
     (_Dtype, "numpy.dtype"),
     (_Set, "srgan_plugin.set"),
+    (_bytearray, "srgan_plugin.bytearray"),
     *(
         (stand_in, f"numpy.{package}.multiarray.{name}")
         for package in ("core", "_core")  # as numpy 1 and numpy 2 call it
@@ -167,7 +177,7 @@ STAND_INS: list[Callable[..., Any] | tuple[Any, str]] = [
     (_no_bytes, "builtins.bytes"),
     *((_Name(t), f"builtins.{t.__name__}") for t in (list, dict, tuple, int, float, bool, str)),
 ]
-_CALLABLES = (_getattr, _scalar, _reconstruct, _frombuffer, _History, _Set)
+_CALLABLES = (_getattr, _scalar, _reconstruct, _frombuffer, _History, _Set, _bytearray)
 
 
 def materialize(loaded: Any, history: Callable[..., object]) -> Any:
@@ -236,7 +246,8 @@ def _settled(item: Any) -> Any:
     return item
 
 
-# Pickles of protocols 3 to 5 are rewritten in protocol 2, the one that torch's safe reader knows.
+# Pickles of protocols 3 to 5 are rewritten in protocol 2, the one that torch's safe reader knows,
+# and those that name `bytearray`, which that reader would let reserve any amount of memory.
 #: How a file starts that torch.save wrote in its legacy format: with a pickled magic number.
 LEGACY_START = re.compile(rb"\x80[\x02-\x05](\x95.{8})?\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19\.", re.S)
 _LEGACY_PICKLES = 5  # magic number, protocol, system, content, keys of the storages that follow
@@ -251,6 +262,7 @@ _KNOWN = {  # by torch's reader
 _TEXTS = {"SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8"}
 _BYTES = {"SHORT_BINBYTES", "BINBYTES", "BINBYTES8"}
 _TUPLE2_REDUCE = b"\x86R"
+_BYTEARRAY = re.compile(rb"c(builtins|__builtin__)\nbytearray\n")
 
 
 def readable_source(path: Path) -> BinaryIO:
@@ -270,9 +282,10 @@ def readable_source(path: Path) -> BinaryIO:
         start = file.read(2)
     if start == b"PK":
         return _archive(path)
-    if start == b"\x80\x02":
+    content = path.read_bytes()
+    if start == b"\x80\x02" and not _BYTEARRAY.search(content):
         return path.open("rb")
-    source = io.BytesIO(path.read_bytes())
+    source = io.BytesIO(content)
     pickles = b"".join(to_protocol_2(source) for _ in range(_LEGACY_PICKLES))
     return io.BytesIO(pickles + source.read())
 
@@ -280,7 +293,8 @@ def readable_source(path: Path) -> BinaryIO:
 def _archive(path: Path) -> BinaryIO:
     with zipfile.ZipFile(path) as archive:
         name = next((n for n in archive.namelist() if re.fullmatch(r"[^/]+/data\.pkl", n)), None)
-        if name is None or (content := archive.read(name)).startswith(b"\x80\x02"):
+        content = b"\x80\x02" if name is None else archive.read(name)
+        if name is None or (content[:2] == b"\x80\x02" and not _BYTEARRAY.search(content)):
             return path.open("rb")
         rewritten = io.BytesIO()
         with zipfile.ZipFile(rewritten, "w") as target:
@@ -319,10 +333,12 @@ class _Rewriter:
         elif name == "STACK_GLOBAL":
             attribute, module = self._pop_text(), self._pop_text()
             self._write(_global(module, attribute))
+        elif name == "GLOBAL":
+            self._write(_global(*value.split(" ", 1)))
         elif name in _BYTES:
             self._write(_encoded(b"c_codecs\nencode\n", value))
         elif name == "BYTEARRAY8":
-            self._write(_encoded(b"cbuiltins\nbytearray\n", bytes(value)))
+            self._write(_encoded(_global("builtins", "bytearray"), bytes(value)))
         elif name == "EMPTY_SET":
             self._write(_global("srgan_plugin", "set") + b")\x81")  # a stand-in, which BUILD fills
         elif name == "ADDITEMS":
@@ -380,6 +396,8 @@ def _encoded(function: bytes, raw: bytes) -> bytes:
 def _global(module: str, name: str) -> bytes:
     """Name a global; a part of a class as protocol 2 has it, by `getattr`."""
     owner, _, attribute = name.rpartition(".")
+    if (module, name) in (("builtins", "bytearray"), ("__builtin__", "bytearray")):
+        module = "srgan_plugin"  # a stand-in
     if not owner:
         return f"c{module}\n{name}\n".encode()
     return b"cbuiltins\ngetattr\n" + _global(module, owner) + _text(attribute) + _TUPLE2_REDUCE

@@ -128,8 +128,9 @@ def expanding(rng: random.Random, marker: Path) -> bytes:
         ]
     )
     if rng.random() < 0.5:
+        factor = rng.choice([64, 512, 1250, 4096])
         state = {
-            k: one.expand([512 * n if n == 8 else n for n in w.shape]) for k, w in state.items()
+            k: one.expand([factor * n if n == 8 else n for n in w.shape]) for k, w in state.items()
         }
     return saved(rng.choice([state, {"state_dict": state}, {"generator": state}]))
 
