@@ -5,7 +5,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from srgan_plugin.io.images import write_image
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE, TOOLS = ROOT / "srgan_plugin", ROOT / "tools"
@@ -133,3 +136,16 @@ def test_the_help_of_a_tool_loads_nothing_heavy(tool: str) -> None:
     )
     assert result.returncode == 0, result.stdout + result.stderr
     assert "usage:" in result.stdout
+
+
+def test_upscaling_loads_no_toolbox(tmp_path: Path) -> None:
+    write_image(tmp_path / "in.png", np.zeros((8, 8, 3), np.uint8))
+    check = (
+        "import sys; from srgan_plugin.__main__ import main\n"
+        "main(['upscale', 'in.png', 'out.png'])\n"
+        f"sys.exit(', '.join(name for name in {TOOLBOXES} if name in sys.modules) or 0)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", check], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr

@@ -46,7 +46,7 @@ class Run(NamedTuple):
     status: int
     said: str
     seconds: float
-    grown: int
+    peak: int
 
 
 class Call:
@@ -325,13 +325,12 @@ def run(tool: Callable[[], None], log: Path) -> Run:
         elif time.monotonic() - start > 3 * SECONDS:
             os.kill(child, 9)
         time.sleep(0.01)
-    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     status = os.waitstatus_to_exitcode(ended)
     said = log.read_text(errors="replace")
-    return Run(status, said, time.monotonic() - start, (usage.ru_maxrss - own) * 1024)
+    return Run(status, said, time.monotonic() - start, usage.ru_maxrss * 1024)
 
 
-def faults(done: Run, marker: Path) -> list[str]:
+def faults(done: Run, marker: Path, start_up: int) -> list[str]:
     """Return what was wrong with how a tool ended."""
     lines = [line for line in done.said.splitlines() if "Warning" not in line and line.strip()]
     found = []
@@ -346,8 +345,8 @@ def faults(done: Run, marker: Path) -> list[str]:
         found.append("no message")
     if done.seconds > SECONDS:
         found.append(f"{done.seconds:.0f} s")
-    if done.grown > BYTES:
-        found.append(f"{done.grown / 1e9:.1f} GB")
+    if done.peak - start_up > BYTES:
+        found.append(f"{(done.peak - start_up) / 1e9:.1f} GB")
     return found
 
 
@@ -365,6 +364,7 @@ def main() -> None:
         folder = Path(temporary)
         image, marker, log = folder / "in.png", folder / "marker", folder / "log"
         cv2.imwrite(str(image), np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8))
+        start_up = run(lambda: None, log).peak
         for number in range(args.count):
             rng = random.Random(f"{args.seed} {number}")
             maker = MAKERS[number % len(MAKERS)]
@@ -384,7 +384,7 @@ def main() -> None:
             for name, tool in tools.items():
                 done = run(tool, log)
                 ended[f"{maker.__name__}: status {done.status}"] += 1
-                if found := faults(done, marker):
+                if found := faults(done, marker, start_up):
                     wrong += 1
                     last = (done.said.strip().splitlines() or [""])[-1][:200]
                     print(f"{name} {file.name}: {', '.join(found)}: {last}", flush=True)

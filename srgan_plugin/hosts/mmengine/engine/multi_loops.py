@@ -15,9 +15,8 @@ from mmengine.runner.base_loop import BaseLoop
 from torch.utils.data import DataLoader
 
 from srgan_plugin.errors import MissingFileError, UserError
+from srgan_plugin.networks.malloc_tuning import disable_malloc_trim
 from srgan_plugin.registry import LOOPS, known_arguments
-
-from .malloc_tuning import disable_malloc_trim
 
 Config = dict[str, Any]
 

@@ -21,10 +21,10 @@ from srgan_plugin.errors import UserError
 from srgan_plugin.hosts.mmengine.datasets.gpu_loader import cache_on_gpu
 from srgan_plugin.hosts.mmengine.datasets.sampler import StreamSampler
 from srgan_plugin.hosts.mmengine.models.data_preprocessor import gt_batch
+from srgan_plugin.networks.malloc_tuning import disable_malloc_trim
 from srgan_plugin.registry import LOOPS
 
 from .cuda_graph import CUDAGraphStep, why_not_capturable
-from .malloc_tuning import disable_malloc_trim
 from .monitoring_hooks import IterTimerHook
 from .optim_wrapper import OptimWrapper, iter_optim_wrappers, iter_schedulers
 from .resume_hooks import InterruptHook, swaps_weights
