@@ -103,10 +103,10 @@ def test_bad_usage_ends_with_a_line(
 ) -> None:
     demo = str(CONFIGS / "bicubic_x4.py")
     for name, arguments, status, word in (
-        ("browse_dataset", [demo], 1, "no train_dataloader"),
+        ("browse_dataset", [demo], 1, "train_dataloader"),
         ("browse_dataset", [demo, "--number", "0"], 2, "--number"),
         ("get_flops", [demo, "--shape", "3", "0", "8"], 2, "--shape"),
-        ("print_config", [str(tmp_path / "none.py")], 1, "there is no config"),
+        ("print_config", [str(tmp_path / "none.py")], 1, "none.py"),
     ):
         with pytest.raises(SystemExit) as stop:
             tool(name).main(arguments)

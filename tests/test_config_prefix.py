@@ -38,7 +38,7 @@ def test_mmengine_still_resolves_bases_where_we_listen() -> None:
 def test_other_bases_are_left_to_mmengine(tmp_path: Path) -> None:
     (tmp_path / "base.py").write_text("a = 1\n")
     assert config_of(tmp_path, "_base_ = './base.py'\n").a == 1
-    with pytest.raises(AssertionError, match="mmengine does not support to load no_such_package"):
+    with pytest.raises(AssertionError, match="no_such_package"):
         config_of(tmp_path, "_base_ = 'no_such_package::x/y.py'\n")
     before = Config._get_cfg_path
     resolve_our_prefix()
@@ -46,7 +46,7 @@ def test_other_bases_are_left_to_mmengine(tmp_path: Path) -> None:
 
 
 def test_an_unknown_name_behind_our_prefix_is_answered_by_those_there_are(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"no config 'srgan\.py'; there are: .*bicubic_x4"):
+    with pytest.raises(FileNotFoundError, match=r"'srgan\.py'.*bicubic_x4"):
         config_of(tmp_path, "_base_ = 'srgan_plugin::srgan.py'\n")
 
 

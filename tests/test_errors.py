@@ -1,7 +1,9 @@
 """A user's mistake is one line; a bug keeps its stack trace, wherever either is raised."""
 
 import errno
+import importlib
 from collections.abc import Callable, Iterator, Sequence
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -103,6 +105,18 @@ def test_a_value_that_is_refused_is_one_line_with_it(
     line = explain(error_of(act))
     assert line is not None and "\n" not in line
     assert [word for word in words if word not in line] == []
+
+
+@pytest.mark.skipif(find_spec("basicsr") is None, reason="needs BasicSR")
+def test_a_value_that_basicsr_refuses_is_one_line_with_it() -> None:
+    importlib.import_module("srgan_plugin.hosts.basicsr")  # makes BasicSR import
+    build_dataloader = importlib.import_module("basicsr.data").build_dataloader
+    options = {"phase": "train", "batch_size_per_gpu": 0, "num_worker_per_gpu": 0}
+    line = explain(error_of(lambda: build_dataloader([1], options, num_gpu=0)))
+    assert line is not None and "batch_size=0" in line
+    del options["batch_size_per_gpu"]
+    line = explain(error_of(lambda: build_dataloader([1], options, num_gpu=0)))
+    assert line is not None and "batch_size_per_gpu" in line
 
 
 @pytest.mark.parametrize("by", ["itself", "torch", "numpy"])

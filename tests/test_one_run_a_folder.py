@@ -23,7 +23,7 @@ def test_a_second_run_is_refused_by_the_name_of_the_first_until_it_ends(tmp_path
     line = [sys.executable, "-c", CLAIM, str(folder)]
     with subprocess.Popen(line, stdout=subprocess.PIPE, text=True) as first:
         assert first.stdout is not None and first.stdout.readline() == "held\n"
-        with pytest.raises(ValueError, match=f"run.*process {first.pid}.*--work-dir"):
+        with pytest.raises(ValueError, match=f"run.*{first.pid}.*--work-dir"):
             claim_folder(folder)
         first.send_signal(signal.SIGKILL)
     with claim_folder(folder) as held:

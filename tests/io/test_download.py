@@ -126,7 +126,7 @@ def test_a_server_that_always_breaks_off_is_given_up_with_a_line(
     tmp_path: Path, server: Server
 ) -> None:
     server.ranges, server.cut = False, 1000
-    with pytest.raises(OSError, match=r"could not download .*1000 bytes are kept") as failure:
+    with pytest.raises(OSError, match=r"/file\.bin.*1000 bytes") as failure:
         download(server.url(), tmp_path / "file.bin")
     assert "\n" not in str(failure.value)
     assert left(tmp_path) == ["file.bin.part"]
@@ -135,18 +135,18 @@ def test_a_server_that_always_breaks_off_is_given_up_with_a_line(
 def test_a_file_that_is_not_there_and_a_server_that_is_not_are_one_line(
     tmp_path: Path, server: Server
 ) -> None:
-    with pytest.raises(OSError, match=r"could not download .*404.*put it at"):
+    with pytest.raises(OSError, match=r"/missing.*404.*/a"):
         download(server.url("missing"), tmp_path / "a")
-    with pytest.raises(OSError, match=r"could not download .*refused"):
+    with pytest.raises(OSError, match=r"127\.0\.0\.1:1/x.*refused"):
         download("http://127.0.0.1:1/x", tmp_path / "b")
-    with pytest.raises(ValueError, match="expected an http:// or https:// URL"):
+    with pytest.raises(ValueError, match=r"https://.*ftp://example\.org/x"):
         download("ftp://example.org/x", tmp_path / "c")
 
 
 def test_a_full_disk_keeps_what_has_arrived_for_the_next_call(
     tmp_path: Path, server: Server
 ) -> None:
-    with files_of_at_most(2_000_000), pytest.raises(OSError, match="2000000 bytes are kept"):
+    with files_of_at_most(2_000_000), pytest.raises(OSError, match="2000000 bytes"):
         download(server.url(), tmp_path / "file.bin")
     assert download(server.url(), tmp_path / "file.bin").read_bytes() == CONTENT
     assert server.offsets[-1] == 2_000_000
@@ -156,7 +156,7 @@ def test_a_file_of_another_hash_is_refused_and_does_not_get_the_name(
     tmp_path: Path, server: Server
 ) -> None:
     for _ in range(2):
-        with pytest.raises(ValueError, match=f"expected SHA-256 0123abcd…, got {DIGEST[:8]}…"):
+        with pytest.raises(ValueError, match=f"0123abcd.*{DIGEST[:8]}"):
             download(server.url(), tmp_path / "file.bin", sha256_prefix="0123abcd")
         assert not (tmp_path / "file.bin").exists()
     assert server.offsets == [0, 0]

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from srgan_plugin.cli.errors import command
 from srgan_plugin.errors import UserError
 from srgan_plugin.io.atomic import atomic_path
 
@@ -46,7 +47,13 @@ def draw(folder: Path) -> Path:
     return target
 
 
-if __name__ == "__main__":
+@command
+def main(argv: list[str] | None = None) -> None:
+    """Read the command line and draw."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", type=Path)
-    draw(parser.parse_args().folder)
+    parser.add_argument("folder", type=Path, help="the reports of tools/benchmark.py --out")
+    print(draw(parser.parse_args(argv).folder))
+
+
+if __name__ == "__main__":
+    main()

@@ -65,7 +65,7 @@ def test_files_that_are_there_are_used_again(files: BenchmarkFiles, tmp_path: Pa
 
 def test_photographs_smaller_than_a_sub_image_are_refused(tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "small.png"), noise(96, 96, 0))
-    with pytest.raises(ValueError, match="holds no photograph of at least 480x480"):
+    with pytest.raises(ValueError, match="480x480"):
         BenchmarkFiles(tmp_path, tmp_path / "out", photographs=1)
 
 

@@ -19,7 +19,7 @@ def test_niqe_is_matlabs_on_the_image_that_basicsr_names(shared_data, calculate_
 
 
 def test_an_image_too_small_for_niqe_is_refused_in_words(textured):
-    with pytest.raises(ValueError, match=r"needs two patches .* got a picture of 108x120"):
+    with pytest.raises(ValueError, match="108x120"):
         niqe(textured(108, 120))
 
 

@@ -35,10 +35,10 @@ def test_nothing_is_both_held_out_and_learned_from(tmp_path, count):
 
 def test_too_few_photographs_and_two_of_one_name_are_refused(tmp_path):
     few = folder_of(tmp_path / "few", [f"{n}.png" for n in range(31)])
-    with pytest.raises(ValueError, match=r"few holds 31 photographs: expected at least 32"):
+    with pytest.raises(ValueError, match=r"few.*31.*32"):
         split(few)
     names = [f"a/{n}.png" for n in range(32)]
-    with pytest.raises(ValueError, match=r"a/7\.png and .*b/7\.png have one name"):
+    with pytest.raises(ValueError, match=r"a/7\.png.*b/7\.png"):
         split(folder_of(tmp_path / "twice", [*names, "b/7.png"]))
 
 

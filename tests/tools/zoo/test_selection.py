@@ -54,11 +54,11 @@ def test_steps_of_two_networks_are_told_from_validations(tmp_path):
 
 
 def test_a_run_without_a_log_or_a_validation_says_so(tmp_path):
-    with pytest.raises(FileNotFoundError, match="has no log"):
+    with pytest.raises(FileNotFoundError, match=r"scalars\.json"):
         read_log(tmp_path)
-    with pytest.raises(FileNotFoundError, match="has not been validated"):
+    with pytest.raises(FileNotFoundError, match="best_"):
         best_by_psnr(tmp_path, tmp_path / "iter_9.pth", None)
-    with pytest.raises(FileNotFoundError, match="to choose from"):
+    with pytest.raises(FileNotFoundError, match="iter_"):
         best_by_niqe(tmp_path, None, print)
 
 

@@ -98,7 +98,7 @@ def test_cards_and_readme_tell_what_was_measured_and_measure_it_once(
 
 def test_a_readme_without_the_marks_is_left_alone(tmp_path, tool):
     (tmp_path / "README.md").write_text("mine")
-    with pytest.raises(ValueError, match=r"README\.md lacks the lines"):
+    with pytest.raises(ValueError, match=r"README\.md.*<!-- zoo"):
         tool("zoo_cards").put_between_marks("text", tmp_path / "README.md")
     assert (tmp_path / "README.md").read_text() == "mine"
 
@@ -174,10 +174,10 @@ def test_training_is_followed_by_choosing_shipping_and_noting_and_is_not_done_tw
 
 def test_what_is_needed_at_the_end_is_looked_for_at_the_start(tool, tmp_path, calculate_niqe):
     torch.save(random_vgg19_state_dict(depth="conv1_2"), tmp_path / "shallow.pth")
-    with pytest.raises(ValueError, match="does not reach the layers"):
+    with pytest.raises(ValueError, match=r"shallow\.pth"):
         tool("train_zoo").check(tmp_path / "shallow.pth", tmp_path)
     torch.save(random_vgg19_state_dict(depth="conv2_2"), tmp_path / "vgg.pth")
-    with pytest.raises(FileNotFoundError, match="test set Set5"):
+    with pytest.raises(FileNotFoundError, match="Set5"):
         tool("train_zoo").check(tmp_path / "vgg.pth", tmp_path)
 
 
@@ -187,7 +187,7 @@ def test_cards_are_not_made_of_a_test_set_that_is_not_whole(
     torch.save(random_vgg19_state_dict(depth="conv2_2"), tmp_path / "vgg.pth")
     for n in range(4):
         write_image(tmp_path / f"Set5/{n}.png", textured(48, 48, seed=n))
-    with pytest.raises(ValueError, match="Set5 has 4 of 5 pictures"):
+    with pytest.raises(ValueError, match=r"Set5.*4 of 5"):
         tool("train_zoo").check(tmp_path / "vgg.pth", tmp_path)
 
 
