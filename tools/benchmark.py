@@ -95,8 +95,7 @@ def sides_of(args: argparse.Namespace, device: Any) -> Any:
 
 def training_set() -> Path:
     """The photographs of the training set of the data root."""
-    from srgan_plugin.data.benchmark_sets import data_root
-    from srgan_plugin.data.div2k import find_div2k_train
+    from srgan_plugin.data.benchmark_sets import data_root, find_div2k_train
 
     gt, _, _ = find_div2k_train(data_root(), 4)
     store = Path(gt) / "GT.lmdb"

@@ -81,10 +81,10 @@ def main(argv: list[str] | None = None) -> None:
         TRAIN,
         VALIDATION,
         check_div2k_images,
+        cut_subimages,
         find_div2k_images,
     )
     from srgan_plugin.data.prepare.stores import create_div2k_stores
-    from srgan_plugin.data.prepare.subimages import cut_subimages
 
     root = Path(args.data_root or data_root()) / "DIV2K"
     scales = sorted(set(args.scale))

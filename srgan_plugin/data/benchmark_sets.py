@@ -1,4 +1,4 @@
-"""The test sets: which there are, and the folder layouts in which people have them."""
+"""Find benchmark sets, and DIV2K for training, in the folder layouts in which people have them."""
 
 import math
 import os
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from srgan_plugin.data.prepare.benchmark_sets import MULTIPLE
-from srgan_plugin.errors import MissingFileError
+from srgan_plugin.errors import MissingFileError, UserError
 from srgan_plugin.io.images import SUFFIXES
 from srgan_plugin.io.lazy_image import CroppedImage
 
@@ -124,6 +124,26 @@ _FOLDERS = (
     ("DIV2Ksub",),
 )
 
+# The training set; a store comes first because it is read without decoding.
+_DIV2K_TRAIN = (
+    DatasetLayout("DIV2K/train/GT.lmdb", "DIV2K/train/LRx{scale}.lmdb"),
+    DatasetLayout("DIV2K/train_x{scale}"),
+    DatasetLayout(
+        "DIV2K/DIV2K_train_HR_sub",
+        "DIV2K/DIV2K_train_LR_bicubic/X{scale}_sub",
+        "DIV2K/meta_info_DIV2K800sub_GT.txt",
+    ),
+    DatasetLayout(
+        "DIV2K/DIV2K_train_HR",
+        "DIV2K/DIV2K_train_LR_bicubic/X{scale}",
+        "DIV2K/meta_info_DIV2K800_GT.txt",
+    ),
+)
+# MMagic's merged layout holds the validation images too: without a list of the training images one
+# would train on them.
+_VALIDATION_NAMES = ("0801.png", "0801_s001.png")
+_LAST_SUB = "0800_s001.png"  # of the last training image
+
 
 def data_root() -> Path:
     """Tells where the data lies: `$SRGAN_DATA`, or `data` below the working directory."""
@@ -159,6 +179,44 @@ def find_benchmark(name: str, root: str | os.PathLike[str], scale: int = 4) -> B
     raise MissingFileError(
         f"test set {name} (x{scale}) is not there, looked for {looked_for}: "
         "put it into one of them or set SRGAN_DATA to the folder of all data"
+    )
+
+
+def find_div2k_train(root: str | Path, scale: int) -> tuple[str, str, str]:
+    """Return GT, LR and list of the DIV2K training set under `root`; LR and list may be empty.
+
+    Where LR is empty it is in GT's store. Where the list is missing all images of the folder are
+    used, unless the validation images are among them.
+
+    Raises:
+        UserError: The validation images are in the folder too, and the list is missing.
+        MissingFileError: None of the layouts exists; the message names them.
+    """
+    layouts = [tuple(part.format(scale=scale) for part in layout) for layout in _DIV2K_TRAIN]
+    for gt, lr, ann_file in layouts:
+        if (Path(root) / gt).is_dir() and (Path(root) / lr).is_dir():
+            listed = ann_file and (Path(root) / ann_file).is_file()
+            if not listed and any((Path(root) / gt / name).exists() for name in _VALIDATION_NAMES):
+                raise UserError(
+                    f"{Path(root) / gt} holds DIV2K's validation images too, and there is no "
+                    f"{ann_file} to leave them out: tools/prepare_div2k.py makes it"
+                )
+            if not listed and gt.endswith("_sub") and not (Path(root) / gt / _LAST_SUB).exists():
+                raise UserError(
+                    f"{Path(root) / gt} holds a part of DIV2K only, without {_LAST_SUB}: run "
+                    "tools/prepare_div2k.py again, or remove it"
+                )
+            return (
+                str(Path(root) / gt),
+                str(Path(root) / lr) if lr else "",
+                str(Path(root) / ann_file) if listed else "",
+            )
+    looked = "; ".join(" + ".join(filter(None, layout[:2])) for layout in layouts)
+    scales = "" if scale == 4 else f" --scale {scale}"
+    raise MissingFileError(
+        f"no DIV2K training set under {Path(root).resolve()}; looked for {looked}. Put one there "
+        f"(tools/prepare_div2k.py --download{scales}), set SRGAN_DATA, or name any folder of "
+        "photographs by --cfg-options train_dataloader.dataset.gt=FOLDER"
     )
 
 

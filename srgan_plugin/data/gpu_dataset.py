@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from srgan_plugin.io.images import Shape
-from srgan_plugin.io.lmdb_store import ImageStore
+from srgan_plugin.io.lazy_image import LazyImage
 
 from .augment import AugmentationParams, check_crop
-from .pairs import ImagePairs, LazyImage
+from .pairs import ImagePairs
 from .sampling import (
     CROP_LEFT,
     CROP_TOP,
@@ -68,9 +68,8 @@ class GPUBatch(NamedTuple):
 
 
 def pixel_bytes(pairs: ImagePairs) -> int | None:
-    """Tells how many bytes the pixels of all pairs have; None where only decoding could tell."""
-    stores = (pairs.gt, pairs.lr or pairs.gt)
-    if not all(isinstance(store, ImageStore) for store in stores):
+    """Return the bytes of all pairs' pixels; None where that takes decoding."""
+    if not pairs.shapes_known:
         return None
     return sum(int(np.prod(pair.lr.shape) + np.prod(pair.gt.shape)) for pair in pairs)
 

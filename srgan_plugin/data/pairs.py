@@ -15,8 +15,6 @@ from srgan_plugin.io.lmdb_store import ImageStore
 
 from .resize import DownscaledImage
 
-__all__ = ["ImageFolder", "ImagePairs", "ImageSource", "LazyImage", "Pair", "open_images"]
-
 GT_STORE: Final = "GT.lmdb"
 _SIZE: Final = re.compile(r" \(\d+, ?\d+(, ?\d+)?\)(\s.*)?$")  # (h,w,c) in a list of pictures
 
@@ -118,12 +116,12 @@ class ImagePairs:
         self._lr_keys = self.keys
         if self.lr is not None:
             self._lr_keys = _partners(self.keys, self.gt, self.lr, scale, whole=ann_file is None)
-        #: Whether the sizes are known to fit; stores tell them without reading a picture.
-        self._checked = self.lr is None
-        if isinstance(self.gt, ImageStore) and isinstance(self.lr, ImageStore):
+        sources = (self.gt, self.lr or self.gt)
+        #: Whether all shapes are known without decoding an image, as those in stores are.
+        self.shapes_known = all(isinstance(source, ImageStore) for source in sources)
+        if self.shapes_known and self.lr is not None:
             for pair in self:
                 check_sizes(pair.gt, pair.lr, scale)
-            self._checked = True
 
     @property
     def lr_origin(self) -> str:
@@ -143,7 +141,7 @@ class ImagePairs:
             ValueError: If a picture cannot be read, or the sizes do not fit.
         """
         pair = self._pair(index)
-        if not self._checked:
+        if self.lr is not None and not self.shapes_known:
             check_sizes(pair.gt, pair.lr, self.scale)
         return pair
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from srgan_plugin.errors import UserError
 from srgan_plugin.io.images import Image, Shape
-from srgan_plugin.io.lazy_image import ArrayMixin, LazyImage, Window, _within
+from srgan_plugin.io.lazy_image import ArrayMixin, LazyImage, Window, clip_slice
 
 
 class Sliceable(Protocol):
@@ -219,7 +219,7 @@ class DownscaledImage(ArrayMixin):
         if not (height and width):
             least = f"{self.scale}x{self.scale}"
             raise UserError(f"{self.hr.name} is smaller than {least}: take it out")
-        rows, columns = _within(window[0], height), _within(window[1], width)
+        rows, columns = clip_slice(window[0], height), clip_slice(window[1], width)
         return lr_window(
             self.hr,
             self.scale,

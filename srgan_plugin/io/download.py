@@ -66,7 +66,7 @@ def download(
             os.fsync(file.fileno())
             try:
                 _verify(part, sha256_prefix, url)
-            except ValueError:
+            except UserError:
                 file.truncate(0)
                 raise
             if sys.platform != "win32":

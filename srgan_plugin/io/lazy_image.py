@@ -96,11 +96,11 @@ class CroppedImage(ArrayMixin):
     def __getitem__(self, window: Window, /) -> Image:
         """See `LazyImage`."""
         height, width, _ = self.shape
-        return self.whole[_within(window[0], height), _within(window[1], width)]
+        return self.whole[clip_slice(window[0], height), clip_slice(window[1], width)]
 
 
-def _within(part: slice, size: int) -> slice:
-    """The slice with its ends filled in and kept inside, as indexing an array does."""
+def clip_slice(part: slice, size: int) -> slice:
+    """Return the slice with its ends filled in and clipped to `size`, as indexing an array does."""
     start, stop, step = part.indices(size)
     assert step == 1, part
     return slice(start, max(start, stop))

@@ -15,19 +15,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from srgan_plugin.data.benchmark_sets import find_benchmark
-from srgan_plugin.data.div2k import find_div2k_train
+from srgan_plugin.data.benchmark_sets import find_benchmark, find_div2k_train
 from srgan_plugin.data.pairs import ImagePairs
 from srgan_plugin.data.prepare.div2k import (
     Archive,
     archives,
     check_div2k_images,
+    crop_offsets,
+    cut_subimages,
     find_div2k_images,
     read_div2k_image,
     unpack,
 )
 from srgan_plugin.data.prepare.stores import create_div2k_stores
-from srgan_plugin.data.prepare.subimages import crop_offsets, cut_subimages
 from srgan_plugin.data.resize import make_lr
 from srgan_plugin.errors import UserError
 from srgan_plugin.io.images import Image, read_image

@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Final
 
 from srgan_plugin.data.pairs import ImagePairs, open_images
+from srgan_plugin.data.prepare.div2k import CROP, crop_offsets
 from srgan_plugin.data.prepare.stores import create_store
-from srgan_plugin.data.prepare.subimages import CROP, crop_offsets
 from srgan_plugin.errors import UserError
 from srgan_plugin.io.atomic import write_text
 from srgan_plugin.io.writers import write_image

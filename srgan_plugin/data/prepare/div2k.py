@@ -1,5 +1,6 @@
-"""DIV2K by image numbers: find, check, download and unpack its official archives."""
+"""DIV2K by image numbers: download, unpack, find, check, and cut into sub-images."""
 
+import os
 import shutil
 import zipfile
 import zlib
@@ -11,20 +12,22 @@ from typing import Final, NamedTuple
 import cv2
 import numpy as np
 
-from srgan_plugin.data.pairs import LazyImage, check_sizes
+from srgan_plugin.data.pairs import check_sizes
 from srgan_plugin.errors import MissingFileError, UserError
 from srgan_plugin.io.atomic import atomic_path, write_text
 from srgan_plugin.io.download import download
-from srgan_plugin.io.images import Image, read_image
-from srgan_plugin.io.lazy_image import DecodedImage
+from srgan_plugin.io.images import Image, header_shape, image_shape, read_image
+from srgan_plugin.io.lazy_image import DecodedImage, LazyImage, Window
+from srgan_plugin.io.writers import write_image
 
 from .parallel import Progress, ordered_map
 
 TRAIN: Final = range(1, 801)
 VALIDATION: Final = range(801, 901)
+CROP: Final = 480
+STEP: Final = 240
 
-
-# Mean difference, of 255, that no kind of downscaling explains but another picture does.
+# Mean difference, of 255, that no kind of downscaling explains but another image does.
 _ANOTHER_IMAGE: Final = 24.0
 
 
@@ -221,3 +224,96 @@ def _unpack_one(packed: zipfile.ZipFile, member: str, target: Path) -> None:
         temporary.open("wb") as copy,
     ):
         shutil.copyfileobj(source, copy)
+
+
+def crop_offsets(size: int, crop: int = CROP, step: int = STEP) -> list[int]:
+    """Return where the crops along one axis begin: every `step` pixels, and one at the edge.
+
+    Raises:
+        UserError: The axis is shorter than a crop.
+    """
+    if size < crop:
+        raise UserError(f"expected at least {crop} pixels, got {size}: leave the image out")
+    regular = list(range(0, size - crop + 1, step))
+    return regular if regular[-1] + crop == size else [*regular, size - crop]
+
+
+def subimage_dir(root: Path, scale: int) -> Path:
+    """Return where the published configs expect sub-images; scale 1 is GT."""
+    kind = "HR_sub" if scale == 1 else f"LR_bicubic/X{scale}_sub"
+    return root / f"DIV2K_train_{kind}"
+
+
+def cut_subimages(
+    sources: Sequence[DIV2KImage],
+    root: Path,
+    list_name: str,
+    *,
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> int:
+    """Cut HR images into overlapping 480x480, their LR images alike, and write the list of them.
+
+    Names and list are those that BasicSR and MMagic read. The list appears last. Images whose
+    sub-images exist are not decoded again.
+
+    Args:
+        sources: The photographs.
+        root: The folder `DIV2K`, which gets `DIV2K_train_HR_sub` and so on.
+        list_name: The list's file name, such as `meta_info_DIV2K800sub_GT.txt`.
+        workers: Processes. None: one for each processor.
+        progress: Called with the numbers of photographs done and in all.
+
+    Returns:
+        The number of sub-images.
+
+    Raises:
+        UserError: An image is damaged, too small, or does not fit its HR image.
+        OSError: The disk is full; a second run continues.
+    """
+    cut = partial(_cut, root)
+    names = [name for names in ordered_map(cut, sources, workers, progress) for name in names]
+    write_text("".join(f"{name} ({CROP},{CROP},3)\n" for name in names), root / list_name)
+    return len(names)
+
+
+def _cut(root: Path, source: DIV2KImage) -> list[str]:
+    """Write the missing sub-images of one HR image; return the names of all."""
+    windows = _windows(source.hr)
+    names = [f"{source.key}_s{number:03d}.png" for number in range(1, len(windows) + 1)]
+    missing = [
+        (scale, path, window)
+        for scale in (1, *source.lrs)
+        for path, window in zip(
+            [subimage_dir(root, scale) / name for name in names], windows, strict=True
+        )
+        if not _is_whole(path, CROP // scale)
+    ]
+    images = read_div2k_image(source) if missing else {}
+    for scale, path, (rows, columns) in missing:
+        write_image(path, images[scale][_shrunk(rows, scale), _shrunk(columns, scale)])
+    return names
+
+
+def _windows(photograph: Path) -> list[Window]:
+    height, width = image_shape(photograph)
+    try:
+        rows, columns = crop_offsets(height), crop_offsets(width)
+    except UserError as error:
+        raise UserError(f"{photograph}: {error}") from None
+    return [(slice(top, top + CROP), slice(left, left + CROP)) for top in rows for left in columns]
+
+
+def _shrunk(span: slice, scale: int) -> slice:
+    return slice(span.start // scale, span.stop // scale)
+
+
+def _is_whole(path: Path, size: int) -> bool:
+    """Whether a PNG of that size is complete, from its first and last bytes alone."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(64)
+            file.seek(-12, os.SEEK_END)
+            return header_shape(head + file.read(), str(path)) == (size, size)
+    except (OSError, UserError):
+        return False

@@ -10,10 +10,11 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from srgan_plugin.data.augment import augment, crop_pair, random_flips
-from srgan_plugin.data.pairs import ImagePairs, LazyImage
+from srgan_plugin.data.pairs import ImagePairs
 from srgan_plugin.data.sampling import SampleIndex
 from srgan_plugin.errors import UserError
 from srgan_plugin.io.images import Image
+from srgan_plugin.io.lazy_image import LazyImage
 
 from .archs import SUFFIX
 

@@ -10,8 +10,7 @@ from torch.utils.data import Dataset
 
 from srgan_plugin.data.augment import Names, read_batch
 from srgan_plugin.data.benchmark_sets import data_root as default_data_root
-from srgan_plugin.data.benchmark_sets import find_benchmark
-from srgan_plugin.data.div2k import find_div2k_train
+from srgan_plugin.data.benchmark_sets import find_benchmark, find_div2k_train
 from srgan_plugin.data.pairs import ImagePairs, Pair
 from srgan_plugin.data.sampling import SampleIndex
 from srgan_plugin.errors import UserError
