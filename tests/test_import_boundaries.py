@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from srgan_plugin.io.images import write_image
+from srgan_plugin.io.writers import write_image
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE, TOOLS = ROOT / "srgan_plugin", ROOT / "tools"
