@@ -25,7 +25,7 @@ from .files import (
 )
 from .layouts import CodeBase, StateDictLayout, find_layout
 from .load import DetectedNetwork, identify, option
-from .recorded_args import note_for
+from .recorded_args import listed, note_for
 
 CODE_BASES: tuple[CodeBase, ...] = get_args(CodeBase)
 TOLERANCE = 1e-5  # of the images' range of 1
@@ -159,7 +159,10 @@ def convert(
         layout = _target_layout(found, network, to)
     note = note_for(found.layout.network, found.arguments)
     found_role: Role = "discriminator" if found.layout.network in DISCRIMINATORS else "generator"
-    weights = {k: _halved(w) for k, w in found.weights.items()} if half else found.weights
+    weights = {
+        key: weight.half() if half and weight.is_floating_point() else weight
+        for key, weight in found.weights.items()
+    }
     content = _RULES[to].wrap(found_role, layout.from_plugin_keys(weights), note)
     differences: list[float] = []
 
@@ -195,29 +198,18 @@ def _target_layout(found: DetectedNetwork, network: nn.Module, to: CodeBase) -> 
     if activates is not None and rules.activates not in (None, activates):
         theirs, own = ("has an", "has none") if rules.activates else ("has no", "has one")
         doubt = "".join(f", or {option(name)} if it was trained so" for name in found.open)
+        others = [base for base, its in _RULES.items() if its.activates in (None, activates)]
         raise UserError(
             f"{to}'s MSRResNet {theirs} activation after each shuffle, these weights' network "
             f"{own}: under {to} they would load and give other images. Nothing converts one "
-            f"into the other; use --to {' or '.join(_same_function(activates))}{doubt}"
+            f"into the other; use --to {' or '.join(others)}{doubt}"
         )
     forms = rules.forms.get(name, [{}])
     if not any(found.arguments.items() >= form.items() for form in forms):
-        expected = " or ".join(map(_listed, forms))
-        got = _listed({key: found.arguments[key] for key in forms[0]})
+        expected = " or ".join(map(listed, forms))
+        got = listed({key: found.arguments[key] for key in forms[0]})
         raise UserError(f"{to}'s {name}: expected {expected}, got {got}; only --to plugin takes it")
     return layout
-
-
-def _listed(arguments: Mapping[str, object]) -> str:
-    return ", ".join(f"{name}={value}" for name, value in arguments.items())
-
-
-def _same_function(activates: bool) -> list[str]:
-    return [name for name, rules in _RULES.items() if rules.activates in (None, activates)]
-
-
-def _halved(weight: Tensor) -> Tensor:
-    return weight.half() if weight.is_floating_point() else weight
 
 
 def _compare(written: Path, found: DetectedNetwork, network: nn.Module, allowed: float) -> float:
@@ -275,10 +267,6 @@ def metafile_entry(
         config: the config that trained it.
         results: measures by test set, as `tools/test.py --out` writes them.
     """
-    arguments = {
-        key: list(value) if isinstance(value, tuple) else value
-        for key, value in done.source.arguments.items()
-    }
     count = sum(parameter.numel() for parameter in done.source.build(assume=True).parameters())
     entry: dict[str, Any] = {
         "Name": name,
@@ -286,7 +274,10 @@ def metafile_entry(
         "Config": config,
         "Metadata": {
             "Architecture": [done.source.layout.network],
-            "Arguments": arguments,
+            "Arguments": {
+                key: list(value) if isinstance(value, tuple) else value
+                for key, value in done.source.arguments.items()
+            },
             "Parameters": count,
             "SHA-256": done.sha256,
         },

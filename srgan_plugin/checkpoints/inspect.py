@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from srgan_plugin.errors import UserError
 
@@ -10,6 +9,7 @@ from .container import unwrap_and_list
 from .files import filename_hash, load_checkpoint_file, sha256
 from .layouts import describe
 from .load import DetectedNetwork, UnknownNetworkError, identify, option
+from .recorded_args import listed
 
 _FUNCTION = {
     True: "LeakyReLU after each pixel shuffle, as BasicSR's and KAIR's",
@@ -19,7 +19,7 @@ _FUNCTION = {
 
 
 def inspect_checkpoint(path: str | Path) -> dict[str, str]:
-    """Tells what a file is, by topic, in the order in which to show it.
+    """Describe a file by topic, in the order in which to show it.
 
     Args:
         path: a checkpoint of torch or a safetensors file, of any network.
@@ -47,13 +47,15 @@ def inspect_checkpoint(path: str | Path) -> dict[str, str]:
         return topics | {"holds": f"{describe(weights)}; none of our networks"} | beside
     except UserError as error:
         return topics | {"holds": describe(weights), "fits": f"no: {error}"} | beside
-    topics |= {"holds": str(found), "arguments": _listed(found.arguments)}
+    topics |= {"holds": str(found), "arguments": listed(found.arguments)}
     if found.layout.network == "MSRResNet":
         topics["function"] = _FUNCTION[found.arguments.get("activate_after_shuffle")]
     for name in found.open:
         topics["open"] = f"{name}, which nothing states: {option(name)}"
     topics["fits"] = _fits(found)
-    return topics | beside | _progress(checkpoint)
+    meta = checkpoint.get("meta")
+    step = meta.get("iter") if isinstance(meta, Mapping) else None
+    return topics | beside | ({"iteration": str(step)} if isinstance(step, int) else {})
 
 
 def _fits(found: DetectedNetwork) -> str:
@@ -63,13 +65,3 @@ def _fits(found: DetectedNetwork) -> str:
         return f"no: {error}"
     count = sum(parameter.numel() for parameter in network.parameters())
     return f"srgan_plugin's {type(network).__name__}, {count} parameters, strictly"
-
-
-def _listed(arguments: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name}={value!r}" for name, value in arguments.items())
-
-
-def _progress(checkpoint: Mapping[str, Any]) -> dict[str, str]:
-    meta = checkpoint.get("meta")
-    step = meta.get("iter") if isinstance(meta, Mapping) else None
-    return {"iteration": str(step)} if isinstance(step, int) else {}

@@ -20,6 +20,7 @@ from .recorded_args import (
     NON_INFERABLE_ARGS,
     arguments_of,
     checked_argument,
+    listed,
     plain,
     recorded_arguments,
 )
@@ -174,15 +175,12 @@ def _finite(weights: dict[str, Tensor], source: str) -> dict[str, Tensor]:
 
 def _changes(found: Detection, wanted: Detection, network: nn.Module) -> str:
     """The settings under which the network would be the one that the weights were made for."""
-    changes = [
-        f"{name}={value!r}"
-        for name, value in found.arguments.items()
-        if value != wanted.arguments.get(name)
-    ]
+    now = wanted.arguments
+    changes = {name: value for name, value in found.arguments.items() if value != now.get(name)}
     switch = found.layout.activate_after_shuffle
     if switch not in (None, getattr(network, "activate_after_shuffle", None)):
-        changes.append(f"activate_after_shuffle={switch}")
-    return ", ".join(changes)
+        changes["activate_after_shuffle"] = switch
+    return listed(changes)
 
 
 def _why_not_loadable(weights: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> str:
@@ -190,15 +188,12 @@ def _why_not_loadable(weights: Mapping[str, Tensor], own: Mapping[str, Tensor]) 
     # torch fills in the counters of batch normalisation, which old checkpoints do not have.
     missing = [k for k in own if k not in weights and not k.endswith(".num_batches_tracked")]
     unexpected = [key for key in weights if key not in own]
-    misshapen = [k for k in weights if k in own and not _alike(weights[k], own[k])]
+    forms = [{k: (w.shape, w.is_floating_point()) for k, w in x.items()} for x in (weights, own)]
+    misshapen = [key for key in weights if key in own and forms[0][key] != forms[1][key]]
     complaints = (("missing", missing), ("unexpected", unexpected), ("of another kind", misshapen))
     return "; ".join(
         f"{len(keys)} weights {what}, first {keys[0]}" for what, keys in complaints if keys
     )
-
-
-def _alike(a: Tensor, b: Tensor) -> bool:
-    return a.shape == b.shape and a.is_floating_point() == b.is_floating_point()
 
 
 logger = logging.getLogger(__name__)
@@ -230,12 +225,8 @@ class DetectedNetwork:
     dropped: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        untold = [
-            f"{name}={self.arguments[name]}"
-            for name in NON_INFERABLE_ARGS
-            if name in self.arguments
-        ]
-        return ", ".join([str(Detection(self.layout, self.arguments)), *untold])
+        stated = {n: self.arguments[n] for n in NON_INFERABLE_ARGS if n in self.arguments}
+        return ", ".join(filter(None, (self.layout.describe(self.arguments), listed(stated))))
 
     @property
     def open(self) -> tuple[str, ...]:
@@ -382,7 +373,8 @@ def generator_changes(
         return {}
     if found.layout.network != name:
         return {}
-    now = {**_defaults(name), **generator}
+    parameters = inspect.signature(_CLASSES[name]).parameters
+    now = {key: parameter.default for key, parameter in parameters.items()} | {**generator}
     wanted = {key: found.arguments[key] for key in _ADAPTABLE if key in found.arguments}
     return {k: value for k, value in wanted.items() if plain(value) != plain(now[k])}
 
@@ -394,8 +386,3 @@ def _checked(network: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
             choice = f"one of {', '.join(accepted)}" if accepted else "nothing more to know"
             raise UserError(f"of {network} there is {choice} to tell, got {name!r}")
     return {name: checked_argument(name, value) for name, value in arguments.items()}
-
-
-def _defaults(network: str) -> dict[str, Any]:
-    parameters = inspect.signature(_CLASSES[network]).parameters
-    return {name: parameter.default for name, parameter in parameters.items()}

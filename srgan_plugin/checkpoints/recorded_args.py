@@ -75,6 +75,11 @@ def plain(value: Any) -> Any:
     return tuple(map(float, value)) if numbers else tuple(value)
 
 
+def listed(arguments: Mapping[str, object]) -> str:
+    """Write arguments as Python has them."""
+    return ", ".join(f"{name}={value!r}" for name, value in arguments.items())
+
+
 def checked_argument(name: str, value: Any, *, where: str = "") -> Any:
     """Return a value in one form, if the argument takes it.
 

@@ -1,10 +1,10 @@
-"""A generator's forward pass, tile by tile and without a seam.
+"""Run a generator's forward pass tile by tile, without a seam.
 
-The work has two halves. At the picture's own size most layers look at each other's surroundings
-(35 pixels to each side in MSRResNet), but a pixel costs little memory; while it is enlarged a pixel
+The work has two halves. At the image's own size most layers look at each other's surroundings
+(35 pixels to each side in MSRResNet), but a pixel costs little memory; while it is upscaled a pixel
 takes some 10 KB, but hardly looks around. So there are large tiles for the one half and, in each of
 them, small ones for the other. Every tile sees all that its pixels depend on: what comes out is
-what the network makes of the whole picture, but for the order of floating-point sums.
+what the network makes of the whole image, but for the order of floating-point sums.
 """
 
 from collections.abc import Callable
@@ -19,7 +19,7 @@ from srgan_plugin.networks import Generator
 
 
 class Interval(NamedTuple):
-    """Rows or columns of the LR picture, `start` to before `stop`."""
+    """Rows or columns of the LR image, `start` to before `stop`."""
 
     start: int
     stop: int
@@ -50,11 +50,11 @@ def upscale_tile(
     inner: int,
     progress: Callable[[float], None],
 ) -> Tensor:
-    """Enlarges a window of a picture to what it is in the enlarged whole picture.
+    """Upscale a window of an image to what it is in the upscaled whole image.
 
     Args:
         network: In evaluation mode.
-        image: The whole LR picture, RGB in [0, 1], (1, 3, H, W), anywhere; what is needed of it
+        image: The whole LR image, RGB in [0, 1], (1, 3, H, W), anywhere; what is needed of it
             goes to the network's device and type.
         rows: Of the window.
         columns: Of the window.
@@ -71,7 +71,9 @@ def upscale_tile(
     far, near = network.receptive_radius
     height, width = Interval(0, image.shape[2]), Interval(0, image.shape[3])
     around = rows.widened(far + near, height), columns.widened(far + near, width)
-    x = _like_weights(_cropped(image, *around), network)
+    window = image[..., around[0].start : around[0].stop, around[1].start : around[1].stop]
+    weight = next(network.parameters())
+    x = window.to(weight).contiguous(memory_format=torch.channels_last)
     features = network.extract_features(x)
     scale = network.upscale_factor
     out = x.new_empty(3, (rows.stop - rows.start) * scale, (columns.stop - columns.start) * scale)
@@ -90,12 +92,3 @@ def upscale_tile(
             + ("use float32" if out.dtype == torch.float16 else "the weights are damaged")
         )
     return out.clamp_(0, 1)
-
-
-def _cropped(image: Tensor, rows: Interval, columns: Interval) -> Tensor:
-    return image[..., rows.start : rows.stop, columns.start : columns.stop]
-
-
-def _like_weights(x: Tensor, network: Generator) -> Tensor:
-    weight = next(network.parameters())
-    return x.to(weight).contiguous(memory_format=torch.channels_last)

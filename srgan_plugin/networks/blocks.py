@@ -86,7 +86,9 @@ def refuse_foreign_weights(
     named = chain(network.named_parameters(), network.named_buffers())
     own = {prefix + key: weight.shape for key, weight in named}
     given = [key for key in state_dict if key.startswith(prefix)]
-    fits = {key for key in given if key in own and _shape(state_dict[key]) == own[key]}
+    fits = {
+        key for key in given if key in own and getattr(state_dict[key], "shape", None) == own[key]
+    }
     if 2 * len(fits) >= len(own):
         return
     message = f"{type(network).__name__}: expected its {len(own)} weights, got {len(fits)} of them"
@@ -98,10 +100,6 @@ def refuse_foreign_weights(
         f"{message} and others (first {first}); read this checkpoint by "
         "srgan_plugin.checkpoints.load_generator_weights, which knows the keys of other code bases"
     )
-
-
-def _shape(weight: Any) -> Any:
-    return getattr(weight, "shape", None)
 
 
 # Losses are computed in float32 whatever the networks compute in.

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -18,38 +19,26 @@ TORCHVISION = "torchvision://vgg19"
 _BLOCKS = ((2, 64), (2, 128), (4, 256), (4, 512), (4, 512))  # convolutions, features
 
 
-def _layer_names() -> tuple[str, ...]:
-    names = []
-    for block, (count, _) in enumerate(_BLOCKS, start=1):
-        for n in range(1, count + 1):
-            names += [f"conv{block}_{n}", f"relu{block}_{n}"]
-        names.append(f"pool{block}")
-    return tuple(names)
-
-
-def _conv_shapes() -> dict[str, tuple[int, ...]]:
-    shapes: dict[str, tuple[int, ...]] = {}
-    width = 3
-    for block, (count, features) in enumerate(_BLOCKS, start=1):
-        for n in range(1, count + 1):
-            shapes[f"conv{block}_{n}"] = (features, width, 3, 3)
-            width = features
-    return shapes
-
-
 #: All layers in order; a layer's position is its index in torchvision's `vgg19().features`.
-LAYERS = _layer_names()
-
-
+LAYERS = tuple(
+    layer
+    for block, (count, _) in enumerate(_BLOCKS, start=1)
+    for layer in (
+        *(f"{kind}{block}_{n}" for n in range(1, count + 1) for kind in ("conv", "relu")),
+        f"pool{block}",
+    )
+)
+_WIDTHS = [3, *(features for count, features in _BLOCKS for _ in range(count))]
 #: The weight's shape of every convolution, in order.
-CONV_SHAPES = _conv_shapes()
-
-
+CONV_SHAPES: dict[str, tuple[int, ...]] = {
+    name: (features, width, 3, 3)
+    for name, (width, features) in zip(
+        filter(lambda layer: layer.startswith("conv"), LAYERS), pairwise(_WIDTHS), strict=True
+    )
+}
 # Where each convolution lies in the two kinds of file. The rescaled one counts the input's 1x1
 # convolution and a padding layer before every other convolution.
 _TORCHVISION_INDEX = {name: LAYERS.index(name) for name in CONV_SHAPES}
-
-
 _RESCALED_INDEX = {name: i + n + 2 for n, (name, i) in enumerate(_TORCHVISION_INDEX.items())}
 
 
@@ -215,7 +204,7 @@ class VGG19Features(nn.Module):
             the rescaled weights of Gatys et al. (key 0 is a 1x1 convolution from RGB in [0, 1] to
             mean-subtracted BGR in [0, 255], then 2, 5, 9, 12, 16, … are the convolutions).
         use_input_norm: Normalise the input: by ImageNet's mean and deviation, or by the rescaled
-            file's own key 0. Without it the picture goes to conv1_1 as it is.
+            file's own key 0. Without it the image goes to conv1_1 as it is.
 
     Raises:
         UserError: No layer, an unknown one, one deeper than the file, or not a VGG-19 file.
@@ -246,7 +235,7 @@ class VGG19Features(nn.Module):
             self.input_norm = _PointwiseConv(*rescaling) if rescaling else _MeanStd()
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
-        """Look at pictures.
+        """Compute VGG features of a batch of images.
 
         Args:
             x: RGB in [0, 1], (N, 3, H, W); H and W at least 2 to the number of pools passed.
@@ -298,6 +287,6 @@ class _PointwiseConv(nn.Module):
         self.register_buffer("bias", bias, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        # Not under autocast: half precision would quantise the picture before VGG sees it.
+        # Not under autocast: half precision would quantise the image before VGG.
         with without_autocast(x):
             return F.conv2d(x.to(self.weight.dtype), self.weight, self.bias)
