@@ -12,8 +12,6 @@ from numpy.typing import NDArray
 
 # The streams of random numbers of a sample, one for each decision.
 CROP_TOP: Final = 0
-
-
 CROP_LEFT: Final = 1
 HORIZONTAL_FLIP: Final = 2
 VERTICAL_FLIP: Final = 3
@@ -48,7 +46,7 @@ class SampleIndex(int):
         return int(self), self.seed, self.number
 
     def __repr__(self) -> str:
-        return f"Draw({int(self)}, seed={self.seed}, number={self.number})"
+        return f"SampleIndex({int(self)}, seed={self.seed}, number={self.number})"
 
 
 def sample_index(number: int, *, seed: int, length: int, shuffle: bool = True) -> SampleIndex:

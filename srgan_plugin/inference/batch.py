@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Literal
 
 from srgan_plugin.errors import MissingFileError, UserError
-from srgan_plugin.io.images import image_file_size, read_image_file
-from srgan_plugin.io.writers import WRITABLE_SUFFIXES, ImageSpec, check_target, write_image_file
+from srgan_plugin.io.images import peek_size, read_image_content
+from srgan_plugin.io.writers import WRITABLE_SUFFIXES, ImageSpec, check_target, write_strips
 
 from .upscaler import Upscaler
 
@@ -115,14 +115,14 @@ def upscale_files(
 def _upscale_file(
     upscaler: Upscaler, source: Path, target: Path, progress: Callable[[int], None]
 ) -> None:
-    image = read_image_file(source)
+    image = read_image_content(source)
     height, width, channels = image.pixels.shape
     spec = ImageSpec(
         shape=(height * upscaler.scale, width * upscaler.scale, channels),
         dtype=image.pixels.dtype,
         icc_profile=image.icc_profile,
     )
-    write_image_file(target, upscaler.strips(image.pixels, progress), spec)
+    write_strips(target, upscaler.strips(image.pixels, progress), spec)
 
 
 def _images(name: str, output: Path) -> list[tuple[Path, Path]]:
@@ -181,7 +181,7 @@ def _check_apart(jobs: Sequence[Job]) -> None:
 def _pixels(path: Path) -> int:
     """For the progress bar; what is wrong with a file is told when its turn comes."""
     try:
-        height, width = image_file_size(path)
+        height, width = peek_size(path)
     except (OSError, UserError):
         return 0
     return height * width

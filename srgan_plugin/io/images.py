@@ -115,11 +115,15 @@ _HEADERS: Final[tuple[tuple[bytes, int, Callable[[bytes], tuple[int, int]]], ...
 )
 
 
-def list_images(folder: str | os.PathLike[str]) -> dict[str, Path]:
-    """Find the images of a folder and of the folders below it, sorted by key.
+def list_images(folder: str | os.PathLike[str], *, nested: bool = True) -> dict[str, Path]:
+    """Find the images of a folder, sorted by key.
 
     The key is the path below `folder` without its suffix, with forward slashes: `0001`, and
     `a/0001` in a nested folder. Files and folders whose names begin with a dot are skipped.
+
+    Args:
+        folder: The folder.
+        nested: Whether the folders below it are searched, too.
 
     Raises:
         MissingFileError: The folder does not exist.
@@ -129,7 +133,7 @@ def list_images(folder: str | os.PathLike[str]) -> dict[str, Path]:
     if not folder.is_dir():
         raise MissingFileError(f"expected a folder of images, but {folder} does not exist")
     found: dict[str, Path] = {}
-    for path in sorted(_visible_files(folder)):
+    for path in sorted(_visible_files(folder, nested)):
         if path.suffix.lower() not in SUFFIXES:
             continue
         key = path.relative_to(folder).with_suffix("").as_posix()
@@ -143,9 +147,9 @@ def list_images(folder: str | os.PathLike[str]) -> dict[str, Path]:
     return dict(sorted(found.items()))
 
 
-def _visible_files(folder: Path) -> Iterator[Path]:
+def _visible_files(folder: Path, nested: bool) -> Iterator[Path]:
     for parent, folders, names in os.walk(folder, followlinks=True):
-        folders[:] = [name for name in folders if not name.startswith(".")]
+        folders[:] = [name for name in folders if nested and not name.startswith(".")]
         yield from (Path(parent, name) for name in names if not name.startswith("."))
 
 
@@ -291,7 +295,7 @@ class ImageContent:
     icc_profile: bytes | None
 
 
-def read_image_file(path: Path) -> ImageContent:
+def read_image_content(path: Path) -> ImageContent:
     """Read a PNG, JPEG, WebP or TIFF file as it is, with EXIF's orientation applied.
 
     Raises:
@@ -322,11 +326,11 @@ def read_image_file(path: Path) -> ImageContent:
         )
 
 
-def image_file_size(path: Path) -> tuple[int, int]:
+def peek_size(path: Path) -> tuple[int, int]:
     """Return height and width from the header, orientation not applied, without decoding.
 
     Raises:
-        OSError: As for `read_image_file`.
+        OSError: As for `read_image_content`.
         UserError: It is not an image.
     """
     with path.open("rb") as file, _opened(file, path) as image:

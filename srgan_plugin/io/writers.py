@@ -224,7 +224,7 @@ def check_target(path: Path, shape: tuple[int, int, int]) -> None:
         raise UserError(f"{path}: JPEG has no transparency: write a .png, .webp or .tif")
 
 
-def write_image_file(path: Path, strips: Iterable[Pixels], spec: ImageSpec) -> None:
+def write_strips(path: Path, strips: Iterable[Pixels], spec: ImageSpec) -> None:
     """Write an image that comes in strips; it appears under its name only when complete.
 
     PNG and TIFF are written as the strips come, JPEG (quality 95, full colour resolution) and WebP

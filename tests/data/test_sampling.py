@@ -80,7 +80,7 @@ def test_a_sample_index_is_an_int_with_its_position_and_survives_pickling() -> N
     sample = pickle.loads(pickle.dumps(SampleIndex(3, seed=5, number=17)))
     assert sample == 3 and [10, 11, 12, 13][sample] == 13
     assert (sample.seed, sample.number) == (5, 17)
-    assert repr(sample) == "Draw(3, seed=5, number=17)"
+    assert repr(sample) == "SampleIndex(3, seed=5, number=17)"
 
 
 @settings(max_examples=50, deadline=None)

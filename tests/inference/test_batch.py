@@ -20,8 +20,8 @@ from PIL import Image, ImageCms, ImageOps
 from srgan_plugin.__main__ import main
 from srgan_plugin.errors import UserError
 from srgan_plugin.inference import Upscaler, open_model
-from srgan_plugin.io.images import read_image_file
-from srgan_plugin.io.writers import WRITABLE_SUFFIXES, ImageSpec, write_image_file
+from srgan_plugin.io.images import read_image_content
+from srgan_plugin.io.writers import WRITABLE_SUFFIXES, ImageSpec, write_strips
 from srgan_plugin.networks import MSRResNet, SRResNet
 
 RGB_PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -43,7 +43,7 @@ def smooth(height, width, channels):
 
 def write(path, pixels, *, strips=1, icc_profile=None):
     spec = ImageSpec(shape=pixels.shape, dtype=pixels.dtype, icc_profile=icc_profile)
-    write_image_file(path, np.array_split(pixels, strips), spec)
+    write_strips(path, np.array_split(pixels, strips), spec)
 
 
 def names(folder):
@@ -97,7 +97,7 @@ def test_png_and_tiff_are_what_opencv_and_pillow_read(
     pixels = noise(height, width, channels, dtype=dtype)
     write(path, pixels, strips=min(strips, height), icc_profile=RGB_PROFILE)
     if (dtype, suffix, channels) != (np.uint16, ".tif", 2):  # which Pillow does not know
-        again = read_image_file(path)
+        again = read_image_content(path)
         assert again.pixels.dtype == dtype
         np.testing.assert_array_equal(again.pixels, pixels)
         assert again.icc_profile == (RGB_PROFILE if channels > 2 else None)
@@ -123,7 +123,7 @@ def test_jpeg_and_webp_hold_the_image_in_8_bits(suffix, channels, dtype):
         pytest.skip("JPEG has no alpha")
     pixels = smooth(40, 50, channels).astype(dtype) * (257 if dtype == np.uint16 else 1)
     write(Path(f"x{suffix}"), pixels.astype(dtype), strips=3, icc_profile=RGB_PROFILE)
-    again = read_image_file(Path(f"x{suffix}"))
+    again = read_image_content(Path(f"x{suffix}"))
     assert again.pixels.dtype == np.uint8
     expected = smooth(40, 50, channels)
     assert np.abs(again.pixels[..., :3].astype(float) - expected[..., :3]).mean() < 4
@@ -133,7 +133,7 @@ def test_jpeg_and_webp_hold_the_image_in_8_bits(suffix, channels, dtype):
 def test_a_profile_of_grey_stays_with_grey_pixels_alone():
     for suffix, kept in ((".png", GREY_PROFILE), (".jpg", GREY_PROFILE), (".webp", None)):
         write(Path(f"x{suffix}"), noise(8, 8, 1), icc_profile=GREY_PROFILE)
-        assert read_image_file(Path(f"x{suffix}")).icc_profile == kept
+        assert read_image_content(Path(f"x{suffix}")).icc_profile == kept
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -145,10 +145,10 @@ def test_the_camera_is_turned_once_as_pillow_turns_it(orientation, suffix):
     Image.fromarray(smooth(12, 20, 3)).save(f"x{suffix}", exif=exif, **lossless)
     with Image.open(f"x{suffix}") as image:
         expected = np.asarray(ImageOps.exif_transpose(image))
-    pixels = read_image_file(Path(f"x{suffix}")).pixels
+    pixels = read_image_content(Path(f"x{suffix}")).pixels
     np.testing.assert_array_equal(pixels, expected)
     write(Path(f"y{suffix}"), pixels)
-    assert read_image_file(Path(f"y{suffix}")).pixels.shape == pixels.shape
+    assert read_image_content(Path(f"y{suffix}")).pixels.shape == pixels.shape
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
@@ -172,7 +172,9 @@ def test_a_turned_camera_with_16_bits_is_turned_once(suffix):
         directory = (count + 1).to_bytes(2, "little") + b"".join(entries) + bytes(4)
         content = content[:place] + directory
     Path(f"x{suffix}").write_bytes(content)
-    np.testing.assert_array_equal(read_image_file(Path(f"x{suffix}")).pixels, np.rot90(pixels, -1))
+    np.testing.assert_array_equal(
+        read_image_content(Path(f"x{suffix}")).pixels, np.rot90(pixels, -1)
+    )
 
 
 def test_palettes_and_single_bits_become_colour_and_grey():
@@ -180,16 +182,16 @@ def test_palettes_and_single_bits_become_colour_and_grey():
     image.save("p.png")
     image.save("t.png", transparency=0)
     Image.fromarray(noise(8, 9)).convert("1").save("b.png")
-    np.testing.assert_array_equal(read_image_file(Path("p.png")).pixels, image.convert("RGB"))
-    assert read_image_file(Path("t.png")).pixels.shape == (8, 9, 4)
-    assert set(np.unique(read_image_file(Path("b.png")).pixels)) == {0, 255}
+    np.testing.assert_array_equal(read_image_content(Path("p.png")).pixels, image.convert("RGB"))
+    assert read_image_content(Path("t.png")).pixels.shape == (8, 9, 4)
+    assert set(np.unique(read_image_content(Path("b.png")).pixels)) == {0, 255}
 
 
 def test_one_image_becomes_what_the_network_makes_of_it(run_upscale, weights):
     Image.fromarray(noise(20, 30, 3)).save("a.png", icc_profile=RGB_PROFILE)
     assert run_upscale("a.png", "out/b.png")[:2] == (0, "1 done, 0 skipped, 0 failed")
     expected = Upscaler(open_model(weights), device="cpu")(noise(20, 30, 3))
-    again = read_image_file(Path("out/b.png"))
+    again = read_image_content(Path("out/b.png"))
     np.testing.assert_array_equal(again.pixels, expected)
     assert again.icc_profile == RGB_PROFILE
 
@@ -199,7 +201,7 @@ def test_tiles_of_the_command_line_change_nothing(run_upscale):
     run_upscale("a.png", "whole.png")
     run_upscale("a.png", "tiled.png", "--tile", 16)
     whole, tiled = (
-        read_image_file(Path(f"{n}.png")).pixels.astype(int) for n in ("whole", "tiled")
+        read_image_content(Path(f"{n}.png")).pixels.astype(int) for n in ("whole", "tiled")
     )
     assert np.abs(whole - tiled).max() <= 1
 
@@ -227,7 +229,7 @@ def test_a_folder_may_go_into_a_folder_that_it_lies_in(run_upscale):
     Image.fromarray(noise(8, 9, 3)).save("all/low/a.png")
     assert run_upscale("all/low", "all")[:2] == (0, "1 done, 0 skipped, 0 failed")
     assert run_upscale("all/low", ".")[:2] == (0, "1 done, 0 skipped, 0 failed")
-    assert read_image_file(Path("all/a.png")).pixels.shape == (32, 36, 3)
+    assert read_image_content(Path("all/a.png")).pixels.shape == (32, 36, 3)
     assert Path("a.png").read_bytes() == Path("all/a.png").read_bytes()
 
 
@@ -258,7 +260,7 @@ def test_a_name_may_be_as_long_as_the_system_allows(run_upscale):
 def test_a_damaged_exif_header_is_no_reason_to_refuse_an_image():
     pixels = noise(6, 9, 3)
     Image.fromarray(pixels).save("x.png", exif=b"Exif\0\0no such header")
-    np.testing.assert_array_equal(read_image_file(Path("x.png")).pixels, pixels)
+    np.testing.assert_array_equal(read_image_content(Path("x.png")).pixels, pixels)
 
 
 def test_a_pattern_run_again_takes_no_result_for_an_input_and_nothing_but_images(run_upscale):
@@ -363,7 +365,7 @@ def test_a_damaged_file_is_an_image_or_an_error_with_its_name(tmp_path_factory, 
         damaged[max(at, -len(damaged))] = data.draw(st.integers(0, 255))
     path.write_bytes(damaged[: data.draw(st.integers(0, len(damaged)))])
     try:
-        assert read_image_file(path).pixels.ndim == 3
+        assert read_image_content(path).pixels.ndim == 3
     except UserError as error:
         assert str(path) in str(error)
 
@@ -372,9 +374,9 @@ def test_one_pixel_and_60_000_by_20_are_images(run_upscale):
     Image.fromarray(noise(1, 1, 3)).save("dot.png")
     Image.fromarray(noise(20, 60_000)).save("strip.png")
     assert run_upscale("dot.png", "d.png")[0] == 0
-    assert read_image_file(Path("d.png")).pixels.shape == (4, 4, 3)
+    assert read_image_content(Path("d.png")).pixels.shape == (4, 4, 3)
     assert run_upscale("strip.png", "s.png")[0] == 0
-    assert read_image_file(Path("s.png")).pixels.shape == (80, 240_000, 1)
+    assert read_image_content(Path("s.png")).pixels.shape == (80, 240_000, 1)
     status, _, lines = run_upscale("strip.png", "s.jpg")
     assert status == 1 and all(part in lines[0] for part in ("s.jpg", "240000x80", "65500"))
     assert not Path("s.jpg").exists()
@@ -456,7 +458,7 @@ def test_an_image_that_fails_midway_leaves_no_file(tmp_path):
     for suffix in WRITABLE_SUFFIXES:
         with pytest.raises(MemoryError):
             spec = ImageSpec(shape=(8, 8, 3), dtype=np.dtype(np.uint8))
-            write_image_file(tmp_path / f"x{suffix}", strips(), spec)
+            write_strips(tmp_path / f"x{suffix}", strips(), spec)
     assert names(tmp_path) == []
 
 

@@ -15,7 +15,7 @@ from srgan_plugin.io.images import (
     image_shape,
     list_images,
     read_image,
-    read_image_file,
+    read_image_content,
 )
 from srgan_plugin.io.writers import encode_png, write_image
 
@@ -52,7 +52,7 @@ def test_a_lossless_file_gives_its_pixels_in_rgb_order(tmp_path: Path, name: str
 def test_training_and_upscaling_see_the_same_pixels(tmp_path: Path, name: str) -> None:
     path = tmp_path / f"x.{name}"
     path.write_bytes(encoded(RGB, (LOSSLESS | LOSSY)[name]))
-    np.testing.assert_array_equal(read_image_file(path).pixels, read_image(path))
+    np.testing.assert_array_equal(read_image_content(path).pixels, read_image(path))
 
 
 @pytest.mark.parametrize("name", [*LOSSLESS, *LOSSY])

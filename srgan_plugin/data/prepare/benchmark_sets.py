@@ -9,8 +9,8 @@ from typing import Final
 import numpy as np
 
 from srgan_plugin.data.resize import make_lr
-from srgan_plugin.errors import MissingFileError, UserError
-from srgan_plugin.io.images import SUFFIXES, Image, image_shape, read_image
+from srgan_plugin.errors import UserError
+from srgan_plugin.io.images import Image, image_shape, list_images, read_image
 from srgan_plugin.io.writers import write_image
 
 from .parallel import Progress, ordered_map
@@ -49,29 +49,14 @@ def prepare_test_set(
     """
     if wrong := [scale for scale in scales if scale < 1 or MULTIPLE % scale]:
         raise UserError(f"expected scales that divide {MULTIPLE}, got {wrong[0]}")
-    photographs = _photographs(Path(hr_dir))
-    for photograph in photographs:  # before any is written: a part of a set looks like a whole one
+    # Not of folders below: `GTmod12` may be one of them.
+    photographs = list(list_images(hr_dir, nested=False).values())
+    for photograph in photographs:  # before any is written: a part looks like a complete set
         _check_size(photograph)
     prepare_one = partial(_prepare_one, Path(out), tuple(scales))
     for _ in ordered_map(prepare_one, photographs, workers, progress):
         pass
     return len(photographs)
-
-
-def _photographs(folder: Path) -> list[Path]:
-    """Not those of folders below: `GTmod12` may be one of them."""
-    if not folder.is_dir():
-        raise MissingFileError(f"expected a folder of photographs, but {folder} does not exist")
-    found: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
-        if path.suffix.lower() not in SUFFIXES or path.name.startswith("."):
-            continue
-        if other := found.get(path.stem):
-            raise UserError(f"{folder} holds both {other.name} and {path.name}: keep one of them")
-        found[path.stem] = path
-    if not found:
-        raise UserError(f"{folder} holds no picture itself: name the folder that does")
-    return list(found.values())
 
 
 def _check_size(photograph: Path) -> None:
