@@ -29,7 +29,7 @@ def draw(folder: Path) -> Path:
     from matplotlib import pyplot
 
     reports = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
-    compared = [report for report in reports if report["ratio"] is not None]
+    compared = [report for report in reports if report.get("ratio") is not None]
     if not compared:
         raise UserError(f"{folder} holds no report of two sides: tools/benchmark.py makes them")
     ratios = [report["ratio"] for report in compared]
