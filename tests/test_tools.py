@@ -238,6 +238,7 @@ def test_a_truncated_image_is_named(data: Path, tmp_path: Path, fails: Callable[
         ("train_dataloader.batch_size=0", "batch_size=0"),
         ("param_scheduler.periods=[1]", "CosineRestartLR periods=[1] restart_weights"),
         ("log_level=LOUD", "LOUD"),
+        ("default_hooks.checkpoint.save_best=PSNR", "save_best Set5/PSNR 'PSNR'"),
         ("default_hooks.logger.intervall=1", "LoggerHook 'intervall' interval"),
         ("val_evaluator.border=4", "BenchmarkMetric 'border' crop_border"),
         ("test_dataloader.9.batch_size=2", "test_dataloader.9.batch_size 4 '9'"),

@@ -123,6 +123,11 @@ class CheckpointHook(MMEngineCheckpointHook):
         if not (self.local and self.save_best and metrics):
             super().after_val_epoch(runner, metrics)
             return
+        if unknown := [key for key in self.key_indicators if key not in {"auto", *metrics}]:
+            raise UserError(
+                f"checkpoint.save_best: expected auto or one of {', '.join(metrics)}, "
+                f"got {unknown[0]!r}"
+            )
         self._forget_other_measures(runner, metrics)
         before = {name: value for name, value in info.items() if name.startswith("best_")}
         # mmengine removes what these name before it saves.
