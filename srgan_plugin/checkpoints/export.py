@@ -15,8 +15,8 @@ from srgan_plugin.errors import UserError
 from srgan_plugin.io.atomic import atomic_path
 from srgan_plugin.networks import Generator
 
-TOLERANCE = 1e-4  # of the pictures' range of 1
-#: Height and width of the LR pictures on which an export is checked.
+TOLERANCE = 1e-4  # of the images' range of 1
+#: Height and width of the LR images on which an export is checked.
 SIZES = ((24, 24), (17, 40), (33, 21))
 _PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 
@@ -35,7 +35,7 @@ def export_onnx(
     Args:
         network: one of our generators, on the CPU, in evaluation mode.
         target: the `.onnx` file.
-        sizes: of the LR pictures to compare on.
+        sizes: of the LR images to compare on.
 
     Returns:
         The largest difference found.

@@ -1,4 +1,4 @@
-"""Weights that ship, the published checkpoints, and files that may lie on a server."""
+"""The bundled weights, the published checkpoints, and files on a server."""
 
 import functools
 import hashlib
@@ -13,7 +13,7 @@ from srgan_plugin.io.download import Progress, download
 
 from .files import filename_hash, kind_of, sha256
 
-#: The weights that ship with the package, as NAME.safetensors.
+#: The bundled weights, as NAME.safetensors.
 WEIGHTS: Final = Path(__file__).resolve().parent / "weights"
 BUNDLED_MODELS: Final = ("msrresnet", "srgan")
 #: In `WEIGHTS`: what they must hash to, as `sha256sum` writes and reads it.
@@ -34,20 +34,20 @@ PUBLISHED = {
 def local_checkpoint(
     location: str, *, folder: str | Path | None = None, progress: Progress | None = None
 ) -> Path:
-    """Tells where a checkpoint lies on this machine; one with a URL is fetched, once.
+    """Return where a checkpoint lies on this machine; download one with a URL, once.
 
-    Size and, where the name closes with its digits, SHA-256 of what is fetched are verified.
+    Size and, where the name closes with its digits, SHA-256 of a download are verified.
 
     Args:
-        location: `msrresnet` or `srgan` for the weights that ship, a path, or a URL (`http://`,
+        location: `msrresnet` or `srgan` for the bundled weights, a path, or a URL (`http://`,
             `https://`).
-        folder: where fetched files go, those without such digits into a folder below it for each
+        folder: where downloads go, those without such digits into a folder below it for each
             URL; by default torch's own folder of checkpoints.
         progress: see `download`.
 
     Raises:
-        UserError: what came is not the published file, or weights that ship were changed.
-        OSError: it cannot be fetched; the message says where to put it by hand.
+        UserError: the download is not the published file, or the bundled weights were changed.
+        FileError: it cannot be downloaded; the message says where to put it by hand.
     """
     if location in BUNDLED_MODELS:
         return _bundled(location, WEIGHTS)
@@ -65,13 +65,13 @@ def local_checkpoint(
 def _bundled(name: str, folder: Path) -> Path:
     path, sums = folder / f"{name}.safetensors", folder / SUMS
     if not path.is_file():
-        raise MissingFileError(f"{path}: expected the weights that ship, there is no such file")
+        raise MissingFileError(f"{path}: expected the bundled weights, but there is no such file")
     listed = sums.read_text(encoding="utf-8") if sums.is_file() else ""
     expected = dict(line.split()[::-1] for line in listed.splitlines() if line).get(path.name)
     if (digest := sha256(path)) != expected:
         kind = kind_of(path) if path.stat().st_size else "an empty file"
         raise UserError(
-            f"{path}: expected the weights that ship (SHA-256 {expected or f'none in {sums}'}), "
+            f"{path}: expected the bundled weights (SHA-256 {expected or f'none in {sums}'}), "
             f"got {kind or 'others'} ({digest}); install srgan_plugin again, or give your own "
             "weights by their path"
         )

@@ -1,4 +1,4 @@
-"""Pictures enlarged: tile by tile within bounded memory, whole files, whole folders."""
+"""Upscale images: tile by tile within bounded memory, whole files, whole folders."""
 
 from .models import open_model
 from .upscaler import Upscaler, upscale

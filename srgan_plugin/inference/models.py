@@ -1,6 +1,5 @@
-"""Networks by name or file, and what lies between two of them."""
+"""Networks by name or file, and blends of two of them."""
 
-import copy
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -11,7 +10,7 @@ from srgan_plugin.checkpoints.hub import BUNDLED_MODELS, local_checkpoint
 from srgan_plugin.errors import MissingFileError, UserError
 from srgan_plugin.networks import Generator
 
-# Two networks that do the same sums; `upscale_factor` and the shapes tell the rest.
+# Two networks of the same function have these in common, and the shapes of their weights.
 _SWITCHES: Final = ("upscale_factor", "activate_after_shuffle", "output_range")
 
 
@@ -22,11 +21,11 @@ def open_model(
     blend_with: str = "srgan",
     arch_options: Mapping[str, Any] | None = None,
 ) -> Generator:
-    """Makes a generator from weights that ship, from a checkpoint, or from a mixture of two.
+    """Make a generator from bundled weights, from a checkpoint, or from a blend of two.
 
     Args:
-        model: `"msrresnet"`, `"srgan"`, or a checkpoint that the zoo reads: its path or URL.
-        blend: Mixes the weights of two networks, each (1 - blend) * model + blend * blend_with
+        model: `"msrresnet"`, `"srgan"`, or a checkpoint's path or URL.
+        blend: Mix the weights of two networks, each (1 - blend) * model + blend * blend_with
             (network interpolation, ESRGAN, Wang et al. 2018, sec. 3.4). In [0, 1].
         blend_with: The other network.
         arch_options: What a checkpoint does not state of its network: `output_range` of an
@@ -55,7 +54,13 @@ def open_model(
             f"{model} and {blend_with} cannot be blended: expected two networks of the same form, "
             f"got {_form(first)[0]} and {_form(second)[0]} whose sizes or switches differ"
         )
-    return _blended(first, second, blend)
+    others = second.state_dict()
+    mixture = {
+        key: torch.lerp(weight, others[key], blend) if weight.is_floating_point() else weight
+        for key, weight in first.state_dict().items()
+    }
+    first.load_state_dict(mixture)
+    return first
 
 
 def _open(model: str, arch_options: Mapping[str, Any] | None) -> Generator:
@@ -67,7 +72,7 @@ def _open(model: str, arch_options: Mapping[str, Any] | None) -> Generator:
     network = open_network(path, arguments=arch_options)
     if not isinstance(network, Generator):
         kind = type(network).__name__
-        raise UserError(f"{path}: expected a generator that enlarges pictures, got {kind}")
+        raise UserError(f"{path}: expected a generator, got {kind}")
     channels = network.conv_first.in_channels, network.conv_last.out_channels
     if channels != (3, 3):
         raise UserError(
@@ -80,14 +85,3 @@ def _form(network: Generator) -> tuple[object, ...]:
     switches = [getattr(network, name, None) for name in _SWITCHES]
     shapes = {key: weight.shape for key, weight in network.state_dict().items()}
     return type(network).__name__, switches, shapes
-
-
-def _blended(first: Generator, second: Generator, share: float) -> Generator:
-    blended = copy.deepcopy(first)
-    others = second.state_dict()
-    mixture = {
-        key: torch.lerp(weight, others[key], share) if weight.is_floating_point() else weight
-        for key, weight in first.state_dict().items()
-    }
-    blended.load_state_dict(mixture)
-    return blended

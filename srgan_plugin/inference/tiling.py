@@ -29,7 +29,7 @@ class Interval(NamedTuple):
         return Interval(max(self.start - by, limits.start), min(self.stop + by, limits.stop))
 
     def inside(self, outer: "Interval", scale: int = 1) -> slice:
-        """Where it lies in an array that begins where `outer` does, enlarged `scale` times."""
+        """Where it lies in an array that begins where `outer` does, upscaled `scale` times."""
         return slice((self.start - outer.start) * scale, (self.stop - outer.start) * scale)
 
     def parts(self, largest: int) -> list["Interval"]:

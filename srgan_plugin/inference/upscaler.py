@@ -1,4 +1,4 @@
-"""Arrays of pixels enlarged by a network: any size, grey or colour, with alpha or without."""
+"""Upscale arrays of pixels by a network: any size, grey or colour, with alpha or without."""
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
@@ -69,7 +69,7 @@ class Upscaler:
         self._network = network.to(memory_format=torch.channels_last).eval()
 
     def __call__(self, image: Pixels) -> Pixels:
-        """Enlarge a picture.
+        """Upscale an image.
 
         Args:
             image: (H, W) or (H, W, C), C channels: 1 grey, 2 grey and alpha, 3 RGB, 4 RGB and
@@ -77,7 +77,7 @@ class Upscaler:
 
         Returns:
             The same, `scale` times the height and width. Grey goes through the network as RGB of
-            three equal channels, whose mean is taken; alpha is enlarged by bicubic.
+            three equal channels, whose mean is taken; alpha is upscaled by bicubic.
 
         Raises:
             ValueError: `image` is something else.
@@ -98,7 +98,7 @@ class Upscaler:
     def strips(
         self, image: Pixels, progress: Callable[[int], None] | None = None
     ) -> Iterator[Pixels]:
-        """Enlarge a picture, handing out the result from top to bottom while it is made.
+        """Upscale an image, handing out the result from top to bottom while it is made.
 
         Args:
             image: As for a call.
@@ -118,7 +118,7 @@ class Upscaler:
                 f"{image.dtype} of shape {image.shape}"
             )
         if image.size == 0:
-            raise UserError(f"expected a picture, got one without pixels, of shape {image.shape}")
+            raise UserError(f"expected an image, got one without pixels, of shape {image.shape}")
         return self._strips(image.reshape(*image.shape[:2], channels), progress or (lambda _: None))
 
     def _strips(self, image: Pixels, progress: Callable[[int], None]) -> Iterator[Pixels]:
@@ -192,7 +192,7 @@ def upscale(
     device: Device = "auto",
     half: bool = False,
 ) -> Pixels:
-    """Enlarges a picture; for many of them, make one `Upscaler` and call that.
+    """Upscale an image; for many of them, make one `Upscaler` and call that.
 
     Args:
         image: (H, W) or (H, W, C), C channels: 1 grey, 2 grey and alpha, 3 RGB, 4 RGB and alpha;
@@ -210,7 +210,7 @@ def upscale(
 
     Raises:
         FileNotFoundError: There are no such weights.
-        UserError: The picture, the weights or an option are not what is expected.
+        UserError: The image, the weights or an option are not what is expected.
         MemoryError: Not even the smallest tile fits on the device.
     """
     network = open_model(model, blend=blend, blend_with=blend_with, arch_options=arch_options)

@@ -57,7 +57,7 @@ def gan_loss(
 ) -> Tensor:
     """Mean adversarial loss of a batch of logits.
 
-    With D = sigmoid(logits) and label 1, 'vanilla' is -log D: for the generator's pictures the
+    With D = sigmoid(logits) and label 1, 'vanilla' is -log D: for the generator's images the
     paper's eq. 6, there summed, here the mean over the batch.
 
     Args:

@@ -14,14 +14,14 @@ from srgan_plugin.networks.blocks import widened
 
 
 class PixelLossFn(Protocol):
-    """Compares (N, C, H, W) pictures."""
+    """Compares (N, C, H, W) images."""
 
     def __call__(self, pred: Tensor, target: Tensor, /) -> Tensor:
         """Give a scalar."""
 
 
 class PerceptualLossFn(Protocol):
-    """Compares (N, 3, H, W) pictures by features."""
+    """Compares (N, 3, H, W) images by features."""
 
     def __call__(self, pred: Tensor, target: Tensor, /) -> tuple[Tensor | None, Tensor | None]:
         """Give the perceptual and the style term, None for one that is left out."""
@@ -47,7 +47,7 @@ def generator_objective(
 
     Args:
         pred: Generated RGB, (N, 3, H, W), in the range that the losses expect.
-        gt: Real pictures of the same shape and range.
+        gt: Real images of the same shape and range.
         pixel: Pixel loss.
         perceptual: Perceptual loss.
         gan: Adversarial loss, with `fake_logits`.

@@ -54,7 +54,7 @@ class PerceptualLoss(nn.Module):
         use_input_norm: Normalise VGG's input (see `VGG19Features`).
         perceptual_weight: Factor of the perceptual term; not above 0 leaves it out.
         style_weight: Factor of the style term; not above 0 leaves it out.
-        norm_img: The pictures are in [-1, 1] and get mapped to [0, 1] by (x + 1) / 2.
+        norm_img: The images are in [-1, 1] and get mapped to [0, 1] by (x + 1) / 2.
         pretrained: Where VGG's weights are (see `VGG19Features`); untouched with neither term.
         criterion: 'l1' or 'mse', means over all elements, or 'fro', BasicSR's norm of the
             difference over the whole batch.
@@ -97,11 +97,11 @@ class PerceptualLoss(nn.Module):
         )
 
     def forward(self, x: Tensor, gt: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        """Compare pictures.
+        """Compare images.
 
         Args:
             x: Generated RGB in [0, 1], or [-1, 1] with `norm_img`, (N, 3, H, W).
-            gt: Real pictures of the same shape; no gradient reaches them.
+            gt: Real images of the same shape; no gradient reaches them.
 
         Returns:
             The perceptual and the style term, each a scalar or None where it is left out.

@@ -28,7 +28,7 @@ def pixel_loss(
     reduction: Literal["none", "mean", "sum"] = "mean",
     sample_wise: bool = False,
 ) -> Tensor:
-    """Absolute or squared error of pictures (the latter Ledig et al. 2016, eq. 4).
+    """Absolute or squared error of images (the latter Ledig et al. 2016, eq. 4).
 
     Args:
         pred: Any range, (N, C, H, W); half precision becomes float32 first.
@@ -37,7 +37,7 @@ def pixel_loss(
         criterion: 'l1' is |pred - target|, 'mse' (pred - target)^2.
         reduction: 'none' keeps the shape. 'mean' with a weight divides by the sum of the weights,
             so that what has weight 0 does not count.
-        sample_wise: With 'mean' and a weight: the mean of each picture first, then over pictures.
+        sample_wise: With 'mean' and a weight: the mean of each image first, then over images.
 
     Returns:
         A scalar, or (N, C, H, W) for 'none'.
@@ -79,7 +79,7 @@ class L1Loss(nn.Module):
     Args:
         loss_weight: Factor of the result.
         reduction: 'none', 'mean' or 'sum'.
-        sample_wise: With 'mean' and a weight: the mean of each picture first, then over pictures.
+        sample_wise: With 'mean' and a weight: the mean of each image first, then over images.
 
     Raises:
         UserError: An unknown reduction.
@@ -100,7 +100,7 @@ class L1Loss(nn.Module):
         self.sample_wise = sample_wise
 
     def forward(self, pred: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
-        """Compare pictures of one shape, (N, C, H, W); shapes and errors as in `pixel_loss`."""
+        """Compare images of one shape, (N, C, H, W); shapes and errors as in `pixel_loss`."""
         loss = pixel_loss(
             pred,
             target,

@@ -1,6 +1,6 @@
-"""The two discriminators: real pictures against generated ones, as logits.
+"""The two discriminators: logits of real against generated images.
 
-Both are pairs of convolutions whose second one halves the picture, then two dense layers. The
+Both are pairs of convolutions whose second one halves the image, then two dense layers. The
 sigmoid stays inside the loss. Any memory format, any floating type.
 
 Under bfloat16 autocast the gradient of the weights has a cosine of 0.967 with float32's
@@ -63,7 +63,7 @@ class _PairedConvDiscriminator(nn.Module):
         self.add_module(f"bn{name}", None if first else nn.BatchNorm2d(features))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Judge pictures.
+        """Compute logits of images.
 
         Args:
             x: RGB in [0, 1], (N, in_channels, input_size, input_size).
@@ -72,12 +72,12 @@ class _PairedConvDiscriminator(nn.Module):
             Logits, (N, 1), in the type of the weights also under autocast: positive for real.
 
         Raises:
-            ValueError: Pictures of another size.
+            UserError: Images of another size.
         """
         size = self.input_size
         if x.shape[-2:] != (size, size):
             raise UserError(
-                f"{type(self).__name__} judges pictures of {size}x{size}, got "
+                f"{type(self).__name__} takes images of {size}x{size}, got "
                 f"{x.shape[-2]}x{x.shape[-1]} (height x width): set its input_size to the crop size"
             )
         feat = x
@@ -100,7 +100,7 @@ class ModifiedVGG(_PairedConvDiscriminator):
     BasicSR 1.4.2's VGGStyleDiscriminator; BasicSR's for 256x256 is `input_size=256, num_stages=6`.
 
     Args:
-        in_channels: Channels of the pictures.
+        in_channels: Channels of the images.
         mid_channels: Features of the first stage.
         input_size: Height and width, a multiple of 2**num_stages.
         num_stages: Halvings.
@@ -130,7 +130,7 @@ class SRGANDiscriminator(_PairedConvDiscriminator):
     """The paper's discriminator (Ledig et al. 2016, fig. 4): eight 3x3 convolutions, dense 1024.
 
     Args:
-        in_channels: Channels of the pictures.
+        in_channels: Channels of the images.
         mid_channels: Features of the first two convolutions (64 to 512 at the default).
         input_size: Height and width, a multiple of 16; the paper's crops are 96.
 

@@ -1,4 +1,4 @@
-"""The weights that ship: there, small, good, and told of truly."""
+"""The bundled weights: present, small, good, and described truly."""
 
 import json
 import shutil

@@ -152,7 +152,7 @@ def test_the_config_of_a_training_states_its_generators_range(rough, generator, 
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
-def test_every_config_that_ships_states_its_generators_function(path, rough):
+def test_every_bundled_config_states_its_generators_function(path, rough):
     """GANs name an optimizer after the generator as well."""
     config = pytest.importorskip("mmengine").Config.fromfile(path)
     kind = config.model.generator.type
