@@ -97,6 +97,37 @@ def protocol_of(runner: Any) -> Any:
     return next((m.protocol for m in metrics if hasattr(m, "protocol")), None)
 
 
+def choose_checkpoint(cfg: Any, location: str) -> None:
+    """Set `load_from`, and the model to what that checkpoint holds; `none` is for no weights."""
+    from srgan_plugin.checkpoints.hub import local_checkpoint
+    from srgan_plugin.hosts.mmengine.foreign_models import scope_of
+    from srgan_plugin.registry import SCOPE
+
+    if location.lower() != "none":
+        if "://" not in location and not local_checkpoint(location).is_file():
+            raise MissingFileError(
+                f"expected a checkpoint, a URL, msrresnet, srgan or 'none', there is no file at "
+                f"{location}"
+            )
+        cfg.load_from = follow_checkpoint(cfg.model, location, ours=scope_of(cfg) == SCOPE)
+    elif (network := network_name(cfg.model)) != "Bicubic":
+        raise UserError(
+            f"'none' is for configs without weights such as bicubic_x4.py; "
+            f"{cfg.filename} has the network {network}: name a checkpoint"
+        )
+
+
+def keep_test_settings(cfg: Any) -> None:
+    """Remove from a config what only training and validation need."""
+    if "perceptual_loss" in cfg.model:
+        cfg.model.perceptual_loss = None  # VGG-19's weights need not be there
+    for name in (
+        *("train_dataloader", "train_cfg", "optim_wrapper", "param_scheduler"),
+        *("val_dataloader", "val_cfg", "val_evaluator"),
+    ):
+        cfg[name] = None
+
+
 @command
 def main(argv: list[str] | None = None) -> None:
     """Build the runner, test, print the table."""
@@ -107,38 +138,16 @@ def main(argv: list[str] | None = None) -> None:
         *("test_dataloader", "test_cfg", "test_evaluator"),
         hint="take them from another config",
     )
-    from srgan_plugin.checkpoints.hub import local_checkpoint
-    from srgan_plugin.hosts.mmengine.foreign_models import convert_on_load, scope_of
-    from srgan_plugin.registry import SCOPE
-
-    if args.checkpoint.lower() != "none":
-        here = local_checkpoint(args.checkpoint) if "://" not in args.checkpoint else None
-        if here and not here.is_file():
-            raise MissingFileError(
-                f"expected a checkpoint, a URL, msrresnet, srgan or 'none', there is no file at "
-                f"{args.checkpoint}"
-            )
-        cfg.load_from = follow_checkpoint(cfg.model, args.checkpoint, ours=scope_of(cfg) == SCOPE)
-    elif (network := network_name(cfg.model)) != "Bicubic":
-        raise UserError(
-            f"'none' is for configs without weights such as bicubic_x4.py; "
-            f"{args.config} has the network {network}: name a checkpoint"
-        )
+    choose_checkpoint(cfg, args.checkpoint)
+    keep_test_settings(cfg)
     if args.save_images:
-        cfg.custom_hooks = [
-            *(cfg.get("custom_hooks") or []),
-            {"type": "SaveImagesHook", "out_dir": args.save_images},
-        ]
-    if "perceptual_loss" in cfg.model:
-        cfg.model.perceptual_loss = None  # only training needs VGG-19's weights
-    for part in ("train_dataloader", "train_cfg", "optim_wrapper", "param_scheduler"):
-        cfg[part] = None
-    for part in ("val_dataloader", "val_cfg", "val_evaluator"):
-        cfg[part] = None
+        saving = {"type": "SaveImagesHook", "out_dir": args.save_images}
+        cfg.custom_hooks = [*(cfg.get("custom_hooks") or []), saving]
     from mmengine.dist import is_main_process
     from mmengine.runner import Runner
 
     from srgan_plugin.hosts.mmengine.engine.distributed import join_process_group
+    from srgan_plugin.hosts.mmengine.foreign_models import convert_on_load
     from srgan_plugin.io.atomic import write_text
     from srgan_plugin.metrics.tables import format_table
 
@@ -150,15 +159,14 @@ def main(argv: list[str] | None = None) -> None:
         return
     if args.out:
         write_text(json.dumps(results, indent=2) + "\n", args.out)
-    print(
-        format_table(
-            results,
-            protocol=protocol_of(runner),
-            lr_origins=getattr(runner.test_loop, "lr_origins", {}),
-            missing_images=getattr(runner.test_loop, "missing_images", {}),
-            model=cfg.get("reference_model"),
-        )
+    table = format_table(
+        results,
+        protocol=protocol_of(runner),
+        lr_origins=getattr(runner.test_loop, "lr_origins", {}),
+        missing_images=getattr(runner.test_loop, "missing_images", {}),
+        model=cfg.get("reference_model"),
     )
+    print(table)
 
 
 if __name__ == "__main__":

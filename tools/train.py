@@ -80,6 +80,47 @@ def check_start(generator: Any, location: str) -> None:
         )
 
 
+def scale_lr(cfg: Any) -> None:
+    """Let mmengine scale the learning rate by the global batch size."""
+    scaling = cfg.get("auto_scale_lr")
+    if not isinstance(scaling, dict) or "base_batch_size" not in scaling:
+        raise UserError(
+            "--auto-scale-lr: expected auto_scale_lr = dict(base_batch_size=16) in the config, "
+            f"got {scaling!r}"
+        )
+    scaling["enable"] = True
+
+
+def choose_checkpoint(cfg: Any, resume: str | None) -> None:
+    """Set `resume` and `load_from` by `--resume`, and refuse a file that cannot be started from."""
+    from srgan_plugin.checkpoints.hub import BUNDLED_MODELS, local_checkpoint
+    from srgan_plugin.hosts.mmengine.engine.checkpoint_hook import newest_checkpoint
+
+    if resume:
+        newest = newest_checkpoint(cfg.work_dir) if resume == "auto" else resume
+        # Without a checkpoint the run starts from load_from, as it would without --resume.
+        if newest is None:
+            print(f"--resume: no checkpoint in {cfg.work_dir}, starting anew", file=sys.stderr)
+        cfg.resume = newest is not None
+        cfg.load_from = str(newest) if newest else cfg.get("load_from")
+    if not (start := cfg.get("load_from")):
+        return
+    if start in BUNDLED_MODELS:
+        start = cfg.load_from = str(local_checkpoint(start))
+    if "://" not in start and not Path(start).is_file():
+        raise MissingFileError(f"load_from: there is no checkpoint at {start}")
+    if not cfg.get("resume"):
+        check_start(cfg.model.get("generator"), start)
+        return
+    done = check_resumable(start)
+    if done >= cfg.train_cfg.get("max_iters", done + 1):
+        print(
+            f"--resume: nothing is left to train: {start} has {done} iterations, "
+            f"train_cfg.max_iters is {cfg.train_cfg.max_iters}",
+            file=sys.stderr,
+        )
+
+
 @command
 def main(argv: list[str] | None = None) -> None:
     """Build the runner and train."""
@@ -93,8 +134,6 @@ def main(argv: list[str] | None = None) -> None:
     from mmengine.dist import get_rank
     from mmengine.runner import Runner
 
-    from srgan_plugin.checkpoints.hub import BUNDLED_MODELS, local_checkpoint
-    from srgan_plugin.hosts.mmengine.engine.checkpoint_hook import newest_checkpoint
     from srgan_plugin.hosts.mmengine.engine.distributed import join_process_group
     from srgan_plugin.hosts.mmengine.foreign_models import (
         convert_on_load,
@@ -105,34 +144,8 @@ def main(argv: list[str] | None = None) -> None:
     if args.amp:
         use_amp(cfg.optim_wrapper, None if args.amp == "auto" else args.amp)
     if args.auto_scale_lr:
-        scaling = cfg.get("auto_scale_lr")
-        if not isinstance(scaling, dict) or "base_batch_size" not in scaling:
-            raise UserError(
-                "--auto-scale-lr: expected auto_scale_lr = dict(base_batch_size=16) in the config, "
-                f"got {scaling!r}"
-            )
-        cfg.auto_scale_lr.enable = True
-    if args.resume:
-        newest = newest_checkpoint(cfg.work_dir) if args.resume == "auto" else args.resume
-        # Without a checkpoint the run starts from load_from, as it would without --resume.
-        if newest is None:
-            print(f"--resume: no checkpoint in {cfg.work_dir}, starting anew", file=sys.stderr)
-        cfg.resume = newest is not None
-        cfg.load_from = str(newest) if newest else cfg.get("load_from")
-    if cfg.get("load_from") in BUNDLED_MODELS:
-        cfg.load_from = str(local_checkpoint(cfg.load_from))
-    if cfg.get("load_from") and "://" not in cfg.load_from and not Path(cfg.load_from).is_file():
-        raise MissingFileError(f"load_from: there is no checkpoint at {cfg.load_from}")
-    if cfg.get("resume") and cfg.get("load_from"):
-        done = check_resumable(cfg.load_from)
-        if done >= cfg.train_cfg.get("max_iters", done + 1):
-            print(
-                f"--resume: nothing is left to train: {cfg.load_from} has {done} iterations, "
-                f"train_cfg.max_iters is {cfg.train_cfg.max_iters}",
-                file=sys.stderr,
-            )
-    if cfg.get("load_from") and not cfg.get("resume"):
-        check_start(cfg.model.get("generator"), cfg.load_from)
+        scale_lr(cfg)
+    choose_checkpoint(cfg, args.resume)
     join_process_group(args.launcher, cfg)
     enable_safe_checkpointing(cfg)
     first = get_rank() == 0

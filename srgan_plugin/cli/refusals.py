@@ -40,17 +40,20 @@ def explain_refusal(error: Exception) -> str | None:
         return None
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     start = next((i for i in reversed(range(len(frames))) if _builds(frames[i])), None)
-    if start is None:
-        return None
-    name, values = frames[start].f_code.co_name, frames[start].f_locals
-    built, given = values.get("obj_cls"), values.get("args", {})  # of mmengine's build_from_cfg
+    return None if start is None else _explain(error, frames[start:])
+
+
+def _explain(error: Exception, frames: list[FrameType]) -> str | None:
+    """Return the line for an error in the call of the first frame, which builds something."""
+    built = frames[0].f_locals.get("obj_cls")  # in mmengine's build_from_cfg
+    given = frames[0].f_locals.get("args", {})
     if built is not None and (misfit := next(_misfits(inspect.unwrap(built), given), None)):
         return f"{built.__name__}: {misfit}"
-    if not _is_refused(frames[start:]):
+    if not _is_refused(frames):
         return None
     reason = f"KeyError: {error}" if isinstance(error, KeyError) else str(error)
     if built is None:
-        return f"{_VERB.sub('', name) or 'config'}: {reason}"
+        return f"{_VERB.sub('', frames[0].f_code.co_name) or 'config'}: {reason}"
     simple = {k: v for k, v in given.items() if isinstance(v, int | float | str | list | tuple)}
     arguments = ", ".join(f"{name}={value!r}" for name, value in simple.items())
     return f"{built.__name__}({arguments}): {reason}"
