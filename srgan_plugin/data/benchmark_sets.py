@@ -1,85 +1,40 @@
 """Find benchmark sets, and DIV2K for training, in the folder layouts in which people have them."""
 
-import math
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from srgan_plugin.data.prepare.benchmark_sets import MULTIPLE
 from srgan_plugin.errors import MissingFileError, UserError
 from srgan_plugin.io.images import SUFFIXES
-from srgan_plugin.io.lazy_image import CroppedImage
 
-from .pairs import ImagePairs, Pair
-from .resize import DownscaledImage
+from .pairs import ImagePairs
 
-#: How many pictures the published sets have.
+#: Number of images of the published sets.
 SIZES = {"Set5": 5, "Set14": 14, "B100": 100, "Urban100": 100, "DIV2K": 100, "Kodak24": 24}
-
-
-class Pairs(Protocol):
-    """Pairs of LR and GT pictures by number, as `ImagePairs` has them."""
-
-    @property
-    def keys(self) -> tuple[str, ...]:
-        """Their names."""
-        ...
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int, /) -> Pair: ...
 
 
 @dataclass(frozen=True)
 class Benchmark:
-    """A test set on the disk.
+    """A benchmark set on the disk.
 
     Attributes:
-        name: as tables have it, such as "B100" however the folder is called.
-        pairs: the pictures, RGB uint8, not yet read.
-        lr_origin: where the LR pictures come from, in words.
+        name: As in tables: "B100" whatever the folder is called.
+        pairs: The images, read when used.
+        lr_origin: Where the LR images come from, in words.
     """
 
     name: str
-    pairs: Pairs
+    pairs: ImagePairs
     lr_origin: str
 
     @property
     def missing_images(self) -> str:
-        """What a set of a known size is short of, in words; empty for a whole one."""
+        """How many images of a known set exist, in words; empty for a complete one."""
         there, whole = len(self.pairs), SIZES.get(self.name, len(self.pairs))
-        return "" if there == whole else f"{there} of {whole} pictures"
-
-
-@dataclass(frozen=True)
-class CroppedPairs:
-    """GT cropped to multiples of a number, and the LR that MATLAB's bicubic makes of it.
-
-    Pictures in folders below the source's are left out: they may be another layout's LR.
-    """
-
-    source: ImagePairs
-    multiple: int = MULTIPLE
-
-    @cached_property
-    def _numbers(self) -> list[int]:
-        return [number for number, key in enumerate(self.source.keys) if "/" not in key]
-
-    @property
-    def keys(self) -> tuple[str, ...]:
-        """The names of the pictures."""
-        return tuple(self.source.keys[number] for number in self._numbers)
-
-    def __len__(self) -> int:
-        return len(self._numbers)
-
-    def __getitem__(self, index: int) -> Pair:
-        key, _, whole = self.source[self._numbers[index]]
-        gt = CroppedImage(whole, math.lcm(self.multiple, self.source.scale))
-        return Pair(key, DownscaledImage(gt, self.source.scale), gt)
+        return "" if there == whole else f"{there} of {whole} images"
 
 
 class DatasetLayout(NamedTuple):
@@ -171,10 +126,12 @@ def find_benchmark(name: str, root: str | os.PathLike[str], scale: int = 4) -> B
     layouts = list(_layouts(name, folders, Path(root), scale))
     for gt, lr, ann_file in layouts:
         if all(_is_there(path) for path in (gt, lr, ann_file) if path):
-            pairs = ImagePairs(gt, lr, scale=scale, ann_file=ann_file)
-            if lr:
-                return Benchmark(name, pairs, pairs.lr_origin)
-            return Benchmark(name, CroppedPairs(pairs), f"{pairs.lr_origin} cropped to mod 12")
+            # Without LR, images in folders below are skipped: they may be another layout's LR.
+            pairs = ImagePairs(
+                gt, lr, scale=scale, ann_file=ann_file, crop_multiple=MULTIPLE, nested=bool(lr)
+            )
+            cropped = "" if lr else f" cropped to mod {MULTIPLE}"
+            return Benchmark(name, pairs, pairs.lr_origin + cropped)
     looked_for = ", ".join(" + ".join(str(path) for path in row if path) for row in layouts)
     raise MissingFileError(
         f"test set {name} (x{scale}) is not there, looked for {looked_for}: "

@@ -1,6 +1,7 @@
 """Pairs of low-resolution and ground-truth pictures, from folders, stores or photographs alone."""
 
 import itertools
+import math
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -92,6 +93,8 @@ class ImagePairs:
             follows that, is ignored (`0001_s001.png (480,480,3)`, as MMagic and BasicSR have it).
         crop_gt: Whether ground truth is cropped to a multiple of the scale also where `lr` is
             given, as BasicSR does in validation.
+        crop_multiple: Where it is cropped, its sizes are multiples of this number, too.
+        nested: Whether images in folders below `gt` are used.
 
     Raises:
         FileNotFoundError: If a path does not exist.
@@ -106,14 +109,17 @@ class ImagePairs:
         scale: int = 4,
         ann_file: str | os.PathLike[str] | None = None,
         crop_gt: bool = False,
+        crop_multiple: int = 1,
+        nested: bool = True,
     ) -> None:
         if lr is None and (Path(gt) / GT_STORE).exists():
             gt, lr = Path(gt) / GT_STORE, _lr_store(Path(gt), scale)
         self.scale, self.crop_gt = scale, crop_gt
+        self.crop_multiple = math.lcm(crop_multiple, scale)
         self.gt = open_images(gt)
         self.lr = None if lr is None else open_images(lr)
         self.keys = self.gt.keys if ann_file is None else _chosen(Path(ann_file), self.gt)
-        self._lr_keys = self.keys
+        self.keys = self._lr_keys = tuple(key for key in self.keys if nested or "/" not in key)
         if self.lr is not None:
             self._lr_keys = _partners(self.keys, self.gt, self.lr, scale, whole=ann_file is None)
         sources = (self.gt, self.lr or self.gt)
@@ -149,7 +155,7 @@ class ImagePairs:
         key = self.keys[index]
         gt = self.gt[key]
         if self.crop_gt or self.lr is None:
-            gt = CroppedImage(gt, self.scale)
+            gt = CroppedImage(gt, self.crop_multiple)
         if self.lr is not None:
             return Pair(key, self.lr[self._lr_keys[index]], gt)
         return Pair(key, DownscaledImage(gt, self.scale), gt)

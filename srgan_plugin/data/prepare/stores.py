@@ -5,33 +5,16 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
 from srgan_plugin.data.pairs import GT_STORE, ImagePairs, lr_store_name
 from srgan_plugin.errors import FileError
 from srgan_plugin.io.atomic import atomic_directory
-from srgan_plugin.io.lazy_image import LazyImage
 from srgan_plugin.io.lmdb_store import StoreLayout, StoreWriter, encode
 
 from .div2k import DIV2KImage, read_div2k_image
 from .parallel import Progress, ordered_map
-
-
-class Encoded(NamedTuple):
-    """A picture as a store holds it."""
-
-    value: bytes
-    shape: tuple[int, ...]
-
-
-class EncodedPair(NamedTuple):
-    """A pair as the two stores hold it."""
-
-    key: str
-    lr: Encoded
-    gt: Encoded
 
 
 def create_store(
@@ -86,10 +69,10 @@ def create_store(
         StoreWriter(folder / GT_STORE, layout) as gt_store,
         StoreWriter(folder / lr_store_name(scale), layout) as lr_store,
     ):
-        encode_pair = partial(_encoded_pair, pairs, layout)
-        for key, lr, gt in ordered_map(encode_pair, range(len(pairs)), workers, progress):
-            gt_store.put_encoded(key, gt.value, gt.shape)
-            lr_store.put_encoded(key, lr.value, lr.shape)
+        encode_pair = partial(_encode_pair, pairs, layout)
+        for key, (lr, gt) in ordered_map(encode_pair, range(len(pairs)), workers, progress):
+            gt_store.put_encoded(key, *gt)
+            lr_store.put_encoded(key, *lr)
 
 
 def create_div2k_stores(
@@ -131,10 +114,9 @@ def create_div2k_stores(
                 writer.put(source.key, by_scale[scale])
 
 
-def _encoded_pair(pairs: ImagePairs, layout: StoreLayout, index: int) -> EncodedPair:
-    key, lr, gt = pairs[index]
-    return EncodedPair(key, _encoded(lr, layout), _encoded(gt, layout))
-
-
-def _encoded(image: LazyImage, layout: StoreLayout) -> Encoded:
-    return Encoded(encode(np.asarray(image), layout), image.shape)
+def _encode_pair(
+    pairs: ImagePairs, layout: StoreLayout, index: int
+) -> tuple[str, list[tuple[bytes, tuple[int, ...]]]]:
+    """Read a pair; return its key, and the stored bytes and the shape of LR and GT."""
+    key, *images = pairs[index]
+    return key, [(encode(np.asarray(image), layout), image.shape) for image in images]
