@@ -22,6 +22,8 @@ if sys.platform != "win32":
 _CHUNK: Final = 1 << 20
 _TIMEOUT: Final = 60.0  # seconds without a byte
 
+_MOST_RESTARTS: Final = 3  # from the beginning, after a server sent another part than asked for
+
 Progress = Callable[[int, int], None]
 
 
@@ -81,6 +83,7 @@ def download(
 
 def _fetch(url: str, file: BinaryIO, progress: Progress | None, target: Path) -> None:
     """Append to `file` what is missing of it; tries again as long as that brings something."""
+    restarts = 0
     while True:
         before = _size(file)
         try:
@@ -89,7 +92,8 @@ def _fetch(url: str, file: BinaryIO, progress: Progress | None, target: Path) ->
                     progress(_size(file), total)
             return
         except (OSError, http.client.HTTPException) as error:
-            if _size(file) > before:
+            restarts += _size(file) < before
+            if _size(file) != before and restarts <= _MOST_RESTARTS:
                 continue
             raise FileError(
                 f"could not download {url} ({error or type(error).__name__}); {_size(file)} bytes "
@@ -113,9 +117,16 @@ def _transfer(url: str, file: BinaryIO) -> Iterator[int]:
     with answer:
         if answer.status != 206:  # a server that cannot begin in the middle
             file.truncate(start := 0)
+        elif not answer.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
+            file.truncate(0)
+            raise http.client.HTTPException(
+                f"asked for the bytes from {start}, the server sent "
+                f"{answer.headers.get('Content-Range')}"
+            )
         length = answer.headers.get("Content-Length")
         total = start + int(length) if length else 0
-        while chunk := answer.read(_CHUNK):
+        # What has arrived, not a whole chunk: a slow line may break off before that is complete.
+        while chunk := answer.read1(_CHUNK):
             file.write(chunk)
             file.flush()
             yield total

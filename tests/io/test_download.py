@@ -1,8 +1,10 @@
 """Downloads against a server on loopback that breaks off, forgets and lies as real ones do."""
 
+import contextlib
 import hashlib
 import resource
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -24,6 +26,8 @@ class Server(ThreadingHTTPServer):
     def __init__(self, *, ranges: bool = True, cut: int = 0) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.ranges, self.cut = ranges, cut
+        self.shift = 0  # of the part that is sent against the one asked for
+        self.stall = 0.0  # seconds, in the middle of each 300 kB
         self.offsets: list[int] = []
 
     def url(self, path: str = "file.bin") -> str:
@@ -39,6 +43,7 @@ class Handler(BaseHTTPRequestHandler):
             return
         wanted = self.headers.get("Range")
         start = int(wanted[len("bytes=") : -1]) if wanted and self.server.ranges else 0
+        start += self.server.shift * bool(start)
         self.server.offsets.append(start)
         if start >= len(CONTENT):
             self.send_response(416)
@@ -47,9 +52,17 @@ class Handler(BaseHTTPRequestHandler):
             return
         self.send_response(206 if start else 200)
         self.send_header("Content-Length", str(len(CONTENT) - start))
+        if start:
+            last = len(CONTENT) - 1
+            self.send_header("Content-Range", f"bytes {start}-{last}/{len(CONTENT)}")
         self.end_headers()
         stop = start + self.server.cut if self.server.cut else len(CONTENT)
-        self.wfile.write(CONTENT[start:stop])
+        if self.server.stall:
+            self.wfile.write(CONTENT[start : start + 300_000])
+            time.sleep(self.server.stall)
+            start += 300_000
+        with contextlib.suppress(ConnectionError):  # it hung up meanwhile
+            self.wfile.write(CONTENT[start:stop])
 
     def log_message(self, *_: object) -> None:
         """Says nothing."""
@@ -120,6 +133,33 @@ def test_a_server_without_ranges_begins_again(tmp_path: Path, server: Server) ->
     server.ranges = False
     (tmp_path / "file.bin.part").write_bytes(b"x" * 1000)
     assert download(server.url(), tmp_path / "file.bin").read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("shift", [-1000, 1000])
+def test_a_part_that_begins_elsewhere_is_not_appended(
+    tmp_path: Path, server: Server, shift: int
+) -> None:
+    server.shift = shift
+    (tmp_path / "file.bin.part").write_bytes(CONTENT[:1_000_001])
+    assert download(server.url(), tmp_path / "file.bin").read_bytes() == CONTENT
+    assert server.offsets == [1_000_001 + shift, 0]
+
+
+def test_a_server_that_always_sends_another_part_is_given_up_with_a_line(
+    tmp_path: Path, server: Server
+) -> None:
+    server.shift, server.cut = 1000, 1_200_000
+    with pytest.raises(OSError, match=r"/file\.bin.*bytes 1201000-"):
+        download(server.url(), tmp_path / "file.bin")
+
+
+def test_a_line_that_stalls_after_less_than_a_chunk_gets_on(
+    tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("srgan_plugin.io.download._TIMEOUT", 0.1)
+    server.stall = 0.3
+    assert download(server.url(), tmp_path / "file.bin").read_bytes() == CONTENT
+    assert server.offsets == list(range(0, 3_000_000, 300_000))
 
 
 def test_a_server_that_always_breaks_off_is_given_up_with_a_line(
