@@ -262,6 +262,8 @@ _KNOWN = {  # by torch's reader
 _TEXTS = {"SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8"}
 _BYTES = {"SHORT_BINBYTES", "BINBYTES", "BINBYTES8"}
 _TUPLE2_REDUCE = b"\x86R"
+# A set is a stand-in, which BUILD fills.
+_REPLACED = {"EMPTY_SET": b"csrgan_plugin\nset\n)\x81", "ADDITEMS": b"tb"}
 _BYTEARRAY = re.compile(rb"c(builtins|__builtin__)\nbytearray\n")
 
 
@@ -339,12 +341,8 @@ class _Rewriter:
             self._write(_encoded(b"c_codecs\nencode\n", value))
         elif name == "BYTEARRAY8":
             self._write(_encoded(_global("builtins", "bytearray"), bytes(value)))
-        elif name == "EMPTY_SET":
-            self._write(_global("srgan_plugin", "set") + b")\x81")  # a stand-in, which BUILD fills
-        elif name == "ADDITEMS":
-            self._write(b"tb")
-        elif name in _KNOWN:
-            self._write(raw)
+        elif name in _KNOWN or name in _REPLACED:
+            self._write(_REPLACED.get(name, raw))
         elif name not in ("PROTO", "FRAME"):
             raise UnpicklingError(f"its pickle has the opcode {name}, which no weights need")
 

@@ -1,6 +1,7 @@
 """The adversarial loss in its usual variants, on logits."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Literal
 
 import torch
@@ -13,35 +14,25 @@ from srgan_plugin.networks.blocks import widened
 GANType = Literal["vanilla", "lsgan", "l1", "wgan", "wgan_softplus", "hinge"]
 
 
-def _label_loss(distance: Callable[[Tensor, Tensor], Tensor]) -> Callable[..., Tensor]:
-    """Make a loss that compares every logit with its label."""
-
-    def loss(logits: Tensor, *, label: float, real: bool, is_disc: bool) -> Tensor:
-        return distance(logits, torch.full_like(logits, label))
-
-    return loss
+def _label_loss(
+    distance: Callable[[Tensor, Tensor], Tensor], logits: Tensor, *, label: float, **_: bool
+) -> Tensor:
+    """Compare every logit with its label."""
+    return distance(logits, torch.full_like(logits, label))
 
 
-def _wgan(logits: Tensor, *, label: float, real: bool, is_disc: bool) -> Tensor:
-    return -logits.mean() if real else logits.mean()
-
-
-def _wgan_softplus(logits: Tensor, *, label: float, real: bool, is_disc: bool) -> Tensor:
-    return F.softplus(-logits if real else logits).mean()
-
-
-def _hinge(logits: Tensor, *, label: float, real: bool, is_disc: bool) -> Tensor:
+def _hinge(logits: Tensor, *, real: bool, is_disc: bool, label: float) -> Tensor:
     if not is_disc:
         return -logits.mean()
     return F.relu(1 - logits if real else 1 + logits).mean()
 
 
 _GAN_LOSSES: dict[str, Callable[..., Tensor]] = {
-    "vanilla": _label_loss(F.binary_cross_entropy_with_logits),
-    "lsgan": _label_loss(F.mse_loss),
-    "l1": _label_loss(F.l1_loss),
-    "wgan": _wgan,
-    "wgan_softplus": _wgan_softplus,
+    "vanilla": partial(_label_loss, F.binary_cross_entropy_with_logits),
+    "lsgan": partial(_label_loss, F.mse_loss),
+    "l1": partial(_label_loss, F.l1_loss),
+    "wgan": lambda logits, *, real, **_: -logits.mean() if real else logits.mean(),
+    "wgan_softplus": lambda logits, *, real, **_: F.softplus(-logits if real else logits).mean(),
     "hinge": _hinge,
 }
 
@@ -62,7 +53,7 @@ def gan_loss(
 
     Args:
         logits: The discriminator's, of any shape; half precision becomes float32 first.
-        target_is_real: Whether they ought to say real.
+        target_is_real: Whether the target label is real.
         gan_type: 'vanilla' (cross entropy), 'lsgan' (squares), 'l1', 'wgan' (the plain mean),
             'wgan_softplus' (as in StyleGAN2), 'hinge'.
         is_disc: For the discriminator. Matters to 'hinge' alone, whose generator loss is the

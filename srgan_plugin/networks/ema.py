@@ -24,16 +24,15 @@ def update_ema(
         return
     trained = model.state_dict()
     pairs = [(held, trained[key]) for key, held in average.state_dict().items()]
-    floating = [pair for pair in pairs if pair[0].is_floating_point()]
-    counters = [pair for pair in pairs if not pair[0].is_floating_point()]
     updated = torch.as_tensor(updated)
     if updated.device.type != "cpu":  # only the device knows its value
-        for held, new in floating:
-            held.copy_(torch.where(updated, held.lerp(new, 1 - decay), held))
-        for held, new in counters:
-            held.copy_(torch.where(updated, new, held))
+        for held, new in pairs:
+            moved = held.lerp(new, 1 - decay) if held.is_floating_point() else new
+            held.copy_(torch.where(updated, moved, held))
     elif updated:
+        floating = [pair for pair in pairs if pair[0].is_floating_point()]
         move = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
         move(*map(list, zip(*floating, strict=True)), 0)  # all at once: a third of the time
-        for held, new in counters:
-            held.copy_(new)
+        for held, new in pairs:
+            if not held.is_floating_point():
+                held.copy_(new)

@@ -1,5 +1,6 @@
 """The networks under BasicSR's names and arguments, with its state-dict keys."""
 
+from functools import partial
 from typing import Any
 
 from basicsr.utils.registry import ARCH_REGISTRY
@@ -13,18 +14,11 @@ SUFFIX = "srgan_plugin"
 _LAYOUT: Any = find_layout("MSRResNet", "basicsr")
 
 
-def _rename(state: dict[str, Any], prefix: str, rename: Any) -> None:
+def _rename(rename: Any, _: nn.Module, state: dict[str, Any], prefix: str, *__: Any) -> None:
+    """Rename the keys of a state dict in place; a hook before it loads or after it is made."""
     own = {key.removeprefix(prefix): key for key in state if key.startswith(prefix)}
     for key, weight in rename({key: state.pop(old) for key, old in own.items()}).items():
         state[prefix + key] = weight
-
-
-def _to_basicsr(_: nn.Module, state: dict[str, Any], prefix: str, __: Any) -> None:
-    _rename(state, prefix, _LAYOUT.from_plugin_keys)
-
-
-def _from_basicsr(_: nn.Module, state: dict[str, Any], prefix: str, *__: Any) -> None:
-    _rename(state, prefix, _LAYOUT.to_plugin_keys)
 
 
 @ARCH_REGISTRY.register(suffix=SUFFIX)
@@ -43,7 +37,7 @@ class MSRResNet(networks.MSRResNet):
         activate_after_shuffle: False for weights that were trained in MMagic.
     """
 
-    load_hooks = (_from_basicsr, *networks.MSRResNet.load_hooks)
+    load_hooks = (partial(_rename, _LAYOUT.to_plugin_keys), *networks.MSRResNet.load_hooks)
 
     def __init__(
         self,
@@ -63,7 +57,8 @@ class MSRResNet(networks.MSRResNet):
             activate_after_shuffle=activate_after_shuffle,
         )
         if activate_after_shuffle:  # which these keys imply
-            self.register_state_dict_post_hook(_to_basicsr)  # type: ignore[no-untyped-call]
+            hook = partial(_rename, _LAYOUT.from_plugin_keys)
+            self.register_state_dict_post_hook(hook)  # type: ignore[no-untyped-call]
 
 
 @ARCH_REGISTRY.register(suffix=SUFFIX)
