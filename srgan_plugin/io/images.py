@@ -402,7 +402,8 @@ def _8_bits(image: PIL.Image.Image, path: Path) -> Pixels:
     mode = _MODES[image.mode]
     if "transparency" in image.info and image.mode in ("P", "RGB", "L", "1"):
         mode = "LA" if image.mode in ("L", "1") else "RGBA"
-    pixels = np.asarray(image.convert(mode) if mode else image)
+    with _damage_named(path):
+        pixels = np.asarray(image.convert(mode) if mode else image)
     if pixels.dtype != np.uint8:
         raise UserError(f"{path}: expected 8 or 16 bits, got pixels of {pixels.dtype}")
     return pixels.reshape(*pixels.shape[:2], -1)
