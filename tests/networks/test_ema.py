@@ -11,6 +11,16 @@ from srgan_plugin.networks.ema import update_ema
 DECAY = 0.9
 
 
+class OnDevice(torch.Tensor):
+    """A flag that claims to be on another device than the CPU."""
+
+    device = torch.device("cuda")  # type: ignore[assignment]
+
+
+def flags(value: bool) -> list[torch.Tensor | bool]:
+    return [value, torch.tensor(value), torch.tensor(value).as_subclass(OnDevice)]
+
+
 def trained_network(seed: int) -> nn.Module:
     """A convolution with batch normalisation, whose statistics and counter have moved."""
     torch.manual_seed(seed)
@@ -20,7 +30,7 @@ def trained_network(seed: int) -> nn.Module:
     return network
 
 
-@pytest.mark.parametrize("updated", [True, torch.tensor(True)])
+@pytest.mark.parametrize("updated", flags(True))
 def test_weights_and_statistics_move_by_the_formula_and_counters_are_copied(
     updated: torch.Tensor | bool,
 ) -> None:
@@ -37,7 +47,7 @@ def test_weights_and_statistics_move_by_the_formula_and_counters_are_copied(
     assert not torch.equal(average[0].weight, before["0.weight"])
 
 
-@pytest.mark.parametrize("updated", [False, torch.tensor(False)])
+@pytest.mark.parametrize("updated", flags(False))
 def test_a_step_that_changed_nothing_changes_no_average(updated: torch.Tensor | bool) -> None:
     average, model = trained_network(1), trained_network(3)
     before = copy.deepcopy(average.state_dict())
