@@ -13,7 +13,7 @@ from srgan_plugin.metrics.psnr_ssim import psnr, quantize, ssim, to_y
 
 
 def images(seed, height=24, width=31, noise=20.0):
-    """A smooth picture and a noisy one of it: SSIM far from both its ends."""
+    """A smooth image and a noisy one of it: SSIM far from both its ends."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[:height, :width]
     base = 127 + 90 * np.sin(y / 5 + seed)[..., None] * np.cos(x[..., None] / (4 + np.arange(3)))
@@ -127,10 +127,10 @@ def test_quantize_refuses_what_is_not_finite():
 @pytest.mark.parametrize(
     ("shape", "options", "message"),
     [
-        ((24, 30, 3), {}, r"one shape \(h, w, 3\), got \(24, 30, 3\) and \(24, 31, 3\)"),
-        ((24, 31, 3), {"border": 12}, "within a border of 12, got a picture of 24x31"),
-        ((24, 31, 3), {"border": -1}, "within a border of -1"),
-        ((24, 31, 3), {"channel": "bgr"}, "expected channel 'rgb' or 'y', got 'bgr'"),
+        ((24, 30, 3), {}, r"\(24, 30, 3\) and \(24, 31, 3\)"),
+        ((24, 31, 3), {"border": 12}, "border of 12.* 24x31"),
+        ((24, 31, 3), {"border": -1}, "border of -1"),
+        ((24, 31, 3), {"channel": "bgr"}, "channel .*'rgb'.*'y'.*'bgr'"),
     ],
 )
 def test_what_cannot_be_measured_gets_one_clear_line(measure, shape, options, message):
@@ -140,10 +140,10 @@ def test_what_cannot_be_measured_gets_one_clear_line(measure, shape, options, me
 
 
 def test_ssim_says_how_many_pixels_it_needs_within_the_border():
-    with pytest.raises(ValueError, match="at least 11x11 pixels within a border of 4"):
+    with pytest.raises(ValueError, match=r"11x11.* border of 4.* 18x40"):
         ssim(np.zeros((18, 40, 3)), np.zeros((18, 40, 3)), border=4)
 
 
 def test_a_grey_image_is_refused_with_its_shape():
-    with pytest.raises(ValueError, match=r"got \(24, 31\) and \(24, 31\)"):
+    with pytest.raises(ValueError, match=r"\(24, 31\) and \(24, 31\)"):
         psnr(np.zeros((24, 31)), np.zeros((24, 31)))

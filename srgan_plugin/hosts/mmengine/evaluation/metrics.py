@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from srgan_plugin.errors import UserError, check_option
 from srgan_plugin.hosts.mmengine.models.data_preprocessor import as_rgb
-from srgan_plugin.metrics import psnr_ssim, psnr_ssim_torch
+from srgan_plugin.metrics import psnr_ssim
 from srgan_plugin.metrics.protocol import METRIC_FUNCTIONS, EvaluationProtocol
 from srgan_plugin.registry import METRICS
 
@@ -45,8 +45,8 @@ def _on_device(image: Any) -> bool:
     return isinstance(image, torch.Tensor) and image.is_cuda  # Apple's GPUs have no float64
 
 
-class _PerImage(BaseMetric):
-    """Averages over pictures what `_measure` returns for each: a dict of numbers."""
+class _ImageMetric(BaseMetric):
+    """Average over images of what `_measure` returns for each: a dict of numbers."""
 
     # How MMagic's evaluator groups metrics: those that look at the model's plain predictions.
     SAMPLER_MODE, sample_model = "normal", "orig"
@@ -86,7 +86,7 @@ class _PerImage(BaseMetric):
             self.results.append(self.compute_metrics([self._measure(*pair) for pair in frames]))
 
     def prepare(self, module: Any, dataloader: Any) -> None:
-        """Note the number of pictures, which MMagic's evaluator does not tell `evaluate`."""
+        """Note the number of images, which MMagic's evaluator does not pass to `evaluate`."""
         self.size = len(dataloader.dataset)
 
     def get_metric_sampler(self, model: Any, dataloader: Any, metrics: Any) -> Any:
@@ -99,11 +99,11 @@ class _PerImage(BaseMetric):
         return measured
 
     def compute_metrics(self, results: list[dict[str, float]]) -> dict[str, float]:
-        """Average over the pictures of the set."""
+        """Average over the images of the set."""
         return {name: float(np.mean([r[name] for r in results])) for name in results[0]}
 
 
-class _OneMeasure(_PerImage):
+class _SingleMetric(_ImageMetric):
     metric: ClassVar[str]
     function: ClassVar[Callable[..., float]]
 
@@ -122,7 +122,7 @@ class _OneMeasure(_PerImage):
         check_option("input_order", input_order, ("CHW", "HWC"))
         self.input_order = input_order
         if convert_to not in (None, "Y", "y"):
-            raise UserError(f"convert_to is None or 'Y', got {convert_to!r}")
+            raise UserError(f"convert_to: expected None or 'Y', got {convert_to!r}")
         self.border = crop_border
         self.channel: psnr_ssim.Channel = "y" if convert_to else "rgb"
 
@@ -132,7 +132,7 @@ class _OneMeasure(_PerImage):
 
 
 @METRICS.register_module()
-class PSNR(_OneMeasure):
+class PSNR(_SingleMetric):
     """Peak signal-to-noise ratio in dB.
 
     Args:
@@ -152,7 +152,7 @@ class PSNR(_OneMeasure):
 
 
 @METRICS.register_module()
-class SSIM(_OneMeasure):
+class SSIM(_SingleMetric):
     """Structural similarity, 11x11 Gaussian window; arguments as in `PSNR`."""
 
     metric = "SSIM"
@@ -160,8 +160,8 @@ class SSIM(_OneMeasure):
 
 
 @METRICS.register_module()
-class BenchmarkMetric(_PerImage):
-    """PSNR, SSIM, PSNR_Y and SSIM_Y by one protocol, on the device if the pictures are there.
+class BenchmarkMetric(_ImageMetric):
+    """PSNR, SSIM, PSNR_Y and SSIM_Y by one protocol, on the GPU if the images are there.
 
     Args:
         crop_border: Pixels left out on each side; the published table leaves out `scale`.
@@ -173,7 +173,7 @@ class BenchmarkMetric(_PerImage):
         self.protocol = EvaluationProtocol(border=crop_border, rounding=self.rounding)
 
     def process(self, data_batch: Any, data_samples: Sequence[dict[str, Any]]) -> None:
-        """Measure every picture of a batch; on a device nothing is waited for."""
+        """Measure every image of a batch; on a GPU nothing is waited for."""
         pairs = [_images(sample, self.gt_key, self.pred_key) for sample in data_samples]
         if not all(_on_device(predicted) for predicted, _ in pairs):
             super().process(data_batch, data_samples)
@@ -181,13 +181,13 @@ class BenchmarkMetric(_PerImage):
         for sample, pair in zip(data_samples, pairs, strict=True):
             predicted, truth = (as_rgb(image, sample) for image in pair)
             truth = truth.to(predicted.device)
-            self.results.append(psnr_ssim_torch.score(predicted, truth, self.protocol))
+            self.results.append(self.protocol.score_tensor(predicted, truth))
 
     def evaluate(self, size: int | None = None) -> dict[str, float]:
         """Average over the set, and forget it.
 
         Raises:
-            ValueError: A prediction measured on the device was not finite.
+            UserError: A prediction measured on the GPU was not finite.
         """
         if self.results and isinstance(self.results[0], torch.Tensor):
             rows = torch.stack(self.results)

@@ -9,12 +9,12 @@ from mmengine.logging import print_log
 from mmengine.model import BaseModel, is_model_wrapper
 from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
-from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from srgan_plugin.checkpoints.files import NOTE
 from srgan_plugin.checkpoints.load import adapt_training_state
 from srgan_plugin.errors import UserError
 from srgan_plugin.losses import generator_objective
+from srgan_plugin.networks.ema import update_ema
 from srgan_plugin.registry import MODELS
 
 from .data_preprocessor import gt_batch
@@ -125,7 +125,7 @@ class SRModel(BaseModel):
         losses: dict[str, Tensor] = super().train_step(data, optim_wrapper)
         self._stepping = False
         restore_bn_stats(statistics, optim_wrapper)
-        self._update_ema(getattr(optim_wrapper, "updated", True))
+        self._update_ema(optim_wrapper)
         found = {name: loss.detach() for name, loss in losses.items()}
         return found | gradient_norm("generator", optim_wrapper)
 
@@ -168,28 +168,10 @@ class SRModel(BaseModel):
             memory_format=torch.channels_last if fast else torch.contiguous_format
         )
 
-    @torch.no_grad()
-    def _update_ema(self, updated: Tensor | bool) -> None:
-        """Move the averaged generator towards the trained one if that moved; copy counters."""
-        if self.generator_ema is None or self.ema_decay is None or updated is False:
-            return
-        trained, averages = unwrap_ddp(self.generator).state_dict(), self.generator_ema.state_dict()
-        pairs = [(average, trained[key]) for key, average in averages.items()]
-        floating = [pair for pair in pairs if pair[0].is_floating_point()]
-        counters = [pair for pair in pairs if not pair[0].is_floating_point()]
-        updated = torch.as_tensor(updated)
-        if updated.device.type == "cpu":
-            if updated:  # all at once, three times as fast on a CPU
-                move = get_ema_multi_avg_fn(self.ema_decay)  # type: ignore[no-untyped-call]
-                move(*map(list, zip(*floating, strict=True)), 0)
-                for average, new in counters:
-                    average.copy_(new)
-            return
-        # Only the device knows whether it moved; what did not may have statistics of NaN.
-        for average, new in floating:
-            average.copy_(torch.where(updated, average.lerp(new, 1 - self.ema_decay), average))
-        for average, new in counters:
-            average.copy_(torch.where(updated, new, average))
+    def _update_ema(self, optim_wrapper: Any) -> None:
+        if self.generator_ema is not None and self.ema_decay is not None:
+            updated = getattr(optim_wrapper, "updated", True)
+            update_ema(self.generator_ema, unwrap_ddp(self.generator), self.ema_decay, updated)
 
     def _warn_of_random_weights(self) -> None:
         """Say so once where nothing was loaded into the network that predicts."""

@@ -133,7 +133,7 @@ class SRGAN(SRModel):
                 fake_logits = seen.pop("fake_logits", None)
                 # The discriminator still differentiates the shared pass, which its own belong to.
                 restore_bn_stats(own if share else statistics, generator)
-                self._update_ema(getattr(generator, "updated", True))
+                self._update_ema(generator)
         if self.adversarial:
             for _ in range(self.disc_repeat):
                 seen |= self._discriminator_step(sr.detach(), gt, discriminator, fake_logits)
