@@ -37,9 +37,14 @@ def atomic_path(target: str | Path) -> Iterator[Path]:
     a killed process leaves is removed by `remove_abandoned`.
 
     Args:
-        target: The file to write; its folder is made where it is missing.
+        target: The file to write, or a link to it; its folder is made where it is missing.
+
+    Raises:
+        FileError: `target` is a device, a pipe or a folder, which renaming would replace.
     """
-    target = Path(target)
+    target = Path(target).resolve()
+    if target.exists() and not target.is_file():
+        raise FileError(f"{target}: expected a file to write, got a folder, device or pipe")
     target.parent.mkdir(parents=True, exist_ok=True)
     # The suffix is kept: encoders choose the format by it.
     temporary = _temporary(target.parent, target.suffix)

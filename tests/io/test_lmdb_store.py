@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 
 from srgan_plugin.data.pairs import ImagePairs
 from srgan_plugin.errors import FileError, UserError
-from srgan_plugin.io.atomic import atomic_directory
+from srgan_plugin.io.atomic import atomic_directory, write_text
 from srgan_plugin.io.lmdb_store import ImageStore, StoreWriter
 
 PICTURES = {
@@ -347,7 +347,7 @@ def test_a_store_that_became_shorter_while_open_is_named(
 
 def test_a_terminated_process_leaves_nothing_behind(tmp_path: Path) -> None:
     code = (
-        "import os, signal; from srgan_plugin.io.atomic import atomic_directory\n"
+        "import os, signal; from srgan_plugin.io.atomic import atomic_directory, write_text\n"
         f"with atomic_directory({str(tmp_path / 'x')!r}) as folder:\n"
         "    (folder / 'half').touch(); os.kill(os.getpid(), signal.SIGTERM); signal.pause()"
     )
@@ -359,7 +359,7 @@ def test_a_terminated_process_leaves_nothing_behind(tmp_path: Path) -> None:
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from srgan_plugin.io.atomic import atomic_directory
+from srgan_plugin.io.atomic import atomic_directory, write_text
 rename, count = Path.rename, int(sys.argv[2])
 
 def rename_or_die(self, target):
@@ -396,6 +396,17 @@ def test_a_folder_that_is_being_written_is_not_removed_by_another_writer(tmp_pat
         (folder / "file").touch()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
     assert (tmp_path / "a" / "file").exists()
+
+
+def test_a_file_behind_a_link_is_written_and_a_pipe_is_not_replaced(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to("file")
+    write_text("new", tmp_path / "link")
+    assert (tmp_path / "link").is_symlink() and (tmp_path / "file").read_text() == "new"
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(FileError, match="pipe"):
+        write_text("new", tmp_path / "pipe")
+    assert (tmp_path / "pipe").is_fifo()
 
 
 def test_a_link_keeps_leading_to_the_folder_that_is_replaced(tmp_path: Path) -> None:
