@@ -1,6 +1,7 @@
 """Checkpoints of a run: names, atomic writes, which are kept, and the newest complete one."""
 
 import logging
+import re
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -21,6 +22,7 @@ from .schedules import follow_config
 
 logger = logging.getLogger(__name__)
 ATOMIC_BACKEND = "srgan_plugin_atomic"
+LAST_CHECKPOINT = "last_checkpoint"  # mmengine's name: the file that names the newest
 
 
 class AtomicBackend(LocalBackend):
@@ -243,7 +245,7 @@ class CheckpointHook(MMEngineCheckpointHook):
             hub.update_info("saved_ckpts", self.saved)
             raise
         if is_main_process():
-            write_bytes(path.encode(), Path(runner.work_dir) / "last_checkpoint")
+            write_bytes(path.encode(), Path(runner.work_dir) / LAST_CHECKPOINT)
         self._remove_old()
 
     def _remove_old(self) -> None:
@@ -263,10 +265,28 @@ def find_checkpoint_hook(runner: Any) -> CheckpointHook:
     return hook
 
 
+def checkpoint_name(iterations: int | str) -> str:
+    """Return the file name of the checkpoint of so many iterations."""
+    return f"iter_{iterations}.pth"
+
+
+def iteration_of(path: Path) -> int | None:
+    """Return the iterations in a checkpoint's name, `best_…` too; None if it has another name."""
+    found = re.fullmatch(r"(?:best_.*_)?iter_(\d+)\.pth", path.name)
+    return int(found[1]) if found else None
+
+
+def last_checkpoint(work_dir: str | Path) -> str:
+    """Return the path that a work dir names as its newest checkpoint, empty if none."""
+    pointer = Path(work_dir) / LAST_CHECKPOINT
+    # A crash of the machine may leave zeros in a file.
+    return pointer.read_text("utf-8", "replace").strip("\0 \n") if pointer.is_file() else ""
+
+
 def numbered_checkpoints(folder: str | Path) -> list[tuple[int, Path]]:
     """Return the `iter_N.pth` of a folder with their numbers, oldest first."""
-    found = Path(folder).glob("iter_*.pth")
-    return sorted((int(path.stem[5:]), path) for path in found if path.stem[5:].isdecimal())
+    found = ((iteration_of(path), path) for path in Path(folder).glob(checkpoint_name("*")))
+    return sorted((number, path) for number, path in found if number is not None)
 
 
 def newest_checkpoint(work_dir: str | Path) -> Path | None:
@@ -302,9 +322,7 @@ def newest_checkpoint(work_dir: str | Path) -> Path | None:
 
 def _newest_first(folder: Path) -> Iterator[Path]:
     """Yield the last run's checkpoints, whether they are good or not."""
-    pointer = folder / "last_checkpoint"
-    # A crash of the machine may leave zeros in a file.
-    words = pointer.read_text("utf-8", "replace").strip("\0 \n") if pointer.is_file() else ""
+    words = last_checkpoint(folder)
     named = _distinct(p for p in (folder / Path(words).name, Path(words)) if words and p.exists())
     places = _distinct([folder, *(path.parent for path in named)])
     found = sorted((pair for place in places for pair in numbered_checkpoints(place)), reverse=True)
