@@ -147,7 +147,11 @@ def test_a_failed_run_leaves_signals_to_whoever_had_them(
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
 
 
-def test_a_run_in_another_thread_trains(photographs: Path, tmp_path: Path) -> None:
+def test_a_run_in_another_thread_trains(
+    photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # mmengine keeps this lock where a constructor failed, as one may have in an earlier test.
+    monkeypatch.setattr("mmengine.utils.manager._lock", threading.RLock())
     runner = Runner.from_cfg(tiny(photographs, tmp_path / "run", 2))
     thread = threading.Thread(target=runner.train)
     thread.start()
