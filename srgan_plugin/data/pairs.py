@@ -4,13 +4,13 @@ import itertools
 import math
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple, Protocol
 
 from srgan_plugin.errors import MissingFileError, UserError
-from srgan_plugin.io.images import list_images, read_image
+from srgan_plugin.io.images import Image, list_images, read_image
 from srgan_plugin.io.lazy_image import CroppedImage, DecodedImage, LazyImage
 from srgan_plugin.io.lmdb_store import ImageStore
 
@@ -39,10 +39,17 @@ class ImageSource(Protocol):
 
 
 class ImageFolder:
-    """The pictures of a folder; for keys and errors see `list_images`."""
+    """The images of a folder; for keys and errors see `list_images`.
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
+    Args:
+        path: The folder.
+        read: Reads one of its files.
+    """
+
+    def __init__(
+        self, path: str | os.PathLike[str], read: Callable[[Path], Image] = read_image
+    ) -> None:
+        self.path, self.read = Path(path), read
         self._files = list_images(path)
 
     @property
@@ -53,7 +60,7 @@ class ImageFolder:
     def __getitem__(self, key: str) -> LazyImage:
         """The picture of that key, not yet read."""
         file = self._files[key]
-        return DecodedImage(str(file), partial(read_image, file))
+        return DecodedImage(str(file), partial(self.read, file))
 
 
 class Pair(NamedTuple):
@@ -64,8 +71,10 @@ class Pair(NamedTuple):
     gt: LazyImage
 
 
-def open_images(path: str | os.PathLike[str]) -> ImageSource:
-    """Opens a folder of pictures or an LMDB store, whichever `path` is.
+def open_images(
+    path: str | os.PathLike[str], read: Callable[[Path], Image] = read_image
+) -> ImageSource:
+    """Open a folder of images, whose files `read` reads, or an LMDB store, whichever `path` is.
 
     Raises:
         FileNotFoundError: If `path` does not exist.
@@ -76,7 +85,7 @@ def open_images(path: str | os.PathLike[str]) -> ImageSource:
         raise MissingFileError(f"expected a folder or store of pictures, but {path} does not exist")
     if path.suffix == ".lmdb" or (path / "data.mdb").exists():
         return ImageStore(path)
-    return ImageFolder(path)
+    return ImageFolder(path, read)
 
 
 class ImagePairs:
@@ -95,6 +104,7 @@ class ImagePairs:
             given, as BasicSR does in validation.
         crop_multiple: Where it is cropped, its sizes are multiples of this number, too.
         nested: Whether images in folders below `gt` are used.
+        read: Reads the files of folders.
 
     Raises:
         FileNotFoundError: If a path does not exist.
@@ -111,13 +121,14 @@ class ImagePairs:
         crop_gt: bool = False,
         crop_multiple: int = 1,
         nested: bool = True,
+        read: Callable[[Path], Image] = read_image,
     ) -> None:
         if lr is None and (Path(gt) / GT_STORE).exists():
             gt, lr = Path(gt) / GT_STORE, _lr_store(Path(gt), scale)
         self.scale, self.crop_gt = scale, crop_gt
         self.crop_multiple = math.lcm(crop_multiple, scale)
-        self.gt = open_images(gt)
-        self.lr = None if lr is None else open_images(lr)
+        self.gt = open_images(gt, read)
+        self.lr = None if lr is None else open_images(lr, read)
         self.keys = self.gt.keys if ann_file is None else _chosen(Path(ann_file), self.gt)
         self.keys = self._lr_keys = tuple(key for key in self.keys if nested or "/" not in key)
         if self.lr is not None:
@@ -194,11 +205,13 @@ def _lr_store(folder: Path, scale: int) -> Path:
 def _chosen(ann_file: Path, gt: ImageSource) -> tuple[str, ...]:
     """The keys that an annotation file names, sorted."""
     if not ann_file.is_file():
-        raise MissingFileError(f"expected a list of pictures, but {ann_file} does not exist")
+        raise MissingFileError(f"expected a list of images, but {ann_file} does not exist")
+    try:
+        lines = ann_file.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise UserError(f"{ann_file}: expected a list of images in UTF-8, got {error}") from None
     # A name may have spaces and brackets of its own: `photo (1).png`.
-    names = (
-        _SIZE.sub("", line).strip() for line in ann_file.read_text(encoding="utf-8").splitlines()
-    )
+    names = (_SIZE.sub("", line).strip() for line in lines)
     keys = tuple(sorted({Path(name).with_suffix("").as_posix() for name in names if name}))
     missing = sorted(set(keys) - set(gt.keys))
     if missing or not keys:

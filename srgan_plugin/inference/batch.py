@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Literal
 
 from srgan_plugin.errors import MissingFileError, UserError
-from srgan_plugin.io.images import peek_size, read_image_content
+from srgan_plugin.io.atomic import remove_abandoned
+from srgan_plugin.io.images import peek_size, read_image_content, walk_files
 from srgan_plugin.io.writers import WRITABLE_SUFFIXES, ImageSpec, check_target, write_strips
 
 from .upscaler import Upscaler
@@ -89,6 +90,8 @@ def upscale_files(
         What became of each picture, in order. Input that is bad, and files that cannot be written,
         are outcomes; they raise nothing.
     """
+    for folder in {target.parent for _, target in jobs}:
+        remove_abandoned(folder)
     there = [target.is_file() and not overwrite for _, target in jobs]
     pixels = [0 if skip else _pixels(job[0]) for job, skip in zip(jobs, there, strict=True)]
     areas = [count * upscaler.scale**2 for count in pixels]
@@ -130,9 +133,8 @@ def _images(name: str, output: Path) -> list[tuple[Path, Path]]:
     path = Path(name)
     if path.is_dir():
         closed: list[OSError] = []  # folders; their turn tells why
-        walk = os.walk(path, onerror=closed.append)
-        paths = [Path(folder, file) for folder, _, files in walk for file in files]
-        paths = [file for file in paths if _is_input(file, path, output)]
+        walk = walk_files(path, onerror=closed.append)
+        paths = [file for file in walk if _is_input(file, path, output)]
         paths += [Path(error.filename) for error in closed]
         found = [(file, file.relative_to(path)) for file in paths]
         if not found:
@@ -144,7 +146,7 @@ def _images(name: str, output: Path) -> list[tuple[Path, Path]]:
         return [(path, Path(path.name))]
     # Path.glob takes no absolute pattern.
     matches = map(Path, glob.glob(name, recursive=True))  # noqa: PTH207
-    files = [file for file in matches if file.is_file() and _is_image(file)]
+    files = [file for file in matches if not file.is_dir() and _is_image(file)]
     # Where nothing else is found, OUTPUT is the folder of the inputs, which is refused later.
     paths = [file for file in files if not _is_result(file, output)] or files
     found = [(file, Path(file.name)) for file in paths]
@@ -158,24 +160,32 @@ def _is_image(path: Path) -> bool:
 
 
 def _is_input(file: Path, folder: Path, output: Path) -> bool:
-    """Whether a file found in a folder is a picture, neither hidden nor a result of ours."""
-    hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
-    result = folder.resolve() in output.resolve().parents and _is_result(file, output)
-    return _is_image(file) and not hidden and not result
+    """Whether a file found in a folder is an image, and no result of ours."""
+    inside = _real(folder) in _real(output).parents
+    return _is_image(file) and not (inside and _is_result(file, output))
 
 
 def _is_result(file: Path, output: Path) -> bool:
-    return output.resolve() in file.resolve().parents
+    return _real(output) in _real(file).parents
+
+
+def _real(path: Path) -> Path:
+    """Resolve links; `Path.resolve` raises on those that lead to themselves."""
+    return Path(os.path.realpath(path))
 
 
 def _check_apart(jobs: Sequence[Job]) -> None:
-    sources = {source.resolve() for source, _ in jobs}
+    sources = {_real(source) for source, _ in jobs}
     taken: dict[Path, Path] = {}
     for source, target in jobs:
-        if target.resolve() in sources or (target.exists() and target.samefile(source)):
+        if _real(target) in sources or _are_same(target, source):
             raise UserError(f"{target} is an input: results never overwrite one, name another")
-        if (other := taken.setdefault(target.resolve(), source)) != source:
+        if (other := taken.setdefault(_real(target), source)) != source:
             raise UserError(f"{other} and {source} would both become {target}: do one at a time")
+
+
+def _are_same(target: Path, source: Path) -> bool:
+    return target.exists() and source.exists() and target.samefile(source)
 
 
 def _pixels(path: Path) -> int:

@@ -344,17 +344,21 @@ class StoreWriter:
             ValueError: If the key is longer than LMDB allows.
             OSError: If the disk is full.
         """
-        if len(key.encode()) > _LONGEST_KEY:
+        try:
+            name = key.encode()
+        except UnicodeEncodeError:  # as Python reads names of files that are not UTF-8
+            raise UserError(f"{key!r}: expected a name in UTF-8; rename the file") from None
+        if len(name) > _LONGEST_KEY:
             raise UserError(f"{key}: expected a name of at most {_LONGEST_KEY} bytes, LMDB's limit")
         if "\n" in key or "\r" in key:
             raise UserError(f"{key!r}: expected a name without line breaks; rename the file")
         assert key not in self._lines, key
         try:
-            self._put(key.encode(), value)
+            self._put(name, value)
         except lmdb.MapFullError:
             size = self._environment.info()["map_size"]
             self._environment.set_mapsize(2 * size + len(value))
-            self._put(key.encode(), value)
+            self._put(name, value)
         height, width, channels = shape
         checksum = f"crc32={zlib.crc32(value):08x}"
         level = "raw" if self.layout == "raw" else _COMPRESS_LEVEL

@@ -73,14 +73,9 @@ def test_photographs_alone_are_cropped_to_a_multiple_of_the_scale(tmp_path: Path
     np.testing.assert_array_equal(gt[20:99, 40:99], image[20:30, 40:48])
 
 
-def test_an_image_is_decoded_once_and_only_when_asked_for(
-    gt_folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_image_is_decoded_once_and_only_when_asked_for(gt_folder: Path) -> None:
     reads: list[Path] = []
-    monkeypatch.setattr(
-        "srgan_plugin.data.pairs.read_image", lambda path: reads.append(path) or noise(48, 64)
-    )
-    pair = ImagePairs(gt_folder)[0]
+    pair = ImagePairs(gt_folder, read=lambda path: reads.append(path) or noise(48, 64))[0]
     assert reads == []
     for _ in range(3):
         assert pair.lr[:4, :4].shape == pair.gt[:4, :4].shape
@@ -161,3 +156,9 @@ def test_a_missing_folder_and_a_missing_scale_are_told(
     (tmp_path / "x.lmdb").mkdir()
     with pytest.raises(UserError, match=r"x\.lmdb.*data\.mdb"):
         open_images(tmp_path / "x.lmdb")
+
+
+def test_a_list_that_is_not_utf_8_is_named(gt_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_bytes(b"\xff\xfea.png")
+    with pytest.raises(UserError, match=r"list\.txt.*UTF-8"):
+        ImagePairs(gt_folder, ann_file=tmp_path / "list.txt")

@@ -1,6 +1,11 @@
 """Reading files exactly or not at all, against Pillow as the one who wrote them."""
 
 import io
+import os
+import struct
+import subprocess
+import sys
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +15,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from srgan_plugin.errors import UserError
+from srgan_plugin.io import images
 from srgan_plugin.io.images import (
     decode_image,
     image_shape,
     list_images,
     read_image,
     read_image_content,
+    read_source_image,
 )
 from srgan_plugin.io.writers import encode_png, write_image
 
@@ -198,3 +205,186 @@ def test_a_jpeg_in_cmyk_is_refused_by_name() -> None:
     PIL.Image.fromarray(RGB).convert("CMYK").save(buffer, "JPEG")
     with pytest.raises(UserError, match=r"^x .*CMYK.*RGB"):
         decode_image(buffer.getvalue(), "x")
+
+
+def special(path: Path, kind: str) -> None:
+    if kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to(
+            {"device": "/dev/zero", "a link to nothing": "nowhere"}.get(kind, path.name)
+        )
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no special files")
+@pytest.mark.parametrize("kind", ["pipe", "device", "a link to nothing", "levels of symbolic"])
+def test_what_only_has_an_images_name_is_refused_unopened(tmp_path: Path, kind: str) -> None:
+    special(tmp_path / "x.png", kind)
+    (tmp_path / "good.png").write_bytes(encoded(RGB, LOSSLESS["png"]))
+    with pytest.raises(UserError, match=rf"x\.png.*{kind}"):
+        list_images(tmp_path)
+    for read in (read_image, read_source_image, read_image_content, image_shape, images.peek_size):
+        with pytest.raises((UserError, OSError), match=r"x\.png"):
+            read(tmp_path / "x.png")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links")
+def test_each_folder_is_listed_once_however_links_lead_to_it(tmp_path: Path) -> None:
+    folder, elsewhere = tmp_path / "a" / "images", tmp_path / "elsewhere"
+    for place in (folder / "real", elsewhere):
+        place.mkdir(parents=True)
+        (place / "1.png").touch()
+    links = {"again": folder, "up": tmp_path, "a": "real", "b": elsewhere, "c": elsewhere}
+    for name, target in links.items():
+        (folder / name).symlink_to(target)
+    (elsewhere / "back").symlink_to(folder)
+    assert list(list_images(folder)) == ["b/1", "real/1"]
+
+
+def png_of_size(width: int, height: int) -> bytes:
+    png = encoded(RGB, LOSSLESS["png"])
+    header = b"IHDR" + struct.pack(">II", width, height) + png[24:29]
+    return png[:12] + header + struct.pack(">I", zlib.crc32(header)) + png[33:]
+
+
+def jpeg_of_size(width: int, height: int) -> bytes:
+    jpeg = bytearray(encoded(RGB, LOSSY["jpg"]))
+    struct.pack_into(">HH", jpeg, jpeg.index(b"\xff\xc0") + 5, height, width)
+    return bytes(jpeg)
+
+
+def tiff_of_size(width: int, height: int) -> bytes:
+    tiff = bytearray(encoded(RGB, {"format": "TIFF"}))
+    for tag, size in ((256, width), (257, height)):
+        struct.pack_into("<I", tiff, tiff.index(struct.pack("<HH", tag, 4)) + 8, size)
+    return bytes(tiff)
+
+
+def webp_of_size(width: int, height: int) -> bytes:
+    webp = bytearray(encoded(RGB * 0, LOSSLESS["webp"]))
+    struct.pack_into("<I", webp, 21, (height - 1) << 14 | (width - 1))
+    return bytes(webp)
+
+
+@pytest.mark.parametrize("make", [png_of_size, jpeg_of_size, tiff_of_size, webp_of_size])
+@pytest.mark.parametrize("size", [(12_000, 12_000), (16_384, 16_384), (65_500, 65_500)])
+def test_a_size_that_the_file_cannot_hold_is_refused_before_it_is_decoded(
+    tmp_path: Path, make, size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if make is webp_of_size and size > (16_384, 16_384):
+        pytest.skip("WebP's limit")
+    (tmp_path / "x.png").write_bytes(make(*size))
+    monkeypatch.setattr(images, "_opencv_decode", None)
+    for read in (read_image, read_source_image, read_image_content):
+        with pytest.raises(UserError, match=rf"x\.png.*{size[0]}x{size[1]}|x\.png is"):
+            read(tmp_path / "x.png")
+
+
+def test_the_largest_size_is_an_environment_variables(tmp_path: Path) -> None:
+    (tmp_path / "x.png").write_bytes(encoded(RGB, LOSSLESS["png"]))
+    code = f"from srgan_plugin.io.images import read_image; read_image({str(tmp_path / 'x.png')!r})"
+    for value, said in (("714", ""), ("713", "34x21 pixels.*SRGAN_MAX_PIXELS"), ("x", "got 'x'")):
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            env=os.environ | {"SRGAN_MAX_PIXELS": value},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert bool(done.returncode) == bool(said)
+        assert all(part in done.stderr for part in said.split(".*"))
+
+
+def test_an_endless_hole_is_not_read(tmp_path: Path) -> None:
+    (tmp_path / "x.png").touch()
+    os.truncate(tmp_path / "x.png", 2**40)
+    for read in (read_image, read_image_content):
+        with pytest.raises(UserError, match=r"x\.png has 1099511627776 bytes"):
+            read(tmp_path / "x.png")
+
+
+def other_kinds() -> dict[str, bytes]:
+    image = PIL.Image.fromarray(RGB)
+
+    def saved(mode: str, form: str, **options: object) -> bytes:
+        buffer = io.BytesIO()
+        image.convert(mode).save(buffer, form, **options)
+        return buffer.getvalue()
+
+    several = {"save_all": True, "append_images": [PIL.Image.fromarray(RGB[::-1])]}
+    lab = PIL.Image.fromarray(RGB).convert("RGB")
+    buffer = io.BytesIO()
+    PIL.Image.frombytes("LAB", lab.size, lab.tobytes()).save(buffer, "TIFF")
+    return {
+        **{f"2 frames or pages {form}": saved("RGB", form, **several) for form in ("PNG", "WEBP")},
+        "2 frames or pages": saved("RGB", "TIFF", **several),
+        "CMYK": saved("CMYK", "TIFF"),
+        "YCbCr": saved("YCbCr", "TIFF"),
+        "LAB": buffer.getvalue(),
+    }
+
+
+@pytest.mark.parametrize("what", other_kinds())
+def test_training_refuses_what_upscaling_refuses(tmp_path: Path, what: str) -> None:
+    (tmp_path / "x.png").write_bytes(other_kinds()[what])
+    said = r"x\.png .*" + what.removesuffix(" PNG").removesuffix(" WEBP") + r".*save"
+    for read in (read_image, read_image_content):
+        with pytest.raises(UserError, match=said):
+            read(tmp_path / "x.png")
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "P"])
+def test_a_colour_that_means_transparency_is_refused_where_it_occurs(mode: str) -> None:
+    image = PIL.Image.fromarray(RGB // 2)
+    image = image.quantize(16) if mode == "P" else image.convert(mode)
+    for transparency, refused in ((image.getpixel((3, 3)), True), ((255,) * 3, False)):
+        buffer = io.BytesIO()
+        key = transparency if mode == "RGB" or isinstance(transparency, int) else 255
+        image.save(buffer, "PNG", transparency=key)
+        if refused:
+            with pytest.raises(UserError, match=r"^x .*transparent"):
+                decode_image(buffer.getvalue(), "x")
+        else:
+            np.testing.assert_array_equal(
+                decode_image(buffer.getvalue(), "x"), np.asarray(image.convert("RGB"))
+            )
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"quality": 90},
+        {"quality": 80, "progressive": True},
+        {"quality": 85, "restart_marker_blocks": 3},
+        {"quality": 85, "restart_marker_rows": 1, "subsampling": 0},
+    ],
+)
+@pytest.mark.parametrize("grey", [False, True])
+def test_a_jpeg_cut_in_its_pixels_and_closed_is_refused(
+    tmp_path: Path, options: dict, grey: bool
+) -> None:
+    flat = np.concatenate([RGB, RGB * 0 + 128])  # what a reader makes up is flat, too
+    whole = encoded(flat[..., 0] if grey else flat, {"format": "JPEG"} | options)
+    path, start = tmp_path / "x.jpg", whole.index(b"\xff\xda") + 14
+    for content in (whole, whole + b"trailer"):
+        path.write_bytes(content)
+        np.testing.assert_array_equal(read_source_image(path), read_image(path))
+        assert read_image_content(path).pixels.shape[:2] == flat.shape[:2]
+    for at in np.linspace(start, len(whole) - 4, 9).astype(int):
+        path.write_bytes(whole[:at].rstrip(b"\xff") + b"\xff\xd9")
+        for read in (read_source_image, read_image_content):
+            with pytest.raises(UserError, match=r"x\.jpg .*truncated"):
+                read(path)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
+def test_a_sample_of_hostile_images_loses_no_batch() -> None:
+    """The short form of `make soak`."""
+    soak = Path(__file__).resolve().parents[1] / "soak/hostile_images.py"
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", str(soak), "--count", "9", "--seed", "2"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -10,7 +10,8 @@ import numpy as np
 
 from srgan_plugin.data.resize import make_lr
 from srgan_plugin.errors import UserError
-from srgan_plugin.io.images import Image, image_shape, list_images, read_image
+from srgan_plugin.io.atomic import remove_abandoned
+from srgan_plugin.io.images import Image, image_shape, list_images, read_image, read_source_image
 from srgan_plugin.io.writers import write_image
 
 from .parallel import Progress, ordered_map
@@ -53,6 +54,8 @@ def prepare_test_set(
     photographs = list(list_images(hr_dir, nested=False).values())
     for photograph in photographs:  # before any is written: a part looks like a complete set
         _check_size(photograph)
+    for folder in ("GTmod12", *(f"LRbicx{scale}" for scale in scales)):
+        remove_abandoned(Path(out) / folder)
     prepare_one = partial(_prepare_one, Path(out), tuple(scales))
     for _ in ordered_map(prepare_one, photographs, workers, progress):
         pass
@@ -67,7 +70,7 @@ def _check_size(photograph: Path) -> None:
 
 
 def _prepare_one(out: Path, scales: Sequence[int], photograph: Path) -> None:
-    whole = read_image(photograph)
+    whole = read_source_image(photograph)
     height, width = (size - size % MULTIPLE for size in whole.shape[:2])
     gt = whole[:height, :width]
     name = f"{photograph.stem}.png"

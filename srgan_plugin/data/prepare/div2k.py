@@ -14,7 +14,7 @@ import numpy as np
 
 from srgan_plugin.data.pairs import check_sizes
 from srgan_plugin.errors import MissingFileError, UserError
-from srgan_plugin.io.atomic import atomic_path, write_text
+from srgan_plugin.io.atomic import atomic_path, remove_abandoned, write_text
 from srgan_plugin.io.download import download
 from srgan_plugin.io.images import Image, header_shape, image_shape, read_image
 from srgan_plugin.io.lazy_image import DecodedImage, LazyImage, Window
@@ -207,6 +207,8 @@ def unpack(archive: Archive, root: Path, *, progress: Progress | None = None) ->
                     f"{file} lacks {len(missing)} of {len(targets)} pictures, {missing[0]} the "
                     f"first: it is not DIV2K's own, fetch it again"
                 )
+            for folder in {target.parent for target in targets}:
+                remove_abandoned(folder)
             for done, target in enumerate(targets, start=1):
                 if not target.is_file():
                     _unpack_one(packed, members[target.name], target)
@@ -271,6 +273,8 @@ def cut_subimages(
         UserError: An image is damaged, too small, or does not fit its HR image.
         OSError: The disk is full; a second run continues.
     """
+    for scale in (1, *sources[0].lrs):
+        remove_abandoned(subimage_dir(root, scale))
     cut = partial(_cut, root)
     names = [name for names in ordered_map(cut, sources, workers, progress) for name in names]
     write_text("".join(f"{name} ({CROP},{CROP},3)\n" for name in names), root / list_name)
