@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> None:
     """Enlarge; one line on standard error for each picture that fails, and then status 1."""
     from srgan_plugin.inference import Upscaler, open_model
     from srgan_plugin.inference.batch import plan_jobs, upscale_files
-    from srgan_plugin.networks.malloc_tuning import disable_malloc_trim
+    from srgan_plugin.inference.upscaler import disable_malloc_trim
 
     if args.blend_with and args.blend is None:
         raise UserError("--blend-with says with what, and --blend A how much of it: give both")

@@ -13,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 
 from srgan_plugin.inference import Upscaler
+from srgan_plugin.inference.upscaler import disable_malloc_trim
 from srgan_plugin.networks import MSRResNet
-from srgan_plugin.networks.malloc_tuning import disable_malloc_trim
 
 from .timing import Measurement, run_in_subprocess, wait
 

@@ -15,7 +15,7 @@ from mmengine.runner.base_loop import BaseLoop
 from torch.utils.data import DataLoader
 
 from srgan_plugin.errors import MissingFileError, UserError
-from srgan_plugin.networks.malloc_tuning import disable_malloc_trim
+from srgan_plugin.inference.upscaler import disable_malloc_trim
 from srgan_plugin.registry import LOOPS, known_arguments
 
 Config = dict[str, Any]

@@ -21,7 +21,7 @@ from srgan_plugin.errors import UserError
 from srgan_plugin.hosts.mmengine.datasets.gpu_loader import cache_on_gpu
 from srgan_plugin.hosts.mmengine.datasets.sampler import StreamSampler
 from srgan_plugin.hosts.mmengine.models.data_preprocessor import gt_batch
-from srgan_plugin.networks.malloc_tuning import disable_malloc_trim
+from srgan_plugin.inference.upscaler import disable_malloc_trim
 from srgan_plugin.registry import LOOPS
 
 from .cuda_graph import CUDAGraphStep, why_not_capturable
