@@ -119,8 +119,8 @@ def prepare(photographs: Path, data: Path, *, cpu: bool) -> dict[str, int]:
 
 def check_start(place: Place, start: Path) -> None:
     """Refuse to go on with, or to ship, what was trained from other weights than `start`."""
-    from srgan_plugin.checkpoints.files import sha256
     from srgan_plugin.io.atomic import write_text
+    from srgan_plugin.io.download import sha256
 
     note, digest = place.run / "trained_from.sha256", sha256(start)
     if not place.run.exists():

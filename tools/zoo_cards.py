@@ -36,9 +36,9 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 
 def weights_of(folder: Path) -> dict[str, dict[str, Any]]:
     """Tell which files the numbers are of."""
-    from srgan_plugin.checkpoints.files import sha256
     from srgan_plugin.checkpoints.hub import BUNDLED_MODELS
     from srgan_plugin.inference.models import open_model
+    from srgan_plugin.io.download import sha256
 
     files = {}
     for name in BUNDLED_MODELS:
@@ -76,12 +76,14 @@ def measured(weights: Path, benchmarks: Path, kept: Path) -> dict[str, Any]:
 
 def before_after(weights: Path, benchmarks: Path, target: Path) -> None:
     """Show windows of Kodak24 enlarged by every method, beside the originals."""
+    import cv2
     import numpy as np
     from zoo.scores import methods
     from zoo.tables import LABELS
 
     from srgan_plugin.data.benchmark_sets import find_benchmark
-    from srgan_plugin.reports.contact_sheet import Region, sheet, write_webp
+    from srgan_plugin.io.atomic import atomic_path
+    from srgan_plugin.reports.contact_sheet import Region, sheet
 
     pairs, rows = find_benchmark("Kodak24", benchmarks).pairs, []
     numbers = [int(re.sub(r"\D", "", key)) for key in pairs.keys]  # 7, kodim07
@@ -89,7 +91,10 @@ def before_after(weights: Path, benchmarks: Path, target: Path) -> None:
         pair, window = pairs[numbers.index(number)], Region(*place)
         row = {LABELS[n]: window.of(f(np.asarray(pair.lr))) for n, f in methods(weights).items()}
         rows.append({**row, LABELS["HR"]: window.of(np.asarray(pair.gt))})
-    write_webp(target, sheet(rows))
+    bgr = cv2.cvtColor(sheet(rows), cv2.COLOR_RGB2BGR)
+    _, encoded = cv2.imencode(".webp", bgr, [cv2.IMWRITE_WEBP_QUALITY, 95])
+    with atomic_path(target) as temporary:
+        temporary.write_bytes(encoded.tobytes())
 
 
 def put_between_marks(text: str, readme: Path) -> None:

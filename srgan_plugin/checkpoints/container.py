@@ -1,7 +1,7 @@
 """What lies around a network's weights in a checkpoint, and what it says about them."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import torch
@@ -64,9 +64,11 @@ def unwrap_and_list(
     """Do what `unwrap` does, and name what else there was: keys, or how keys begin."""
     skipped: dict[str, None] = {}
     inner = checkpoint
-    for level in _levels(checkpoint, role, ema=ema):
-        skipped |= {str(key): None for key in inner if inner[key] is not level}
-        inner = level
+    for _ in range(_DEEPEST):  # a dict may hold itself
+        if (name := _inner(inner, role, ema=ema)) is None:
+            break
+        skipped |= {str(key): None for key in inner if inner[key] is not inner[name]}
+        inner = inner[name]
     plain = _tensors(inner)
     prefixes = (*_PREFIXES[role, ema], "")
     prefix = next(p for p in prefixes if not p or any(key.startswith(p) for key in plain))
@@ -87,15 +89,6 @@ def below(entries: Mapping[str, Any], prefix: str) -> dict[str, Any]:
     return {
         key.removeprefix(prefix): value for key, value in entries.items() if key.startswith(prefix)
     }
-
-
-def _levels(checkpoint: Mapping[str, Any], role: Role, *, ema: bool) -> Iterator[Mapping[str, Any]]:
-    for _ in range(_DEEPEST):  # a dict may hold itself
-        name = _inner(checkpoint, role, ema=ema)
-        if name is None:
-            return
-        checkpoint = checkpoint[name]
-        yield checkpoint
 
 
 def _inner(level: Mapping[str, Any], role: Role, *, ema: bool) -> str | None:

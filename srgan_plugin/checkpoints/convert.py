@@ -6,12 +6,13 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from srgan_plugin.errors import UserError
+from srgan_plugin.io.download import sha256
 from srgan_plugin.networks import DISCRIMINATORS
 
 from .container import Role
@@ -21,13 +22,11 @@ from .files import (
     load_checkpoint_file,
     named,
     save_atomically,
-    sha256,
 )
 from .layouts import CodeBase, StateDictLayout, find_layout
 from .load import DetectedNetwork, identify, option
 from .recorded_args import listed, note_for
 
-CODE_BASES: tuple[CodeBase, ...] = get_args(CodeBase)
 TOLERANCE = 1e-5  # of the images' range of 1
 HALF_TOLERANCE = 0.5 / 255  # half a level of an 8-bit image
 
@@ -78,14 +77,15 @@ class _Rules:
     forms: Mapping[str, Sequence[Mapping[str, int]]] = field(default_factory=dict)
 
 
-def _openmmlab(role: Role, weights: Mapping[str, Tensor], _: Mapping[str, Any]) -> dict[str, Any]:
-    return {"meta": {}, "state_dict": {f"{role}.{key}": w for key, w in weights.items()}}
-
-
 _SCALES = [{"upscale_factor": scale} for scale in (2, 3, 4)]
 _VGG128, _VGG256 = ({"input_size": 4 * 2**n, "num_stages": n} for n in (5, 6))
 _MMAGIC = _Rules(
-    wrap=_openmmlab, activates=False, forms={"MSRResNet": _SCALES, "ModifiedVGG": [_VGG128]}
+    wrap=lambda role, weights, note: {
+        "meta": {},
+        "state_dict": {f"{role}.{key}": weight for key, weight in weights.items()},
+    },
+    activates=False,
+    forms={"MSRResNet": _SCALES, "ModifiedVGG": [_VGG128]},
 )
 _RULES: dict[CodeBase, _Rules] = {
     "mmagic": _MMAGIC,

@@ -4,7 +4,6 @@ import copy
 import importlib.util
 import logging
 import warnings
-from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -21,13 +20,8 @@ SIZES = ((24, 24), (17, 40), (33, 21))
 _PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 
 
-def export_onnx(
-    network: nn.Module,
-    target: str | Path,
-    *,
-    sizes: Sequence[tuple[int, int]] = SIZES,
-) -> float:
-    """Writes a generator as ONNX and compares it with onnxruntime; it appears only if they agree.
+def export_onnx(network: nn.Module, target: str | Path) -> float:
+    """Write a generator as ONNX and compare it with onnxruntime; it appears only if they agree.
 
     The graph's `lr`, float32 (1, C, H, W) in [0, 1], has any height and width from 2; its `sr` is
     what the network returns.
@@ -35,7 +29,6 @@ def export_onnx(
     Args:
         network: one of our generators, on the CPU, in evaluation mode.
         target: the `.onnx` file.
-        sizes: of the LR images to compare on.
 
     Returns:
         The largest difference found.
@@ -46,14 +39,13 @@ def export_onnx(
         OSError: the file cannot be written.
     """
     if missing := [name for name in _PACKAGES if importlib.util.find_spec(name) is None]:
-        needed = " ".join(missing)
-        raise UserError(f"exporting to ONNX needs more packages: pip install {needed}")
+        raise UserError(f"exporting to ONNX needs more packages: pip install {' '.join(missing)}")
     if not isinstance(network, Generator):
         raise UserError(f"expected a generator to export, got {type(network).__name__}")
     channels = network.conv_first.in_channels
     with atomic_path(target) as temporary:
         _write_onnx(network, temporary, channels)
-        difference = max(_difference(network, temporary, channels, size) for size in sizes)
+        difference = max(_difference(network, temporary, channels, size) for size in SIZES)
         if not difference <= TOLERANCE:
             raise UserError(
                 f"the exported network differs from torch by {difference:.1e} (allowed "

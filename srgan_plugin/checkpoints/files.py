@@ -1,7 +1,6 @@
 """Checkpoint files: read without running code, told from other files, written atomically."""
 
 import contextlib
-import hashlib
 import io
 import json
 import os
@@ -17,6 +16,7 @@ import torch
 
 from srgan_plugin.errors import MissingFileError, UserError
 from srgan_plugin.io.atomic import atomic_path
+from srgan_plugin.io.download import sha256
 
 from .safe_unpickle import (
     LEGACY_START,
@@ -144,15 +144,6 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
         return {"state_dict": weights, "meta": {NOTE: json.loads(notes[NOTE])}}
     except json.JSONDecodeError as error:
         raise _OtherKindError(f"metadata {NOTE} that are not JSON ({error})") from None
-
-
-def sha256(path: Path) -> str:
-    """The SHA-256 of a file, in hexadecimal digits."""
-    with path.open("rb") as file:
-        digest = hashlib.sha256()
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 @contextlib.contextmanager

@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from srgan_plugin.errors import UserError
+from srgan_plugin.io.download import sha256
 
 from .container import unwrap_and_list
-from .files import filename_hash, load_checkpoint_file, sha256
+from .files import filename_hash, load_checkpoint_file
 from .layouts import describe
 from .load import DetectedNetwork, UnknownNetworkError, identify, option
 from .recorded_args import listed
@@ -30,11 +31,9 @@ def inspect_checkpoint(path: str | Path) -> dict[str, str]:
     """
     path = Path(path)
     checkpoint = load_checkpoint_file(path)
-    digest = sha256(path)
-    confirmed = ", as its name says" if filename_hash(path.name) else ""
     topics = {
         "file": f"{path}, {path.stat().st_size} bytes",
-        "SHA-256": digest + confirmed,
+        "SHA-256": sha256(path) + (", as its name says" if filename_hash(path.name) else ""),
     }
     try:
         weights, rest = unwrap_and_list(checkpoint)

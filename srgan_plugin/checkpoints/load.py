@@ -114,8 +114,7 @@ def adapt_training_state(
     state.update({f"{prefix}generator.{key}": weight for key, weight in weights.items()})
     if getattr(model, "generator_ema", None) is not None and not below(inside, "generator_ema."):
         # An average begins at what it averages.
-        averaged = {f"{prefix}generator_ema.{key}": w.clone() for key, w in weights.items()}
-        state.update(averaged)
+        state.update({f"{prefix}generator_ema.{key}": w.clone() for key, w in weights.items()})
     return other
 
 

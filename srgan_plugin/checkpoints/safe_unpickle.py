@@ -41,17 +41,19 @@ class _Dtype:
     def __init__(self, name: str, *_: object) -> None:
         if not _NUMBER.fullmatch(name):
             raise UserError(f"numpy data of type {name!r}, where only numbers are read")
-        self.number = np.dtype(name)
+        self.value = np.dtype(name)
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
-        self.number = self.number.newbyteorder(state[1])
+        self.value = self.value.newbyteorder(state[1])
 
-    def decode(self, raw: bytes) -> NDArray[Any]:
-        return np.frombuffer(raw, self.number)
+    def decode(self, raw: bytes, shape: tuple[int, ...], *, fortran: bool) -> NDArray[Any]:
+        flat: NDArray[Any] = np.frombuffer(raw, self.value)
+        array: NDArray[Any] = flat.reshape(shape, order="F" if fortran else "C").copy("K")
+        return array
 
 
 def _scalar(dtype: _Dtype, raw: bytes) -> Any:
-    (value,) = dtype.decode(raw)
+    (value,) = np.frombuffer(raw, dtype.value)
     return value
 
 
@@ -62,20 +64,16 @@ class _Array:
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         _, shape, dtype, fortran, raw = state
-        self.value = dtype.decode(raw).reshape(shape, order="F" if fortran else "C").copy("K")
+        self.value = dtype.decode(raw, shape, fortran=fortran)
 
 
 def _reconstruct(*_: object) -> _Array:
     return _Array()
 
 
-def _frombuffer(raw: bytearray, dtype: _Dtype, shape: tuple[int, ...], order: str) -> _Array:
+def _frombuffer(raw: bytearray, dtype: _Dtype, shape: tuple[int, ...], order: str) -> NDArray[Any]:
     """What numpy pickles an array as since protocol 5."""
-    array = _Array()
-    array.value = (
-        dtype.decode(bytes(raw)).reshape(shape, order="F" if order == "F" else "C").copy("K")
-    )
-    return array
+    return dtype.decode(bytes(raw), shape, fortran=order == "F")
 
 
 class _Set(set[Any]):
@@ -104,8 +102,8 @@ def _getattr(owner: object, name: str) -> str:
 class _Name:
     """A type that is only referred to, as the factory of a `defaultdict` is; calling it fails."""
 
-    def __init__(self, kind: type) -> None:
-        self.kind = kind
+    def __init__(self, value: type) -> None:
+        self.value = value
 
 
 class _First:
@@ -152,7 +150,7 @@ _FACTORIES = (list, dict, set, frozenset, tuple, int, float, bool, str, deque, C
 
 def _as_type(factory: Any) -> Any:
     """Return a `defaultdict`'s factory: a plain type, which makes an empty container or zero."""
-    found = factory.kind if isinstance(factory, _Name) else _TYPES.get(factory, factory)
+    found = factory.value if isinstance(factory, _Name) else _TYPES.get(factory, factory)
     if found is not None and found not in _FACTORIES:
         raise UserError("a defaultdict of what is not a plain type")
     return found
@@ -233,12 +231,8 @@ def materialize(loaded: Any, history: Callable[..., object]) -> Any:
 
 def _settled(item: Any) -> Any:
     """Return the value or type that a stand-in without items stood in for."""
-    if isinstance(item, _Array):
+    if isinstance(item, _Array | _Dtype | _Name):
         return item.value
-    if isinstance(item, _Dtype):
-        return item.number
-    if isinstance(item, _Name):
-        return item.kind
     if isinstance(item, type) or callable(item):
         if item in _CALLABLES:
             raise UserError("a reference to a function or class of mmengine or numpy")

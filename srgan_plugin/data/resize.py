@@ -23,11 +23,9 @@ class Sliceable(Protocol):
     @property
     def shape(self) -> tuple[int, ...]:
         """Height, width and, where there are any, channels."""
-        ...
 
     def __getitem__(self, window: tuple[slice, slice], /) -> NDArray[Any]:
         """The pixels of a window of rows and columns."""
-        ...
 
 
 class ResampleWeights(NamedTuple):
@@ -214,7 +212,6 @@ class DownscaledImage(ArrayMixin):
         return height // self.scale, width // self.scale, channels
 
     def __getitem__(self, window: Window, /) -> Image:
-        """See `LazyImage`."""
         height, width, _ = self.shape
         if not (height and width):
             least = f"{self.scale}x{self.scale}"

@@ -144,15 +144,21 @@ def _lock(file: BinaryIO) -> None:
             fcntl.flock(file, fcntl.LOCK_EX)
 
 
-def _verify(path: Path, sha256_prefix: str | None, url: str) -> None:
-    if not sha256_prefix:
-        return
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file, in hexadecimal digits."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(_CHUNK):
             digest.update(chunk)
-    if not digest.hexdigest().startswith(sha256_prefix.lower()):
+    return digest.hexdigest()
+
+
+def _verify(path: Path, sha256_prefix: str | None, url: str) -> None:
+    if not sha256_prefix:
+        return
+    digest = sha256(path)
+    if not digest.startswith(sha256_prefix.lower()):
         raise UserError(
             f"{path} from {url} is not the published file: expected SHA-256 {sha256_prefix}…, got "
-            f"{digest.hexdigest()[: max(8, len(sha256_prefix))]}…; remove it and try again"
+            f"{digest[: max(8, len(sha256_prefix))]}…; remove it and try again"
         )

@@ -16,31 +16,25 @@ class LazyImage(Protocol):
     @property
     def name(self) -> str:
         """What to call it in an error: its file, or its store and key."""
-        ...
 
     @property
     def shape(self) -> Shape:
         """Height, width, 3."""
-        ...
 
     def __getitem__(self, window: Window, /) -> Image:
         """A contiguous copy of the pixels in a slice of rows and a slice of columns."""
-        ...
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Image:
         """The whole picture, for `np.asarray`."""
-        ...
 
 
 class ArrayMixin:
     """Makes `np.asarray(picture)` from the picture's windows."""
 
     def __getitem__(self, window: Window, /) -> Image:
-        """See `LazyImage`."""
         raise NotImplementedError
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Image:
-        """See `LazyImage`."""
         whole = self[:, :]
         return whole if dtype is None else whole.astype(dtype, copy=False)
 
@@ -70,7 +64,6 @@ class DecodedImage(ArrayMixin):
         return height, width, channels
 
     def __getitem__(self, window: Window, /) -> Image:
-        """See `LazyImage`."""
         pixels: Image = self._pixels[window].copy()
         return pixels
 
@@ -94,7 +87,6 @@ class CroppedImage(ArrayMixin):
         return height - height % self.multiple, width - width % self.multiple, channels
 
     def __getitem__(self, window: Window, /) -> Image:
-        """See `LazyImage`."""
         height, width, _ = self.shape
         return self.whole[clip_slice(window[0], height), clip_slice(window[1], width)]
 

@@ -8,13 +8,13 @@ that of the value; stores of BasicSR and of earlier versions have none.
 """
 
 import contextlib
+import mmap
 import os
 import re
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
-from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Literal, NamedTuple
@@ -80,7 +80,7 @@ class ImageStore:
                     f"{self.path}: expected a store of images, but it has no {name}; "
                     "make one with tools/create_store.py"
                 )
-        self._file: mmap | None
+        self._file: mmap.mmap | None
         self._file, self._identity = mapped, _ = self._map()
         self._entries = self._read_entries(_find_values(self.path / DATA, mapped))
         self._verified: dict[str, NDArray[np.uint8]] = {}
@@ -113,10 +113,7 @@ class ImageStore:
         Raises:
             UserError: The image is damaged.
         """
-        value = self._verified.get(key)
-        if value is None:
-            value = self._bytes(key)
-        crop: Image = value[window].copy()
+        crop: Image = self._bytes(key)[window].copy()
         return crop
 
     def verify(self, key: str) -> None:
@@ -150,21 +147,19 @@ class ImageStore:
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_file": None, "_verified": {}}
 
-    def _map(self) -> tuple[mmap, tuple[int, int, int]]:
+    def _map(self) -> tuple[mmap.mmap, tuple[int, int, int]]:
         """Map `data.mdb`; return it with what identifies the file: device, inode, size."""
         path = self.path / DATA
         with path.open("rb") as file:
             status = os.fstat(file.fileno())
             if not status.st_size:
                 raise UserError(f"{path}: it is empty; copy or make the store again")
-            mapped = mmap(file.fileno(), 0, access=ACCESS_READ)
+            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         if hasattr(mapped, "madvise"):
-            from mmap import MADV_RANDOM  # crops are scattered: reading ahead is wasted
-
-            mapped.madvise(MADV_RANDOM)
+            mapped.madvise(mmap.MADV_RANDOM)  # crops are scattered: reading ahead is wasted
         return mapped, (status.st_dev, status.st_ino, status.st_size)
 
-    def _mapped(self) -> mmap:
+    def _mapped(self) -> mmap.mmap:
         if self._file is None:  # in a process that got the store by pickle
             mapped, identity = self._map()
             if identity != self._identity:
@@ -268,7 +263,6 @@ class RawImage(ArrayMixin):
     key: str
 
     def __getitem__(self, window: Window, /) -> Image:
-        """See `LazyImage`."""
         return self.store.read(self.key, window)
 
 
@@ -283,19 +277,17 @@ def _lines(path: Path) -> list[str]:
     return [line for line in text.replace("\r\n", "\n").split("\n") if line.strip()]
 
 
-def _find_values(path: Path, file: mmap) -> dict[bytes, Value]:
+def _find_values(path: Path, file: mmap.mmap) -> dict[bytes, Value]:
     try:
         return find_values(file)
     except DamagedError as error:
         raise UserError(f"{path}: {error}; copy or make the store again") from None
 
 
-def _prefetch(file: mmap, value: Value) -> None:
+def _prefetch(file: mmap.mmap, value: Value) -> None:
     """Ask for a value's pages at once, which are otherwise read one by one."""
-    from mmap import MADV_WILLNEED, PAGESIZE
-
-    start = value.offset - value.offset % PAGESIZE
-    file.madvise(MADV_WILLNEED, start, value.offset + value.size - start)
+    start = value.offset - value.offset % mmap.PAGESIZE
+    file.madvise(mmap.MADV_WILLNEED, start, value.offset + value.size - start)
 
 
 _COMPRESS_LEVEL: Final = 1

@@ -10,11 +10,11 @@ import torch
 from safetensors import safe_open
 
 from srgan_plugin.checkpoints import hub
-from srgan_plugin.checkpoints.files import sha256
 from srgan_plugin.checkpoints.hub import BUNDLED_MODELS, WEIGHTS, local_checkpoint
 from srgan_plugin.data.benchmark_sets import find_benchmark
 from srgan_plugin.data.resize import imresize
 from srgan_plugin.inference import Upscaler, open_model
+from srgan_plugin.io.download import sha256
 from srgan_plugin.metrics import EvaluationProtocol, evaluate
 from srgan_plugin.networks import MSRResNet
 
