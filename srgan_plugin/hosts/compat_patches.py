@@ -11,7 +11,6 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from types import ModuleType
 
 from srgan_plugin.errors import UserError
 
@@ -131,7 +130,7 @@ def _numbers(text: str) -> tuple[int, ...]:
 def is_importable(module: str, names: Sequence[str] = ()) -> bool:
     """Whether a module imports and has the names."""
     try:
-        found: ModuleType = importlib.import_module(module)
+        found = importlib.import_module(module)
     except ImportError:
         return False
     return all(hasattr(found, name) for name in names)

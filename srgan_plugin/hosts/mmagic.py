@@ -90,8 +90,8 @@ def _load_any_layout() -> None:
 
 
 def _sample_wise_metric() -> Any:
-    module = importlib.import_module("mmagic.evaluation.metrics.base_sample_wise_metric")
-    return module.BaseSampleWiseMetric
+    name = "mmagic.evaluation.metrics.base_sample_wise_metric"
+    return importlib.import_module(name).BaseSampleWiseMetric
 
 
 def _takes_no_size() -> bool:

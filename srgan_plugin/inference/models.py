@@ -71,8 +71,7 @@ def _open(model: str, arch_options: Mapping[str, Any] | None) -> Generator:
         )
     network = open_network(path, arguments=arch_options)
     if not isinstance(network, Generator):
-        kind = type(network).__name__
-        raise UserError(f"{path}: expected a generator, got {kind}")
+        raise UserError(f"{path}: expected a generator, got {type(network).__name__}")
     channels = network.conv_first.in_channels, network.conv_last.out_channels
     if channels != (3, 3):
         raise UserError(

@@ -12,19 +12,10 @@ from torch import Tensor
 from srgan_plugin.errors import UserError
 from srgan_plugin.networks.blocks import widened
 
-
-class PixelLossFn(Protocol):
-    """Compares (N, C, H, W) images."""
-
-    def __call__(self, pred: Tensor, target: Tensor, /) -> Tensor:
-        """Give a scalar."""
-
-
-class PerceptualLossFn(Protocol):
-    """Compares (N, 3, H, W) images by features."""
-
-    def __call__(self, pred: Tensor, target: Tensor, /) -> tuple[Tensor | None, Tensor | None]:
-        """Give the perceptual and the style term, None for one that is left out."""
+# From (N, C, H, W) images to a scalar, or to the perceptual and the style term, each a scalar or
+# None where it is left out.
+PixelLossFn = Callable[[Tensor, Tensor], Tensor]
+PerceptualLossFn = Callable[[Tensor, Tensor], tuple[Tensor | None, Tensor | None]]
 
 
 class AdversarialLossFn(Protocol):

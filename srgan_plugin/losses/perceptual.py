@@ -30,15 +30,10 @@ def gram_matrix(features: Tensor) -> Tensor:
     return gram
 
 
-def _frobenius(a: Tensor, b: Tensor) -> Tensor:
-    norm: Tensor = torch.linalg.vector_norm(a - b)
-    return norm
-
-
 _CRITERIA: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "l1": F.l1_loss,
     "mse": F.mse_loss,
-    "fro": _frobenius,
+    "fro": lambda a, b: torch.linalg.vector_norm(a - b),
 }
 
 

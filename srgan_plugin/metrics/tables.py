@@ -2,14 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Literal
 
 from srgan_plugin.errors import UserError
 
 from .protocol import METRIC_FUNCTIONS, EvaluationProtocol, MetricName
 from .reference_results import ReferenceResult, reference_result
-
-Style = Literal["text", "markdown"]
 
 
 def format_table(
@@ -19,7 +16,6 @@ def format_table(
     lr_origins: Mapping[str, str],
     model: str | None = None,
     missing_images: Mapping[str, str] = MappingProxyType({}),
-    style: Style = "text",
 ) -> str:
     """Lays out the results of one method on several test sets.
 
@@ -32,7 +28,6 @@ def format_table(
         missing_images: for each test set that is not whole, what it has; its averages are compared
         with
             nothing.
-        style: aligned plain text, or a Markdown table.
 
     Returns:
         The lines of the table and under it the protocol and the sources, without a last newline.
@@ -61,7 +56,7 @@ def format_table(
     notes += [f"Published: {'; '.join(sources)}."] if sources else []
     short = [f"{name} ({missing_images[name]})" for name in results if missing_images.get(name)]
     notes += [f"Not whole, so not comparable: {', '.join(short)}."] if short else []
-    return "\n".join([*_STYLES[style](rows), "", *notes])
+    return "\n".join([*_aligned(rows), "", *notes])
 
 
 def _comparison(
@@ -91,7 +86,7 @@ def _origins(names: Mapping[str, object], lr_origins: Mapping[str, str]) -> str:
     return ", ".join(f"{origin} ({', '.join(members)})" for origin, members in groups.items())
 
 
-def _text(rows: Sequence[Sequence[str]]) -> list[str]:
+def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
         "  ".join(
@@ -100,12 +95,3 @@ def _text(rows: Sequence[Sequence[str]]) -> list[str]:
         ).rstrip()
         for row in rows
     ]
-
-
-def _markdown(rows: Sequence[Sequence[str]]) -> list[str]:
-    head, *body = ["| " + " | ".join(row) + " |" for row in rows]
-    rule = "|" + "|".join([" --- "] * 2 + [" ---: "] * (len(rows[0]) - 2)) + "|"
-    return [head, rule, *body]
-
-
-_STYLES = {"text": _text, "markdown": _markdown}

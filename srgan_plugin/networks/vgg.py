@@ -14,7 +14,6 @@ from srgan_plugin.errors import MissingFileError, UserError
 from .blocks import widened, without_autocast
 
 URL = "https://download.pytorch.org/models/vgg19-dcbb9e9d.pth"
-_HASH_PREFIX = "dcbb9e9d"
 TORCHVISION = "torchvision://vgg19"
 _BLOCKS = ((2, 64), (2, 128), (4, 256), (4, 512), (4, 512))  # convolutions, features
 
@@ -134,7 +133,7 @@ def _fetched_torchvision_file() -> Path:
         return path
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        torch.hub.download_url_to_file(URL, str(path), hash_prefix=_HASH_PREFIX)
+        torch.hub.download_url_to_file(URL, str(path), hash_prefix="dcbb9e9d")
     except (OSError, RuntimeError) as error:
         raise MissingFileError(
             f"the VGG-19 weights {path.name} are not here and their download failed ({error}): "
@@ -263,13 +262,11 @@ class VGG19Features(nn.Module):
 class _MeanStd(nn.Module):
     """ImageNet's statistics of RGB in [0, 1], which torchvision's weights were trained with."""
 
-    mean: Tensor
-    std: Tensor
-
     def __init__(self) -> None:
         super().__init__()
-        for name, rgb in (("mean", (0.485, 0.456, 0.406)), ("std", (0.229, 0.224, 0.225))):
-            self.register_buffer(name, torch.tensor(rgb).view(1, 3, 1, 1), persistent=False)
+        mean, std = torch.tensor((0.485, 0.456, 0.406)), torch.tensor((0.229, 0.224, 0.225))
+        self.mean = nn.Buffer(mean.view(1, 3, 1, 1), persistent=False)
+        self.std = nn.Buffer(std.view(1, 3, 1, 1), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         return (x - self.mean) / self.std
@@ -278,13 +275,10 @@ class _MeanStd(nn.Module):
 class _PointwiseConv(nn.Module):
     """The rescaled file's key 0."""
 
-    weight: Tensor
-    bias: Tensor
-
     def __init__(self, weight: Tensor, bias: Tensor) -> None:
         super().__init__()
-        self.register_buffer("weight", weight, persistent=False)
-        self.register_buffer("bias", bias, persistent=False)
+        self.weight = nn.Buffer(weight, persistent=False)
+        self.bias = nn.Buffer(bias, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         # Not under autocast: half precision would quantise the image before VGG.

@@ -49,13 +49,6 @@ def test_measures_of_other_makers_are_not_given_our_protocol():
     assert "Protocol: that of the configured metrics; LR: given (Set5)" in table(protocol=None)
 
 
-def test_markdown_has_one_cell_per_column_in_every_row():
-    rows = [line for line in table(style="markdown", model=SRGAN).splitlines() if "|" in line]
-    assert {row.count("|") for row in rows} == {7}
-    assert rows[1] == "| --- | --- | ---: | ---: | ---: | ---: |"
-    assert "| Set5 | measured | 30.2300 | 0.8490 | 32.0000 | 0.8940 |" in rows
-
-
 def test_a_measure_of_another_maker_has_a_column_of_its_own():
     results = {"Set5": {**RESULTS["Set5"], "NIQE": 5.25}, "B100": RESULTS["B100"]}
     text = format_table(results, protocol=None, lr_origins=ORIGINS, model=MSRRESNET)

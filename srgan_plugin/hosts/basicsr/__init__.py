@@ -3,10 +3,9 @@
 `MSRResNet_srgan_plugin` in a YAML is ours, `MSRResNet` stays BasicSR's.
 """
 
-from . import compat
+from .compat import APPLIED_PATCHES
 
-APPLIED_PATCHES = compat.APPLIED_PATCHES
+# isort: split
+from . import archs, data, losses, models  # BasicSR imports after its mends
 
-from . import archs, data, losses, models  # noqa: E402 - BasicSR imports after its mends
-
-__all__ = ["APPLIED_PATCHES", "archs", "compat", "data", "losses", "models"]
+__all__ = ["APPLIED_PATCHES", "archs", "data", "losses", "models"]

@@ -67,9 +67,8 @@ class PairedImageDataset(Dataset[dict[str, Any]]):
         sample_index = SampleIndex(0, seed=seed, number=number)
         hflip, rot = (0.5 * bool(self.opt.get(name)) for name in ("use_hflip", "use_rot"))
         flips = random_flips(sample_index, hflip, rot, rot)
-        crops = crop_pair(lr, gt, self.opt["gt_size"], self.opt["scale"], sample_index, key)
-        small, large = (augment(crop, *flips) for crop in crops)
-        return small, large
+        small, large = crop_pair(lr, gt, self.opt["gt_size"], self.opt["scale"], sample_index, key)
+        return augment(small, *flips), augment(large, *flips)
 
 
 def _tensor(image: LazyImage | Image) -> Tensor:

@@ -78,7 +78,9 @@ class SRGANModel(_AtomicSaveMixin, BasicSRGANModel):
         losses: dict[str, Tensor] = {}
         if current_iter % self.net_d_iters == 0 and current_iter > self.net_d_init_iters:
             losses |= self._generator_losses()
-            self._minimise(losses, self.optimizer_g)
+            self.optimizer_g.zero_grad()
+            torch.autograd.backward(torch.stack(list(losses.values())).sum())
+            self.optimizer_g.step()
         self.optimizer_d.zero_grad()
         judged: dict[str, Tensor] = {}
         # One after the other, as in BasicSR: with several processes its wrapper copies buffers
@@ -107,9 +109,3 @@ class SRGANModel(_AtomicSaveMixin, BasicSRGANModel):
             gan=self.cri_gan,
             fake_logits=logits,
         )
-
-    @staticmethod
-    def _minimise(losses: dict[str, Tensor], optimizer: torch.optim.Optimizer) -> None:
-        optimizer.zero_grad()
-        torch.autograd.backward(torch.stack(list(losses.values())).sum())
-        optimizer.step()
