@@ -8,11 +8,14 @@ python tools/publish_model.py work_dirs/srgan/iter_400000.pth published/srgan_x4
 import argparse
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from srgan_plugin.cli.errors import command
 from srgan_plugin.cli.options import add_half, add_network_options, network_options
 from srgan_plugin.errors import MissingFileError, UserError
+
+if TYPE_CHECKING:
+    from srgan_plugin.checkpoints.convert import Conversion
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
@@ -63,6 +66,33 @@ def read_results(path: Path) -> dict[str, dict[str, float]]:
     return results
 
 
+def metafile_entry(
+    done: "Conversion", *, name: str, config: str | None, results: dict[str, dict[str, float]]
+) -> dict[str, Any]:
+    """Describe a published file as a model of OpenMMLab's `metafile.yml`."""
+    count = sum(parameter.numel() for parameter in done.source.build(assume=True).parameters())
+    entry: dict[str, Any] = {
+        "Name": name,
+        "In Collection": "SRGAN",
+        "Config": config,
+        "Metadata": {
+            "Architecture": [done.source.layout.network],
+            "Arguments": {
+                key: list(value) if isinstance(value, tuple) else value
+                for key, value in done.source.arguments.items()
+            },
+            "Parameters": count,
+            "SHA-256": done.sha256,
+        },
+        "Results": [
+            {"Task": "Image Super-Resolution", "Dataset": dataset, "Metrics": measures}
+            for dataset, measures in results.items()
+        ],
+        "Weights": done.path.name,
+    }
+    return {key: value for key, value in entry.items() if value}
+
+
 def add_entry(entry: dict[str, Any], content: dict[str, Any], metafile: Path) -> None:
     """Put a model into a metafile, in the place of an older one of its name."""
     import yaml
@@ -78,7 +108,7 @@ def add_entry(entry: dict[str, Any], content: dict[str, Any], metafile: Path) ->
 def main(argv: list[str] | None = None) -> None:
     """Publish and report."""
     args = parse_args(argv)
-    from srgan_plugin.checkpoints.convert import metafile_entry, publish
+    from srgan_plugin.checkpoints.convert import publish
     from srgan_plugin.checkpoints.hub import local_checkpoint
 
     results = read_results(args.results) if args.results else {}

@@ -26,16 +26,13 @@ class ImageSource(Protocol):
     @property
     def path(self) -> Path:
         """Where they lie."""
-        ...
 
     @property
     def keys(self) -> tuple[str, ...]:
         """The keys, sorted."""
-        ...
 
     def __getitem__(self, key: str, /) -> LazyImage:
         """The picture of that key, not yet read."""
-        ...
 
 
 class ImageFolder:
