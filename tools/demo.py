@@ -76,9 +76,11 @@ def bicubic(work: Path) -> tuple[dict[str, float], dict[str, Any]]:
 
 def train_and_test(name: str, work: Path, *options: str) -> dict[str, float]:
     """Train one of the demo's configs and return its scores."""
+    from srgan_plugin.hosts.mmengine.engine.checkpoint_hook import last_checkpoint
+
     config, folder = str(ROOT / "configs" / f"{CONFIGS[name]}.py"), work / name
     run("train.py", config, "--work-dir", str(folder), "--cfg-options", *options)
-    checkpoint = (folder / "last_checkpoint").read_text(encoding="utf-8").strip()
+    checkpoint = last_checkpoint(folder)
     out = folder / "test.json"
     images = str(folder / "images")
     run("test.py", config, checkpoint, "--work-dir", str(folder), "--out", str(out),
@@ -133,6 +135,7 @@ def main(argv: list[str] | None = None) -> None:
     say("MSRResNet: 32 features, 6 blocks, L1 loss")
     results["msrresnet"] = train_and_test("msrresnet", work, store)
 
+    from srgan_plugin.hosts.mmengine.engine.checkpoint_hook import last_checkpoint
     from srgan_plugin.networks.vgg import torchvision_file
 
     with_content = torchvision_file().is_file()
@@ -143,9 +146,9 @@ def main(argv: list[str] | None = None) -> None:
         f"{torchvision_file().name} into {torchvision_file().parent}); expect more noise than "
         "texture"
     )
-    start = (work / "msrresnet" / "last_checkpoint").read_text(encoding="utf-8").strip()
     options = [] if with_content else ["model.perceptual_loss=None"]
-    results["srgan"] = train_and_test("srgan", work, store, f"load_from={start}", *options)
+    options = [f"load_from={last_checkpoint(work / 'msrresnet')}", *options]
+    results["srgan"] = train_and_test("srgan", work, store, *options)
 
     from srgan_plugin.io.atomic import write_text
     from srgan_plugin.io.images import read_image

@@ -59,7 +59,7 @@ def read_results(path: Path) -> dict[str, dict[str, float]]:
     """Read the measures by test set that `tools/test.py --out` wrote."""
     try:
         results = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:  # neither JSON nor text
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: expected JSON of tools/test.py --out, got {error}") from None
     if not isinstance(results, dict) or not all(isinstance(m, dict) for m in results.values()):
         raise UserError(f"{path}: expected measures by test set, got {results!r:.80}")

@@ -135,13 +135,14 @@ def check_start(place: Place, start: Path) -> None:
 def train(place: Place, store: Path, *options: str) -> Any:
     """Train, or go on, unless that is done; return the config."""
     from srgan_plugin.cli.configs import read_config
+    from srgan_plugin.hosts.mmengine.engine.checkpoint_hook import checkpoint_name
 
     path = ROOT / "configs" / place.config
     config = read_config(path)
     places = [f"train_dataloader.dataset.gt={store}"]
     if config.get("val_dataloader"):
         places.append(f"val_dataloader.0.dataset.data_root={store.parent}")
-    if not (place.run / f"iter_{config.train_cfg.max_iters}.pth").is_file():
+    if not (place.run / checkpoint_name(config.train_cfg.max_iters)).is_file():
         run(
             "train.py", path, "--work-dir", place.run, "--resume", "--cfg-options",
             "randomness.seed=0", *places, *options,
@@ -157,10 +158,11 @@ def choose(
     from zoo.training_summary import validations
 
     from srgan_plugin.data.benchmark_sets import find_benchmark
+    from srgan_plugin.hosts.mmengine.engine.checkpoint_hook import checkpoint_name
 
     benchmark = find_benchmark(held_out.name, held_out.parent)
     if place.name == "msrresnet":
-        best = best_by_psnr(place.run, place.run / f"iter_{iterations}.pth", benchmark)
+        best = best_by_psnr(place.run, place.run / checkpoint_name(iterations), benchmark)
         return best, "PSNR on the held-out photographs", validations(read_log(place.run))
     chosen, measures = best_by_niqe(place.run, benchmark, print)
     return chosen, "NIQE on the held-out photographs", measures
@@ -168,10 +170,11 @@ def choose(
 
 def ship(place: Place, config: Any, *, cpu: bool) -> tuple[Path, dict[str, Any]]:
     """Put the chosen weights in place; return the checkpoint, and how it came to be."""
-    from zoo.selection import iteration_of, read_log
+    from zoo.selection import read_log
     from zoo.training_summary import curves, recipe
 
     from srgan_plugin.checkpoints.convert import convert
+    from srgan_plugin.hosts.mmengine.engine.checkpoint_hook import iteration_of
 
     iterations = config.train_cfg.max_iters
     chosen, chosen_by, measures = choose(place, place.work / "data" / "HeldOut", iterations)

@@ -1,7 +1,6 @@
 """Which checkpoint of a training ships: by its log, and by how natural held-out pictures look."""
 
 import json
-import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -9,7 +8,8 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from srgan_plugin.data.benchmark_sets import Benchmark
-from srgan_plugin.errors import MissingFileError, UserError
+from srgan_plugin.errors import MissingFileError
+from srgan_plugin.hosts.mmengine.engine.checkpoint_hook import iteration_of, numbered_checkpoints
 from srgan_plugin.inference import Upscaler, open_model
 from srgan_plugin.io.atomic import write_text
 from srgan_plugin.metrics import EvaluationProtocol
@@ -67,14 +67,6 @@ def _complete_lines(file: Path) -> Iterator[dict[str, Any]]:
             continue
 
 
-def iteration_of(checkpoint: Path) -> int:
-    """The iteration in a checkpoint's name."""
-    found = re.search(r"iter_(\d+)\.pth$", checkpoint.name)
-    if not found:
-        raise UserError(f"expected a checkpoint named …iter_NUMBER.pth, got {checkpoint}")
-    return int(found[1])
-
-
 def best_by_psnr(run: Path, last: Path, held_out: Benchmark) -> Path:
     """The checkpoint that validated best, which mmengine keeps as `best_…`.
 
@@ -89,10 +81,11 @@ def best_by_psnr(run: Path, last: Path, held_out: Benchmark) -> Path:
     Raises:
         FileNotFoundError: There is none.
     """
-    found = sorted(run.glob("best_*_iter_*.pth"), key=iteration_of)
-    if not found:
+    best = max(
+        run.glob("best_*_iter_*.pth"), key=lambda path: iteration_of(path) or 0, default=None
+    )
+    if best is None:
         raise MissingFileError(f"{run} has no best_…_iter_….pth: it has not been validated yet")
-    best = found[-1]
     if iteration_of(last) in read_log(run).held_out:
         return best
     return max((best, last), key=lambda path: _measures(path, held_out)["PSNR"])
@@ -116,21 +109,20 @@ def best_by_niqe(
     Raises:
         FileNotFoundError: There are no checkpoints.
     """
-    checkpoints = sorted(run.glob("iter_*.pth"), key=iteration_of)
+    checkpoints = numbered_checkpoints(run)
     if not checkpoints:
         raise MissingFileError(f"{run} has no iter_….pth to choose from")
     kept = run / "held_out.json"
     known: dict[str, dict[str, float]] = json.loads(kept.read_text()) if kept.is_file() else {}
     found = {}
-    for path in checkpoints:
+    for iterations, path in checkpoints:
         key = f"{path.name} of {path.stat().st_mtime_ns}"  # one trained anew is measured anew
         if key not in known:
             known[key] = _measures(path, held_out)
             write_text(json.dumps(known, indent=2) + "\n", kept)
-        found[path] = known[key]
+        found[iterations] = known[key]
         say(f"{path.name}: " + ", ".join(f"{k} {v:.3f}" for k, v in known[key].items()))
-    chosen = min(checkpoints, key=lambda path: found[path]["NIQE"])
-    return chosen, {iteration_of(path): found[path] for path in checkpoints}
+    return min(checkpoints, key=lambda pair: found[pair[0]]["NIQE"])[1], found
 
 
 def _measures(checkpoint: Path, held_out: Benchmark) -> dict[str, float]:

@@ -15,7 +15,13 @@ from typing import Any
 import pytest
 import torch
 
-from srgan_plugin.hosts.mmengine.engine.checkpoint_hook import newest_checkpoint
+from srgan_plugin.hosts.mmengine.engine.checkpoint_hook import (
+    checkpoint_name,
+    iteration_of,
+    last_checkpoint,
+    newest_checkpoint,
+    numbered_checkpoints,
+)
 from srgan_plugin.io.atomic import _WRITING, remove_abandoned, write_bytes
 
 
@@ -225,3 +231,22 @@ def test_a_file_is_closed_before_it_is_renamed_where_the_system_demands_it(
     write_bytes(b"whole", tmp_path / "iter_2.pth")
     remove_abandoned(tmp_path)
     assert (tmp_path / "iter_2.pth").read_bytes() == b"whole"
+
+
+def test_names_of_checkpoints_are_written_and_read_alike(tmp_path):
+    assert iteration_of(tmp_path / checkpoint_name(20)) == 20
+    assert iteration_of(tmp_path / f"best_Set5_PSNR_{checkpoint_name(20)}") == 20
+    for other in ("epoch_3.pth", "iter_3.pth.tmp", "my_iter_3.pth", "iter_x.pth"):
+        assert iteration_of(tmp_path / other) is None
+        (tmp_path / other).touch()
+    paths = [tmp_path / checkpoint_name(n) for n in (2, 10)]
+    for path in paths:
+        path.touch()
+    assert numbered_checkpoints(tmp_path) == list(zip((2, 10), paths, strict=True))
+
+
+def test_the_pointer_to_the_last_checkpoint_is_read_without_what_a_crash_left(tmp_path):
+    assert last_checkpoint(tmp_path) == ""
+    for written, read in (("a/iter_3.pth\n", "a/iter_3.pth"), ("\0\0\0", "")):
+        (tmp_path / "last_checkpoint").write_text(written)
+        assert last_checkpoint(tmp_path) == read

@@ -87,7 +87,7 @@ class PairedImageDataset(Dataset[Any]):
     def __getitem__(self, index: int) -> Any:
         results = _sample(self.pairs[index], self.scale)
         if isinstance(index, SampleIndex):
-            results["draw"] = index
+            results["sample_index"] = index
         return self.pipeline(results)
 
     def __getitems__(self, indices: Sequence[int]) -> Sequence[Any]:

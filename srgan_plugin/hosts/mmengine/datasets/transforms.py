@@ -32,10 +32,10 @@ DIRECTIONS = {"horizontal": (1, HORIZONTAL_FLIP), "vertical": (0, VERTICAL_FLIP)
 
 
 def _sample_index_of(results: dict[str, Any]) -> SampleIndex:
-    if "draw" not in results:
+    if "sample_index" not in results:
         seed, number = torch.randint(2**31, (2,)).tolist()
-        results["draw"] = SampleIndex(0, seed=seed, number=number)
-    return results["draw"]  # type: ignore[no-any-return]
+        results["sample_index"] = SampleIndex(0, seed=seed, number=number)
+    return results["sample_index"]  # type: ignore[no-any-return]
 
 
 @TRANSFORMS.register_module()

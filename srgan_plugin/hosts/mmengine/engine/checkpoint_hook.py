@@ -352,7 +352,7 @@ def _read(path: Path) -> dict[str, Any] | str:
     """Read a checkpoint from beginning to end; return what is wrong with it if it is not good."""
     try:
         checkpoint = load_checkpoint_file(path)
-    except (OSError, ValueError) as error:
+    except (UserError, OSError) as error:
         return str(error)
     number, meta = path.stem.removeprefix("iter_"), checkpoint.get("meta")
     holds = str(meta.get("iter", number)) if isinstance(meta, dict) else number
