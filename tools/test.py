@@ -100,7 +100,7 @@ def protocol_of(runner: Any) -> Any:
 def choose_checkpoint(cfg: Any, location: str) -> None:
     """Set `load_from`, and the model to what that checkpoint holds; `none` is for no weights."""
     from srgan_plugin.checkpoints.hub import local_checkpoint
-    from srgan_plugin.hosts.mmengine.foreign_models import scope_of
+    from srgan_plugin.hosts.mmengine.compat import scope_of
     from srgan_plugin.registry import SCOPE
 
     if location.lower() != "none":
@@ -146,8 +146,8 @@ def main(argv: list[str] | None = None) -> None:
     from mmengine.dist import is_main_process
     from mmengine.runner import Runner
 
+    from srgan_plugin.hosts.mmengine.compat import convert_on_load
     from srgan_plugin.hosts.mmengine.engine.distributed import join_process_group
-    from srgan_plugin.hosts.mmengine.foreign_models import convert_on_load
     from srgan_plugin.io.atomic import write_text
     from srgan_plugin.metrics.tables import format_table
 

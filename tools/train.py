@@ -134,11 +134,11 @@ def main(argv: list[str] | None = None) -> None:
     from mmengine.dist import get_rank
     from mmengine.runner import Runner
 
-    from srgan_plugin.hosts.mmengine.engine.distributed import join_process_group
-    from srgan_plugin.hosts.mmengine.foreign_models import (
+    from srgan_plugin.hosts.mmengine.compat import (
         convert_on_load,
         enable_safe_checkpointing,
     )
+    from srgan_plugin.hosts.mmengine.engine.distributed import join_process_group
     from srgan_plugin.io.atomic import claim_folder
 
     if args.amp:

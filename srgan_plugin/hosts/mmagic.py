@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 import numpy as np
 from mmengine.evaluator import BaseMetric
 
-from srgan_plugin.hosts.mmengine.foreign_models import convert_on_load
+from srgan_plugin.hosts.mmengine.compat import convert_on_load
 
 from .compat_patches import CompatPatch, Toolbox, is_importable
 

@@ -16,9 +16,9 @@ import torch
 from mmengine.config import Config
 from torch.distributed import DistNetworkError
 
+from srgan_plugin.hosts.mmengine.compat import enable_safe_checkpointing
 from srgan_plugin.hosts.mmengine.engine import heartbeat
 from srgan_plugin.hosts.mmengine.engine.distributed import join_process_group, timeout_of
-from srgan_plugin.hosts.mmengine.foreign_models import enable_safe_checkpointing
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[2]

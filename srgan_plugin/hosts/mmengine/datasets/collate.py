@@ -8,10 +8,17 @@ import numpy as np
 import torch
 from mmengine.structures import BaseDataElement
 
-from srgan_plugin.hosts.mmengine.argument_checks import as_list
 from srgan_plugin.registry import FUNCTIONS, TRANSFORMS
 
 META_KEYS = ("key", "gt_path", "img_path", "scale", "gt_channel_order", "img_channel_order")
+
+
+def as_list(value: Any) -> list[Any]:
+    """Return MMagic's "one or a list of them" as a list; empty for None."""
+    if value is None:
+        return []
+    alone = isinstance(value, str) or not isinstance(value, Sequence)
+    return [value] if alone else list(value)
 
 
 @TRANSFORMS.register_module()

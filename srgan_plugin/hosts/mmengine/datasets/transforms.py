@@ -22,10 +22,9 @@ from srgan_plugin.data.sampling import (
     counter_uniform,
 )
 from srgan_plugin.errors import UserError
-from srgan_plugin.hosts.mmengine.argument_checks import as_list
 from srgan_plugin.registry import TRANSFORMS
 
-from .collate import PackInputs
+from .collate import PackInputs, as_list
 
 # Axis of an HWC array, and which random number of the sample decides.
 DIRECTIONS = {"horizontal": (1, HORIZONTAL_FLIP), "vertical": (0, VERTICAL_FLIP)}

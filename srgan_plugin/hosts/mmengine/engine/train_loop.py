@@ -25,7 +25,7 @@ from srgan_plugin.inference.upscaler import disable_malloc_trim
 from srgan_plugin.registry import LOOPS
 
 from .cuda_graph import CUDAGraphStep, why_not_capturable
-from .monitoring_hooks import IterTimerHook
+from .hooks import IterTimerHook
 from .optim_wrapper import OptimWrapper, iter_optim_wrappers, iter_schedulers
 from .resume_hooks import InterruptHook, swaps_weights
 

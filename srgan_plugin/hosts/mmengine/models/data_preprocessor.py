@@ -10,8 +10,7 @@ from mmengine.structures import BaseDataElement
 from torch import Tensor
 
 from srgan_plugin.errors import UserError
-from srgan_plugin.hosts.mmengine.argument_checks import as_list, as_tuple, require_supported
-from srgan_plugin.hosts.mmengine.datasets.collate import element_type
+from srgan_plugin.hosts.mmengine.datasets.collate import as_list, element_type
 from srgan_plugin.registry import MODELS
 
 
@@ -139,15 +138,19 @@ class DataPreprocessor(BaseDataPreprocessor):
         stack_data_sample: bool = True,
         non_blocking: bool = True,
     ) -> None:
-        views = [(), (1, -1, 1, 1), (-1, 1, 1)]
+        views = [[], [1, -1, 1, 1], [-1, 1, 1]]
         for name, value, kept in (
             ("non_image_keys", non_image_keys, [None]),
             ("non_concentate_keys", non_concentate_keys, [None]),
             ("output_channel_order", output_channel_order, [None, "RGB", "BGR"]),
-            ("input_view", as_tuple(input_view), views),
-            ("output_view", as_tuple(output_view), views),
+            ("input_view", as_list(input_view), views),
+            ("output_view", as_list(output_view), views),
         ):
-            require_supported("DataPreprocessor", name, value, kept)
+            if value not in kept:
+                raise UserError(
+                    f"DataPreprocessor.{name}: expected {' or '.join(map(repr, kept))}, got "
+                    f"{value!r}; others: type='mmagic.DataPreprocessor'"
+                )
         super().__init__(non_blocking=non_blocking)
         mean, std = 0.0 if mean is None else mean, 1.0 if std is None else std
         self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1), persistent=False)

@@ -91,6 +91,12 @@ def snapshot_bn_stats(*networks: nn.Module | None) -> list[tuple[Tensor, Tensor]
     ]
 
 
+def keep_bn_stats(statistics: list[tuple[Tensor, Tensor]], optimizer: Any) -> None:
+    """Note what the statistics were before a step that accumulates the gradients of batches."""
+    if getattr(optimizer, "accumulates_over", 1) > 1 and optimizer.statistics is None:
+        optimizer.statistics = [before for _, before in statistics]
+
+
 @torch.no_grad()
 def restore_bn_stats(statistics: list[tuple[Tensor, Tensor]], optimizer: Any) -> None:
     """Put back what a step that was left out has done to batch normalisation, in all its batches.

@@ -1,7 +1,5 @@
 """Networks and losses under their registry names."""
 
-from typing import Any
-
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -33,9 +31,3 @@ class Bicubic(nn.Module):
         large = np.stack([imresize(image, self.upscale_factor) for image in images])
         sr = torch.from_numpy(large).permute(0, 3, 1, 2)
         return sr.float().to(lr.device) if lr.device.type == "mps" else sr.to(lr.device)
-
-
-def keep(statistics: list[tuple[Tensor, Tensor]], optimizer: Any) -> None:
-    """Note what the statistics were before a step that accumulates the gradients of batches."""
-    if getattr(optimizer, "accumulates_over", 1) > 1 and optimizer.statistics is None:
-        optimizer.statistics = [before for _, before in statistics]

@@ -24,11 +24,11 @@ from .model_utils import (
     compile_forward,
     gradient_norm,
     is_plugin_module,
+    keep_bn_stats,
     restore_bn_stats,
     snapshot_bn_stats,
     unwrap_ddp,
 )
-from .modules import keep
 
 
 @MODELS.register_module()
@@ -119,7 +119,7 @@ class SRModel(BaseModel):
     def train_step(self, data: Config, optim_wrapper: Any) -> dict[str, Tensor]:
         """One step of the generator."""
         statistics = snapshot_bn_stats(self.generator)
-        keep(statistics, optim_wrapper)
+        keep_bn_stats(statistics, optim_wrapper)
         self.untrained = False
         self._stepping = True
         losses: dict[str, Tensor] = super().train_step(data, optim_wrapper)

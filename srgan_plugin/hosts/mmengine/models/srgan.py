@@ -15,11 +15,11 @@ from .model_utils import (
     Config,
     build,
     gradient_norm,
+    keep_bn_stats,
     restore_bn_stats,
     snapshot_bn_stats,
     unwrap_ddp,
 )
-from .modules import keep
 from .sr_model import SRModel
 
 _TRAIN_CFG = ("disc_steps", "disc_repeat", "disc_init_steps", "share_fake_logits")
@@ -124,7 +124,7 @@ class SRGAN(SRModel):
         own, others = snapshot_bn_stats(self.generator), snapshot_bn_stats(self.discriminator)
         statistics = own + others
         for optimizer in (generator if moves else None, discriminator):
-            keep(statistics, optimizer)
+            keep_bn_stats(statistics, optimizer)
         with torch.set_grad_enabled(moves):
             with generator.optim_context(self):
                 sr = self.generator(lr)
@@ -140,7 +140,7 @@ class SRGAN(SRModel):
                 restore_bn_stats(statistics, discriminator)
                 if self.disc_repeat > 1:
                     statistics = snapshot_bn_stats(self.generator, self.discriminator)
-                    keep(statistics, discriminator)
+                    keep_bn_stats(statistics, discriminator)
         if share:
             restore_bn_stats(others, generator)
         self.step_counter += 1
