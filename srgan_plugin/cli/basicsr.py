@@ -64,25 +64,28 @@ def _check(path: Path, entries: Sequence[str]) -> None:
     try:
         if not isinstance(opt, dict):
             raise UserError(f"expected options by name, got {type(opt).__name__}")
-        for entry in entries:
-            _check_entry(opt, entry)
+        changed = _changed(opt, entries)
         check_options(opt)
-        _check_weights(_changed(opt, entries))
+        _check_weights(changed)
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
 
 
 def _changed(opt: dict[str, Any], entries: Sequence[str]) -> dict[str, Any]:
-    """The options with `--force_yml`'s values, which BasicSR puts in later."""
+    """Return the options with the values of `--force_yml`, which BasicSR puts in later."""
     import yaml
 
     opt = deepcopy(opt)
     for entry in entries:
-        keys, _, value = entry.partition("=")
+        keys, equals, value = entry.partition("=")
         *sections, key = keys.strip().split(":")
-        section = opt
+        section: Any = opt
         for name in sections:
-            section = section[name]
+            section = section.get(name) if isinstance(section, dict) else None
+        if not equals or not isinstance(section, dict):
+            raise UserError(
+                f"--force_yml: expected SECTION:KEY=VALUE of a section that exists, got {entry!r}"
+            )
         try:
             section[key] = None if value.lower() == "none" else yaml.safe_load(value)
         except yaml.YAMLError as error:
@@ -137,10 +140,10 @@ def _torch_reads(location: str) -> bool:
 
 def _check_function(found: Any, network_g: dict[str, Any]) -> None:
     """Refuse weights that would load into `network_g` and give other images."""
-    kind, name = found.layout.network, "activate_after_shuffle"
-    if str(network_g.get("type")).startswith("MSRResNet") and kind != "MSRResNet":
-        raise UserError(f"expected an MSRResNet, got {found}")
-    if kind != "MSRResNet":
+    name = "activate_after_shuffle"
+    if found.layout.network != "MSRResNet":
+        if str(network_g.get("type")).startswith("MSRResNet"):
+            raise UserError(f"expected an MSRResNet, got {found}")
         return
     here = network_g.get(name, True)
     if found.arguments.get(name, here) != here:
@@ -152,16 +155,4 @@ def _check_function(found: Any, network_g: dict[str, Any]) -> None:
         raise UserError(
             f"its keys are {found.layout.origin}, whose network has no activation after the "
             f"shuffles, and network_g has one by default: set network_g.{name}"
-        )
-
-
-def _check_entry(opt: dict[str, Any], entry: str) -> None:
-    """`KEY:KEY=VALUE`, where BasicSR wants the section to be there."""
-    keys, equals, _ = entry.partition("=")
-    section: Any = opt
-    for key in keys.strip().split(":")[:-1]:
-        section = section.get(key) if isinstance(section, dict) else None
-    if not equals or not isinstance(section, dict):
-        raise UserError(
-            f"--force_yml: expected SECTION:KEY=VALUE of a section that is there, got {entry!r}"
         )

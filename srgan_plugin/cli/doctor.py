@@ -3,6 +3,7 @@
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from typing import Literal
 
@@ -20,6 +21,13 @@ _PACKAGES = (
     "opencv-python-headless",
     "opencv-contrib-python",
     "lmdb",
+)
+
+
+# Versions of torch: below 2.N, how bad that is, and why.
+_TORCH_HOLES: tuple[tuple[int, State, str], ...] = (
+    (6, "broken", "can be tricked into running checkpoints (CVE-2025-32434)"),
+    (10, "warning", "works, but has a hole in weights_only (CVE-2026-24747)"),
 )
 
 
@@ -57,20 +65,14 @@ def check_torch() -> CheckResult:
     import torch
 
     major, minor = (int(part) for part in torch.__version__.split(".")[:2])
-    if (major, minor) < (2, 6):
-        return CheckResult(
-            name="torch",
-            state="broken",
-            detail=f"{torch.__version__} can be tricked into running checkpoints (CVE-2025-32434)",
-            fix_command='pip install --upgrade "torch>=2.6"',
-        )
-    if (major, minor) < (2, 10):
-        return CheckResult(
-            name="torch",
-            state="warning",
-            detail=f"{torch.__version__} works, but has a hole in weights_only (CVE-2026-24747)",
-            fix_command='pip install --upgrade "torch>=2.10"',
-        )
+    for minor_needed, state, problem in _TORCH_HOLES:
+        if (major, minor) < (2, minor_needed):
+            return CheckResult(
+                name="torch",
+                state=state,
+                detail=f"{torch.__version__} {problem}",
+                fix_command=f'pip install --upgrade "torch>=2.{minor_needed}"',
+            )
     return CheckResult(name="torch", state="ok", detail=torch.__version__)
 
 
@@ -152,7 +154,8 @@ def check_mmengine() -> CheckResult:
     )
 
 
-def _check_toolbox(name: str, adapter: str) -> CheckResult:
+def check_toolbox(name: str, adapter: str) -> CheckResult:
+    """Patch and import a toolbox, which its adapter does."""
     from srgan_plugin.hosts.compat_patches import NotInstalledError
 
     try:
@@ -169,16 +172,6 @@ def _check_toolbox(name: str, adapter: str) -> CheckResult:
     return CheckResult(name=name, state="ok", detail=detail)
 
 
-def check_mmagic() -> CheckResult:
-    """Patch and import MMagic."""
-    return _check_toolbox("MMagic", "srgan_plugin.hosts.mmagic")
-
-
-def check_basicsr() -> CheckResult:
-    """Patch and import BasicSR."""
-    return _check_toolbox("BasicSR", "srgan_plugin.hosts.basicsr.compat")
-
-
 CHECKS: tuple[Callable[[], CheckResult], ...] = (
     check_torch,
     check_gpu,
@@ -186,8 +179,8 @@ CHECKS: tuple[Callable[[], CheckResult], ...] = (
     check_opencv,
     check_vgg,
     check_mmengine,
-    check_mmagic,
-    check_basicsr,
+    partial(check_toolbox, "MMagic", "srgan_plugin.hosts.mmagic"),
+    partial(check_toolbox, "BasicSR", "srgan_plugin.hosts.basicsr.compat"),
 )
 
 

@@ -9,6 +9,7 @@ from types import FrameType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 _FOREIGN = {"mmengine", "mmcv", "mmagic", "basicsr", "torch", "torchvision", "numpy"}
+_FOREIGN |= sys.stdlib_module_names
 # The functions of the toolboxes that build what a config describes, as MODULE:NAME.
 _BUILDERS = re.compile(
     r"mmengine\.registry\.build_functions:build_from_cfg"
@@ -34,55 +35,46 @@ def explain_refusal(error: Exception) -> str | None:
 
         if line := explain_bad_kwargs(error):
             return line
-    if not isinstance(
-        error, ValueError | TypeError | AssertionError | KeyError | NotImplementedError
-    ):
-        return None
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
-    start = next((i for i in reversed(range(len(frames))) if _builds(frames[i])), None)
-    return None if start is None else _explain(error, frames[start:])
-
-
-def _explain(error: Exception, frames: list[FrameType]) -> str | None:
-    """Return the line for an error in the call of the first frame, which builds something."""
-    built = frames[0].f_locals.get("obj_cls")  # in mmengine's build_from_cfg
-    given = frames[0].f_locals.get("args", {})
-    if built is not None and (misfit := next(_misfits(inspect.unwrap(built), given), None)):
-        return f"{built.__name__}: {misfit}"
-    if not _is_refused(frames):
+    builders = [
+        i
+        for i, frame in enumerate(frames)
+        if _BUILDERS.fullmatch(f"{_module(frame)}:{frame.f_code.co_name}")
+    ]
+    expected = ValueError | TypeError | AssertionError | KeyError | NotImplementedError
+    if not builders or not isinstance(error, expected):
         return None
+    builder, refused = frames[builders[-1]], _is_refused(frames[builders[-1] :])
     reason = f"KeyError: {error}" if isinstance(error, KeyError) else str(error)
+    built = builder.f_locals.get("obj_cls")  # in mmengine's build_from_cfg
     if built is None:
-        return f"{_VERB.sub('', frames[0].f_code.co_name) or 'config'}: {reason}"
+        return f"{_VERB.sub('', builder.f_code.co_name) or 'config'}: {reason}" if refused else None
+    given = builder.f_locals["args"]
+    if misfit := next(_misfits(inspect.unwrap(built), given), None):
+        return f"{built.__name__}: {misfit}"
     simple = {k: v for k, v in given.items() if isinstance(v, int | float | str | list | tuple)}
     arguments = ", ".join(f"{name}={value!r}" for name, value in simple.items())
-    return f"{built.__name__}({arguments}): {reason}"
+    return f"{built.__name__}({arguments}): {reason}" if refused else None
 
 
-def _builds(frame: FrameType) -> bool:
-    """Return whether a frame is a toolbox's call that builds what a config describes."""
-    return _BUILDERS.fullmatch(f"{_module(frame)}:{frame.f_code.co_name}") is not None
+def _module(frame: FrameType) -> str:
+    return str(frame.f_globals.get("__name__"))
 
 
 def _is_refused(frames: list[FrameType]) -> bool:
     """Return whether only foreign code ran, or the constructor of a foreign base class failed."""
     last = frames[-1]
+    own = [frame for frame in frames if not _is_foreign(frame)]
     return _is_foreign(last) and all(
         frame.f_code.co_name == last.f_code.co_name == "__init__"
         and frame.f_locals.get("self") is last.f_locals.get("self")
-        for frame in frames
-        if not _is_foreign(frame)
+        for frame in own
     )
 
 
 def _is_foreign(frame: FrameType) -> bool:
-    package = _module(frame).partition(".")[0]
-    in_registry = _module(frame) == "srgan_plugin.registry"  # which only hands on to mmengine's
-    return in_registry or package in _FOREIGN or package in sys.stdlib_module_names
-
-
-def _module(frame: FrameType) -> str:
-    return str(frame.f_globals.get("__name__"))
+    module = _module(frame)  # our registry only passes calls on to mmengine's
+    return module == "srgan_plugin.registry" or module.partition(".")[0] in _FOREIGN
 
 
 def _misfits(built: Any, given: Mapping[str, Any]) -> Iterator[str]:
@@ -108,7 +100,7 @@ def _fits(value: Any, hint: Any) -> bool:
     if kind is Literal:
         return value in get_args(hint)
     # Configs spell objects as dicts and tuples as lists.
-    if not isinstance(kind, type) or isinstance(value, dict | list | tuple):
+    if isinstance(value, dict | list | tuple) or not isinstance(kind, type):
         return True
     spelled = kind.__module__ in ("builtins", "collections.abc")
     return not spelled or isinstance(value, (int, float) if kind is float else kind)

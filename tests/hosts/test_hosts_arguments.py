@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from srgan_plugin.hosts.mmengine.datasets.collate import META_KEYS
-from srgan_plugin.hosts.mmengine.datasets.transforms import augmentation_of
+from srgan_plugin.hosts.mmengine.datasets.transforms import META_KEYS, augmentation_of
 from srgan_plugin.registry import METRICS, MODELS, TRANSFORMS
 
 KINDS = {

@@ -294,7 +294,7 @@ def test_a_slip_in_the_options_is_answered_by_one_line_that_names_it(
         (["-opt", "missing.yml"], "there are no options at missing.yml"),
         (
             ["--force_yml", "trian:total_iter=4"],
-            "of a section that is there, got 'trian:total_iter=4'",
+            "'trian:total_iter=4'",
         ),
     ],
 )

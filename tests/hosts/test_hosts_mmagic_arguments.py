@@ -11,7 +11,7 @@ from mmengine.optim import OptimWrapperDict
 from torch import Tensor, nn
 
 from srgan_plugin.hosts.mmengine.datasets import transforms as our_transforms
-from srgan_plugin.hosts.mmengine.datasets.collate import PackInputs
+from srgan_plugin.hosts.mmengine.datasets.transforms import PackInputs
 from srgan_plugin.hosts.mmengine.engine.optim_wrapper import (
     MultiOptimWrapperConstructor,
 )

@@ -21,13 +21,22 @@ from srgan_plugin.data.sampling import (
     SampleIndex,
     counter_uniform,
 )
-from srgan_plugin.errors import UserError
+from srgan_plugin.errors import UserError, check_option
 from srgan_plugin.registry import TRANSFORMS
 
-from .collate import PackInputs, as_list
+from .collate import element_type
 
+META_KEYS = ("key", "gt_path", "img_path", "scale", "gt_channel_order", "img_channel_order")
 # Axis of an HWC array, and which random number of the sample decides.
 DIRECTIONS = {"horizontal": (1, HORIZONTAL_FLIP), "vertical": (0, VERTICAL_FLIP)}
+
+
+def as_list(value: Any) -> list[Any]:
+    """Return MMagic's "one or a list of them" as a list; empty for None."""
+    if value is None:
+        return []
+    alone = isinstance(value, str) or not isinstance(value, Sequence)
+    return [value] if alone else list(value)
 
 
 def _sample_index_of(results: dict[str, Any]) -> SampleIndex:
@@ -35,6 +44,11 @@ def _sample_index_of(results: dict[str, Any]) -> SampleIndex:
         seed, number = torch.randint(2**31, (2,)).tolist()
         results["sample_index"] = SampleIndex(0, seed=seed, number=number)
     return results["sample_index"]  # type: ignore[no-any-return]
+
+
+def _check_probability(name: str, value: float) -> None:
+    if not 0 <= value <= 1:
+        raise UserError(f"{name}: expected a probability from 0 to 1, got {value}")
 
 
 @TRANSFORMS.register_module()
@@ -123,17 +137,15 @@ class Flip(_Transform):
         flip_ratio: float = 0.5,
         direction: Literal["horizontal", "vertical"] = "horizontal",
     ) -> None:
-        if direction not in DIRECTIONS:
-            raise UserError(f"direction is 'horizontal' or 'vertical', got {direction!r}")
+        check_option("direction", direction, DIRECTIONS)
+        _check_probability("flip_ratio", flip_ratio)
         self.keys, self.flip_ratio, self.direction = as_list(keys), flip_ratio, direction
         self.axis, self.stream = DIRECTIONS[direction]
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         """Mirror or leave `results[key]` for each key; note which in `flip_infos`."""
-        sample_index = _sample_index_of(results)
-        flip = (
-            counter_uniform(sample_index.seed, sample_index.number, self.stream) < self.flip_ratio
-        )
+        index = _sample_index_of(results)
+        flip = counter_uniform(index.seed, index.number, self.stream) < self.flip_ratio
         for key in self.keys if flip else ():
             results[key] = _each(results[key], lambda image: np.flip(image, self.axis))
         options = {"keys": self.keys, "direction": self.direction, "ratio": self.flip_ratio}
@@ -155,19 +167,76 @@ class RandomTransposeHW(_Transform):
     def __init__(
         self, keys: str | Sequence[str] = ("img", "gt"), transpose_ratio: float = 0.5
     ) -> None:
+        _check_probability("transpose_ratio", transpose_ratio)
         self.keys, self.transpose_ratio = as_list(keys), transpose_ratio
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         """Transpose or leave `results[key]` for each key; note which in `transpose`."""
-        sample_index = _sample_index_of(results)
-        transpose = (
-            counter_uniform(sample_index.seed, sample_index.number, self.stream)
-            < self.transpose_ratio
-        )
+        index = _sample_index_of(results)
+        transpose = counter_uniform(index.seed, index.number, self.stream) < self.transpose_ratio
         for key in self.keys if transpose else ():
             results[key] = _each(results[key], lambda image: image.transpose(1, 0, 2))
         results["transpose"] = transpose
         return results
+
+
+@TRANSFORMS.register_module()
+class PackInputs(_Transform):
+    """Makes of `img` and `gt` what models take: uint8 3HW tensors, in MMagic's data contract.
+
+    Args:
+        keys: Entries that become `inputs`: the tensor where one of them is there, else a dict.
+        meta_keys: Entries that are noted beside the usual ones.
+        data_keys: Further images of the sample, under their own names; `gt` becomes `gt_img`.
+    """
+
+    def __init__(
+        self,
+        keys: str | Sequence[str] = ("merged", "img"),
+        meta_keys: str | Sequence[str] = (),
+        data_keys: str | Sequence[str] = (),
+    ) -> None:
+        self.keys, self.data_keys, self.meta_keys = map(as_list, (keys, data_keys, meta_keys))
+
+    @property
+    def usual(self) -> bool:
+        """Whether it packs what all samples of ours have, and nothing else."""
+        keys = {*self.keys} - {"merged"}  # which ours do not have
+        return keys == {"img"} and not self.data_keys and {*self.meta_keys} <= {*META_KEYS}
+
+    def __repr__(self) -> str:
+        return type(self).__name__
+
+    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+        """Return `dict(inputs=<LR, uint8 3HW>, data_samples=<element with gt_img, uint8 3HW>)`."""
+        inputs = {k: _tensor(results[k]) for k in self.keys if results.get(k) is not None}
+        sample = element_type()()
+        own = {*self.meta_keys, *self.data_keys}
+        if hasattr(sample, "set_predefined_data"):  # MMagic's, which knows more names
+            known = ("gt", *META_KEYS)
+            sample.set_predefined_data(
+                {k: v for k, v in results.items() if k not in own and k not in known}
+            )
+        noted = (*META_KEYS, *self.meta_keys)
+        sample.set_metainfo({k: results[k] for k in noted if k in results})
+        fields = {} if "gt" in own else {"gt_img": "gt"}
+        fields |= {key: key for key in self.data_keys}
+        found = {n: _tensor(results[k]) for n, k in fields.items() if results.get(k) is not None}
+        getattr(sample, "set_tensor_data", sample.set_data)(found)
+        only = next(iter(inputs.values())) if len(inputs) == 1 else inputs
+        return {"inputs": only, "data_samples": sample}
+
+
+def _tensor(image: Any) -> Any:
+    """Return an image HWC as a tensor CHW, frames as TCHW; anything else as it is."""
+    if isinstance(image, (list, tuple)) and image and not np.isscalar(image[0]):
+        frames = [_tensor(frame) for frame in image]
+        return frames[0] if len(frames) == 1 else torch.stack(frames)
+    if isinstance(image, torch.Tensor) or np.ndim(image) < 2:
+        return image
+    array = np.asarray(image)
+    planes = array[..., None] if array.ndim == 2 else array
+    return torch.from_numpy(np.ascontiguousarray(planes.transpose(2, 0, 1)))
 
 
 def augmentation_of(steps: Sequence[Any], scale: int) -> AugmentationParams | None:

@@ -10,7 +10,8 @@ from mmengine.structures import BaseDataElement
 from torch import Tensor
 
 from srgan_plugin.errors import UserError
-from srgan_plugin.hosts.mmengine.datasets.collate import as_list, element_type
+from srgan_plugin.hosts.mmengine.datasets.collate import element_type
+from srgan_plugin.hosts.mmengine.datasets.transforms import as_list
 from srgan_plugin.registry import MODELS
 
 
@@ -27,12 +28,7 @@ def stacked(images: Tensor | Sequence[Tensor]) -> Tensor:
     return torch.stack(list(images))
 
 
-def gt_batch(data_samples: Any) -> Tensor:
-    """Return the ground truth of a batch, N3HW, from one stacked element or a list of elements."""
-    return data_batch(data_samples, "gt_img")
-
-
-def data_batch(data_samples: Any, key: str) -> Tensor:
+def gt_batch(data_samples: Any, key: str = "gt_img") -> Tensor:
     """Return an image of all samples, N3HW, from one stacked element or a list of elements."""
     if isinstance(data_samples, BaseDataElement):
         return stacked(data_samples.get(key))
@@ -85,9 +81,7 @@ def _reordered(image: Tensor, order: str, wanted: str | None) -> Tensor:
 
 def _padding(sample: Any) -> tuple[int, int]:
     """Return how many rows and columns of the input are padding."""
-    noted = sample.metainfo.get("padding_size")
-    if isinstance(noted, list):
-        noted = noted[0]
+    noted = _first(sample.metainfo.get("padding_size"))
     return (0, 0) if noted is None else (int(noted[-2]), int(noted[-1]))
 
 
@@ -184,7 +178,8 @@ class DataPreprocessor(BaseDataPreprocessor):
             return self._training_batch(images, samples)
         if not samples:
             notes = {"img_channel_order": "RGB"}
-            samples = [element_type()(metainfo=notes) for _ in range(_count(images))]
+            count = len(stacked(images) if isinstance(images, Tensor) else images)
+            samples = [element_type()(metainfo=notes) for _ in range(count)]
         inputs = self._inputs(images, samples)
         for sample in samples:
             self._prepare_truth(sample)
@@ -213,8 +208,7 @@ class DataPreprocessor(BaseDataPreprocessor):
                 self._destruct(image, sample, key)
                 for image, sample in zip(images, data_samples, strict=True)
             ]
-        sample = _first(data_samples)
-        return self._destruct(images, sample, key)
+        return self._destruct(images, _first(data_samples), key)
 
     def unpadded(self, batch: Tensor, data_samples: Any) -> Any:
         """Return images without their padding: a batch, or a list where they differ in size."""
@@ -239,7 +233,7 @@ class DataPreprocessor(BaseDataPreprocessor):
         several = [samples] if isinstance(samples, BaseDataElement) else samples
         truth = BaseDataElement()
         for key in (key for key in self.data_keys if key in several[0]):
-            batch = data_batch(samples, key)
+            batch = gt_batch(samples, key)
             if self.output_channel_order:
                 order = _common_order(several, key, batch)
                 batch = _reordered(batch, order, self.output_channel_order)
@@ -303,9 +297,4 @@ class DataPreprocessor(BaseDataPreprocessor):
     def _normalised(self, images: Tensor) -> Tensor:
         # Batches of whole samples come channels-last; losses are fastest where all is contiguous.
         floats = images.to(torch.float32, memory_format=torch.contiguous_format)
-        normalised: Tensor = (floats - self.mean) / self.std
-        return normalised
-
-
-def _count(images: Any) -> int:
-    return len(stacked(images)) if isinstance(images, Tensor) else len(images)
+        return (floats - self.mean) / self.std  # type: ignore[no-any-return]
