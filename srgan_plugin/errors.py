@@ -1,6 +1,7 @@
 """Errors that a user causes. Every package may import this module."""
 
 from collections.abc import Iterable
+from numbers import Real
 
 
 class UserError(ValueError):
@@ -34,3 +35,18 @@ def check_option(name: str, value: object, options: Iterable[object]) -> None:
         raise UserError(
             f"{name} must be one of {', '.join(repr(option) for option in allowed)}, got {value!r}"
         )
+
+
+def check_at_least(minimum: int, **values: object) -> None:
+    """Refuse each of `values` that is not a number from `minimum` on.
+
+    Args:
+        minimum: The smallest value allowed.
+        values: The values given, by the name of the argument as the user wrote it.
+
+    Raises:
+        UserError: One of them is not; the message names it.
+    """
+    for name, value in values.items():
+        if not isinstance(value, Real) or not float(value) >= minimum:
+            raise UserError(f"{name}: expected a number of at least {minimum}, got {value!r}")

@@ -6,6 +6,7 @@ import os
 import traceback
 from collections.abc import Sequence
 from difflib import get_close_matches
+from functools import reduce
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -172,7 +173,7 @@ def _merge(cfg: Any, cfg_options: Sequence[str]) -> None:
 
 def _check_fits(cfg: Any, key: str) -> None:
     """Refuse a setting that nobody reads, lies beyond the end of a list, or inside a number."""
-    first = key.split(".", maxsplit=1)[0]
+    first, *_ = parts = key.split(".")
     if first not in (known := _read_by_runners()):
         if first in cfg:
             raise UserError(
@@ -182,8 +183,9 @@ def _check_fits(cfg: Any, key: str) -> None:
         near = get_close_matches(first, [*cfg, *known], n=1, cutoff=0.6)
         hint = f"; nearest: {near[0]}" if near else ""
         raise UserError(f"--cfg-options {key}: nothing reads {first}, nor has the config it{hint}")
-    node, place = cfg, "the config"
-    for part in key.split("."):
+    node = cfg
+    for depth, part in enumerate(parts):
+        place = ".".join(parts[:depth]) or "the config"
         if isinstance(node, list):
             if not part.isdigit() or int(part) >= len(node):
                 raise UserError(
@@ -197,7 +199,6 @@ def _check_fits(cfg: Any, key: str) -> None:
             node = node[part]
         else:
             raise UserError(f"--cfg-options {key}: {place} is {node!r}, which has no {part!r}")
-        place = part if place == "the config" else f"{place}.{part}"
 
 
 def _read_by_runners() -> set[str]:
@@ -222,13 +223,10 @@ def require_settings(cfg: Any, *names: str, hint: str) -> None:
         UserError: A setting is missing or empty; the message names all of these.
     """
 
-    def value(name: str) -> Any:
-        node = cfg
-        for key in name.split("."):
-            node = node.get(key) if hasattr(node, "get") else None
-        return node
+    def get(node: Any, key: str) -> Any:
+        return node.get(key) if hasattr(node, "get") else None
 
-    if missing := ", ".join(name for name in names if not value(name)):
+    if missing := ", ".join(name for name in names if not reduce(get, name.split("."), cfg)):
         raise UserError(f"{cfg.filename}: expected {', '.join(names)}, has no {missing}; {hint}")
 
 

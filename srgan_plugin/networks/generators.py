@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn import init
 
-from srgan_plugin.errors import UserError, check_option
+from srgan_plugin.errors import UserError, check_at_least, check_option
 
 from .blocks import (
     ResidualBlockBN,
@@ -118,6 +118,7 @@ class MSRResNet(Generator):
     ) -> None:
         super().__init__()
         check_option("upscale_factor", upscale_factor, _MSRRESNET_SHUFFLES)
+        check_at_least(1, mid_channels=mid_channels, num_blocks=num_blocks)
         if in_channels not in (1, out_channels):
             raise UserError(
                 f"the input is added to the result, so in_channels must be 1 or out_channels "
@@ -200,6 +201,7 @@ class SRResNet(Generator):
     ) -> None:
         super().__init__()
         check_option("upscale_factor", upscale_factor, _SRRESNET_SHUFFLES)
+        check_at_least(1, mid_channels=mid_channels, num_blocks=num_blocks)
         check_option("prelu", prelu, ("shared", "channel"))
         check_option("output_range", tuple(output_range), ((0.0, 1.0), (-1.0, 1.0)))
         slopes = 1 if prelu == "shared" else mid_channels

@@ -23,10 +23,8 @@ def load_checkpoints_safely() -> None:
     itself saves, so that nothing resumes; for a URL it calls a function that runs whatever a pickle
     says. Ours reads the history and runs nothing. mmengine has a public registry for this.
     """
-    CheckpointLoader.register_scheme(prefixes="", loader=load_from_local, force=True)
-    CheckpointLoader.register_scheme(
-        prefixes=("http://", "https://"), loader=load_from_http, force=True
-    )
+    schemes = ("", "http://", "https://")
+    CheckpointLoader.register_scheme(prefixes=schemes, loader=load_from_file, force=True)
 
 
 def _history(log: Any, count: Any, max_length: int) -> HistoryBuffer:
@@ -35,25 +33,14 @@ def _history(log: Any, count: Any, max_length: int) -> HistoryBuffer:
     return buffer
 
 
-def load_from_local(filename: str, map_location: Any = None) -> dict[str, Any]:
-    """Read a file, or the weights that ship by their name; mmengine's log says `local` of it."""
-    # The tensors stay on the CPU, whatever the host asks for: load_state_dict copies them.
-    return _telling(load_checkpoint_file(local_checkpoint(filename), history=_history))
+def load_from_file(filename: str, map_location: Any = None) -> dict[str, Any]:
+    """Read a file, a download verified by the digits in its name, or bundled weights by name.
 
-
-def load_from_http(
-    filename: str, map_location: Any = None, model_dir: Any = None
-) -> dict[str, Any]:
-    """Fetch and read a file, which is verified by the digits in its name."""
-    here = local_checkpoint(filename, folder=model_dir)
-    return _telling(load_checkpoint_file(here, history=_history))
-
-
-def _telling(checkpoint: dict[str, Any]) -> dict[str, Any]:
-    """Let the weights bring along what is said beside them, for mmengine loads them alone.
-
-    torch has a place for that: a state dict's metadata, which reach the hooks of a module.
+    The weights carry what is noted beside them, for mmengine loads them alone. torch has a place
+    for that: a state dict's metadata, which the hooks of a module get.
     """
+    # The tensors stay on the CPU, whatever the host asks for: load_state_dict copies them.
+    checkpoint = load_checkpoint_file(local_checkpoint(filename), history=_history)
     if isinstance(weights := checkpoint.get("state_dict"), dict):
         metadata = getattr(weights, "_metadata", None)
         metadata = OrderedDict(metadata if isinstance(metadata, dict) else {})

@@ -334,5 +334,5 @@ def test_counts_of_skipped_steps_go_on() -> None:
         first.update_params((weight * factor).sum())
     second.load_state_dict(first.state_dict())
     second.update_params((weight * float("nan")).sum())
-    assert (first.total_skipped, first.skipped_in_a_row) == (2, 2)
-    assert (second.total_skipped, second.skipped_in_a_row) == (3, 3)
+    assert first.skips == (2, 2)
+    assert second.skips == (3, 3)

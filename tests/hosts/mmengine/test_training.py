@@ -316,11 +316,11 @@ def test_a_step_that_is_not_finite_is_skipped_and_too_many_in_a_row_end_the_run(
     )
     wrapper.update_params((weight * torch.tensor([1.0, float("nan")])).sum())
     assert weight.tolist() == [1.0, 2.0]
-    assert wrapper.total_skipped == 1
+    assert wrapper.skips[0] == 1
     assert not optimizer.state
     wrapper.update_params((weight**2).sum())
     assert weight[0] != 1.0
-    assert wrapper.skipped_in_a_row == 0
+    assert wrapper.skips[1] == 0
     with pytest.raises(NonFiniteError, match=r"3 steps of the generator in a row.*checkpoint"):
         for _ in range(3):
             wrapper.update_params((weight * float("inf")).sum())

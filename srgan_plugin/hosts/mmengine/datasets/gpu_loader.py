@@ -10,7 +10,7 @@ import torch
 from torch.utils.data import BatchSampler, DataLoader
 
 from srgan_plugin.data.gpu_dataset import GPUImagePairs, SampleStreamSpec, pixel_bytes
-from srgan_plugin.errors import UserError
+from srgan_plugin.errors import check_option
 
 from .collate import stack_pairs, stacked_pairs
 from .paired_datasets import PairedImageDataset
@@ -67,7 +67,7 @@ class GPUDataLoader:
 def cache_on_gpu(
     dataloader: DataLoader[Any], device: torch.device, mode: Mode = "auto"
 ) -> DataLoader[Any] | GPUDataLoader:
-    """Puts the training set on the device where that is possible and wanted, and says so.
+    """Move the training set to the device where that is possible and wanted, and log it.
 
     Args:
         dataloader: As the config has it.
@@ -81,8 +81,7 @@ def cache_on_gpu(
     Raises:
         ValueError: If `mode` is something else.
     """
-    if mode not in ("auto", True, False):
-        raise UserError(f"cache_dataset_on_gpu: expected 'auto', True or False, got {mode!r}")
+    check_option("cache_dataset_on_gpu", mode, ("auto", True, False))
     if mode is False or (mode == "auto" and device.type != "cuda"):
         return dataloader
     reason = _why_not_cached(dataloader, device, SHARE if mode == "auto" else 1.0)

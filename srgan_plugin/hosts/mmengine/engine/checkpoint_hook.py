@@ -13,7 +13,7 @@ from mmengine.fileio import LocalBackend, register_backend
 from mmengine.hooks import CheckpointHook as MMEngineCheckpointHook
 
 from srgan_plugin.checkpoints.files import load_checkpoint_file
-from srgan_plugin.errors import UserError
+from srgan_plugin.errors import UserError, check_at_least
 from srgan_plugin.io.atomic import remove_abandoned, write_bytes
 from srgan_plugin.registry import HOOKS
 
@@ -43,7 +43,7 @@ def is_resumed(runner: Any) -> bool:
 
 @HOOKS.register_module()
 class CheckpointHook(MMEngineCheckpointHook):
-    """mmengine's hook, by which nothing is lost.
+    """mmengine's hook with atomic writes; old checkpoints are deleted after the new is complete.
 
     A checkpoint on a local disk appears only when it is whole, and the one that it replaces (the
     oldest, or the best so far) is removed only after that: mmengine removes it before. Checkpoints
@@ -69,6 +69,7 @@ class CheckpointHook(MMEngineCheckpointHook):
         if backend_args is None and here:
             backend_args = {"backend": ATOMIC_BACKEND}
         super().__init__(*args, max_keep_ckpts=max_keep_ckpts, backend_args=backend_args, **kwargs)
+        check_at_least(-1, interval=self.interval)
         self.local = here and not self.by_epoch
         self.keep = max_keep_ckpts
         if self.local:

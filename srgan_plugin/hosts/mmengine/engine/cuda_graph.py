@@ -109,16 +109,13 @@ class CUDAGraphStep:
         batch = {"inputs": self._lr, "data_samples": BaseDataElement(gt_img=self._gt)}
 
         def step() -> Tensor:
-            losses = self.model.train_step(batch, self.optim_wrapper)
+            with self._tensor_rates():
+                losses = self.model.train_step(batch, self.optim_wrapper)
             self._names = list(losses)
             return torch.stack([loss.detach().float() for loss in losses.values()])
 
-        def with_rates() -> Tensor:
-            with self._tensor_rates():
-                return step()
-
         try:
-            self._replay = self._capture(with_rates)
+            self._replay = self._capture(step)
         except RuntimeError as error:  # CUDA's errors, out of memory among them
             reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
             logger.warning("train_cfg.cuda_graph: going on without, recording failed: %s", reason)
@@ -130,9 +127,7 @@ class CUDAGraphStep:
     def _tensor_rates(self) -> Iterator[None]:
         before = [dict(group) for group, _ in self._rates]
         for group, rate in self._rates:
-            group["lr"] = rate
-            if "capturable" in group:
-                group["capturable"] = True
+            group.update(lr=rate, **({"capturable": True} if "capturable" in group else {}))
         try:
             yield
         finally:

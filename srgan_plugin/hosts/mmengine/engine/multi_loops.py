@@ -1,7 +1,7 @@
 """Loops that validate and test on several sets."""
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -164,17 +164,14 @@ def _check_names(evaluators: Iterable[Evaluator]) -> None:
         taken |= names
 
 
-def _one_per_set(evaluator: Any, sets: int) -> Iterator[Any]:
-    """Yield an evaluator for each set: MMagic's list of evaluators, or the same metrics for all."""
+def _one_per_set(evaluator: Any, sets: int) -> list[Any]:
+    """Return the metrics of each set: of MMagic's list of evaluators, or the same for all."""
     if isinstance(evaluator, Sequence) and all("metrics" in config for config in evaluator):
         if len(evaluator) != sets:
             raise UserError(f"expected one evaluator for each of {sets} sets, got {len(evaluator)}")
-        metrics = [config["metrics"] for config in evaluator]
-    elif isinstance(evaluator, dict) and "metrics" in evaluator:
-        metrics = [evaluator["metrics"]] * sets
-    else:
-        metrics = [evaluator] * sets
-    return iter(metrics)
+        return [config["metrics"] for config in evaluator]
+    alone = isinstance(evaluator, dict) and "metrics" in evaluator
+    return [evaluator["metrics"] if alone else evaluator] * sets
 
 
 @LOOPS.register_module()

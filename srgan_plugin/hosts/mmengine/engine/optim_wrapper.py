@@ -13,7 +13,7 @@ from mmengine.optim import OptimWrapperDict
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS as ROOT_CONSTRUCTORS
 from torch import Tensor, nn
 
-from srgan_plugin.errors import UserError
+from srgan_plugin.errors import UserError, check_option
 from srgan_plugin.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS
 
 Precision = Literal["bfloat16", "float16"]
@@ -49,9 +49,8 @@ def _laid_out_as(parameter: Tensor, value: Any) -> Any:
 
     Fused kernels take them for granted, and the machine that saved may have had another format.
     """
-    if not isinstance(value, Tensor) or value.shape != parameter.shape:
-        return value
-    if value.stride() == parameter.stride():
+    other_shape = not isinstance(value, Tensor) or value.shape != parameter.shape
+    if other_shape or value.stride() == parameter.stride():
         return value
     return torch.empty_like(parameter, dtype=value.dtype, device=value.device).copy_(value)
 
@@ -76,9 +75,7 @@ class OptimWrapper(MMEngineOptimWrapper):
         self.name = "generator"  # whose steps; `MultiOptimWrapperConstructor` sets others
         self.accumulates_over = int(kwargs.get("accumulative_counts", 1))
         self.max_nonfinite_steps = max_nonfinite_steps
-        self.sync_each_step = (
-            True  # for the device, to check each step; a loop that checks later says False
-        )
+        self.sync_each_step = True  # a loop that calls `check` later sets it to False
         # What the last `update_params` did; none of it where it only accumulated.
         self.gradient_norm: Tensor | None = None  # before clipping
         self.updated: Tensor | bool = False
@@ -91,18 +88,13 @@ class OptimWrapper(MMEngineOptimWrapper):
     def supports_found_inf(self) -> bool:
         """Whether the optimiser's kernel leaves out a step by itself (torch's `found_inf`)."""
         able = getattr(self.optimizer, "_step_supports_amp_scaling", False)
-        able = able and type(self.optimizer) in _FUSABLE
-        return able and all(group.get("fused") for group in self.optimizer.param_groups)
+        fused = all(group.get("fused") for group in self.optimizer.param_groups)
+        return able and fused and type(self.optimizer) in _FUSABLE
 
     @property
-    def total_skipped(self) -> int:
-        """How many steps were left out in all; waits for the device."""
-        return 0 if self._skips is None else int(self._skips[0])
-
-    @property
-    def skipped_in_a_row(self) -> int:
-        """How many since the last one that was not; waits for the device."""
-        return 0 if self._skips is None else int(self._skips[1])
+    def skips(self) -> tuple[int, int]:
+        """How many steps were skipped, in all and in a row; waits for the device."""
+        return (0, 0) if self._skips is None else tuple(self._skips.tolist())
 
     def update_params(
         self,
@@ -155,9 +147,7 @@ class OptimWrapper(MMEngineOptimWrapper):
         Raises:
             NonFiniteError: `max_nonfinite_steps` steps in a row were left out.
         """
-        if self._skips is None:
-            return
-        skipped, in_a_row = self._skips.tolist()
+        skipped, in_a_row = self.skips
         if skipped:
             MessageHub.get_current_instance().update_info(f"skipped_{self.name}", skipped)
         if in_a_row >= self.max_nonfinite_steps:
@@ -208,19 +198,20 @@ class OptimWrapper(MMEngineOptimWrapper):
     def _check_kind(self, saved_groups: list[dict[str, Any]]) -> None:
         """Refuse the state of another kind of optimiser, or of other parameters."""
         ways = "start from its weights by load_from, or resume with the config of that run"
-        own, sizes = self.optimizer.param_groups, []
-        for groups in (saved_groups, own):
-            sizes.append([len(group["params"]) for group in groups])
-        if sizes[0] != sizes[1]:
+        saved, own = (
+            [len(group["params"]) for group in groups]
+            for groups in (saved_groups, self.optimizer.param_groups)
+        )
+        if saved != own:
             raise UserError(
-                f"--resume: expected optimizer states of {sizes[1]} parameters (by group), the "
-                f"checkpoint has {sizes[0]}: another network, or model.ema added or removed; {ways}"
+                f"--resume: expected optimizer states of {own} parameters (by group), the "
+                f"checkpoint has {saved}: another network, or model.ema added or removed; {ways}"
             )
         # Either alone may be another torch's.
         known = set(self.optimizer.defaults)
         missing = known - set(saved_groups[0])
-        foreign = set(saved_groups[0]) - known - {"params", "param_names"}
-        foreign = {name for name in foreign if not name.startswith("initial_")}
+        foreign = {name for name in saved_groups[0] if not name.startswith("initial_")}
+        foreign -= known | {"params", "param_names"}
         if missing and foreign:
             raise UserError(
                 f"--resume: expected the states of {type(self.optimizer).__name__} with "
@@ -256,10 +247,7 @@ class AmpOptimWrapper(OptimWrapper):
         super().__init__(optimizer, **kwargs)
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         has_bfloat16 = self.device == "cpu" or torch.cuda.is_bf16_supported(False)
-        if dtype not in (None, "bfloat16", "float16"):
-            raise UserError(
-                f"optim_wrapper.dtype: expected 'bfloat16', 'float16' or None, got {dtype!r}"
-            )
+        check_option("optim_wrapper.dtype", dtype, (None, "bfloat16", "float16"))
         self.dtype = getattr(torch, dtype or ("bfloat16" if has_bfloat16 else "float16"))
         scale = 2.0**16 if loss_scale == "dynamic" else float(loss_scale)
         self.scaler = torch.amp.GradScaler(

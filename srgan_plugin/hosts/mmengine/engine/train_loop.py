@@ -17,7 +17,7 @@ from mmengine.runner import IterBasedTrainLoop
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from srgan_plugin.errors import UserError
+from srgan_plugin.errors import UserError, check_at_least
 from srgan_plugin.hosts.mmengine.datasets.gpu_loader import cache_on_gpu
 from srgan_plugin.hosts.mmengine.datasets.sampler import StreamSampler
 from srgan_plugin.hosts.mmengine.models.data_preprocessor import gt_batch
@@ -65,9 +65,8 @@ class SRTrainLoop(IterBasedTrainLoop):
     Args:
         args: As mmengine's `IterBasedTrainLoop`.
         max_steps_per_hook_call: Steps per call of the hooks, at most; 1 is mmengine's own way.
-        cache_dataset_on_gpu: `"auto"`: the training set lives on the GPU where it fits, and batches
-        are
-            cut there; the same ones. True also on the CPU, False never.
+        cache_dataset_on_gpu: `"auto"`: keep the training set in GPU memory where it fits, and cut
+            the same batches there. True: also on the CPU. False: never.
         cuda_graph: Record the step once and replay it, which spares the processor the launching of
             some thousand kernels. Where that cannot be, the log says why and training goes on.
         kwargs: As mmengine's `IterBasedTrainLoop`.
@@ -88,12 +87,11 @@ class SRTrainLoop(IterBasedTrainLoop):
         cuda_graph: bool = False,
         **kwargs: Any,
     ) -> None:
-        for name, value in (
-            ("max_steps_per_hook_call", max_steps_per_hook_call),
-            ("val_interval", kwargs.get("val_interval", 1)),
-        ):
-            if int(value) < 1:
-                raise UserError(f"train_cfg.{name}: expected at least 1, got {value}")
+        check_at_least(
+            1,
+            max_steps_per_hook_call=max_steps_per_hook_call,
+            val_interval=kwargs.get("val_interval", 1),
+        )
         if isinstance(dataloader, dict) and not dataloader.get("num_workers"):
             dataloader = {**dataloader, "persistent_workers": False}  # there are none to keep
         by_rank = (runner.cfg.get("randomness") or {}).get("diff_rank_seed", False)
@@ -107,11 +105,8 @@ class SRTrainLoop(IterBasedTrainLoop):
         self.dataloader: Any
         self.dataloader_iterator: Iterator[Any]
         self._train_step: Callable[[Any], dict[str, Tensor]]
-        self.max_steps_per_hook_call, self.cache_dataset_on_gpu = (
-            max_steps_per_hook_call,
-            cache_dataset_on_gpu,
-        )
-        self.cuda_graph = cuda_graph
+        self.max_steps_per_hook_call, self.cuda_graph = max_steps_per_hook_call, cuda_graph
+        self.cache_dataset_on_gpu = cache_dataset_on_gpu
         self.steps, self.waited = 1, 0.0  # of the stretch just run, for the timer
         self._validating = False
         self._between_steps = True  # weights, schedulers and hooks are all at `_iter`
@@ -161,8 +156,7 @@ class SRTrainLoop(IterBasedTrainLoop):
 
     def _prepare_step(self) -> None:
         """Let the device decide about steps that are not finite, and record them if wanted."""
-        runner = self.runner
-        wrapper = runner.optim_wrapper
+        runner, wrapper = self.runner, self.runner.optim_wrapper
         self._checked_later = [
             each
             for each in iter_optim_wrappers(wrapper)
@@ -173,12 +167,11 @@ class SRTrainLoop(IterBasedTrainLoop):
         self._train_step = partial(runner.model.train_step, optim_wrapper=wrapper)
         if not self.cuda_graph:
             return
-        if reason := why_not_capturable(
-            runner.model, wrapper, iter_schedulers(runner.param_schedulers)
-        ):
+        schedulers = iter_schedulers(runner.param_schedulers)
+        if reason := why_not_capturable(runner.model, wrapper, schedulers):
             runner.logger.warning(f"train_cfg.cuda_graph: going on without, {reason}")
-            return
-        self._train_step = CUDAGraphStep(runner.model, wrapper)
+        else:
+            self._train_step = CUDAGraphStep(runner.model, wrapper)
 
     def _end_workers(self) -> None:
         """Let go of what holds the loader's workers; they would wait for the process to end."""
@@ -280,7 +273,7 @@ class SRTrainLoop(IterBasedTrainLoop):
 
     def _step(self, batch: Any) -> dict[str, Tensor]:
         try:
-            losses = self._train_step(batch)
+            return self._train_step(batch)
         except torch.OutOfMemoryError as error:
             size = self.dataloader.batch_size
             crop = tuple(gt_batch(batch["data_samples"]).shape[-2:])
@@ -290,7 +283,6 @@ class SRTrainLoop(IterBasedTrainLoop):
                 f"train_dataloader.batch_size={max(size // 2, 1)}, or for crops of "
                 f"{int(min(crop) * 0.7) // 32 * 32} (gt_patch_size, and discriminator.input_size)"
             ) from error
-        return losses
 
     def _step_schedulers(self) -> None:
         for scheduler in iter_schedulers(self.runner.param_schedulers):

@@ -8,7 +8,7 @@ import torch
 from mmengine.evaluator import BaseMetric
 from numpy.typing import NDArray
 
-from srgan_plugin.errors import UserError, check_option
+from srgan_plugin.errors import UserError, check_at_least, check_option
 from srgan_plugin.hosts.mmengine.models.data_preprocessor import as_rgb
 from srgan_plugin.metrics import psnr_ssim
 from srgan_plugin.metrics.protocol import METRIC_FUNCTIONS, EvaluationProtocol
@@ -58,9 +58,12 @@ class _ImageMetric(BaseMetric):
         pred_key: str = "pred_img",
         collect_device: str = "cpu",
         prefix: str | None = None,
+        crop_border: int = 0,
         rounding: bool = True,
     ) -> None:
         super().__init__(collect_device=collect_device, prefix=prefix)
+        check_at_least(0, crop_border=crop_border)
+        self.border = crop_border
         self.gt_key, self.pred_key, self.rounding = gt_key, pred_key, rounding
         self.input_order = "CHW"
 
@@ -118,12 +121,10 @@ class _SingleMetric(_ImageMetric):
         convert_to: Literal["Y"] | None = None,
         rounding: bool = True,
     ) -> None:
-        super().__init__(gt_key, pred_key, collect_device, prefix, rounding)
+        super().__init__(gt_key, pred_key, collect_device, prefix, crop_border, rounding)
         check_option("input_order", input_order, ("CHW", "HWC"))
         self.input_order = input_order
-        if convert_to not in (None, "Y", "y"):
-            raise UserError(f"convert_to: expected None or 'Y', got {convert_to!r}")
-        self.border = crop_border
+        check_option("convert_to", convert_to, (None, "Y", "y"))
         self.channel: psnr_ssim.Channel = "y" if convert_to else "rgb"
 
     def _measure(self, predicted: NDArray[Any], truth: NDArray[Any]) -> dict[str, float]:
@@ -169,7 +170,7 @@ class BenchmarkMetric(_ImageMetric):
     """
 
     def __init__(self, crop_border: int = 4, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+        super().__init__(crop_border=crop_border, **kwargs)
         self.protocol = EvaluationProtocol(border=crop_border, rounding=self.rounding)
 
     def process(self, data_batch: Any, data_samples: Sequence[dict[str, Any]]) -> None:

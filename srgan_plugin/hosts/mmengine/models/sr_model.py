@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from srgan_plugin.checkpoints.files import NOTE
 from srgan_plugin.checkpoints.load import adapt_training_state
-from srgan_plugin.errors import UserError
+from srgan_plugin.errors import UserError, check_option
 from srgan_plugin.losses import generator_objective
 from srgan_plugin.networks.ema import update_ema
 from srgan_plugin.registry import MODELS
@@ -70,9 +70,10 @@ class SRModel(BaseModel):
         self.ema_decay = _decay(ema) if ema else None
         self.generator_ema = deepcopy(self.generator).requires_grad_(False) if ema else None
         self.train_cfg, self.test_cfg = train_cfg or {}, test_cfg or {}
-        self.channels_last = (
-            _channels_last_is_faster() if channels_last == "auto" else channels_last
-        )
+        check_option("model.channels_last", channels_last, (True, False, "auto"))
+        # With AVX2 its backward pass is slower.
+        fast = torch.cuda.is_available() or torch.backends.cpu.get_cpu_capability() == "AVX512"
+        self.channels_last = fast if channels_last == "auto" else channels_last
         self.compile_options = {} if compile is True else compile
         self._set_memory_format(self.generator, self.generator_ema)
         self._compile(self.generator)
@@ -209,11 +210,6 @@ class SRModel(BaseModel):
         for sample, image in zip(data_samples, images, strict=True):
             sample.output = BaseDataElement(pred_img=image)
         return list(data_samples)
-
-
-def _channels_last_is_faster() -> bool:
-    """Whether channels-last is the faster format; with AVX2 its backward pass is the slower one."""
-    return torch.cuda.is_available() or torch.backends.cpu.get_cpu_capability() == "AVX512"
 
 
 def _decay(ema: Config) -> float:
