@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+from srgan_plugin.errors import UserError
 from srgan_plugin.hosts.mmengine.datasets.transforms import META_KEYS, augmentation_of
 from srgan_plugin.registry import METRICS, MODELS, TRANSFORMS
 
@@ -88,3 +89,12 @@ def test_a_pipeline_of_other_keys_is_not_read_as_a_batch(
         build(type="PackInputs", **pack),
     ]
     assert (augmentation_of(steps, 4) is not None) == usual
+
+
+@pytest.mark.parametrize(
+    ("step", "name"), [("Flip", "flip_ratio"), ("RandomTransposeHW", "transpose_ratio")]
+)
+@pytest.mark.parametrize("value", [7, -0.5])
+def test_a_ratio_that_is_no_probability_is_named(step: str, name: str, value: float) -> None:
+    with pytest.raises(UserError, match=f"{name}.*{value}"):
+        build(type=step, **{name: value})

@@ -51,7 +51,7 @@ def test_what_is_patched_already_is_left_alone(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_missing_toolbox_is_answered_with_the_command_that_installs_it() -> None:
-    with pytest.raises(NotInstalledError, match=r"no_such is not installed; run: pip install"):
+    with pytest.raises(NotInstalledError, match=r"no_such.*pip install"):
         toolbox(name="no_such").load()
 
 
@@ -70,7 +70,7 @@ def test_a_toolbox_of_another_version_is_refused_by_both_versions(bounds: dict[s
 
 
 def test_a_half_installed_toolbox_is_answered_with_what_it_misses() -> None:
-    with pytest.raises(ToolboxError, match=r"does not import .*no_such_part.*run: pip install"):
+    with pytest.raises(ToolboxError, match=r"no_such_part.*pip install"):
         toolbox(probes=("no_such_part",)).load()
 
 
@@ -92,7 +92,7 @@ def test_a_missing_compiled_op_fails_at_use_by_its_name(mmagic: ModuleType) -> N
     if "mmcv._ext" not in APPLIED_PATCHES:
         pytest.skip("the compiled ops are really there")
     layer = ops.DeformConv2d(3, 4, 3, padding=1)
-    with pytest.raises(NotImplementedError, match="compiled op deform_conv_forward of mmcv"):
+    with pytest.raises(NotImplementedError, match="deform_conv_forward"):
         layer(torch.zeros(1, 3, 8, 8), torch.zeros(1, 18, 8, 8))
 
 

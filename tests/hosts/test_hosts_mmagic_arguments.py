@@ -349,7 +349,7 @@ def test_what_several_expressions_match_is_one_parameter_each() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "said"), [("genrator", "it has generator, discriminator"), ("*x", "\\*x: no regular")]
+    ("name", "said"), [("genrator", "generator, discriminator"), ("*x", "\\*x")]
 )
 def test_a_name_that_matches_nothing_is_named(name: str, said: str) -> None:
     with pytest.raises(ValueError, match=f"optim_wrapper.*{said}"):

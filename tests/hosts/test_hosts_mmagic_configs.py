@@ -113,7 +113,7 @@ def test_mmagics_model_with_averaged_weights_is_told_to_test_the_others(
     out = tmp_path / "measured.json"
     checkpoint = save({"state_dict": state}, tmp_path / "averaged.pth")
     tool("test").main([str(config), checkpoint, "--out", str(out)])
-    assert "not those, BaseEditModel has no place for them" in capsys.readouterr().err
+    assert "BaseEditModel" in capsys.readouterr().err
     assert json.loads(out.read_text())["Set5"]["PSNR"] > 0
 
 

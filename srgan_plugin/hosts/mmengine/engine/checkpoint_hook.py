@@ -69,7 +69,7 @@ class CheckpointHook(MMEngineCheckpointHook):
         if backend_args is None and here:
             backend_args = {"backend": ATOMIC_BACKEND}
         super().__init__(*args, max_keep_ckpts=max_keep_ckpts, backend_args=backend_args, **kwargs)
-        check_at_least(-1, interval=self.interval)
+        check_at_least(-1, **{"checkpoint.interval": self.interval})
         self.local = here and not self.by_epoch
         self.keep = max_keep_ckpts
         if self.local:

@@ -2,7 +2,7 @@
 
 import os
 from datetime import timedelta
-from typing import Any
+from typing import Any, Final
 
 import torch
 from mmengine.model import MMSeparateDistributedDataParallel as MMEngineSeparateDDP
@@ -10,6 +10,8 @@ from torch import nn
 
 from srgan_plugin.errors import UserError
 from srgan_plugin.registry import MODEL_WRAPPERS
+
+_TIMEOUT: Final = 600.0  # seconds; torch's own with NCCL
 
 
 @MODEL_WRAPPERS.register_module()
@@ -28,16 +30,17 @@ class MMSeparateDistributedDataParallel(MMEngineSeparateDDP):
         super().__init__(module, **kwargs)
 
 
-def timeout_of(cfg: Any, default: float = 600.0) -> float:
-    """Return how many seconds ranks wait for each other: `env_cfg.dist_cfg.timeout`, or `default`.
-
-    600 is torch's own default with NCCL.
-    """
-    given = ((cfg.get("env_cfg") or {}).get("dist_cfg") or {}).get("timeout")
-    seconds = default if given is None else given
+def timeout_of(cfg: Any) -> float:
+    """Return how many seconds ranks wait for each other: `env_cfg.dist_cfg.timeout`, or 600."""
+    given = _given_timeout(cfg)
+    seconds = _TIMEOUT if given is None else given
     if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds > 0:
         raise UserError(f"env_cfg.dist_cfg.timeout: expected a number of seconds, got {seconds!r}")
     return float(seconds)
+
+
+def _given_timeout(cfg: Any) -> Any:
+    return ((cfg.get("env_cfg") or {}).get("dist_cfg") or {}).get("timeout")
 
 
 def join_process_group(launcher: str, cfg: Any) -> None:
@@ -50,7 +53,7 @@ def join_process_group(launcher: str, cfg: Any) -> None:
         launcher: `none`, `pytorch` or `slurm`.
         cfg: mmengine's config, see `timeout_of`.
     """
-    timeout = timedelta(seconds=timeout_of(cfg, default=1800.0))  # torch's own with gloo
+    timeout = timeout_of(cfg)
     if launcher == "none" or torch.cuda.is_available():
         return
     if launcher == "slurm":
@@ -69,4 +72,5 @@ def join_process_group(launcher: str, cfg: Any) -> None:
             f"--launcher {launcher}: {', '.join(missing)} not set; start by tools/dist_train.sh or "
             "torchrun, or leave --launcher out"
         )
-    torch.distributed.init_process_group("gloo", timeout=timeout)
+    given = None if _given_timeout(cfg) is None else timedelta(seconds=timeout)
+    torch.distributed.init_process_group("gloo", timeout=given)  # None: torch's own, 30 minutes

@@ -87,11 +87,11 @@ class SRTrainLoop(IterBasedTrainLoop):
         cuda_graph: bool = False,
         **kwargs: Any,
     ) -> None:
-        check_at_least(
-            1,
-            max_steps_per_hook_call=max_steps_per_hook_call,
-            val_interval=kwargs.get("val_interval", 1),
-        )
+        limits = {
+            "train_cfg.max_steps_per_hook_call": max_steps_per_hook_call,
+            "train_cfg.val_interval": kwargs.get("val_interval", 1),
+        }
+        check_at_least(1, **limits)
         if isinstance(dataloader, dict) and not dataloader.get("num_workers"):
             dataloader = {**dataloader, "persistent_workers": False}  # there are none to keep
         by_rank = (runner.cfg.get("randomness") or {}).get("diff_rank_seed", False)
