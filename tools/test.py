@@ -159,11 +159,12 @@ def main(argv: list[str] | None = None) -> None:
         return
     if args.out:
         write_text(json.dumps(results, indent=2) + "\n", args.out)
+    notes = getattr(runner.test_loop, "notes", lambda key: {})
     table = format_table(
         results,
         protocol=protocol_of(runner),
-        lr_origins=getattr(runner.test_loop, "lr_origins", {}),
-        missing_images=getattr(runner.test_loop, "missing_images", {}),
+        lr_origins=notes("lr_origin"),
+        missing_images=notes("missing_images"),
         model=cfg.get("reference_model"),
     )
     print(table)

@@ -7,10 +7,10 @@ a config of MMagic's own in our tools; on MMagic's tools it goes through
 
 import functools
 import importlib
-import inspect
 import sys
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
+from inspect import signature
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn
@@ -94,10 +94,6 @@ def _sample_wise_metric() -> Any:
     return importlib.import_module(name).BaseSampleWiseMetric
 
 
-def _takes_no_size() -> bool:
-    return "size" not in inspect.signature(_sample_wise_metric().evaluate).parameters
-
-
 def _take_size() -> None:
     def evaluate(self: Any, size: int | None = None) -> dict[str, float]:
         measured: dict[str, float] = BaseMetric.evaluate(self, self.size if size is None else size)
@@ -140,7 +136,7 @@ TOOLBOX = Toolbox(
         CompatPatch(
             name="metrics' size",
             reason="mmengine's loops and ours tell a metric the size of the set, MMagic's do not",
-            missing=_takes_no_size,
+            missing=lambda: "size" not in signature(_sample_wise_metric().evaluate).parameters,
             apply=_take_size,
         ),
     ),

@@ -1,7 +1,5 @@
 """SRGAN for mmengine and MMagic: importing this package fills the registries of `srgan_plugin`."""
 
-from . import compat, datasets, engine, evaluation, models
+from . import compat, datasets, engine, evaluation, models  # noqa: F401 - fills the registries
 
 compat.load_checkpoints_safely()
-
-__all__ = ["compat", "datasets", "engine", "evaluation", "models"]

@@ -1,5 +1,3 @@
 """Datasets, transforms, sampler, collate functions and the GPU loader."""
 
-from . import collate, gpu_loader, paired_datasets, sampler, transforms
-
-__all__ = ["collate", "gpu_loader", "paired_datasets", "sampler", "transforms"]
+from . import collate, gpu_loader, paired_datasets, sampler, transforms  # noqa: F401 - fills the registries

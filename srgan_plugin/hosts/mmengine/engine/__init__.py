@@ -1,6 +1,6 @@
 """Loops, hooks, optimiser wrappers, CUDA graphs and distributed training."""
 
-from . import (
+from . import (  # noqa: F401 - fills the registries
     checkpoint_hook,
     cuda_graph,
     distributed,
@@ -12,16 +12,3 @@ from . import (
     schedules,
     train_loop,
 )
-
-__all__ = [
-    "checkpoint_hook",
-    "cuda_graph",
-    "distributed",
-    "heartbeat",
-    "hooks",
-    "multi_loops",
-    "optim_wrapper",
-    "resume_hooks",
-    "schedules",
-    "train_loop",
-]

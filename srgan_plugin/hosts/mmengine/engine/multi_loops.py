@@ -61,20 +61,10 @@ class _MultiLoop(BaseLoop):
         first: tuple[Any, Any] = self.sets[0] if self.sets else ([], None)
         self.dataloader, self.evaluator = first
 
-    @property
-    def lr_origins(self) -> dict[str, str]:
-        """How the LR of each set was made, in words."""
+    def notes(self, key: str) -> dict[str, str]:
+        """Return a note of each set's dataset: its `lr_origin` or its `missing_images`."""
         return {
-            dataset_name(loader): loader.dataset.metainfo.get("lr_origin", "")
-            for loader, _ in self.sets
-        }
-
-    @property
-    def missing_images(self) -> dict[str, str]:
-        """What each set is short of, in words; empty for whole ones."""
-        return {
-            dataset_name(loader): loader.dataset.metainfo.get("missing_images", "")
-            for loader, _ in self.sets
+            dataset_name(loader): loader.dataset.metainfo.get(key, "") for loader, _ in self.sets
         }
 
     def _loader(self, config: DataLoader[Any] | Config) -> Any:

@@ -148,12 +148,15 @@ class OptimWrapper(MMEngineOptimWrapper):
             NonFiniteError: `max_nonfinite_steps` steps in a row were left out.
         """
         skipped, in_a_row = self.skips
+        hub = MessageHub.get_current_instance()
         if skipped:
-            MessageHub.get_current_instance().update_info(f"skipped_{self.name}", skipped)
+            hub.update_info(f"skipped_{self.name}", skipped)
         if in_a_row >= self.max_nonfinite_steps:
+            saved = hub.get_info("last_ckpt", None)
+            last = f"the last good checkpoint is {saved}" if saved else "there is no checkpoint yet"
             raise NonFiniteError(
                 f"{in_a_row} steps of the {self.name} in a row had gradients that are "
-                f"not finite; {self._last_good()}. Go on from there with a lower learning rate, "
+                f"not finite; {last}. Resume from it with a lower learning rate, "
                 "gradient clipping, or without --amp"
             )
 
@@ -218,12 +221,6 @@ class OptimWrapper(MMEngineOptimWrapper):
                 f"{', '.join(sorted(missing))}, the checkpoint is of an optimizer with "
                 f"{', '.join(sorted(foreign))}; {ways}"
             )
-
-    @staticmethod
-    def _last_good() -> str:
-        info = MessageHub.get_current_instance().runtime_info
-        saved = info.get("last_ckpt")
-        return f"the last good checkpoint is {saved}" if saved else "there is no checkpoint yet"
 
 
 @OPTIM_WRAPPERS.register_module()

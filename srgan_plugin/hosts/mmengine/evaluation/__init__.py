@@ -1,5 +1,3 @@
 """PSNR and SSIM as mmengine metrics."""
 
-from . import metrics
-
-__all__ = ["metrics"]
+from . import metrics  # noqa: F401 - fills the registries
