@@ -159,7 +159,7 @@ def main(argv: list[str] | None = None) -> None:
         return
     if args.out:
         write_text(json.dumps(results, indent=2) + "\n", args.out)
-    notes = getattr(runner.test_loop, "notes", lambda key: {})
+    notes: Any = getattr(runner.test_loop, "notes", lambda key: {})
     table = format_table(
         results,
         protocol=protocol_of(runner),
