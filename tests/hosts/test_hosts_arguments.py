@@ -42,7 +42,7 @@ def test_a_value_that_ours_does_not_keep_is_refused_by_its_name(
     registry: Any, part: dict[str, Any]
 ) -> None:
     kind, name = part["type"], list(part)[1]
-    with pytest.raises(ValueError, match=rf"^{kind}: {name} is .*got .*mmagic\.{kind}'$"):
+    with pytest.raises(ValueError, match=rf"{kind}.*{name}.*got .*mmagic\.{kind}'$"):
         registry.build({**part, "type": f"srgan_plugin.{kind}"})
 
 
