@@ -1,6 +1,6 @@
 """PSNR and SSIM as mmengine metrics, with MMagic's names and arguments."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from srgan_plugin.errors import UserError, check_at_least, check_option
 from srgan_plugin.hosts.mmengine.models.data_preprocessor import as_rgb
 from srgan_plugin.metrics import psnr_ssim
-from srgan_plugin.metrics.protocol import METRIC_FUNCTIONS, EvaluationProtocol
+from srgan_plugin.metrics.protocol import METRIC_FUNCTIONS, EvaluationProtocol, MetricName
 from srgan_plugin.registry import METRICS
 
 
@@ -107,8 +107,7 @@ class _ImageMetric(BaseMetric):
 
 
 class _SingleMetric(_ImageMetric):
-    metric: ClassVar[str]
-    function: ClassVar[Callable[..., float]]
+    metric: ClassVar[MetricName]
 
     def __init__(
         self,
@@ -128,7 +127,7 @@ class _SingleMetric(_ImageMetric):
         self.channel: psnr_ssim.Channel = "y" if convert_to else "rgb"
 
     def _measure(self, predicted: NDArray[Any], truth: NDArray[Any]) -> dict[str, float]:
-        measure = type(self).function
+        measure, _ = METRIC_FUNCTIONS[self.metric]
         return {self.metric: measure(predicted, truth, border=self.border, channel=self.channel)}
 
 
@@ -149,7 +148,6 @@ class PSNR(_SingleMetric):
     """
 
     metric = "PSNR"
-    function = staticmethod(psnr_ssim.psnr)
 
 
 @METRICS.register_module()
@@ -157,7 +155,6 @@ class SSIM(_SingleMetric):
     """Structural similarity, 11x11 Gaussian window; arguments as in `PSNR`."""
 
     metric = "SSIM"
-    function = staticmethod(psnr_ssim.ssim)
 
 
 @METRICS.register_module()
