@@ -98,3 +98,10 @@ def test_a_pipeline_of_other_keys_is_not_read_as_a_batch(
 def test_a_ratio_that_is_no_probability_is_named(step: str, name: str, value: float) -> None:
     with pytest.raises(UserError, match=f"{name}.*{value}"):
         build(type=step, **{name: value})
+
+
+@pytest.mark.parametrize("name", ["PSNR", "SSIM", "BenchmarkMetric"])
+@pytest.mark.parametrize("value", ["x", -1])
+def test_a_border_that_is_no_number_of_pixels_is_named(name: str, value: object) -> None:
+    with pytest.raises(UserError, match=f"crop_border.*{value}"):
+        METRICS.build({"type": f"srgan_plugin.{name}", "crop_border": value})

@@ -353,7 +353,6 @@ def test_a_run_resumed_with_another_batch_size_goes_on_at_the_next_sample(
         ({"model.channels_last": "foo"}, "channels_last.*'foo'"),
         ({"model.generator.num_blocks": -1}, "num_blocks.*-1"),
         ({"model.generator.mid_channels": 0}, "mid_channels.*0"),
-        ({"val_evaluator.crop_border": "x"}, "crop_border.*'x'"),
         ({"model.ema": {"decy": 0.9}}, "model.ema"),
         ({"model.ema": {"decay": 1.5}}, "model.ema"),
         ({"optim_wrapper.type": "AmpOptimWrapper", "optim_wrapper.dtype": "fp16"}, "bfloat16"),
