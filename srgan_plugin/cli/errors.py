@@ -5,6 +5,7 @@ Exit status 0 is success, 1 a failure, 2 a wrong command line (argparse's own), 
 """
 
 import functools
+import logging
 import os
 import sys
 from collections.abc import Callable
@@ -26,6 +27,8 @@ def command(main: Callable[P, None]) -> Callable[P, None]:
 
     @functools.wraps(main)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> None:
+        # A log that cannot be written, such as on a full disk, prints no stack trace for each line.
+        logging.raiseExceptions = bool(os.environ.get("SRGAN_DEBUG"))
         try:
             main(*args, **kwargs)
         except KeyboardInterrupt:

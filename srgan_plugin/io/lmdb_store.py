@@ -363,7 +363,8 @@ class StoreWriter:
     @contextlib.contextmanager
     def _build(self) -> Iterator["StoreWriter"]:
         with atomic_directory(self.path) as folder:
-            self._environment = lmdb.open(str(folder), map_size=1 << 26, sync=False, lock=False)
+            with _failure_named(self.path):
+                self._environment = lmdb.open(str(folder), map_size=1 << 26, sync=False, lock=False)
             with contextlib.closing(self._environment):
                 yield self
                 with _failure_named(self.path):

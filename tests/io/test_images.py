@@ -378,11 +378,18 @@ def test_a_jpeg_cut_in_its_pixels_and_closed_is_refused(
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
-def test_a_sample_of_hostile_images_loses_no_batch() -> None:
-    """The short form of `make soak`."""
-    soak = Path(__file__).resolve().parents[1] / "soak/hostile_images.py"
+@pytest.mark.parametrize(
+    "soak",
+    [
+        ["hostile_images.py", "--count", "9", "--seed", "2"],
+        ["full_disk.py", "--writers", "store raw"],
+    ],
+    ids=["hostile images", "full disk"],
+)
+def test_the_short_forms_of_the_soaks_find_nothing(soak: list[str]) -> None:
+    folder = Path(__file__).resolve().parents[1] / "soak"
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", str(soak), "--count", "9", "--seed", "2"],
+        [sys.executable, "-W", "ignore", str(folder / soak[0]), *soak[1:]],
         capture_output=True,
         text=True,
         check=False,
