@@ -21,9 +21,11 @@ train-zoo: $(VENV)/.basicsr
 test: $(VENV)/.tests
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(JOBS) --dist loadfile
 
-# SIGKILLs at random moments, resumed runs compared: make soak ARGS="--kills 60 --seed 0"
+# The proofs of docs/reliability.md in full. One of them: make soak SOAK=kill_and_resume ARGS="--seed 1"
+SOAK ?= $(basename $(notdir $(wildcard tests/soak/*.py)))
 soak: $(VENV)/.tests
-	OMP_NUM_THREADS=1 $(BIN)/python tests/soak/kill_and_resume.py $(ARGS)
+	set -e; for proof in $(SOAK); do \
+		echo "== $$proof"; OMP_NUM_THREADS=1 $(BIN)/python tests/soak/$$proof.py $(ARGS); done
 
 # The oldest torch and numpy that are supported, in an environment of its own (Python up to 3.12).
 test-oldest: $(VENV)-oldest/.done

@@ -12,7 +12,7 @@ import threading
 import time
 import uuid
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO, Final
@@ -25,6 +25,7 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 
+_RENAMINGS = 100  # of writers that replace the same folder again and again
 _NO_ROOM = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT}
 _WRITING = f"writing-{zlib.crc32(platform.node().encode()):08x}-"
 
@@ -49,15 +50,14 @@ def atomic_path(target: str | Path) -> Iterator[Path]:
     # The suffix is kept: encoders choose the format by it.
     temporary = _temporary(target.parent, target.suffix)
     try:
-        temporary.touch(exist_ok=False)
-        with _locked(temporary):
+        with _locked(temporary, Path.touch):
             yield temporary
             with temporary.open("rb+") as file:
                 os.fsync(file.fileno())
             temporary.replace(target)
     except OSError as error:
         full = error.errno in _NO_ROOM
-        if not full and str(error.filename) != str(temporary):
+        if not full and str(error.filename) not in (str(temporary), str(_unlocked(temporary))):
             raise  # the block failed at something else
         reason = f"{error.strerror}; whatever had this name before is untouched"
         raise OSError(error.errno, reason + "; make room" * full, str(target)) from error
@@ -69,15 +69,23 @@ def _temporary(folder: Path, suffix: str = "") -> Path:
     return folder / f".{_WRITING}{uuid.uuid4().hex[:8]}.tmp{suffix}"
 
 
+def _unlocked(temporary: Path) -> Path:
+    """Return the name before the lock, by which `remove_abandoned` does not find it."""
+    return temporary.with_name(temporary.name.replace("writing", "new", 1))
+
+
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Show to other processes that this one writes a file or folder."""
+def _locked(temporary: Path, make: Callable[[Path], None]) -> Iterator[None]:
+    """Make a file or folder that shows to other processes, by a lock, that this one writes it."""
+    fresh = _unlocked(temporary)
+    make(fresh)
     with ExitStack() as held:
         if fcntl is not None:
-            descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+            descriptor = os.open(fresh, os.O_RDONLY if fresh.is_dir() else os.O_RDWR)
             held.callback(os.close, descriptor)
             with suppress(OSError):  # some network file systems have no locks
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fresh.rename(temporary)
         yield
 
 
@@ -87,7 +95,8 @@ def remove_abandoned(folder: str | Path) -> None:
     Locks of other machines may not be seen here: theirs go when they are a day old. Nothing goes
     where files cannot be locked, on Windows for one.
     """
-    for path in Path(folder).glob(f".{_WRITING.partition('-')[0]}-*.tmp*") if fcntl else ():
+    folder = Path(folder)
+    for path in (*folder.glob(".writing-*.tmp*"), *folder.glob(".new-*.tmp*")) if fcntl else ():
         with suppress(OSError):  # locked, or gone meanwhile
             # NFS locks only what is open for writing.
             descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
@@ -167,16 +176,11 @@ def atomic_directory(path: str | os.PathLike[str], *, replace: bool = False) -> 
         raise FileError(f"{path} exists already: remove it or choose another name")
     temporary = _temporary(path.parent)
     replaced = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.old")
-    temporary.mkdir()
     try:
-        with _sigterm_as_exit(), _locked(temporary):
+        with _sigterm_as_exit(), _locked(temporary, Path.mkdir):
             yield temporary
             _sync_folder(temporary)
-            if path.exists():
-                if not replace:  # another process was faster
-                    raise FileError(f"{path} has been made meanwhile: it stays")
-                path.rename(replaced)
-            temporary.rename(path)
+            _take_place(temporary, path, replaced if replace else None)
         _sync_folder(path.parent)
     except BaseException:
         if replaced.exists() and not path.exists():
@@ -187,13 +191,36 @@ def atomic_directory(path: str | os.PathLike[str], *, replace: bool = False) -> 
         shutil.rmtree(replaced, ignore_errors=True)
 
 
+def _take_place(temporary: Path, path: Path, replaced: Path | None) -> None:
+    """Rename a complete folder to its name, and the one that has it to `replaced`, if that may be.
+
+    Another writer may take the name between the two renamings; then it is replaced, too.
+    """
+    for _ in range(_RENAMINGS):
+        if replaced is not None:
+            shutil.rmtree(replaced, ignore_errors=True)
+            with suppress(FileNotFoundError):
+                path.rename(replaced)
+        try:
+            temporary.rename(path)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+            if replaced is None:
+                break
+        else:
+            return
+    raise FileError(f"{path}: another process made it meanwhile; it stays")
+
+
 def _restore_replaced(path: Path) -> None:
     """Restore a folder whose successor's writer was killed between its two renamings."""
     for replaced in path.parent.glob(f".{glob.escape(path.name)}.*.old"):
         if path.exists():
             shutil.rmtree(replaced, ignore_errors=True)
         else:
-            replaced.rename(path)
+            with suppress(OSError):  # another process did, or replaced it again
+                replaced.rename(path)
 
 
 @contextlib.contextmanager
