@@ -5,8 +5,7 @@ A loss is registered once, in `LOSSES`, for both toolboxes.
 
 from torch import nn
 
-from .adversarial import GANLoss, gan_loss
-from .objectives import discriminator_objective, generator_objective
+from .adversarial import GANLoss, discriminator_objective, gan_loss, generator_objective
 from .perceptual import PerceptualLoss, gram_matrix
 from .pixel import L1Loss, MSELoss, pixel_loss
 
