@@ -75,11 +75,11 @@ def test_ranks_that_live_longer_than_the_timeout_and_end_are_left_alone() -> Non
 
 
 def test_a_run_that_was_suspended_as_a_whole_goes_on() -> None:
-    processes = start(3, 3000)
+    processes = start(6, 3000)
     for number in (signal.SIGSTOP, signal.SIGCONT):
         for process in processes:
             os.kill(process.pid, number)
-        time.sleep(5 * (number == signal.SIGSTOP))
+        time.sleep(8 * (number == signal.SIGSTOP))
     for process in processes:
         _, said = process.communicate(timeout=60)
         # Torch's own operations keep to the clock; the heartbeat must not have ended the run.
