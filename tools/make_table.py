@@ -88,7 +88,7 @@ def upscaler(path: str) -> Callable[[Any], Any]:
     import torch
 
     from srgan_plugin.checkpoints import identify, load_checkpoint_file
-    from srgan_plugin.checkpoints.files import named
+    from srgan_plugin.checkpoints.read_write import named
 
     checkpoint = load_checkpoint_file(path)
     device = "cuda" if torch.cuda.is_available() else "cpu"

@@ -38,8 +38,8 @@ def follow_checkpoint(model: Any, location: str, *, ours: bool) -> str:
     `s3://`, stay as they are.
     """
     from srgan_plugin.checkpoints import generator_changes, identify, load_checkpoint_file
-    from srgan_plugin.checkpoints.files import named
     from srgan_plugin.checkpoints.hub import local_checkpoint
+    from srgan_plugin.checkpoints.read_write import named
     from srgan_plugin.checkpoints.recorded_args import NON_INFERABLE_ARGS
 
     generator = model.get("generator")

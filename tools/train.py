@@ -61,8 +61,8 @@ def use_amp(optim_wrapper: Any, dtype: str | None) -> None:
 def check_start(generator: Any, location: str) -> None:
     """Refuse a start whose weights fit but whose network computes something else."""
     from srgan_plugin.checkpoints import generator_changes, load_checkpoint_file
-    from srgan_plugin.checkpoints.files import named
     from srgan_plugin.checkpoints.hub import local_checkpoint
+    from srgan_plugin.checkpoints.read_write import named
     from srgan_plugin.checkpoints.recorded_args import NON_INFERABLE_ARGS
 
     if generator is None or ("://" in location and not location.startswith("http")):

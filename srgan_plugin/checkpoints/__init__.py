@@ -1,7 +1,5 @@
 """Checkpoints: read safely, detect the network, load strictly, convert and export."""
 
-from .container import unwrap
-from .files import load_checkpoint_file, save_atomically
 from .layouts import describe
 from .load import (
     DetectedNetwork,
@@ -11,6 +9,8 @@ from .load import (
     load_generator_weights,
     open_network,
 )
+from .read_write import load_checkpoint_file, save_atomically
+from .wrappers import unwrap
 
 __all__ = [
     "DetectedNetwork",

@@ -15,17 +15,17 @@ from srgan_plugin.errors import UserError
 from srgan_plugin.io.download import sha256
 from srgan_plugin.networks import DISCRIMINATORS
 
-from .container import Role
-from .files import (
+from .layouts import CodeBase, StateDictLayout, find_layout
+from .load import DetectedNetwork, identify, option
+from .read_write import (
     NOTE,
     filename_hash,
     load_checkpoint_file,
     named,
     save_atomically,
 )
-from .layouts import CodeBase, StateDictLayout, find_layout
-from .load import DetectedNetwork, identify, option
 from .recorded_args import listed, note_for
+from .wrappers import Role
 
 TOLERANCE = 1e-5  # of the images' range of 1
 HALF_TOLERANCE = 0.5 / 255  # half a level of an 8-bit image

@@ -11,7 +11,7 @@ import torch
 from srgan_plugin.errors import MissingFileError, UserError
 from srgan_plugin.io.download import Progress, download, sha256
 
-from .files import filename_hash, kind_of
+from .read_write import filename_hash, kind_of
 
 #: The bundled weights, as NAME.safetensors.
 WEIGHTS: Final = Path(__file__).resolve().parent / "weights"

@@ -6,11 +6,11 @@ from pathlib import Path
 from srgan_plugin.errors import UserError
 from srgan_plugin.io.download import sha256
 
-from .container import unwrap_and_list
-from .files import filename_hash, load_checkpoint_file
 from .layouts import describe
 from .load import DetectedNetwork, UnknownNetworkError, identify, option
+from .read_write import filename_hash, load_checkpoint_file
 from .recorded_args import listed
+from .wrappers import unwrap_and_list
 
 _FUNCTION = {
     True: "LeakyReLU after each pixel shuffle, as BasicSR's and KAIR's",

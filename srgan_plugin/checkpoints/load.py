@@ -13,9 +13,8 @@ from torch import Tensor, nn
 from srgan_plugin.errors import UserError
 from srgan_plugin.networks import DISCRIMINATORS, GENERATORS
 
-from .container import NoWeightsError, Role, below, unwrap, unwrap_and_list
-from .files import load_checkpoint_file, named
 from .layouts import Detection, StateDictLayout, describe, detect_layout
+from .read_write import load_checkpoint_file, named
 from .recorded_args import (
     NON_INFERABLE_ARGS,
     arguments_of,
@@ -24,6 +23,7 @@ from .recorded_args import (
     plain,
     recorded_arguments,
 )
+from .wrappers import NoWeightsError, Role, below, unwrap, unwrap_and_list
 
 
 def load_generator_weights(generator: nn.Module, path: str | os.PathLike[str]) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from srgan_plugin.errors import UserError
 
-from .files import NOTE
+from .read_write import NOTE
 
 #: Of the notes that we write. Those without it may hold a default that nothing had stated.
 FORMAT = 2

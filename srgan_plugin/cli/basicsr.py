@@ -96,9 +96,9 @@ def _changed(opt: dict[str, Any], entries: Sequence[str]) -> dict[str, Any]:
 def _check_weights(opt: dict[str, Any]) -> None:
     """Refuse weights that BasicSR's own loading would trip over, or take for another network's."""
     from srgan_plugin.checkpoints import identify, load_checkpoint_file
-    from srgan_plugin.checkpoints.container import Role
-    from srgan_plugin.checkpoints.files import named
     from srgan_plugin.checkpoints.load import UnknownNetworkError
+    from srgan_plugin.checkpoints.read_write import named
+    from srgan_plugin.checkpoints.wrappers import Role
 
     given = opt["path"] or {}
     averages = (opt.get("train") or {}).get("ema_decay") or 0

@@ -56,7 +56,7 @@ def explain(error: Exception) -> str | None:
         return one_line(error)
     if not {"mmengine", "basicsr"} & sys.modules.keys():
         return None
-    from .refusals import explain_refusal
+    from .config_errors import explain_refusal
 
     line = explain_refusal(error)
     return line and " ".join(line.split())

@@ -19,7 +19,7 @@ import pytest
 import torch
 from torch import nn
 
-from srgan_plugin.checkpoints.files import load_checkpoint_file, save_atomically
+from srgan_plugin.checkpoints.read_write import load_checkpoint_file, save_atomically
 from srgan_plugin.checkpoints.safe_unpickle import History, to_protocol_2
 
 FORMATS = [pytest.param(True, id="zip"), pytest.param(False, id="legacy")]

@@ -10,7 +10,7 @@ import torch
 from same_state import differences
 from torch.optim import lr_scheduler, swa_utils
 
-from srgan_plugin.checkpoints.files import load_checkpoint_file
+from srgan_plugin.checkpoints.read_write import load_checkpoint_file
 
 
 def _with_metadata() -> OrderedDict[str, int]:

@@ -5,7 +5,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from srgan_plugin.checkpoints.files import load_checkpoint_file
+from srgan_plugin.checkpoints.read_write import load_checkpoint_file
 from srgan_plugin.hosts.compat_patches import CompatPatch, Toolbox, is_importable
 
 _GONE = "torchvision.transforms.functional_tensor"

@@ -7,9 +7,9 @@ from mmengine.logging.history_buffer import HistoryBuffer
 from mmengine.runner import CheckpointLoader
 from torch import nn
 
-from srgan_plugin.checkpoints.files import NOTE, load_checkpoint_file
 from srgan_plugin.checkpoints.hub import local_checkpoint
 from srgan_plugin.checkpoints.layouts import detect_layout
+from srgan_plugin.checkpoints.read_write import NOTE, load_checkpoint_file
 from srgan_plugin.registry import SCOPE, SCOPE_MODULES
 
 from .models.model_utils import unwrap_ddp

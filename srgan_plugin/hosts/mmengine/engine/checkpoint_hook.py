@@ -12,7 +12,7 @@ from mmengine.dist import is_main_process
 from mmengine.fileio import LocalBackend, register_backend
 from mmengine.hooks import CheckpointHook as MMEngineCheckpointHook
 
-from srgan_plugin.checkpoints.files import load_checkpoint_file
+from srgan_plugin.checkpoints.read_write import load_checkpoint_file
 from srgan_plugin.errors import UserError, check_at_least
 from srgan_plugin.io.atomic import remove_abandoned, write_bytes
 from srgan_plugin.registry import HOOKS

@@ -10,8 +10,8 @@ from mmengine.model import BaseModel, is_model_wrapper
 from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 
-from srgan_plugin.checkpoints.files import NOTE
 from srgan_plugin.checkpoints.load import adapt_training_state
+from srgan_plugin.checkpoints.read_write import NOTE
 from srgan_plugin.errors import UserError, check_option
 from srgan_plugin.losses import generator_objective
 from srgan_plugin.networks.ema import update_ema
