@@ -27,8 +27,8 @@ def update_ema(
     updated = torch.as_tensor(updated)
     if updated.device.type != "cpu":  # only the device knows its value
         for held, new in pairs:
-            moved = held.lerp(new, 1 - decay) if held.is_floating_point() else new
-            held.copy_(torch.where(updated, moved, held))
+            averaged = held.lerp(new, 1 - decay) if held.is_floating_point() else new
+            held.copy_(torch.where(updated, averaged, held))
     elif updated:
         floating = [pair for pair in pairs if pair[0].is_floating_point()]
         move = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]

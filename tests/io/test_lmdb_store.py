@@ -295,13 +295,13 @@ def test_lines_lost_from_the_list_are_missed(
         ImageStore(path)
 
 
-NAMES = st.text(
+ANY_NAME = st.text(
     st.characters(exclude_characters="\n\r\0", exclude_categories=["Cs"]), min_size=1, max_size=60
 ).filter(lambda name: len(name.encode()) < 512)
 
 
 @settings(max_examples=30, deadline=None)
-@given(names=st.sets(NAMES, min_size=1, max_size=5))
+@given(names=st.sets(ANY_NAME, min_size=1, max_size=5))
 def test_any_name_of_one_line_is_kept(
     tmp_path_factory: pytest.TempPathFactory, names: set[str]
 ) -> None:

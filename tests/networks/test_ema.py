@@ -22,7 +22,7 @@ def flags(value: bool) -> list[torch.Tensor | bool]:
 
 
 def trained_network(seed: int) -> nn.Module:
-    """A convolution with batch normalisation, whose statistics and counter have moved."""
+    """A convolution with batch normalisation, whose statistics and counter have averaged."""
     torch.manual_seed(seed)
     network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
     for _ in range(seed):
@@ -37,12 +37,12 @@ def test_weights_and_statistics_move_by_the_formula_and_counters_are_copied(
     average, model = trained_network(1), trained_network(3)
     before, now = copy.deepcopy(average.state_dict()), copy.deepcopy(model.state_dict())
     update_ema(average, model, DECAY, updated)
-    for key, moved in average.state_dict().items():
+    for key, averaged in average.state_dict().items():
         expected = DECAY * before[key] + (1 - DECAY) * now[key]
-        if moved.is_floating_point():
-            torch.testing.assert_close(moved, expected)
+        if averaged.is_floating_point():
+            torch.testing.assert_close(averaged, expected)
         else:
-            assert torch.equal(moved, now[key])
+            assert torch.equal(averaged, now[key])
         assert torch.equal(model.state_dict()[key], now[key])
     assert not torch.equal(average[0].weight, before["0.weight"])
 
