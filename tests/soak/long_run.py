@@ -2,9 +2,9 @@
 
     python tests/soak/long_run.py --steps 20000
 
-One training with loader workers, an average of the weights, validations and checkpoints. Its memory
-(PSS, the share of each process of all it maps), its open files and its log are read while it runs;
-each quarter of the run but the first is compared with the second.
+One training with loader workers, an average of the weights, validations and checkpoints. Its own
+memory (not the files it maps, whose pages other programs share), its open files and its log are
+read while it runs; each quarter of the run but the first is compared with the second.
 """
 
 import argparse
@@ -49,7 +49,7 @@ def sample(pid: int, step: int) -> Sample | None:
     try:
         for member in family(pid):
             lines = Path(f"/proc/{member}/smaps_rollup").read_text().splitlines()
-            memory += sum(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
+            memory += sum(int(line.split()[1]) for line in lines if line.startswith("Pss_Anon:"))
             files += sum(1 for _ in Path(f"/proc/{member}/fd").iterdir())
     except (OSError, ProcessLookupError):
         return None
