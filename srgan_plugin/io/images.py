@@ -13,6 +13,7 @@ import os
 import re
 import stat
 import struct
+import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -227,8 +228,8 @@ def read_source_image(path: str | os.PathLike[str]) -> Image:
     That takes three times as long: it is for what is read once, to be stored.
     """
     content = _read(Path(path))
-    if content.startswith(_JPEG) and header_shape(content, str(path)):
-        _check_bounds(content, str(path), header_shape(content, str(path)) or (0, 0))
+    if content.startswith(_JPEG) and (shape := header_shape(content, str(path))):
+        _check_bounds(content, str(path), shape)
         with _damage_named(path), _opened(content, path) as image:
             image.load()
             _check_jpeg_whole(image, content, path)
@@ -561,10 +562,13 @@ def peek_size(path: Path) -> tuple[int, int]:
             return image.height, image.width
 
 
+_PILLOWS_SETTINGS: Final = threading.Lock()  # and those of warnings are the process's
+
+
 def _opened(file: IO[bytes] | bytes, name: object) -> PIL.Image.Image:
     file = BytesIO(file) if isinstance(file, bytes) else file
     try:
-        with warnings.catch_warnings(), _any_size():
+        with _PILLOWS_SETTINGS, warnings.catch_warnings(), _any_size():
             warnings.simplefilter("ignore")
             return PIL.Image.open(file, formats=_PILLOW_FORMATS)
     except _PILLOW_ERRORS:  # whose messages name neither the file nor the reason

@@ -6,6 +6,7 @@ import struct
 import subprocess
 import sys
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -395,3 +396,11 @@ def test_the_short_forms_of_the_soaks_find_nothing(soak: list[str]) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_threads_that_read_at_once_leave_pillow_s_own_limit_as_it_was(tmp_path: Path) -> None:
+    write_image(tmp_path / "x.png", np.zeros((4, 4, 3), np.uint8))
+    before = PIL.Image.MAX_IMAGE_PIXELS
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(images.peek_size, [tmp_path / "x.png"] * 3000))
+    assert before == PIL.Image.MAX_IMAGE_PIXELS
