@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from srgan_plugin.data.prepare.benchmark_sets import MULTIPLE
 from srgan_plugin.errors import MissingFileError, UserError
-from srgan_plugin.io.images import SUFFIXES
+from srgan_plugin.io.image_files import SUFFIXES
 
 from .pairs import ImagePairs
 

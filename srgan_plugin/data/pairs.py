@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Final, NamedTuple, Protocol
 
 from srgan_plugin.errors import MissingFileError, UserError
-from srgan_plugin.io.images import Image, list_images, read_image
+from srgan_plugin.io.image_files import list_images
+from srgan_plugin.io.images import Image, read_image
 from srgan_plugin.io.lazy_image import CroppedImage, DecodedImage, LazyImage
 from srgan_plugin.io.lmdb_store import ImageStore
 

@@ -9,7 +9,8 @@ from typing import Literal
 
 from srgan_plugin.errors import MissingFileError, UserError
 from srgan_plugin.io.atomic import remove_abandoned
-from srgan_plugin.io.images import peek_size, read_image_content, walk_files
+from srgan_plugin.io.image_content import peek_size, read_image_content
+from srgan_plugin.io.image_files import walk_files
 from srgan_plugin.io.writers import WRITABLE_SUFFIXES, ImageSpec, check_target, write_strips
 
 from .upscaler import Upscaler

@@ -20,7 +20,7 @@ from PIL import Image, ImageCms, ImageOps
 from srgan_plugin.__main__ import main
 from srgan_plugin.errors import UserError
 from srgan_plugin.inference import Upscaler, open_model
-from srgan_plugin.io.images import read_image_content
+from srgan_plugin.io.image_content import read_image_content
 from srgan_plugin.io.writers import WRITABLE_SUFFIXES, ImageSpec, write_strips
 from srgan_plugin.networks import MSRResNet, SRResNet
 
@@ -329,14 +329,14 @@ def spoil_a_batch():
         "cmyk.jpg": "CMYK",
         "float.tif": "floating point",
         "float3.tif": "floating point",
-        "empty.png": "PNG, JPEG, WebP or TIFF",
-        "text.jpg": "PNG, JPEG, WebP or TIFF",
+        "empty.png": "PNG, JPEG, WebP, BMP or TIFF",
+        "text.jpg": "PNG, JPEG, WebP, BMP or TIFF",
         "moves.png": "2 frames or pages",
         "moves.webp": "2 frames or pages",
         "pages.tif": "2 frames or pages",
         "cut.png": "truncated",
         "cut.jpg": "truncated",
-        "cut.webp": "PNG, JPEG, WebP or TIFF|truncated",
+        "cut.webp": "PNG, JPEG, WebP, BMP or TIFF|truncated",
         "cut16.png": "truncated",
         "wide.jpg": "68000x8",
     }

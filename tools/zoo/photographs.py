@@ -12,7 +12,8 @@ import numpy as np
 
 from srgan_plugin.errors import UserError
 from srgan_plugin.io.atomic import atomic_directory
-from srgan_plugin.io.images import Image, list_images, read_image
+from srgan_plugin.io.image_files import list_images
+from srgan_plugin.io.images import Image, read_image
 from srgan_plugin.io.writers import write_image
 
 HELD_OUT: Final = 16

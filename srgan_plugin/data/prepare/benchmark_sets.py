@@ -11,7 +11,8 @@ import numpy as np
 from srgan_plugin.data.resize import make_lr
 from srgan_plugin.errors import UserError
 from srgan_plugin.io.atomic import remove_abandoned
-from srgan_plugin.io.images import Image, image_shape, list_images, read_image, read_source_image
+from srgan_plugin.io.image_files import list_images
+from srgan_plugin.io.images import Image, image_shape, read_image, read_source_image
 from srgan_plugin.io.writers import write_image
 
 from .parallel import Progress, ordered_map

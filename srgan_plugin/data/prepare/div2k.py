@@ -16,7 +16,8 @@ from srgan_plugin.data.pairs import check_sizes
 from srgan_plugin.errors import MissingFileError, UserError
 from srgan_plugin.io.atomic import atomic_path, remove_abandoned, write_text
 from srgan_plugin.io.download import download
-from srgan_plugin.io.images import Image, header_shape, image_shape, read_image
+from srgan_plugin.io.image_content import peek_size
+from srgan_plugin.io.images import Image, image_shape, read_image
 from srgan_plugin.io.lazy_image import DecodedImage, LazyImage, Window
 from srgan_plugin.io.writers import write_image
 
@@ -29,6 +30,7 @@ STEP: Final = 240
 
 # Mean difference, of 255, that no kind of downscaling explains but another image does.
 _ANOTHER_IMAGE: Final = 24.0
+_PNG_END: Final = b"\0\0\0\0IEND\xaeB`\x82"
 
 
 class DIV2KImage(NamedTuple):
@@ -316,8 +318,7 @@ def _is_whole(path: Path, size: int) -> bool:
     """Whether a PNG of that size is complete, from its first and last bytes alone."""
     try:
         with path.open("rb") as file:
-            head = file.read(64)
-            file.seek(-12, os.SEEK_END)
-            return header_shape(head + file.read(), str(path)) == (size, size)
+            file.seek(-len(_PNG_END), os.SEEK_END)
+            return file.read() == _PNG_END and peek_size(path) == (size, size)
     except (OSError, UserError):
         return False

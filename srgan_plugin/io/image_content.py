@@ -1,0 +1,117 @@
+"""Read image files as they are, to upscale them: depth, alpha, colour profile, upright.
+
+Pillow reads 8 bits and everything but the pixels; OpenCV reads 16-bit colour, which Pillow would
+cut to 8 bits.
+"""
+
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import PIL.Image
+
+from srgan_plugin.errors import UserError
+
+from .image_files import not_regular, read_image_bytes
+from .image_headers import channels_of_16_bits, damage_named, header_size, open_image
+from .images import Pixels, opencv_decode
+from .jpeg import check_pixels_complete
+
+# Pillow's mode -> the mode to convert to; others are as they are.
+_CONVERTED: Final = {"1": "L", "P": "RGB", "PA": "RGBA", "RGBa": "RGBA"}
+_EXIF_ORIENTATION: Final = 0x0112
+# EXIF orientation -> what makes the pixels upright.
+_UPRIGHT: Final[dict[int, Callable[[Pixels], Pixels]]] = {
+    1: lambda p: p,
+    2: lambda p: p[:, ::-1],
+    3: lambda p: p[::-1, ::-1],
+    4: lambda p: p[::-1],
+    5: lambda p: p.swapaxes(0, 1),
+    6: lambda p: p[::-1].swapaxes(0, 1),
+    7: lambda p: p[::-1, ::-1].swapaxes(0, 1),
+    8: lambda p: p[:, ::-1].swapaxes(0, 1),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageContent:
+    """The content of an image file.
+
+    Attributes:
+        pixels: (H, W, C), upright, C channels: 1 grey, 2 grey and alpha, 3 RGB, 4 RGB and alpha;
+            uint8 or uint16.
+        icc_profile: The colour profile; None where the file has none.
+    """
+
+    pixels: Pixels
+    icc_profile: bytes | None
+
+
+def read_image_content(path: Path) -> ImageContent:
+    """Read a PNG, JPEG, WebP, BMP or TIFF file as it is, with EXIF's orientation applied.
+
+    Raises:
+        OSError: The file does not exist or cannot be read.
+        UserError: It is not an image, is damaged, has several frames or pages, or is in CMYK or
+            floating point.
+    """
+    content, name = read_image_bytes(path), str(path)
+    with open_image(content, name) as image:
+        channels = channels_of_16_bits(image, content)
+        with damage_named(name):
+            image.load()
+            if image.format == "JPEG":
+                check_pixels_complete(image, content, name)
+        pixels = _16_bits(content, channels, name) if channels else _8_bits(image, name)
+        # Read after loading: both decoders have turned a TIFF's pixels by then.
+        turn = _UPRIGHT.get(_orientation(image), _UPRIGHT[1])
+        return ImageContent(
+            pixels=np.ascontiguousarray(turn(pixels)),
+            icc_profile=image.info.get("icc_profile") or None,
+        )
+
+
+def peek_size(path: Path) -> tuple[int, int]:
+    """Return height and width from the header, orientation not applied, without decoding.
+
+    Raises:
+        OSError: As for `read_image_content`.
+        UserError: It is not an image.
+    """
+    if not path.is_file():
+        raise not_regular(path)
+    with path.open("rb") as file:
+        width, height = header_size(file, str(path))
+    return height, width
+
+
+def _orientation(image: PIL.Image.Image) -> Any:
+    """Return EXIF's orientation; 1, upright, where EXIF is damaged."""
+    try:
+        return image.getexif().get(_EXIF_ORIENTATION, 1)
+    except (SyntaxError, ValueError, KeyError, TypeError, struct.error):
+        return 1
+
+
+def _8_bits(image: PIL.Image.Image, name: str) -> Pixels:
+    mode = _CONVERTED.get(image.mode)
+    if "transparency" in image.info and image.mode in ("P", "RGB", "L", "1"):
+        mode = "LA" if image.mode in ("L", "1") else "RGBA"
+    with damage_named(name):
+        pixels = np.asarray(image.convert(mode) if mode else image)
+    if pixels.dtype != np.uint8:
+        raise UserError(f"{name}: expected 8 or 16 bits, got pixels of {pixels.dtype}")
+    return pixels.reshape(*pixels.shape[:2], -1)
+
+
+def _16_bits(content: bytes, channels: int, name: str) -> Pixels:
+    pixels = opencv_decode(content, name)
+    if pixels.dtype != np.uint16:
+        raise UserError(f"{name}: expected 8 or 16 bits, grey or RGB, got pixels of {pixels.dtype}")
+    pixels = pixels.reshape(*pixels.shape[:2], -1)
+    # OpenCV makes four channels of grey with alpha.
+    order = {1: [0], 2: [0, 3], 3: [2, 1, 0], 4: [2, 1, 0, 3]}[channels]
+    return np.take(pixels, order, axis=2)
