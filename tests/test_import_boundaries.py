@@ -22,7 +22,7 @@ ALLOWED = {
     "data": {"io"},
     "data/prepare": {"io", "data"},
     "metrics": {"io", "data"},
-    "checkpoints": {"networks", "io"},
+    "checkpoints": {"networks", "io", "__version__"},
     "inference": {"networks", "checkpoints", "io", "data.resize"},
     "reports": {"metrics", "inference", "io"},
     "hosts": {"hosts.compat_patches"},

@@ -1,24 +1,44 @@
 #!/usr/bin/env python
-"""Export a generator for other runtimes: ONNX of any picture size, or safetensors.
+"""Export a generator for other programs: ONNX, ncnn or safetensors, for images of any size.
 
 python tools/export.py CHECKPOINT srgan_x4.onnx
+python tools/export.py CHECKPOINT srgan_x4.param --to ncnn
 """
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from srgan_plugin.cli.errors import command
-from srgan_plugin.cli.options import add_network_options, network_options
+from srgan_plugin.cli.options import add_half, add_network_options, network_options
+
+SUFFIXES = {"onnx": ".onnx", "ncnn": ".param", "safetensors": ".safetensors"}
+OPENVINO = (
+    "OpenVINO rounds to 16 bits on some processors, by up to 4 levels of 255. In single precision: "
+    'compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})'
+)
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     add_network_options(parser)
-    parser.add_argument("target", metavar="DST", type=Path, help="NAME.onnx or NAME.safetensors")
+    add_half(parser)
+    parser.add_argument(
+        "target", metavar="DST", type=Path, help="NAME.onnx, NAME.param (ncnn) or NAME.safetensors"
+    )
+    parser.add_argument("--to", choices=SUFFIXES, help="the format (default: by DST's ending)")
+    parser.add_argument("--name", help="the model's name in the metadata (default: DST's)")
+    parser.add_argument("--license", help="of the weights, for the metadata, such as cc-by-4.0")
     args = parser.parse_args(argv)
-    if args.target.suffix not in (".onnx", ".safetensors"):
-        parser.error(f"DST ends in .onnx or .safetensors, got {args.target}")
+    formats = {suffix: name for name, suffix in SUFFIXES.items()}
+    args.to = args.to or formats.get(args.target.suffix)
+    if args.to is None:
+        parser.error(f"DST: expected {', '.join(formats)} or a format by --to, got {args.target}")
+    if formats.get(args.target.suffix, args.to) != args.to:
+        parser.error(f"DST: expected {SUFFIXES[args.to]} for --to {args.to}, got {args.target}")
+    if args.target.suffix not in formats:
+        args.target = args.target.with_name(args.target.name + SUFFIXES[args.to])
     return args
 
 
@@ -26,19 +46,48 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> None:
     """Export, check, report."""
     args = parse_args(argv)
-    from srgan_plugin.checkpoints import open_network
-    from srgan_plugin.checkpoints.convert import convert
-    from srgan_plugin.checkpoints.export import SIZES, TOLERANCE, export_onnx
-    from srgan_plugin.checkpoints.hub import local_checkpoint
+    from srgan_plugin.checkpoints import hub
 
-    source, options = local_checkpoint(args.source), network_options(args)
-    if args.target.suffix == ".safetensors":
-        print("\n".join(convert(source, args.target, to="plugin", **options).report()))
-        return
-    difference = export_onnx(open_network(source, **options), args.target)
+    source, options = hub.local_checkpoint(args.source), network_options(args)
+    if args.source in hub.BUNDLED_MODELS:
+        args.license = args.license or hub.BUNDLED_LICENSE
+        options["arguments"] = hub.BUNDLED_ARGUMENTS | options["arguments"]
+    args.name = args.name or args.target.stem
+    if args.to == "safetensors":
+        _export_safetensors(source, args, options)
+    else:
+        _export_graph(source, args, options)
+
+
+def _export_safetensors(source: Path, args: argparse.Namespace, options: dict[str, Any]) -> None:
+    from srgan_plugin.checkpoints.convert import convert
+
+    facts = {"name": args.name, "license": args.license}
+    done = convert(source, args.target, to="plugin", half=args.half, **facts, **options)
+    print("\n".join(done.report()))
+
+
+def _export_graph(source: Path, args: argparse.Namespace, options: dict[str, Any]) -> None:
+    from srgan_plugin.checkpoints import load_checkpoint_file, open_network
+    from srgan_plugin.checkpoints.export import SIZES, allowed_difference, export_onnx
+    from srgan_plugin.checkpoints.export_ncnn import export_ncnn
+    from srgan_plugin.checkpoints.metadata import metadata_of, stated_metadata
+
+    network = open_network(source, **options)
+    written = args.target.name
+    if args.to == "ncnn":
+        difference = export_ncnn(network, args.target, half=args.half)
+        written += f" and {args.target.with_suffix('.bin').name}"
+    else:
+        license = args.license or stated_metadata(load_checkpoint_file(source)).get("license")
+        facts = metadata_of(network, name=args.name, license=license)
+        difference = export_onnx(network, args.target, half=args.half, metadata=facts)
     sizes = ", ".join(f"{height}x{width}" for height, width in SIZES)
-    print(f"wrote    {args.target}")
-    print(f"compared with torch at {sizes}: {difference:.1e} (allowed {TOLERANCE:.0e})")
+    found = f"{difference:.1e} (allowed {allowed_difference(half=args.half):.1e})"
+    print(f"wrote    {args.target.with_name(written)}")
+    print(f"compared with torch at {sizes}: largest difference {found}")
+    if args.to == "onnx":
+        print(OPENVINO)
 
 
 if __name__ == "__main__":

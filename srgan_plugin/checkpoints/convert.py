@@ -17,6 +17,7 @@ from srgan_plugin.networks import DISCRIMINATORS
 
 from .layouts import CodeBase, StateDictLayout, find_layout
 from .load import DetectedNetwork, identify, option
+from .metadata import metadata_of, stated_metadata
 from .read_write import (
     NOTE,
     filename_hash,
@@ -119,6 +120,8 @@ def convert(
     role: Role = "generator",
     arguments: Mapping[str, Any] | None = None,
     half: bool = False,
+    name: str | None = None,
+    license: str | None = None,
 ) -> Conversion:
     """Write a checkpoint anew in the layout of a code base; the weights stay bit for bit.
 
@@ -127,7 +130,8 @@ def convert(
 
     Args:
         source: a file of any layout.
-        target: the file to write. `.safetensors` holds bare weights, and our note as metadata.
+        target: the file to write. `.safetensors` holds bare weights, and as metadata our note and
+            what `metadata_of` says.
         to: whose layout.
         origin: whose layout the source must have; None takes what it has.
         ema: whether to take averaged weights where there are both.
@@ -135,6 +139,8 @@ def convert(
         arguments: what no file records, see `identify`.
         half: whether to round the weights to half precision, for a file of half the size; images
             may then differ by half a level of 255.
+        name: of the model, for the metadata of `.safetensors`.
+        license: of the weights, likewise; by default that which the source states.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -164,6 +170,9 @@ def convert(
         for key, weight in found.weights.items()
     }
     content = _RULES[to].wrap(found_role, layout.from_plugin_keys(weights), note)
+    if target.suffix == ".safetensors":
+        license = license or stated_metadata(checkpoint).get("license")
+        content["meta"] |= metadata_of(network, name=name, license=license)
     differences: list[float] = []
 
     def check(written: Path) -> None:
@@ -242,6 +251,7 @@ def publish(
         OSError: as for `convert`.
     """
     target = Path(target)
+    options.setdefault("name", target.stem)
     # Not to `target` itself: that may well be the source.
     unnamed = target.with_name(f".{target.stem}.{uuid.uuid4().hex}{target.suffix}")
     try:

@@ -16,6 +16,9 @@ from .read_write import filename_hash, kind_of
 #: The bundled weights, as NAME.safetensors.
 WEIGHTS: Final = Path(__file__).resolve().parent / "weights"
 BUNDLED_MODELS: Final = ("msrresnet", "srgan")
+BUNDLED_LICENSE: Final = "cc-by-sa-4.0"
+#: What their notes, which are older than `format`, leave open.
+BUNDLED_ARGUMENTS: Final = {"activate_after_shuffle": False}
 #: In `WEIGHTS`: what they must hash to, as `sha256sum` writes and reads it.
 SUMS: Final = "SHA256SUMS"
 

@@ -8,6 +8,7 @@ from srgan_plugin.io.download import sha256
 
 from .layouts import describe
 from .load import DetectedNetwork, UnknownNetworkError, identify, option
+from .metadata import stated_metadata
 from .read_write import filename_hash, load_checkpoint_file
 from .recorded_args import listed
 from .wrappers import unwrap_and_list
@@ -51,6 +52,8 @@ def inspect_checkpoint(path: str | Path) -> dict[str, str]:
         topics["function"] = _FUNCTION[found.arguments.get("activate_after_shuffle")]
     for name in found.open:
         topics["open"] = f"{name}, which nothing states: {option(name)}"
+    if stated := stated_metadata(checkpoint):
+        topics["metadata"] = "; ".join(f"{key}: {value}" for key, value in stated.items())
     topics["fits"] = _fits(found)
     meta = checkpoint.get("meta")
     step = meta.get("iter") if isinstance(meta, Mapping) else None

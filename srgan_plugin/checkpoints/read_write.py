@@ -141,7 +141,7 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
     if NOTE not in notes:
         return weights
     try:
-        return {"state_dict": weights, "meta": {NOTE: json.loads(notes[NOTE])}}
+        return {"state_dict": weights, "meta": {**notes, NOTE: json.loads(notes[NOTE])}}
     except json.JSONDecodeError as error:
         raise _OtherKindError(f"metadata {NOTE} that are not JSON ({error})") from None
 
@@ -229,7 +229,7 @@ def save_atomically(
 
     Args:
         obj: what to save; for a path that ends in `.safetensors`, a dict of `state_dict` (weights)
-            and `meta`, of which plain values are kept as the file's metadata.
+            and `meta`, which becomes the file's metadata: texts as they are, the rest as JSON.
         path: the file.
         check: is given the written file before it gets its name; what it raises prevents that.
 
@@ -257,7 +257,9 @@ def _encoded(obj: Any, suffix: str) -> bytes:
         key: weight.detach().clone(memory_format=torch.contiguous_format)
         for key, weight in obj["state_dict"].items()
     }
-    return save(weights, metadata={key: json.dumps(value) for key, value in obj["meta"].items()})
+    texts = {k: v if isinstance(v, str) else json.dumps(v) for k, v in obj["meta"].items()}
+    # Other readers, transformers for one, expect the framework's name.
+    return save(weights, metadata={"format": "pt", **texts})
 
 
 _STATE_DICT = "ask its author for torch.save(model.state_dict(), FILE)"
