@@ -4,14 +4,14 @@ import itertools
 import math
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple, Protocol
 
 from srgan_plugin.errors import MissingFileError, UserError
 from srgan_plugin.io.image_files import list_images
-from srgan_plugin.io.images import Image, read_image
+from srgan_plugin.io.images import Image, read_image, read_source_image
 from srgan_plugin.io.lazy_image import CroppedImage, DecodedImage, LazyImage
 from srgan_plugin.io.lmdb_store import ImageStore
 
@@ -39,16 +39,14 @@ class ImageSource(Protocol):
 class ImageFolder:
     """The images of a folder; for keys and errors see `list_images`.
 
-    Args:
-        path: The folder.
-        read: Reads one of its files.
+    The first time that a process reads a JPEG file, it looks whether all pixels are in it, as it
+    compares the checksum of an image in a store. That decodes the file three times.
     """
 
-    def __init__(
-        self, path: str | os.PathLike[str], read: Callable[[Path], Image] = read_image
-    ) -> None:
-        self.path, self.read = Path(path), read
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
         self._files = list_images(path)
+        self._read_before: set[str] = set()
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -57,8 +55,14 @@ class ImageFolder:
 
     def __getitem__(self, key: str) -> LazyImage:
         """The picture of that key, not yet read."""
-        file = self._files[key]
-        return DecodedImage(str(file), partial(self.read, file))
+        return DecodedImage(str(self._files[key]), partial(self._read, key))
+
+    def _read(self, key: str) -> Image:
+        if key in self._read_before:
+            return read_image(self._files[key])
+        image = read_source_image(self._files[key])
+        self._read_before.add(key)
+        return image
 
 
 class Pair(NamedTuple):
@@ -69,10 +73,8 @@ class Pair(NamedTuple):
     gt: LazyImage
 
 
-def open_images(
-    path: str | os.PathLike[str], read: Callable[[Path], Image] = read_image
-) -> ImageSource:
-    """Open a folder of images, whose files `read` reads, or an LMDB store, whichever `path` is.
+def open_images(path: str | os.PathLike[str]) -> ImageSource:
+    """Open a folder of images, or an LMDB store, whichever `path` is.
 
     Raises:
         FileNotFoundError: If `path` does not exist.
@@ -83,7 +85,7 @@ def open_images(
         raise MissingFileError(f"expected a folder or store of pictures, but {path} does not exist")
     if path.suffix == ".lmdb" or (path / "data.mdb").exists():
         return ImageStore(path)
-    return ImageFolder(path, read)
+    return ImageFolder(path)
 
 
 class ImagePairs:
@@ -102,7 +104,6 @@ class ImagePairs:
             given, as BasicSR does in validation.
         crop_multiple: Where it is cropped, its sizes are multiples of this number, too.
         nested: Whether images in folders below `gt` are used.
-        read: Reads the files of folders.
 
     Raises:
         FileNotFoundError: If a path does not exist.
@@ -119,14 +120,13 @@ class ImagePairs:
         crop_gt: bool = False,
         crop_multiple: int = 1,
         nested: bool = True,
-        read: Callable[[Path], Image] = read_image,
     ) -> None:
         if lr is None and (Path(gt) / GT_STORE).exists():
             gt, lr = Path(gt) / GT_STORE, _lr_store(Path(gt), scale)
         self.scale, self.crop_gt = scale, crop_gt
         self.crop_multiple = math.lcm(crop_multiple, scale)
-        self.gt = open_images(gt, read)
-        self.lr = None if lr is None else open_images(lr, read)
+        self.gt = open_images(gt)
+        self.lr = None if lr is None else open_images(lr)
         self.keys = self.gt.keys if ann_file is None else _chosen(Path(ann_file), self.gt)
         self.keys = self._lr_keys = tuple(key for key in self.keys if nested or "/" not in key)
         if self.lr is not None:

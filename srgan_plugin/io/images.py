@@ -47,7 +47,7 @@ def read_image(path: str | os.PathLike[str]) -> Image:
 def read_source_image(path: str | os.PathLike[str]) -> Image:
     """Read an image as `read_image` does, and see whether a JPEG file holds all of its pixels.
 
-    That takes three times as long: it is for what is read once, to be stored.
+    That takes three times as long: it is for the first time that a file is read.
     """
     content = read_image_bytes(Path(path))
     with open_image(content, str(path)) as image, damage_named(str(path)):

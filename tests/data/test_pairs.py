@@ -4,12 +4,14 @@ import pickle
 import shutil
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
 from srgan_plugin.data.pairs import ImagePairs, open_images
 from srgan_plugin.data.prepare.stores import create_store
 from srgan_plugin.errors import UserError
+from srgan_plugin.io.images import read_image
 from srgan_plugin.io.writers import write_image
 
 from .conftest import SIZES, noise
@@ -73,13 +75,36 @@ def test_photographs_alone_are_cropped_to_a_multiple_of_the_scale(tmp_path: Path
     np.testing.assert_array_equal(gt[20:99, 40:99], image[20:30, 40:48])
 
 
-def test_an_image_is_decoded_once_and_only_when_asked_for(gt_folder: Path) -> None:
+def test_an_image_is_decoded_once_and_only_when_asked_for(
+    gt_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     reads: list[Path] = []
-    pair = ImagePairs(gt_folder, read=lambda path: reads.append(path) or noise(48, 64))[0]
+    monkeypatch.setattr(
+        "srgan_plugin.data.pairs.read_source_image",
+        lambda path: reads.append(path) or noise(48, 64),
+    )
+    pair = ImagePairs(gt_folder)[0]
     assert reads == []
     for _ in range(3):
         assert pair.lr[:4, :4].shape == pair.gt[:4, :4].shape
     assert len(reads) == 1
+
+
+def test_a_jpeg_cut_in_its_pixels_is_found_when_it_is_first_read_and_not_looked_for_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ok, whole = cv2.imencode(".jpg", noise(48, 64))
+    assert ok
+    for name, content in (("good", whole.tobytes()), ("cut", whole.tobytes()[:-40] + b"\xff\xd9")):
+        (tmp_path / f"{name}.jpg").write_bytes(content)
+    source = open_images(tmp_path)
+    for _ in range(2):
+        with pytest.raises(UserError, match=r"cut\.jpg .*before its last pixel"):
+            np.asarray(source["cut"])
+    first = np.asarray(source["good"])
+    monkeypatch.setattr("srgan_plugin.data.pairs.read_source_image", None)
+    np.testing.assert_array_equal(source["good"], first)
+    np.testing.assert_array_equal(first, read_image(tmp_path / "good.jpg"))
 
 
 def test_an_annotation_file_chooses_images(

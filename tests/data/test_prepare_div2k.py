@@ -67,6 +67,16 @@ def div2k(whole_div2k: Path, tmp_path: Path) -> Path:
     return tmp_path / "DIV2K"
 
 
+def test_a_jpeg_cut_in_its_pixels_is_refused_whatever_its_name(div2k: Path) -> None:
+    path = div2k / "DIV2K_train_HR" / "0001.png"
+    ok, whole = cv2.imencode(".jpg", smooth(*SIZES[1], seed=1))
+    assert ok
+    path.unlink()
+    path.write_bytes(whole.tobytes()[:-40] + b"\xff\xd9")
+    with pytest.raises(UserError, match=r"0001\.png .*before its last pixel"):
+        read_div2k_image(find_div2k_images(div2k, [1], [4])[0])
+
+
 def cut_by_basicsrs_rule(image: Image, crop: int, step: int) -> list[Image]:
     """`extract_subimages.py` of BasicSR with thresh_size 0, spelled out."""
     height, width = image.shape[:2]

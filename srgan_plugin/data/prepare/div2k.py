@@ -17,7 +17,7 @@ from srgan_plugin.errors import MissingFileError, UserError
 from srgan_plugin.io.atomic import atomic_path, remove_abandoned, write_text
 from srgan_plugin.io.download import download
 from srgan_plugin.io.image_content import peek_size
-from srgan_plugin.io.images import Image, image_shape, read_image
+from srgan_plugin.io.images import Image, image_shape, read_source_image
 from srgan_plugin.io.lazy_image import DecodedImage, LazyImage, Window
 from srgan_plugin.io.writers import write_image
 
@@ -135,7 +135,7 @@ def _checked_shape(source: DIV2KImage) -> tuple[int, ...]:
 
 
 def _image(path: Path) -> LazyImage:
-    return DecodedImage(str(path), partial(read_image, path))
+    return DecodedImage(str(path), partial(read_source_image, path))
 
 
 def _check_content(hr: Image, lr: Image, hr_name: str, lr_name: str) -> None:

@@ -11,7 +11,6 @@ import numpy as np
 from srgan_plugin.data.pairs import GT_STORE, ImagePairs, lr_store_name
 from srgan_plugin.errors import FileError
 from srgan_plugin.io.atomic import atomic_directory
-from srgan_plugin.io.images import read_source_image
 from srgan_plugin.io.lmdb_store import StoreLayout, StoreWriter, encode
 
 from .div2k import DIV2KImage, read_div2k_image
@@ -64,7 +63,7 @@ def create_store(
         raise FileError(
             f"{out} holds {others[0]} as well, which would be lost: choose another name, or move it"
         )
-    pairs = ImagePairs(hr_dir, lr_dir, scale=scale, read=read_source_image)
+    pairs = ImagePairs(hr_dir, lr_dir, scale=scale)
     with (
         atomic_directory(out, replace=replace) as folder,
         StoreWriter(folder / GT_STORE, layout) as gt_store,
