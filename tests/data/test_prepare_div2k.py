@@ -194,7 +194,7 @@ def test_each_image_is_decoded_once(div2k: Path, monkeypatch: pytest.MonkeyPatch
         read.append(Path(path).name)
         return read_image(path)
 
-    monkeypatch.setattr("srgan_plugin.data.prepare.div2k.read_image", noted)
+    monkeypatch.setattr("srgan_plugin.data.prepare.div2k.read_source_image", noted)
     cut_subimages(find_div2k_images(div2k, [1, 2], [2, 4]), div2k, "list.txt", workers=1)
     every = ["0001.png", "0001x2.png", "0001x4.png", "0002.png", "0002x2.png", "0002x4.png"]
     assert sorted(read) == every
