@@ -11,6 +11,10 @@ class UserError(ValueError):
     """
 
 
+class PluginWarning(UserWarning):
+    """Something that may not be what the user means; the tools show it on the console."""
+
+
 class FileError(UserError, OSError):
     """A file that cannot be written, read or downloaded."""
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from srgan_plugin.cli.errors import command
-from srgan_plugin.cli.options import progress_bar
+from srgan_plugin.cli.progress import progress_bar
 from srgan_plugin.errors import MissingFileError, UserError
 
 SCALE = 4

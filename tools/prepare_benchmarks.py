@@ -8,7 +8,7 @@ import argparse
 from pathlib import Path
 
 from srgan_plugin.cli.errors import command
-from srgan_plugin.cli.options import progress_bar
+from srgan_plugin.cli.progress import progress_bar
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:

@@ -8,7 +8,7 @@ import argparse
 from pathlib import Path
 
 from srgan_plugin.cli.errors import command
-from srgan_plugin.cli.options import progress_bar
+from srgan_plugin.cli.progress import progress_bar
 
 EPILOG = """\
 Looks in DIV2K below the data root for DIV2K_train_HR.zip, DIV2K_train_LR_bicubic_X4.zip and so on,

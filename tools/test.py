@@ -144,15 +144,15 @@ def main(argv: list[str] | None = None) -> None:
         saving = {"type": "SaveImagesHook", "out_dir": args.save_images}
         cfg.custom_hooks = [*(cfg.get("custom_hooks") or []), saving]
     from mmengine.dist import is_main_process
-    from mmengine.runner import Runner
 
+    from srgan_plugin.cli.mmengine_console import open_runner
     from srgan_plugin.hosts.mmengine.compat import convert_on_load
     from srgan_plugin.hosts.mmengine.engine.distributed import join_process_group
     from srgan_plugin.io.atomic import write_text
     from srgan_plugin.metrics.tables import format_table
 
     join_process_group(args.launcher, cfg)
-    runner = Runner.from_cfg(cfg)
+    runner = open_runner(cfg, verbose=args.verbose)
     convert_on_load(runner.model)
     results = by_set(measure(runner))
     if not is_main_process():

@@ -132,8 +132,8 @@ def main(argv: list[str] | None = None) -> None:
         hint="measure a config that trains nothing with tools/test.py",
     )
     from mmengine.dist import get_rank
-    from mmengine.runner import Runner
 
+    from srgan_plugin.cli.mmengine_console import open_runner
     from srgan_plugin.hosts.mmengine.compat import (
         convert_on_load,
         enable_safe_checkpointing,
@@ -150,7 +150,7 @@ def main(argv: list[str] | None = None) -> None:
     enable_safe_checkpointing(cfg)
     first = get_rank() == 0
     with claim_folder(cfg.work_dir) if first else nullcontext():
-        runner = Runner.from_cfg(cfg)
+        runner = open_runner(cfg, verbose=args.verbose)
         convert_on_load(runner.model)
         runner.train()
     if first:

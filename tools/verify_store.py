@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from srgan_plugin.cli.errors import command, one_line
-from srgan_plugin.cli.options import progress_bar
+from srgan_plugin.cli.progress import progress_bar
 from srgan_plugin.errors import UserError
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from srgan_plugin.cli.errors import command
-from srgan_plugin.cli.options import progress_bar
+from srgan_plugin.cli.progress import progress_bar
 from srgan_plugin.errors import UserError
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -24,10 +24,14 @@ def prepare(description: str, argv: list[str] | None = None) -> str:
         MissingFileError: There is no such file of options.
         UserError: The file is not YAML, or has options that BasicSR cannot run.
     """
-    args = _parser(description).parse_args(argv)
-    if argv is not None:
-        sys.argv[1:] = argv
-    _check(Path(args.opt), args.force_yml or [])
+    arguments = sys.argv[1:] if argv is None else argv
+    args = _parser(description).parse_args(arguments)
+    sys.argv[1:] = [argument for argument in arguments if argument != "--verbose"]
+    opt = _check(Path(args.opt), args.force_yml or [])
+    if not args.verbose:
+        from .basicsr_console import show_console
+
+        show_console(opt)
     return str(Path.cwd())
 
 
@@ -46,10 +50,14 @@ def _parser(description: str) -> argparse.ArgumentParser:
     parser.add_argument(
         "--force_yml", nargs="+", metavar="KEY:KEY=VALUE", help="change options of the file"
     )
+    parser.add_argument(
+        "--verbose", action="store_true", help="show BasicSR's whole log on the console"
+    )
     return parser
 
 
-def _check(path: Path, entries: Sequence[str]) -> None:
+def _check(path: Path, entries: Sequence[str]) -> dict[str, Any]:
+    """Return the options, with the changes of the command line, after checking them."""
     if not path.is_file():
         near = ", ".join(sorted(other.name for other in path.parent.glob("*.yml"))) or "none"
         raise MissingFileError(f"there are no options at {path}; files in that folder: {near}")
@@ -69,6 +77,7 @@ def _check(path: Path, entries: Sequence[str]) -> None:
         _check_weights(changed)
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
+    return changed
 
 
 def _changed(opt: dict[str, Any], entries: Sequence[str]) -> dict[str, Any]:

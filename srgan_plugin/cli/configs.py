@@ -47,6 +47,9 @@ def add_config_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--launcher", choices=["none", "pytorch", "slurm"], default="none", help="job launcher"
     )
+    parser.add_argument(
+        "--verbose", action="store_true", help="show the whole log, with the config, on the console"
+    )
     # torchrun sets LOCAL_RANK; torch.distributed.launch passed one of these flags instead.
     parser.add_argument("--local_rank", "--local-rank", type=int, default=0)
 
@@ -68,6 +71,10 @@ def load_config(args: argparse.Namespace) -> Any:
             "--launcher slurm: SLURM_PROCID is not set; start by tools/slurm_train.sh or srun"
         )
     os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
+    if not args.verbose:
+        from .mmengine_console import quiet
+
+        quiet()
     cfg = read_config(args.config, args.cfg_options)
     from srgan_plugin.registry import SCOPE_MODULES
 

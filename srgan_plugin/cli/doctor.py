@@ -1,10 +1,12 @@
 """What works on this machine, what had to be mended for it, and the command for what does not."""
 
 import importlib
+import platform
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Literal
 
 State = Literal["ok", "warning", "absent", "broken"]
@@ -58,6 +60,15 @@ def versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
+
+
+def cpu_name() -> str:
+    """Return the processor's name; empty where the system does not tell."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.split(": ")[1] for line in lines if line.startswith("model name")), "")
 
 
 def check_torch() -> CheckResult:

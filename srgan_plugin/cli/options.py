@@ -1,29 +1,8 @@
-"""Options and the progress bar that several command lines share."""
+"""Options that several command lines share."""
 
 import argparse
 import ast
-import contextlib
-from collections.abc import Callable, Iterator
 from typing import Any
-
-
-@contextlib.contextmanager
-def progress_bar(what: str, unit: str = "picture") -> Iterator[Callable[[int, int], None]]:
-    """Show a bar on a terminal, nothing elsewhere; yields what is called with done and total.
-
-    Args:
-        what: Stands before the bar.
-        unit: What is counted; "B" for bytes and "px" for pixels, in thousands and millions.
-    """
-    from tqdm import tqdm
-
-    with tqdm(desc=what, unit=unit, unit_scale=unit in ("B", "px"), disable=None) as bar:
-
-        def show(done: int, total: int) -> None:
-            bar.total = total or None
-            bar.update(done - bar.n)
-
-        yield show
 
 
 def add_network_options(parser: argparse.ArgumentParser) -> None:

@@ -6,7 +6,8 @@ import sys
 from srgan_plugin.errors import UserError
 
 from .errors import one_line
-from .options import add_arch_option, progress_bar
+from .options import add_arch_option
+from .progress import progress_bar
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

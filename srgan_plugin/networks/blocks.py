@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from srgan_plugin.errors import UserError
+from srgan_plugin.errors import PluginWarning, UserError
 
 
 class ShuffleUpsample(nn.Module):
@@ -93,7 +93,7 @@ def refuse_foreign_weights(
         return
     message = f"{type(network).__name__}: expected its {len(own)} weights, got {len(fits)} of them"
     if 2 * len(fits) >= len(given):
-        warnings.warn(f"{message}; the others stay as they are", stacklevel=2)
+        warnings.warn(f"{message}; the others stay as they are", PluginWarning, stacklevel=2)
         return
     first = next(key for key in given if key not in fits)
     raise UserError(

@@ -12,7 +12,7 @@ from typing import Any
 
 from srgan_plugin.cli.configs import add_cfg_options, read_config, require_settings
 from srgan_plugin.cli.errors import command
-from srgan_plugin.cli.options import progress_bar
+from srgan_plugin.cli.progress import progress_bar
 from srgan_plugin.errors import UserError
 
 

@@ -8,13 +8,14 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from multiprocessing import get_context
-from pathlib import Path
 from statistics import median
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from srgan_plugin.cli.doctor import cpu_name
 
 PACKAGES = (
     "torch",
@@ -172,8 +173,8 @@ def machine(device: torch.device, threads: int) -> dict[str, Any]:
         except PackageNotFoundError:
             continue
     return {
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name(),
-        "cpu": _cpu_name(),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else cpu_name(),
+        "cpu": cpu_name(),
         "cores": len(os.sched_getaffinity(0))
         if hasattr(os, "sched_getaffinity")
         else os.cpu_count(),
@@ -188,11 +189,3 @@ def wait(device: torch.device) -> None:
     """Waits until a GPU has done what it was given."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-
-
-def _cpu_name() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line.split(": ")[1] for line in lines if line.startswith("model name")), "")

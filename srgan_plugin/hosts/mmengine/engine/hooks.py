@@ -98,10 +98,7 @@ class RandomInitWarningHook(Hook):
         """Warn unless the run loads or resumes a checkpoint."""
         if runner.cfg.get("load_from") or runner.cfg.get("resume") or runner.iter:
             return
-        bar = "!" * 72
-        runner.logger.warning(
-            f"\n{bar}\nThe generator starts from RANDOM weights.\n{self.advice}\n{bar}"
-        )
+        runner.logger.warning(f"the generator starts from RANDOM weights. {self.advice}")
 
 
 @HOOKS.register_module()

@@ -234,6 +234,7 @@ class SRTrainLoop(IterBasedTrainLoop):
             (max(int(getattr(hook, "interval", 1)), 1), int(getattr(hook, "save_begin", 0)))
             for hook in hooks
             if not isinstance(hook, self._CHUNK_SAFE_HOOKS)
+            and not getattr(hook, "chunk_safe", False)
         ]
 
     def _steps_to_go(self, periods: Sequence[tuple[int, int]]) -> int:

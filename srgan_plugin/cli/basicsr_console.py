@@ -1,0 +1,71 @@
+"""The console of a run of BasicSR's: what it is, its progress, its measures and warnings."""
+
+import logging
+import os
+from collections.abc import Iterator
+from typing import Any
+
+from basicsr import train
+from basicsr.utils import MessageLogger
+
+from .console import device_name, hide_foreign_warnings, log_to_file, needs_attention, write_lines
+from .progress import Progress
+
+_MEASURES = "Validation"  # how BasicSR's lines of measures begin
+
+
+class ConsoleLogger(MessageLogger):
+    """BasicSR's logger of the training, which shows the progress on the console as well."""
+
+    def __init__(self, opt: dict[str, Any], start_iter: int = 1, tb_logger: Any = None) -> None:
+        super().__init__(opt, start_iter, tb_logger)
+        self._progress = Progress("train", self.max_iters, "it", initial=start_iter)
+
+    def __call__(self, log_vars: dict[str, Any]) -> None:
+        """Log, and show the rate and the losses."""
+        losses = {k: f"{v:.3g}" for k, v in log_vars.items() if k.startswith("l_")}
+        done = log_vars["iter"]
+        self._progress.show(**losses)
+        self._progress(done, self.max_iters)
+        super().__call__(log_vars)  # takes out of `log_vars` what it logs
+        if done > self.max_iters - self.interval:
+            self._progress.close()
+
+
+def show_console(opt: dict[str, Any]) -> None:
+    """Describe a run, and leave BasicSR's own log to its file from now on.
+
+    Args:
+        opt: BasicSR's options as the YAML file has them.
+    """
+    hide_foreign_warnings()
+    logger = logging.getLogger("basicsr")
+
+    def first_record(record: logging.LogRecord) -> bool:  # BasicSR has made its handlers by then
+        logger.removeFilter(first_record)
+        log_to_file(logger, _is_shown)
+        return True
+
+    logger.addFilter(first_record)
+    if int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0"))) == 0:
+        train.MessageLogger = ConsoleLogger
+        write_lines(_describe(opt))
+
+
+def _is_shown(record: logging.LogRecord) -> bool:
+    return needs_attention(record) or record.getMessage().startswith(_MEASURES)
+
+
+def _describe(opt: dict[str, Any]) -> Iterator[str]:
+    names = [opt[part]["type"] for part in ("network_g", "network_d") if part in opt]
+    yield f"model: {opt.get('model_type')}, {', '.join(names)}"
+    if start := (opt.get("path") or {}).get("pretrain_network_g"):
+        yield f"start: {start}"
+    for name, dataset in opt["datasets"].items():
+        batch = dataset.get("batch_size_per_gpu")
+        batches = f", batches of {batch} for each GPU" if batch else ""
+        yield f"{name}: {dataset.get('name', name)}, {dataset.get('dataroot_gt')}{batches}"
+    yield f"device: {device_name()}, float32"
+    if "train" in opt:
+        yield f"to iteration {int(opt['train']['total_iter']):,}"
+    yield f"log: {'experiments' if 'train' in opt else 'results'}/{opt['name']}"

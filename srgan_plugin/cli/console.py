@@ -1,0 +1,96 @@
+"""The console of a run: what a toolbox logs goes to its file, what needs attention to both.
+
+`--verbose` of the tools leaves the toolboxes' logs on the console.
+"""
+
+import logging
+import shutil
+import sys
+import textwrap
+import warnings
+from collections.abc import Callable, Iterable
+from typing import TextIO
+
+import torch
+
+from srgan_plugin.errors import PluginWarning
+
+from .doctor import cpu_name
+
+
+def fit_terminal(text: str) -> str:
+    """Break a line that is wider than the terminal; elsewhere lines stay as they are."""
+    if not sys.stdout.isatty():
+        return text
+    width = shutil.get_terminal_size().columns
+    return textwrap.fill(
+        text, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
+    )
+
+
+class _AboveBars:
+    """A stream for lines that do not tear a progress bar."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+
+    def write(self, text: str) -> None:
+        """Write above the bars."""
+        from tqdm import tqdm
+
+        tqdm.write(text, file=self.stream, end="")
+
+    def flush(self) -> None:
+        """Flush the stream."""
+        self.stream.flush()
+
+
+class _Formatter(logging.Formatter):
+    """A record's message in one line, after its level where that is a warning or worse."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line."""
+        level = f"{record.levelname}: " if record.levelno >= logging.WARNING else ""
+        return fit_terminal(level + " ".join(record.getMessage().split()))
+
+
+def needs_attention(record: logging.LogRecord) -> bool:
+    """Whether a record is a warning or an error, of more than somebody's old names."""
+    return record.levelno >= logging.WARNING and "deprecated" not in record.getMessage()
+
+
+def log_to_file(
+    logger: logging.Logger, shown: Callable[[logging.LogRecord], bool] = needs_attention
+) -> None:
+    """Leave on the console only those records of a logger that `shown` accepts."""
+    for handler in logger.handlers:
+        if isinstance(handler, logging.StreamHandler) and handler.stream in (
+            sys.stdout,
+            sys.stderr,
+        ):
+            handler.addFilter(shown)
+            handler.setFormatter(_Formatter())
+            handler.setStream(_AboveBars(handler.stream))
+
+
+def hide_foreign_warnings() -> None:
+    """Show only this package's warnings from now on.
+
+    What is given by `python -W` and PYTHONWARNINGS holds.
+    """
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("default", PluginWarning)
+
+
+def write_lines(lines: Iterable[str]) -> None:
+    """Write lines to standard output at once, also where that is a pipe."""
+    sys.stdout.write("".join(f"{fit_terminal(line)}\n" for line in lines))
+    sys.stdout.flush()
+
+
+def device_name() -> str:
+    """Return the name of the GPUs, or of the processor where there is none."""
+    if torch.cuda.is_available():
+        return f"{torch.cuda.device_count()} x {torch.cuda.get_device_name()}"
+    return f"CPU {cpu_name()}, threads: {torch.get_num_threads()}"
