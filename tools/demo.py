@@ -1,11 +1,15 @@
-"""`make demo`: train a small MSRResNet, then SRGAN, on photographs that come with scikit-image."""
+"""`make demo`: upscale two photographs by the bundled weights, then try a short training.
+
+The photographs come with scikit-image. The training is a smoke test: it shows that everything works
+on this machine, and its networks have seen too little to be looked at.
+"""
 
 import argparse
 import json
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +22,8 @@ TRAIN = ("astronaut.png", "hubble_deep_field.jpg", "ihc.png", "motorcycle_left.p
 APART = ("chelsea.png", "coffee.png")
 # A telling 96x96 window of each photograph kept apart: top, left.
 WINDOWS = {"chelsea": (96, 108), "coffee": (120, 220)}
-SHIPPED = {"msrresnet": "MSRResNet, shipped", "srgan": "SRGAN, shipped"}
-COLUMNS = ("LR", "bicubic", "MSRResNet", "SRGAN", *SHIPPED.values(), "HR")
+BUNDLED = {"msrresnet": "MSRResNet", "srgan": "SRGAN"}
+COLUMNS = ("LR", "bicubic", *BUNDLED.values(), "HR")
 CONFIGS = {"msrresnet": "demo_msrresnet_x4c32b6", "srgan": "demo_srgan_x4c32b6"}
 
 
@@ -54,24 +58,41 @@ def means(scores: Sequence[Mapping[Any, float]]) -> dict[str, float]:
     return {m: sum(s[m] for s in scores) / len(scores) for m in ("PSNR", "SSIM")}
 
 
-def bicubic(work: Path) -> tuple[dict[str, float], dict[str, Any]]:
-    """Score bicubic on the photographs kept apart; return LR, bicubic and GT pictures as well."""
+def upscale_photographs(work: Path) -> tuple[dict[str, dict[str, float]], list[dict[str, Any]]]:
+    """Upscale the photographs kept apart.
+
+    Returns:
+        The scores of bicubic and of the bundled weights; a row of images for each photograph.
+    """
     import numpy as np
 
     from srgan_plugin.data.benchmark_sets import find_benchmark
     from srgan_plugin.data.resize import imresize
+    from srgan_plugin.inference import Upscaler, open_model
     from srgan_plugin.metrics.protocol import EvaluationProtocol
     from srgan_plugin.metrics.psnr_ssim import quantize
+    from srgan_plugin.reports.contact_sheet import Region
 
-    protocol, scores, images = EvaluationProtocol(border=4), [], {}
+    methods: dict[str, Callable[[Any], Any]] = {
+        "bicubic": lambda lr: quantize(imresize(lr / 255, 4))
+    }
+    for model, label in BUNDLED.items():
+        try:
+            methods[label] = Upscaler(open_model(model))
+        except FileNotFoundError as error:
+            say(f"left out: {error}")
+    protocol, rows = EvaluationProtocol(border=4), []
+    scores: dict[str, list[Mapping[Any, float]]] = {label: [] for label in methods}
     pairs = find_benchmark("test", work / "photographs", 4).pairs
     for pair in (pairs[i] for i in range(len(pairs))):
         lr, gt = np.asarray(pair.lr), np.asarray(pair.gt)
-        large = imresize(lr / 255, 4)
-        scores.append(protocol.score(large, gt))
-        images[pair.key] = {"LR": lr.repeat(4, 0).repeat(4, 1), "HR": gt}
-        images[pair.key]["bicubic"] = quantize(large)
-    return means(scores), images
+        row = {"LR": lr.repeat(4, 0).repeat(4, 1), "HR": gt}
+        for label, method in methods.items():
+            row[label] = method(lr)
+            scores[label].append(protocol.score(row[label], gt))
+        window = Region(*WINDOWS[pair.key], 96, 96)
+        rows.append({label: window.of(row[label]) for label in COLUMNS if label in row})
+    return {label: means(each) for label, each in scores.items()}, rows
 
 
 def train_and_test(name: str, work: Path, *options: str) -> dict[str, float]:
@@ -89,84 +110,57 @@ def train_and_test(name: str, work: Path, *options: str) -> dict[str, float]:
     return {measure: scores[measure] for measure in ("PSNR", "SSIM")}
 
 
-def shipped(images: dict[str, dict[str, Any]]) -> dict[str, dict[str, float]]:
-    """Add what the weights that ship make of the photographs kept apart; return their scores."""
-    import numpy as np
-
-    from srgan_plugin.inference import Upscaler, open_model
-    from srgan_plugin.metrics.protocol import EvaluationProtocol
-
-    protocol, results = EvaluationProtocol(border=4), {}
-    for name, upscale in {name: Upscaler(open_model(name)) for name in SHIPPED}.items():
-        scores = []
-        for row in images.values():
-            row[SHIPPED[name]] = upscale(np.ascontiguousarray(row["LR"][::4, ::4]))
-            scores.append(protocol.score(row[SHIPPED[name]], row["HR"]))
-        results[f"{name}, shipped"] = means(scores)
-    return results
+def print_scores(results: Mapping[str, Mapping[str, float]]) -> None:
+    """Print a line for each method."""
+    for name, scores in results.items():
+        print(f"  {name:24s} {scores['PSNR']:7.3f} dB  {scores['SSIM']:.4f}")
 
 
-def draw_comparison(rows: dict[str, dict[str, Any]], target: Path) -> None:
-    """Write one labelled row of enlarged windows for each photograph."""
-    from srgan_plugin.io.writers import write_image
-    from srgan_plugin.reports.contact_sheet import Region, sheet
+def smoke_test(work: Path) -> dict[str, dict[str, float]]:
+    """Train MSRResNet and SRGAN for a few steps, test both, and return their scores."""
+    from srgan_plugin.hosts.mmengine.engine.checkpoint_hook import last_checkpoint
+    from srgan_plugin.networks.vgg import torchvision_file
 
-    lines = [
-        {n: Region(*WINDOWS[name], 96, 96).of(images[n]) for n in COLUMNS if n in images}
-        for name, images in rows.items()
-    ]
-    write_image(target, sheet(lines, zoom=3))
+    run("create_store.py", str(work / "photographs/train"), "--out", str(work / "store"), "--force")
+    store = f"train_dataloader.dataset.gt={work}/store"
+    say("smoke test: MSRResNet, 32 features, 6 blocks, 320 steps of L1")
+    results = {"MSRResNet, 320 steps": train_and_test("msrresnet", work, store)}
+    options = [store, f"load_from={last_checkpoint(work / 'msrresnet')}"]
+    content = "with the VGG-19 content loss"
+    if not torchvision_file().is_file():
+        options.append("model.perceptual_loss=None")
+        content = f"WITHOUT the VGG-19 content loss: {torchvision_file()} is not there"
+    say(f"smoke test: SRGAN from it, 30 steps, {content}")
+    return results | {"SRGAN, 30 steps": train_and_test("srgan", work, *options)}
 
 
 @command
 def main(argv: list[str] | None = None) -> None:
     """Run the demo."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--work-dir", type=Path, default=Path("work_dirs/demo"))
     work = parser.parse_args(argv).work_dir
-    started = time.monotonic()
-    say("photographs from scikit-image, and an uncompressed LMDB store of those for training")
-    copy_photographs(work)
-    run("create_store.py", str(work / "photographs/train"), "--out", str(work / "store"), "--force")
-    results = {}
-    results["bicubic"], images = bicubic(work)
-    store = f"train_dataloader.dataset.gt={work}/store"
-
-    say("MSRResNet: 32 features, 6 blocks, L1 loss")
-    results["msrresnet"] = train_and_test("msrresnet", work, store)
-
-    from srgan_plugin.hosts.mmengine.engine.checkpoint_hook import last_checkpoint
-    from srgan_plugin.networks.vgg import torchvision_file
-
-    with_content = torchvision_file().is_file()
-    say(
-        "SRGAN from it, with the VGG-19 content loss"
-        if with_content
-        else "SRGAN from it, WITHOUT the VGG-19 content loss: its weights are not at hand (put "
-        f"{torchvision_file().name} into {torchvision_file().parent}); expect more noise than "
-        "texture"
-    )
-    options = [] if with_content else ["model.perceptual_loss=None"]
-    options = [f"load_from={last_checkpoint(work / 'msrresnet')}", *options]
-    results["srgan"] = train_and_test("srgan", work, store, *options)
-
     from srgan_plugin.io.atomic import write_text
-    from srgan_plugin.io.images import read_image
+    from srgan_plugin.io.writers import write_image
+    from srgan_plugin.reports.contact_sheet import sheet
 
-    for name, row in images.items():
-        for label, folder in (("MSRResNet", "msrresnet"), ("SRGAN", "srgan")):
-            row[label] = read_image(work / folder / "images" / "test" / f"{name}.png")
-    say("the weights that ship, which learned from other photographs, on the same two")
-    try:
-        results |= shipped(images)
-    except FileNotFoundError as error:
-        say(f"left out: {error}")
-    draw_comparison(images, work / "comparison.png")
-    write_text(json.dumps(results, indent=2) + "\n", work / "results.json")
-    say(f"done in {time.monotonic() - started:.0f} s; PSNR and SSIM (RGB) on {', '.join(APART)}")
-    for name, scores in results.items():
-        print(f"{name:18s} {scores['PSNR']:7.3f} dB  {scores['SSIM']:.4f}")
-    print(f"look at {work}/comparison.png; numbers in {work}/results.json")
+    started = time.monotonic()
+    copy_photographs(work)
+    say(f"x4 by the bundled weights: {', '.join(APART)} of scikit-image, PSNR and SSIM over RGB")
+    results, rows = upscale_photographs(work)
+    write_image(work / "comparison.png", sheet(rows, zoom=3))
+    print_scores(results)
+    print(f"look at {work}/comparison.png")
+    trained = smoke_test(work)
+    write_text(json.dumps(results | trained, indent=2) + "\n", work / "results.json")
+    say(
+        f"done in {time.monotonic() - started:.0f} s; the smoke test's networks, on the same images"
+    )
+    print_scores(trained)
+    print(
+        "everything works; for networks worth looking at, train configs/msrresnet_x4c64b16_g1_"
+        f"1000k_div2k.py\nlook at {work}/comparison.png; numbers in {work}/results.json"
+    )
 
 
 if __name__ == "__main__":

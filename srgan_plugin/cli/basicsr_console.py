@@ -11,7 +11,7 @@ from basicsr.utils import MessageLogger
 from .console import device_name, hide_foreign_warnings, log_to_file, needs_attention, write_lines
 from .progress import Progress
 
-_MEASURES = "Validation"  # how BasicSR's lines of measures begin
+_SHOWN = ("Validation", "Resuming")  # how BasicSR's lines begin that matter
 
 
 class ConsoleLogger(MessageLogger):
@@ -53,7 +53,7 @@ def show_console(opt: dict[str, Any]) -> None:
 
 
 def _is_shown(record: logging.LogRecord) -> bool:
-    return needs_attention(record) or record.getMessage().startswith(_MEASURES)
+    return needs_attention(record) or record.getMessage().startswith(_SHOWN)
 
 
 def _describe(opt: dict[str, Any]) -> Iterator[str]:

@@ -47,7 +47,7 @@ def run(
         spec.loader.exec_module(module)
         forget_logger()
         try:
-            module.main(["-opt", "opt.yml", *words])
+            module.main(["-opt", "opt.yml", "--verbose", *words])
         finally:
             forget_logger()
         heard = capsys.readouterr()
