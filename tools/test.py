@@ -87,7 +87,8 @@ def measure(runner: Any) -> dict[str, float]:
     if measured is not None:
         return measured
     scalars = runner.message_hub.log_scalars
-    names = [name for name in scalars if name.startswith("test/")]
+    timing = ("test/time", "test/data_time")
+    names = [name for name in scalars if name.startswith("test/") and name not in timing]
     return {name.removeprefix("test/"): scalars[name].current() for name in names}
 
 

@@ -28,6 +28,10 @@ def fit_terminal(text: str) -> str:
     )
 
 
+# Warnings of mmengine's about what its own configs and code do, and no user can change.
+_NOISE = ("deprecated", "is not a meta file", "prefix is not set in metric class")
+
+
 class _AboveBars:
     """A stream for lines that do not tear a progress bar."""
 
@@ -55,8 +59,9 @@ class _Formatter(logging.Formatter):
 
 
 def needs_attention(record: logging.LogRecord) -> bool:
-    """Whether a record is a warning or an error, of more than somebody's old names."""
-    return record.levelno >= logging.WARNING and "deprecated" not in record.getMessage()
+    """Whether a record is a warning or an error that a user can do something about."""
+    message = record.getMessage()
+    return record.levelno >= logging.WARNING and not any(noise in message for noise in _NOISE)
 
 
 def log_to_file(

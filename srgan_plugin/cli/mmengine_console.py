@@ -2,6 +2,8 @@
 
 import contextlib
 import io
+import os
+import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,6 +19,7 @@ from .console import device_name, fit_terminal, hide_foreign_warnings, log_to_fi
 from .progress import Progress
 
 _AVERAGED_STEPS = 100
+_SECONDS_BETWEEN_LOOKS = 0.2
 
 
 def quiet() -> None:
@@ -76,6 +79,7 @@ class ConsoleHook(Hook):
     def __init__(self) -> None:
         self._progress: Progress | None = None
         self._measured: dict[str, str] = {}
+        self._next_look = 0.0
 
     def before_train(self, runner: Any) -> None:
         """Describe the training, and begin its progress."""
@@ -86,9 +90,12 @@ class ConsoleHook(Hook):
         self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None
     ) -> None:
         """Show the rate, the losses, and the PSNR of the last validation."""
-        if self._progress is not None:
+        if self._progress is None:
+            return
+        if (now := time.monotonic()) > self._next_look:  # averages are not for nothing
+            self._next_look = now + _SECONDS_BETWEEN_LOOKS
             self._progress.show(**self._measured, **_losses(runner))
-            self._progress(runner.iter + 1, runner.max_iters)
+        self._progress(runner.iter + 1, runner.max_iters)
 
     def after_train(self, runner: Any) -> None:
         """End the progress."""
@@ -99,7 +106,7 @@ class ConsoleHook(Hook):
         by_set = _by_set(metrics or {})
         first: dict[str, float] = next(iter(by_set.values()), {})
         self._measured = {"PSNR": f"{first['PSNR']:.2f}"} if "PSNR" in first else {}
-        text = "; ".join(f"{name}{_numbers(values)}" for name, values in by_set.items())
+        text = "; ".join(f"{name} {_numbers(values)}".lstrip() for name, values in by_set.items())
         if text and self._progress is not None:
             self._progress.write(fit_terminal(f"validation at {runner.iter:,}: {text}"))
 
@@ -147,7 +154,7 @@ def describe_training(runner: Any) -> list[str]:
         f"{loader.batch_size} ({type(dataset).__name__})",
         f"device: {device_name()}, {_precision(runner.optim_wrapper)}",
         f"{begin}to iteration {runner.max_iters:,}{_intervals(runner)}",
-        f"log: {runner.logger.log_file}",
+        f"log: {os.path.relpath(runner.logger.log_file)}",
     ]
 
 
@@ -189,8 +196,8 @@ def _by_set(metrics: Mapping[str, float]) -> dict[str, dict[str, float]]:
 
 def _numbers(values: Mapping[str, float]) -> str:
     shown = {name: value for name, value in values.items() if not name.endswith("_Y")} or values
-    return "".join(
-        f" {name} {value:.{2 if name == 'PSNR' else 4}f}" for name, value in shown.items()
+    return " ".join(
+        f"{name} {value:.{2 if name == 'PSNR' else 4}f}" for name, value in shown.items()
     )
 
 

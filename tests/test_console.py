@@ -1,0 +1,122 @@
+"""What the console shows of a run, and that it shows no more."""
+
+import fcntl
+import os
+import pty
+import struct
+import subprocess
+import sys
+import termios
+from pathlib import Path
+
+import pytest
+
+from srgan_plugin.cli.progress import Progress
+
+ROOT = Path(__file__).resolve().parent.parent
+CONFIG = ROOT / "configs/srgan_x4c64b16_g1_1000k_div2k.py"
+WIDTH = 70
+
+
+def arguments(photographs: Path, work_dir: Path) -> list[str]:
+    """A command line that trains SRGAN for ten iterations and validates twice."""
+    options = [
+        *("model.generator.mid_channels=4", "model.generator.num_blocks=1"),
+        *("model.discriminator.mid_channels=4", "model.discriminator.input_size=32"),
+        *("model.perceptual_loss=None", "train_dataloader.dataset.pipeline.0.gt_patch_size=32"),
+        *("train_dataloader.num_workers=0", "train_dataloader.persistent_workers=False"),
+        *("train_dataloader.batch_size=2", f"train_dataloader.dataset.gt={photographs}/train"),
+        *("train_cfg.max_iters=10", "train_cfg.val_interval=5"),
+    ]
+    train = [sys.executable, str(ROOT / "tools/train.py"), str(CONFIG)]
+    return [*train, "--work-dir", str(work_dir), "--cfg-options", *options]
+
+
+def on_a_terminal(line: list[str], cwd: Path, environment: dict[str, str]) -> str:
+    """Run a command on a terminal of `WIDTH` columns and return all that it wrote there."""
+    ours, its = pty.openpty()
+    fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", 40, WIDTH, 0, 0))
+    with subprocess.Popen(line, cwd=cwd, stdout=its, stderr=its, env=environment) as process:
+        os.close(its)
+        seen = b""
+        while True:
+            try:
+                part = os.read(ours, 4096)
+            except OSError:  # Linux's way to say that nobody writes any more
+                break
+            if not part:
+                break
+            seen += part
+    os.close(ours)
+    assert process.returncode == 0, seen.decode()
+    return seen.decode()
+
+
+@pytest.fixture
+def environment(photographs: Path) -> dict[str, str]:
+    return {**os.environ, "SRGAN_DATA": str(photographs)}
+
+
+def test_a_training_of_ten_iterations_writes_few_lines_and_logs_the_config_in_its_file(
+    photographs: Path, tmp_path: Path, environment: dict[str, str]
+) -> None:
+    line = arguments(photographs, tmp_path / "run")
+    done = subprocess.run(
+        line, cwd=tmp_path, capture_output=True, text=True, check=True, env=environment
+    )
+    lines = (done.stdout + done.stderr).splitlines()
+    before = next(i for i, text in enumerate(lines) if text.startswith("validation at 5"))
+    assert before <= 25
+    assert len(lines) <= 40
+    shown = "\n".join(lines)
+    for word in ("MSRResNet", "ModifiedVGG", f"{photographs}/train", "float32", "RANDOM", "PSNR"):
+        assert word in shown
+    assert "Warning" not in shown and "deprecated" not in shown
+    log = next((tmp_path / "run").glob("*/*.log")).read_text()
+    assert "mid_channels=4" in log and "System environment" in log and "Iter(val)" in log
+
+
+def test_verbose_shows_the_whole_log_on_the_console(
+    photographs: Path, tmp_path: Path, environment: dict[str, str]
+) -> None:
+    line = [*arguments(photographs, tmp_path / "run"), "train_cfg.max_iters=1", "--verbose"]
+    done = subprocess.run(
+        line, cwd=tmp_path, capture_output=True, text=True, check=True, env=environment
+    )
+    assert "mid_channels=4" in done.stdout and "System environment" in done.stdout
+
+
+def test_on_a_terminal_a_bar_shows_losses_and_psnr_and_no_line_is_wider(
+    photographs: Path, tmp_path: Path, environment: dict[str, str]
+) -> None:
+    seen = on_a_terminal(arguments(photographs, Path("run")), tmp_path, environment)
+    updates = [text for line in seen.split("\n") for text in line.split("\r")]
+    assert [text for text in updates if len(text.rstrip()) > WIDTH] == []
+    assert any("10/10" in text and "PSNR=" in text for text in updates)
+
+
+def test_without_a_terminal_progress_is_a_line_every_thirty_seconds(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = 1000.0
+    monkeypatch.setattr("tqdm.std.time", lambda: now)
+    progress = Progress("upscale", 10)
+    for done in range(1, 10):
+        now += 10
+        progress.show(image=f"{done}.png")
+        progress(done, 10)
+    progress.close()
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split(",")[0] for line in lines] == [
+        f"upscale: {done}/10 image" for done in (3, 6, 9)
+    ]
+    assert all("left" in line and ".png" in line for line in lines)
+
+
+def test_without_a_terminal_work_of_seconds_writes_no_progress(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    progress = Progress("upscale", 2)
+    progress(2, 2)
+    progress.close()
+    assert capsys.readouterr().err == ""
