@@ -13,7 +13,7 @@ from mmengine.config import Config, ConfigDict
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader, Dataset
 
-from srgan_plugin.cli.errors import command, explain
+from srgan_plugin.cli.errors import command, explain, one_line
 from srgan_plugin.errors import FileError, MissingFileError, UserError
 from srgan_plugin.registry import MODELS, OPTIMIZERS
 
@@ -170,6 +170,12 @@ def test_a_users_mistake_is_one_line_and_status_1(
     said = capsys.readouterr().err
     assert said.startswith("error: ") and words in said
     assert len(said.splitlines()) == 1
+
+
+def test_what_a_file_is_cited_with_neither_commands_the_terminal_nor_fills_it() -> None:
+    line = one_line(UserError("x.pth: its keys are \x1b]0;title\x07\x00é " + 10**6 * "k"))
+    assert line.isprintable() and r"\x1b]0;title\x07\x00é" in line
+    assert line.startswith("x.pth") and len(line) < 3000
 
 
 def test_debugging_shows_the_stack_trace(monkeypatch: pytest.MonkeyPatch) -> None:

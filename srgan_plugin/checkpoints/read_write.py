@@ -159,9 +159,27 @@ def _nothing_else_allowed() -> Iterator[None]:
         torch.serialization.add_safe_globals(before)
 
 
+_FOLDER = 0x10  # of the attributes of a part, on DOS
+
+
 def _check_archive(path: Path) -> None:
-    """Finds flipped bits, which torch does not look for, and archives larger than their file."""
+    """Finds flipped bits, which torch does not look for, and archives larger than their file.
+
+    A part that is stated to be a folder, or to be empty when packed, torch reads as whatever the
+    memory held before; of two parts of a name it takes another one than is checked here.
+    """
     with zipfile.ZipFile(path) as archive:
+        parts = archive.infolist()
+        if len({part.filename.lower() for part in parts}) < len(parts):
+            raise UserError("two of its parts have one name")
+        for part in parts:
+            packed = part.compress_type != zipfile.ZIP_STORED and part.file_size > 0
+            if (packed and not part.compress_size) or (
+                not packed and part.compress_size != part.file_size
+            ):
+                raise UserError(f"the sizes of its part {part.filename} contradict each other")
+            if part.external_attr & _FOLDER and part.file_size:
+                raise UserError(f"its part {part.filename} is stated to be a folder")
         unpacked = sum(entry.file_size for entry in archive.infolist())
         if unpacked > path.stat().st_size:
             raise UserError(f"it unpacks to {unpacked} bytes, which torch.save never writes")

@@ -15,6 +15,7 @@ from srgan_plugin.errors import UserError
 
 P = ParamSpec("P")
 
+_LONGEST_LINE = 2000  # characters
 # What mmengine imports of setuptools: at the start of a run, and for `_base_ = 'package::…'`.
 _OF_SETUPTOOLS = ("distutils", "pkg_resources")
 
@@ -73,8 +74,15 @@ def _explain_dead_worker() -> str | None:
 
 
 def one_line(error: BaseException) -> str:
-    """Return the cause of an error in one line, also where it comes from a loader's worker."""
+    """Return the cause of an error in one line, also where it comes from a loader's worker.
+
+    What a damaged or hostile file is cited with may hold anything, such as commands of a terminal,
+    and be as long as the file.
+    """
     lines = str(error).strip().splitlines() or [type(error).__name__]
     if any(line.startswith("Original Traceback") for line in lines):
         lines = [lines[-1].partition(": ")[2] or lines[-1]]
-    return " ".join(" ".join(lines).split())
+    line = " ".join(" ".join(lines).split())
+    if len(line) > _LONGEST_LINE:
+        line = f"{line[: _LONGEST_LINE // 2]} … {line[-_LONGEST_LINE // 2 :]}"
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)

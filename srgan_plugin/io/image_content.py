@@ -4,7 +4,6 @@ Pillow reads 8 bits and everything but the pixels; OpenCV reads 16-bit colour, w
 cut to 8 bits.
 """
 
-import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,13 @@ import PIL.Image
 from srgan_plugin.errors import UserError
 
 from .image_files import not_regular, read_image_bytes
-from .image_headers import channels_of_16_bits, damage_named, header_size, open_image
+from .image_headers import (
+    PILLOW_ERRORS,
+    channels_of_16_bits,
+    damage_named,
+    header_size,
+    open_image,
+)
 from .images import Pixels, opencv_decode
 from .jpeg import check_pixels_complete
 
@@ -92,7 +97,7 @@ def _orientation(image: PIL.Image.Image) -> Any:
     """Return EXIF's orientation; 1, upright, where EXIF is damaged."""
     try:
         return image.getexif().get(_EXIF_ORIENTATION, 1)
-    except (SyntaxError, ValueError, KeyError, TypeError, struct.error):
+    except PILLOW_ERRORS:
         return 1
 
 

@@ -5,6 +5,7 @@ the size of a WebP image is read here: Pillow reserves the pixels when it opens 
 """
 
 import struct
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from io import BytesIO
@@ -34,13 +35,9 @@ _FORMATS: Final[tuple[tuple[int, bytes, type[ImageFile]], ...]] = (
 )
 _HEAD: Final = 30  # bytes, in which a WebP file has its size
 # What Pillow raises for a damaged file, when it parses the header or decodes.
-_PILLOW_ERRORS: Final = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    TypeError,
-    struct.error,
+PILLOW_ERRORS: Final = (
+    *(OSError, SyntaxError, ValueError, EOFError, TypeError, LookupError, ArithmeticError),
+    *(AttributeError, AssertionError, RuntimeError, struct.error, zlib.error),
     PIL.Image.DecompressionBombError,
 )
 # Modes of images that are read.
@@ -120,7 +117,7 @@ def _opener(head: bytes, name: str) -> type[ImageFile]:
 def _open(opener: type[ImageFile], file: IO[bytes], name: str) -> ImageFile:
     try:
         return opener(file)
-    except _PILLOW_ERRORS as error:  # whose messages name neither the file nor the reason
+    except PILLOW_ERRORS as error:  # whose messages name neither the file nor the reason
         if opener is not TiffImageFile:
             raise damaged(name, error) from None
         raise UserError(
@@ -165,7 +162,7 @@ def damage_named(name: str) -> Iterator[None]:
         yield
     except UserError:
         raise
-    except _PILLOW_ERRORS as error:
+    except PILLOW_ERRORS as error:
         raise damaged(name, error) from None
 
 

@@ -24,6 +24,8 @@ Buffer = bytes | memoryview
 Image = NDArray[np.uint8]
 Pixels = NDArray[Any]
 Shape = tuple[int, int, int]
+# Of these OpenCV makes up what is missing or damaged, without a word.
+_MADE_UP: Final = ("WEBP", "TIFF", "BMP")
 _CONVERSIONS: Final = {
     1: cv2.COLOR_GRAY2RGB,
     3: cv2.COLOR_BGR2RGB,
@@ -76,6 +78,9 @@ def decode_image(buffer: Buffer, name: str) -> Image:
     content = bytes(buffer)
     with open_image(content, name) as image:
         _check_grey(image, name)
+        if image.format in _MADE_UP:
+            with damage_named(name):
+                image.load()
     return _to_rgb(_to_8_bits(opencv_decode(content, name), name), name)
 
 

@@ -36,7 +36,7 @@ StoreLayout = Literal["raw", "png"]
 DATA: Final = "data.mdb"
 META: Final = "meta_info.txt"
 _META_LINE: Final = re.compile(
-    r"(.+)\.\w+ \((\d+), ?(\d+), ?\d+\) (raw|\d)(?: crc32=([0-9a-f]{8}))?\s*"
+    r"(.+)\.\w+ \((\d{1,9}), ?(\d{1,9}), ?\d+\) (raw|\d)(?: crc32=([0-9a-f]{8}))?\s*"
 )
 
 

@@ -2,8 +2,10 @@
 
 import os
 import pickle
+import struct
 import subprocess
 import sys
+import warnings
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -89,6 +91,28 @@ def test_more_blocks_than_anybody_trains_are_refused_before_they_are_built() -> 
     state |= {f"trunk_net.{n}.conv1.weight": torch.ones(1, 1, 3, 3) for n in range(20_000)}
     with pytest.raises(UserError, match=r"num_blocks.*1000.*20000"):
         identify(state)
+
+
+@pytest.mark.parametrize("damage", ["a folder", "empty", "two of a name", "two but for case"])
+def test_parts_that_torch_would_not_read_and_leave_to_chance_are_refused(
+    tmp_path: Path, damage: str
+) -> None:
+    path = tmp_path / "x.pth"
+    torch.save({"a": torch.arange(4.0)}, path)
+    with zipfile.ZipFile(path, "a") as archive:
+        part = archive.getinfo("x/data/0")
+        archive._didModify = True  # type: ignore[attr-defined]
+        if damage == "a folder":  # one flipped bit
+            part.external_attr |= 0x10
+        elif damage == "empty":
+            part.compress_size = part.CRC = 0
+        else:
+            name = "x/data/0" if damage == "two of a name" else "x/DATA/0"
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                archive.writestr(name, struct.pack("4f", 9, 9, 9, 9))
+    with pytest.raises(UserError, match=r"x\.pth.*part"):
+        load_checkpoint_file(path)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")

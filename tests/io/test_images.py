@@ -373,14 +373,58 @@ def test_a_jpeg_cut_in_its_pixels_and_closed_is_refused(
                 read(path)
 
 
+SMOOTH = np.add.outer(np.arange(42) * 2, np.arange(60) * 3)[..., None] + np.uint8([0, 20, 40])
+
+
+@pytest.mark.parametrize(
+    ("suffix", "options"),
+    [
+        ("webp", {"format": "WEBP", "quality": 80}),
+        ("webp", {"format": "WEBP", "lossless": True}),
+        ("tif", {"format": "TIFF", "compression": "tiff_lzw"}),
+        ("tif", {"format": "TIFF", "compression": "tiff_adobe_deflate"}),
+        ("bmp", {"format": "BMP"}),
+    ],
+)
+def test_pixels_that_opencv_would_make_up_are_refused(
+    tmp_path: Path, suffix: str, options: dict
+) -> None:
+    whole = bytearray(encoded(SMOOTH.astype(np.uint8), options))
+    path = tmp_path / f"x.{suffix}"
+    if suffix == "bmp":
+        del whole[-500:]
+    elif options.get("quality"):
+        del whole[len(whole) // 4 * 2 :]
+        struct.pack_into("<I", whole, 4, len(whole) - 8)
+        struct.pack_into("<I", whole, 16, len(whole) - 20)
+    else:
+        middle = len(whole) // 2 - 60 * (suffix == "tif")  # its header is at the end
+        whole[middle : middle + 40] = bytes(40)
+    path.write_bytes(whole)
+    for read in (read_image, read_source_image, read_image_content):
+        with pytest.raises(UserError, match=rf"x\.{suffix}"):
+            read(path)
+
+
+def test_damage_that_pillow_meets_with_an_error_of_any_kind_is_named(tmp_path: Path) -> None:
+    png = encoded(RGB, LOSSLESS["png"])
+    # A colour profile of no bytes: Pillow raises IndexError.
+    chunk = struct.pack(">I", 0) + b"iCCP" + struct.pack(">I", zlib.crc32(b"iCCP"))
+    for at in (33, png.index(b"IEND") - 4):
+        (tmp_path / "x.png").write_bytes(png[:at] + chunk + png[at:])
+        with pytest.raises(UserError, match=r"x\.png"):
+            read_image_content(tmp_path / "x.png")
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
 @pytest.mark.parametrize(
     "soak",
     [
         ["hostile_images.py", "--count", "9", "--seed", "2"],
         ["full_disk.py", "--writers", "store raw"],
+        ["fuzz.py", "--count", "400", "--seed", "1"],
     ],
-    ids=["hostile images", "full disk"],
+    ids=["hostile images", "full disk", "fuzz"],
 )
 def test_the_short_forms_of_the_soaks_find_nothing(soak: list[str]) -> None:
     folder = Path(__file__).resolve().parents[1] / "soak"

@@ -460,6 +460,14 @@ def test_an_encoded_image_of_another_size_than_listed_is_refused(tmp_path: Path)
         np.asarray(ImageStore(tmp_path / "x")["a"])
 
 
+def test_a_size_of_thousands_of_digits_is_refused(tmp_path: Path) -> None:
+    with StoreWriter(tmp_path / "x", "raw") as writer:
+        writer.put("a", PICTURES["0001"])
+    (tmp_path / "x" / "meta_info.txt").write_text(f"a.png ({'9' * 5000},8,3) raw\n")
+    with pytest.raises(UserError, match=r"meta_info.txt"):
+        ImageStore(tmp_path / "x")
+
+
 def test_threads_may_open_and_read_one_store_at_once(stores: dict[str, Path]) -> None:
     def read(store: ImageStore, key: str) -> np.ndarray:
         together.wait()
