@@ -2,8 +2,10 @@
 
 import errno
 import importlib
+import os
 from collections.abc import Callable, Iterator, Sequence
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -176,6 +178,18 @@ def test_what_a_file_is_cited_with_neither_commands_the_terminal_nor_fills_it() 
     line = one_line(UserError("x.pth: its keys are \x1b]0;title\x07\x00é " + 10**6 * "k"))
     assert line.isprintable() and r"\x1b]0;title\x07\x00é" in line
     assert line.startswith("x.pth") and len(line) < 3000
+
+
+def test_a_full_disk_is_one_line_with_the_file_that_was_written(tmp_path: Path) -> None:
+    def write(path: Path) -> None:
+        with path.open("w") as file:
+            file.write("x")
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.raises(OSError, match="No space") as caught:
+        write(tmp_path / "config.py")
+    line = explain(caught.value)
+    assert line is not None and str(tmp_path / "config.py") in line and "No space" in line
 
 
 def test_debugging_shows_the_stack_trace(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,6 @@ python tools/publish_model.py work_dirs/srgan/iter_400000.pth published/srgan_x4
 """
 
 import argparse
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,12 +41,9 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 
 def read_metafile(metafile: Path) -> dict[str, Any]:
     """Read the models that are known; none where there is no file."""
-    import yaml
+    from srgan_plugin.io.text_files import read_yaml
 
-    try:
-        known = yaml.safe_load(metafile.read_text(encoding="utf-8")) if metafile.is_file() else None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{metafile}: expected YAML, got {error}; move that file away") from None
+    known = read_yaml(metafile, "a list of models") if metafile.is_file() else None
     content = known or {"Models": []}
     models = content.get("Models") if isinstance(content, dict) else None
     if not isinstance(models, list) or not all(isinstance(model, dict) for model in models):
@@ -57,10 +53,9 @@ def read_metafile(metafile: Path) -> dict[str, Any]:
 
 def read_results(path: Path) -> dict[str, dict[str, float]]:
     """Read the measures by test set that `tools/test.py --out` wrote."""
-    try:
-        results = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: expected JSON of tools/test.py --out, got {error}") from None
+    from srgan_plugin.io.text_files import read_json
+
+    results = read_json(path, "the results of tools/test.py --out")
     if not isinstance(results, dict) or not all(isinstance(m, dict) for m in results.values()):
         raise UserError(f"{path}: expected measures by test set, got {results!r:.80}")
     return results

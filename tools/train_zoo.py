@@ -210,20 +210,19 @@ def main(argv: list[str] | None = None) -> None:
     """Train and put in place."""
     args = parse_args(argv)
     from srgan_plugin.io.atomic import write_text
+    from srgan_plugin.io.text_files import read_text
 
     check(args.vgg, args.benchmarks)
     say("photographs: some held out, the others into a store")
     data, suffix = args.work_dir / "data", "_cpu" if args.cpu else ""
     facts: dict[str, Any] = {"photographs": prepare(args.photographs, data, cpu=args.cpu)}
     about = (
-        args.dataset_card.read_text(encoding="utf-8")
+        read_text(args.dataset_card, "a dataset card")
         if args.dataset_card
         else "Their licence was not told."
     )
     facts["photographs"]["about"] = about.strip()
-    facts["note"] = (
-        args.training_notes.read_text(encoding="utf-8").strip() if args.training_notes else ""
-    )
+    facts["note"] = read_text(args.training_notes, "notes").strip() if args.training_notes else ""
     facts["models"] = {}
     options: list[str] = []
     start: Path | None = None

@@ -58,10 +58,11 @@ def measured(weights: Path, benchmarks: Path, kept: Path) -> dict[str, Any]:
 
     from srgan_plugin.data.benchmark_sets import find_benchmark
     from srgan_plugin.io.atomic import write_text
+    from srgan_plugin.io.text_files import read_json
 
     results: dict[str, Any] = {"weights": weights_of(weights), "lr_origins": {}, "sets": {}}
     if kept.is_file():
-        before = json.loads(kept.read_text(encoding="utf-8"))
+        before = read_json(kept, "results of an earlier run")
         results = before if before["weights"] == results["weights"] else results
     for name in SETS:
         if name in results["sets"]:
@@ -100,8 +101,9 @@ def before_after(weights: Path, benchmarks: Path, target: Path) -> None:
 def put_between_marks(text: str, readme: Path) -> None:
     """Replace the README's part that this tool writes."""
     from srgan_plugin.io.atomic import write_text
+    from srgan_plugin.io.text_files import read_text
 
-    whole = readme.read_text(encoding="utf-8")
+    whole = read_text(readme, "a README")
     before, begin, rest = whole.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not (begin and end):
@@ -118,10 +120,11 @@ def main(argv: list[str] | None = None) -> None:
     from srgan_plugin.checkpoints.hub import SUMS
     from srgan_plugin.data.benchmark_sets import data_root
     from srgan_plugin.io.atomic import write_text
+    from srgan_plugin.io.text_files import read_json
 
     weights, docs = args.root / "srgan_plugin/checkpoints/weights", args.root / "docs/zoo"
     benchmarks = args.benchmarks or data_root()
-    facts = json.loads((docs / "training.json").read_text(encoding="utf-8"))
+    facts = read_json(docs / "training.json", "the summary that train_zoo.py writes")
     results = measured(weights, benchmarks, docs / "results.json")
     sums = [f"{files['sha256']}  {name}.safetensors" for name, files in results["weights"].items()]
     write_text("\n".join(sums) + "\n", weights / SUMS)

@@ -61,14 +61,10 @@ def _check(path: Path, entries: Sequence[str]) -> dict[str, Any]:
     if not path.is_file():
         near = ", ".join(sorted(other.name for other in path.parent.glob("*.yml"))) or "none"
         raise MissingFileError(f"there are no options at {path}; files in that folder: {near}")
-    import yaml
-
     from srgan_plugin.hosts.basicsr.options import check_options
+    from srgan_plugin.io.text_files import read_yaml
 
-    try:
-        opt: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UserError(f"{path}: expected YAML, got {error}") from error
+    opt = read_yaml(path, "BasicSR's options")
     try:
         if not isinstance(opt, dict):
             raise UserError(f"expected options by name, got {type(opt).__name__}")

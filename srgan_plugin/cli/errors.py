@@ -5,9 +5,11 @@ Exit status 0 is success, 1 a failure, 2 a wrong command line (argparse's own), 
 """
 
 import functools
+import io
 import logging
 import os
 import sys
+import traceback
 from collections.abc import Callable
 from typing import ParamSpec
 
@@ -53,6 +55,8 @@ def explain(error: Exception) -> str | None:
         return _explain_dead_worker()
     from_system = isinstance(error, OSError) and "[Errno " in str(error)
     out_of_memory = type(error).__name__ in ("MemoryError", "OutOfMemoryError")  # torch has its own
+    if from_system and isinstance(error, OSError) and error.filename is None:
+        return f"{one_line(error)}{_open_file(error)}"
     if isinstance(error, UserError) or from_system or out_of_memory:
         return one_line(error)
     if not {"mmengine", "basicsr"} & sys.modules.keys():
@@ -61,6 +65,16 @@ def explain(error: Exception) -> str | None:
 
     line = explain_refusal(error)
     return line and " ".join(line.split())
+
+
+def _open_file(error: OSError) -> str:
+    """Return the file that was written when an error without a name occurred, and what to do."""
+    for frame, _ in reversed(list(traceback.walk_tb(error.__traceback__))):
+        for value in frame.f_locals.values():
+            writes = {*"wax+"} & {*str(getattr(value, "mode", ""))}
+            if isinstance(value, io.IOBase) and writes:
+                return f": {getattr(value, 'name', '')}; make room"
+    return ""
 
 
 def _explain_dead_worker() -> str | None:

@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from srgan_plugin.errors import UserError
+from srgan_plugin.errors import FileError, UserError
 
 from .errors import one_line
 from .options import add_arch_option
@@ -55,13 +55,17 @@ def run(args: argparse.Namespace) -> None:
     )
     upscaler = Upscaler(network, device=args.device, tile=args.tile, half=args.half)
     count = {"done": 0, "skipped": 0, "failed": 0}
-    with progress_bar("upscale", unit="px") as show:
-        for outcome in upscale_files(upscaler, jobs, show, overwrite=args.overwrite):
-            count[outcome.state] += 1
-            if outcome.error is not None:
-                line = one_line(outcome.error)
-                named = "" if str(outcome.source) in line else f"{outcome.source}: "
-                sys.stderr.write(f"error: {named}{line}\n")
+    try:
+        with progress_bar("upscale", unit="px") as show:
+            for outcome in upscale_files(upscaler, jobs, show, overwrite=args.overwrite):
+                count[outcome.state] += 1
+                if outcome.error is not None:
+                    line = one_line(outcome.error)
+                    named = "" if str(outcome.source) in line else f"{outcome.source}: "
+                    sys.stderr.write(f"error: {named}{line}\n")
+    except OSError as error:  # nothing more can be written
+        rest = f"{count['done']} of {len(jobs)} images are done; the same command does the others"
+        raise FileError(f"{one_line(error)}; {rest}") from error
     why = " (there already; --overwrite makes them anew)" if count["skipped"] else ""
     sys.stdout.write(
         "{done} done, {skipped} skipped{why}, {failed} failed\n".format(**count, why=why)

@@ -14,6 +14,7 @@ from srgan_plugin.io.image_files import list_images
 from srgan_plugin.io.images import Image, read_image, read_source_image
 from srgan_plugin.io.lazy_image import CroppedImage, DecodedImage, LazyImage
 from srgan_plugin.io.lmdb_store import ImageStore
+from srgan_plugin.io.text_files import read_text
 
 from .resize import DownscaledImage
 
@@ -204,10 +205,7 @@ def _chosen(ann_file: Path, gt: ImageSource) -> tuple[str, ...]:
     """The keys that an annotation file names, sorted."""
     if not ann_file.is_file():
         raise MissingFileError(f"expected a list of images, but {ann_file} does not exist")
-    try:
-        lines = ann_file.read_text(encoding="utf-8").splitlines()
-    except UnicodeDecodeError as error:
-        raise UserError(f"{ann_file}: expected a list of images in UTF-8, got {error}") from None
+    lines = read_text(ann_file, "a list of images").splitlines()
     # A name may have spaces and brackets of its own: `photo (1).png`.
     names = (_SIZE.sub("", line).strip() for line in lines)
     keys = tuple(sorted({Path(name).with_suffix("").as_posix() for name in names if name}))

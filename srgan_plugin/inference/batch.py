@@ -1,5 +1,6 @@
 """Many picture files enlarged, one after the other; what goes wrong with one stops no other."""
 
+import errno
 import glob
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -88,8 +89,11 @@ def upscale_files(
         overwrite: Make what is there anew.
 
     Yields:
-        What became of each picture, in order. Input that is bad, and files that cannot be written,
-        are outcomes; they raise nothing.
+        What became of each image, in order. An input that is bad, and a result that its format
+        cannot hold, are outcomes; they raise nothing.
+
+    Raises:
+        OSError: The disk is full or read-only, or the folder of the results may not be written.
     """
     for folder in {target.parent for _, target in jobs}:
         remove_abandoned(folder)
@@ -109,11 +113,20 @@ def upscale_files(
         try:
             _upscale_file(upscaler, source, target, show)
         except (OSError, UserError, MemoryError) as error:
+            if _ends_all(error, source):
+                raise
             yield JobResult(source=source, target=target, state="failed", error=error)
         else:
             yield JobResult(source=source, target=target, state="done")
         show(area)
         before += area
+
+
+def _ends_all(error: Exception, source: Path) -> bool:
+    """Whether an error is about the place where all results go, not about one image."""
+    closed = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+    about_source = getattr(error, "filename", None) == str(source)
+    return isinstance(error, OSError) and error.errno in closed and not about_source
 
 
 def _upscale_file(

@@ -62,7 +62,8 @@ def atomic_path(target: str | Path) -> Iterator[Path]:
         reason = f"{error.strerror}; whatever had this name before is untouched"
         raise OSError(error.errno, reason + "; make room" * full, str(target)) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # a read-only disk says so even where there is no such file
+            temporary.unlink(missing_ok=True)
 
 
 def _temporary(folder: Path, suffix: str = "") -> Path:

@@ -30,6 +30,7 @@ from .atomic import atomic_directory, write_text
 from .images import Image, Shape, decode_image
 from .lazy_image import ArrayMixin, DecodedImage, LazyImage, Window
 from .lmdb_pages import DamagedError, Value, find_values
+from .text_files import read_text
 from .writers import encode_png
 
 StoreLayout = Literal["raw", "png"]
@@ -268,13 +269,8 @@ class RawImage(ArrayMixin):
 
 def _lines(path: Path) -> list[str]:
     """Return the lines of a text file; a key may hold any character but the line feed."""
-    try:
-        text = path.read_bytes().decode()
-    except UnicodeDecodeError as error:
-        raise UserError(
-            f"{path}: expected text in UTF-8, got byte {error.start} of another kind"
-        ) from None
-    return [line for line in text.replace("\r\n", "\n").split("\n") if line.strip()]
+    text = read_text(path, "a list of images").replace("\r\n", "\n")
+    return [line for line in text.split("\n") if line.strip()]
 
 
 def _find_values(path: Path, file: mmap.mmap) -> dict[bytes, Value]:

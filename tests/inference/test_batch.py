@@ -1,5 +1,6 @@
 """Files in, files out: every kind that is met, against Pillow and OpenCV, and what goes wrong."""
 
+import errno
 import io
 import os
 import resource
@@ -448,6 +449,29 @@ def test_on_a_full_disk_nothing_half_is_left_and_the_line_says_so(run_upscale, s
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert status == 1 and len(lines) == 1 and "make room" in lines[0]
     assert names("out") == []
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS, errno.EACCES])
+def test_a_batch_ends_with_one_line_where_nothing_more_can_be_written(
+    run_upscale, monkeypatch, code
+):
+    Path("in").mkdir()
+    for name in "abcd":
+        Image.fromarray(noise(8, 9, 3)).save(f"in/{name}.png")
+    Path("in/a.png").write_bytes(b"no image")
+    fsync, calls = os.fsync, []
+
+    def full(descriptor):
+        calls.append(descriptor)
+        if len(calls) == 2:
+            raise OSError(code, os.strerror(code), "out/c.png")
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", full)
+    status, _, lines = run_upscale("in", "out")
+    assert status == 1 and len(lines) == 2 and "in/a.png" in lines[0]
+    assert os.strerror(code) in lines[1] and "1 of 4 images are done" in lines[1]
+    assert names("out") == ["b.png"]
 
 
 def test_an_image_that_fails_midway_leaves_no_file(tmp_path):

@@ -174,7 +174,8 @@ def faults(
     """Return what was wrong; `part`: files that are whole may have been added."""
     lines = [line for line in done.said.split("\n") if line.startswith("error: ")]
     found = [] if done.status == 1 else [f"status {done.status}"]
-    found += [] if len(lines) == 1 or (part and lines) else [f"{len(lines)} lines"]
+    found += [] if len(lines) == 1 else [f"{len(lines)} lines"]
+    found += ["no file named"] * ("/" not in "".join(lines))
     found += ["stack trace"] * ("Traceback" in done.said)
     found += [f"{name} changed" for name, old in before.items() if after.get(name) != old]
     added = sorted(after.keys() - before.keys())

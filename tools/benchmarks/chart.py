@@ -1,13 +1,13 @@
 """One chart of all measured ratios: `python tools/benchmarks/chart.py docs/benchmarks`."""
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
 from srgan_plugin.cli.errors import command
 from srgan_plugin.errors import UserError
 from srgan_plugin.io.atomic import atomic_path
+from srgan_plugin.io.text_files import read_json
 
 
 def label(numbers: dict[str, Any]) -> str:
@@ -28,7 +28,9 @@ def draw(folder: Path) -> Path:
     matplotlib.use("svg")
     from matplotlib import pyplot
 
-    reports = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
+    reports = [
+        read_json(path, "a report of benchmark.py") for path in sorted(folder.glob("*.json"))
+    ]
     compared = [report for report in reports if report.get("ratio") is not None]
     if not compared:
         raise UserError(f"{folder} holds no report of two sides: tools/benchmark.py makes them")

@@ -12,6 +12,7 @@ from srgan_plugin.errors import MissingFileError
 from srgan_plugin.hosts.mmengine.engine.checkpoint_hook import iteration_of, numbered_checkpoints
 from srgan_plugin.inference import Upscaler, open_model
 from srgan_plugin.io.atomic import write_text
+from srgan_plugin.io.text_files import read_json, read_text
 from srgan_plugin.metrics import EvaluationProtocol
 
 from .image_quality import niqe
@@ -60,7 +61,7 @@ def read_log(run: Path) -> Log:
 
 def _complete_lines(file: Path) -> Iterator[dict[str, Any]]:
     """What mmengine appended; a line that a kill cut short is left out."""
-    for line in file.read_text(encoding="utf-8").splitlines():
+    for line in read_text(file, "mmengine's log").splitlines():
         try:
             yield json.loads(line)
         except json.JSONDecodeError:
@@ -113,7 +114,7 @@ def best_by_niqe(
     if not checkpoints:
         raise MissingFileError(f"{run} has no iter_….pth to choose from")
     kept = run / "held_out.json"
-    known: dict[str, dict[str, float]] = json.loads(kept.read_text()) if kept.is_file() else {}
+    known = read_json(kept, "scores of checkpoints") if kept.is_file() else {}
     found = {}
     for iterations, path in checkpoints:
         key = f"{path.name} of {path.stat().st_mtime_ns}"  # one trained anew is measured anew

@@ -1,0 +1,57 @@
+"""Read text, JSON and YAML files that a user gives, with errors that name the file."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from srgan_plugin.errors import UserError
+
+
+def read_text(path: Path, expected: str) -> str:
+    """Read a text file in UTF-8, with or without a byte order mark.
+
+    Args:
+        path: The file.
+        expected: What it should hold, for the error: `"a list of images"`.
+
+    Raises:
+        OSError: It does not exist or cannot be read.
+        UserError: It is not UTF-8.
+    """
+    content = path.read_bytes()
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        got = f"the byte {content[error.start]:#04x} at {error.start}"
+        if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+            got = "UTF-16"
+        raise UserError(
+            f"{path}: expected {expected} in UTF-8, got {got}; save it as UTF-8"
+        ) from None
+
+
+def read_json(path: Path, expected: str) -> Any:
+    """Read a JSON file; for arguments and errors see `read_text`."""
+    return _parsed(json.loads, "JSON", path, expected)
+
+
+def read_yaml(path: Path, expected: str) -> Any:
+    """Read a YAML file of plain data; for arguments and errors see `read_text`."""
+    import yaml
+
+    return _parsed(yaml.safe_load, "YAML", path, expected)
+
+
+def _parsed(parse: Callable[[str], Any], kind: str, path: Path, expected: str) -> Any:
+    import yaml
+
+    text = read_text(path, expected)
+    try:
+        return parse(text)
+    # ValueError: also a number of 5000 digits, the date 2026-13-45, a tag !!int that is none.
+    except (ValueError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+    except RecursionError:
+        reason = "values nested too deeply"
+    raise UserError(f"{path}: expected {expected} as {kind}, got something else ({reason})")
