@@ -27,6 +27,8 @@ Tile = Literal["auto"] | int
 # tiles that stay near the caches; on a GPU tiles that fill it.
 _TILES: Final = {"cpu": (512, 96), "cuda": (1024, 256)}
 _SMALLEST: Final = 16
+# Pixels of an image that a network sees whole, on a CPU: 3.2 GB with 64 features.
+_LARGEST_WHOLE: Final = 1 << 21
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's <malloc.h>
 
 logger = logging.getLogger(__name__)
@@ -64,6 +66,7 @@ class Upscaler:
             raise UserError(f"expected a tile of at least {_SMALLEST} pixels, got {tile}")
         self.tile = large if tile == "auto" else tile
         self.scale = network.upscale_factor
+        self._whole = network.needs_whole_image
         try:
             network = network.to(kind, torch.float16 if half else torch.float32)
         except torch.OutOfMemoryError:
@@ -122,15 +125,25 @@ class Upscaler:
             )
         if image.size == 0:
             raise UserError(f"expected an image, got one without pixels, of shape {image.shape}")
+        height, width = image.shape[:2]
+        if self._whole and not self._on_gpu and height * width > _LARGEST_WHOLE:
+            raise UserError(
+                f"expected at most {_LARGEST_WHOLE} pixels, got {width} x {height}: instance "
+                "normalisation needs the whole image at once; upscale parts of it, or on a GPU"
+            )
         return self._strips(image.reshape(*image.shape[:2], channels), progress or (lambda _: None))
 
     def _strips(self, image: Pixels, progress: Callable[[int], None]) -> Iterator[Pixels]:
         whole, top = Interval(0, len(image)), 0
         while top < whole.stop:
-            rows = Interval(top, whole.stop).parts(self.tile)[0]
+            rows = whole if self._whole else Interval(top, whole.stop).parts(self.tile)[0]
             if (strip := self._strip_if_it_fits(image, rows, progress)) is not None:
                 yield strip
                 top = rows.stop
+            elif self._whole:
+                raise MemoryError(
+                    f"out of memory: instance normalisation needs all {len(image)} rows at once"
+                )
             elif self.tile // 2 < _SMALLEST:
                 raise MemoryError(f"out of memory even with tiles of {self.tile} pixels")
             else:
@@ -166,7 +179,7 @@ class Upscaler:
             pixels = rows.start * width + (rows.stop - rows.start) * done
             progress(int(pixels) * self.scale**2)
 
-        for columns in Interval(0, width).parts(self.tile):
+        for columns in Interval(0, width).parts(width if self._whole else self.tile):
             sr = upscale_tile(
                 self._network,
                 lr,

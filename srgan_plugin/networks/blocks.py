@@ -1,16 +1,65 @@
 """Building blocks of the networks, their check of loaded weights, and their precision rules."""
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from itertools import chain
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from srgan_plugin.errors import PluginWarning, UserError
+
+#: Activations by name; each is made for a number of slopes, which PReLU alone has.
+ACTIVATIONS: dict[str, Callable[[int], nn.Module]] = {
+    "prelu": nn.PReLU,
+    "relu": lambda slopes: nn.ReLU(),
+    "leaky_relu": lambda slopes: nn.LeakyReLU(0.2),
+    "swish": lambda slopes: nn.SiLU(),
+}
+#: Normalisations by name; each is made for a number of channels and an epsilon.
+NORMS: dict[str, Callable[..., nn.Module]] = {
+    "batch": nn.BatchNorm2d,
+    "instance": nn.InstanceNorm2d,
+    "instance_affine": partial(nn.InstanceNorm2d, affine=True),
+}
+#: What is applied to the last convolution's result, by name.
+LAST_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "none": lambda x: x,
+    "tanh": torch.tanh,
+}
+
+
+class PixelRange(NamedTuple):
+    """How a network sees pixels: the maps from [0, 1] and back to it."""
+
+    encode: Callable[[Tensor], Tensor]
+    decode: Callable[[Tensor], Tensor]
+
+
+#: Mean and standard deviation of R, G and B.
+IMAGENET = ((0.485, 0.229), (0.456, 0.224), (0.406, 0.225))
+
+
+def _by_channel(function: Callable[[Tensor, float, float], Tensor]) -> Callable[[Tensor], Tensor]:
+    """Apply a function of pixels, mean and std to each channel of (N, 3, H, W)."""
+    return lambda x: torch.stack(
+        [function(x[:, n], mean, std) for n, (mean, std) in enumerate(IMAGENET)], 1
+    )
+
+
+#: Ranges of a network's input and output.
+PIXEL_RANGES: dict[Any, PixelRange] = {
+    (0.0, 1.0): PixelRange(lambda x: x, lambda y: y),
+    (-1.0, 1.0): PixelRange(lambda x: 2 * x - 1, lambda y: (y + 1) / 2),
+    "imagenet": PixelRange(
+        _by_channel(lambda x, mean, std: (x - mean) / std),
+        _by_channel(lambda y, mean, std: y * std + mean),
+    ),
+}
 
 
 class ShuffleUpsample(nn.Module):
@@ -20,17 +69,22 @@ class ShuffleUpsample(nn.Module):
         channels: Channels of input and output.
         factor: The shuffle's factor.
         act: The activation after the shuffle.
+        batch_norm: Whether batch normalisation stands between the convolution and the shuffle.
     """
 
-    def __init__(self, channels: int, factor: int, act: nn.Module) -> None:
+    def __init__(
+        self, channels: int, factor: int, act: nn.Module, batch_norm: bool = False
+    ) -> None:
         super().__init__()
         self.factor = factor
         self.upsample_conv = nn.Conv2d(channels, channels * factor**2, 3, padding=1)
+        self.upsample_bn = nn.BatchNorm2d(channels * factor**2) if batch_norm else nn.Identity()
         self.act = act
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, C, H, W) to (N, C, factor*H, factor*W)."""
-        out: Tensor = self.act(F.pixel_shuffle(self.upsample_conv(x), self.factor))
+        wide = self.upsample_bn(self.upsample_conv(x))
+        out: Tensor = self.act(F.pixel_shuffle(wide, self.factor))
         return out
 
 
@@ -49,15 +103,23 @@ class ResidualBlockNoBN(nn.Module):
 
 
 class ResidualBlockBN(nn.Module):
-    """x + BN(conv(PReLU(BN(conv(x))))): SRResNet's block (Ledig et al. 2016, fig. 4)."""
+    """x + BN(conv(act(BN(conv(x))))): SRResNet's block (Ledig et al. 2016, fig. 4).
 
-    def __init__(self, channels: int, act: nn.Module) -> None:
+    Args:
+        channels: Channels of input and output.
+        act: The activation; PReLU in the paper.
+        norm: Makes a normalisation of so many channels.
+    """
+
+    def __init__(
+        self, channels: int, act: nn.Module, norm: Callable[[int], nn.Module] = nn.BatchNorm2d
+    ) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
-        self.bn1 = nn.BatchNorm2d(channels)
+        self.bn1 = norm(channels)
         self.act = act
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
-        self.bn2 = nn.BatchNorm2d(channels)
+        self.bn2 = norm(channels)
 
     def forward(self, x: Tensor) -> Tensor:
         """Keep the shape (N, C, H, W)."""

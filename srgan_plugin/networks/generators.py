@@ -5,9 +5,10 @@ the scale of [0, 1] but not clamped to it. Any height and width, any memory form
 type.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +18,11 @@ from torch.nn import init
 from srgan_plugin.errors import UserError, check_at_least, check_option
 
 from .blocks import (
+    ACTIVATIONS,
+    IMAGENET,
+    LAST_ACTIVATIONS,
+    NORMS,
+    PIXEL_RANGES,
     ResidualBlockBN,
     ResidualBlockNoBN,
     ShuffleUpsample,
@@ -26,6 +32,9 @@ from .blocks import (
 # upscale_factor -> the pixel shuffles it is made of
 _MSRRESNET_SHUFFLES = {2: (2,), 3: (3,), 4: (2, 2)}
 _SRRESNET_SHUFFLES = {2: (2,), 4: (2, 2), 8: (2, 2, 2)}
+
+
+Range = Sequence[float] | str
 
 
 class Generator(nn.Module):
@@ -63,6 +72,11 @@ class Generator(nn.Module):
         """Radius of the receptive fields of `extract_features` and `reconstruct`, in LR pixels."""
         raise NotImplementedError
 
+    @property
+    def needs_whole_image(self) -> bool:
+        """Whether `extract_features` takes statistics of the whole image, which tiles lack."""
+        return False
+
     def extract_features(self, x: Tensor) -> Tensor:
         """Run the layers that work at the LR image's size: (N, mid_channels, H, W)."""
         raise NotImplementedError
@@ -72,12 +86,16 @@ class Generator(nn.Module):
         raise NotImplementedError
 
     def _add_upsampling(
-        self, channels: int, factors: Sequence[int], act: Callable[[], nn.Module] = nn.Identity
+        self,
+        channels: int,
+        factors: Sequence[int],
+        act: Callable[[], nn.Module] = nn.Identity,
+        batch_norm: bool = False,
     ) -> None:
         """Add `upsample1`, `upsample2`, …, each followed by an activation of its own."""
         self._upsamples = [f"upsample{n}" for n in range(1, len(factors) + 1)]
         for name, factor in zip(self._upsamples, factors, strict=True):
-            self.add_module(name, ShuffleUpsample(channels, factor, act()))
+            self.add_module(name, ShuffleUpsample(channels, factor, act(), batch_norm))
 
     def _upsample(self, feat: Tensor) -> Tensor:
         for name in self._upsamples:
@@ -173,7 +191,9 @@ class SRResNet(Generator):
     """The paper's generator (Ledig et al. 2016, fig. 4): 9x9 ends, BN, PReLU, one long skip.
 
     The convolutions before a batch normalisation keep their bias, which the normalisation makes
-    redundant: usual implementations have it, and so have the checkpoints made with them.
+    redundant: usual implementations have it, and so have the checkpoints made with them. The
+    defaults are the paper's; the arguments from `input_range` on are what other implementations
+    of SRGAN have otherwise.
 
     Args:
         in_channels: Channels of the LR image.
@@ -182,8 +202,18 @@ class SRResNet(Generator):
         num_blocks: Residual blocks.
         upscale_factor: 2, 4 or 8, as repeated doubling.
         prelu: 'shared' learns one slope for each activation, 'channel' one for each channel.
-        output_range: (0, 1) or (-1, 1), the range that the last convolution was trained to produce;
-            the paper has (-1, 1), which `forward` maps to [0, 1] by (y + 1) / 2.
+        output_range: (0, 1), (-1, 1) or 'imagenet' (mean and standard deviation), the range that
+            the network was trained to produce; the paper has (-1, 1). `forward` maps it to [0, 1].
+        input_range: The same of the input, to which `forward` maps [0, 1].
+        act: 'prelu', 'relu', 'leaky_relu' (0.2) or 'swish'.
+        first_act: The activation after the first convolution; `act` where it is None.
+        norm: 'batch', 'instance' or 'instance_affine'. Instance normalisation takes its statistics
+            from the whole image, which then cannot be upscaled in tiles.
+        norm_eps: What the normalisations add to the variance; that of `upsample_norm` adds 1e-5.
+        trunk_end: What follows the convolution behind the blocks: 'norm' or 'act'.
+        upsample_norm: Whether batch normalisation stands before each pixel shuffle.
+        last_act: 'none' or 'tanh'.
+        end_kernels: Sizes of the first and of the last convolution, odd.
 
     Raises:
         UserError: A closed option has another value.
@@ -197,42 +227,91 @@ class SRResNet(Generator):
         num_blocks: int = 16,
         upscale_factor: int = 4,
         prelu: Literal["shared", "channel"] = "shared",
-        output_range: Sequence[float] = (0.0, 1.0),
+        output_range: Range = (0.0, 1.0),
+        *,
+        input_range: Range = (0.0, 1.0),
+        act: str = "prelu",
+        first_act: str | None = None,
+        norm: str = "batch",
+        norm_eps: float = 1e-5,
+        trunk_end: Literal["norm", "act"] = "norm",
+        upsample_norm: bool = False,
+        last_act: str = "none",
+        end_kernels: Sequence[int] = (9, 9),
     ) -> None:
         super().__init__()
         check_option("upscale_factor", upscale_factor, _SRRESNET_SHUFFLES)
         check_at_least(1, mid_channels=mid_channels, num_blocks=num_blocks)
         check_option("prelu", prelu, ("shared", "channel"))
-        check_option("output_range", tuple(output_range), ((0.0, 1.0), (-1.0, 1.0)))
-        slopes = 1 if prelu == "shared" else mid_channels
+        for name, kind in (("act", act), ("first_act", first_act or act)):
+            check_option(name, kind, ACTIVATIONS)
+        check_option("norm", norm, NORMS)
+        check_option("trunk_end", trunk_end, ("norm", "act"))
+        check_option("last_act", last_act, LAST_ACTIVATIONS)
+        if not norm_eps > 0:
+            raise UserError(f"norm_eps: expected a number above 0, got {norm_eps!r}")
+        first, last = _checked_kernels(end_kernels)
         self.upscale_factor = upscale_factor
-        self.output_range = tuple(output_range)
-        self.conv_first = nn.Conv2d(in_channels, mid_channels, 9, padding=4)
-        self.act_first = nn.PReLU(slopes)
+        self.output_range = _checked_range("output_range", output_range, out_channels)
+        self.input_range = _checked_range("input_range", input_range, in_channels)
+        self.act, self.first_act = act, first_act
+        self.norm, self.norm_eps, self.last_act = norm, norm_eps, last_act
+        slopes = 1 if prelu == "shared" else mid_channels
+        make_act = partial(ACTIVATIONS[act], slopes)
+        make_norm = partial(NORMS[norm], eps=norm_eps)
+        self.conv_first = nn.Conv2d(in_channels, mid_channels, first, padding=first // 2)
+        self.act_first = ACTIVATIONS[first_act or act](slopes)
         self.trunk_net = nn.Sequential(
-            *(ResidualBlockBN(mid_channels, nn.PReLU(slopes)) for _ in range(num_blocks))
+            *(ResidualBlockBN(mid_channels, make_act(), make_norm) for _ in range(num_blocks))
         )
         self.conv_trunk = nn.Conv2d(mid_channels, mid_channels, 3, padding=1)
-        self.bn_trunk = nn.BatchNorm2d(mid_channels)
+        self.bn_trunk = make_norm(mid_channels) if trunk_end == "norm" else nn.Identity()
+        self.act_trunk = make_act() if trunk_end == "act" else nn.Identity()
         shuffles = _SRRESNET_SHUFFLES[upscale_factor]
-        self._add_upsampling(mid_channels, shuffles, partial(nn.PReLU, slopes))
-        self.conv_last = nn.Conv2d(mid_channels, out_channels, 9, padding=4)
+        self._add_upsampling(mid_channels, shuffles, make_act, batch_norm=upsample_norm)
+        self.conv_last = nn.Conv2d(mid_channels, out_channels, last, padding=last // 2)
 
     @property
     def receptive_radius(self) -> tuple[int, int]:
         """See `Generator`."""
-        return 4 + 2 * len(self.trunk_net) + 1, 3
+        first, last = self.conv_first.kernel_size[0] // 2, self.conv_last.kernel_size[0] // 2
+        doublings = len(self._upsamples)
+        near = sum(0.5**n for n in range(doublings)) + last / 2**doublings
+        return first + 2 * len(self.trunk_net) + 1, math.ceil(near)
+
+    @property
+    def needs_whole_image(self) -> bool:
+        """See `Generator`."""
+        return self.norm != "batch"
 
     def extract_features(self, x: Tensor) -> Tensor:
         """See `Generator`."""
-        first = self.act_first(self.conv_first(x))
-        out: Tensor = self.bn_trunk(self.conv_trunk(self.trunk_net(first))) + first
+        first = self.act_first(self.conv_first(PIXEL_RANGES[self.input_range].encode(x)))
+        end = self.act_trunk(self.bn_trunk(self.conv_trunk(self.trunk_net(first))))
+        out: Tensor = end + first
         return out
 
     def reconstruct(self, features: Tensor, x: Tensor) -> Tensor:
         """See `Generator`."""
-        out: Tensor = self.conv_last(self._upsample(features))
-        return out if self.output_range[0] == 0 else (out + 1) / 2
+        out = LAST_ACTIVATIONS[self.last_act](self.conv_last(self._upsample(features)))
+        return PIXEL_RANGES[self.output_range].decode(out)
+
+
+def _checked_kernels(value: Any) -> tuple[int, int]:
+    if len(plain := tuple(value) if isinstance(value, Sequence) else ()) != 2 or not all(
+        isinstance(size, int) and size % 2 for size in plain
+    ):
+        raise UserError(f"end_kernels: expected two odd sizes, got {value!r}")
+    return plain
+
+
+def _checked_range(name: str, value: Range, channels: int) -> Any:
+    """Return a range as the table has it."""
+    plain = value if isinstance(value, str) else tuple(value)
+    check_option(name, plain, PIXEL_RANGES)
+    if plain == "imagenet" and channels != len(IMAGENET):
+        raise UserError(f"{name}: 'imagenet' is for 3 channels, got {channels}")
+    return plain
 
 
 GENERATORS: dict[str, type[Generator]] = {cls.__name__: cls for cls in (MSRResNet, SRResNet)}
