@@ -13,7 +13,7 @@ demo: $(VENV)/.demo
 table: $(VENV)/.demo
 	$(BIN)/python tools/make_table.py $(ARGS)
 
-# The weights that ship: make train-zoo ARGS="--photographs FOLDER --vgg FILE [--cpu]". NIQE is BasicSR's.
+# The weights that ship: make train-zoo ARGS="--photographs FOLDER --vgg FILE [--cpu]". NIQE's model is in BasicSR.
 train-zoo: $(VENV)/.basicsr
 	$(BIN)/python tools/train_zoo.py $(ARGS)
 

@@ -19,7 +19,7 @@ NOT_IN_MIM = (
     "zoo_cards.py",
     "train_zoo.py",
 )
-EXTRAS = ("tests", "demo", "mmagic", "basicsr", "export", "ncnn")
+EXTRAS = ("tests", "demo", "mmagic", "basicsr", "export", "ncnn", "perceptual")
 
 
 def requirements(name):

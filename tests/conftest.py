@@ -1,7 +1,9 @@
 """What every room's tests share: where the project and the optional real data lie."""
 
+import importlib
 import importlib.util
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -9,6 +11,7 @@ import numpy as np
 import pytest
 
 from srgan_plugin.data.resize import make_lr
+from srgan_plugin.hosts.compat_patches import NotInstalledError
 from srgan_plugin.io.images import read_image
 from srgan_plugin.io.writers import write_image
 
@@ -59,6 +62,17 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for path in (root / folder / "GTmod12").iterdir():
             write_image(root / folder / "LRbicx4" / path.name, make_lr(read_image(path), 4))
     return root
+
+
+@pytest.fixture(scope="session")
+def calculate_niqe() -> Callable[..., float]:
+    """BasicSR's function; a test that needs it skips without BasicSR."""
+    try:
+        importlib.import_module("srgan_plugin.hosts.basicsr.compat")
+    except NotInstalledError as error:
+        pytest.skip(str(error))
+    function: Callable[..., float] = importlib.import_module("basicsr.metrics.niqe").calculate_niqe
+    return function
 
 
 @pytest.fixture

@@ -69,8 +69,7 @@ def upscale_photographs(work: Path) -> tuple[dict[str, dict[str, float]], list[d
     from srgan_plugin.data.benchmark_sets import find_benchmark
     from srgan_plugin.data.resize import imresize
     from srgan_plugin.inference import Upscaler, open_model
-    from srgan_plugin.metrics.protocol import EvaluationProtocol
-    from srgan_plugin.metrics.psnr_ssim import quantize
+    from srgan_plugin.metrics import Scorer, quantize
     from srgan_plugin.reports.contact_sheet import Region
 
     methods: dict[str, Callable[[Any], Any]] = {
@@ -81,7 +80,7 @@ def upscale_photographs(work: Path) -> tuple[dict[str, dict[str, float]], list[d
             methods[label] = Upscaler(open_model(model))
         except FileNotFoundError as error:
             say(f"left out: {error}")
-    protocol, rows = EvaluationProtocol(border=4), []
+    scorer, rows = Scorer(["basicsr"], border=4), []
     scores: dict[str, list[Mapping[Any, float]]] = {label: [] for label in methods}
     pairs = find_benchmark("test", work / "photographs", 4).pairs
     for pair in (pairs[i] for i in range(len(pairs))):
@@ -89,7 +88,7 @@ def upscale_photographs(work: Path) -> tuple[dict[str, dict[str, float]], list[d
         row = {"LR": lr.repeat(4, 0).repeat(4, 1), "HR": gt}
         for label, method in methods.items():
             row[label] = method(lr)
-            scores[label].append(protocol.score(row[label], gt))
+            scores[label].append(scorer.score(row[label], gt))
         window = Region(*WINDOWS[pair.key], 96, 96)
         rows.append({label: window.of(row[label]) for label in COLUMNS if label in row})
     return {label: means(each) for label, each in scores.items()}, rows

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Measure published models and yours on every test set that is there, beside what was published.
+"""Measure published, bundled and your models on every test set found, beside published values.
 
 python tools/make_table.py --checkpoint srresnet=work_dirs/srresnet/iter_1000000.pth
 """
@@ -16,12 +16,10 @@ from srgan_plugin.cli.progress import progress_bar
 from srgan_plugin.errors import MissingFileError, UserError
 
 SCALE = 4
-HALVES = {
-    "OpenMMLab's table (RGB)": (
-        "msrresnet_x4c64b16_1x16_300k_div2k",
-        "srgan_x4c64b16_1x16_1000k_div2k",
-    ),
-    "The paper's table (Y)": ("bicubic", "srresnet", "srgan_vgg54"),
+#: The bundled networks, and the published model that each is compared with.
+BUNDLED = {
+    "msrresnet": "msrresnet_x4c64b16_1x16_300k_div2k",
+    "srgan": "srgan_x4c64b16_1x16_1000k_div2k",
 }
 
 
@@ -39,6 +37,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=Path("results"), help="for NAME.json")
     parser.add_argument("--sets", nargs="+", default=["Set5", "Set14", "B100", "DIV2K"])
     parser.add_argument("--offline", action="store_true", help="fetch nothing")
+    parser.add_argument("--no-bundled", action="store_true", help="leave the bundled networks out")
     parser.add_argument(
         "--mirror", metavar="URL", help="a folder on a server that has the published files"
     )
@@ -74,6 +73,13 @@ def published_checkpoints(folder: Path, *, mirror: str | None, known: Any) -> di
         say(f"{name}: {done.source}, verified and converted")
         files[name] = str(done.path)
     return files
+
+
+def bundled_checkpoints() -> dict[str, str]:
+    """Return where the bundled weights are."""
+    from srgan_plugin.checkpoints.hub import local_checkpoint
+
+    return {name: str(local_checkpoint(name)) for name in BUNDLED}
 
 
 def bicubic(lr: Any) -> Any:
@@ -126,11 +132,21 @@ def main(argv: list[str] | None = None) -> None:
     """Measure, write `results/*.json`, print the tables."""
     args = parse_args(argv)
     from srgan_plugin.io.atomic import write_text
-    from srgan_plugin.metrics import EvaluationProtocol, evaluate, format_table
+    from srgan_plugin.metrics import (
+        DEFAULT_PROTOCOLS,
+        PROTOCOLS,
+        Scorer,
+        evaluate,
+        format_comparison,
+        format_conditions,
+        format_measures,
+    )
     from srgan_plugin.metrics.reference_results import MODELS
 
-    sets, protocol = test_sets(args.sets), EvaluationProtocol(border=SCALE)
-    files = dict(args.checkpoint)
+    sets = test_sets(args.sets)
+    scorer = Scorer(dict.fromkeys([*DEFAULT_PROTOCOLS, *PROTOCOLS]), border=SCALE)
+    files = {} if args.no_bundled else bundled_checkpoints()
+    files |= args.checkpoint
     if not args.offline:
         files |= published_checkpoints(
             args.out / "checkpoints", mirror=args.mirror, known=args.checkpoint
@@ -139,22 +155,20 @@ def main(argv: list[str] | None = None) -> None:
     measured: dict[str, dict[str, Any]] = {}
     for name, upscale in methods.items():
         say(f"measuring {name}")
-        measured[name] = {each.name: evaluate(upscale, each, protocol) for each in sets}
+        measured[name] = {each.name: evaluate(upscale, each, scorer) for each in sets}
         write_text(json.dumps(measured[name], indent=2) + "\n", args.out / f"{name}.json")
-    others = tuple(name for name in measured if name not in MODELS)
-    for title, names in {**HALVES, "Yours": others}.items():
-        for name in names:
-            absent = "" if name in measured else " – not measured: no checkpoint (--checkpoint)"
-            print(f"\n{title}: {name}{absent}\n")
-            print(
-                format_table(
-                    measured.get(name, {each.name: {} for each in sets}),
-                    protocol=protocol,
-                    lr_origins={each.name: each.lr_origin for each in sets},
-                    missing_images={each.name: each.missing_images for each in sets},
-                    model=name if name in MODELS else None,
-                )
-            )
+    whole = {each.name: each.missing_images for each in sets}
+    for name in (*measured, *(name for name in MODELS if name not in measured)):
+        results = measured.get(name) or {each.name: {} for each in sets}
+        model = BUNDLED.get(name, name)
+        beside = f", beside {model}" if model != name else ""
+        absent = "" if name in measured else " – not measured: no checkpoint (--checkpoint)"
+        parts = [f"{name}{beside}{absent}"]
+        parts += [format_measures(results, scorer)] if name in measured else []
+        parts += [format_comparison(results, model, whole)] if model in MODELS else []
+        print("\n\n".join(filter(None, parts)), end="\n\n")
+    origins = {each.name: each.lr_origin for each in sets}
+    print(format_conditions(origins, scorer, origins, whole))
 
 
 if __name__ == "__main__":

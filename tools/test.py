@@ -23,7 +23,22 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--work-dir", help="where the log goes")
     parser.add_argument("--out", metavar="FILE.json", help="write the measures there")
     parser.add_argument(
+        "--protocol",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="measure under these protocols instead of the config's: openmmlab-2020, mmagic-1.x, "
+        "basicsr, paper, y (docs/protocols.md)",
+    )
+    parser.add_argument(
         "--save-images", metavar="DIR", help="write the pictures there, SET/NAME.png"
+    )
+    parser.add_argument(
+        "--metric",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="measure these as well: NIQE, LPIPS, DISTS, or any metric registered in mmengine",
     )
     add_config_options(parser)
     return parser.parse_args(argv)
@@ -92,10 +107,28 @@ def measure(runner: Any) -> dict[str, float]:
     return {name.removeprefix("test/"): scalars[name].current() for name in names}
 
 
-def protocol_of(runner: Any) -> Any:
-    """The protocol of the loop's metric, or None where a metric of another kind measured."""
+def scorer_of(runner: Any) -> Any:
+    """Return what measured in the test loop, or None where only metrics of other kinds did."""
     metrics = getattr(getattr(runner.test_loop, "evaluator", None), "metrics", ())
-    return next((m.protocol for m in metrics if hasattr(m, "protocol")), None)
+    return next((m.scorer for m in metrics if hasattr(m, "scorer")), None)
+
+
+def choose_metrics(cfg: Any, protocols: list[str], others: list[str]) -> None:
+    """Let the config's `BenchmarkMetric` measure under `protocols`, and add other metrics."""
+    given = cfg.test_evaluator
+    metrics = [given] if isinstance(given, dict) else list(given)
+    cfg.test_evaluator = [*metrics, *({"type": name} for name in others)]
+    if not protocols:
+        return
+    ours = [m for m in metrics if str(m.get("type")).rpartition(".")[2] == "BenchmarkMetric"]
+    if not ours:
+        found = ", ".join(str(m.get("type")) for m in metrics)
+        raise UserError(
+            f"--protocol: expected a BenchmarkMetric in {cfg.filename}'s test_evaluator, got "
+            f"{found}; set test_evaluator = dict(type='srgan_plugin.BenchmarkMetric')"
+        )
+    for metric in ours:
+        metric["protocols"] = protocols
 
 
 def choose_checkpoint(cfg: Any, location: str) -> None:
@@ -141,6 +174,7 @@ def main(argv: list[str] | None = None) -> None:
     )
     choose_checkpoint(cfg, args.checkpoint)
     keep_test_settings(cfg)
+    choose_metrics(cfg, args.protocol, args.metric)
     if args.save_images:
         saving = {"type": "SaveImagesHook", "out_dir": args.save_images}
         cfg.custom_hooks = [*(cfg.get("custom_hooks") or []), saving]
@@ -163,7 +197,7 @@ def main(argv: list[str] | None = None) -> None:
     notes: Any = getattr(runner.test_loop, "notes", lambda key: {})
     table = format_table(
         results,
-        protocol=protocol_of(runner),
+        scorer=scorer_of(runner),
         lr_origins=notes("lr_origin"),
         missing_images=notes("missing_images"),
         model=cfg.get("reference_model"),

@@ -75,10 +75,11 @@ def check(vgg: Path, benchmarks: Path | None) -> None:
     from zoo.scores import SETS, whole
 
     from srgan_plugin.data.benchmark_sets import data_root, find_benchmark
-    from srgan_plugin.hosts.basicsr import compat  # noqa: F401 - NIQE is BasicSR's
+    from srgan_plugin.metrics.niqe import pristine_model
     from srgan_plugin.networks.vgg import load_vgg19
 
     load_vgg19(vgg, "conv2_2")
+    pristine_model()
     for name in SETS:
         whole(find_benchmark(name, benchmarks or data_root()))
 

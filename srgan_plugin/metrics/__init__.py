@@ -1,20 +1,26 @@
-"""PSNR and SSIM by protocol, beside published results."""
+"""PSNR and SSIM under named protocols, NIQE, beside published results."""
 
-from .protocol import METRIC_FUNCTIONS, EvaluationProtocol, average, evaluate, score_images
+from .protocols import DEFAULT_PROTOCOLS, PROTOCOLS, EvaluationProtocol
 from .psnr_ssim import psnr, quantize, ssim, to_y
-from .reference_results import ReferenceResult, reference_result
-from .tables import format_table
+from .reference_results import ReferenceResult, reference_results
+from .scoring import Scorer, average, evaluate, score_images
+from .tables import format_comparison, format_conditions, format_measures, format_table
 
 __all__ = [
-    "METRIC_FUNCTIONS",
+    "DEFAULT_PROTOCOLS",
+    "PROTOCOLS",
     "EvaluationProtocol",
     "ReferenceResult",
+    "Scorer",
     "average",
     "evaluate",
+    "format_comparison",
+    "format_conditions",
+    "format_measures",
     "format_table",
     "psnr",
     "quantize",
-    "reference_result",
+    "reference_results",
     "score_images",
     "ssim",
     "to_y",

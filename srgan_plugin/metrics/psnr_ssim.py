@@ -1,5 +1,6 @@
-"""PSNR and SSIM of two images, in RGB or on luma, in float64: of arrays or tensors."""
+"""PSNR and SSIM of two images, plane by plane, in float64: of arrays or tensors."""
 
+from collections.abc import Iterable
 from typing import Any, Literal
 
 import cv2
@@ -10,7 +11,8 @@ from torch import Tensor
 
 from srgan_plugin.errors import UserError, check_option
 
-Channel = Literal["rgb", "y"]
+#: What is compared, one letter for each plane: "b" is blue alone, "y" is luma.
+Channel = Literal["rgb", "b", "y"]
 ImageArray = NDArray[Any]
 
 PEAK = 255.0
@@ -66,7 +68,7 @@ def psnr(pred: ImageArray, gt: ImageArray, *, border: int = 0, channel: Channel 
         pred: (h, w, 3), RGB, 0 to 255, uint8 or floating point.
         gt: The image to compare with, of the same shape and range.
         border: Pixels left out at each edge.
-        channel: "rgb", or "y" for the luma of `to_y`.
+        channel: "rgb", "b" for blue alone, or "y" for the luma of `to_y`.
 
     Returns:
         dB; infinite where the two are equal.
@@ -74,7 +76,7 @@ def psnr(pred: ImageArray, gt: ImageArray, *, border: int = 0, channel: Channel 
     Raises:
         UserError: Shapes differ or are not (h, w, 3), or the border leaves nothing.
     """
-    return float(psnr_of(*_prepare(pred, gt, border, channel, smallest=1)))
+    return float(psnr_from_mse(mse_of(*_prepare(pred, gt, border, channel, smallest=1)).mean()))
 
 
 def ssim(pred: ImageArray, gt: ImageArray, *, border: int = 0, channel: Channel = "rgb") -> float:
@@ -86,7 +88,7 @@ def ssim(pred: ImageArray, gt: ImageArray, *, border: int = 0, channel: Channel 
         pred: (h, w, 3), RGB, 0 to 255, uint8 or floating point.
         gt: The image to compare with, of the same shape and range.
         border: Pixels left out at each edge, before the windows are laid.
-        channel: "rgb", or "y" for the luma of `to_y`.
+        channel: "rgb", "b" for blue alone, or "y" for the luma of `to_y`.
 
     Returns:
         At most 1, which only equal images reach.
@@ -94,22 +96,52 @@ def ssim(pred: ImageArray, gt: ImageArray, *, border: int = 0, channel: Channel 
     Raises:
         UserError: Shapes differ or are not (h, w, 3), or the border leaves less than a window.
     """
-    return float(ssim_of(*_prepare(pred, gt, border, channel, smallest=WINDOW)))
+    return float(ssim_of(*_prepare(pred, gt, border, channel, smallest=WINDOW)).mean())
 
 
-def psnr_of(a: Any, b: Any) -> Tensor:
-    """Return the PSNR of two float64 arrays or tensors in 0 to 255, without waiting for a GPU."""
-    return 10 * torch.log10(PEAK**2 / torch.as_tensor(((a - b) ** 2).mean()))
+def psnr_from_mse(mse: Tensor) -> Tensor:
+    """Return the PSNR in dB that belongs to a mean squared error of values in 0 to 255."""
+    return 10 * torch.log10(PEAK**2 / mse)
+
+
+def mse_of(a: Any, b: Any) -> Tensor:
+    """Return the mean squared error of each plane, without waiting for a GPU.
+
+    Args:
+        a: (n, h, w), float64, an array or a tensor.
+        b: What to compare with, likewise.
+
+    Returns:
+        (n,), float64.
+    """
+    return torch.as_tensor(((a - b) ** 2).mean((-2, -1)))
 
 
 def ssim_of(a: Any, b: Any) -> Tensor:
-    """Return the SSIM of two float64 arrays (h, w[, 3]) or tensors ([3, ]H, W) in 0 to 255."""
+    """Return the SSIM of each plane, without waiting for a GPU; arguments as of `mse_of`."""
     mean_a, mean_b = _window_mean(a), _window_mean(b)
     product, power = mean_a * mean_b, mean_a**2 + mean_b**2
     covariance = _window_mean(a * b) - product
     variances = _window_mean(a**2 + b**2) - power
     similarity = ((2 * product + C1) * (2 * covariance + C2)) / ((power + C1) * (variances + C2))
-    return torch.as_tensor(similarity.mean())
+    return torch.as_tensor(similarity.mean((-2, -1)))
+
+
+def planes(image: Any, names: Iterable[str]) -> Any:
+    """Return planes of an RGB image by name: "r", "g", "b", and "y" for luma.
+
+    Args:
+        image: HWC array or CHW tensor, 0 to 255.
+        names: Which planes, in which order.
+
+    Returns:
+        (n, h, w), float64: an array or a tensor, as `image`.
+    """
+    array = isinstance(image, np.ndarray)
+    rgb = np.moveaxis(image, -1, 0).astype(np.float64) if array else image.double()
+    found = dict(zip("rgb", rgb, strict=True))
+    chosen = [luma(*rgb) if name == "y" else found[name] for name in names]
+    return np.stack(chosen) if array else torch.stack(chosen)
 
 
 def check_comparable(
@@ -141,7 +173,7 @@ def _window_mean(x: Any) -> Any:
     """Return means over an 11x11 Gaussian window, wherever it is whole."""
     if isinstance(x, np.ndarray):  # cv2's filter takes a twelfth of the time of these sums on a CPU
         inside = slice(WINDOW // 2, -(WINDOW // 2))
-        return cv2.sepFilter2D(x, cv2.CV_64F, TAPS, TAPS)[inside, inside]
+        return np.stack([cv2.sepFilter2D(p, cv2.CV_64F, TAPS, TAPS)[inside, inside] for p in x])
     for axis in (-1, -2):
         size = x.shape[axis] - WINDOW + 1
         parts = [x.narrow(axis, start, size) for start in range(WINDOW)]
@@ -152,7 +184,6 @@ def _window_mean(x: Any) -> Any:
 def _prepare(
     pred: ImageArray, gt: ImageArray, border: int, channel: Channel, smallest: int
 ) -> list[NDArray[np.float64]]:
-    check_option("channel", channel, ("rgb", "y"))
+    check_option("channel", channel, ("rgb", "b", "y"))
     inside = check_comparable(pred.shape, gt.shape, border, smallest)
-    images = (image[inside] for image in (pred, gt))
-    return [to_y(x) if channel == "y" else x.astype(np.float64) for x in images]
+    return [planes(image[inside], channel) for image in (pred, gt)]

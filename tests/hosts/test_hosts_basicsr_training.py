@@ -220,7 +220,7 @@ def test_a_schedule_of_basicsr_is_the_same_after_two_resumes_before_its_mileston
 
 def test_the_test_tool_measures_what_ours_measures(run: Run, photographs: Path) -> None:
     from srgan_plugin.data.benchmark_sets import find_benchmark
-    from srgan_plugin.metrics.protocol import EvaluationProtocol, evaluate
+    from srgan_plugin.metrics import Scorer, evaluate
     from srgan_plugin.networks import MSRResNet
 
     network = MSRResNet(mid_channels=8, num_blocks=1, activate_after_shuffle=True)
@@ -240,7 +240,7 @@ def test_the_test_tool_measures_what_ours_measures(run: Run, photographs: Path) 
         return network(batch)[0].permute(1, 2, 0).numpy()
 
     for name in ("Set5", "Set14"):
-        scores = evaluate(upscale, find_benchmark(name, photographs, 4), EvaluationProtocol())
+        scores = evaluate(upscale, find_benchmark(name, photographs, 4), Scorer())
         section = said.split(f"Validation {name}\n")[1]
         assert f"# psnr: {scores['PSNR']:.4f}" in section
         assert f"# ssim: {scores['SSIM']:.4f}" in section

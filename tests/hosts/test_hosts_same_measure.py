@@ -19,7 +19,7 @@ from srgan_plugin.data.benchmark_sets import find_benchmark
 from srgan_plugin.data.resize import imresize
 from srgan_plugin.hosts.mmengine.evaluation.metrics import PSNR, SSIM
 from srgan_plugin.io.images import read_image
-from srgan_plugin.metrics.protocol import EvaluationProtocol, average
+from srgan_plugin.metrics import Scorer, average
 from srgan_plugin.metrics.psnr_ssim import psnr, quantize, ssim
 from srgan_plugin.networks import MSRResNet
 from tests.conftest import ROOT, SHARED
@@ -213,7 +213,7 @@ def test_same_measure_of_the_images_that_are_saved_where_mmagics_samples_are_bgr
     saved = {path.stem: read_image(path) for path in (tmp_path / "pictures/Set5").iterdir()}
     pairs = find_benchmark("Set5", root, 4).pairs
     scores = [
-        EvaluationProtocol().score(saved[pair.key], np.asarray(pair.gt))
+        Scorer().score(saved[pair.key], np.asarray(pair.gt))
         for pair in map(pairs.__getitem__, range(len(pairs)))
     ]
     assert measured["Set5/PSNR_Y"] == pytest.approx(average(scores)["PSNR_Y"], abs=1e-4)

@@ -151,7 +151,7 @@ def test_dumps_and_measures_of_other_toolboxes_stand_beside_ours(
     arguments = [str(tmp_path / "config.py"), "none", "--out", "out.json", "--save-images", "saved"]
     tool("test").main(arguments)
     head = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("set "))
-    assert head.split() == ["set", "PSNR", "SSIM", "PSNR_Y", "SSIM_Y", "NIQE"]
+    assert head.split() == ["set", "PSNR", "SSIM", "PSNR_Y", "SSIM_Y", "SSIM_B", "NIQE"]
     measured = json.loads(Path("out.json").read_text())
     saved = read_image("saved/Set14/0.png")[..., ::-1]
     expected = niqe(saved, 0, "HWC", "gray")

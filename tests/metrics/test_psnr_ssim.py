@@ -85,7 +85,7 @@ def test_luma_psnr_is_the_psnr_of_unrounded_luma():
 
 
 @pytest.mark.parametrize("measure", [psnr, ssim])
-@pytest.mark.parametrize("channel", ["rgb", "y"])
+@pytest.mark.parametrize("channel", ["rgb", "b", "y"])
 def test_a_border_is_ignored_as_if_it_had_been_cut_off(measure, channel):
     a, b = images(4)
     cut = (slice(4, -4), slice(4, -4))

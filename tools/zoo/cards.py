@@ -4,7 +4,7 @@ import textwrap
 from collections.abc import Mapping
 from typing import Any, Final
 
-from srgan_plugin.metrics import reference_result
+from srgan_plugin.metrics import reference_results
 
 from .scores import ORIGINAL, Scores
 from .tables import LABELS, Sets, conditions, short_table, table, whole_table
@@ -139,15 +139,19 @@ def _training(name: str, training: Mapping[str, Any], note: str) -> str:
 def _against_published(name: str, sets: Sets) -> list[str]:
     lines = []
     for dataset, scores in sets.items():
-        if entry := reference_result(PUBLISHED[name][0], dataset, "PSNR"):
-            difference = scores[name]["PSNR"] - entry.value
-            line = (
-                f"{dataset}: {scores[name]['PSNR']:.4f} dB (RGB), published {entry.value:.4f} dB, "
-                f"{difference:+.2f} dB"
-            )
-            # SRGAN has other losses than the published one, and is not made for PSNR.
-            verdict = f": {_verdict(difference >= 0)}"
-            lines.append(f"{line}{verdict if name == 'msrresnet' else ''}.")
+        published = reference_results(PUBLISHED[name][0], dataset)
+        if not published:
+            continue
+        ours, value = scores[name], {function: entry.value for function, entry in published.items()}
+        difference = ours["PSNR"] - value["PSNR"]
+        # SRGAN has other losses than the published one, and is not made for PSNR.
+        verdict = f": {_verdict(difference >= 0)}" if name == "msrresnet" else ""
+        lines.append(
+            f"{dataset}: {ours['PSNR']:.4f} dB (RGB), published {value['PSNR']:.4f} dB, "
+            f"{difference:+.2f} dB{verdict}. SSIM of blue, which is what was published: "
+            f"{ours['SSIM_B']:.4f}, published {value['SSIM']:.4f}, "
+            f"{ours['SSIM_B'] - value['SSIM']:+.4f}; of RGB: {ours['SSIM']:.4f}."
+        )
     return lines
 
 

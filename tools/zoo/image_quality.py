@@ -1,4 +1,4 @@
-"""What PSNR and SSIM do not show: NIQE, colour shift and checkerboard."""
+"""What PSNR, SSIM and NIQE do not show: colour shift and checkerboard."""
 
 import itertools
 from typing import Final
@@ -7,13 +7,11 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from srgan_plugin.errors import UserError
 from srgan_plugin.metrics import to_y
 
 Image = NDArray[np.uint8]
 Float = NDArray[np.float64]
 
-_PATCH: Final = 96  # of NIQE, whose covariance needs two
 _BLOCK: Final = 64
 _STEP: Final = 32
 # Two pixel shuffles repeat themselves after 2 and 4 pixels: where that is in a block's spectrum.
@@ -23,31 +21,6 @@ _LINES: Final = tuple(
     if (row, column) != (0, 0)
 )
 _NEAR, _FAR = 3, 6  # of a line's neighbours, in steps of the spectrum
-
-
-def niqe(image: Image, border: int = 4) -> float:
-    """NIQE on luma, by BasicSR's own code; lower is more natural.
-
-    Args:
-        image: (H, W, 3), uint8, RGB, at least 96x192 pixels within the border.
-        border: Pixels left out at each edge.
-
-    Raises:
-        ImportError: BasicSR is not installed; one line that says how.
-        ValueError: The picture is too small.
-    """
-    height, width = (size - 2 * border for size in image.shape[:2])
-    if (height // _PATCH) * (width // _PATCH) < 2:
-        raise UserError(
-            f"NIQE needs two patches of {_PATCH}x{_PATCH} pixels within a border of {border}, got "
-            f"a picture of {image.shape[0]}x{image.shape[1]}"
-        )
-    from srgan_plugin.hosts.basicsr import compat  # noqa: F401 - BasicSR imports after its mends
-
-    # isort: split
-    from basicsr.metrics.niqe import calculate_niqe
-
-    return float(calculate_niqe(image[..., ::-1], crop_border=border))
 
 
 def colour_shift(image: Image, gt: Image) -> float:

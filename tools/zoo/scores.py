@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,9 +12,10 @@ from srgan_plugin.data.benchmark_sets import Benchmark
 from srgan_plugin.data.resize import imresize
 from srgan_plugin.errors import UserError
 from srgan_plugin.inference import Upscaler, open_model
-from srgan_plugin.metrics import EvaluationProtocol, quantize
+from srgan_plugin.metrics import Scorer, quantize
+from srgan_plugin.metrics.niqe import niqe, pristine_model
 
-from .image_quality import checkerboard, colour_shift, niqe
+from .image_quality import checkerboard, colour_shift
 
 Image = NDArray[np.uint8]
 Upscale = Callable[[Image], Image]
@@ -68,9 +69,9 @@ def measure(
         progress: Called with the numbers of pictures done and in all.
 
     Returns:
-        For each method, PSNR and SSIM (RGB and Y), NIQE and `checkerboard`, averaged over the
-        pictures, and the largest `colour_shift` of any. For the originals, "HR", those that need no
-        original to compare with.
+        For each method, PSNR and SSIM (RGB and Y), SSIM of blue, NIQE and `checkerboard`, averaged
+        over the images, and the largest `colour_shift` of any. For the originals, "HR", those that
+        need no original to compare with.
     """
     rows: dict[str, list[Scores]] = {name: [] for name in (*upscale, ORIGINAL)}
     total = len(benchmark.pairs)
@@ -86,12 +87,12 @@ def measure(
 
 
 def _compared(image: Image, gt: Image) -> Scores:
-    scores: dict[Any, float] = dict(EvaluationProtocol(border=SCALE).score(image, gt))
-    return {**scores, "colour_shift": colour_shift(image, gt)}
+    return {**Scorer(border=SCALE).score(image, gt), "colour_shift": colour_shift(image, gt)}
 
 
 def _alone(image: Image, smooth: Image) -> Scores:
-    return {"NIQE": niqe(image, SCALE), "checkerboard": checkerboard(image, smooth)}
+    natural = niqe(image, pristine_model(), border=SCALE)
+    return {"NIQE": natural, "checkerboard": checkerboard(image, smooth)}
 
 
 def _summary(rows: list[Scores]) -> Scores:

@@ -13,9 +13,8 @@ from srgan_plugin.hosts.mmengine.engine.checkpoint_hook import iteration_of, num
 from srgan_plugin.inference import Upscaler, open_model
 from srgan_plugin.io.atomic import write_text
 from srgan_plugin.io.text_files import read_json, read_text
-from srgan_plugin.metrics import EvaluationProtocol
-
-from .image_quality import niqe
+from srgan_plugin.metrics import Scorer
+from srgan_plugin.metrics.niqe import niqe, pristine_model
 
 _SPAN: Final = 10  # lines of the log to each side, for a running median
 
@@ -127,10 +126,12 @@ def best_by_niqe(
 
 
 def _measures(checkpoint: Path, held_out: Benchmark) -> dict[str, float]:
-    upscale, protocol = Upscaler(open_model(str(checkpoint))), EvaluationProtocol(border=4)
+    upscale = Upscaler(open_model(str(checkpoint)))
+    scorer = Scorer(["basicsr"], border=4)
     rows: list[dict[str, Any]] = []
     for index in range(len(held_out.pairs)):
         pair = held_out.pairs[index]
         sr = upscale(np.asarray(pair.lr))
-        rows.append({"PSNR": protocol.score(sr, np.asarray(pair.gt))["PSNR"], "NIQE": niqe(sr)})
+        scores = scorer.score(sr, np.asarray(pair.gt))
+        rows.append({"PSNR": scores["PSNR"], "NIQE": niqe(sr, pristine_model(), border=4)})
     return {name: float(np.mean([row[name] for row in rows])) for name in ("PSNR", "NIQE")}

@@ -3,8 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from srgan_plugin.metrics import EvaluationProtocol
-
 from .scores import ORIGINAL, SCALE, Scores
 
 LABELS: Final = {
@@ -13,9 +11,10 @@ LABELS: Final = {
     "srgan": "SRGAN",
     ORIGINAL: "the original",
 }
-_COLUMNS: Final = {
+COLUMNS: Final = {
     "PSNR": ("PSNR RGB", "{:.3f}"),
     "SSIM": ("SSIM RGB", "{:.4f}"),
+    "SSIM_B": ("SSIM B", "{:.4f}"),
     "PSNR_Y": ("PSNR Y", "{:.3f}"),
     "SSIM_Y": ("SSIM Y", "{:.4f}"),
     "NIQE": ("NIQE", "{:.2f}"),
@@ -34,10 +33,10 @@ def table(rows: Sequence[Sequence[str]]) -> str:
 
 def whole_table(sets: Sets) -> str:
     """All measures of all methods, set by set."""
-    rows = [["set", "", *(title for title, _ in _COLUMNS.values())]]
+    rows = [["set", "", *(title for title, _ in COLUMNS.values())]]
     for name, methods in sets.items():
         for method, scores in methods.items():
-            rows.append([name, LABELS[method], *(_cell(scores, m) for m in _COLUMNS)])
+            rows.append([name, LABELS[method], *(_cell(scores, m) for m in COLUMNS)])
     return table(rows)
 
 
@@ -61,8 +60,9 @@ def conditions(lr_origins: Mapping[str, Any]) -> str:
         groups.setdefault(origin, []).append(name)
     origins = ", ".join(f"{origin} ({', '.join(names)})" for origin, names in groups.items())
     return (
-        f"Protocol: {EvaluationProtocol(border=SCALE).describe()}; LR: {origins}. NIQE, lower is "
-        "better: "
+        "[Protocols](../../../docs/protocols.md): RGB as `basicsr`, Y as `y`, "
+        f"SSIM B (of blue alone) as `openmmlab-2020`; {SCALE} pixels cut off each edge, output "
+        f"rounded to uint8; LR: {origins}. NIQE, lower is better: "
         f"BasicSR's, on Y, border {SCALE}. Colour shift: by how many levels of 255 the mean of a "
         "channel is off, on the worst picture. Checkerboard: amplitude of what has a period of 2 "
         "or 4 pixels and stands out of its neighbouring frequencies, in levels, mean over the "
@@ -71,4 +71,4 @@ def conditions(lr_origins: Mapping[str, Any]) -> str:
 
 
 def _cell(scores: Scores, measure: str) -> str:
-    return _COLUMNS[measure][1].format(scores[measure]) if measure in scores else "–"
+    return COLUMNS[measure][1].format(scores[measure]) if measure in scores else "–"

@@ -22,7 +22,8 @@ def test_device_and_host_agree(monkeypatch: pytest.MonkeyPatch) -> None:
         for seed in range(3):
             metric.process(None, [sample(seed)])
         measured.append(metric.evaluate(3))
-    assert list(measured[1]) == list(measured[0]) == ["PSNR", "SSIM", "PSNR_Y", "SSIM_Y"]
+    names = ["PSNR", "SSIM", "PSNR_Y", "SSIM_Y", "SSIM_B"]
+    assert list(measured[1]) == list(measured[0]) == names
     assert measured[1] == pytest.approx(measured[0], abs=1e-6)
 
 

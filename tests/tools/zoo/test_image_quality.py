@@ -2,25 +2,13 @@
 
 import numpy as np
 import pytest
-from zoo.image_quality import checkerboard, colour_shift, niqe
-
-from srgan_plugin.io.images import read_image
+from zoo.image_quality import checkerboard, colour_shift
 
 LUMA = 219 / 255  # of a step of grey
 
 
 def added(image, pattern):
     return np.clip(image.astype(float) + pattern[..., None], 0, 255).round().astype(np.uint8)
-
-
-def test_niqe_is_matlabs_on_the_image_that_basicsr_names(shared_data, calculate_niqe):
-    baboon = read_image(shared_data / "benchmark/Set14/GTmod12/baboon.png")
-    assert niqe(baboon, border=0) == pytest.approx(5.72957338, abs=1e-3)
-
-
-def test_an_image_too_small_for_niqe_is_refused_in_words(textured):
-    with pytest.raises(ValueError, match="108x120"):
-        niqe(textured(108, 120))
 
 
 def test_a_colour_shift_is_that_of_the_worst_channel(textured):

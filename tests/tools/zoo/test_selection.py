@@ -12,7 +12,7 @@ from zoo.training_summary import curves, validations
 from srgan_plugin.data.benchmark_sets import find_benchmark
 from srgan_plugin.inference import Upscaler, open_model
 from srgan_plugin.io.writers import write_image
-from srgan_plugin.metrics import EvaluationProtocol, evaluate
+from srgan_plugin.metrics import Scorer, evaluate
 from srgan_plugin.networks import MSRResNet
 
 
@@ -105,7 +105,7 @@ def test_the_checkpoint_of_the_lowest_niqe_is_chosen_and_measured_once(
         upscale = Upscaler(open_model(str(tmp_path / f"iter_{iteration}.pth")))
         images = [upscale(np.asarray(held_out.pairs[n].lr)) for n in range(2)]
         by_hand[iteration] = np.mean([calculate_niqe(sr[..., ::-1], 4) for sr in images])
-        psnr = evaluate(upscale, held_out, EvaluationProtocol(border=4))["PSNR"]
+        psnr = evaluate(upscale, held_out, Scorer(border=4))["PSNR"]
         assert measures[iteration] == pytest.approx({"PSNR": psnr, "NIQE": by_hand[iteration]})
     assert chosen.name == f"iter_{min(by_hand, key=by_hand.get)}.pth"
     monkeypatch.setattr(selection, "_measures", None)

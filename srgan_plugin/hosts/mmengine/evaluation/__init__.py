@@ -1,3 +1,3 @@
-"""PSNR and SSIM as mmengine metrics."""
+"""PSNR, SSIM, NIQE, LPIPS and DISTS as mmengine metrics."""
 
-from . import metrics  # noqa: F401 - fills the registries
+from . import metrics, perceptual  # noqa: F401 - fills the registries

@@ -1,6 +1,6 @@
 """PSNR and SSIM as mmengine metrics, with MMagic's names and arguments."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from srgan_plugin.errors import UserError, check_at_least, check_option
 from srgan_plugin.hosts.mmengine.models.data_preprocessor import as_rgb
 from srgan_plugin.metrics import psnr_ssim
-from srgan_plugin.metrics.protocol import METRIC_FUNCTIONS, EvaluationProtocol, MetricName
+from srgan_plugin.metrics.protocols import DEFAULT_PROTOCOLS
+from srgan_plugin.metrics.scoring import Scorer
 from srgan_plugin.registry import METRICS
 
 
@@ -45,7 +46,7 @@ def _on_device(image: Any) -> bool:
     return isinstance(image, torch.Tensor) and image.is_cuda  # Apple's GPUs have no float64
 
 
-class _ImageMetric(BaseMetric):
+class ImageMetric(BaseMetric):
     """Average over images of what `_measure` returns for each: a dict of numbers."""
 
     # How MMagic's evaluator groups metrics: those that look at the model's plain predictions.
@@ -68,7 +69,11 @@ class _ImageMetric(BaseMetric):
         self.input_order = "CHW"
 
     def _measure(self, predicted: NDArray[Any], truth: NDArray[Any]) -> dict[str, float]:
+        """Measure one image, HWC RGB: a clamped prediction in 0 to 255, and its ground truth."""
         raise NotImplementedError
+
+    def _rounded(self, predicted: NDArray[Any]) -> NDArray[Any]:
+        return np.rint(predicted) if self.rounding else predicted
 
     def process(self, data_batch: Any, data_samples: Sequence[dict[str, Any]]) -> None:
         """Measure every image of a batch; of frames the mean."""
@@ -81,8 +86,6 @@ class _ImageMetric(BaseMetric):
             if not np.isfinite(predicted).all():
                 raise UserError(psnr_ssim.NOT_FINITE)
             predicted = predicted.clip(0, 255)
-            if self.rounding:
-                predicted = np.rint(predicted).astype(np.uint8)
             if truth.ndim == 3:
                 predicted, truth = predicted[None], truth[None]
             frames = zip(predicted, truth, strict=True)
@@ -106,8 +109,9 @@ class _ImageMetric(BaseMetric):
         return {name: float(np.mean([r[name] for r in results])) for name in results[0]}
 
 
-class _SingleMetric(_ImageMetric):
-    metric: ClassVar[MetricName]
+class _SingleMetric(ImageMetric):
+    metric: ClassVar[str]
+    function: ClassVar[Callable[..., float]]
 
     def __init__(
         self,
@@ -127,8 +131,8 @@ class _SingleMetric(_ImageMetric):
         self.channel: psnr_ssim.Channel = "y" if convert_to else "rgb"
 
     def _measure(self, predicted: NDArray[Any], truth: NDArray[Any]) -> dict[str, float]:
-        measure, _ = METRIC_FUNCTIONS[self.metric]
-        return {self.metric: measure(predicted, truth, border=self.border, channel=self.channel)}
+        images = self._rounded(predicted), truth
+        return {self.metric: self.function(*images, border=self.border, channel=self.channel)}
 
 
 @METRICS.register_module()
@@ -147,28 +151,31 @@ class PSNR(_SingleMetric):
             the published table; MMagic 1.x does not.
     """
 
-    metric = "PSNR"
+    metric, function = "PSNR", staticmethod(psnr_ssim.psnr)
 
 
 @METRICS.register_module()
 class SSIM(_SingleMetric):
     """Structural similarity, 11x11 Gaussian window; arguments as in `PSNR`."""
 
-    metric = "SSIM"
+    metric, function = "SSIM", staticmethod(psnr_ssim.ssim)
 
 
 @METRICS.register_module()
-class BenchmarkMetric(_ImageMetric):
-    """PSNR, SSIM, PSNR_Y and SSIM_Y by one protocol, on the GPU if the images are there.
+class BenchmarkMetric(ImageMetric):
+    """Every measure of some protocols, each once, on the GPU if the images are there.
 
     Args:
-        crop_border: Pixels left out on each side; the published table leaves out `scale`.
+        crop_border: Pixels left out on each side; the published tables leave out `scale`.
+        protocols: Names of `srgan_plugin.metrics.PROTOCOLS` (docs/protocols.md).
         kwargs: `gt_key`, `pred_key`, `collect_device`, `prefix`, `rounding`, as in `PSNR`.
     """
 
-    def __init__(self, crop_border: int = 4, **kwargs: Any) -> None:
+    def __init__(
+        self, crop_border: int = 4, protocols: Sequence[str] = DEFAULT_PROTOCOLS, **kwargs: Any
+    ) -> None:
         super().__init__(crop_border=crop_border, **kwargs)
-        self.protocol = EvaluationProtocol(border=crop_border, rounding=self.rounding)
+        self.scorer = Scorer(protocols, border=crop_border, rounding=self.rounding)
 
     def process(self, data_batch: Any, data_samples: Sequence[dict[str, Any]]) -> None:
         """Measure every image of a batch; on a GPU nothing is waited for."""
@@ -179,7 +186,7 @@ class BenchmarkMetric(_ImageMetric):
         for sample, pair in zip(data_samples, pairs, strict=True):
             predicted, truth = (as_rgb(image, sample) for image in pair)
             truth = truth.to(predicted.device)
-            self.results.append(self.protocol.score_tensor(predicted, truth))
+            self.results.append(self.scorer.score_tensor(predicted, truth))
 
     def evaluate(self, size: int | None = None) -> dict[str, float]:
         """Average over the set, and forget it.
@@ -191,10 +198,9 @@ class BenchmarkMetric(_ImageMetric):
             rows = torch.stack(self.results)
             if rows.isnan().any():
                 raise UserError(psnr_ssim.NOT_FINITE)
-            self.results = [dict(zip(METRIC_FUNCTIONS, row, strict=True)) for row in rows.tolist()]
+            names = self.scorer.measures
+            self.results = [dict(zip(names, row, strict=True)) for row in rows.tolist()]
         return super().evaluate(size)
 
     def _measure(self, predicted: NDArray[Any], truth: NDArray[Any]) -> dict[str, float]:
-        finished = predicted if self.rounding else predicted.astype(np.float64) / 255
-        scores = self.protocol.score(finished, truth)
-        return {str(name): score for name, score in scores.items()}
+        return self.scorer.score(predicted, truth, peak=psnr_ssim.PEAK)

@@ -1,0 +1,197 @@
+"""NIQE: how natural an image looks, without a reference (Mittal, Soundararajan and Bovik 2013).
+
+The model of natural images that it compares with was released by its authors for MATLAB, under a
+licence for "this code (the source files) and its documentation". It does not say whether that means
+the model, so the model is not part of this package; BasicSR and MMagic bring it.
+"""
+
+import functools
+import math
+import os
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from srgan_plugin.errors import MissingFileError, UserError
+
+Float = NDArray[np.floating[Any]]
+
+_PATCH = 96
+_TAPS = cv2.getGaussianKernel(7, 7 / 6)
+# Keys' cubic (a = -0.5) at 3.5, 2.5, … input pixels, widened to halve: exact in float32.
+_HALVING = torch.tensor([-3, -9, 29, 111, 111, 29, -9, -3]) / 256
+_SHAPES = np.arange(0.2, 10.001, 0.001)  # of a generalized Gaussian, which fits try one by one
+# Where packages that may be installed keep the authors' model; they are not imported.
+_FILES = {
+    "basicsr": "metrics/niqe_pris_params.npz",
+    "mmagic": "evaluation/metrics/niqe_pris_params.npz",
+}
+
+
+class PristineModel(NamedTuple):
+    """Mean (36,) and covariance (36, 36) of the features of natural images."""
+
+    mean: NDArray[np.float64]
+    covariance: NDArray[np.float64]
+
+
+def niqe(image: NDArray[Any], model: PristineModel, *, border: int = 0) -> float:
+    """Return NIQE of the luma of an image; lower is more natural.
+
+    The result is BasicSR's `calculate_niqe` to 1e-4, which is MATLAB's; like that one it computes
+    in float32, whose rounding shows in flat areas.
+
+    Args:
+        image: (h, w, 3), RGB, 0 to 255, uint8 or floating point.
+        model: What `pristine_model` returns.
+        border: Pixels left out at each edge.
+
+    Raises:
+        UserError: Less than two patches of 96x96 pixels are left within the border, or are not of
+            one level alone.
+    """
+    if image.ndim != 3 or image.shape[2] != 3:
+        raise UserError(f"NIQE: expected an RGB image of shape (h, w, 3), got {image.shape}")
+    height, width = (size - 2 * border for size in image.shape[:2])
+    rows, columns = height // _PATCH, width // _PATCH
+    if rows * columns < 2:
+        raise UserError(
+            f"NIQE: expected two patches of {_PATCH}x{_PATCH} pixels within a border of {border}, "
+            f"got an image of {image.shape[0]}x{image.shape[1]}"
+        )
+    inside = (slice(border, border + rows * _PATCH), slice(border, border + columns * _PATCH))
+    luma = _luma(image[inside])
+    half = _halve(luma / np.float32(255)) * 255
+    features = np.hstack([_features(luma, _PATCH), _features(half, _PATCH // 2)])
+    whole = features[~np.isnan(features).any(axis=1)]
+    if len(whole) < 2:
+        raise UserError(
+            "NIQE: expected an image with texture, got one that is flat nearly all over"
+        )
+    distance = model.mean - np.nanmean(features, axis=0)
+    inverse = np.linalg.pinv((model.covariance + np.cov(whole, rowvar=False)) / 2)
+    return float(np.sqrt(distance @ inverse @ distance))
+
+
+@functools.cache
+def pristine_model(path: str | os.PathLike[str] | None = None) -> PristineModel:
+    """Read the authors' model of natural images.
+
+    Args:
+        path: `modelparameters.mat` of the authors' release, or BasicSR's `niqe_pris_params.npz`;
+            by default that of an installed BasicSR or MMagic.
+
+    Raises:
+        MissingFileError: There is no such file, or neither package is installed.
+        UserError: The file is neither.
+    """
+    file = Path(path) if path else _installed_model()
+    if not file.is_file():
+        raise MissingFileError(f"{file}: expected NIQE's model of natural images, got no such file")
+    if file.suffix == ".mat":
+        content, names = _read_mat(file), ("mu_prisparam", "cov_prisparam")
+    else:
+        content, names = np.load(file, allow_pickle=False), ("mu_pris_param", "cov_pris_param")
+    if not all(name in content for name in names):
+        raise UserError(f"{file}: expected {names[0]} and {names[1]}, got {', '.join(content)}")
+    mean, covariance = (np.asarray(content[name], np.float64) for name in names)
+    return PristineModel(mean.ravel(), covariance)
+
+
+def _installed_model() -> Path:
+    for package, file in _FILES.items():
+        spec = find_spec(package)
+        for folder in (spec and spec.submodule_search_locations) or ():
+            if (path := Path(folder) / file).is_file():
+                return path
+    raise MissingFileError(
+        "NIQE: expected its authors' model of natural images, which BasicSR or MMagic brings, got "
+        "neither; pip install --no-deps --no-build-isolation basicsr, or name niqe_pris_params.npz "
+        "or the authors' modelparameters.mat by model=FILE"
+    )
+
+
+def _read_mat(file: Path) -> Any:
+    try:
+        from scipy.io import loadmat  # type: ignore[import-untyped]
+    except ImportError as error:
+        raise UserError(f"{file}: expected scipy, got {error}; pip install scipy") from error
+    return loadmat(file)
+
+
+def _luma(image: NDArray[Any]) -> NDArray[np.float32]:
+    """Return luma rounded to whole levels, by the arithmetic of BasicSR."""
+    y = (image.astype(np.float32) / np.float32(255)).dot([65.481, 128.553, 24.966]) + 16.0
+    rounded: NDArray[np.float32] = ((y / 255).astype(np.float32) * 255).round()
+    return rounded
+
+
+def _halve(image: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return MATLAB's `imresize(image, 0.5)`, summed as BasicSR does: by torch, in float32.
+
+    In flat areas the last bit decides on which side of its surroundings a pixel is, and NIQE counts
+    that: with the sums in another order the result differs in the third digit.
+    """
+    padded = torch.from_numpy(np.pad(image, ((3, 3), (0, 0)), mode="symmetric"))
+    rows = [padded[i : i + 8].t().mv(_HALVING) for i in range(0, image.shape[0], 2)]
+    padded = torch.from_numpy(np.pad(torch.stack(rows).numpy(), ((0, 0), (3, 3)), mode="symmetric"))
+    columns = [padded[:, i : i + 8].mv(_HALVING) for i in range(0, image.shape[1], 2)]
+    halved: NDArray[np.float32] = torch.stack(columns, 1).numpy()
+    return halved
+
+
+def _features(luma: NDArray[np.float32], patch: int) -> NDArray[np.float64]:
+    """Return (patches, 18): of normalised luma and of products of its neighbours."""
+    mean, square = _window_mean(luma), _window_mean(np.square(luma))
+    deviation = np.sqrt(np.abs(square - np.square(mean)))
+    normalised = (luma - mean) / (deviation + 1)
+    rows, columns = (range(0, size, patch) for size in luma.shape)
+    patches = (normalised[y : y + patch, x : x + patch] for x in columns for y in rows)
+    with np.errstate(invalid="ignore", divide="ignore"):  # a flat patch has no features: NaN
+        return np.array([list(_patch_features(p)) for p in patches])
+
+
+def _patch_features(patch: NDArray[np.float32]) -> Iterator[float]:
+    shape, left, right = _fit(patch)
+    yield from (shape, (left + right) / 2)
+    for shift in ((0, 1), (1, 0), (1, 1), (1, -1)):
+        shape, left, right = _fit(patch * np.roll(patch, shift, axis=(0, 1)))
+        mean = (right - left) * math.gamma(2 / shape) / math.gamma(1 / shape)
+        yield from (shape, mean, left, right)
+
+
+def _fit(values: NDArray[np.float32]) -> tuple[float, float, float]:
+    """Return shape, left and right scale of the asymmetric generalized Gaussian of `values`."""
+    left, right = (_root_mean_square(values[side]) for side in (values < 0, values > 0))
+    ratio = left / right
+    moments = np.mean(np.abs(values)) ** 2 / np.mean(np.square(values))
+    wanted = moments * (ratio**3 + 1) * (ratio + 1) / (ratio**2 + 1) ** 2
+    shape = float(_SHAPES[np.argmin((_moment_ratios() - wanted) ** 2)])
+    scale = math.sqrt(math.gamma(1 / shape) / math.gamma(3 / shape))
+    return shape, left * scale, right * scale
+
+
+def _root_mean_square(values: NDArray[np.float32]) -> Any:
+    return np.sqrt(np.mean(np.square(values))) if values.size else np.float32(np.nan)
+
+
+@functools.cache
+def _moment_ratios() -> NDArray[np.float64]:
+    """Return E|x|^2 / E[x^2] of generalized Gaussians of each shape in `_SHAPES`."""
+    gamma = math.gamma
+    ratios = [gamma(2 / s) ** 2 / (gamma(1 / s) * gamma(3 / s)) for s in _SHAPES.tolist()]
+    return np.array(ratios)
+
+
+def _window_mean(x: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return means over a 7x7 Gaussian window, summed in float64 and rounded to float32."""
+    exact: NDArray[np.float64] = cv2.sepFilter2D(
+        x.astype(np.float64), cv2.CV_64F, _TAPS, _TAPS, borderType=cv2.BORDER_REPLICATE
+    )
+    return exact.astype(np.float32)
