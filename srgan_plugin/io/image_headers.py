@@ -179,9 +179,20 @@ def _no_end(content: bytes, at: int) -> bool:
     return True
 
 
+def _png_is_complete(content: bytes, _: int) -> bool:
+    """Whether a PNG file consists of whole chunks: OpenCV reserves what a chunk claims, to 4 GB."""
+    at = 8
+    while at + 12 <= len(content):
+        length, kind = struct.unpack_from(">I4s", content, at)
+        at += 12 + length
+        if kind == b"IEND":
+            return content[at - 12 : at] == b"\0\0\0\0IEND\xaeB`\x82"
+    return False
+
+
 # Whether a file, whose header ends at `at`, has an end. OpenCV decodes files without one.
 _COMPLETE: Final[dict[type[ImageFile], Callable[[bytes, int], bool]]] = {
-    PngImageFile: lambda content, at: content.rfind(b"IEND\xaeB`\x82", at) >= 0,
+    PngImageFile: _png_is_complete,
     # Behind the header: a thumbnail has an end mark of its own.
     JpegImageFile: lambda content, at: content.rfind(b"\xff\xd9", at) >= 0,
     WebPImageFile: lambda content, _: int.from_bytes(content[4:8], "little") + 8 <= len(content),

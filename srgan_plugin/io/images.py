@@ -24,8 +24,6 @@ Buffer = bytes | memoryview
 Image = NDArray[np.uint8]
 Pixels = NDArray[Any]
 Shape = tuple[int, int, int]
-# Of these OpenCV makes up what is missing or damaged, without a word.
-_MADE_UP: Final = ("WEBP", "TIFF", "BMP")
 _CONVERSIONS: Final = {
     1: cv2.COLOR_GRAY2RGB,
     3: cv2.COLOR_BGR2RGB,
@@ -77,11 +75,10 @@ def decode_image(buffer: Buffer, name: str) -> Image:
     """
     content = bytes(buffer)
     with open_image(content, name) as image:
-        _check_grey(image, name)
-        if image.format in _MADE_UP:
-            with damage_named(name):
-                image.load()
-    return _to_rgb(_to_8_bits(opencv_decode(content, name), name), name)
+        rgb = _to_rgb(_to_8_bits(opencv_decode(content, name), name), name)
+        if _is_unsure(image):
+            _check_same(image, rgb, name)
+    return rgb
 
 
 def image_shape(path: str | os.PathLike[str]) -> tuple[int, int]:
@@ -114,13 +111,26 @@ def opencv_decode(content: bytes, name: str) -> Pixels:
     return pixels
 
 
-def _check_grey(image: ImageFile, name: str) -> None:
-    """Refuse a shade of grey that means transparency, which OpenCV drops."""
-    if image.mode in ("1", "L") and "transparency" in image.info:
-        with damage_named(name):
-            alpha = np.asarray(image.convert("LA"))[..., 1]
-        if (alpha < 255).any():
-            raise _transparent(name)
+def _is_unsure(image: ImageFile) -> bool:
+    """Whether OpenCV may make up what is missing or damaged, or drop what means transparency."""
+    if image.format == "PNG":
+        return "transparency" in image.info
+    return image.format != "JPEG"
+
+
+def _check_same(image: ImageFile, rgb: Image, name: str) -> None:
+    """Refuse an image that Pillow refuses, or decodes to other pixels."""
+    with damage_named(name):
+        image.load()
+        if image.mode in ("I;16", "I;16B"):
+            grey = np.asarray(image) // 257
+            other = np.dstack([grey, grey, grey, np.full_like(grey, 255)])
+        else:
+            other = np.asarray(image.convert("RGBA"))
+    if (other[..., 3] < 255).any():
+        raise _transparent(name)
+    if not np.array_equal(other[..., :3], rgb):
+        raise damaged(name, "its readers disagree about its pixels")
 
 
 def _transparent(name: str) -> UserError:

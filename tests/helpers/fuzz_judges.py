@@ -94,23 +94,27 @@ def without_notes(content: bytes) -> bytes:
         end = at + 12 + int.from_bytes(content[at : at + 4], "big")
         kind, checksum = content[at + 4 : at + 8], zlib.crc32(content[at + 4 : end - 4])
         whole = content[end - 4 : end] == checksum.to_bytes(4, "big")
-        if not kind[:1].islower() or (kind in _PIXELS and whole):
+        if not kind[:1].islower() or (kind == b"tRNS" and whole):
             kept += content[at:end]
         at = end
     return kept
 
 
-_PIXELS = (b"tRNS", b"acTL", b"fcTL", b"fdAT")
-
-
 def by_opencv(path: Path) -> Any:
-    """Return pixels in the order RGB, RGBA, or None where OpenCV cannot tell."""
+    """Return pixels in the order RGB, RGBA, or None where OpenCV cannot tell.
+
+    Nobody can where the header of a BMP file or the colours of a TIFF file are damaged: they have
+    no checksums, and readers guess. Of TIFF files with alpha, colours come multiplied.
+    """
+    with contextlib.suppress(Exception), PIL.Image.open(path) as image:
+        if image.format == "BMP" or (image.format == "TIFF" and image.mode in ("P", "RGBA")):
+            return None
     try:
         pixels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
     except cv2.error:
         return None
-    if pixels is None or (path.suffix == ".tif" and pixels.shape[2:] == (4,)):
-        return None  # colours of TIFF files come multiplied by alpha
+    if pixels is None:
+        return None
     pixels = pixels.reshape(*pixels.shape[:2], -1)
     return pixels[..., [2, 1, 0, 3][: pixels.shape[2]]] if pixels.shape[2] >= 3 else pixels
 

@@ -9,6 +9,7 @@ import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import cv2
 import numpy as np
 import PIL.Image
 import pytest
@@ -404,6 +405,38 @@ def test_pixels_that_opencv_would_make_up_are_refused(
     for read in (read_image, read_source_image, read_image_content):
         with pytest.raises(UserError, match=rf"x\.{suffix}"):
             read(path)
+
+
+def test_an_image_that_two_readers_decode_differently_is_refused(tmp_path: Path) -> None:
+    palette = PIL.Image.fromarray(RGB).convert("P")
+    buffer = io.BytesIO()
+    palette.save(buffer, "BMP")
+    whole = bytearray(buffer.getvalue())
+    assert struct.unpack_from("<I", whole, 10)[0] > 0
+    struct.pack_into("<I", whole, 10, 0)  # where its pixels begin: both readers take a guess
+    (tmp_path / "x.bmp").write_bytes(whole)
+    with pytest.raises(UserError, match=r"x\.bmp"):
+        read_image(tmp_path / "x.bmp")
+    buffer = io.BytesIO()
+    palette.save(buffer, "TIFF")
+    place = buffer.getvalue().rindex(struct.pack("<HHI", 320, 3, 768))  # its colours
+    whole = bytearray(buffer.getvalue())
+    struct.pack_into("<I", whole, place + 4, 767)
+    (tmp_path / "x.tif").write_bytes(whole)
+    with pytest.raises(UserError, match=r"x\.tif"):
+        read_image(tmp_path / "x.tif")
+
+
+def test_a_chunk_of_a_png_file_that_claims_gigabytes_is_refused_before_it_is_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cv2, "imdecode", None)
+    png = encoded(RGB, LOSSLESS["png"])
+    at = png.index(b"IDAT") + 4
+    claim = struct.pack(">I", 2**32 - 200) + b"tEXt"
+    (tmp_path / "x.png").write_bytes(png[: at - 8] + claim + png[at - 8 :])
+    with pytest.raises(UserError, match=r"x\.png"):
+        read_image(tmp_path / "x.png")
 
 
 def test_damage_that_pillow_meets_with_an_error_of_any_kind_is_named(tmp_path: Path) -> None:
