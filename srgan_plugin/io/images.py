@@ -76,7 +76,7 @@ def decode_image(buffer: Buffer, name: str) -> Image:
     content = bytes(buffer)
     with open_image(content, name) as image:
         rgb = _to_rgb(_to_8_bits(opencv_decode(content, name), name), name)
-        if _is_unsure(image):
+        if _is_unsure(image, content):
             _check_same(image, rgb, name)
     return rgb
 
@@ -111,10 +111,11 @@ def opencv_decode(content: bytes, name: str) -> Pixels:
     return pixels
 
 
-def _is_unsure(image: ImageFile) -> bool:
+def _is_unsure(image: ImageFile, content: bytes) -> bool:
     """Whether OpenCV may make up what is missing or damaged, or drop what means transparency."""
     if image.format == "PNG":
-        return "transparency" in image.info
+        animated = content.find(b"acTL", 0, content.find(b"IDAT")) >= 0
+        return animated or "transparency" in image.info
     return image.format != "JPEG"
 
 

@@ -439,6 +439,28 @@ def test_a_chunk_of_a_png_file_that_claims_gigabytes_is_refused_before_it_is_dec
         read_image(tmp_path / "x.png")
 
 
+def test_damaged_pixels_of_an_animation_of_one_frame_are_refused(tmp_path: Path) -> None:
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        checksum = struct.pack(">I", zlib.crc32(kind + data))
+        return struct.pack(">I", len(data)) + kind + data + checksum
+
+    rows = b"".join(b"\0" + row.tobytes() for row in RGB)
+    packed = zlib.compress(rows)
+    packed = packed[:-4] + bytes([packed[-4] ^ 1]) + packed[-3:]  # its checksum is of others
+    height, width, _ = RGB.shape
+    frame = struct.pack(">IIIIIHHBB", 0, width, height, 0, 0, 0, 0, 0, 0)
+    parts = [
+        chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)),
+        chunk(b"acTL", struct.pack(">II", 1, 0)),
+        chunk(b"fcTL", frame),
+        chunk(b"IDAT", packed),
+        chunk(b"IEND", b""),
+    ]
+    (tmp_path / "x.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(parts))
+    with pytest.raises(UserError, match=r"x\.png"):
+        read_image(tmp_path / "x.png")
+
+
 def test_damage_that_pillow_meets_with_an_error_of_any_kind_is_named(tmp_path: Path) -> None:
     png = encoded(RGB, LOSSLESS["png"])
     # A colour profile of no bytes: Pillow raises IndexError.
