@@ -19,7 +19,10 @@ NOT_IN_MIM = (
     "zoo_cards.py",
     "train_zoo.py",
 )
-EXTRAS = ("tests", "demo", "mmagic", "basicsr", "export", "ncnn", "perceptual")
+EXTRAS = (
+    *("tests", "demo", "mmagic", "basicsr", "perceptual"),
+    *("export", "ncnn", "spandrel", "hub"),
+)
 
 
 def requirements(name):

@@ -29,7 +29,10 @@ ALLOWED = {
     "hosts/basicsr": {*PLAIN, "hosts.basicsr", "hosts.compat_patches"},
     "hosts/mmengine": {*PLAIN, "hosts.mmengine", "registry"},
     "cli": {*PLAIN, "hosts", "registry", "cli", "config_path"},
-    ".": {"inference", "cli", "hosts", "config_path", "upscale", "__version__"},
+    ".": {
+        *("inference", "cli", "hosts", "config_path", "upscale", "__version__"),
+        *("checkpoints", "networks"),  # the module for spandrel
+    },
 }
 OPEN = "errors"  # every package may import it
 

@@ -62,8 +62,8 @@ def main(argv: list[str] | None = None) -> None:
 def _export_safetensors(source: Path, args: argparse.Namespace, options: dict[str, Any]) -> None:
     from srgan_plugin.checkpoints.convert import convert
 
-    facts = {"name": args.name, "license": args.license}
-    done = convert(source, args.target, to="plugin", half=args.half, **facts, **options)
+    options |= {"name": args.name, "license": args.license, "half": args.half}
+    done = convert(source, args.target, to="plugin", note_among_weights=True, **options)
     print("\n".join(done.report()))
 
 

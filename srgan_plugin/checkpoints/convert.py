@@ -25,7 +25,7 @@ from .read_write import (
     named,
     save_atomically,
 )
-from .recorded_args import listed, note_for
+from .recorded_args import listed, note_for, note_tensor
 from .wrappers import Role
 
 TOLERANCE = 1e-5  # of the images' range of 1
@@ -122,6 +122,7 @@ def convert(
     half: bool = False,
     name: str | None = None,
     license: str | None = None,
+    note_among_weights: bool = False,
 ) -> Conversion:
     """Write a checkpoint anew in the layout of a code base; the weights stay bit for bit.
 
@@ -141,6 +142,8 @@ def convert(
             may then differ by half a level of 255.
         name: of the model, for the metadata of `.safetensors`.
         license: of the weights, likewise; by default that which the source states.
+        note_among_weights: whether to write the note as a tensor, too, where the keys alone do not
+            tell what the network computes: spandrel and others hand on tensors alone.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -169,6 +172,8 @@ def convert(
         key: weight.half() if half and weight.is_floating_point() else weight
         for key, weight in found.weights.items()
     }
+    if note_among_weights:
+        weights |= note_tensor(note)
     content = _RULES[to].wrap(found_role, layout.from_plugin_keys(weights), note)
     if target.suffix == ".safetensors":
         license = license or stated_metadata(checkpoint).get("license")

@@ -1,9 +1,13 @@
 """What no weights show of a network, and where it is stated: a note of ours, or a config."""
 
 import ast
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
+
+import torch
+from torch import Tensor
 
 from srgan_plugin.errors import UserError
 
@@ -12,6 +16,9 @@ from .read_write import NOTE
 #: Of the notes that we write. Those without it may hold a default that nothing had stated.
 FORMAT = 2
 _LONGEST_CONFIG = 1_000_000  # characters
+#: The note as a tensor among the weights, for readers that hand on nothing else, such as spandrel.
+NOTE_TENSOR = f"{NOTE}.note"
+_LONGEST_NOTE = 10_000  # bytes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,6 +109,30 @@ def note_for(network: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
     """Return the note to write beside weights: what is stated, and nothing that is not."""
     stated = {name: arguments[name] for name in arguments_of(network) if name in arguments}
     return {"format": FORMAT, "network": network, **stated}
+
+
+def note_tensor(note: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Return a note as an entry for the weights; empty where the keys alone tell the function."""
+    arguments = NON_INFERABLE_ARGS.items()
+    if any(n in note and (a.asked_for or note[n] != a.default) for n, a in arguments):
+        # Of four bytes each: spandrel refuses a .pth with bytes.
+        return {NOTE_TENSOR: torch.tensor(list(json.dumps(note).encode()), dtype=torch.int32)}
+    return {}
+
+
+def note_in_weights(weights: Mapping[str, Any]) -> Any:
+    """Return what `note_tensor` wrote; an empty note if there is none.
+
+    Raises:
+        UserError: It is no text in JSON.
+    """
+    tensor = weights.get(NOTE_TENSOR)
+    if tensor is None:
+        return {}
+    try:
+        return json.loads(bytes(tensor[:_LONGEST_NOTE].tolist()))
+    except (IndexError, TypeError, ValueError):
+        raise UserError(f"{NOTE_TENSOR}: expected JSON; the file was changed") from None
 
 
 def recorded_arguments(checkpoint: Mapping[str, Any], network: str) -> dict[str, Any]:

@@ -30,7 +30,8 @@ _PREFIXES = {
 }
 # Left by data-parallel training and by torch.compile.
 _WRAPPED = re.compile(r"^((module|_orig_mod)\.)+")
-_NOT_WEIGHTS = ("data_preprocessor.", "step_counter", "steps", "n_averaged")
+# The last is our note as a tensor, see `recorded_args`.
+_NOT_WEIGHTS = ("data_preprocessor.", "step_counter", "steps", "n_averaged", "srgan_plugin.")
 _DEEPEST = 4
 
 

@@ -1,0 +1,131 @@
+"""The generators for spandrel, the loader of chaiNNer, ComfyUI and others.
+
+`install()` once, before a file is loaded; then `spandrel.ModelLoader()` knows MSRResNet and
+SRResNet in every layout that this package reads.
+"""
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
+from .checkpoints.layouts import Detection, detect_layout
+from .checkpoints.load import identify, option
+from .checkpoints.read_write import NOTE
+from .checkpoints.recorded_args import NON_INFERABLE_ARGS, note_in_weights
+from .checkpoints.wrappers import unwrap
+from .errors import UserError
+from .networks import GENERATORS, Generator
+
+try:
+    from spandrel import (
+        MAIN_REGISTRY,
+        Architecture,
+        ArchRegistry,
+        ArchSupport,
+        ImageModelDescriptor,
+        ModelTiling,
+        SizeRequirements,
+    )
+except ImportError as error:
+    raise ImportError(
+        'srgan_plugin.spandrel needs spandrel: pip install "spandrel>=0.4"'
+    ) from error
+
+logger = logging.getLogger(__name__)
+
+_WHOLE_IMAGE = (nn.InstanceNorm2d, nn.GroupNorm, nn.AdaptiveAvgPool2d)
+
+
+def install(
+    registry: ArchRegistry = MAIN_REGISTRY, *, arguments: Mapping[str, Any] | None = None
+) -> None:
+    """Register the generators, after all architectures that are there.
+
+    A second call changes nothing but `arguments`.
+
+    Args:
+        registry: spandrel's own by default, which every `ModelLoader()` uses.
+        arguments: what a file that leaves it open is taken to have, such as
+            `{"output_range": (-1, 1)}`. spandrel hands on tensors alone, so only files of
+            `tools/export.py` and those of other code bases state it.
+    """
+    for name in GENERATORS:
+        found = registry.get(_id(name))
+        architecture = found.architecture if found else GeneratorArchitecture(name)
+        architecture.arguments = dict(arguments or {})
+        if found is None:
+            registry.add(ArchSupport.from_architecture(architecture))
+
+
+def _id(network: str) -> str:
+    return f"srgan_plugin.{network}"
+
+
+class GeneratorArchitecture(Architecture[Generator]):
+    """One of our generators in every known layout.
+
+    Args:
+        network: its class's name in `GENERATORS`.
+    """
+
+    def __init__(self, network: str) -> None:
+        super().__init__(id=_id(network), name=network, detect=self._is_one)
+        self.network = network
+        self.arguments: dict[str, Any] = {}
+
+    def _is_one(self, state_dict: Mapping[str, Any]) -> bool:
+        found = _detect(state_dict)
+        return found is not None and found.layout.network == self.network
+
+    def load(self, state_dict: Mapping[str, Any]) -> "ImageModelDescriptor[Generator]":
+        """Build the network that a state dict holds.
+
+        Raises:
+            UserError: Weights are missing, too many or not finite, or nothing states what the
+                network computes.
+        """
+        network, arguments = self._build(state_dict)
+        whole = any(isinstance(part, _WHOLE_IMAGE) for part in network.modules())
+        return ImageModelDescriptor(
+            network,
+            network.state_dict(),
+            architecture=self,
+            purpose="SR",
+            tags=[f"{arguments['mid_channels']}nf", f"{arguments['num_blocks']}nb"],
+            supports_half=True,
+            supports_bfloat16=True,
+            scale=network.upscale_factor,
+            input_channels=network.conv_first.in_channels,
+            output_channels=network.conv_last.out_channels,
+            size_requirements=SizeRequirements(minimum=2 if whole else 0),
+            tiling=ModelTiling.DISCOURAGED if whole else ModelTiling.SUPPORTED,
+        )
+
+    def _build(self, state_dict: Mapping[str, Any]) -> tuple[Generator, Mapping[str, Any]]:
+        checkpoint = {"state_dict": state_dict, "meta": {NOTE: note_in_weights(state_dict)}}
+        found = identify(checkpoint)
+        given = {name: self.arguments[name] for name in found.open if name in self.arguments}
+        found = identify(checkpoint, arguments=given)
+        for name in found.open:
+            if NON_INFERABLE_ARGS[name].asked_for:
+                raise UserError(
+                    f"{name}: expected {NON_INFERABLE_ARGS[name].expected}, which weights do not "
+                    "show and spandrel does not hand on: give it to install(arguments=…), or write "
+                    f"it down by tools/export.py FILE NEW.safetensors {option(name)}"
+                )
+            logger.warning(
+                "taken for the function that %s keys come with; install(arguments={%r: …}) if it "
+                "was trained otherwise", found.layout.origin, name,
+            )  # fmt: skip
+        network = found.build()
+        assert isinstance(network, Generator)
+        return network, found.arguments
+
+
+def _detect(state_dict: Mapping[str, Any]) -> Detection | None:
+    try:
+        return detect_layout(unwrap(state_dict))
+    except UserError:  # no weights, or those of several networks
+        return None
