@@ -8,8 +8,6 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-from torch import nn
-
 from .checkpoints.layouts import Detection, detect_layout
 from .checkpoints.load import identify, option
 from .checkpoints.read_write import NOTE
@@ -34,8 +32,6 @@ except ImportError as error:
     ) from error
 
 logger = logging.getLogger(__name__)
-
-_WHOLE_IMAGE = (nn.InstanceNorm2d, nn.GroupNorm, nn.AdaptiveAvgPool2d)
 
 
 def install(
@@ -87,7 +83,7 @@ class GeneratorArchitecture(Architecture[Generator]):
                 network computes.
         """
         network, arguments = self._build(state_dict)
-        whole = any(isinstance(part, _WHOLE_IMAGE) for part in network.modules())
+        whole = network.needs_whole_image
         return ImageModelDescriptor(
             network,
             network.state_dict(),
@@ -99,7 +95,7 @@ class GeneratorArchitecture(Architecture[Generator]):
             scale=network.upscale_factor,
             input_channels=network.conv_first.in_channels,
             output_channels=network.conv_last.out_channels,
-            size_requirements=SizeRequirements(minimum=2 if whole else 0),
+            size_requirements=SizeRequirements(minimum=2 if whole else 0),  # of one, no variance
             tiling=ModelTiling.DISCOURAGED if whole else ModelTiling.SUPPORTED,
         )
 
