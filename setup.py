@@ -69,7 +69,7 @@ setup(
     license="Apache-2.0 AND CC-BY-SA-4.0",  # the latter: checkpoints/weights
     python_requires=">=3.10",
     packages=find_packages(include=["srgan_plugin", "srgan_plugin.*"]),
-    package_data={"srgan_plugin.checkpoints": ["weights/*"]},
+    package_data={"srgan_plugin.checkpoints": ["weights/*"], "srgan_plugin.reports": ["assets/*"]},
     entry_points={"console_scripts": ["srgan-plugin = srgan_plugin.__main__:main"]},
     install_requires=requirements("runtime"),
     extras_require={

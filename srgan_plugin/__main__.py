@@ -1,4 +1,4 @@
-"""The command `srgan-plugin`: `upscale`, `doctor`, and MMagic's own tools on a current torch.
+"""The command `srgan-plugin`: `upscale`, `mos`, `doctor`, and MMagic's own tools on current torch.
 
 `python -m srgan_plugin` is the same command. `srgan-plugin mmagic train CONFIG …` patches MMagic in
 this process and runs the `tools/train.py` inside its package with that script's own flags;
@@ -14,6 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from srgan_plugin import __version__
+from srgan_plugin.cli import mos as mos_command
 from srgan_plugin.cli import upscale as upscale_command
 from srgan_plugin.cli.errors import command
 from srgan_plugin.errors import MissingFileError
@@ -58,6 +59,8 @@ def main(argv: list[str] | None = None) -> None:
     commands.add_parser("doctor", help="what works on this machine, and what mends the rest")
     upscale = commands.add_parser("upscale", help="enlarge pictures by a trained network")
     upscale_command.add_arguments(upscale)
+    mos = commands.add_parser("mos", help="a study of opinions (MOS) as in the SRGAN paper")
+    mos_command.add_arguments(mos)
     mmagic = commands.add_parser("mmagic", help="run a tool of MMagic's on today's torch")
     mmagic.add_argument("tool", choices=["train", "test"])
     mmagic.add_argument("arguments", nargs=argparse.REMAINDER, help="the tool's own arguments")
@@ -66,6 +69,8 @@ def main(argv: list[str] | None = None) -> None:
         run_doctor()
     elif args.command == "upscale":
         upscale_command.run(args)
+    elif args.command == "mos":
+        mos_command.run(args)
     else:
         run_mmagic(args.tool, args.arguments)
 

@@ -24,7 +24,7 @@ ALLOWED = {
     "metrics": {"io", "data"},
     "checkpoints": {"networks", "io", "__version__"},
     "inference": {"networks", "checkpoints", "io", "data.resize"},
-    "reports": {"metrics", "inference", "io"},
+    "reports": {"metrics", "inference", "io", "data"},
     "hosts": {"hosts.compat_patches"},
     "hosts/basicsr": {*PLAIN, "hosts.basicsr", "hosts.compat_patches"},
     "hosts/mmengine": {*PLAIN, "hosts.mmengine", "registry"},
