@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-from browser import chromium
+from chromium import chromium
 
 from srgan_plugin.__main__ import main
 from srgan_plugin.io.images import read_image

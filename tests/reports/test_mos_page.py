@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import PIL.Image
 import pytest
-from browser import launch, open_page, watched
+from chromium import launch, open_page, watched
 
 from srgan_plugin.reports.mos_study import unseal
 
