@@ -106,6 +106,7 @@ def test_bad_usage_ends_with_a_line(
         ("browse_dataset", [demo], 1, "train_dataloader"),
         ("browse_dataset", [demo, "--number", "0"], 2, "--number"),
         ("get_flops", [demo, "--shape", "3", "0", "8"], 2, "--shape"),
+        ("get_flops", [MSRRESNET, "--shape", "1", "8", "8"], 1, "--shape 1 8 8"),
         ("print_config", [str(tmp_path / "none.py")], 1, "none.py"),
     ):
         with pytest.raises(SystemExit) as stop:

@@ -90,6 +90,10 @@ def dumped(**options: Any) -> Any:
         (lambda: loader(batch_size=1, num_workers=-1), ["num_workers"]),
         (lambda: loader(batch_sizes=1), ["batch_sizes"]),
         (lambda: dumped(log_level="LOUD"), ["logger", "LOUD"]),
+        (
+            lambda: Runner.register_default_hooks(object.__new__(Runner), 3),
+            ["default_hooks", "'int'"],
+        ),
         (lambda: MODELS.build({"type": "Careful", "size": "x"}), ["Careful", "size", "int", "'x'"]),
         (lambda: MODELS.build({"type": "Careful", "size": -3}), ["size", "-3"]),
         (lambda: MODELS.build({"type": "Careful", "sise": 3}), ["Careful", "'sise'", "size"]),
@@ -137,6 +141,8 @@ def test_a_constructor_with_a_bug_keeps_its_stack_trace(by: str) -> None:
         OSError("without a number"),
         UnicodeDecodeError("utf-8", b"\xe9", 0, 1, "a bug"),
         ModuleNotFoundError("No module named 'lpips'", name="lpips"),
+        ImportError("cannot import name 'x' from 'numpy'", name="numpy"),
+        AttributeError("a bug", obj=3),
     ],
 )
 def test_any_other_error_keeps_its_stack_trace(bug: Exception) -> None:
@@ -156,6 +162,7 @@ def test_any_other_error_keeps_its_stack_trace(bug: Exception) -> None:
         (NO_SPACE, "iter_4.pth"),
         (PermissionError(errno.EACCES, "Permission denied", "run"), "run"),
         (MemoryError(), "MemoryError"),
+        (ImportError("Please install petrel_client"), "petrel_client"),
         (torch.OutOfMemoryError("CUDA out of memory"), "CUDA out of memory"),
     ],
 )
@@ -190,6 +197,28 @@ def test_a_full_disk_is_one_line_with_the_file_that_was_written(tmp_path: Path) 
         write(tmp_path / "config.py")
     line = explain(caught.value)
     assert line is not None and str(tmp_path / "config.py") in line and "No space" in line
+
+
+def test_a_run_s_workers_end_before_the_process_does() -> None:
+    """Else torch's handler of signals adds a stack trace when the process ends."""
+    alive = []
+
+    class Run:
+        def __init__(self) -> None:
+            self.itself = self
+
+        def __del__(self) -> None:
+            alive.remove(self.itself is self)
+
+    @command
+    def main() -> None:
+        run = Run()
+        alive.append(True)
+        raise UserError(f"an error while {type(run)} lives")
+
+    with pytest.raises(SystemExit):
+        main()
+    assert not alive
 
 
 def test_debugging_shows_the_stack_trace(monkeypatch: pytest.MonkeyPatch) -> None:

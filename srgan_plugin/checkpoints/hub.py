@@ -4,12 +4,11 @@ import functools
 import hashlib
 from pathlib import Path
 from typing import Final
-from urllib.parse import urlsplit
 
 import torch
 
 from srgan_plugin.errors import MissingFileError, UserError
-from srgan_plugin.io.download import Progress, download, sha256
+from srgan_plugin.io.download import Progress, download, sha256, split_url
 
 from .read_write import filename_hash, kind_of
 
@@ -57,7 +56,7 @@ def local_checkpoint(
     if not location.startswith(("http://", "https://")):
         return Path(location)
     folder = Path(folder or Path(torch.hub.get_dir()) / "checkpoints")
-    name = urlsplit(location).path.rsplit("/", 1)[-1]
+    name = split_url(location).path.rsplit("/", 1)[-1]
     digits = filename_hash(name) or None
     if digits is None:  # many files are called model.safetensors
         folder /= hashlib.sha256(location.encode()).hexdigest()[:8]

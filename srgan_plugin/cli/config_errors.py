@@ -41,8 +41,7 @@ def explain_refusal(error: Exception) -> str | None:
         for i, frame in enumerate(frames)
         if _BUILDERS.fullmatch(f"{_module(frame)}:{frame.f_code.co_name}")
     ]
-    expected = ValueError | TypeError | AssertionError | KeyError | NotImplementedError
-    if not builders or not isinstance(error, expected):
+    if not builders or not _may_be_of_value(error):
         return None
     builder, refused = frames[builders[-1]], _is_refused(frames[builders[-1] :])
     reason = f"KeyError: {error}" if isinstance(error, KeyError) else str(error)
@@ -55,6 +54,15 @@ def explain_refusal(error: Exception) -> str | None:
     simple = {k: v for k, v in given.items() if isinstance(v, int | float | str | list | tuple)}
     arguments = ", ".join(f"{name}={value!r}" for name, value in simple.items())
     return f"{built.__name__}({arguments}): {reason}" if refused else None
+
+
+def _may_be_of_value(error: Exception) -> bool:
+    """Whether a value of a config can be the cause: not of a missing attribute of code."""
+    if isinstance(error, AttributeError):
+        return isinstance(error.obj, int | float | str | list | tuple | None)
+    return isinstance(
+        error, ValueError | TypeError | AssertionError | KeyError | NotImplementedError
+    )
 
 
 def _module(frame: FrameType) -> str:

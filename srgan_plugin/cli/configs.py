@@ -29,6 +29,17 @@ _VIS_BACKENDS = {
     "AimVisBackend": {"aim": "aim"},
 }
 
+# What sections of a config are, where they are given.
+_SECTIONS: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(("env_cfg", "env_cfg.dist_cfg", "env_cfg.mp_cfg"), (dict,)),
+    **dict.fromkeys(("train_cfg", "val_cfg", "test_cfg", "optim_wrapper"), (dict,)),
+    **dict.fromkeys(("default_hooks", "visualizer", "log_processor"), (dict,)),
+    **dict.fromkeys(("train_dataloader", "train_dataloader.dataset"), (dict,)),
+    **dict.fromkeys(("val_dataloader", "val_evaluator", "param_scheduler"), (dict, list)),
+    **dict.fromkeys(("test_dataloader", "test_evaluator"), (dict, list)),
+    "custom_hooks": (list,),
+}
+
 
 def add_cfg_options(parser: argparse.ArgumentParser) -> None:
     """Add `--cfg-options`, for what reads a config and runs nothing."""
@@ -80,6 +91,7 @@ def load_config(args: argparse.Namespace) -> Any:
 
     if not isinstance(model := cfg.get("model"), dict) or "type" not in model:
         raise UserError(f"{args.config} has no model; expected model = dict(type='SRModel', ...)")
+    _check_sections(cfg)
     _check_vis_backends(cfg)
     if (scope := cfg.get("default_scope")) in SCOPE_MODULES:
         import_module(SCOPE_MODULES[scope])
@@ -115,6 +127,16 @@ def read_config(path: str | Path, cfg_options: Sequence[str] = ()) -> Any:
     _check_generation(cfg, path)
     _merge(cfg, cfg_options)
     return cfg
+
+
+def _check_sections(cfg: Any) -> None:
+    for name, kinds in _SECTIONS.items():
+        value = cfg
+        for key in name.split("."):
+            value = value.get(key) if hasattr(value, "get") else None
+        if value is not None and not isinstance(value, kinds):
+            expected = " or a ".join(kind.__name__ for kind in kinds)
+            raise UserError(f"{name}: expected a {expected}, got {value!r}")
 
 
 def _check_generation(cfg: Any, path: Path) -> None:

@@ -4,7 +4,9 @@ Exit status 0 is success, 1 a failure, 2 a wrong command line (argparse's own), 
 `SRGAN_DEBUG=1` shows the stack trace.
 """
 
+import errno
 import functools
+import gc
 import io
 import logging
 import os
@@ -34,15 +36,19 @@ def command(main: Callable[P, None]) -> Callable[P, None]:
         logging.raiseExceptions = bool(os.environ.get("SRGAN_DEBUG"))
         try:
             main(*args, **kwargs)
+            return
         except KeyboardInterrupt:
-            sys.stderr.write("interrupted\n")
-            raise SystemExit(130) from None
+            line, status = "interrupted", 130
         except Exception as error:
-            line = explain(error)
-            if os.environ.get("SRGAN_DEBUG") or line is None:
+            reason = explain(error)
+            if os.environ.get("SRGAN_DEBUG") or reason is None:
                 raise
-            sys.stderr.write(f"error: {line}\n")
-            raise SystemExit(1) from None
+            line, status = f"error: {reason}", 1
+        # Outside the handler, whose error keeps the run alive: a loader's workers end with it now,
+        # and not at the exit of the process, where torch takes their end for a crash.
+        gc.collect()
+        sys.stderr.write(f"{line}\n")
+        raise SystemExit(status)
 
     return wrapper
 
@@ -51,12 +57,14 @@ def explain(error: Exception) -> str | None:
     """Return the line for an error that the user can correct; None for any other error."""
     if isinstance(error, ModuleNotFoundError) and error.name in _OF_SETUPTOOLS:
         return f'mmengine imports {error.name}, which is missing; run: pip install "setuptools<82"'
+    if isinstance(error, ImportError) and error.name is None:  # raised by code that needs a package
+        return one_line(error)
     if isinstance(error, RuntimeError) and "DataLoader worker" in str(error):
         return _explain_dead_worker()
     from_system = isinstance(error, OSError) and "[Errno " in str(error)
     out_of_memory = type(error).__name__ in ("MemoryError", "OutOfMemoryError")  # torch has its own
     if from_system and isinstance(error, OSError) and error.filename is None:
-        return f"{one_line(error)}{_open_file(error)}"
+        return one_line(OSError(f"{error}{_open_file(error)}"))
     if isinstance(error, UserError) or from_system or out_of_memory:
         return one_line(error)
     if not {"mmengine", "basicsr"} & sys.modules.keys():
@@ -73,7 +81,8 @@ def _open_file(error: OSError) -> str:
         for value in frame.f_locals.values():
             writes = {*"wax+"} & {*str(getattr(value, "mode", ""))}
             if isinstance(value, io.IOBase) and writes:
-                return f": {getattr(value, 'name', '')}; make room"
+                hint = "; make room" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+                return f": {getattr(value, 'name', '')}{hint}"
     return ""
 
 

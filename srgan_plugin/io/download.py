@@ -13,6 +13,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO, Final
+from urllib.parse import SplitResult, urlsplit
 
 from srgan_plugin.errors import FileError, UserError
 
@@ -54,8 +55,7 @@ def download(
         OSError: The server or the disk failed; what has arrived is kept for the next call.
     """
     target = Path(target)
-    if not url.startswith(("http://", "https://")):
-        raise UserError(f"expected an http:// or https:// URL, got {url!r}")
+    split_url(url)
     if target.is_file():
         _verify(target, sha256_prefix, url)
         return target
@@ -79,6 +79,22 @@ def download(
     elif sys.platform == "win32":  # it renames no open file
         part.replace(target)
     return target
+
+
+def split_url(url: str) -> SplitResult:
+    """Split a URL into its parts.
+
+    Raises:
+        UserError: It is not a URL of HTTP, its host or port is wrong, or it is not ASCII.
+    """
+    try:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:
+            raise ValueError("another scheme, or no host")
+        url.encode("ascii"), parts.hostname.encode("idna")
+    except ValueError as error:
+        raise UserError(f"expected an http:// or https:// URL, got {url!r} ({error})") from None
+    return parts
 
 
 def _fetch(url: str, file: BinaryIO, progress: Progress | None, target: Path) -> None:

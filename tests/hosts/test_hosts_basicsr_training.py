@@ -259,6 +259,24 @@ def test_the_test_tool_measures_what_ours_measures(run: Run, photographs: Path) 
         ({"scale": ...}, "the options lack scale"),
         ({"datasets": {"train": {"gt_size": ...}}}, "datasets.train lacks gt_size"),
         ({"datasets": {"train": None}}, "datasets.train: expected options by name, got None"),
+        *[
+            ({section: {key: value}}, rf"{section}\.{key}: expected {kind}, got")
+            for section, key, value, kind in (
+                ("network_g", "num_feat", "64", "a whole number"),
+                ("network_g", "num_block", 1.5, "a whole number"),
+                ("path", "pretrain_network_g", 3, "text"),
+                ("train", "optim_g", 3, "options by name"),
+                ("train", "total_iter", "many", "a number"),
+                ("val", "metrics", 3, "options by name"),
+                ("logger", "print_freq", "x", "a number"),
+            )
+        ],
+        ({"path": None}, "path: expected options by name, got None"),
+        ({"train": {"optim_g": {"lr": "1e-4"}}}, r"lr: expected a number, got '1e-4'.*1\.0e-4"),
+        ({"train": {"scheduler": {"type": ...}}}, r"lack train\.scheduler\.type"),
+        ({"network_g": {"type": ...}}, "network_g: expected a class by its type, got none"),
+        ({"val": {"metrics": {"psnr": {"type": "psnrr"}}}}, r"val\.metrics\.psnr: no class"),
+        ({"logger": ...}, r"lack logger\.print_freq, logger\.save"),
         ({"datasets": {"train": {"color": "y"}}}, "color: y is not supported"),
         ({"datasets": {"train": {"dataroot_gt": "nowhere"}}}, "nowhere does not exist"),
     ],

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from srgan_plugin.errors import UserError
 from srgan_plugin.io.download import download
 
 CONTENT = np.random.default_rng(0).bytes(3_000_000)
@@ -181,6 +182,18 @@ def test_a_file_that_is_not_there_and_a_server_that_is_not_are_one_line(
         download("http://127.0.0.1:1/x", tmp_path / "b")
     with pytest.raises(ValueError, match=r"https://.*ftp://example\.org/x"):
         download("ftp://example.org/x", tmp_path / "c")
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://[::1/x", "http://[x]/x", "http:///x", "http://h:99999/x", "http://a..b/x",
+     "https://h/\xe9.pth", "ftp://h/x", "s3://bucket/x"],
+)  # fmt: skip
+def test_what_is_not_a_url_is_refused_by_name(tmp_path: Path, url: str) -> None:
+    with pytest.raises(UserError, match=r"expected an http.*, got ") as caught:
+        download(url, tmp_path / "x")
+    assert repr(url) in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_full_disk_keeps_what_has_arrived_for_the_next_call(

@@ -9,6 +9,7 @@ from typing import Any
 
 from srgan_plugin.cli.configs import add_cfg_options, read_config, require_settings
 from srgan_plugin.cli.errors import command
+from srgan_plugin.errors import UserError
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
@@ -45,6 +46,8 @@ def analyse(generator: Any, shape: list[int], *, tables: bool) -> dict[str, Any]
         found: dict[str, Any] = get_model_complexity_info(
             generator.eval(), inputs=torch.rand(1, *shape), show_table=tables, show_arch=tables
         )
+    except RuntimeError as error:  # torch's, of any operator of any network
+        raise UserError(f"--shape {' '.join(map(str, shape))}: {error}") from error
     finally:
         logging.disable(logging.NOTSET)
     return found

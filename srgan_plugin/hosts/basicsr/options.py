@@ -1,15 +1,22 @@
 """BasicSR's options, checked before it builds anything: it answers a misspelt key with silence."""
 
 import inspect
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from difflib import get_close_matches
-from typing import Any
+from fnmatch import fnmatchcase
+from typing import Any, Final, NamedTuple
 
 from basicsr.utils import registry
 
 from srgan_plugin.errors import UserError
 
 REQUIRED = ("name", "model_type", "num_gpu", "datasets", "network_g", "path")
+_REQUIRED_TO_TRAIN: Final = {
+    "train": ("total_iter", "optim_g", "scheduler"),
+    "datasets": ("train",),
+    "logger": ("print_freq", "save_checkpoint_freq"),
+}
 
 # The keys that BasicSR 1.4.2's SR models, loops and loaders read, by section.
 _DATASET = (
@@ -29,6 +36,47 @@ _SECTIONS = {
 }
 
 
+class _Kind(NamedTuple):
+    """What the value of an option must be."""
+
+    name: str
+    fits: Callable[[Any], bool]
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+_MAP: Final = _Kind("options by name", lambda value: isinstance(value, Mapping))
+_MAP_OR_NONE: Final = _Kind(_MAP.name, lambda value: value is None or isinstance(value, Mapping))
+_WHOLE: Final = _Kind("a whole number", lambda v: v is None or (_is_number(v) and v == int(v)))
+_NUMBER: Final = _Kind("a number", lambda value: value is None or _is_number(value))
+_TEXT: Final = _Kind("text", lambda value: value is None or isinstance(value, str))
+#: The first pattern that matches an option says what its value must be.
+_KINDS: Final = {
+    **dict.fromkeys(("datasets", "datasets.*", "network_g", "path", "train"), _MAP),
+    **dict.fromkeys(("network_d", "val", "logger", "train.*_opt", "logger.wandb"), _MAP_OR_NONE),
+    **dict.fromkeys(("train.optim_?", "train.scheduler", "val.metrics.*"), _MAP),
+    "val.metrics": _MAP_OR_NONE,
+    "val.metrics.*.crop_border": _WHOLE,
+    "num_gpu": _Kind("a whole number or auto", lambda v: v == "auto" or _WHOLE.fits(v)),
+    **dict.fromkeys(("scale", "manual_seed"), _WHOLE),
+    **dict.fromkeys(("name", "model_type", "path.pretrain_*", "datasets.*.dataroot_*"), _TEXT),
+    "datasets.*.meta_info_file": _TEXT,
+    **dict.fromkeys(("datasets.*.gt_size", "datasets.*.*_per_gpu", "datasets.*.scale"), _WHOLE),
+    "datasets.*.dataset_enlarge_ratio": _NUMBER,
+    **dict.fromkeys(("train.total_iter", "train.warmup_iter", "train.ema_decay"), _NUMBER),
+    **dict.fromkeys(("train.optim_?.lr", "val.val_freq", "logger.*_freq"), _NUMBER),
+}
+# What an argument of a class must be, by the type of its default.
+_KINDS_BY_DEFAULT: Final = {
+    int: _WHOLE,
+    float: _NUMBER,
+    str: _TEXT,
+    bool: _Kind("true or false", lambda value: value is None or isinstance(value, bool)),
+}
+
+
 def check_options(opt: Mapping[str, Any]) -> None:
     """Find what BasicSR would overlook or fail on without saying where.
 
@@ -44,14 +92,15 @@ def check_options(opt: Mapping[str, Any]) -> None:
     """
     if missing := [key for key in REQUIRED if key not in opt]:
         raise UserError(f"the options lack {', '.join(missing)}")
-    for key in ("datasets", "network_g"):
-        if not isinstance(opt[key], Mapping):
-            raise UserError(f"{key}: expected options by name, got {opt[key]!r}")
+    for name, value in _entries(opt):
+        kind = next((kind for key, kind in _KINDS.items() if _matches(name, key)), None)
+        if kind is not None:
+            _check_kind(name, value, kind)
+    if "train" in opt:
+        _check_training(opt)
     for section, known in _SECTIONS.items():
         _check_spelling(opt.get(section) if section else opt, known.split(), section)
     for name, dataset in opt["datasets"].items():
-        if not isinstance(dataset, Mapping):
-            raise UserError(f"datasets.{name}: expected options by name, got {dataset!r}")
         _check_spelling(dataset, _DATASET.split(), f"datasets.{name}")
         kind = _check_type(dataset, registry.DATASET_REGISTRY, f"datasets.{name}")
         if kind.__module__.startswith("srgan_plugin."):
@@ -68,6 +117,39 @@ def check_options(opt: Mapping[str, Any]) -> None:
     for section in ("pixel_opt", "perceptual_opt", "gan_opt"):
         if train.get(section):
             _check_arguments(train[section], registry.LOSS_REGISTRY, f"train.{section}")
+    for name, metric in ((opt.get("val") or {}).get("metrics") or {}).items():
+        _check_type(metric, registry.METRIC_REGISTRY, f"val.metrics.{name}")
+
+
+def _entries(opt: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield every option with its dotted name, sections before what is in them."""
+    for key, value in opt.items():
+        yield f"{prefix}{key}", value
+        if isinstance(value, Mapping):
+            yield from _entries(value, f"{prefix}{key}.")
+
+
+def _matches(name: str, pattern: str) -> bool:
+    return name.count(".") == pattern.count(".") and fnmatchcase(name, pattern)
+
+
+def _check_kind(name: str, value: Any, kind: _Kind) -> None:
+    if kind.fits(value):
+        return
+    hint = ""
+    if isinstance(value, str) and re.fullmatch(r"-?[\d.]+(e[+-]?\d+)?", value):
+        hint = "; write it without quotes, and 1e-4 as 1.0e-4"
+    raise UserError(f"{name}: expected {kind.name}, got {value!r}{hint}")
+
+
+def _check_training(opt: Mapping[str, Any]) -> None:
+    for section, keys in _REQUIRED_TO_TRAIN.items():
+        given = opt.get(section) or {}
+        if missing := [f"{section}.{key}" for key in keys if given.get(key) is None]:
+            raise UserError(f"the options lack {', '.join(missing)}")
+    for name in ("optim_g", "scheduler"):
+        if not opt["train"][name].get("type"):
+            raise UserError(f"the options lack train.{name}.type")
 
 
 def _check_spelling(given: Mapping[str, Any] | None, known: Iterable[str], section: str) -> None:
@@ -80,14 +162,20 @@ def _check_spelling(given: Mapping[str, Any] | None, known: Iterable[str], secti
 
 def _check_type(given: Mapping[str, Any], names: Any, section: str) -> Any:
     kind = given.get("type")
+    if kind is None:
+        raise UserError(f"{section}: expected a class by its type, got none")
     if kind not in names and f"{kind}_basicsr" not in names:
         near = get_close_matches(str(kind), list(names.keys()), n=3, cutoff=0.5)
-        raise UserError(f"{section}: no class is called {kind!r}; nearest: {', '.join(near)}")
+        hint = f"; nearest: {', '.join(near)}" if near else ""
+        raise UserError(f"{section}: no class is called {kind!r}{hint}")
     return names.get(kind if kind in names else f"{kind}_basicsr")
 
 
 def _check_arguments(given: Mapping[str, Any], names: Any, section: str) -> None:
     parameters = inspect.signature(_check_type(given, names, section)).parameters
+    for key in given.keys() & parameters.keys():
+        if kind := _KINDS_BY_DEFAULT.get(type(parameters[key].default)):
+            _check_kind(f"{section}.{key}", given[key], kind)
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
         return
     if unknown := [key for key in given if key != "type" and key not in parameters]:
