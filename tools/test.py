@@ -116,19 +116,27 @@ def scorer_of(runner: Any) -> Any:
 def choose_metrics(cfg: Any, protocols: list[str], others: list[str]) -> None:
     """Let the config's `BenchmarkMetric` measure under `protocols`, and add other metrics."""
     given = cfg.test_evaluator
-    metrics = [given] if isinstance(given, dict) else list(given)
-    cfg.test_evaluator = [*metrics, *({"type": name} for name in others)]
-    if not protocols:
-        return
-    ours = [m for m in metrics if str(m.get("type")).rpartition(".")[2] == "BenchmarkMetric"]
-    if not ours:
-        found = ", ".join(str(m.get("type")) for m in metrics)
+    evaluators = given if isinstance(given, list) else [given]
+    if "metrics" in evaluators[0]:  # as in MMagic's configs, which have one for each test set
+        for evaluator in evaluators:
+            evaluator["metrics"] = _chosen(evaluator["metrics"], protocols, others)
+    else:
+        cfg.test_evaluator = _chosen(evaluators, protocols, others)
+
+
+def _chosen(metrics: list[Any], protocols: list[str], others: list[str]) -> list[Any]:
+    """Return the metrics of a test set, measured under `protocols`, and others behind them."""
+    prefix = {"prefix": metrics[0]["prefix"]} if "prefix" in metrics[0] else {}
+    ours = [metric for metric in metrics if str(metric.get("type")).endswith("BenchmarkMetric")]
+    if protocols and not ours:
         raise UserError(
-            f"--protocol: expected a BenchmarkMetric in {cfg.filename}'s test_evaluator, got "
-            f"{found}; set test_evaluator = dict(type='srgan_plugin.BenchmarkMetric')"
+            "--protocol: expected a BenchmarkMetric in the config's test_evaluator, got "
+            f"{', '.join(str(metric.get('type')) for metric in metrics)}; add "
+            "dict(type='srgan_plugin.BenchmarkMetric')"
         )
-    for metric in ours:
+    for metric in ours if protocols else ():
         metric["protocols"] = protocols
+    return [*metrics, *({"type": name, **prefix} for name in others)]
 
 
 def choose_checkpoint(cfg: Any, location: str) -> None:

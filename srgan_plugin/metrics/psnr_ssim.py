@@ -1,6 +1,6 @@
 """PSNR and SSIM of two images, plane by plane, in float64: of arrays or tensors."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
 import cv2
@@ -14,6 +14,7 @@ from srgan_plugin.errors import UserError, check_option
 #: What is compared, one letter for each plane: "b" is blue alone, "y" is luma.
 Channel = Literal["rgb", "b", "y"]
 ImageArray = NDArray[Any]
+Planes = Tensor | list[NDArray[np.float64]]
 
 PEAK = 255.0
 # Wang et al. 2004: an 11x11 Gaussian of sigma 1.5, and the constants that keep flat areas defined.
@@ -104,30 +105,25 @@ def psnr_from_mse(mse: Tensor) -> Tensor:
     return 10 * torch.log10(PEAK**2 / mse)
 
 
-def mse_of(a: Any, b: Any) -> Tensor:
+def mse_of(a: Planes, b: Planes) -> Tensor:
     """Return the mean squared error of each plane, without waiting for a GPU.
 
     Args:
-        a: (n, h, w), float64, an array or a tensor.
+        a: (n, h, w), float64: a tensor, or arrays one by one.
         b: What to compare with, likewise.
 
     Returns:
         (n,), float64.
     """
-    return torch.as_tensor(((a - b) ** 2).mean((-2, -1)))
+    return _plane_means(lambda p, q: (p - q) ** 2, a, b)
 
 
-def ssim_of(a: Any, b: Any) -> Tensor:
+def ssim_of(a: Planes, b: Planes) -> Tensor:
     """Return the SSIM of each plane, without waiting for a GPU; arguments as of `mse_of`."""
-    mean_a, mean_b = _window_mean(a), _window_mean(b)
-    product, power = mean_a * mean_b, mean_a**2 + mean_b**2
-    covariance = _window_mean(a * b) - product
-    variances = _window_mean(a**2 + b**2) - power
-    similarity = ((2 * product + C1) * (2 * covariance + C2)) / ((power + C1) * (variances + C2))
-    return torch.as_tensor(similarity.mean((-2, -1)))
+    return _plane_means(_similarity, a, b)
 
 
-def planes(image: Any, names: Iterable[str]) -> Any:
+def planes(image: Any, names: Iterable[str]) -> Planes:
     """Return planes of an RGB image by name: "r", "g", "b", and "y" for luma.
 
     Args:
@@ -135,13 +131,15 @@ def planes(image: Any, names: Iterable[str]) -> Any:
         names: Which planes, in which order.
 
     Returns:
-        (n, h, w), float64: an array or a tensor, as `image`.
+        (n, h, w), float64: a tensor of a tensor, arrays one by one of an array.
     """
-    array = isinstance(image, np.ndarray)
-    rgb = np.moveaxis(image, -1, 0).astype(np.float64) if array else image.double()
+    if isinstance(image, Tensor):
+        rgb: Any = image.double()
+    else:
+        rgb = [np.ascontiguousarray(image[..., i], dtype=np.float64) for i in range(3)]
     found = dict(zip("rgb", rgb, strict=True))
     chosen = [luma(*rgb) if name == "y" else found[name] for name in names]
-    return np.stack(chosen) if array else torch.stack(chosen)
+    return torch.stack(chosen) if isinstance(image, Tensor) else chosen
 
 
 def check_comparable(
@@ -169,11 +167,29 @@ def check_comparable(
     return slice(border, height - border), slice(border, width - border)
 
 
+def _plane_means(compare: Callable[[Any, Any], Any], a: Planes, b: Planes) -> Tensor:
+    """Return the mean of a comparison of each plane: of tensors at once, for the GPU's sake."""
+    if isinstance(a, Tensor):
+        means: Tensor = compare(a, b).mean((-2, -1))
+        return means
+    each = [float(compare(p, q).mean()) for p, q in zip(a, b, strict=True)]
+    return torch.tensor(each, dtype=torch.float64)
+
+
+def _similarity(a: Any, b: Any) -> Any:
+    """Return SSIM wherever the window is whole."""
+    mean_a, mean_b = _window_mean(a), _window_mean(b)
+    product, power = mean_a * mean_b, mean_a**2 + mean_b**2
+    covariance = _window_mean(a * b) - product
+    variances = _window_mean(a**2 + b**2) - power
+    return ((2 * product + C1) * (2 * covariance + C2)) / ((power + C1) * (variances + C2))
+
+
 def _window_mean(x: Any) -> Any:
     """Return means over an 11x11 Gaussian window, wherever it is whole."""
     if isinstance(x, np.ndarray):  # cv2's filter takes a twelfth of the time of these sums on a CPU
         inside = slice(WINDOW // 2, -(WINDOW // 2))
-        return np.stack([cv2.sepFilter2D(p, cv2.CV_64F, TAPS, TAPS)[inside, inside] for p in x])
+        return cv2.sepFilter2D(x, cv2.CV_64F, TAPS, TAPS)[inside, inside]
     for axis in (-1, -2):
         size = x.shape[axis] - WINDOW + 1
         parts = [x.narrow(axis, start, size) for start in range(WINDOW)]
@@ -183,7 +199,7 @@ def _window_mean(x: Any) -> Any:
 
 def _prepare(
     pred: ImageArray, gt: ImageArray, border: int, channel: Channel, smallest: int
-) -> list[NDArray[np.float64]]:
+) -> list[Planes]:
     check_option("channel", channel, ("rgb", "b", "y"))
     inside = check_comparable(pred.shape, gt.shape, border, smallest)
     return [planes(image[inside], channel) for image in (pred, gt)]

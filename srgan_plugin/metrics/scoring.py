@@ -121,12 +121,16 @@ class Scorer:
 
 def _compare(pred: Any, gt: Any, measures: Sequence[Measure]) -> dict[Measure, Tensor]:
     """Return measures of one border and rounding; each plane is compared once."""
+    names = dict.fromkeys("".join(m.channel for m in measures))
+    a, b = (dict(zip(names, planes(image, names), strict=True)) for image in (pred, gt))
     by_plane: dict[tuple[str, str], Tensor] = {}
     for function, compare in (("PSNR", mse_of), ("SSIM", ssim_of)):
-        names = dict.fromkeys("".join(m.channel for m in measures if m.function == function))
-        if names:
-            values = compare(planes(pred, names), planes(gt, names))
-            by_plane |= {(function, name): value for name, value in zip(names, values, strict=True)}
+        chosen = dict.fromkeys("".join(m.channel for m in measures if m.function == function))
+        if chosen:
+            pairs: Any = [[image[n] for n in chosen] for image in (a, b)]
+            if isinstance(pred, Tensor):
+                pairs = [torch.stack(pair) for pair in pairs]
+            by_plane |= {(function, n): v for n, v in zip(chosen, compare(*pairs), strict=True)}
     found = {}
     for m in measures:
         mean = torch.stack([by_plane[m.function, plane] for plane in m.channel]).mean()

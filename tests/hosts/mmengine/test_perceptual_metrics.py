@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 import torchvision
+from mmengine.config import Config
 from mmengine.evaluator import BaseMetric
 
 from srgan_plugin.errors import MissingFileError, UserError
@@ -225,3 +226,13 @@ def test_niqe_takes_a_file_of_the_model(tmp_path: Path) -> None:
     except MissingFileError as error:
         pytest.skip(str(error))
     assert own != measure(METRICS.build({"type": "NIQE"}), pred, gt)
+
+
+def test_a_metric_is_added_to_the_evaluator_of_each_set(tool: Callable[[str], Any]) -> None:
+    sets = [
+        {"type": "Evaluator", "metrics": [{"type": "PSNR", "prefix": name}]} for name in ("a", "b")
+    ]
+    cfg = Config({"test_evaluator": sets})
+    tool("test").choose_metrics(cfg, [], ["NIQE"])
+    added = [evaluator.metrics[-1].to_dict() for evaluator in cfg.test_evaluator]
+    assert added == [{"type": "NIQE", "prefix": name} for name in ("a", "b")]
