@@ -40,6 +40,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         metavar="NAME",
         help="measure these as well: NIQE, LPIPS, DISTS, or any metric registered in mmengine",
     )
+    parser.add_argument(
+        "--tta",
+        action="store_true",
+        help="predict by the mean over flipped and transposed images (x8 self-ensemble): eight "
+        "times the time",
+    )
     add_config_options(parser)
     return parser.parse_args(argv)
 
@@ -170,6 +176,22 @@ def keep_test_settings(cfg: Any) -> None:
         cfg[name] = None
 
 
+def use_self_ensemble(cfg: Any) -> None:
+    """Let the model predict by x8 self-ensemble, which only our models have."""
+    from srgan_plugin.hosts.mmengine.compat import scope_of
+    from srgan_plugin.registry import SCOPE
+
+    ours = str(cfg.model.type).startswith(f"{SCOPE}.") or (
+        "." not in str(cfg.model.type) and scope_of(cfg) == SCOPE
+    )
+    if not ours:
+        raise UserError(
+            f"--tta: expected a model of ours, got {cfg.model.type}: set "
+            f"--cfg-options model.type={SCOPE}.SRModel"
+        )
+    cfg.model.test_cfg = {**(cfg.model.get("test_cfg") or {}), "tta": True}
+
+
 @command
 def main(argv: list[str] | None = None) -> None:
     """Build the runner, test, print the table."""
@@ -183,6 +205,8 @@ def main(argv: list[str] | None = None) -> None:
     choose_checkpoint(cfg, args.checkpoint)
     keep_test_settings(cfg)
     choose_metrics(cfg, args.protocol, args.metric)
+    if args.tta:
+        use_self_ensemble(cfg)
     if args.save_images:
         saving = {"type": "SaveImagesHook", "out_dir": args.save_images}
         cfg.custom_hooks = [*(cfg.get("custom_hooks") or []), saving]

@@ -32,8 +32,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--tile", type=_tile, default="auto", metavar="auto|N", help="largest tile of the input"
     )
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    parser.add_argument(
+        "--scale", type=float, metavar="S", help="of the result (default: the network's)"
+    )
+    parser.add_argument(
+        "--tta",
+        action="store_true",
+        help="mean over the flipped and transposed image (x8 self-ensemble), 8 times the time",
+    )
+    parser.add_argument("--device", default="auto", metavar="auto|cpu|cuda|cuda:N|mps")
     parser.add_argument("--half", action="store_true", help="float16, on a GPU")
+    parser.add_argument("--suffix", default="", help="behind each name in a folder, such as _x4")
+    parser.add_argument(
+        "--format", choices=("png", "jpg", "webp", "tif"), help="of all files in a folder"
+    )
+    parser.add_argument(
+        "--quality", type=_quality, default=95, metavar="1-100", help="of JPEG and WebP (95)"
+    )
+    parser.add_argument(
+        "--metadata",
+        choices=("keep", "copyright", "none"),
+        default="keep",
+        help="EXIF and DPI: all, author and copyright alone, or nothing (default: keep)",
+    )
     parser.add_argument(
         "--overwrite", action="store_true", help="make results anew that are there already"
     )
@@ -42,22 +63,40 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Enlarge; one line on standard error for each picture that fails, and then status 1."""
     from srgan_plugin.inference import Upscaler, open_model
-    from srgan_plugin.inference.batch import plan_jobs, upscale_files
+    from srgan_plugin.inference.batch import (
+        OutputOptions,
+        ignored_files,
+        plan_jobs,
+        upscale_files,
+    )
     from srgan_plugin.inference.upscaler import disable_malloc_trim
 
     if args.blend_with and args.blend is None:
         raise UserError("--blend-with says with what, and --blend A how much of it: give both")
     other = args.blend_with or ("msrresnet" if args.model == "srgan" else "srgan")
-    jobs = plan_jobs(args.inputs, args.output)
+    options = OutputOptions(
+        suffix=args.suffix, format=args.format, quality=args.quality, metadata=args.metadata
+    )
+    jobs = plan_jobs(args.inputs, args.output, options)
     disable_malloc_trim()
     network = open_model(
         args.model, blend=args.blend, blend_with=other, arch_options=dict(args.arch_options)
     )
-    upscaler = Upscaler(network, device=args.device, tile=args.tile, half=args.half)
+    upscaler = Upscaler(
+        network,
+        scale=args.scale,
+        device=args.device,
+        tile=args.tile,
+        half=args.half,
+        tta=args.tta,
+    )
     count = {"done": 0, "skipped": 0, "failed": 0}
     try:
         with progress_bar("upscale", unit="px") as show:
-            for outcome in upscale_files(upscaler, jobs, show, overwrite=args.overwrite):
+            outcomes = upscale_files(
+                upscaler, jobs, show, options=options, overwrite=args.overwrite
+            )
+            for outcome in outcomes:
                 count[outcome.state] += 1
                 if outcome.error is not None:
                     line = one_line(outcome.error)
@@ -70,8 +109,17 @@ def run(args: argparse.Namespace) -> None:
     sys.stdout.write(
         "{done} done, {skipped} skipped{why}, {failed} failed\n".format(**count, why=why)
     )
+    if ignored := ignored_files(args.inputs, args.output):
+        names = ", ".join(map(str, ignored[:3])) + (", …" if len(ignored) > 3 else "")
+        sys.stdout.write(f"left out, no images by their names: {len(ignored)} ({names})\n")
     if count["failed"]:
         raise SystemExit(1)
+
+
+def _quality(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= 100:
+        raise argparse.ArgumentTypeError(f"expected 1 to 100, got {text}")
+    return int(text)
 
 
 def _tile(text: str) -> int | str:

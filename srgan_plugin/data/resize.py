@@ -77,6 +77,26 @@ def imresize(
     return result.astype(image.dtype, copy=False)
 
 
+def resize_rows(
+    image: NDArray[Any], output_size: tuple[int, int], start: int, stop: int
+) -> NDArray[np.float64]:
+    """Make some rows of what `imresize` makes of an image in floating point.
+
+    Args:
+        image: (H, W, C), of any numbers.
+        output_size: Height and width of the whole result.
+        start: First row of the result.
+        stop: The row after the last one.
+
+    Returns:
+        (stop - start, width, C), neither rounded nor clipped.
+    """
+    scales = output_size[0] / image.shape[0], output_size[1] / image.shape[1]
+    rows, span = _within_span(_resample_weights(image.shape[0], scales[0], start, stop))
+    columns = _resample_weights(image.shape[1], scales[1], 0, output_size[1])
+    return _weighted_sum(_weighted_sum(image[span], rows, 0), columns, 1)
+
+
 def make_lr(hr: NDArray[np.uint8], scale: int) -> NDArray[np.uint8]:
     """Makes the low-resolution picture of the benchmarks (`LRbicx4`).
 

@@ -6,12 +6,13 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 from srgan_plugin.errors import MissingFileError, UserError
 from srgan_plugin.io.atomic import remove_abandoned
-from srgan_plugin.io.image_content import peek_size, read_image_content
+from srgan_plugin.io.image_content import READABLE_SUFFIXES, peek_size, read_image_content
 from srgan_plugin.io.image_files import walk_files
+from srgan_plugin.io.metadata import Keep
 from srgan_plugin.io.writers import WRITABLE_SUFFIXES, ImageSpec, check_target, write_strips
 
 from .upscaler import Upscaler
@@ -36,7 +37,37 @@ class JobResult:
     error: Exception | None = None
 
 
-def plan_jobs(inputs: Sequence[str], output: str) -> list[Job]:
+@dataclass(frozen=True, kw_only=True)
+class OutputOptions:
+    """How results are written.
+
+    Attributes:
+        suffix: Stands in a file's name before its format, in a folder.
+        format: The format of the files in a folder, such as "jpg"; by default the input's, or PNG
+            where that is not written.
+        quality: Of JPEG and WebP, 1 to 100.
+        metadata: Whether EXIF and resolution are kept, of them author and copyright alone, or
+            nothing.
+    """
+
+    suffix: str = ""
+    format: str | None = None
+    quality: int = 95
+    metadata: Keep = "keep"
+
+    def rename(self, below: Path) -> Path:
+        """Return the result's name for an input's."""
+        given = f".{self.format}" if self.format else below.suffix
+        written = given if given.lower() in WRITABLE_SUFFIXES else ".png"
+        return below.with_name(f"{below.stem}{self.suffix}{written}")
+
+
+DEFAULT_OUTPUT: Final = OutputOptions()
+
+
+def plan_jobs(
+    inputs: Sequence[str], output: str, options: OutputOptions = DEFAULT_OUTPUT
+) -> list[Job]:
     """Tells which files are to be read, and where each enlargement goes.
 
     Args:
@@ -44,6 +75,7 @@ def plan_jobs(inputs: Sequence[str], output: str) -> list[Job]:
         output: One file for one file. Otherwise, or with a slash at its end, a folder, which gets
             the names and formats of the inputs; where it lies in an input folder, or a pattern
             meets it, files in it are no inputs.
+        options: What changes the names and formats in a folder.
 
     Returns:
         (file to read, file to write) for every picture, sorted within each input.
@@ -68,7 +100,7 @@ def plan_jobs(inputs: Sequence[str], output: str) -> list[Job]:
                 f"expected a folder for several pictures, but {target} sounds like a file: name a "
                 "folder, or close it with a slash"
             )
-        jobs = [(source, target / below) for source, below in found]
+        jobs = [(source, target / options.rename(below)) for source, below in found]
     _check_apart(jobs)
     return jobs
 
@@ -78,6 +110,7 @@ def upscale_files(
     jobs: Sequence[Job],
     progress: Callable[[int, int], None] | None = None,
     *,
+    options: OutputOptions = DEFAULT_OUTPUT,
     overwrite: bool = False,
 ) -> Iterator[JobResult]:
     """Enlarges files, one for each outcome that is asked for; what is there already is skipped.
@@ -85,7 +118,8 @@ def upscale_files(
     Args:
         upscaler: What enlarges.
         jobs: See `plan_jobs`.
-        progress: Called with the number of pixels of results that are done, and of all.
+        progress: Called with the number of pixels of the images that are done, and of all.
+        options: How results are written.
         overwrite: Make what is there anew.
 
     Yields:
@@ -98,8 +132,7 @@ def upscale_files(
     for folder in {target.parent for _, target in jobs}:
         remove_abandoned(folder)
     there = [target.is_file() and not overwrite for _, target in jobs]
-    pixels = [0 if skip else _pixels(job[0]) for job, skip in zip(jobs, there, strict=True)]
-    areas = [count * upscaler.scale**2 for count in pixels]
+    areas = [0 if skip else _pixels(job[0]) for job, skip in zip(jobs, there, strict=True)]
     total, before = sum(areas), 0
     for (source, target), area, skip in zip(jobs, areas, there, strict=True):
 
@@ -111,7 +144,7 @@ def upscale_files(
             yield JobResult(source=source, target=target, state="skipped")
             continue
         try:
-            _upscale_file(upscaler, source, target, show)
+            _upscale_file(upscaler, source, target, options, show)
         except (OSError, UserError, MemoryError) as error:
             if _ends_all(error, source):
                 raise
@@ -130,14 +163,20 @@ def _ends_all(error: Exception, source: Path) -> bool:
 
 
 def _upscale_file(
-    upscaler: Upscaler, source: Path, target: Path, progress: Callable[[int], None]
+    upscaler: Upscaler,
+    source: Path,
+    target: Path,
+    options: OutputOptions,
+    progress: Callable[[int], None],
 ) -> None:
     image = read_image_content(source)
     height, width, channels = image.pixels.shape
     spec = ImageSpec(
-        shape=(height * upscaler.scale, width * upscaler.scale, channels),
+        shape=(*upscaler.result_size(height, width), channels),
         dtype=image.pixels.dtype,
         icc_profile=image.icc_profile,
+        metadata=image.metadata.limited_to(options.metadata),
+        quality=options.quality,
     )
     write_strips(target, upscaler.strips(image.pixels, progress), spec)
 
@@ -153,7 +192,7 @@ def _images(name: str, output: Path) -> list[tuple[Path, Path]]:
         found = [(file, file.relative_to(path)) for file in paths]
         if not found:
             raise UserError(
-                f"{name} holds no image: expected files in {', '.join(WRITABLE_SUFFIXES)}"
+                f"{name} holds no image: expected files in {', '.join(READABLE_SUFFIXES)}"
             )
         return sorted(found)
     if path.is_file():
@@ -169,8 +208,15 @@ def _images(name: str, output: Path) -> list[tuple[Path, Path]]:
     return sorted(found)
 
 
+def ignored_files(inputs: Sequence[str], output: str) -> list[Path]:
+    """Return the files in folders among the inputs that `plan_jobs` leaves out, sorted."""
+    folders = [Path(name) for name in inputs if Path(name).is_dir()]
+    files = {file for folder in folders for file in walk_files(folder) if not _is_image(file)}
+    return sorted(file for file in files if not _is_result(file, Path(output)))
+
+
 def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in WRITABLE_SUFFIXES
+    return path.suffix.lower() in READABLE_SUFFIXES
 
 
 def _is_input(file: Path, folder: Path, output: Path) -> bool:

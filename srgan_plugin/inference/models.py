@@ -10,6 +10,7 @@ from srgan_plugin.checkpoints.hub import BUNDLED_MODELS, local_checkpoint
 from srgan_plugin.errors import MissingFileError, UserError
 from srgan_plugin.networks import Generator
 
+_BUNDLED: Final = {"activate_after_shuffle": False}  # their files have MMagic's keys and function
 # Two networks of the same function have these in common, and the shapes of their weights.
 _SWITCHES: Final = ("upscale_factor", "activate_after_shuffle", "output_range")
 
@@ -69,7 +70,8 @@ def _open(model: str, arch_options: Mapping[str, Any] | None) -> Generator:
         raise MissingFileError(
             f"expected {', '.join(BUNDLED_MODELS)} or a checkpoint file, got {model}"
         )
-    network = open_network(path, arguments=arch_options)
+    arguments = {**(_BUNDLED if model in BUNDLED_MODELS else {}), **(arch_options or {})}
+    network = open_network(path, arguments=arguments)
     if not isinstance(network, Generator):
         raise UserError(f"{path}: expected a generator, got {type(network).__name__}")
     channels = network.conv_first.in_channels, network.conv_last.out_channels

@@ -8,6 +8,7 @@ what the network makes of the whole image, but for the order of floating-point s
 """
 
 from collections.abc import Callable
+from functools import partial
 from itertools import pairwise, product
 from typing import NamedTuple
 
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from srgan_plugin.errors import UserError
 from srgan_plugin.networks import Generator
+from srgan_plugin.networks.self_ensemble import SYMMETRIES, Symmetry
 
 
 class Interval(NamedTuple):
@@ -38,6 +40,51 @@ class Interval(NamedTuple):
         count = -(-size // largest)
         edges = [self.start + size * i // count for i in range(count + 1)]
         return [Interval(*ends) for ends in pairwise(edges)]
+
+
+def _transformed(
+    symmetry: Symmetry, rows: Interval, columns: Interval, height: int, width: int
+) -> tuple[Interval, Interval]:
+    """Return where a window of an image lies in the transformed image."""
+    if symmetry.flip_rows:
+        rows = Interval(height - rows.stop, height - rows.start)
+    if symmetry.flip_columns:
+        columns = Interval(width - columns.stop, width - columns.start)
+    return (columns, rows) if symmetry.transpose else (rows, columns)
+
+
+@torch.inference_mode()
+def upscale_tile_ensemble(
+    network: Generator,
+    image: Tensor,
+    rows: Interval,
+    columns: Interval,
+    *,
+    inner: int,
+    progress: Callable[[float], None],
+) -> Tensor:
+    """Upscale a window eight times, flipped and transposed, and return the mean (EDSR's x8).
+
+    Args, result and errors are those of `upscale_tile`.
+    """
+    height, width = image.shape[2:]
+    total: Tensor | None = None
+
+    def report(number: int, share: float) -> None:
+        progress((number + share) / len(SYMMETRIES))
+
+    for number, symmetry in enumerate(SYMMETRIES):
+        part = upscale_tile(
+            network,
+            symmetry.apply(image),
+            *_transformed(symmetry, rows, columns, height, width),
+            inner=inner,
+            progress=partial(report, number),
+        )
+        part = symmetry.undo(part).float()
+        total = part if total is None else total.add_(part)
+    assert total is not None
+    return total.div_(len(SYMMETRIES))
 
 
 @torch.inference_mode()

@@ -2,33 +2,40 @@
 
 import ctypes
 import logging
+import math
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from typing import Any, Final, Literal, get_args
+from pathlib import Path
+from typing import Any, Final, Literal, overload
 
 import cv2
 import numpy as np
+import PIL.Image
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from srgan_plugin.errors import UserError, check_option
+from srgan_plugin.data.resize import resize_rows
+from srgan_plugin.errors import UserError
+from srgan_plugin.io.image_content import pixels_of, read_image_content
 from srgan_plugin.networks import Generator
 
 from .models import open_model
-from .tiling import Interval, upscale_tile
+from .tiling import Interval, upscale_tile, upscale_tile_ensemble
 
 Pixels = NDArray[Any]
-Device = Literal["auto", "cpu", "cuda"]
+AnyImage = Pixels | PIL.Image.Image | str | os.PathLike[str]
 Tile = Literal["auto"] | int
 
 # Sides of the large and of the small tiles, in LR pixels; see `tiles`. On a CPU 400 MB, and small
 # tiles that stay near the caches; on a GPU tiles that fill it.
-_TILES: Final = {"cpu": (512, 96), "cuda": (1024, 256)}
+_TILES: Final = {"cpu": (512, 96), "cuda": (1024, 256), "mps": (512, 256)}
 _SMALLEST: Final = 16
 # Pixels of an image that a network sees whole, on a CPU: 3.2 GB with 64 features.
 _LARGEST_WHOLE: Final = 1 << 21
+_RESIZED_ROWS: Final = 256  # at a time
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's <malloc.h>
 
 logger = logging.getLogger(__name__)
@@ -39,13 +46,19 @@ class Upscaler:
 
     Args:
         network: See `open_model`. It is moved to the device.
-        device: `"auto"` takes a GPU where there is one.
+        scale: Of the result, any positive number; another than the network's is made from its
+            result by MATLAB's bicubic. By default the network's.
+        device: `"auto"` takes a CUDA GPU where there is one; `"cpu"`, `"cuda"`, `"cuda:1"`,
+            `"mps"`.
         tile: Largest side of a tile in pixels of the input; a tiled result is the untiled one, but
             for rounding. When the device runs out of memory the tile is halved for good.
         half: Compute in float16, on a GPU only.
+        tta: Take the mean of the results for the image flipped and transposed (x8 self-ensemble),
+            in eight times the time.
 
     Raises:
-        UserError: There is no GPU, `half` without one, or `tile` is below 16.
+        UserError: There is no such device, `half` without a GPU, `tile` is below 16, or `scale` is
+            not positive.
         MemoryError: The network does not fit on the device.
     """
 
@@ -53,47 +66,66 @@ class Upscaler:
         self,
         network: Generator,
         *,
-        device: Device = "auto",
+        scale: float | None = None,
+        device: str = "auto",
         tile: Tile = "auto",
         half: bool = False,
+        tta: bool = False,
     ) -> None:
-        kind = _device(device)
-        if half and kind == "cpu":
+        place = find_device(device)
+        if half and place.type == "cpu":
             raise UserError("half precision is for GPUs, and slower on a CPU: leave it out")
-        self._on_gpu = kind == "cuda"
-        large, self._inner = _TILES[kind]
+        self._on_gpu = place.type == "cuda"
+        large, self._inner = _TILES[place.type]
+        if scale is not None and not 0 < scale < math.inf:
+            raise UserError(f"scale: expected a positive number, got {scale}")
         if tile != "auto" and tile < _SMALLEST:
             raise UserError(f"expected a tile of at least {_SMALLEST} pixels, got {tile}")
         self.tile = large if tile == "auto" else tile
-        self.scale = network.upscale_factor
+        self._factor = network.upscale_factor
+        self.scale = scale or self._factor
+        self._upscale_tile = upscale_tile_ensemble if tta else upscale_tile
         self._whole = network.needs_whole_image
         try:
-            network = network.to(kind, torch.float16 if half else torch.float32)
+            network = network.to(place, torch.float16 if half else torch.float32)
         except torch.OutOfMemoryError:
-            raise MemoryError(f"{kind} has no room for the network: take the CPU") from None
+            raise MemoryError(f"{place} has no room for the network: take the CPU") from None
         self._network = network.to(memory_format=torch.channels_last).eval()
 
-    def __call__(self, image: Pixels) -> Pixels:
+    @overload
+    def __call__(self, image: Pixels | str | os.PathLike[str]) -> Pixels: ...
+
+    @overload
+    def __call__(self, image: PIL.Image.Image) -> PIL.Image.Image: ...
+
+    def __call__(self, image: Pixels | AnyImage) -> Pixels | PIL.Image.Image:
         """Upscale an image.
 
         Args:
             image: (H, W) or (H, W, C), C channels: 1 grey, 2 grey and alpha, 3 RGB, 4 RGB and
-                alpha; uint8, or uint16 with the range of 16 bits.
+                alpha; uint8, or uint16 with the range of 16 bits. Or a file, which is read as
+                `srgan-plugin upscale` does, or an image of Pillow's with 8 bits.
 
         Returns:
-            The same, `scale` times the height and width. Grey goes through the network as RGB of
+            For a file (H, W, C), for Pillow's image one of Pillow's, else:
+            The same, of the size that `result_size` tells. Grey goes through the network as RGB of
             three equal channels, whose mean is taken; alpha is upscaled by bicubic.
 
         Raises:
             ValueError: `image` is something else.
             MemoryError: Not even the smallest tile fits on the device.
         """
+        if isinstance(image, PIL.Image.Image):
+            pixels = self(pixels_of(image))
+            return PIL.Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
+        if isinstance(image, str | os.PathLike):
+            image = read_image_content(Path(image)).pixels
         if not hasattr(image, "shape"):
             raise UserError(
                 f"expected (H, W) or (H, W, C) as a NumPy array, got {type(image).__name__}"
             )
         strips = self.strips(image)
-        height, width = (self.scale * size for size in image.shape[:2])
+        height, width = self.result_size(*image.shape[:2])
         out = np.empty((height, width, *image.shape[2:]), image.dtype)
         top = 0
         for strip in strips:
@@ -108,10 +140,10 @@ class Upscaler:
 
         Args:
             image: As for a call.
-            progress: Called with the number of pixels of the result that are done.
+            progress: Called with the number of pixels of the image that are done.
 
         Returns:
-            Strips of the result, (rows, W * scale, C). The next one is made when it is asked for.
+            Strips of the result, (rows, width, C). The next one is made when it is asked for.
 
         Raises:
             ValueError: `image` is something else.
@@ -131,7 +163,22 @@ class Upscaler:
                 f"expected at most {_LARGEST_WHOLE} pixels, got {width} x {height}: instance "
                 "normalisation needs the whole image at once; upscale parts of it, or on a GPU"
             )
-        return self._strips(image.reshape(*image.shape[:2], channels), progress or (lambda _: None))
+        image = image.reshape(*image.shape[:2], channels)
+        strips = self._strips(image, progress or (lambda _: None))
+        return strips if self.scale == self._factor else self._resized(strips, image.shape)
+
+    def result_size(self, height: int, width: int) -> tuple[int, int]:
+        """Return the height and width of the result for an image: `scale` times, at least 1."""
+        return max(round(self.scale * height), 1), max(round(self.scale * width), 1)
+
+    def _resized(self, strips: Iterator[Pixels], shape: tuple[int, ...]) -> Iterator[Pixels]:
+        """Resize the network's result, which is held as a whole, in strips."""
+        sizes = self.result_size(*shape[:2])
+        whole = np.concatenate(list(strips))
+        largest = np.iinfo(whole.dtype).max
+        for rows in Interval(0, sizes[0]).parts(_RESIZED_ROWS):
+            strip = resize_rows(whole, sizes, rows.start, rows.stop)
+            yield np.floor(strip.clip(0, largest) + 0.5).astype(whole.dtype)
 
     def _strips(self, image: Pixels, progress: Callable[[int], None]) -> Iterator[Pixels]:
         whole, top = Interval(0, len(image)), 0
@@ -168,7 +215,7 @@ class Upscaler:
         height, width, channels = image.shape
         colours = 3 if channels > 2 else 1
         out = np.empty(
-            ((rows.stop - rows.start) * self.scale, width * self.scale, channels), image.dtype
+            ((rows.stop - rows.start) * self._factor, width * self._factor, channels), image.dtype
         )
         seen = rows.widened(sum(self._network.receptive_radius), Interval(0, height))
         lr = _to_network(image[seen.start : seen.stop, :, :colours])
@@ -177,10 +224,10 @@ class Upscaler:
         def report(columns: Interval, share: float) -> None:
             done = columns.start + share * (columns.stop - columns.start)
             pixels = rows.start * width + (rows.stop - rows.start) * done
-            progress(int(pixels) * self.scale**2)
+            progress(int(pixels))
 
         for columns in Interval(0, width).parts(width if self._whole else self.tile):
-            sr = upscale_tile(
+            sr = self._upscale_tile(
                 self._network,
                 lr,
                 local,
@@ -190,39 +237,42 @@ class Upscaler:
             )
             if colours == 1:
                 sr = sr.mean(0, keepdim=True, dtype=torch.float32)
-            where = columns.inside(Interval(0, width), self.scale)
+            where = columns.inside(Interval(0, width), self._factor)
             out[:, where, :colours] = _from_network(sr, image.dtype)
         if channels in (2, 4):
-            out[..., -1] = _upscale_alpha(image[..., -1], rows, self.scale)
+            out[..., -1] = _upscale_alpha(image[..., -1], rows, self._factor)
         return out
 
 
 def upscale(
-    image: Pixels,
+    image: AnyImage,
     *,
     model: str = "msrresnet",
+    scale: float | None = None,
     blend: float | None = None,
     blend_with: str = "srgan",
     arch_options: Mapping[str, Any] | None = None,
     tile: Tile = "auto",
-    device: Device = "auto",
+    device: str = "auto",
     half: bool = False,
-) -> Pixels:
+    tta: bool = False,
+) -> AnyImage:
     """Upscale an image; for many of them, make one `Upscaler` and call that.
 
     Args:
-        image: (H, W) or (H, W, C), C channels: 1 grey, 2 grey and alpha, 3 RGB, 4 RGB and alpha;
-            uint8 or uint16.
+        image: As for an `Upscaler`'s call.
         model: As for `open_model`, and so are `blend`, `blend_with` and `arch_options`.
+        scale: As for `Upscaler`, and so are `tile`, `device`, `half` and `tta`.
         blend: See there.
         blend_with: See there.
         arch_options: See there.
-        tile: As for `Upscaler`, and so are `device` and `half`.
-        device: See there.
-        half: See there.
+        tile: See `Upscaler`.
+        device: See `Upscaler`.
+        half: See `Upscaler`.
+        tta: See `Upscaler`.
 
     Returns:
-        The same, as many times larger as the network makes it.
+        See `Upscaler`.
 
     Raises:
         FileNotFoundError: There are no such weights.
@@ -230,7 +280,7 @@ def upscale(
         MemoryError: Not even the smallest tile fits on the device.
     """
     network = open_model(model, blend=blend, blend_with=blend_with, arch_options=arch_options)
-    return Upscaler(network, device=device, tile=tile, half=half)(image)
+    return Upscaler(network, scale=scale, device=device, tile=tile, half=half, tta=tta)(image)
 
 
 def disable_malloc_trim() -> None:
@@ -247,12 +297,25 @@ def disable_malloc_trim() -> None:
         mallopt(_M_TRIM_THRESHOLD, (1 << 31) - 1)
 
 
-def _device(device: Device) -> Literal["cpu", "cuda"]:
-    check_option("device", device, get_args(Device))
-    there = torch.cuda.is_available()
-    if device == "cuda" and not there:
-        raise UserError("device cuda: torch sees no GPU here; use cpu")
-    return "cuda" if there and device != "cpu" else "cpu"
+def find_device(name: str) -> torch.device:
+    """Return a device that is there.
+
+    Args:
+        name: "auto" for a GPU where there is one, "cpu", "cuda", "cuda:1", "mps".
+
+    Raises:
+        UserError: It is not there, or there is no such kind.
+    """
+    mps = int(torch.backends.mps.is_available())
+    there = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": mps}
+    if name == "auto":
+        return torch.device("cuda" if there["cuda"] else "cpu")
+    kind, colon, number = name.partition(":")
+    if kind not in there or (colon and not number.isdecimal()):
+        raise UserError(f"device: expected auto, cpu, cuda, cuda:N or mps, got {name!r}")
+    if int(number or 0) >= there[kind]:
+        raise UserError(f"device {name}: torch sees {there[kind]} such devices here; use cpu")
+    return torch.device(name)
 
 
 def _is_out_of_memory(error: BaseException) -> bool:

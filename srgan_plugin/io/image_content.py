@@ -14,8 +14,9 @@ import PIL.Image
 
 from srgan_plugin.errors import UserError
 
-from .image_files import not_regular, read_image_bytes
+from .image_files import SUFFIXES, not_regular, read_image_bytes
 from .image_headers import (
+    MODES,
     PILLOW_ERRORS,
     channels_of_16_bits,
     damage_named,
@@ -24,7 +25,9 @@ from .image_headers import (
 )
 from .images import Pixels, opencv_decode
 from .jpeg import check_pixels_complete
+from .metadata import Metadata, read_metadata
 
+READABLE_SUFFIXES: Final = (*SUFFIXES, ".gif", ".avif", ".heic", ".heif")
 # Pillow's mode -> the mode to convert to; others are as they are.
 _CONVERTED: Final = {"1": "L", "P": "RGB", "PA": "RGBA", "RGBa": "RGBA"}
 _EXIF_ORIENTATION: Final = 0x0112
@@ -49,14 +52,18 @@ class ImageContent:
         pixels: (H, W, C), upright, C channels: 1 grey, 2 grey and alpha, 3 RGB, 4 RGB and alpha;
             uint8 or uint16.
         icc_profile: The colour profile; None where the file has none.
+        metadata: EXIF and resolution.
     """
 
     pixels: Pixels
     icc_profile: bytes | None
+    metadata: Metadata
 
 
 def read_image_content(path: Path) -> ImageContent:
-    """Read a PNG, JPEG, WebP, BMP or TIFF file as it is, with EXIF's orientation applied.
+    """Read an image file as it is, with EXIF's orientation applied.
+
+    PNG, JPEG, WebP, BMP, TIFF, GIF; AVIF where Pillow has it, HEIC where pillow-heif is installed.
 
     Raises:
         OSError: The file does not exist or cannot be read.
@@ -64,18 +71,19 @@ def read_image_content(path: Path) -> ImageContent:
             floating point.
     """
     content, name = read_image_bytes(path), str(path)
-    with open_image(content, name) as image:
+    with open_image(content, name, more=True) as image:
         channels = channels_of_16_bits(image, content)
         with damage_named(name):
             image.load()
             if image.format == "JPEG":
                 check_pixels_complete(image, content, name)
-        pixels = _16_bits(content, channels, name) if channels else _8_bits(image, name)
+        pixels = _16_bits(content, channels, name) if channels else pixels_of(image, name)
         # Read after loading: both decoders have turned a TIFF's pixels by then.
         turn = _UPRIGHT.get(_orientation(image), _UPRIGHT[1])
         return ImageContent(
             pixels=np.ascontiguousarray(turn(pixels)),
             icc_profile=image.info.get("icc_profile") or None,
+            metadata=read_metadata(image),
         )
 
 
@@ -101,7 +109,14 @@ def _orientation(image: PIL.Image.Image) -> Any:
         return 1
 
 
-def _8_bits(image: PIL.Image.Image, name: str) -> Pixels:
+def pixels_of(image: PIL.Image.Image, name: str = "image") -> Pixels:
+    """Return the pixels of an image of Pillow's with 8 bits: (H, W, C), as `ImageContent` has them.
+
+    Raises:
+        UserError: It is in CMYK, Lab, floating point or with 16 bits.
+    """
+    if image.mode not in MODES:
+        raise UserError(f"{name} is in {image.mode}: convert it to L, LA, RGB or RGBA first")
     mode = _CONVERTED.get(image.mode)
     if "transparency" in image.info and image.mode in ("P", "RGB", "L", "1"):
         mode = "LA" if image.mode in ("L", "1") else "RGBA"

@@ -8,6 +8,7 @@ import struct
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from io import BytesIO
 from typing import IO, Any, Final
 
@@ -33,6 +34,16 @@ _FORMATS: Final[tuple[tuple[int, bytes, type[ImageFile]], ...]] = (
     (0, b"II*\0", TiffImageFile),
     (0, b"MM\0*", TiffImageFile),
 )
+# Read to upscale, not to train; Pillow has AVIF from 11.3 on, pillow-heif brings HEIC. By the
+# class's module: what is not asked for is not imported.
+_OTHER_FORMATS: Final = (
+    (0, b"GIF8", "PIL.GifImagePlugin", "GifImageFile"),
+    (4, b"ftypavif", "PIL.AvifImagePlugin", "AvifImageFile"),
+    *(
+        (4, b"ftyp" + brand, "pillow_heif.as_plugin", "HeifImageFile")
+        for brand in (b"heic", b"heix", b"mif1")
+    ),
+)
 _HEAD: Final = 30  # bytes, in which a WebP file has its size
 # What Pillow raises for a damaged file, when it parses the header or decodes.
 PILLOW_ERRORS: Final = (
@@ -41,7 +52,7 @@ PILLOW_ERRORS: Final = (
     PIL.Image.DecompressionBombError,
 )
 # Modes of images that are read.
-_MODES: Final = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBa", "I;16", "I;16B", "I")
+MODES: Final = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBa", "I;16", "I;16B", "I")
 _TIFF_BITS: Final = 258
 # With 16 bits, OpenCV returns the values of these kinds unconverted.
 _TIFF_UNREAD: Final = {
@@ -59,6 +70,7 @@ _HARMLESS: Final = 2**24  # pixels that any file may claim
 _DENSEST_ELSE: Final = 2**16
 _DENSEST: Final = {
     "PNG": 8 * 1032,
+    "GIF": 8 * 4096,
     "JPEG": 512,
     "raw": 8,
     "packbits": 8 * 64,
@@ -68,19 +80,20 @@ _DENSEST: Final = {
 }
 
 
-def open_image(content: bytes, name: str) -> ImageFile:
+def open_image(content: bytes, name: str, *, more: bool = False) -> ImageFile:
     """Open a PNG, JPEG, WebP, BMP or TIFF image without decoding it.
 
     Args:
         content: The whole file.
         name: What to call it in an error.
+        more: Open GIF, AVIF and HEIC as well.
 
     Raises:
         UserError: It is of another format or truncated, has several frames or pages, colours or
             numbers that no reader converts exactly, or more pixels than are read or than so many
             bytes can mean.
     """
-    opener = _opener(content, name)
+    opener = _opener(content, name, more=more)
     if opener is WebPImageFile:
         # The proof is a file of 40 bytes that claims 16383x16383: Pillow would reserve 2 GB.
         _check_bounds(_webp_size(content, name), content, name)
@@ -100,18 +113,27 @@ def header_size(file: IO[bytes], name: str) -> tuple[int, int]:
     """
     head = file.read(_HEAD)
     file.seek(0)
-    opener = _opener(head, name)
+    opener = _opener(head, name, more=True)
     if opener is WebPImageFile:
         return _webp_size(head, name)
     with _open(opener, file, name) as image:
         return image.width, image.height
 
 
-def _opener(head: bytes, name: str) -> type[ImageFile]:
+def _opener(head: bytes, name: str, *, more: bool = False) -> type[ImageFile]:
     for at, magic, opener in _FORMATS:
         if head.startswith(magic, at):
             return opener
-    raise UserError(f"{name} is not an image: expected PNG, JPEG, WebP, BMP or TIFF data")
+    for at, magic, module, opener_name in _OTHER_FORMATS if more else ():
+        if head.startswith(magic, at):
+            try:
+                other: type[ImageFile] = getattr(import_module(module), opener_name)
+            except ImportError:
+                package = module.partition(".")[0].replace("PIL", "pillow>=11.3").replace("_", "-")
+                raise UserError(f'{name} needs {package}; run: pip install "{package}"') from None
+            return other
+    others = ", GIF, AVIF, HEIC" if more else ""
+    raise UserError(f"{name} is not an image: expected PNG, JPEG, WebP, BMP, TIFF{others} data")
 
 
 def _open(opener: type[ImageFile], file: IO[bytes], name: str) -> ImageFile:
@@ -142,7 +164,7 @@ def _check_kind(image: ImageFile, content: bytes, name: str) -> None:
         raise UserError(
             f"{name} has {frames} frames or pages, expected one image: save the one that is meant"
         )
-    if image.mode not in _MODES:
+    if image.mode not in MODES:
         kind = {"F": "floating point"}.get(image.mode, image.mode)
         raise UserError(f"{name} is in {kind}: save it as grey or RGB of 8 or 16 bits first")
     if channels_of_16_bits(image, content):

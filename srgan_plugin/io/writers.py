@@ -22,10 +22,10 @@ from srgan_plugin.errors import UserError
 
 from .atomic import atomic_path
 from .images import Image, Pixels
+from .metadata import NO_METADATA, Metadata, dots_per_metre
 
 _ROWS: Final = 64  # at a time, to keep what filters need small
 _LEVEL: Final = 4
-_QUALITY: Final = 95
 _PNG_COLOURS: Final = {1: 0, 2: 4, 3: 2, 4: 6}
 _PNG_UP: Final = 2
 # A profile names its colours at this place (ICC.1:2022, table 17).
@@ -40,11 +40,15 @@ class ImageSpec:
         shape: Height, width, channels: 1 grey, 2 grey and alpha, 3 RGB, 4 RGB and alpha.
         dtype: uint8 or uint16.
         icc_profile: The colour profile; it is kept where it fits the channels that are stored.
+        metadata: EXIF and resolution. TIFF files get of EXIF the main directory alone.
+        quality: Of JPEG and WebP, 1 to 100.
     """
 
     shape: tuple[int, int, int]
     dtype: np.dtype[Any]
     icc_profile: bytes | None = None
+    metadata: Metadata = NO_METADATA
+    quality: int = 95
 
     @property
     def bits(self) -> int:
@@ -56,6 +60,11 @@ class ImageSpec:
         profile = self.icc_profile
         fits = profile and profile[_PROFILE_COLOURS] == (b"GRAY" if grey else b"RGB ")
         return profile if fits else None
+
+    @property
+    def exif(self) -> bytes:
+        """EXIF as a TIFF stream; empty where there is none."""
+        return self.metadata.exif(self.shape[1], self.shape[0])
 
     @property
     def profile(self) -> bytes | None:
@@ -71,6 +80,10 @@ def write_png(file: BinaryIO, strips: Iterable[Pixels], spec: ImageSpec) -> None
     _chunk(file, b"IHDR", struct.pack(">IIBBBBB", width, height, spec.bits, colour, 0, 0, 0))
     if spec.profile:
         _chunk(file, b"iCCP", b"ICC profile\0\0" + zlib.compress(spec.profile))
+    if dpi := spec.metadata.dpi:
+        _chunk(file, b"pHYs", struct.pack(">IIB", *dots_per_metre(dpi), 1))
+    if exif := spec.exif:
+        _chunk(file, b"eXIf", exif)
     packer = zlib.compressobj(_LEVEL)
     above: NDArray[np.uint8] = np.zeros((1, width * channels * spec.bits // 8), np.uint8)
     for rows in _blocks(strips):
@@ -118,22 +131,35 @@ def write_tiff(file: BinaryIO, strips: Iterable[Pixels], spec: ImageSpec) -> Non
     }
     if channels in (2, 4):
         tags[338] = ("H", (2,))  # alpha with which the colours are not multiplied
+    tags |= {tag: ("s", text) for tag, text in _texts(spec.metadata).items()}
+    if dpi := spec.metadata.dpi:
+        dots = [(round(1000 * value), 1000) for value in dpi]
+        tags |= {282: ("Q", dots[0]), 283: ("Q", dots[1]), 296: ("H", (2,))}  # inches
     if spec.profile:
         tags[34675] = ("B", spec.profile)
     _write_directory(file, tags)
 
 
+def _texts(metadata: Metadata) -> dict[int, bytes]:
+    """Return those tags of the main directory that are texts, as TIFF has them."""
+    texts = {tag: value for tag, value in metadata.tags.items() if isinstance(value, str)}
+    return {tag: text.encode() + b"\0" for tag, text in texts.items()}
+
+
 def _write_directory(file: BinaryIO, tags: dict[int, tuple[str, tuple[int, ...] | bytes]]) -> None:
     """Write the values that are longer than an entry, the entries, and their offset."""
-    types = {"B": 7, "H": 3, "I": 4}
+    # Code -> TIFF's type, and how many numbers make a value.
+    types = {"s": (2, 1), "B": (7, 1), "H": (3, 1), "I": (4, 1), "Q": (5, 2)}
     entries = []
-    for tag, (code, values) in tags.items():
-        packed = struct.pack(f"<{len(values)}{code}", *values)
+    for tag, (code, values) in sorted(tags.items()):
+        kind, each = types[code]
+        letter = {"s": "B", "Q": "I"}.get(code, code)
+        packed = struct.pack(f"<{len(values)}{letter}", *values)
         if len(packed) > 4:
             place = file.tell()
             file.write(packed + b"\0" * (len(packed) % 2))
             packed = struct.pack("<I", place)
-        entries.append(struct.pack("<HHI", tag, types[code], len(values)) + packed.ljust(4, b"\0"))
+        entries.append(struct.pack("<HHI", tag, kind, len(values) // each) + packed.ljust(4, b"\0"))
     place = file.tell()
     file.write(struct.pack("<H", len(entries)) + b"".join(entries) + bytes(4))
     file.seek(4)
@@ -143,7 +169,15 @@ def _write_directory(file: BinaryIO, tags: dict[int, tuple[str, tuple[int, ...] 
 def write_jpeg(file: BinaryIO, strips: Iterable[Pixels], spec: ImageSpec) -> None:
     """Write a JPEG file, without chroma subsampling."""
     image, whole = _whole(strips, spec), BytesIO()
-    image.save(whole, "JPEG", quality=_QUALITY, subsampling=0, icc_profile=spec.profile)
+    image.save(
+        whole,
+        "JPEG",
+        quality=spec.quality,
+        subsampling=0,
+        icc_profile=spec.profile,
+        dpi=spec.metadata.dpi or (0, 0),
+        exif=_prefixed(spec.exif),
+    )
     # Pillow writes to a file by its descriptor, and ignores a full disk.
     file.write(whole.getbuffer())
 
@@ -151,7 +185,14 @@ def write_jpeg(file: BinaryIO, strips: Iterable[Pixels], spec: ImageSpec) -> Non
 def write_webp(file: BinaryIO, strips: Iterable[Pixels], spec: ImageSpec) -> None:
     """Write a WebP file; it has no grey, so grey becomes RGB."""
     profile = spec.profile_for(grey=False)
-    _whole(strips, spec).save(file, "WEBP", quality=_QUALITY, icc_profile=profile or b"")
+    image = _whole(strips, spec)
+    exif = _prefixed(spec.exif)
+    image.save(file, "WEBP", quality=spec.quality, icc_profile=profile or b"", exif=exif)
+
+
+def _prefixed(exif: bytes) -> bytes:
+    """Return EXIF as JPEG and WebP files have it."""
+    return b"Exif\0\0" + exif if exif else b""
 
 
 def _whole(strips: Iterable[Pixels], spec: ImageSpec) -> PIL.Image.Image:
@@ -227,8 +268,8 @@ def check_target(path: Path, shape: tuple[int, int, int]) -> None:
 def write_strips(path: Path, strips: Iterable[Pixels], spec: ImageSpec) -> None:
     """Write an image that comes in strips; it appears under its name only when complete.
 
-    PNG and TIFF are written as the strips come, JPEG (quality 95, full colour resolution) and WebP
-    (quality 95) after the last one. These two have 8 bits: 16 are rounded to them.
+    PNG and TIFF are written as the strips come, JPEG (full colour resolution) and WebP after the
+    last one. These two have 8 bits: 16 are rounded to them.
 
     Args:
         path: Ends in one of `WRITABLE_SUFFIXES`.

@@ -15,6 +15,7 @@ from srgan_plugin.checkpoints.read_write import NOTE
 from srgan_plugin.errors import UserError, check_option
 from srgan_plugin.losses import generator_objective
 from srgan_plugin.networks.ema import update_ema
+from srgan_plugin.networks.self_ensemble import self_ensemble
 from srgan_plugin.registry import MODELS
 
 from .data_preprocessor import gt_batch
@@ -39,7 +40,8 @@ class SRModel(BaseModel):
         generator: Config of the network, LR N3HW in [0, 1] to SR N3(sH)(sW).
         pixel_loss: Config of the loss between SR and GT.
         train_cfg: Settings of the training step; see the subclass.
-        test_cfg: Kept for MMagic's configs; unused.
+        test_cfg: `tta=True`: predict by the mean over flipped and transposed images, in eight times
+            the time (x8 self-ensemble).
         init_cfg: mmengine's initialisation.
         data_preprocessor: By default our `DataPreprocessor`.
         ema: `dict(decay=0.999)` keeps an exponential moving average of the generator, as BasicSR
@@ -104,7 +106,9 @@ class SRModel(BaseModel):
             return self._predict_each(images, data_samples)
         averaged = self.generator_ema if mode != "loss" and not self.training else None
         network = averaged or self.generator
-        sr = network(self._to_memory_format(inputs, network))
+        inputs = self._to_memory_format(inputs, network)
+        ensemble = mode == "predict" and self.test_cfg.get("tta")
+        sr = self_ensemble(network, inputs) if ensemble else network(inputs)
         if mode == "tensor":
             return sr
         if mode == "loss":

@@ -42,7 +42,7 @@ class SRGAN(SRModel):
             of the discriminator per step (1); `disc_init_steps`: steps before the generator
             moves (0); `share_fake_logits`: use one pass of the discriminator over the generated
             batch for both objectives, see `train_step` (False).
-        test_cfg: Kept for MMagic's configs; unused.
+        test_cfg: As in `SRModel`.
         init_cfg: mmengine's initialisation.
         data_preprocessor: As in `SRModel`.
         ema: As in `SRModel`.

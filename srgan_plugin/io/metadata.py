@@ -1,0 +1,98 @@
+"""EXIF and resolution of image files: read, and made right for an image of another size."""
+
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+import PIL.Image
+from PIL.ExifTags import IFD, Base
+from PIL.ImageFile import ImageFile
+
+from .image_headers import PILLOW_ERRORS
+
+Keep = Literal["keep", "copyright", "none"]
+
+_COPYRIGHT: Final = (Base.Artist, Base.Copyright, Base.XPAuthor)
+# Of the main directory what describes the image, and not how the file stores its pixels.
+_DESCRIPTIVE: Final = (
+    *_COPYRIGHT,
+    *(Base.ImageDescription, Base.Make, Base.Model, Base.Software, Base.DateTime),
+    *(Base.Rating, Base.XPTitle, Base.XPComment, Base.XPKeywords, Base.XPSubject),
+)
+# A maker note holds offsets in its file, the other two the sizes of the image.
+_NOT_COPIED: Final = (Base.MakerNote, Base.ExifImageWidth, Base.ExifImageHeight)
+_METRES_PER_INCH: Final = 0.0254
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metadata:
+    """What an image file states beside pixels and colour profile.
+
+    Attributes:
+        tags: EXIF's main directory, by tag.
+        directories: Its directories for the exposure and for the place, by tag.
+        dpi: Dots per inch, horizontally and vertically; None where the file does not say.
+    """
+
+    tags: dict[int, Any]
+    directories: dict[int, dict[int, Any]]
+    dpi: tuple[float, float] | None = None
+
+    def limited_to(self, keep: Keep) -> "Metadata":
+        """Return all of it, author and copyright alone, or nothing."""
+        if keep == "keep":
+            return self
+        kept = _COPYRIGHT if keep == "copyright" else ()
+        return Metadata(tags={k: v for k, v in self.tags.items() if k in kept}, directories={})
+
+    def exif(self, width: int, height: int) -> bytes:
+        """Encode for an upright image of some size as a TIFF stream; empty where there is nothing.
+
+        The orientation, which is applied, the thumbnail, the maker's note and whatever describes
+        the layout of the file are left out.
+        """
+        exif = PIL.Image.Exif()
+        exif.update(self.tags)
+        if self.dpi:
+            exif[Base.XResolution], exif[Base.YResolution] = self.dpi
+            exif[Base.ResolutionUnit] = 2  # inches
+        sizes = {Base.ExifImageWidth: width, Base.ExifImageHeight: height}
+        for tag, directory in self.directories.items():
+            exif[tag] = {**directory, **sizes} if tag == IFD.Exif else directory
+        return exif.tobytes().removeprefix(b"Exif\0\0") if len(exif) else b""
+
+
+NO_METADATA: Final = Metadata(tags={}, directories={})
+
+
+def read_metadata(image: ImageFile) -> Metadata:
+    """Read what a file states; damaged EXIF counts as none.
+
+    Args:
+        image: Opened by Pillow.
+    """
+    try:
+        exif = image.getexif()
+        tags = {tag: value for tag, value in exif.items() if tag in _DESCRIPTIVE}
+        directories = {
+            int(tag): {key: value for key, value in entries.items() if key not in _NOT_COPIED}
+            for tag in (IFD.Exif, IFD.GPSInfo)
+            if (entries := exif.get_ifd(tag))
+        }
+        metadata = Metadata(tags=tags, directories=directories, dpi=_dpi(image))
+        metadata.exif(1, 1)  # what cannot be encoded again is damaged, too
+    except PILLOW_ERRORS:
+        return Metadata(tags={}, directories={}, dpi=_dpi(image))
+    return metadata
+
+
+def dots_per_metre(dpi: tuple[float, float]) -> tuple[int, int]:
+    """Convert a resolution to PNG's unit."""
+    return round(dpi[0] / _METRES_PER_INCH), round(dpi[1] / _METRES_PER_INCH)
+
+
+def _dpi(image: ImageFile) -> tuple[float, float] | None:
+    try:
+        horizontal, vertical = map(float, image.info["dpi"])
+    except (KeyError, *PILLOW_ERRORS):
+        return None
+    return (horizontal, vertical) if min(horizontal, vertical) >= 1 else None

@@ -1,0 +1,217 @@
+"""What the upscaler's options change: scale, self-ensemble, metadata, names, kinds of input."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image, features
+from PIL.ExifTags import IFD, Base
+
+from srgan_plugin.__main__ import main
+from srgan_plugin.data.resize import imresize, resize_rows
+from srgan_plugin.errors import UserError
+from srgan_plugin.inference import Upscaler
+from srgan_plugin.inference.upscaler import find_device
+from srgan_plugin.networks import MSRResNet
+from srgan_plugin.networks.self_ensemble import self_ensemble
+
+torch.manual_seed(0)
+NETWORK = MSRResNet(mid_channels=4, num_blocks=1).eval()
+
+
+def noise(*shape, dtype=np.uint8):
+    return np.random.default_rng(0).integers(0, np.iinfo(dtype).max + 1, shape, dtype=dtype)
+
+
+@pytest.fixture
+def upscale(tmp_path, monkeypatch):
+    """Run the command on small weights in an empty folder; returns what it wrote."""
+    monkeypatch.chdir(tmp_path)
+    torch.save(NETWORK.state_dict(), "w.pth")
+    return lambda *words: main(["upscale", *words, "--model", "w.pth", "--device", "cpu"])
+
+
+@pytest.mark.parametrize("scale", [1, 2, 2.5, 3, 6])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_another_scale_is_matlabs_bicubic_of_the_network_s_result(scale, dtype):
+    image = noise(11, 14, 3, dtype=dtype)
+    result = Upscaler(NETWORK, device="cpu", scale=scale)(image)
+    whole = Upscaler(NETWORK, device="cpu")(image).astype(float)
+    size = (round(11 * scale), round(14 * scale))
+    expected = np.floor(imresize(whole, output_size=size).clip(0, np.iinfo(dtype).max) + 0.5)
+    assert result.dtype == dtype and result.shape == (*size, 3)
+    # The sums are made in another order where rows and columns shrink alike.
+    assert np.abs(result - expected).max() <= 1
+
+
+@given(
+    height=st.integers(1, 40), width=st.integers(1, 40), size=st.tuples(*[st.integers(1, 60)] * 2)
+)
+@settings(max_examples=50, deadline=None)
+def test_rows_resized_in_parts_are_those_of_the_whole(height, width, size):
+    image = np.random.default_rng(height * width).random((height, width, 3))
+    whole = imresize(image, output_size=size)
+    middle = size[0] // 2
+    parts = [
+        resize_rows(image, size, *ends)
+        for ends in ((0, middle), (middle, size[0]))
+        if ends[1] > ends[0]
+    ]
+    assert np.allclose(np.concatenate(parts), whole, atol=1e-12)
+
+
+@pytest.mark.parametrize("scale", [0, -1, float("nan"), float("inf")])
+def test_a_scale_that_is_no_size_is_refused(scale):
+    with pytest.raises(UserError, match="scale"):
+        Upscaler(NETWORK, scale=scale)
+
+
+def rotated_and_flipped(image, function):
+    """The mean of `function` over four rotations with and without a flip, by NumPy alone."""
+    results = []
+    for turns in range(4):
+        for flipped in (False, True):
+            turned = np.rot90(image[:, ::-1] if flipped else image, turns)
+            back = np.rot90(function(np.ascontiguousarray(turned)), -turns)
+            results.append(back[:, ::-1] if flipped else back)
+    return np.mean(results, axis=0)
+
+
+def network_on_pixels(pixels):
+    x = torch.from_numpy(pixels).permute(2, 0, 1)[None].float()
+    with torch.no_grad():
+        return NETWORK(x)[0].permute(1, 2, 0).numpy()
+
+
+def test_self_ensemble_is_the_mean_over_rotations_and_flips():
+    image = np.random.default_rng(0).random((9, 13, 3))
+    x = torch.from_numpy(image).permute(2, 0, 1)[None].float()
+    with torch.no_grad():
+        result = self_ensemble(NETWORK, x)[0].permute(1, 2, 0).numpy()
+    assert np.allclose(result, rotated_and_flipped(image, network_on_pixels), atol=1e-6)
+
+
+def test_self_ensemble_of_the_upscaler_tiles_without_a_seam():
+    image = noise(40, 53, 3)
+    tiled = Upscaler(NETWORK, device="cpu", tta=True, tile=16)(image)
+    expected = rotated_and_flipped(image / 255, lambda x: network_on_pixels(x).clip(0, 1))
+    assert np.abs(tiled - 255 * expected).max() <= 0.51
+    assert not np.array_equal(tiled, Upscaler(NETWORK, device="cpu")(image))
+
+
+@pytest.fixture
+def photograph(tmp_path):
+    """A JPEG file with EXIF, a place, a resolution, and a camera that was turned."""
+    exif = Image.Exif()
+    exif[Base.Artist], exif[Base.Copyright] = "Ada", "(c) Ada"
+    exif[Base.Model], exif[Base.Orientation] = "Camera 1", 6
+    exif[IFD.Exif] = {Base.ISOSpeedRatings: 100, Base.ExifImageWidth: 12, Base.MakerNote: b"xyz"}
+    exif[IFD.GPSInfo] = {1: "N", 2: (48.0, 30.0, 0.0)}
+    path = tmp_path / "photo.jpg"
+    Image.fromarray(noise(8, 12, 3)).save(path, exif=exif, dpi=(300, 300))
+    return path
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tif"])
+def test_exif_and_resolution_are_kept_but_for_what_would_be_wrong(upscale, photograph, suffix):
+    upscale(str(photograph), f"out.{suffix}")
+    with Image.open(f"out.{suffix}") as result:
+        exif = result.getexif()
+        assert result.size == (32, 48)  # upright
+        texts = (Base.Artist, Base.Copyright, Base.Model)
+        assert [exif[tag] for tag in texts] == ["Ada", "(c) Ada", "Camera 1"]
+        assert exif.get(Base.Orientation, 1) == 1
+        if suffix != "webp":
+            assert result.info["dpi"] == pytest.approx((300, 300), abs=0.1)
+        if suffix == "tif":
+            return
+        assert exif[Base.XResolution] == 300
+        details, place = exif.get_ifd(IFD.Exif), exif.get_ifd(IFD.GPSInfo)
+    assert details[Base.ISOSpeedRatings] == 100 and Base.MakerNote not in details
+    assert (details[Base.ExifImageWidth], details[Base.ExifImageHeight]) == (32, 48)
+    assert place[1] == "N" and tuple(place[2]) == (48, 30, 0)
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tif"])
+def test_metadata_can_be_limited_to_author_and_copyright_or_left_out(upscale, photograph, suffix):
+    for keep, expected in (("copyright", {"Ada", "(c) Ada"}), ("none", set())):
+        upscale(str(photograph), f"out.{suffix}", "--metadata", keep, "--overwrite")
+        with Image.open(f"out.{suffix}") as result:
+            exif = result.getexif()
+            assert {v for v in exif.values() if isinstance(v, str)} == expected
+            assert not exif.get_ifd(IFD.GPSInfo)
+            assert not exif.get_ifd(IFD.Exif)
+
+
+def test_names_and_formats_in_a_folder_follow_the_options_and_the_rest_is_counted(
+    upscale, tmp_path, capfd
+):
+    (tmp_path / "in/below").mkdir(parents=True)
+    image = Image.fromarray(noise(6, 5, 3))
+    for name in ("a.png", "b.bmp", "c.gif", "below/d.jpg"):
+        image.save(tmp_path / "in" / name)
+    (tmp_path / "in/notes.txt").write_text("none")
+    upscale("in", "out", "--suffix", "_x4")
+    found = {str(p.relative_to("out")) for p in Path("out").rglob("*") if p.is_file()}
+    assert found == {"a_x4.png", "b_x4.png", "c_x4.png", "below/d_x4.jpg"}
+    said = capfd.readouterr().out
+    assert "1 (in/notes.txt)" in said and "4 done" in said
+    upscale("in", "out2", "--format", "webp", "--quality", "30")
+    assert {p.suffix for p in Path("out2").rglob("*") if p.is_file()} == {".webp"}
+
+
+def test_quality_decides_on_the_size_of_a_jpeg(upscale):
+    Image.fromarray(noise(20, 20, 3)).save("a.png")
+    for quality in ("20", "95"):
+        upscale("a.png", f"{quality}.jpg", "--quality", quality)
+    assert Path("20.jpg").stat().st_size < Path("95.jpg").stat().st_size / 2
+
+
+def test_gif_and_avif_are_read_where_pillow_can(upscale):
+    image = Image.fromarray(noise(6, 5, 3).repeat(2, 0).repeat(2, 1))
+    image.save("a.gif")
+    with Image.open("a.gif") as saved:
+        pixels = np.asarray(saved.convert("RGB"))
+    assert np.array_equal(Upscaler(NETWORK)("a.gif"), Upscaler(NETWORK)(pixels))
+    if features.check("avif"):
+        image.save("a.avif")
+        with Image.open("a.avif") as saved:
+            pixels = np.asarray(saved)
+        assert np.array_equal(Upscaler(NETWORK)("a.avif"), Upscaler(NETWORK)(pixels))
+
+
+def test_an_animation_is_refused(upscale, capfd):
+    frames = [Image.fromarray(noise(6, 5, 3)), Image.fromarray(255 - noise(6, 5, 3))]
+    frames[0].save("a.gif", save_all=True, append_images=frames[1:])
+    with pytest.raises(SystemExit):
+        upscale("a.gif", "out.png")
+    assert "2 frames" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA", "P", "1"])
+def test_an_image_of_pillow_s_comes_back_as_one(mode):
+    image = Image.fromarray(noise(6, 5, 3)).convert(mode)
+    result = Upscaler(NETWORK)(image)
+    kind = {"P": "RGB", "1": "L"}.get(mode, mode)
+    assert (result.mode, result.size) == (kind, (20, 24))
+    pixels = np.asarray(image.convert(kind))
+    assert np.array_equal(np.asarray(result), Upscaler(NETWORK)(pixels))
+
+
+def test_an_image_of_pillow_s_in_cmyk_is_refused():
+    with pytest.raises(UserError, match="CMYK"):
+        Upscaler(NETWORK)(Image.new("CMYK", (4, 4)))
+
+
+@pytest.mark.parametrize("name", ["tpu", "cuda:x", "cpu:1", "mps:7", "cuda:99"])
+def test_a_device_that_is_not_there_is_named(name):
+    with pytest.raises(UserError, match=name):
+        find_device(name)
+
+
+def test_devices_are_found_by_torch_s_names():
+    assert find_device("cpu").type == "cpu"
+    assert find_device("auto").type in ("cpu", "cuda")
