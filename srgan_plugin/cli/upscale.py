@@ -105,13 +105,13 @@ def run(args: argparse.Namespace) -> None:
     except OSError as error:  # nothing more can be written
         rest = f"{count['done']} of {len(jobs)} images are done; the same command does the others"
         raise FileError(f"{one_line(error)}; {rest}") from error
+    if ignored := ignored_files(args.inputs, args.output):
+        names = ", ".join(map(str, ignored[:3])) + (", …" if len(ignored) > 3 else "")
+        sys.stdout.write(f"left out, no images by their names: {len(ignored)} ({names})\n")
     why = " (there already; --overwrite makes them anew)" if count["skipped"] else ""
     sys.stdout.write(
         "{done} done, {skipped} skipped{why}, {failed} failed\n".format(**count, why=why)
     )
-    if ignored := ignored_files(args.inputs, args.output):
-        names = ", ".join(map(str, ignored[:3])) + (", …" if len(ignored) > 3 else "")
-        sys.stdout.write(f"left out, no images by their names: {len(ignored)} ({names})\n")
     if count["failed"]:
         raise SystemExit(1)
 

@@ -132,8 +132,8 @@ def _opener(head: bytes, name: str, *, more: bool = False) -> type[ImageFile]:
                 package = module.partition(".")[0].replace("PIL", "pillow>=11.3").replace("_", "-")
                 raise UserError(f'{name} needs {package}; run: pip install "{package}"') from None
             return other
-    others = ", GIF, AVIF, HEIC" if more else ""
-    raise UserError(f"{name} is not an image: expected PNG, JPEG, WebP, BMP, TIFF{others} data")
+    kinds = ", TIFF, GIF, AVIF or HEIC" if more else " or TIFF"
+    raise UserError(f"{name} is not an image: expected PNG, JPEG, WebP, BMP{kinds} data")
 
 
 def _open(opener: type[ImageFile], file: IO[bytes], name: str) -> ImageFile:

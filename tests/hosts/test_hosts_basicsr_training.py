@@ -15,6 +15,7 @@ import torch
 import yaml
 from same_state import differences
 
+from srgan_plugin.checkpoints import identify, load_checkpoint_file
 from srgan_plugin.data.prepare.stores import create_store
 from tests.conftest import ROOT
 
@@ -376,3 +377,13 @@ def test_without_the_activation_a_checkpoint_is_not_basicsrs(
     found = identify({"params": state})
     assert found.arguments.get("activate_after_shuffle", False) is False
     network.load_state_dict(state, strict=True)
+
+
+@pytest.mark.parametrize("scale", [2, 3])
+def test_the_recipes_of_other_scales_train(run: Run, photographs: Path, scale: int) -> None:
+    opt = options(f"train_msrresnet_x{scale}.yml", photographs, total_iter=1)
+    opt["datasets"]["train"]["gt_size"] = 16 * scale
+    del opt["val"], opt["datasets"]["val"]
+    run("basicsr_train", opt)
+    found = identify(load_checkpoint_file(f"experiments/{opt['name']}/models/net_g_latest.pth"))
+    assert found.arguments["upscale_factor"] == scale

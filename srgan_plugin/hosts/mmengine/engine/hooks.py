@@ -4,8 +4,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+import torch
 from mmengine.hooks import Hook
 from mmengine.hooks import IterTimerHook as MMEngineIterTimerHook
+from torch import Tensor
 
 from srgan_plugin.hosts.mmengine.models.data_preprocessor import as_rgb
 from srgan_plugin.io.writers import write_image
@@ -129,7 +131,7 @@ class SaveImagesHook(Hook):
 
 @HOOKS.register_module()
 class ValidationImagesHook(Hook):
-    """Shows the first pictures of each validation set in the visualizer (TensorBoard, W&B).
+    """Show LR | SR | GT of the first images of each validation set (TensorBoard, W&B).
 
     Args:
         count: How many of each set.
@@ -141,12 +143,35 @@ class ValidationImagesHook(Hook):
     def after_val_iter(
         self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None
     ) -> None:
-        """Add the prediction."""
+        """Add the image."""
         if batch_idx >= self.count:
             return
         name = dataset_name(runner.val_loop.dataloader)
         for sample in outputs[:1]:
-            predicted = as_rgb(sample.output.pred_img, sample.metainfo)
-            image = predicted.permute(1, 2, 0).round().byte().cpu().numpy()
             key = sample.metainfo.get("key", batch_idx)
-            runner.visualizer.add_image(f"{name}/{key}", image, step=runner.iter)
+            image = side_by_side(sample, data_batch).permute(1, 2, 0).cpu().numpy()
+            # A slash is a folder to the backend that writes files, which it does not make.
+            title = f"{name}_{key}".replace("/", "_")
+            runner.visualizer.add_image(title, image, step=runner.iter)
+
+
+def side_by_side(sample: Any, data_batch: Any) -> Tensor:
+    """Return LR, in squares of the SR image's scale, SR and GT beside each other.
+
+    Args:
+        sample: The prediction for the first image of a batch, with `output.pred_img`.
+        data_batch: The batch that the loader gave, with LR images as `inputs`.
+
+    Returns:
+        (3, H, W or 2 W or 3 W), uint8, RGB; without what is missing or of another size.
+    """
+    sr = as_rgb(sample.output.pred_img, sample.metainfo)
+    gt, lr = (
+        as_rgb(sample.get(key), sample.metainfo) if key in sample else None
+        for key in ("gt_img", "input")
+    )
+    lr = data_batch["inputs"][0] if lr is None else lr  # as it was read, in RGB
+    scale = max(sr.shape[-1] // lr.shape[-1], 1)
+    lr = lr.repeat_interleave(scale, -2).repeat_interleave(scale, -1)
+    images = [image for image in (lr, sr, gt) if image is not None and image.shape == sr.shape]
+    return torch.cat([image.to(sr.device, sr.dtype) for image in images], -1).round().byte()
