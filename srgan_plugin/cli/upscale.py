@@ -94,7 +94,12 @@ def run(args: argparse.Namespace) -> None:
     try:
         with progress_bar("upscale", unit="px") as show:
             outcomes = upscale_files(
-                upscaler, jobs, show, options=options, overwrite=args.overwrite
+                upscaler,
+                jobs,
+                show,
+                started=lambda file: show.show(file=file.name),
+                options=options,
+                overwrite=args.overwrite,
             )
             for outcome in outcomes:
                 count[outcome.state] += 1

@@ -110,6 +110,7 @@ def upscale_files(
     jobs: Sequence[Job],
     progress: Callable[[int, int], None] | None = None,
     *,
+    started: Callable[[Path], None] | None = None,
     options: OutputOptions = DEFAULT_OUTPUT,
     overwrite: bool = False,
 ) -> Iterator[JobResult]:
@@ -119,6 +120,7 @@ def upscale_files(
         upscaler: What enlarges.
         jobs: See `plan_jobs`.
         progress: Called with the number of pixels of the images that are done, and of all.
+        started: Called with each file before it is read.
         options: How results are written.
         overwrite: Make what is there anew.
 
@@ -143,6 +145,8 @@ def upscale_files(
         if skip:
             yield JobResult(source=source, target=target, state="skipped")
             continue
+        if started is not None:
+            started(source)
         try:
             _upscale_file(upscaler, source, target, options, show)
         except (OSError, UserError, MemoryError) as error:

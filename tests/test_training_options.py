@@ -1,0 +1,66 @@
+"""Every option that the documents name for training is one that the config or its parts read."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from srgan_plugin.cli.configs import read_config
+from tests.test_tools import tool
+
+ROOT = Path(__file__).resolve().parent.parent
+CONFIGS = ("srgan_x4c64b16_g1_1000k_div2k.py", "msrresnet_x4c64b16_g1_1000k_div2k.py")
+
+
+def options() -> list[tuple[str, str]]:
+    """Config and option of each cell of the table."""
+    text = (ROOT / "docs/training.md").read_text()
+    rows = [line.split("|")[2:4] for line in text.splitlines() if line.startswith("| ")]
+    found = []
+    for srgan, msrresnet in rows[1:]:
+        cells = (srgan, srgan if "the same" in msrresnet else msrresnet)
+        for config, cell in zip(CONFIGS, cells, strict=True):
+            quoted = re.findall(r"`([\w.]+=[^`]+)`", cell)
+            found += [(config, option.replace('"', "")) for option in quoted]
+    return found
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_each_option_of_the_documents_changes_the_config(config: str) -> None:
+    named = [option for other, option in options() if other == config]
+    assert len(named) >= 20
+    cfg = read_config(ROOT / "configs" / config, named)
+    for option in named:
+        node = cfg
+        for part in option.partition("=")[0].split("."):
+            node = node[int(part)] if part.isdecimal() else node[part]
+        assert node not in (None, ""), option
+
+
+@pytest.mark.usefixtures("fresh_mmengine")
+@pytest.mark.parametrize("config", CONFIGS)
+def test_a_training_with_all_of_these_options_runs(
+    config: str, photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SRGAN_DATA", str(photographs))
+    small = [
+        *("model.generator.mid_channels=4", "model.generator.num_blocks=1", "load_from=None"),
+        *("train_dataloader.dataset.pipeline.0.gt_patch_size=32", "train_dataloader.batch_size=2"),
+        *("train_dataloader.num_workers=0", "train_dataloader.persistent_workers=False"),
+        *(
+            "train_cfg.max_iters=1",
+            "model.compile=False",
+            f"train_dataloader.dataset.gt={photographs}/train",
+        ),
+    ]
+    if "srgan" in config:
+        small += ["model.discriminator.mid_channels=4", "model.discriminator.input_size=32"]
+        small += ["model.perceptual_loss=None"]
+    named = [
+        option for other, option in options() if other == config and "perceptual" not in option
+    ]
+    tool("train").main(
+        [str(ROOT / "configs" / config), "--work-dir", "run", "--cfg-options", *named, *small]
+    )
+    assert Path("run/iter_1.pth").is_file()
