@@ -10,7 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from srgan_plugin.cli.errors import command
-from srgan_plugin.cli.options import add_half, add_network_options, network_options
+from srgan_plugin.cli.options import (
+    add_half,
+    add_network_options,
+    network_options,
+    read_results,
+)
 from srgan_plugin.errors import MissingFileError, UserError
 
 if TYPE_CHECKING:
@@ -49,16 +54,6 @@ def read_metafile(metafile: Path) -> dict[str, Any]:
     if not isinstance(models, list) or not all(isinstance(model, dict) for model in models):
         raise UserError(f"{metafile}: expected a list of models under Models; move that file away")
     return content
-
-
-def read_results(path: Path) -> dict[str, dict[str, float]]:
-    """Read the measures by test set that `tools/test.py --out` wrote."""
-    from srgan_plugin.io.text_files import read_json
-
-    results = read_json(path, "the results of tools/test.py --out")
-    if not isinstance(results, dict) or not all(isinstance(m, dict) for m in results.values()):
-        raise UserError(f"{path}: expected measures by test set, got {results!r:.80}")
-    return results
 
 
 def metafile_entry(

@@ -182,7 +182,7 @@ def convert(
 
     def check(written: Path) -> None:
         allowed = HALF_TOLERANCE if half else TOLERANCE
-        differences.append(_compare(written, found, network, allowed))
+        differences.append(require_same_output(written, network, allowed))
 
     save_atomically(content, target, check=check)
     return Conversion(source=found, path=target, sha256=sha256(target), difference=differences[0])
@@ -226,10 +226,14 @@ def _target_layout(found: DetectedNetwork, network: nn.Module, to: CodeBase) -> 
     return layout
 
 
-def _compare(written: Path, found: DetectedNetwork, network: nn.Module, allowed: float) -> float:
-    """Return the largest difference between a network and the one that a written file makes."""
+def require_same_output(written: Path, network: nn.Module, allowed: float = TOLERANCE) -> float:
+    """Return the largest difference between a network and the one that a written file makes.
+
+    Raises:
+        UserError: It is more than is allowed, or not a number.
+    """
     again = identify(load_checkpoint_file(written))
-    image = probe_input(network, found.arguments["in_channels"])
+    image = probe_input(network, again.arguments["in_channels"])
     with torch.inference_mode():
         difference = float((network(image) - again.build(assume=True)(image)).abs().max())
     if not difference <= allowed:  # NaN is no agreement either

@@ -41,8 +41,8 @@ def local_checkpoint(
     Size and, where the name closes with its digits, SHA-256 of a download are verified.
 
     Args:
-        location: `msrresnet` or `srgan` for the bundled weights, a path, or a URL (`http://`,
-            `https://`).
+        location: `msrresnet` or `srgan` for the bundled weights, a path, a URL (`http://`,
+            `https://`), or `hf://OWNER/NAME[@REVISION]` on the Hugging Face hub.
         folder: where downloads go, those without such digits into a folder below it for each
             URL; by default torch's own folder of checkpoints.
         progress: see `download`.
@@ -53,6 +53,11 @@ def local_checkpoint(
     """
     if location in BUNDLED_MODELS:
         return _bundled(location, WEIGHTS)
+    if location.startswith("hf://"):
+        from .huggingface import local_weights
+
+        repo_id, _, revision = location.removeprefix("hf://").partition("@")
+        return local_weights(repo_id, revision=revision or None)
     if not location.startswith(("http://", "https://")):
         return Path(location)
     folder = Path(folder or Path(torch.hub.get_dir()) / "checkpoints")

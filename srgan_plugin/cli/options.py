@@ -2,7 +2,10 @@
 
 import argparse
 import ast
+from pathlib import Path
 from typing import Any
+
+from srgan_plugin.errors import UserError
 
 
 def add_network_options(parser: argparse.ArgumentParser) -> None:
@@ -47,6 +50,16 @@ def add_half(parser: argparse.ArgumentParser) -> None:
 def network_options(args: argparse.Namespace) -> dict[str, Any]:
     """Return those options as keyword arguments of the zoo's functions."""
     return {"ema": args.ema, "role": args.network, "arguments": dict(args.arch_options)}
+
+
+def read_results(path: Path) -> dict[str, dict[str, float]]:
+    """Read the measures by test set that `tools/test.py --out` wrote."""
+    from srgan_plugin.io.text_files import read_json
+
+    results = read_json(path, "the results of tools/test.py --out")
+    if not isinstance(results, dict) or not all(isinstance(m, dict) for m in results.values()):
+        raise UserError(f"{path}: expected measures by test set, got {results!r:.80}")
+    return results
 
 
 def _arch_option(text: str) -> tuple[str, Any]:

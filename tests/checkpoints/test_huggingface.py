@@ -1,0 +1,221 @@
+"""Generators on a stand-in for the Hugging Face hub: what is pushed, and what is loaded."""
+
+import importlib
+import json
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from hub_stand_in import TOKEN, hub_stand_in
+
+from srgan_plugin.checkpoints import huggingface, open_network
+from srgan_plugin.checkpoints.hub import local_checkpoint
+from srgan_plugin.checkpoints.model_card import ModelCard
+from srgan_plugin.errors import UserError
+from srgan_plugin.networks import ModifiedVGG, MSRResNet, SRResNet
+
+hub_library = pytest.importorskip("huggingface_hub")
+constants = pytest.importorskip("huggingface_hub.constants")
+
+SMALL = {"mid_channels": 4, "num_blocks": 2}
+REPO = "someone/tiny"
+RESULTS = {"Set5": {"PSNR": 29.69, "SSIM": 0.8566}, "Set14": {"PSNR": 26.46, "seconds": 1.0}}
+CARD = ModelCard(
+    license="cc-by-4.0",
+    name="Tiny",
+    datasets=["eugenesiow/Div2k"],
+    results=RESULTS,
+    text="Trained.",
+)
+
+
+@pytest.fixture(scope="module")
+def hub():
+    with hub_stand_in() as running:
+        yield running
+
+
+@pytest.fixture
+def api(hub, tmp_path, monkeypatch):
+    """The library's own client, for the stand-in, with a cache of its own."""
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True, raising=False)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    # As HF_ENDPOINT does, which is read once: 0.25 takes some URLs from there whatever the client.
+    template = hub.url + "/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr(constants, "ENDPOINT", hub.url)
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template, raising=False)
+    download = importlib.import_module("huggingface_hub.file_download")
+    monkeypatch.setattr(download, "HUGGINGFACE_CO_URL_TEMPLATE", template, raising=False)
+    hub.commits.clear()
+    hub.requests.clear()
+    client = hub_library.HfApi(endpoint=hub.url, token=TOKEN)
+    monkeypatch.setattr(hub_library, "HfApi", lambda **_: client)
+    return client
+
+
+@pytest.mark.parametrize(
+    ("cls", "options"),
+    [
+        (MSRResNet, {"activate_after_shuffle": True, "upscale_factor": 3}),
+        (SRResNet, {"output_range": (-1, 1), "prelu": "channel"}),
+    ],
+)
+def test_what_is_pushed_is_loaded_as_the_same_network(hub, api, rough, cls, options):
+    network = rough(cls, **SMALL, **options)
+    url = huggingface.push_to_hub(network, REPO, CARD)
+    assert url == f"{hub.url}/{REPO}/commit/{hub.sha(REPO, 0)}"
+    again = huggingface.from_pretrained(REPO)
+    assert type(again) is cls and not again.training
+    image = torch.rand(1, 3, 6, 7)
+    with torch.inference_mode():
+        assert torch.equal(again(image), network(image))
+        assert torch.equal(open_network(local_checkpoint(f"hf://{REPO}"))(image), network(image))
+
+
+def test_the_card_s_front_matter_states_what_the_hub_searches_by(hub, api, rough):
+    huggingface.push_to_hub(rough(MSRResNet, **SMALL), REPO, CARD)
+    files = hub.commits[REPO][-1]
+    assert sorted(files) == ["README.md", "config.json", "model.safetensors"]
+    _, front, text = files["README.md"].decode().split("---\n", 2)
+    data = yaml.safe_load(front)
+    assert data["license"] == "cc-by-4.0"
+    assert data["library_name"] == "srgan_plugin"
+    assert data["pipeline_tag"] == "image-to-image"
+    assert data["datasets"] == ["eugenesiow/Div2k"]
+    assert data["metrics"] == ["psnr", "ssim"]
+    assert {"super-resolution", "srgan", "msrresnet", "x4"} <= set(data["tags"])
+    assert {
+        (result["dataset"]["name"], metric["name"], metric["value"])
+        for result in data["model-index"][0]["results"]
+        for metric in result["metrics"]
+    } == {("Set5", "PSNR", 29.69), ("Set5", "SSIM", 0.8566), ("Set14", "PSNR", 26.46)}
+    for line in ("Trained.", f'from_pretrained("{REPO}")', f"hf://{REPO}", "| Set5 | 29.6900 |"):
+        assert line in text
+    config = json.loads(files["config.json"])
+    assert config["architectures"] == ["MSRResNet"]
+    assert config["arguments"]["upscale_factor"] == 4
+    assert config["sha256"] == sha256(files["model.safetensors"]).hexdigest()
+
+
+def test_an_older_revision_stays_what_it_was_and_the_cache_serves_without_a_hub(hub, api, rough):
+    networks = [rough(MSRResNet, **SMALL, seed=seed) for seed in (0, 1)]
+    for network in networks:
+        huggingface.push_to_hub(network, REPO, CARD)
+    image = torch.rand(1, 3, 6, 7)
+    first = huggingface.from_pretrained(REPO, revision=hub.sha(REPO, 0))
+    latest = huggingface.from_pretrained(REPO)
+    hub.requests.clear()
+    offline = huggingface.from_pretrained(REPO, local_files_only=True)
+    assert hub.requests == []
+    with torch.inference_mode():
+        assert torch.equal(first(image), networks[0](image))
+        assert torch.equal(latest(image), networks[1](image))
+        assert torch.equal(offline(image), networks[1](image))
+
+
+def spoiled_weights(files):
+    files["model.safetensors"] = files["model.safetensors"][:-1] + b"\x7f"
+
+
+def other_arguments(files):
+    config = json.loads(files["config.json"])
+    config["arguments"]["activate_after_shuffle"] = True
+    files["config.json"] = json.dumps(config).encode()
+
+
+def foreign_config(files):
+    files["config.json"] = b'{"model_type": "bert", "architectures": ["BertModel"]}'
+
+
+def no_config(files):
+    del files["config.json"]
+
+
+def no_json(files):
+    files["config.json"] = b"<html>"
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (spoiled_weights, "SHA-256"),
+        (other_arguments, "config.json"),
+        (foreign_config, "arguments"),
+        (no_config, "config.json"),
+        (no_json, "JSON"),
+    ],
+)
+def test_a_repository_that_is_not_what_it_states_is_refused(hub, api, rough, spoil, said):
+    huggingface.push_to_hub(rough(MSRResNet, **SMALL), REPO, CARD)
+    spoil(hub.commits[REPO][-1])
+    with pytest.raises(UserError, match=said):
+        huggingface.from_pretrained(REPO)
+
+
+def test_a_pickle_under_the_weights_name_runs_nothing(hub, api, rough, tmp_path):
+    import pickle
+
+    class Evil:
+        def __reduce__(self):
+            return (Path.touch, (tmp_path / "ran",))
+
+    huggingface.push_to_hub(rough(MSRResNet, **SMALL), REPO, CARD)
+    files = hub.commits[REPO][-1]
+    files["model.safetensors"] = pickle.dumps(Evil(), protocol=2)
+    config = json.loads(files["config.json"])
+    config["sha256"] = sha256(files["model.safetensors"]).hexdigest()
+    files["config.json"] = json.dumps(config).encode()
+    with pytest.raises(UserError, match="wants"):
+        huggingface.from_pretrained(REPO)
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("repo", ["someone/missing", "a/b/c"])
+def test_a_repository_that_does_not_exist_is_one_line(api, repo):
+    with pytest.raises(UserError, match=repo) as refusal:
+        huggingface.from_pretrained(repo)
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_push_that_the_hub_refuses_is_one_line(hub, api, rough, monkeypatch):
+    nobody = hub_library.HfApi().__class__(endpoint=hub.url, token="hf_other")
+    with pytest.raises(UserError, match=REPO) as refusal:
+        huggingface.push_to_hub(rough(MSRResNet, **SMALL), REPO, CARD, api=nobody)
+    assert "401" in str(refusal.value) and "\n" not in str(refusal.value)
+    assert REPO not in hub.commits
+
+
+def test_a_hub_that_breaks_off_during_the_upload_is_one_line(hub, api, rough):
+    hub.refuses_uploads = True
+    try:
+        with pytest.raises(UserError, match=REPO):
+            huggingface.push_to_hub(rough(MSRResNet, **SMALL), REPO, CARD)
+    finally:
+        hub.refuses_uploads = False
+    assert hub.commits[REPO] == []
+
+
+def test_a_discriminator_is_not_pushed(hub, api, rough):
+    with pytest.raises(UserError, match="ModifiedVGG"):
+        huggingface.push_to_hub(rough(ModifiedVGG, mid_channels=2), REPO, CARD)
+    assert hub.requests == []
+
+
+def test_the_tool_pushes_a_checkpoint_and_writes_a_folder(hub, api, rough, tool, fails, tmp_path):
+    torch.save(rough(MSRResNet, **SMALL).state_dict(), "x.pth")
+    Path("r.json").write_text(json.dumps(RESULTS))
+    assert "--license" in fails("push_to_hub", "x.pth", REPO)
+    tool("push_to_hub").main(["x.pth", REPO, "--license", "mit", "--results", "r.json"])
+    tool("push_to_hub").main(["x.pth", REPO, "--license", "mit", "--folder", "written"])
+    assert len(hub.commits[REPO]) == 1
+    image = torch.rand(1, 3, 6, 7)
+    with torch.inference_mode():
+        pushed, written = huggingface.from_pretrained(REPO), huggingface.from_pretrained("written")
+        assert torch.equal(pushed(image), written(image))
+
+
+def test_the_bundled_weights_are_pushed_under_their_own_licence(hub, api, tool):
+    tool("push_to_hub").main(["srgan", REPO, "--folder", "written"])
+    assert "license: cc-by-sa-4.0" in Path("written/README.md").read_text()
