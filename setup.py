@@ -66,7 +66,8 @@ setup(
     description="SRGAN for MMagic, mmengine and BasicSR on today's torch",
     long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
-    license="Apache-2.0 AND CC-BY-SA-4.0",  # the latter: checkpoints/weights
+    # CC-BY-SA: checkpoints/weights; MIT: uPlot in reports/assets
+    license="Apache-2.0 AND CC-BY-SA-4.0 AND MIT",
     python_requires=">=3.10",
     packages=find_packages(include=["srgan_plugin", "srgan_plugin.*"]),
     package_data={"srgan_plugin.checkpoints": ["weights/*"], "srgan_plugin.reports": ["assets/*"]},

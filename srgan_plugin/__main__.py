@@ -1,4 +1,4 @@
-"""The command `srgan-plugin`: `upscale`, `mos`, `doctor`, and MMagic's own tools on current torch.
+"""The command `srgan-plugin`: what is installed with the package, and MMagic's own tools.
 
 `python -m srgan_plugin` is the same command. `srgan-plugin mmagic train CONFIG …` patches MMagic in
 this process and runs the `tools/train.py` inside its package with that script's own flags;
@@ -15,6 +15,7 @@ from pathlib import Path
 
 from srgan_plugin import __version__
 from srgan_plugin.cli import mos as mos_command
+from srgan_plugin.cli import report as report_command
 from srgan_plugin.cli import upscale as upscale_command
 from srgan_plugin.cli.errors import command
 from srgan_plugin.errors import MissingFileError
@@ -61,6 +62,10 @@ def main(argv: list[str] | None = None) -> None:
     upscale_command.add_arguments(upscale)
     mos = commands.add_parser("mos", help="a study of opinions (MOS) as in the SRGAN paper")
     mos_command.add_arguments(mos)
+    report = commands.add_parser("report", help="a page of runs: curves, results, images, configs")
+    report_command.add_report_arguments(report)
+    compare = commands.add_parser("compare", help="models side by side on images of your own")
+    report_command.add_compare_arguments(compare)
     mmagic = commands.add_parser("mmagic", help="run a tool of MMagic's on today's torch")
     mmagic.add_argument("tool", choices=["train", "test"])
     mmagic.add_argument("arguments", nargs=argparse.REMAINDER, help="the tool's own arguments")
@@ -71,6 +76,10 @@ def main(argv: list[str] | None = None) -> None:
         upscale_command.run(args)
     elif args.command == "mos":
         mos_command.run(args)
+    elif args.command == "report":
+        report_command.run_report(args)
+    elif args.command == "compare":
+        report_command.run_compare(args)
     else:
         run_mmagic(args.tool, args.arguments)
 

@@ -28,7 +28,7 @@ ALLOWED = {
     "hosts": {"hosts.compat_patches"},
     "hosts/basicsr": {*PLAIN, "hosts.basicsr", "hosts.compat_patches"},
     "hosts/mmengine": {*PLAIN, "hosts.mmengine", "registry"},
-    "cli": {*PLAIN, "hosts", "registry", "cli", "config_path"},
+    "cli": {*PLAIN, "hosts", "registry", "cli", "config_path", "__version__"},
     ".": {
         *("inference", "cli", "hosts", "config_path", "upscale", "__version__"),
         *("checkpoints", "networks"),  # the module for spandrel

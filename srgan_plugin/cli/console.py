@@ -3,16 +3,20 @@
 `--verbose` of the tools leaves the toolboxes' logs on the console.
 """
 
+import contextlib
 import logging
 import shutil
+import subprocess
 import sys
 import textwrap
 import warnings
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import TextIO
 
 import torch
 
+from srgan_plugin import __version__
 from srgan_plugin.errors import PluginWarning
 
 from .doctor import cpu_name
@@ -99,3 +103,15 @@ def device_name() -> str:
     if torch.cuda.is_available():
         return f"{torch.cuda.device_count()} x {torch.cuda.get_device_name()}"
     return f"CPU {cpu_name()}, threads: {torch.get_num_threads()}"
+
+
+def code_version() -> str:
+    """Return this package's version, and the commit where it runs from a checkout."""
+    checkout = Path(__file__).resolve().parents[2]
+    line = ["git", "-C", str(checkout), "describe", "--always", "--dirty", "--abbrev=40"]
+    commit = ""
+    if (checkout / ".git").exists():
+        with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+            done = subprocess.run(line, capture_output=True, text=True, timeout=5, check=False)
+            commit = done.stdout.strip()
+    return f"srgan_plugin {__version__}" + (f", commit {commit}" if commit else "")

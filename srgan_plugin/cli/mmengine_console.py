@@ -15,7 +15,14 @@ from mmengine.hooks import Hook
 from mmengine.logging import MMLogger
 from mmengine.runner import Runner
 
-from .console import device_name, fit_terminal, hide_foreign_warnings, log_to_file, write_lines
+from .console import (
+    code_version,
+    device_name,
+    fit_terminal,
+    hide_foreign_warnings,
+    log_to_file,
+    write_lines,
+)
 from .progress import Progress
 
 _AVERAGED_STEPS = 100
@@ -68,7 +75,10 @@ def open_runner(cfg: Any, *, verbose: bool = False) -> Runner:
         cfg: mmengine's config.
         verbose: Show the whole log on the console, as mmengine does.
     """
-    return (Runner if verbose else ConsoleRunner).from_cfg(cfg)
+    runner = (Runner if verbose else ConsoleRunner).from_cfg(cfg)
+    runner.logger.info(f"Code: {code_version()}")
+    runner.logger.info(f"Device: {device_name()}")
+    return runner
 
 
 class ConsoleHook(Hook):

@@ -25,11 +25,24 @@ class Region(NamedTuple):
         return image[self.top : self.top + self.height, self.left : self.left + self.width]
 
 
+def most_detail(image: Image, side: int) -> Region:
+    """Return the square window of the strongest gradients, at most as large as the image."""
+    height, width = (min(side, size) for size in image.shape[:2])
+    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float32)
+    strength = np.abs(cv2.Laplacian(grey, cv2.CV_32F))
+    sums = cv2.integral(strength)
+    windows = (sums[height:, width:] - sums[:-height, width:] - sums[height:, :-width]) + sums[
+        :-height, :-width
+    ]
+    top, left = np.unravel_index(int(np.argmax(windows)), windows.shape)
+    return Region(int(top), int(left), height, width)
+
+
 def sheet(rows: Sequence[dict[str, Image]], zoom: int = 1) -> Image:
-    """Lay images of one size out, each under its label.
+    """Lay images out in rows, each under its label.
 
     Args:
-        rows: By label, (H, W, 3), uint8, RGB; all rows have the same labels.
+        rows: By label, (H, W, 3), uint8, RGB, of one size within a row.
         zoom: Pixels are shown as squares of this size.
 
     Returns:
@@ -45,4 +58,7 @@ def sheet(rows: Sequence[dict[str, Image]], zoom: int = 1) -> Image:
             cv2.putText(cell, label, (8, 20), cv2.FONT_HERSHEY_SIMPLEX, 0.6, (0, 0, 0), 1)
             cells.append(cell)
         lines.append(np.concatenate(cells, axis=1))
-    return np.concatenate(lines)
+    width = max(line.shape[1] for line in lines)
+    padding = (((0, 0), (0, width - line.shape[1]), (0, 0)) for line in lines)
+    padded = (np.pad(a, p, constant_values=255) for a, p in zip(lines, padding, strict=True))
+    return np.concatenate(list(padded))

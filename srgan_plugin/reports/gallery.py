@@ -1,0 +1,268 @@
+"""Images of several methods for the viewer of a page: matched by name, measured, encoded."""
+
+import base64
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from io import BytesIO
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+import PIL.Image
+
+from srgan_plugin.data.prepare.benchmark_sets import MULTIPLE
+from srgan_plugin.data.resize import imresize
+from srgan_plugin.errors import UserError
+from srgan_plugin.io.image_files import list_images
+from srgan_plugin.io.images import Image, image_shape, read_image
+from srgan_plugin.metrics import Scorer, quantize
+from srgan_plugin.metrics.niqe import niqe, pristine_model
+
+from .contact_sheet import most_detail
+from .html import encode_image
+
+LR, BICUBIC, HR = "LR", "bicubic", "HR"
+_ALIASES: Final = {"lr": LR, "lq": LR, "hr": HR, "gt": HR, "original": HR, "bicubic": BICUBIC}
+_MEASURES: Final = ("PSNR", "SSIM", "PSNR_Y", "SSIM_Y")
+_BUDGET: Final = 2_000_000  # bytes of all images, before base64 makes a third more of them
+_LENS: Final = 48  # pixels in the magnifier, about
+_QUALITIES: Final = (None, 98, 95, 90, 80)  # of WebP; None is lossless
+
+Load = Callable[[], dict[str, Image]]
+
+
+class Gallery(NamedTuple):
+    """What the viewer shows.
+
+    Attributes:
+        images: By name, what reads an image's versions: by method, (H, W, 3), uint8, RGB.
+        scale: HR is so many times larger than LR; None where there is no LR.
+        notes: What was done to the images before they were compared, as sentences.
+    """
+
+    images: dict[str, Load]
+    scale: int | None
+    notes: tuple[str, ...] = ()
+
+
+def method_name(name: str) -> str:
+    """Return the name of a method, those of LR, bicubic and HR in one spelling."""
+    return _ALIASES.get(name.lower(), name)
+
+
+def gallery_of_folders(folders: Mapping[str, Path]) -> Gallery:
+    """Match the images of folders, one folder for each method.
+
+    Images are matched by file name without suffix; a folder's names may all have one more ending,
+    such as `x4` or BasicSR's `_NAME`. Where the LR images are given and bicubic ones are not,
+    those are made by MATLAB's bicubic.
+
+    Args:
+        folders: By method; "LR" and "HR" (or "GT") are what those say.
+
+    Raises:
+        UserError: Two images of a folder have one name, or no image is in two folders.
+    """
+    folders = {method_name(method): path for method, path in folders.items()}
+    found = {method: _by_name(path) for method, path in folders.items()}
+    names = set(next(iter(found[m] for m in (HR, *found) if m in found)))
+    found = {m: _without_ending(files, names, folders[m]) for m, files in found.items()}
+    shown = dict.fromkeys(n for m, files in found.items() for n in files if m not in (LR, HR))
+    shown = shown or dict.fromkeys(names)
+    scale = _scale(found, shown)
+    order = [m for m in (LR, BICUBIC) if m in (*found, BICUBIC if LR in found else "")]
+    order += [m for m in found if m not in (LR, BICUBIC, HR)] + [m for m in found if m == HR]
+    loads: dict[str, Load] = {
+        name: partial(_load, {m: found[m][name] for m in order if name in found.get(m, ())}, scale)
+        for name in shown
+    }
+    notes = (
+        (f"bicubic is MATLAB's, x{scale}, made of LR",) if BICUBIC not in found and scale else ()
+    )
+    return Gallery(loads, scale, notes)
+
+
+def _by_name(folder: Path) -> dict[str, Path]:
+    files = list_images(folder)
+    names = Counter(key.rpartition("/")[2] for key in files)
+    twice = [name for name, count in names.items() if count > 1]
+    if twice:
+        raise UserError(
+            f"{folder}: expected one image of each name, got several called {twice[0]}; name the "
+            "folder of one test set"
+        )
+    return {key.rpartition("/")[2]: path for key, path in files.items()}
+
+
+def _without_ending(files: dict[str, Path], names: set[str], folder: Path) -> dict[str, Path]:
+    """Return the files by the names that they have in common with other folders."""
+    if names & set(files):
+        return files
+    first = next(iter(files))
+    endings = {first.removeprefix(name) for name in names if first.startswith(name)}
+    for ending in sorted(endings, key=len):
+        short = {name.removesuffix(ending): path for name, path in files.items()}
+        if all(name.endswith(ending) for name in files) and names & set(short):
+            return short
+    raise UserError(
+        f"{folder}: expected images called like those of another folder ({min(names)}), got {first}"
+    )
+
+
+def _scale(found: Mapping[str, Mapping[str, Path]], names: Iterable[str]) -> int | None:
+    """Return how many times smaller LR is than the other images, of the first that are there."""
+    lr = found.get(LR, {})
+    for name in names:
+        methods = sorted((m for m in found if m != LR), key=lambda m: m == HR)  # may be uncropped
+        others = [found[m][name] for m in methods if name in found[m]]
+        if name in lr and others:
+            small, large = image_shape(lr[name])[0], image_shape(others[0])[0]
+            return round(large / small)
+    return None
+
+
+def _load(files: Mapping[str, Path], scale: int | None) -> dict[str, Image]:
+    images = {method: read_image(path) for method, path in files.items()}
+    if LR in images and BICUBIC not in images and scale:
+        made = quantize(imresize(images[LR] / 255, scale))
+        images = {LR: images.pop(LR), BICUBIC: made, **images}
+    _check_sizes(images, files, scale)
+    return images
+
+
+def _check_sizes(images: dict[str, Image], files: Mapping[str, Path], scale: int | None) -> None:
+    """Crop HR as tests do, at the bottom and right; refuse other differences of size."""
+    compared = [m for m in images if m not in (LR, HR)] or [HR]
+    height, width = images[compared[0]].shape[:2]
+    if HR in images:
+        rest = [a - b for a, b in zip(images[HR].shape, (height, width), strict=False)]
+        if all(0 <= size < MULTIPLE for size in rest):
+            images[HR] = images[HR][:height, :width]
+    factors = {LR: scale} if scale else {}
+    for method, image in images.items():
+        shape, factor = image.shape[:2], factors.get(method, 1)
+        wanted = (height // factor, width // factor)
+        if shape != wanted:
+            raise UserError(
+                f"{files.get(method, method)}: expected {wanted[0]}x{wanted[1]} as of "
+                f"{compared[0]}, got {shape[0]}x{shape[1]}"
+            )
+
+
+def measure(images: Mapping[str, Image], scorer: Scorer, pristine: Any) -> dict[str, Any]:
+    """Return the measures of each method: PSNR and SSIM where HR is there, NIQE where it fits."""
+    scores: dict[str, dict[str, float]] = {}
+    for method, image in images.items():
+        if method == LR:
+            continue
+        row: dict[str, float] = {}
+        if HR in images and method != HR:
+            every = scorer.score(image, images[HR])
+            row = {name: round(every[name], 5) for name in _MEASURES if name in every}
+        if pristine is not None:
+            row |= _niqe(image, pristine, scorer.border)
+        if row:
+            scores[method] = {name: value for name, value in row.items() if np.isfinite(value)}
+    return scores
+
+
+def _niqe(image: Image, pristine: Any, border: int) -> dict[str, float]:
+    try:
+        return {"NIQE": round(niqe(image, pristine, border=border), 4)}
+    except UserError:  # smaller than two of its patches, or flat
+        return {}
+
+
+def _pristine() -> tuple[Any, str]:
+    try:
+        return pristine_model(), "NIQE: on luma, the lower the more natural"
+    except UserError as error:
+        return None, f"NIQE was not measured: {error}"
+
+
+def viewer_data(
+    gallery: Gallery, *, quality: int | None = None, progress: Callable[[int, int], None]
+) -> dict[str, Any]:
+    """Measure and encode the images of a gallery for `assets/viewer.js`.
+
+    Args:
+        gallery: The images.
+        quality: Of WebP, 1 to 100, where 100 is lossless; None takes lossless where all images fit
+            into 2 MB, and else the best quality that does, at least 80.
+        progress: Called with the numbers of images done and in all.
+    """
+    border = gallery.scale or 4
+    scorer, (pristine, about_niqe) = Scorer(("basicsr", "y"), border=border), _pristine()
+    rows: list[dict[str, Any]] = []
+    qualities = _QUALITIES if quality is None else (None if quality == 100 else quality,)
+    kept, level = 0, 0  # bytes, and which of the qualities
+    for done, (name, load) in enumerate(gallery.images.items(), 1):
+        images = load()
+        rows.append(_row(name, images, measure(images, scorer, pristine)))
+        kept += _encode(rows[-1], images, qualities[level])
+        while kept > _BUDGET and level + 1 < len(qualities):
+            level += 1
+            again = zip(rows, gallery.images.values(), strict=False)
+            kept = sum(_encode(row, read(), qualities[level]) for row, read in again)
+        progress(done, len(gallery.images))
+    methods = list(dict.fromkeys(m for row in rows for m in row["sources"]))
+    methods = [m for m in methods if m != HR] + [m for m in methods if m == HR]
+    measures = [
+        n for n in (*_MEASURES, "NIQE") if any(n in s for r in rows for s in r["scores"].values())
+    ]
+    return {
+        "methods": methods,
+        "reference": HR if HR in methods else None,
+        "measures": measures,
+        "note": _note(gallery, qualities[level], border, measures, about_niqe),
+        "images": rows,
+    }
+
+
+def _row(name: str, images: Mapping[str, Image], scores: Mapping[str, Any]) -> dict[str, Any]:
+    largest = max(images.values(), key=lambda image: image.shape[0])
+    window = most_detail(largest, _LENS)
+    height, width = largest.shape[:2]
+    centre = (window.left + window.width / 2) / width, (window.top + window.height / 2) / height
+    return {
+        "name": name,
+        "width": width,
+        "height": height,
+        "detail": [round(share, 3) for share in centre],
+        "scores": scores,
+        "sources": {},
+    }
+
+
+def _encode(row: dict[str, Any], images: Mapping[str, Image], quality: int | None) -> int:
+    """Put the images into a row as data URIs; returns their bytes."""
+    size = 0
+    for method, image in images.items():
+        content = encode_image(image) if quality is None or method == LR else _lossy(image, quality)
+        row["sources"][method] = "data:image/webp;base64," + base64.b64encode(content).decode()
+        size += len(content)
+    return size
+
+
+def _lossy(image: Image, quality: int) -> bytes:
+    file = BytesIO()
+    PIL.Image.fromarray(image).save(file, "WEBP", quality=quality, method=4)
+    return file.getvalue()
+
+
+def _note(
+    gallery: Gallery, quality: int | None, border: int, measures: Sequence[str], about_niqe: str
+) -> str:
+    embedded = (
+        "Images are embedded without loss"
+        if quality is None
+        else f"Images are embedded as WebP of quality {quality}, which magnifier and error map "
+        "show, too; the measures are those of the files"
+    )
+    compared = (
+        f"PSNR and SSIM: RGB and, with _Y, luma; {border} pixels cut off each edge"
+        if "PSNR" in measures
+        else "No HR image is given, so nothing is compared with one"
+    )
+    return ". ".join([embedded, compared, about_niqe, *gallery.notes]) + "."

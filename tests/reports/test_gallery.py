@@ -1,0 +1,159 @@
+"""Which images a page compares, how they are matched, measured and encoded."""
+
+import base64
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL.Image
+import pytest
+
+from srgan_plugin.__main__ import main
+from srgan_plugin.data.resize import imresize, make_lr
+from srgan_plugin.errors import UserError
+from srgan_plugin.io.images import read_image
+from srgan_plugin.io.writers import write_image
+from srgan_plugin.metrics import Scorer, quantize
+from srgan_plugin.reports import gallery as gallery_module
+from srgan_plugin.reports.gallery import gallery_of_folders, viewer_data
+
+Folders = dict[str, Path]
+
+
+def data_of(page: Path, name: str) -> Any:
+    text = page.read_text(encoding="utf-8").split(f'id="{name}">')[1].split("</script>")[0]
+    return json.loads(text)
+
+
+def decoded(source: str) -> np.ndarray:
+    content = base64.b64decode(source.removeprefix("data:image/webp;base64,"))
+    return np.asarray(PIL.Image.open(io.BytesIO(content)).convert("RGB"))
+
+
+@pytest.fixture
+def folders(photographs: Path, tmp_path: Path) -> Folders:
+    hr, sr = photographs / "Set5" / "GTmod12", tmp_path / "sr" / "Set5"
+    rng = np.random.default_rng(0)
+    for path in hr.iterdir():
+        image = read_image(path)
+        noisy = image + rng.normal(0, 9, image.shape)
+        write_image(sr / path.name, noisy.clip(0, 255).astype(np.uint8))
+    return {"GT": hr, "lr": photographs / "Set5" / "LRbicx4", "mine": sr.parent}
+
+
+def encoded(folders: Folders, **options: Any) -> dict[str, Any]:
+    return viewer_data(gallery_of_folders(folders), progress=lambda *_: None, **options)
+
+
+def test_folders_are_matched_measured_and_shown_in_one_order(folders: Folders) -> None:
+    data = encoded(folders)
+    assert data["methods"] == ["LR", "bicubic", "mine", "HR"]
+    assert data["reference"] == "HR"
+    row = data["images"][0]
+    truth = read_image(folders["GT"] / f"{row['name']}.png")
+    mine = read_image(folders["mine"] / "Set5" / f"{row['name']}.png")
+    expected = Scorer(("basicsr", "y"), border=4).score(mine, truth)
+    assert {n: row["scores"]["mine"][n] for n in expected} == pytest.approx(expected, abs=1e-5)
+    lr = make_lr(truth, 4)
+    for method, image in {
+        "HR": truth, "mine": mine, "LR": lr, "bicubic": quantize(imresize(lr / 255, 4))
+    }.items():  # fmt: skip
+        np.testing.assert_array_equal(decoded(row["sources"][method]), image)
+
+
+def test_names_with_one_more_ending_are_matched(folders: Folders, tmp_path: Path) -> None:
+    for path in (folders["mine"] / "Set5").iterdir():
+        write_image(tmp_path / "basicsr" / f"{path.stem}_srgan_x4.png", read_image(path))
+    data = encoded({**folders, "theirs": tmp_path / "basicsr"})
+    assert all({"mine", "theirs"} <= set(row["sources"]) for row in data["images"])
+
+
+def test_hr_is_cropped_as_tests_crop_it_and_other_sizes_are_refused(
+    folders: Folders, tmp_path: Path
+) -> None:
+    for path in folders["GT"].iterdir():
+        image = np.pad(read_image(path), ((0, 5), (0, 11), (0, 0)))
+        write_image(tmp_path / "larger" / path.name, image)
+        write_image(tmp_path / "too_large" / path.name, np.pad(image, ((0, 9), (0, 0), (0, 0))))
+    same = encoded({**folders, "GT": tmp_path / "larger"})
+    assert same["images"] == encoded(folders)["images"]
+    with pytest.raises(UserError, match=r"too_large.*expected"):
+        encoded({**folders, "GT": tmp_path / "too_large"})
+
+
+def test_images_of_other_names_are_refused(folders: Folders, tmp_path: Path) -> None:
+    write_image(tmp_path / "others" / "x.png", np.zeros((60, 72, 3), np.uint8))
+    with pytest.raises(UserError, match=r"others: expected images called like"):
+        encoded({**folders, "other": tmp_path / "others"})
+    for name in ("a", "b"):
+        write_image(tmp_path / "twice" / name / "0000.png", np.zeros((60, 72, 3), np.uint8))
+    with pytest.raises(UserError, match="several called 0000"):
+        encoded({**folders, "other": tmp_path / "twice"})
+
+
+def test_without_hr_nothing_is_measured_against_it(folders: Folders) -> None:
+    data = encoded({"a": folders["mine"], "b": folders["GT"]})
+    assert data["reference"] is None
+    assert all(not row["scores"] for row in data["images"])
+
+
+def test_the_quality_falls_until_the_images_fit(
+    folders: Folders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lossless = encoded(folders)
+    assert "without loss" in lossless["note"]
+    size = sum(len(s) for row in lossless["images"] for s in row["sources"].values())
+    monkeypatch.setattr(gallery_module, "_BUDGET", size * 3 // 4 // 2)
+    smaller = encoded(folders)
+    assert sum(len(s) for row in smaller["images"] for s in row["sources"].values()) < size * 0.75
+    assert "WebP of quality" in smaller["note"]
+    assert [row["scores"] for row in smaller["images"]] == [
+        row["scores"] for row in lossless["images"]
+    ]
+    assert "quality 50" in encoded(folders, quality=50)["note"]
+    assert encoded(folders, quality=100)["images"] == lossless["images"]
+
+
+def test_compare_makes_a_page_and_a_sheet_of_ones_own_images(
+    folders: Folders, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page, sheet = tmp_path / "page.html", tmp_path / "sheet.png"
+    hr = ["--hr", str(folders["GT"])]
+    main(["compare", str(folders["lr"]), *hr, "--models", "bicubic,srgan", "--out", str(page)])
+    assert "page.html: 0." in capsys.readouterr().out
+    data = data_of(page, "viewer-data")
+    assert data["methods"] == ["LR", "bicubic", "SRGAN", "HR"]
+    assert all(row["scores"]["SRGAN"]["PSNR"] > 10 for row in data["images"])
+    one = str(folders["lr"] / "0000.png")
+    main(["compare", one, "--models", "bicubic", "--crop", "8", "--out", str(sheet)])
+    assert read_image(sheet).shape == (2 * 28 + 32 + 96, 2 * 100, 3)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["none.png"], "none.png"),
+        (["--models", ",", "IMAGE"], "--models: expected"),
+        (["--out", "x.jpg", "IMAGE"], "--out: expected a name"),
+        (["--hr", "EMPTY", "IMAGE"], "holds no image"),
+        (["--models", "none.pth", "IMAGE"], "none.pth"),
+    ],
+)
+def test_compare_refuses_in_one_line(
+    arguments: list[str],
+    words: str,
+    folders: Folders,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "EMPTY").mkdir()
+    places = {"IMAGE": str(folders["lr"] / "0000.png")}
+    with pytest.raises(SystemExit):
+        main(["compare", *(places.get(a, a) for a in arguments)])
+    error = capsys.readouterr().err
+    assert words in error
+    assert len(error.splitlines()) == 1

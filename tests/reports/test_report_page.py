@@ -1,0 +1,218 @@
+"""The page of a run in a browser: controls, keys, hostile names, nothing from outside."""
+
+import base64
+import hashlib
+import io
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL.Image
+import pytest
+from chromium import open_page
+
+from srgan_plugin.__main__ import main
+from srgan_plugin.io.images import read_image
+from srgan_plugin.io.writers import write_image
+from srgan_plugin.reports.html import asset
+
+from .conftest import HOSTILE
+from .test_gallery import data_of
+from .test_runs import CONFIG, step, write_go
+
+BAD = HOSTILE.replace("/", "∕")  # a file name has no slash
+LINES = [
+    step(n, 1 / n, out_d_real=n / 10, out_d_fake=-n / 10, **{"waiting": 0.1, HOSTILE: 1.0})
+    for n in range(1, 50)
+]
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory, photographs: Path) -> Path:
+    """A report of two runs and three methods, in whose every name there is a script."""
+    root = tmp_path_factory.mktemp("report")
+    runs = [root / BAD, root / "srgan"]
+    for run in runs:
+        validation = [{f"{HOSTILE}/PSNR": 20 + n, "step": n} for n in (10, 49)]
+        log = (
+            "2026/01/01 10:00:00 - mmengine - INFO - \n    PyTorch: <img src=x onerror=alert(1)>\n"
+        )
+        write_go(run, "20260101_100000", [*LINES, *validation], log)
+        (run / f"iter_{BAD}.pth").write_bytes(b"weights")
+        (run / f"{BAD}.json").write_text(json.dumps({"Set5": {"PSNR": 30.0, HOSTILE: 1.0}}))
+    hr, lr = (photographs / "Set5" / name for name in ("GTmod12", "LRbicx4"))
+    rng = np.random.default_rng(0)
+    for i, path in enumerate(sorted(hr.iterdir())):
+        image = read_image(path)
+        name = f"{BAD}{i}.png"
+        write_image(root / "hr" / name, image)
+        write_image(root / "lr" / name, read_image(lr / path.name))
+        noisy = image + rng.normal(0, 5 + 20 * i, image.shape)
+        write_image(root / "sr" / name, noisy.clip(0, 255).astype(np.uint8))
+    images = [f"{name}={root / name}" for name in ("hr", "lr")] + [f"{HOSTILE}={root / 'sr'}"]
+    page = root / "report.html"
+    main(["report", *map(str, runs), "--title", HOSTILE, "--images", *images, "--out", str(page),
+          "--reference", "msrresnet_x4c64b16_1x16_300k_div2k"])  # fmt: skip
+    return page
+
+
+def test_files_of_others_are_as_published_and_their_notice_travels(report: Path) -> None:
+    rows = re.findall(r"^\| (\S+) \|.*\| (\w{64}) \|$", asset("SOURCES.md"), re.MULTILINE)
+    assert len(rows) == 3
+    for name, digest in rows:
+        assert hashlib.sha256(asset(name).encode()).hexdigest() == digest
+    text = report.read_text(encoding="utf-8")
+    assert asset("uplot.js") in text
+    assert "Permission is hereby granted" in text
+
+
+class Markup(HTMLParser):
+    """Tags of a page, and the addresses in them."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, Any]]] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, Any]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+
+def test_nothing_comes_from_outside_and_no_name_is_markup(report: Path) -> None:
+    text = report.read_text(encoding="utf-8")
+    tags = Markup(text).tags
+    scripts = [attributes.get("type") for tag, attributes in tags if tag == "script"]
+    assert scripts == ["application/json", "application/json", None]
+    assert not [tag for tag, _ in tags if tag in ("img", "link", "iframe", "object", "base")]
+    links = [a[name] for _, a in tags for name in ("src", "href", "action") if name in a]
+    assert all(link.startswith("#") for link in links)
+    assert not re.search(r"url\((?!data:)|@import|\bon\w+=\"", text.partition("<body>")[0])
+    assert data_of(report, "curves-data")["runs"] == [BAD, "srgan"]
+    assert CONFIG.splitlines()[0] in text
+
+
+def test_the_published_value_is_beside_the_measured_one(report: Path) -> None:
+    text = re.sub(r"<[^>]+>", " ", report.read_text(encoding="utf-8").partition("viewer-data")[0])
+    row = re.search(r"Set5\s+PSNR\s+(\S+)\s+(\S+)\s+(\S+)", text)
+    assert row
+    assert row.groups() == ("30.225", "30.000", "-0.2252")
+
+
+def split(page: Any) -> float:
+    return float(page.input_value("[data-part=split]"))
+
+
+def clip(page: Any) -> str:
+    return page.eval_on_selector("[data-part=right-image]", "e => e.style.clipPath")
+
+
+def shown(page: Any, *parts: str) -> None:
+    page.wait_for_function(
+        "wanted => document.getElementById('viewer').dataset.shown === wanted", arg="|".join(parts)
+    )
+
+
+def pixels(page: Any, part: str) -> np.ndarray:
+    source = page.eval_on_selector(f"[data-part={part}]", "canvas => canvas.toDataURL()")
+    content = base64.b64decode(source.partition(",")[2])
+    return np.asarray(PIL.Image.open(io.BytesIO(content)).convert("RGB"))
+
+
+def test_the_divider_moves_by_mouse_keys_and_its_slider(browser: Any, report: Path) -> None:
+    with open_page(browser, report) as page:
+        stage = page.locator("[data-part=stage]")
+        stage.scroll_into_view_if_needed()
+        box = stage.bounding_box()
+        page.mouse.move(box["x"] + 10, box["y"] + 10)
+        page.mouse.down()
+        page.mouse.move(box["x"] + box["width"] / 4, box["y"] + 20)
+        page.mouse.up()
+        assert split(page) == pytest.approx(25, abs=0.5)
+        stage.focus()
+        page.keyboard.press("ArrowRight")
+        assert split(page) == pytest.approx(27, abs=0.5)
+        page.focus("[data-part=split]")
+        page.keyboard.press("End")
+        assert split(page) == 100
+        assert clip(page) == "inset(0px 0px 0px 100%)"
+
+
+def test_keys_choose_images_methods_and_the_error_map(browser: Any, report: Path) -> None:
+    # The second image has more noise: worst first.
+    worst, best = f"{BAD}1", f"{BAD}0"
+    with open_page(browser, report) as page:
+        shown(page, worst, "bicubic", HOSTILE)
+        page.focus("[data-part=stage]")
+        page.keyboard.press("ArrowDown")
+        shown(page, best, "bicubic", HOSTILE)
+        page.keyboard.press("4")
+        shown(page, best, "bicubic", "HR")
+        page.keyboard.press("Shift+Digit1")
+        shown(page, best, "LR", "HR")
+        page.keyboard.press("x")
+        shown(page, best, "HR", "LR")
+        truth = read_image(report.parent / "hr" / f"{best}.png")
+        np.testing.assert_array_equal(pixels(page, "left-image"), truth)
+        page.keyboard.press("e")
+        page.wait_for_function(
+            "document.querySelector('[data-part=left-tag]').textContent.startsWith('Error')"
+        )
+        left = pixels(page, "left-image").reshape(-1, 3)
+        assert np.unique(left, axis=0).tolist() == [[0, 0, 4]]  # HR differs nowhere from itself
+        assert len(np.unique(pixels(page, "right-image").reshape(-1, 3), axis=0)) > 10
+        page.keyboard.down(" ")
+        assert clip(page) == "inset(0px 0px 0px 100%)"
+        page.keyboard.up(" ")
+        assert clip(page) == "inset(0px 0px 0px 50%)"
+
+
+def test_the_magnifier_shows_one_place_of_all_methods(browser: Any, report: Path) -> None:
+    with open_page(browser, report) as page:
+        lenses = page.locator("[data-part=lenses] li")
+        assert lenses.all_inner_texts() == ["LR", "bicubic", HOSTILE, "HR"]
+        page.focus("[data-part=stage]")
+        frame = "document.querySelector('[data-part=frame]').style.left"
+        page.keyboard.press("Shift+ArrowLeft")
+        before = page.evaluate(frame)
+        for _ in range(30):
+            page.keyboard.press("Shift+ArrowRight")
+        assert page.evaluate(frame) != before
+        page.keyboard.press("+")
+        assert page.inner_text("[data-part=zoom-value]") == "×5"
+
+
+def test_curves_are_smoothed_hidden_and_read_out_by_keys(browser: Any, report: Path) -> None:
+    with open_page(browser, report) as page:
+        figure = page.locator("#curves figure", has_text="pixel loss")
+        assert BAD in figure.get_attribute("aria-label")
+        figure.focus()
+        page.keyboard.press("ArrowRight")
+        page.wait_for_function("document.activeElement.textContent.includes('at 1')")
+        plots = page.locator("#curves .uplot")
+        before = plots.count()
+        page.fill("#curves [data-part=smoothing]", "0.9")
+        page.check("#curves [data-part=log]")
+        assert plots.count() == before
+        for box in page.locator("#curves [data-part=runs] input").all():
+            box.uncheck()
+        assert plots.count() == 0
+
+
+@pytest.mark.parametrize("width", [400, 1600])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_nothing_is_wider_than_the_window(
+    browser: Any, report: Path, width: int, scheme: str
+) -> None:
+    size = {"width": width, "height": 900}
+    with open_page(browser, report, viewport=size, color_scheme=scheme) as page:
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        colours = page.evaluate(
+            "['color', 'backgroundColor'].map(n => getComputedStyle(document.body)[n])"
+        )
+        light = [sum(map(int, re.findall(r"\d+", colour)[:3])) for colour in colours]
+        assert (light[0] > light[1]) == (scheme == "dark")
+        page.click("#theme")
+        assert page.evaluate("document.documentElement.dataset.theme") == "light"

@@ -1,0 +1,201 @@
+"""What is read of runs' folders: logs of mmengine and BasicSR, configs, checkpoints, results."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from srgan_plugin.errors import MissingFileError, UserError
+from srgan_plugin.reports.charts import charts, place_of
+from srgan_plugin.reports.mmengine_runs import literal_config
+from srgan_plugin.reports.runs import checkpoints, difference, flatten, read_results, read_run
+
+ROOT = Path(__file__).resolve().parents[2]
+CONFIG = """model = dict(
+    generator=dict(type='MSRResNet', mid_channels=64), betas=(0.9, 0.99), ema=None)
+train_cfg = dict(max_iters=40)
+train_dataloader = dict(batch_size=-4, dataset=dict(gt='<script>alert(1)</script>'))
+"""
+
+
+def write_go(folder: Path, stamp: str, lines: list[dict[str, Any]], log: str = "") -> None:
+    data = folder / stamp / "vis_data"
+    data.mkdir(parents=True)
+    (data / "scalars.json").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (data / "config.py").write_text(CONFIG)
+    (folder / stamp / f"{stamp}.log").write_text(log)
+
+
+def step(number: int, loss: float, **more: float) -> dict[str, Any]:
+    return {"lr": 1e-4, "loss_pix": loss, "time": 0.5, "step": number, "iter": number, **more}
+
+
+def test_a_resumed_go_replaces_what_it_repeats(tmp_path: Path) -> None:
+    first = [step(n, n / 10) for n in (10, 20, 30)] + [{"Set5/PSNR": 25.0, "step": 30}]
+    second = [step(n, n / 100) for n in (30, 40)] + [{"Set5/PSNR": 26.0, "step": 40}]
+    write_go(tmp_path, "20260101_100000", first)
+    write_go(tmp_path, "20260101_110000", second)
+    run = read_run(tmp_path)
+    assert run.toolbox == "mmengine"
+    assert run.curves["loss_pix"] == {10: 1.0, 20: 2.0, 30: 0.3, 40: 0.4}
+    assert run.curves["Set5/PSNR"] == {40: 26.0}
+    assert run.curves["it/s"] == dict.fromkeys((10, 20, 30, 40), 2.0)
+
+
+def test_what_a_go_only_tested_is_no_point_of_a_curve(tmp_path: Path) -> None:
+    write_go(tmp_path, "20260101_100000", [step(10, 1.0)])
+    write_go(tmp_path, "20260101_110000", [{"Set5/PSNR": 26.0, "time": 1.0, "step": 0}])
+    assert set(read_run(tmp_path).curves) == {"lr", "loss_pix", "time", "it/s"}
+
+
+def test_a_line_that_a_kill_cut_short_is_skipped(tmp_path: Path) -> None:
+    write_go(tmp_path, "20260101_100000", [step(10, 1.0)])
+    with (tmp_path / "20260101_100000/vis_data/scalars.json").open("a") as file:
+        file.write('{"lr": 1e-4, "loss_p')
+    assert read_run(tmp_path).curves["loss_pix"] == {10: 1.0}
+
+
+@pytest.mark.parametrize(
+    ("logged", "percent"),
+    [({"waiting": 0.25}, 25), ({"data_wait_fraction": 0.5}, 50), ({"data_time": 0.1}, 20)],
+)
+def test_waiting_for_data_is_a_percentage_by_each_name(
+    tmp_path: Path, logged: dict[str, float], percent: float
+) -> None:
+    write_go(tmp_path, "20260101_100000", [step(10, 1.0, **logged)])
+    assert read_run(tmp_path).curves["waiting for data"] == {10: pytest.approx(percent)}
+
+
+def test_when_and_where_it_ran_is_read_from_the_log(tmp_path: Path) -> None:
+    log = (
+        "2026/01/01 10:00:00 - mmengine - INFO - \n    PyTorch: 2.14.1+cu130\n    seed: 7\n"
+        "    GPU 0: NVIDIA H100\n2026/01/01 11:05:30 - mmengine - INFO - "
+        "Code: srgan_plugin 1, commit abc-dirty\n"
+    )
+    write_go(tmp_path, "20260101_100000", [step(10, 1.0)], log)
+    facts = read_run(tmp_path).facts
+    assert facts["started"] == "2026-01-01 10:00"
+    assert facts["time in all"] == "1 h 05 min"
+    assert (facts["torch"], facts["seed"]) == ("2.14.1+cu130", "7")
+    assert facts["code"] == "srgan_plugin 1, commit abc-dirty"
+    assert facts["GPU"] == "GPU 0: NVIDIA H100"
+
+
+def test_a_dumped_config_is_read_without_being_run(tmp_path: Path) -> None:
+    write_go(tmp_path, "20260101_100000", [step(10, 1.0)])
+    config = read_run(tmp_path).config
+    assert config["model.generator.mid_channels"] == 64
+    assert config["model.betas"] == [0.9, 0.99]
+    assert config["train_dataloader.batch_size"] == -4
+    for code in ("a = open('x', 'w')", "a = dict(b=__import__('os'))", "a = [x for x in 'a']"):
+        with pytest.raises(UserError, match=r"c\.py: expected a config"):
+            literal_config(code, Path("c.py"))
+
+
+def test_the_reading_of_a_dumped_config_is_mmengines() -> None:
+    config = pytest.importorskip("mmengine.config").Config
+    for path in sorted((ROOT / "configs").glob("*.py")):
+        whole = config.fromfile(path)
+        text = whole.pretty_text
+        assert literal_config(text, path) == json.loads(json.dumps(whole.to_dict())), path
+
+
+def test_settings_that_differ_are_named_by_their_paths() -> None:
+    a = flatten({"x": {"y": 1, "z": [1, 2]}, "l": [{"t": "A"}], "same": {}})
+    b = flatten({"x": {"y": 2, "z": [1, 2]}, "l": [{"t": "A"}, {"t": "B"}], "same": {}})
+    assert difference(a, b) == {"x.y": ("1", "2"), "l.1.t": (None, "'B'")}
+
+
+BASICSR = """2026-01-01 10:00:00,123 INFO:
+\tBasicSR: 1.4.2
+  manual_seed: 0
+  train:[
+    total_iter: 250
+  ]
+  val:[
+    val_freq: 100
+  ]
+2026-01-01 10:00:01,000 INFO: [name..][epoch:  0, iter:      80, lr:(1.000e-04,2.000e-04,)] [eta: 1 day, 2:00:00, time (data): 0.250 (0.050)] l_g_pix: 1.5000e-02 l_g_gan: 3.0000e-03 l_d_real: 6.0e-01 out_d_real: -1.5000e-01 l_d_fake: nan
+2026-01-01 10:00:02,000 INFO: Validation Set5
+\t # psnr: 24.3000\tBest: 25.0000 @ 50 iter
+\t # niqe: 5.1000\tBest: 5.1000 @ 100 iter
+
+2026-01-01 10:02:03,000 INFO: [name..][epoch:  1, iter:   1,240, lr:(5.000e-05,)] [eta: 0:00:00, time (data): 0.500 (0.001)] l_g_pix: 1.0000e-02
+2026-01-01 10:02:04,000 INFO: Validation Set5
+\t # psnr: 24.5000\tBest: 25.0000 @ 50 iter
+"""  # noqa: E501
+
+
+def test_curves_of_basicsr_are_read_from_its_log(tmp_path: Path) -> None:
+    (tmp_path / "train_name_20260101_100000.log").write_text(BASICSR)
+    (tmp_path / "opt.yml").write_text(yaml.safe_dump({"network_g": {"type": "MSRResNet"}}))
+    run = read_run(tmp_path)
+    assert run.toolbox == "BasicSR"
+    assert run.curves["loss_pix"] == {80: 0.015, 1240: 0.01}
+    assert run.curves["loss_gan"] == {80: 0.003}
+    assert run.curves["out_d_real"] == {80: -0.15}
+    assert run.curves["lr"] == {80: 1e-4, 1240: 5e-5}
+    assert run.curves["lr 2"] == {80: 2e-4}
+    assert run.curves["it/s"] == {80: 4.0, 1240: 2.0}
+    assert run.curves["waiting for data"][80] == pytest.approx(20)
+    # The log does not say of which iteration a validation is: every 100th, and the last one.
+    assert run.curves["Set5/PSNR"] == {100: 24.3, 250: 24.5}
+    assert run.curves["Set5/NIQE"] == {100: 5.1}
+    assert run.facts["time in all"] == "2 min 04 s"
+    assert run.config == {"network_g.type": "MSRResNet"}
+
+
+def test_hashes_are_of_the_last_and_the_best_checkpoints(tmp_path: Path) -> None:
+    for name in ("iter_900.pth", "iter_1000.pth", "best_PSNR_iter_900.pth"):
+        (tmp_path / name).write_bytes(name.encode())
+    models = tmp_path / "models"
+    models.mkdir()
+    for name in ("net_g_5.pth", "net_g_10.pth", "net_d_10.pth", "net_g_latest.pth"):
+        (models / name).write_bytes(name.encode())
+    found = {name: digest for name, _, digest in checkpoints(tmp_path)}
+    assert list(found) == [
+        "best_PSNR_iter_900.pth",
+        "iter_1000.pth",
+        *(f"models/net_{name}.pth" for name in ("d_10", "g_10", "g_latest")),
+    ]
+    assert found["iter_1000.pth"] == hashlib.sha256(b"iter_1000.pth").hexdigest()
+
+
+def test_results_are_read_and_other_json_is_refused(tmp_path: Path) -> None:
+    write_go(tmp_path, "20260101_100000", [step(10, 1.0)])
+    results = {"Set5": {"PSNR": 30.1, "SSIM": 0.85}}
+    (tmp_path / "test.json").write_text(json.dumps(results))
+    (tmp_path / "other.json").write_text(json.dumps({"Set5": "x"}))
+    assert read_run(tmp_path).tests == {"test": results}
+    assert read_results(tmp_path / "test.json") == results
+    for name, words in (("other.json", "expected measures"), ("none.json", "no such file")):
+        with pytest.raises(UserError, match=words):
+            read_results(tmp_path / name)
+
+
+def test_a_folder_without_a_log_is_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(MissingFileError, match=r"scalars\.json"):
+        read_run(tmp_path)
+    with pytest.raises(MissingFileError, match="no such folder"):
+        read_run(tmp_path / "none")
+
+
+def test_curves_that_belong_together_share_a_chart(tmp_path: Path) -> None:
+    lines = [
+        step(n, 0.5, loss_d_real=0.6, loss_d_fake=0.7, out_d_real=0.1, out_d_fake=-0.1)
+        for n in range(1, 4000)
+    ]
+    write_go(tmp_path, "20260101_100000", lines)
+    drawn = {chart["title"]: chart for chart in charts([read_run(tmp_path)] * 2)}
+    both = drawn["D(real) and D(fake), logits"]["series"]
+    assert [(s["run"], s["label"]) for s in both] == [
+        (r, w) for r in (0, 1) for w in ("fake", "real")
+    ]
+    assert {s["mean"] for s in both} == {3}
+    assert both[0]["x"][:2] == [3, 6]
+    assert both[0]["x"][-1] == 3999
+    assert place_of("Set14/SSIM_Y").title == "Set14/SSIM_Y"
+    assert place_of("generator.lr")[:2] == place_of("discriminator.lr")[:2] == place_of("lr")[:2]
