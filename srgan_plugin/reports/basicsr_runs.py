@@ -54,7 +54,8 @@ def read_basicsr(run: Run, logs: list[Path]) -> None:
         for title, pattern in _FACTS.items():
             if found := re.search(pattern, text, re.MULTILINE):
                 run.facts[title] = found[1]
-    run.facts = {"started": started, **run.facts, "time in all": duration(seconds)}
+    if started:
+        run.facts = {"started": started, **run.facts, "time in all": duration(seconds)}
     if len(logs) > 1:
         run.facts["goes"] = f"{len(logs)}, resumed"
     _read_options(run)

@@ -155,7 +155,8 @@ def _read_text_logs(run: Run, folders: list[Path]) -> None:
             for title, pattern in _ENVIRONMENT.items():
                 if found := re.search(pattern, text, re.MULTILINE):
                     run.facts[title] = found[1].strip()
-    run.facts = {"started": first, **run.facts, "time in all": duration(seconds)}
+    if first:
+        run.facts = {"started": first, **run.facts, "time in all": duration(seconds)}
     if len(folders) > 1:
         run.facts["goes"] = f"{len(folders)}, resumed"
 
