@@ -86,7 +86,8 @@
     const box = figure.querySelector(".plot");
     box.replaceChildren();
     if (!shown.length) return null;
-    const log = state.log && shown.every((series) => series.y.every((v) => v > 0));
+    // Decibels are logarithms already.
+    const log = state.log && chart.section !== "Validation" && shown.every((series) => series.y.every((v) => v > 0));
     const update = (plot) => readOut(figure, plot, shown);
     const options = {
       width: Math.max(box.clientWidth, 200), height: HEIGHT, legend: { show: false },
