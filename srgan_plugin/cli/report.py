@@ -45,7 +45,11 @@ def add_report_arguments(parser: argparse.ArgumentParser) -> None:
         help="config to compare with (default: the one of this package of the same name)",
     )
     parser.add_argument(
-        "--reference", metavar="MODEL", help="published model to compare with (default: config's)"
+        "--reference",
+        nargs="+",
+        default=[],
+        metavar="[RUN=]MODEL",
+        help="published model to compare with, of all runs or of one (default: config's)",
     )
     parser.add_argument("--title", help="default: the runs' names")
     _add_quality(parser)
@@ -69,8 +73,9 @@ def run_report(args: argparse.Namespace) -> None:
     from srgan_plugin.reports.runs import read_results, read_run
 
     _check_suffix(args.out, ".html")
-    if args.reference:
-        check_option("--reference", args.reference, MODELS)
+    reference = {text.rpartition("=")[0]: text.rpartition("=")[2] for text in args.reference}
+    for model in reference.values():
+        check_option("--reference", model, MODELS)
     if not (args.runs or args.images or args.results):
         raise UserError("expected WORK_DIR, --images or --results, got none of them")
     runs = [read_run(folder) for folder in args.runs]
@@ -80,7 +85,7 @@ def run_report(args: argparse.Namespace) -> None:
         title=title,
         base=_base(args.base, runs),
         results={path.stem: read_results(path) for path in args.results},
-        reference=args.reference,
+        reference=reference,
         images=_folder_images(args) if args.images else None,
     )
     write_text(page, args.out)

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from html import escape
+from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 from srgan_plugin.metrics.reference_results import MODELS, reference_results
@@ -44,7 +45,7 @@ def run_page(
     title: str,
     base: Base | None = None,
     results: Mapping[str, Results] | None = None,
-    reference: str | None = None,
+    reference: Mapping[str, str] = MappingProxyType({}),
     images: Mapping[str, Any] | None = None,
 ) -> str:
     """Return the page of runs, one HTML file that loads nothing.
@@ -54,11 +55,12 @@ def run_page(
         title: Plain text.
         base: What the configs are compared with.
         results: More results by title: for each test set, its measures.
-        reference: The published model to compare with; by default what each run's config says.
+        reference: The published model to compare with by a run's name, of all others by "";
+            by default what each run's config says.
         images: What `viewer_data` returns.
     """
     measured = dict(_results(runs, reference)) | {
-        name: (sets, reference) for name, sets in (results or {}).items()
+        name: (sets, reference.get("")) for name, sets in (results or {}).items()
     }
     parts = {
         "run": ("What ran", _what_ran(runs) + _checkpoint_table(runs) if runs else ""),
@@ -157,12 +159,13 @@ def _checkpoint_table(runs: Sequence[Run]) -> str:
 
 
 def _results(
-    runs: Sequence[Run], reference: str | None
+    runs: Sequence[Run], reference: Mapping[str, str]
 ) -> Iterator[tuple[str, tuple[Results, str | None]]]:
     """Yield a title, the results, and what was published: of tests, else the last validation."""
     for name, run in zip(names_of(runs), runs, strict=True):
         stated = run.config.get("reference_model")
-        known = reference or (stated if isinstance(stated, str) and stated in MODELS else None)
+        given = reference.get(name) or reference.get("")
+        known = given or (stated if isinstance(stated, str) and stated in MODELS else None)
         for file, sets in run.tests.items():
             yield f"{name}, {file}.json", (sets, known)
         if not run.tests and (found := _last_validation(run)):
