@@ -202,14 +202,20 @@ def _no_end(content: bytes, at: int) -> bool:
 
 
 def _png_is_complete(content: bytes, _: int) -> bool:
-    """Whether a PNG file consists of whole chunks: OpenCV reserves what a chunk claims, to 4 GB."""
-    at = 8
-    while at + 12 <= len(content):
+    """Whether a PNG file has pixels and consists of whole chunks, transparency before the pixels.
+
+    OpenCV reserves what a chunk claims, up to 4 GB, and where transparency is stated twice or late,
+    readers differ.
+    """
+    at, kinds = 8, [b""]
+    while kinds[-1] != b"IEND" and at + 12 <= len(content):
         length, kind = struct.unpack_from(">I4s", content, at)
         at += 12 + length
-        if kind == b"IEND":
-            return content[at - 12 : at] == b"\0\0\0\0IEND\xaeB`\x82"
-    return False
+        kinds.append(kind)
+    if b"IDAT" not in kinds or content[at - 12 : at] != b"\0\0\0\0IEND\xaeB`\x82":
+        return False
+    pixels = kinds.index(b"IDAT")
+    return b"tRNS" not in kinds[pixels:] and kinds[:pixels].count(b"tRNS") < 2
 
 
 # Whether a file, whose header ends at `at`, has an end. OpenCV decodes files without one.

@@ -461,6 +461,26 @@ def test_damaged_pixels_of_an_animation_of_one_frame_are_refused(tmp_path: Path)
         read_image(tmp_path / "x.png")
 
 
+@pytest.mark.parametrize("kinds", ["IEND", "tRNS tRNS IDAT IEND", "IDAT tRNS IEND"])
+def test_a_png_file_without_pixels_or_with_transparency_twice_or_late_is_refused(
+    tmp_path: Path, kinds: str
+) -> None:
+    palette = PIL.Image.fromarray(RGB).convert("P")
+    buffer = io.BytesIO()
+    palette.save(buffer, "PNG", transparency=bytes([255] * 256))
+    whole, at, chunks = buffer.getvalue(), 8, {}
+    while at < len(whole):
+        end = at + 12 + struct.unpack_from(">I", whole, at)[0]
+        chunks[whole[at + 4 : at + 8].decode()] = whole[at:end]
+        at = end
+    (tmp_path / "x.png").write_bytes(
+        whole[:8] + b"".join(chunks[kind] for kind in f"IHDR PLTE {kinds}".split()) + bytes(99)
+    )
+    for read in (read_image, read_image_content):
+        with pytest.raises(UserError, match=r"x\.png"):
+            read(tmp_path / "x.png")
+
+
 def test_damage_that_pillow_meets_with_an_error_of_any_kind_is_named(tmp_path: Path) -> None:
     png = encoded(RGB, LOSSLESS["png"])
     # A colour profile of no bytes: Pillow raises IndexError.

@@ -178,12 +178,21 @@ def as_nobody(writer: Writer, limit: int | None) -> Callable[[], None]:
 
 
 def faults(
-    done: Run, before: dict[str, bytes], after: dict[str, bytes], *, part: bool
+    done: Run, before: dict[str, bytes], after: dict[str, bytes], *, part: bool, several: bool
 ) -> list[str]:
-    """Return what was wrong; `part`: files that are whole may have been added."""
+    """Return what was wrong.
+
+    Args:
+        done: How the tool ended.
+        before: The files that were there.
+        after: The files that are there.
+        part: Whether files that are complete may have been added.
+        several: Whether there may be a line for each file, as where files are limited in size: a
+            smaller one may fit.
+    """
     lines = [line for line in done.said.split("\n") if line.startswith("error: ")]
     found = [] if done.status == 1 else [f"status {done.status}"]
-    found += [] if len(lines) == 1 else [f"{len(lines)} lines"]
+    found += [] if len(lines) == 1 or (several and lines) else [f"{len(lines)} lines"]
     found += ["no file named"] * ("/" not in "".join(lines))
     found += ["stack trace"] * ("Traceback" in done.said)
     found += [f"{name} changed" for name, old in before.items() if after.get(name) != old]
@@ -229,7 +238,8 @@ def check(name: str, kind: str, inputs: Path, temporary: Path, *, make_disks: bo
             done = run(as_nobody(writer, limit), log)
             part = name == "upscale folder"
             part |= name in ("benchmark set", "train") and "full" in kind
-            found = faults(done, before, contents(folder), part=part)
+            several = name == "upscale folder" and limit is not None
+            found = faults(done, before, contents(folder), part=part, several=several)
             return [*found, done.said.strip()[-300:]] if found else []
     finally:
         for path in [folder, *folder.rglob("*")]:
