@@ -21,7 +21,7 @@ NOT_IN_MIM = (
 )
 EXTRAS = (
     *("tests", "demo", "mmagic", "basicsr", "perceptual"),
-    *("export", "ncnn", "spandrel", "hub", "wandb"),
+    *("export", "ncnn", "spandrel", "hub", "wandb", "study"),
 )
 
 

@@ -24,7 +24,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--scale", type=int, default=4, help="HR is so many times larger (default: 4)"
     )
     make.add_argument("--bicubic", action="store_true", help="rate bicubic of LR, too")
-    make.add_argument("--dataset", default="", help="the published set that HR is, such as Set14")
+    make.add_argument(
+        "--dataset",
+        choices=("Set5", "Set14", "BSD100"),
+        default="",
+        help="the set that HR is, to compare with the paper",
+    )
     make.add_argument("--crop", type=int, metavar="N", help="show the central NxN pixels only")
     make.add_argument("--max-images", type=int, metavar="N", help="draw N images of more")
     make.add_argument("--calibration", metavar="DIR", help="other HR images to calibrate raters on")
@@ -35,10 +40,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     make.add_argument("--max-mb", type=float, default=100, help="largest page (default: 100)")
     make.add_argument("--seed", type=int, default=0, help="of what is drawn (default: 0)")
 
+    score = commands.add_parser("score", help="mean opinion scores from the raters' files")
+    score.add_argument("files", nargs="+", metavar="FILE.json", help="what raters saved")
+    score.add_argument("--out", type=Path, metavar="FILE", help="write a .html or .json, too")
+    score.add_argument("--test-over", choices=("raters", "images"), default="raters")
+    score.add_argument(
+        "--tolerance",
+        type=float,
+        default=1.0,
+        metavar="T",
+        help="a rater fails whose mean of nearest is above 1+T, or of HR below 5-T (default: 1)",
+    )
+    score.add_argument("--exclude-failed", action="store_true", help="leave those raters out")
+    score.add_argument("--resamples", type=int, default=10_000, help="of the bootstrap")
+    score.add_argument("--seed", type=int, default=0, help="of the bootstrap (default: 0)")
+
 
 def run(args: argparse.Namespace) -> None:
-    """Make a study."""
-    _make(args)
+    """Make a study, or score it."""
+    _make(args) if args.mos_command == "make" else _score(args)
 
 
 def _named_folder(text: str) -> tuple[str, str]:
@@ -76,3 +96,23 @@ def _make(args: argparse.Namespace) -> None:
     )
     write_page(made, args.out)
     sys.stdout.write(f"{args.out}: send it to the raters; each sends back a .json file\n")
+
+
+def _score(args: argparse.Namespace) -> None:
+    import json
+
+    from srgan_plugin.io.atomic import write_text
+    from srgan_plugin.reports.mos_ratings import read_ratings
+    from srgan_plugin.reports.mos_scores import score
+    from srgan_plugin.reports.mos_tables import format_scores, scores_page
+
+    suffix = args.out.suffix.lower() if args.out else None
+    if suffix not in (None, ".html", ".json"):
+        raise UserError(f"--out: expected a name that ends in .html or .json, got {args.out}")
+    options = ("test_over", "tolerance", "exclude_failed", "resamples", "seed")
+    scores = score(read_ratings(args.files), **{name: getattr(args, name) for name in options})
+    sys.stdout.write(format_scores(scores) + "\n")
+    if suffix == ".html":
+        write_text(scores_page(scores), args.out)
+    elif suffix == ".json":
+        write_text(json.dumps(scores.as_json(), indent=1) + "\n", args.out)

@@ -5,7 +5,6 @@ import io
 import json
 import re
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -20,12 +19,7 @@ from srgan_plugin.reports.html import json_element
 from srgan_plugin.reports.mos_study import seal, study_id, unseal
 
 from .conftest import HOSTILE, Made
-
-
-def data_of(page: Path) -> dict[str, Any]:
-    found = re.search(r'id="study">(.*?)</script>', page.read_text(encoding="utf-8"))
-    assert found
-    return json.loads(found[1])
+from .rater_files import data_of
 
 
 def images_of(page: Path) -> dict[str, np.ndarray]:

@@ -11,10 +11,13 @@ import PIL.Image
 import pytest
 from chromium import launch, open_page, watched
 
+from srgan_plugin.__main__ import main
+from srgan_plugin.reports.mos_ratings import read_ratings
 from srgan_plugin.reports.mos_study import unseal
 
-from .conftest import Made
-from .test_mos_make import data_of, images_of
+from .conftest import HOSTILE, Made
+from .rater_files import data_of, rater_file
+from .test_mos_make import images_of
 
 EXAMPLES = 2
 TRIALS = 12
@@ -73,6 +76,10 @@ def test_a_rater_s_file_says_what_was_pressed(browser: Any, made: Made, tmp_path
     assert file["order"] == order and sorted(order) == sorted([*scenes, *data["repeats"]])
     assert all(entry["magnification"] == 1 and entry["seconds"] >= 0 for entry in file["ratings"])
     assert file["started"] < file["finished"]
+    ratings = read_ratings([tmp_path / "ann.json"])
+    cells = {tuple(cell): score(code) for code, cell in key["items"].items()}
+    expected = [[cells[method, i] for i in ratings.images] for method in ratings.methods]
+    assert ratings.scores.tolist() == [expected]
     for code in data["repeats"]:  # early once, late once
         first, second = (index for index, other in enumerate(order) if other == code)
         assert second - first > 1
@@ -237,3 +244,17 @@ def test_a_rater_s_name_is_never_markup(browser: Any, made: Made, tmp_path: Path
         assert name in page.inner_text("#known")
         page.click("#resume")
         assert name in page.inner_text("#ready") and page.locator("img").count() == 1
+
+
+def test_the_page_of_scores_runs_nothing(browser: Any, made: Made, tmp_path: Path) -> None:
+    pytest.importorskip("krippendorff", reason="needs krippendorff")
+    pytest.importorskip("scipy", reason="needs SciPy")
+    for name in (HOSTILE, "Bob"):
+        (tmp_path / f"{len(name)}.json").write_text(
+            json.dumps(rater_file(made.page, name, lambda m, i: 1))
+        )
+    files, page_file = map(str, tmp_path.glob("*.json")), tmp_path / "scores.html"
+    main(["mos", "score", *files, "--out", str(page_file), "--resamples", "100"])
+    with open_page(browser, page_file, viewport={"width": 400, "height": 800}) as page:
+        assert page.locator("script").count() == 0 and HOSTILE in page.inner_text("main")
+        assert page.evaluate("document.documentElement.scrollWidth") <= 400
