@@ -1,119 +1,18 @@
 """Known state-dict layouts as one table, how to detect them, and what weights show of a network."""
 
-import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from torch import Tensor
 
 from srgan_plugin.errors import UserError
 
-State = Mapping[str, Tensor]
-Reading = Callable[[State], int | str]
+from .readings import NETWORKS, Network, State
+from .repositories import REPOSITORIES
+
 CodeBase = Literal["mmagic", "mmediting", "basicsr", "kair", "plugin"]
-
-
-def size(key: str, axis: int) -> Reading:
-    """Read the size of a weight along an axis."""
-    return lambda state: int(state[key].shape[axis])
-
-
-def count(pattern: str) -> Reading:
-    """Count what the group of a pattern finds among the keys, each once."""
-    return lambda state: len({found[1] for key in state if (found := re.match(pattern, key))})
-
-
-def shuffle_scale(state: State) -> int:
-    """Multiply the factors of the pixel shuffles, which the convolutions before them show."""
-    pattern = r"upsample\.?\d\.(upsample_conv\.)?weight"
-    shapes = [weight.shape for key, weight in state.items() if re.fullmatch(pattern, key)]
-    return math.prod(math.isqrt(shape[0] // shape[1]) for shape in shapes)
-
-
-def input_size(state: State) -> int:
-    """Read a discriminator's input size: each stage halves it, and `linear1` takes what is left."""
-    stages = {key for key in state if re.fullmatch(r"conv\d_1\.weight", key)}
-    pixels = state["linear1.weight"].shape[1] // state["conv3_1.weight"].shape[0]
-    return int(math.isqrt(pixels) * 2 ** len(stages))
-
-
-_SLOPE = re.compile(r"act_first\.weight|(trunk_net\.\d+|upsample\d)\.act\.weight")
-_BEFORE_NORM = re.compile(r"(trunk_net\.\d+\.conv[12]|conv_trunk)\.weight")
-
-
-def _slopes(state: State) -> list[str]:
-    return [key for key in state if _SLOPE.fullmatch(key)]
-
-
-def prelu(state: State) -> str:
-    """Read whether activations have one slope or one for each channel."""
-    return "shared" if state[_slopes(state)[0]].numel() == 1 else "channel"
-
-
-def complete_srresnet(state: State) -> dict[str, Tensor]:
-    """Add the weights that an SRResNet's file may omit because they are redundant.
-
-    Biases before batch normalisation, which takes them away again: zeros are exact, where all of
-    them are missing. The slopes of a PReLU that all activations share and that is stored once.
-    """
-    complete = dict(state)
-    weights = [key for key in state if _BEFORE_NORM.fullmatch(key)]
-    biases = {key.replace("weight", "bias"): state[key] for key in weights}
-    if not biases.keys() & state.keys():
-        complete |= {key: weight.new_zeros(weight.shape[0]) for key, weight in biases.items()}
-    if len(slopes := _slopes(state)) == 1:
-        blocks = (re.match(r"trunk_net\.\d+\.|upsample\d\.", key) for key in state)
-        keys = ["act_first.weight", *(f"{found[0]}act.weight" for found in blocks if found)]
-        complete |= dict.fromkeys(keys, state[slopes[0]])
-    return complete
-
-
-@dataclass(frozen=True)
-class _Network:
-    """What the weights show of a network, whatever the layout.
-
-    Attributes:
-        description: The network in words, with arguments in braces.
-        arguments: How to read its arguments off its weights under our keys.
-        complete: Adds the weights that a file may omit.
-    """
-
-    description: str = "{network}"
-    arguments: Mapping[str, Reading] = field(default_factory=dict)
-    complete: Callable[[State], Mapping[str, Tensor]] = dict
-
-
-_GENERATOR = "{network} x{upscale_factor} ({mid_channels} features, {num_blocks} blocks)"
-_GENERATOR_ARGUMENTS: dict[str, Reading] = {
-    "in_channels": size("conv_first.weight", 1),
-    "mid_channels": size("conv_first.weight", 0),
-    "num_blocks": count(r"(?:trunk_net|body)\.(\d+)\.\w+\."),
-    "upscale_factor": shuffle_scale,
-}
-_OUT = {"out_channels": size("conv_last.weight", 0)}
-_DISCRIMINATOR = "discriminator {network} ({mid_channels} features, input {input_size})"
-_DISCRIMINATOR_ARGUMENTS: dict[str, Reading] = {
-    "in_channels": size("conv0_0.weight", 1),
-    "mid_channels": size("conv0_0.weight", 0),
-    "input_size": input_size,
-}
-_RRDB = count(r"(?:.*\.)?(?:body|RRDB_trunk|sub)\.(\d+)\.(?:rdb|RDB)1\.")
-_NETWORKS = {
-    "SRResNet": _Network(
-        f"{_GENERATOR[:-1]}, PReLU {{prelu}})",
-        _GENERATOR_ARGUMENTS | _OUT | {"prelu": prelu},
-        complete_srresnet,
-    ),
-    "MSRResNet": _Network(_GENERATOR, _GENERATOR_ARGUMENTS | _OUT),
-    "EDSR": _Network(_GENERATOR, _GENERATOR_ARGUMENTS),
-    "RRDBNet (ESRGAN)": _Network("{network} ({num_blocks} blocks)", {"num_blocks": _RRDB}),
-    "ModifiedVGG": _Network(
-        _DISCRIMINATOR, _DISCRIMINATOR_ARGUMENTS | {"num_stages": count(r"conv(\d)_1\.")}
-    ),
-    "SRGANDiscriminator": _Network(_DISCRIMINATOR, _DISCRIMINATOR_ARGUMENTS),
-}
 
 
 @dataclass(frozen=True)
@@ -123,75 +22,117 @@ class StateDictLayout:
     Attributes:
         network: The network; the name of its class where `srgan_plugin.networks` has it.
         origin: Whose keys these are, as a genitive.
-        detect_keys: Keys, without `.weight`, that together distinguish this layout from those below
-            it in the table.
-        renames: How keys begin here, and how they begin in our network; `{}` is a number.
-        activate_after_shuffle: Whether this code base's MSRResNet has the activation, which the
-            weights do not show; None where our network's own switch decides.
+        detect_keys: Keys that together distinguish this layout from those below it in the table,
+            with or without `.weight`; a `!` before one says that it must be missing.
+        renames: How keys begin here, and how they begin in our network; `{}` is a number, `{+1}` in
+            our keys is one more. Weights that become '' are not the network's.
+        facts: Arguments of the network that these keys imply and that no weight shows.
+        asks: Arguments that must be stated beside such weights, or asked for.
         code_bases: Which code bases read and write these keys, by the names of `--to`; none for a
-            network that is detected, but not loaded.
+            network that is detected, but not loaded, and for repositories whose layout is not
+            written. The facts of such a repository are its habit, and `--arch-option` overrules
+            them.
     """
 
     network: str
     origin: str
     detect_keys: tuple[str, ...]
     renames: tuple[tuple[str, str], ...] = ()
-    activate_after_shuffle: bool | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    asks: tuple[str, ...] = ()
     code_bases: tuple[CodeBase, ...] = ()
 
     @property
-    def _shown(self) -> _Network:
-        return _NETWORKS.get(self.network, _Network())
+    def _shown(self) -> Network:
+        return NETWORKS.get(self.network, Network())
 
-    def read_arguments(self, state: State) -> dict[str, int | str] | None:
+    def fits(self, state: State) -> bool:
+        """Whether weights have the keys that this layout is detected by."""
+        return all(_has(state, key) for key in self.detect_keys)
+
+    def read_arguments(self, state: State) -> dict[str, Any] | None:
         """Read the network's arguments off weights in this layout; None if they are in no such."""
-        if not all(f"{key}.weight" in state for key in self.detect_keys):
+        if not self.fits(state):
             return None
         renamed = {_renamed(key, self.renames): weight for key, weight in state.items()}
         try:
-            arguments = {name: read(renamed) for name, read in self._shown.arguments.items()}
+            read = {name: reading(renamed) for name, reading in self._shown.arguments.items()}
         except (KeyError, IndexError, ZeroDivisionError):  # the right keys, absurd shapes
             return None
-        return arguments if all(arguments.values()) else None
+        # What the keys imply is not read off weights: old InstanceNorm kept averages as well.
+        shown = {name: value for name, value in read.items() if value is not None}
+        return None if any(value == 0 for value in shown.values() if type(value) is int) else shown
 
-    def describe(self, arguments: Mapping[str, object]) -> str:
+    def describe(self, arguments: Mapping[str, Any]) -> str:
         """Describe the network in words."""
-        words = self._shown.description.format(network=self.network, **arguments)
+        known = {**self.facts, **arguments}
+        shown = self._shown
+        words = shown.description.format(network=self.network, words=shown.words(known), **known)
         return f"{words} in {self.origin} keys"
 
-    def to_plugin_keys(self, state: State) -> dict[str, Tensor]:
+    def to_plugin_keys(
+        self, state: State, arguments: Mapping[str, Any] | None = None
+    ) -> dict[str, Tensor]:
         """Rename weights in this layout to the keys of our network, and complete them.
+
+        Args:
+            state: The weights.
+            arguments: The network's, as far as they are known and differ from the facts.
 
         Raises:
             UserError: Two keys would become one.
         """
-        renamed = {_renamed(key, self.renames): weight for key, weight in state.items()}
-        if len(renamed) != len(state):
-            foreign = next(k for k in state if k not in self.from_plugin_keys({k: state[k]}))
-            raise UserError(f"expected {self.origin} keys, got some of ours as well: {foreign}")
-        return dict(self._shown.complete(renamed))
+        renamed: dict[str, Tensor] = {}
+        for key, weight in state.items():
+            if (new := _renamed(key, self.renames)) in renamed:
+                own = key if new == key else new
+                raise UserError(f"expected {self.origin} keys, got some of ours as well: {own}")
+            if new:
+                renamed[new] = weight
+        return dict(self._shown.complete(renamed, {**self.facts, **(arguments or {})}))
 
     def from_plugin_keys(self, state: State) -> dict[str, Tensor]:
-        """Rename weights in our keys to this layout's."""
+        """Rename weights in our keys to this layout's, which must be one of a code base."""
         back = tuple((ours, theirs) for theirs, ours in self.renames)
         return {_renamed(key, back): weight for key, weight in state.items()}
+
+
+def _has(state: State, key: str) -> bool:
+    absent = key.startswith("!")
+    bare = key.removeprefix("!")
+    return (bare in state or f"{bare}.weight" in state) != absent
+
+
+_NUMBER = re.compile(r"\{([+-]\d+)?\}")
 
 
 def _renamed(key: str, renames: tuple[tuple[str, str], ...]) -> str:
     for old, new in renames:
         if found := re.match(re.escape(old).replace(r"\{\}", r"(\d+)"), key):
-            return new.format(*found.groups()) + key[found.end() :]
+            return _filled(new, found.groups()) + key[found.end() :] if new else ""
     return key
 
 
+def _filled(template: str, numbers: tuple[str, ...]) -> str:
+    """Put numbers into the braces of a template, each changed by what stands there."""
+    left = iter(numbers)
+    return _NUMBER.sub(lambda brace: str(int(next(left)) + int(brace[1] or 0)), template)
+
+
 _UPCONVS = ("upconv{}.", "upsample{}.upsample_conv.")
-_TANH = "an SRGAN generator that ends in tanh"
 #: The first layout that fits is taken.
 LAYOUTS = (
     StateDictLayout(
         "SRResNet",
         "our own",
-        ("trunk_net.0.bn1", "conv_trunk"),
+        ("trunk_net.0.conv1", "conv_trunk", "act_first"),
+        code_bases=("plugin",),
+    ),
+    StateDictLayout(
+        "SRResNet",
+        "our own",
+        ("trunk_net.0.conv1", "conv_trunk"),
+        asks=("act",),
         code_bases=("plugin",),
     ),
     StateDictLayout(
@@ -205,7 +146,7 @@ LAYOUTS = (
         "BasicSR's",
         ("body.0.conv1", "upconv1", "conv_hr"),
         renames=(("body.", "trunk_net."), _UPCONVS),
-        activate_after_shuffle=True,
+        facts={"activate_after_shuffle": True},
         code_bases=("basicsr",),
     ),
     StateDictLayout(
@@ -213,7 +154,7 @@ LAYOUTS = (
         "KAIR's",
         ("recon_trunk.0.conv1", "upconv1", "HRconv"),
         renames=(("recon_trunk.", "trunk_net."), ("HRconv.", "conv_hr."), _UPCONVS),
-        activate_after_shuffle=True,
+        facts={"activate_after_shuffle": True},
         code_bases=("kair",),
     ),
     StateDictLayout(
@@ -227,6 +168,16 @@ LAYOUTS = (
         "our own",
         ("conv0_0", "conv3_1", "linear1"),
         code_bases=("plugin",),
+    ),
+    *(
+        StateDictLayout(
+            "SRResNet",
+            f"{row.name}'s",
+            tuple(row.detect_keys.split()),
+            renames=row.renames,
+            facts=row.facts,
+        )
+        for row in REPOSITORIES
     ),
     StateDictLayout(
         "EDSR",
@@ -242,37 +193,6 @@ LAYOUTS = (
             ("RRDBNet (ESRGAN)", "early ESRGAN's", "RRDB_trunk.0.RDB1.conv1"),
             ("RRDBNet (ESRGAN)", "the first ESRGAN's", "model.1.sub.0.RDB1.conv1.0"),
             ("MSRResNet0 (not MSRResNet1)", "KAIR's", "model.0 model.1.sub.0.res.0"),
-            (
-                f"{_TANH}, with PReLU or Swish",
-                "leftthomas/SRGAN's",
-                "block1.0 block2.conv1 block7.0",
-            ),
-            (
-                f"{_TANH}, with eps=0.8",
-                "eriklindernoren/PyTorch-GAN's",
-                "conv1.0 res_blocks.0.conv_block.0 conv3.0",
-            ),
-            (
-                _TANH,
-                "aladdinpersson/Machine-Learning-Collection's",
-                "initial.cnn residuals.0.block1.cnn final",
-            ),
-            ("an SRResNet", "Lornatang/SRGAN-PyTorch's", "conv1.0 trunk.0.rcb.0 conv3"),
-            (
-                "an SRResNet that ends in tanh",
-                "sgrvinod/a-PyTorch-Tutorial-to-Super-Resolution's",
-                "conv_block1.conv_block.0 residual_blocks.0.conv_block1.conv_block.0",
-            ),
-            (
-                "a generator with InstanceNorm that ends in tanh",
-                "HasnainRaz/Fast-SRGAN's",
-                "neck.0 bottleneck.0 head.0",
-            ),
-            (
-                "an SRGAN generator with Swish",
-                "aitorzip/PyTorch-SRGAN's",
-                "conv1 residual_block1.conv1 upsample1.conv",
-            ),
             ("VGG-19", "torchvision's", "features.0 features.16 features.34"),
             ("VGG-19", "bare", "0 2 16"),
         )
@@ -288,10 +208,10 @@ def find_layout(network: str, code_base: CodeBase) -> StateDictLayout | None:
 
 @dataclass(frozen=True)
 class Detection:
-    """A layout that was detected, and the arguments of the network that the weights fit."""
+    """A layout that was detected, and the arguments of the network that its weights show."""
 
     layout: StateDictLayout
-    arguments: Mapping[str, int | str]
+    arguments: Mapping[str, Any]
 
     def __str__(self) -> str:
         return self.layout.describe(self.arguments)
@@ -312,5 +232,8 @@ def describe(state: State) -> str:
         state: Bare weights by key, as `unwrap` returns them.
     """
     found = detect_layout(state)
+    if found:
+        return str(found)
     first = ", ".join(list(state)[:3])
-    return str(found) if found else f"an unknown network of {len(state)} tensors ({first}, …)"
+    near = next((f", some in {layout.origin} keys" for layout in LAYOUTS if layout.fits(state)), "")
+    return f"an unknown network of {len(state)} tensors ({first}, …){near}"

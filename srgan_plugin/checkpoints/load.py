@@ -3,7 +3,7 @@
 import inspect
 import logging
 import os
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Iterable, Mapping, MutableMapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ from .recorded_args import (
     NON_INFERABLE_ARGS,
     arguments_of,
     checked_argument,
+    is_usual,
     listed,
     plain,
     recorded_arguments,
@@ -60,16 +61,23 @@ def check_function(meta: Any, weights: Mapping[str, Tensor], network: nn.Module)
     Raises:
         UserError: `meta` states another function than the network's.
     """
-    found = detect_layout(weights)
-    if found is None:
-        return
-    for name, value in recorded_arguments({"meta": meta}, found.layout.network).items():
-        own = plain(getattr(network, name, NON_INFERABLE_ARGS[name].default))
-        if own != value:
+    found, wanted = detect_layout(weights), detect_layout(network.state_dict())
+    if not found or not wanted or found.layout.network != wanted.layout.network:
+        return  # loading refuses them
+    stated = {**found.layout.facts, **recorded_arguments({"meta": meta}, found.layout.network)}
+    for name, value in stated.items():
+        if name in found.arguments:
+            continue  # the weights show it
+        own = _argument_of(network, name)
+        if own != plain(value):
             raise UserError(
                 f"expected weights of {name}={own}, got those of {name}={value}, with which they "
                 f"give other images: set {name}={value} in the generator's config"
             )
+
+
+def _argument_of(network: nn.Module, name: str) -> Any:
+    return plain(getattr(network, name, NON_INFERABLE_ARGS[name].default))
 
 
 def adapt_training_state(
@@ -151,7 +159,8 @@ def remap_strict(
     found, wanted = detect_layout(weights), detect_layout(own)
     advice = f"give a checkpoint of that network ({misfit})"
     if found and wanted and found.layout.network == wanted.layout.network:
-        renamed = found.layout.to_plugin_keys(weights)
+        act = {"act": getattr(network, "act", "prelu")}
+        renamed = found.layout.to_plugin_keys(weights, act)
         misfit = _why_not_loadable(renamed, own)
         if changes := _changes(found, wanted, network):
             advice = f"set {changes} in the generator's config"
@@ -176,9 +185,8 @@ def _changes(found: Detection, wanted: Detection, network: nn.Module) -> str:
     """The settings under which the network would be the one that the weights were made for."""
     now = wanted.arguments
     changes = {name: value for name, value in found.arguments.items() if value != now.get(name)}
-    switch = found.layout.activate_after_shuffle
-    if switch not in (None, getattr(network, "activate_after_shuffle", None)):
-        changes["activate_after_shuffle"] = switch
+    facts = found.layout.facts.items()
+    changes |= {k: v for k, v in facts if k not in now and _argument_of(network, k) != plain(v)}
     return listed(changes)
 
 
@@ -200,7 +208,10 @@ logger = logging.getLogger(__name__)
 _CLASSES = GENERATORS | DISCRIMINATORS
 _MOST_BLOCKS = 1000  # building more takes seconds, for weights that nobody trains
 # What a test may take from the weights. Scale and channels are the data's as well.
-_ADAPTABLE = ("mid_channels", "num_blocks", "prelu", *NON_INFERABLE_ARGS)
+_ADAPTABLE = (
+    *("mid_channels", "num_blocks", "prelu", "upsample_norm", "end_kernels"),
+    *NON_INFERABLE_ARGS,
+)
 
 
 class UnknownNetworkError(UserError):
@@ -224,13 +235,21 @@ class DetectedNetwork:
     dropped: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        stated = {n: self.arguments[n] for n in NON_INFERABLE_ARGS if n in self.arguments}
+        stated = {
+            n: self.arguments[n]
+            for n in arguments_of(self.layout.network)
+            if n in self.arguments and not is_usual(n, self.arguments[n])
+        }
         return ", ".join(filter(None, (self.layout.describe(self.arguments), listed(stated))))
 
     @property
     def open(self) -> tuple[str, ...]:
-        """The arguments that neither the weights nor the file state."""
-        names = arguments_of(self.layout.network)
+        """The arguments that neither the weights nor the file state, and that matter."""
+        names = (
+            name
+            for name in arguments_of(self.layout.network)
+            if NON_INFERABLE_ARGS[name].unstated != "default" or name in self.layout.asks
+        )
         return tuple(name for name in names if name not in self.arguments)
 
     def build(self, *, assume: bool = False) -> nn.Module:
@@ -244,20 +263,28 @@ class DetectedNetwork:
             ValueError: weights are missing, too many, of a wrong shape, or not finite; or what the
                 network computes is not stated.
         """
+        self._require(name for name in self.open if name in self.layout.asks)
         # On the meta device first: absurd shapes must not allocate what they claim.
-        with torch.device("meta"):
-            network = _CLASSES[self.layout.network](**self.arguments)
+        try:
+            with torch.device("meta"):
+                network = _CLASSES[self.layout.network](**self.arguments)
+        except UserError as error:
+            raise UserError(f"{self}: {error}") from None
         weights = remap_strict(dict(self.weights), network)
-        for name in self.open:
-            if NON_INFERABLE_ARGS[name].asked_for and not assume:
-                raise UserError(
-                    f"{name}: expected {NON_INFERABLE_ARGS[name].expected}, which weights do not "
-                    f"show and this file does not state: give {option(name)}, here or once to "
-                    "tools/convert_checkpoint.py FILE NEW --to plugin"
-                )
+        if not assume:
+            self._require(n for n in self.open if NON_INFERABLE_ARGS[n].unstated == "ask")
         single = {k: w.float() if w.is_floating_point() else w for k, w in weights.items()}
         network.load_state_dict(single, strict=True, assign=True)
         return network.eval()
+
+    @staticmethod
+    def _require(names: Iterable[str]) -> None:
+        for name in names:
+            raise UserError(
+                f"{name}: expected {NON_INFERABLE_ARGS[name].expected}, which weights do not "
+                f"show and this file does not state: give {option(name)}, here or once to "
+                "tools/convert_checkpoint.py FILE NEW --to plugin"
+            )
 
 
 def option(name: str) -> str:
@@ -293,31 +320,50 @@ def identify(
         raise UnknownNetworkError(f"expected weights of {known}, got {describe(weights)}")
     if role == "discriminator" and found.layout.network not in DISCRIMINATORS:
         raise UserError(f"expected a discriminator, but all there is is {found}")
-    network, recorded = found.layout.network, recorded_arguments(checkpoint, found.layout.network)
-    activates = found.layout.activate_after_shuffle
-    if (
-        activates is not None
-        and recorded.setdefault("activate_after_shuffle", activates) != activates
-    ):
-        raise UserError(
-            f"activate_after_shuffle: expected {activates}, as {found.layout.origin} keys have it, "
-            f"got {not activates} in its meta: the file was changed, get it again"
-        )
     if int(found.arguments.get("num_blocks", 0)) > _MOST_BLOCKS:
         raise UserError(
             f"num_blocks: expected at most {_MOST_BLOCKS}, got {found.arguments['num_blocks']}"
         )
-    for name, value in _checked(network, arguments or {}).items():
-        if recorded.setdefault(name, value) != value:
-            raise UserError(
-                f"told {name}={value}, but the file itself says {recorded[name]}: leave that out"
-            )
+    stated = _stated(found, checkpoint, arguments or {})
     return DetectedNetwork(
         layout=found.layout,
-        arguments={**found.arguments, **recorded},
-        weights=found.layout.to_plugin_keys(weights),
+        arguments={**stated, **found.arguments},
+        weights=found.layout.to_plugin_keys(weights, stated),
         dropped=dropped,
     )
+
+
+def _stated(
+    found: Detection, checkpoint: Mapping[str, Any], told: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return what is known of a network beside what its weights show.
+
+    Raises:
+        UserError: Two of weights, keys, notes and what the user says contradict each other.
+    """
+    layout, shown = found.layout, found.arguments
+    stated = recorded_arguments(checkpoint, layout.network)
+    for name, value in stated.items():
+        if shown.get(name, value) != value:
+            raise UserError(
+                f"{name}: expected {shown[name]}, as its weights show, got {value} in its meta: "
+                "the file was changed, get it again"
+            )
+    for name, value in layout.facts.items():
+        if name not in shown and plain(stated.setdefault(name, value)) != plain(value):
+            raise UserError(
+                f"{name}: expected {value}, as {layout.origin} keys have it, got {stated[name]} "
+                "in its meta: the file was changed, get it again"
+            )
+    for name, value in _checked(layout.network, told).items():
+        if name in layout.facts and not layout.code_bases:
+            stated[name] = value  # a habit of the repository, which a fork may have changed
+        known = shown.get(name, stated.setdefault(name, value))
+        if plain(known) != value:
+            raise UserError(
+                f"told {name}={value}, but the file itself says {known}: leave that out"
+            )
+    return stated
 
 
 def open_network(
@@ -375,7 +421,7 @@ def generator_changes(
     parameters = inspect.signature(_CLASSES[name]).parameters
     now = {key: parameter.default for key, parameter in parameters.items()} | {**generator}
     wanted = {key: found.arguments[key] for key in _ADAPTABLE if key in found.arguments}
-    return {k: value for k, value in wanted.items() if plain(value) != plain(now[k])}
+    return {k: value for k, value in wanted.items() if plain(value) != plain(now.get(k))}
 
 
 def _checked(network: str, arguments: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,14 +2,16 @@
 
 import ast
 import json
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from srgan_plugin.errors import UserError
+from srgan_plugin.networks.blocks import ACTIVATIONS, LAST_ACTIVATIONS, NORMS, PIXEL_RANGES
 
 from .read_write import NOTE
 
@@ -31,8 +33,10 @@ class Argument:
         accepts: whether a value is one of them.
         example: as the command line takes them.
         default: the value of the class, which notes without `FORMAT` hold as a guess.
-        asked_for: whether nothing is built while it is not stated. Else the keys bring a function
-            along: nobody's MSRResNet but ours has the switch, so MMagic's keys mean MMagic's.
+        unstated: what happens while nothing states it. `ask`: no network is built. `warn`: it is,
+            with the default, because the keys bring a function along: nobody's MSRResNet but ours
+            has the switch, so MMagic's keys mean MMagic's. `default`: the same without a word,
+            because our own keys are ours and we note it where it is otherwise.
     """
 
     network: str
@@ -40,14 +44,32 @@ class Argument:
     accepts: Callable[[Any], bool]
     example: str
     default: Any
-    asked_for: bool
+    unstated: Literal["ask", "warn", "default"]
 
 
 def _is_range(value: Any) -> bool:
+    if isinstance(value, str):
+        return value in PIXEL_RANGES
     if not isinstance(value, (list, tuple)) or any(isinstance(part, bool) for part in value):
         return False
-    return plain(value) in ((0.0, 1.0), (-1.0, 1.0))
+    return plain(value) in PIXEL_RANGES
 
+
+def _one_of(default: Any, values: Iterable[str], *also: Any) -> Argument:
+    """Describe an argument of SRResNet that takes one of a few names."""
+    known = (*values, *also)
+    return Argument(
+        network="SRResNet",
+        expected=" or ".join(map(str, known)),
+        accepts=lambda value: isinstance(value, str | None) and value in known,
+        example=next(value for value in known if value != default),
+        default=default,
+        unstated="default",
+    )
+
+
+_RANGE = "(0, 1) or (-1, 1) or imagenet"
+_RANGE_EXAMPLE = '"(-1,1)" or "(0,1)" or imagenet'
 
 NON_INFERABLE_ARGS = {
     "activate_after_shuffle": Argument(
@@ -56,16 +78,37 @@ NON_INFERABLE_ARGS = {
         accepts=lambda value: isinstance(value, bool),
         example="True",
         default=False,
-        asked_for=False,
+        unstated="warn",
     ),
     "output_range": Argument(
         network="SRResNet",
-        expected="(0, 1) or (-1, 1)",
+        expected=_RANGE,
         accepts=_is_range,
-        example='"(-1,1)" or "(0,1)"',
+        example=_RANGE_EXAMPLE,
         default=(0, 1),
-        asked_for=True,
+        unstated="ask",
     ),
+    "input_range": Argument(
+        network="SRResNet",
+        expected=_RANGE,
+        accepts=_is_range,
+        example=_RANGE_EXAMPLE,
+        default=(0, 1),
+        unstated="default",
+    ),
+    "norm_eps": Argument(
+        network="SRResNet",
+        expected="a number above 0",
+        accepts=lambda value: type(value) in (int, float) and 0 < value < math.inf,
+        example="1e-3",
+        default=1e-5,
+        unstated="default",
+    ),
+    "act": _one_of("prelu", ACTIVATIONS),
+    "first_act": _one_of(None, ACTIVATIONS, None),
+    "last_act": _one_of("none", LAST_ACTIVATIONS),
+    "norm": _one_of("batch", NORMS),
+    "trunk_end": _one_of("norm", ("norm", "act")),
 }
 
 
@@ -108,13 +151,24 @@ def checked_argument(name: str, value: Any, *, where: str = "") -> Any:
 def note_for(network: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
     """Return the note to write beside weights: what is stated, and nothing that is not."""
     stated = {name: arguments[name] for name in arguments_of(network) if name in arguments}
-    return {"format": FORMAT, "network": network, **stated}
+    # Its absence means the default.
+    told = {k: v for k, v in stated.items() if not is_usual(k, v)}
+    return {"format": FORMAT, "network": network, **told}
+
+
+def is_usual(name: str, value: Any) -> bool:
+    """Whether a value is the default that is taken without a word."""
+    argument = NON_INFERABLE_ARGS[name]
+    return argument.unstated == "default" and plain(value) == plain(argument.default)
 
 
 def note_tensor(note: Mapping[str, Any]) -> dict[str, Tensor]:
     """Return a note as an entry for the weights; empty where the keys alone tell the function."""
     arguments = NON_INFERABLE_ARGS.items()
-    if any(n in note and (a.asked_for or note[n] != a.default) for n, a in arguments):
+    if any(
+        n in note and (a.unstated == "ask" or plain(note[n]) != plain(a.default))
+        for n, a in arguments
+    ):
         # Of four bytes each: spandrel refuses a .pth with bytes.
         return {NOTE_TENSOR: torch.tensor(list(json.dumps(note).encode()), dtype=torch.int32)}
     return {}

@@ -64,6 +64,8 @@ def read_results(path: Path) -> dict[str, dict[str, float]]:
 
 def _arch_option(text: str) -> tuple[str, Any]:
     key, _, value = text.partition("=")
+    if value.isidentifier() and value not in ("True", "False", "None"):
+        return key, value
     try:
         return key, ast.literal_eval(value)
     except (SyntaxError, ValueError):

@@ -7,12 +7,13 @@ import torch
 
 from srgan_plugin.checkpoints import open_network
 from srgan_plugin.checkpoints.hub import BUNDLED_MODELS, local_checkpoint
+from srgan_plugin.checkpoints.recorded_args import NON_INFERABLE_ARGS
 from srgan_plugin.errors import MissingFileError, UserError
 from srgan_plugin.networks import Generator
 
 _BUNDLED: Final = {"activate_after_shuffle": False}  # their files have MMagic's keys and function
 # Two networks of the same function have these in common, and the shapes of their weights.
-_SWITCHES: Final = ("upscale_factor", "activate_after_shuffle", "output_range")
+_SWITCHES: Final = ("upscale_factor", *NON_INFERABLE_ARGS)
 
 
 def open_model(

@@ -256,6 +256,7 @@ class SRResNet(Generator):
         self.input_range = _checked_range("input_range", input_range, in_channels)
         self.act, self.first_act = act, first_act
         self.norm, self.norm_eps, self.last_act = norm, norm_eps, last_act
+        self.trunk_end = trunk_end
         slopes = 1 if prelu == "shared" else mid_channels
         make_act = partial(ACTIVATIONS[act], slopes)
         make_norm = partial(NORMS[norm], eps=norm_eps)

@@ -235,11 +235,13 @@ def test_a_note_against_its_keys_is_refused(tmp_path, rough):
         open_network(tmp_path / "x.pth")
 
 
-@pytest.mark.parametrize("option", ["output_range", "output_range=x", "output_range=(0,"])
+@pytest.mark.parametrize("option", ["output_range", "output_range=x y", "output_range=(0,"])
 def test_an_option_that_is_no_option_gets_one_line(bare, fails, option):
     path, _ = bare
-    arguments = ("lr.png", "sr.png", "--model", path, "--arch-option", option)
-    assert f"got {option}" in fails("upscale", *arguments, status=2)
+    cv2.imwrite("lr.png", IMAGE)
+    arguments = ("lr.png", "sr.png", "--model", path, "--arch-option")
+    assert f"got {option}" in fails("upscale", *arguments, option, status=2)
+    assert "imagenet, got 'x'" in fails("upscale", *arguments, "output_range=x")
 
 
 def test_weights_in_mmagics_keys_without_a_word_around_them_are_taken_for_mmagics_aloud(
@@ -286,18 +288,27 @@ def test_whoever_loads_a_checkpoint_is_told_that_its_function_is_another(tmp_pat
             assert torch.equal(own(image), network(image))
 
 
-STRANGERS = {  # a few keys of each; the rest does not matter for what they are called
-    "leftthomas": ("block1.0.weight", "block2.conv1.weight", "block7.0.weight"),
-    "eriklindernoren": ("conv1.0.weight", "res_blocks.0.conv_block.0.weight", "conv3.0.weight"),
+STRANGERS = {  # a few keys of each, which are no network
+    "leftthomas": (
+        *("block1.0.weight", "block2.conv1.weight", "block2.prelu.weight"),
+        *("block7.0.weight", "block7.1.weight"),
+    ),
+    "eriklindernoren": (
+        *("conv1.0.weight", "conv1.1.weight", "res_blocks.0.conv_block.0.weight"),
+        *("upsampling.1.weight", "conv3.0.weight"),
+    ),
     "aladdinpersson": ("initial.cnn.weight", "residuals.0.block1.cnn.weight", "final.weight"),
     "Lornatang": ("conv1.0.weight", "trunk.0.rcb.0.weight", "conv3.weight"),
-    "aitorzip": ("conv1.weight", "residual_block1.conv1.weight", "upsample1.conv.weight"),
+    "aitorzip": (
+        *("conv1.weight", "residual_block1.conv1.weight", "upsample1.conv.weight"),
+        *("bn2.weight", "conv3.weight"),
+    ),
 }
 
 
 @pytest.mark.parametrize("name", STRANGERS)
 @pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod."])
-def test_generators_of_others_are_refused_by_their_repository(tmp_path, fails, name, prefix):
+def test_parts_of_others_generators_are_refused_by_their_repository(tmp_path, fails, name, prefix):
     state = {prefix + key: torch.ones(4, 4, 3, 3) for key in STRANGERS[name]}
     torch.save({"model": state} if prefix else state, tmp_path / "x.pth")
     cv2.imwrite(str(tmp_path / "lr.png"), IMAGE)

@@ -1,0 +1,167 @@
+"""What weights show of a network: its arguments, read off shapes and keys under our names."""
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+State = Mapping[str, Tensor]
+Reading = Callable[[State], Any]  # None where these weights do not show it
+
+
+def size(key: str, axis: int) -> Reading:
+    """Read the size of a weight along an axis."""
+    return lambda state: int(state[key].shape[axis])
+
+
+def count(pattern: str) -> Reading:
+    """Count what the group of a pattern finds among the keys, each once."""
+    return lambda state: len({found[1] for key in state if (found := re.match(pattern, key))})
+
+
+def shuffle_scale(state: State) -> int:
+    """Multiply the factors of the pixel shuffles, which the convolutions before them show."""
+    pattern = r"upsample\.?\d\.(upsample_conv\.)?weight"
+    shapes = [weight.shape for key, weight in state.items() if re.fullmatch(pattern, key)]
+    if not shapes:
+        raise KeyError("upsample")
+    return math.prod(math.isqrt(shape[0] // shape[1]) for shape in shapes)
+
+
+def input_size(state: State) -> int:
+    """Read a discriminator's input size: each stage halves it, and `linear1` takes what is left."""
+    stages = {key for key in state if re.fullmatch(r"conv\d_1\.weight", key)}
+    pixels = state["linear1.weight"].shape[1] // state["conv3_1.weight"].shape[0]
+    return int(math.isqrt(pixels) * 2 ** len(stages))
+
+
+_SLOPE = re.compile(r"act_(first|trunk)\.weight|(trunk_net\.\d+|upsample\d)\.act\.weight")
+_BEFORE_NORM = re.compile(r"(trunk_net\.\d+\.conv[12]|conv_trunk)\.weight")
+_CONVOLUTION = re.compile(r"(.*\.)?(upsample_)?conv\w*\.weight")
+
+
+def _slopes(state: State) -> list[str]:
+    return [key for key in state if _SLOPE.fullmatch(key)]
+
+
+def prelu(state: State) -> str | None:
+    """Read whether activations have one slope or one for each channel."""
+    slopes = _slopes(state)
+    return ("shared" if state[slopes[0]].numel() == 1 else "channel") if slopes else None
+
+
+def activation(state: State) -> str | None:
+    """Read PReLU off slopes in the blocks; one at the beginning alone may be of all, or its own."""
+    return "prelu" if set(_slopes(state)) - {"act_first.weight"} else None
+
+
+def norm(state: State) -> str | None:
+    """Read the kind of normalisation; instance normalisation without weights leaves no trace."""
+    if "trunk_net.0.bn1.running_mean" in state:
+        return "batch"
+    return "instance_affine" if "trunk_net.0.bn1.weight" in state else None
+
+
+def trunk_end(state: State) -> str | None:
+    """Read what follows the convolution behind the blocks, if it has weights."""
+    if any(key.startswith("bn_trunk.") for key in state):
+        return "norm"
+    return "act" if "act_trunk.weight" in state else None
+
+
+def upsample_norm(state: State) -> bool:
+    """Read whether there is a normalisation before the shuffles."""
+    return any(".upsample_bn." in key for key in state)
+
+
+def end_kernels(state: State) -> tuple[int, int]:
+    """Read the sizes of the first and of the last convolution."""
+    first, last = (int(state[f"conv_{end}.weight"].shape[-1]) for end in ("first", "last"))
+    return first, last
+
+
+def complete_srresnet(state: State, arguments: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Add the weights that an SRResNet's file may omit because they are redundant.
+
+    Biases before normalisation, which takes them away again: zeros are exact, where all of them
+    are missing; and where no convolution has one, none. The slopes of a PReLU that all activations
+    share and that is stored once.
+    """
+    complete = dict(state)
+    weights = [key for key in state if _CONVOLUTION.fullmatch(key)]
+    bias_of = {key: f"{key.removesuffix('weight')}bias" for key in weights}
+    for group in (weights, [key for key in weights if _BEFORE_NORM.fullmatch(key)]):
+        if not {bias_of[key] for key in group} & complete.keys():
+            zeros = {bias_of[key]: state[key].new_zeros(state[key].shape[0]) for key in group}
+            complete |= zeros
+    if arguments.get("act", "prelu") == "prelu" and len(slopes := _slopes(state)) == 1:
+        blocks = (re.match(r"trunk_net\.\d+\.|upsample\d\.", key) for key in state)
+        keys = ["act_first.weight", *(f"{found[0]}act.weight" for found in blocks if found)]
+        complete |= dict.fromkeys(keys, state[slopes[0]])
+    return complete
+
+
+def _srresnet_words(arguments: Mapping[str, Any]) -> str:
+    words = {"prelu": f"PReLU {arguments.get('prelu')}", "leaky_relu": "LeakyReLU"}
+    act = str(arguments.get("act") or ("prelu" if arguments.get("prelu") else "activation open"))
+    return words.get(act, {"relu": "ReLU", "swish": "Swish"}.get(act, act))
+
+
+@dataclass(frozen=True)
+class Network:
+    """What the weights show of a network, whatever the layout.
+
+    Attributes:
+        description: The network in words, with arguments in braces.
+        arguments: How to read its arguments off its weights under our keys.
+        complete: Adds the weights that a file may omit, given the weights and the arguments.
+        words: Makes `{words}` of the description from the arguments.
+    """
+
+    description: str = "{network}"
+    arguments: Mapping[str, Reading] = field(default_factory=dict)
+    complete: Callable[[State, Mapping[str, Any]], Mapping[str, Tensor]] = lambda state, _: state
+    words: Callable[[Mapping[str, Any]], str] = lambda _: ""
+
+
+_GENERATOR = "{network} x{upscale_factor} ({mid_channels} features, {num_blocks} blocks)"
+_GENERATOR_ARGUMENTS: dict[str, Reading] = {
+    "in_channels": size("conv_first.weight", 1),
+    "mid_channels": size("conv_first.weight", 0),
+    "num_blocks": count(r"(?:trunk_net|body)\.(\d+)\.\w+\."),
+    "upscale_factor": shuffle_scale,
+}
+_OUT = {"out_channels": size("conv_last.weight", 0)}
+_DISCRIMINATOR = "discriminator {network} ({mid_channels} features, input {input_size})"
+_DISCRIMINATOR_ARGUMENTS: dict[str, Reading] = {
+    "in_channels": size("conv0_0.weight", 1),
+    "mid_channels": size("conv0_0.weight", 0),
+    "input_size": input_size,
+}
+_SRRESNET_ARGUMENTS: dict[str, Reading] = {
+    "prelu": prelu,
+    "act": activation,
+    "norm": norm,
+    "trunk_end": trunk_end,
+    "upsample_norm": upsample_norm,
+    "end_kernels": end_kernels,
+}
+_RRDB = count(r"(?:.*\.)?(?:body|RRDB_trunk|sub)\.(\d+)\.(?:rdb|RDB)1\.")
+NETWORKS = {
+    "SRResNet": Network(
+        f"{_GENERATOR[:-1]}, {{words}})",
+        _GENERATOR_ARGUMENTS | _OUT | _SRRESNET_ARGUMENTS,
+        complete_srresnet,
+        _srresnet_words,
+    ),
+    "MSRResNet": Network(_GENERATOR, _GENERATOR_ARGUMENTS | _OUT),
+    "EDSR": Network(_GENERATOR, _GENERATOR_ARGUMENTS),
+    "RRDBNet (ESRGAN)": Network("{network} ({num_blocks} blocks)", {"num_blocks": _RRDB}),
+    "ModifiedVGG": Network(
+        _DISCRIMINATOR, _DISCRIMINATOR_ARGUMENTS | {"num_stages": count(r"conv(\d)_1\.")}
+    ),
+    "SRGANDiscriminator": Network(_DISCRIMINATOR, _DISCRIMINATOR_ARGUMENTS),
+}

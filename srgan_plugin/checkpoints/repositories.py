@@ -1,0 +1,254 @@
+"""SRGAN repositories as a table: their generators' keys in terms of SRResNet's, and their function.
+
+Each row was read from the repository's own model, training and test scripts. What they state and no
+weight shows (ranges, last activation, epsilon) is the row's `facts`; what is not in them are the
+defaults of `SRResNet`. A fork may have changed them without changing a key.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+Renames = tuple[tuple[str, str], ...]  # see `StateDictLayout.renames`
+
+
+@dataclass(frozen=True)
+class Repository:
+    """The generator of one repository.
+
+    Attributes:
+        name: The repository, or what reads its files.
+        detect_keys: See `StateDictLayout`, separated by spaces.
+        renames: See `StateDictLayout`.
+        facts: Arguments of `SRResNet` that its code states.
+    """
+
+    name: str
+    detect_keys: str
+    renames: Renames
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+_TANH: dict[str, Any] = {"last_act": "tanh", "output_range": (-1.0, 1.0), "input_range": (0.0, 1.0)}
+_TANH_BOTH = _TANH | {"input_range": (-1.0, 1.0)}
+_LINEAR: dict[str, Any] = {"output_range": (0.0, 1.0), "input_range": (0.0, 1.0)}
+
+
+def _ends(first: str, trunk: str, last: str, trunk_end: str = "bn_trunk") -> Renames:
+    """Name the first convolution with its activation, the trunk's end, and the last convolution."""
+    return (
+        (f"{first}.0.", "conv_first."),
+        (f"{first}.1.", "act_first."),
+        (f"{trunk}.0.", "conv_trunk."),
+        (f"{trunk}.1.", f"{trunk_end}."),
+        (f"{last}.", "conv_last."),
+    )
+
+
+def _block(prefix: str, names: str, number: str = "{}") -> Renames:
+    """Name the parts of a residual block: conv1, bn1, act, conv2, bn2 in this order."""
+    parts = ("conv1", "bn1", "act", "conv2", "bn2")
+    return tuple(
+        (f"{prefix}.{name}.", f"trunk_net.{number}.{part}.")
+        for name, part in zip(names.split(), parts, strict=True)
+    )
+
+
+def _upsample(conv: str, act: str) -> Renames:
+    """Name the numbered upsampling blocks, which count from 0, by convolution and activation."""
+    return ((f"{conv}.", "upsample{+1}.upsample_conv."), (f"{act}.", "upsample{+1}.act."))
+
+
+def _flat_upsample(prefix: str, *parts: str) -> Renames:
+    """Name upsampling blocks that lie one after the other in one sequence; '' has no weights."""
+    return tuple(
+        (f"{prefix}.{len(parts) * n + place}.", f"upsample{n + 1}.{part}.")
+        for n in range(3)
+        for place, part in enumerate(parts)
+        if part
+    )
+
+
+_LEFTTHOMAS = (
+    *_block("block{}", "conv1 bn1 prelu conv2 bn2", "{-2}"),
+    *_upsample("block8.{}.conv", "block8.{}.prelu"),
+)
+_ERIK = (
+    *_ends("conv1", "conv2", "conv3.0"),
+    *_block("res_blocks.{}.conv_block", "0 1 2 3 4"),
+    *_flat_upsample("upsampling", "upsample_conv", "upsample_bn", "", "act"),
+)
+_LORNATANG = (
+    *_block("trunk.{}.rcb", "0 1 2 3 4"),
+    *_upsample("upsampling.{}.upsample_block.0", "upsampling.{}.upsample_block.2"),
+)
+_TWTYGQYY = (
+    ("conv_input.", "conv_first."),
+    ("conv_mid.", "conv_trunk."),
+    ("bn_mid.", "bn_trunk."),
+    *_flat_upsample("upscale4x", "upsample_conv", "", ""),
+    ("conv_output.", "conv_last."),
+)
+REPOSITORIES = (
+    Repository(
+        "eriklindernoren/PyTorch-GAN",
+        "conv1.0 conv1.1 res_blocks.0.conv_block.0 upsampling.1 conv3.0",
+        _ERIK,
+        {
+            "last_act": "tanh",
+            "input_range": "imagenet",
+            "output_range": "imagenet",
+            "norm_eps": 0.8,
+        },
+    ),
+    Repository(
+        "eriklindernoren/PyTorch-GAN (2018)",
+        "conv1.0 !conv1.1 res_blocks.0.conv_block.0 upsampling.1 conv3.0",
+        _ERIK,
+        _TANH_BOTH | {"act": "relu"},
+    ),
+    Repository(
+        "aladdinpersson/Machine-Learning-Collection",
+        "initial.cnn residuals.0.block1.cnn final",
+        (
+            ("initial.cnn.", "conv_first."),
+            ("initial.act.", "act_first."),
+            *_block("residuals.{}", "block1.cnn block1.bn block1.act block2.cnn block2.bn"),
+            ("residuals.{}.block2.act.", ""),  # made, never applied
+            ("convblock.cnn.", "conv_trunk."),
+            ("convblock.bn.", "bn_trunk."),
+            ("convblock.act.", ""),
+            *_upsample("upsamples.{}.conv", "upsamples.{}.act"),
+            ("final.", "conv_last."),
+        ),
+        _TANH,
+    ),
+    Repository(
+        "leftthomas/SRGAN",
+        "block1.0 block2.conv1 block2.prelu block7.0 block7.1.running_mean",
+        (*_LEFTTHOMAS, *_ends("block1", "block7", "block8.{}")),
+        _TANH,
+    ),
+    Repository(
+        "leftthomas/SRGAN (2017)",
+        "block1.0 block2.conv1 block2.prelu block7.0 block7.1 !block7.1.running_mean",
+        (*_LEFTTHOMAS, *_ends("block1", "block7", "block8.{}", "act_trunk")),
+        _TANH,
+    ),
+    Repository(
+        "weichen283/srgan-pytorch",
+        "block1.0 block1.1 block2.conv1 !block2.prelu block7.0 block7.1.running_mean",
+        (*_LEFTTHOMAS, *_ends("block1", "block7", "block8.{}")),
+        _TANH | {"act": "swish", "first_act": "prelu"},
+    ),
+    Repository(
+        "Lornatang/SRGAN-PyTorch",
+        "conv1.0 trunk.0.rcb.0 conv3",
+        (*_LORNATANG, *_ends("conv1", "conv2", "conv3")),
+        _LINEAR,
+    ),
+    Repository(
+        "Lornatang/SRGAN-PyTorch (early 2022)",
+        "conv_block1.0 trunk.0.rcb.0 conv_block3",
+        (*_LORNATANG, *_ends("conv_block1", "conv_block2", "conv_block3")),
+        _LINEAR,
+    ),
+    Repository(
+        "sgrvinod/a-PyTorch-Tutorial-to-Super-Resolution",
+        "conv_block1.conv_block.0 residual_blocks.0.conv_block1.conv_block.0",
+        (
+            *_ends("conv_block1.conv_block", "conv_block2.conv_block", "conv_block3.conv_block.0"),
+            *_block(
+                "residual_blocks.{}",
+                "conv_block1.conv_block.0 conv_block1.conv_block.1 conv_block1.conv_block.2 "
+                "conv_block2.conv_block.0 conv_block2.conv_block.1",
+            ),
+            *_upsample(
+                "subpixel_convolutional_blocks.{}.conv", "subpixel_convolutional_blocks.{}.prelu"
+            ),
+        ),
+        _TANH | {"input_range": "imagenet"},
+    ),
+    Repository(
+        "HasnainRaz/Fast-SRGAN",
+        "neck.0 stem.0.conv1 bottleneck.0 upsampling.0.conv head.0",
+        (
+            *_ends("neck", "bottleneck", "head.0"),
+            *_block("stem.{}", "conv1 bn1 relu1 conv2 bn2"),
+            ("stem.{}.act1.", "trunk_net.{}.act."),  # with batch normalisation, 2023
+            *_upsample("upsampling.{}.conv", "upsampling.{}.relu"),
+        ),
+        _TANH_BOTH | {"norm": "instance", "trunk_end": "norm"},
+    ),
+    Repository(
+        "aitorzip/PyTorch-SRGAN",
+        "conv1 residual_block1.conv1 bn2 upsample1.conv conv3",
+        (
+            ("conv1.", "conv_first."),
+            *_block("residual_block{}", "conv1 bn1 act conv2 bn2", "{-1}"),
+            ("conv2.", "conv_trunk."),
+            ("bn2.", "bn_trunk."),
+            ("upsample{}.conv.", "upsample{}.upsample_conv."),
+            ("conv3.", "conv_last."),
+        ),
+        {"act": "swish", "input_range": "imagenet", "output_range": "imagenet"},
+    ),
+    Repository(
+        "goldhuang/SRGAN-PyTorch",
+        "conv1.0 residual1.net.0 conv2.1 upsample.0.net.0",
+        (
+            *_block("residual{}.net", "0 1 2 3 4", "{-1}"),
+            *_upsample("upsample.{}.net.0", "upsample.{}.net.2"),
+            *_ends("conv1", "conv2", "upsample.{}", "act_trunk"),
+        ),
+        _TANH,
+    ),
+    Repository(
+        "dongheehand/SRGAN-PyTorch",
+        "conv01.body.0 body.0.body.0.body.0 tail.0.body.0.body.0 last_conv.body.0",
+        (
+            *_ends("conv01.body", "conv02.body", "last_conv.body.0"),
+            *_block("body.{}.body", "0.body.0 0.body.1 0.body.2 1.body.0 1.body.1"),
+            *_upsample("tail.{}.body.0.body.0", "tail.{}.body.2"),
+        ),
+        _TANH_BOTH,
+    ),
+    Repository(
+        "twtygqyy/pytorch-SRResNet",
+        "conv_input residual.0.in1 conv_mid bn_mid upscale4x.0 conv_output",
+        (
+            # torch before 0.4 kept averages that instance normalisation did not use
+            *((f"residual.{{}}.in{n}.{key}", "") for n in (1, 2) for key in ("running_", "num_")),
+            *((f"bn_mid.{key}", "") for key in ("running_", "num_")),
+            *_block("residual.{}", "conv1 in1 act conv2 in2"),
+            *_TWTYGQYY,
+        ),
+        _LINEAR | {"act": "leaky_relu", "norm": "instance_affine"},
+    ),
+    Repository(
+        "twtygqyy/pytorch-SRResNet (with batch normalisation)",
+        "conv_input residual.0.bn1 conv_mid bn_mid upscale4x.0 conv_output",
+        (*_block("residual.{}", "conv1 bn1 act conv2 bn2"), *_TWTYGQYY),
+        _LINEAR | {"act": "leaky_relu"},
+    ),
+    Repository(
+        "bubbliiiing/srgan-pytorch",
+        "block_in.0 blocks.0.conv1 block_out.0 upsample.0.conv",
+        (
+            *_block("blocks.{}", "conv1 bn1 prelu conv2 bn2"),
+            *_upsample("upsample.{}.conv", "upsample.{}.prelu"),
+            *_ends("block_in", "block_out", "upsample.{}"),
+        ),
+        _TANH_BOTH,
+    ),
+    Repository(
+        "kiyotone/SRGAN",
+        "initial.0 residual_blocks.0.block.0 conv2.0 upsample.0 final",
+        (
+            *_ends("initial", "conv2", "final"),
+            *_block("residual_blocks.{}.block", "0 1 2 3 4"),
+            *_flat_upsample("upsample", "upsample_conv", "", "act"),
+        ),
+        _LINEAR,
+    ),
+)
