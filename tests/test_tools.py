@@ -464,6 +464,7 @@ runpy.run_path({str(ROOT / "tools/train.py")!r}, run_name='__main__')
     ("amp", "half", "scaled"),
     [
         (["--amp"], torch.bfloat16, False),
+        (["--amp", "auto"], None, False),
         (["--amp", "bfloat16"], torch.bfloat16, False),
         (["--amp", "float16"], torch.float16, True),
         ([], None, False),
@@ -481,6 +482,8 @@ def test_amp_computes_in_the_precision_that_the_command_line_says(
         return forward(self, x)
 
     monkeypatch.setattr(MSRResNet, "forward", watched)
+    speedup = 1.0 if amp[1:] == ["auto"] else 2.0
+    monkeypatch.setattr("srgan_plugin.inference.precision.bfloat16_speedup", lambda _: speedup)
     options = [*SMALL, f"train_dataloader.dataset.gt={data}/train", "val_dataloader=None"]
     options += ["val_cfg=None", "val_evaluator=None", "visualizer=None"]
     options += ["default_hooks.checkpoint.save_best=None"]

@@ -2,12 +2,16 @@
 
 import argparse
 import sys
+from typing import TYPE_CHECKING
 
 from srgan_plugin.errors import FileError, UserError
 
 from .errors import one_line
 from .options import add_arch_option
 from .progress import progress_bar
+
+if TYPE_CHECKING:
+    from srgan_plugin.inference.precision import Precision
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,7 +45,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="mean over the flipped and transposed image (x8 self-ensemble), 8 times the time",
     )
     parser.add_argument("--device", default="auto", metavar="auto|cpu|cuda|cuda:N|mps")
-    parser.add_argument("--half", action="store_true", help="float16, on a GPU")
+    parser.add_argument(
+        "--precision",
+        choices=("auto", "float32", "bfloat16", "float16"),
+        help="float32 (default); auto takes bfloat16 where it is faster on this device",
+    )
+    parser.add_argument("--half", action="store_true", help="--precision float16")
     parser.add_argument("--suffix", default="", help="behind each name in a folder, such as _x4")
     parser.add_argument(
         "--format", choices=("png", "jpg", "webp", "tif"), help="of all files in a folder"
@@ -82,14 +91,20 @@ def run(args: argparse.Namespace) -> None:
     network = open_model(
         args.model, blend=args.blend, blend_with=other, arch_options=dict(args.arch_options)
     )
+    if args.half and args.precision not in (None, "float16"):
+        raise UserError(f"--half is --precision float16, got --precision {args.precision} as well")
+    precision: Precision = args.precision or ("float16" if args.half else "float32")
     upscaler = Upscaler(
         network,
         scale=args.scale,
         device=args.device,
         tile=args.tile,
-        half=args.half,
+        precision=precision,
         tta=args.tta,
     )
+    if precision == "auto":
+        name = str(upscaler.dtype).removeprefix("torch.")
+        sys.stderr.write(f"precision: {name}, the faster one on this device\n")
     count = {"done": 0, "skipped": 0, "failed": 0}
     try:
         with progress_bar("upscale", unit="px") as show:

@@ -23,6 +23,7 @@ from srgan_plugin.io.image_content import pixels_of, read_image_content
 from srgan_plugin.networks import Generator
 
 from .models import open_model
+from .precision import Precision, choose_dtype
 from .tiling import Interval, upscale_tile, upscale_tile_ensemble
 
 Pixels = NDArray[Any]
@@ -52,12 +53,13 @@ class Upscaler:
             `"mps"`.
         tile: Largest side of a tile in pixels of the input; a tiled result is the untiled one, but
             for rounding. When the device runs out of memory the tile is halved for good.
-        half: Compute in float16, on a GPU only.
+        precision: `"float32"`; `"bfloat16"`, up to some levels off; `"float16"`, on a GPU only;
+            `"auto"`, bfloat16 where it is faster on this device.
         tta: Take the mean of the results for the image flipped and transposed (x8 self-ensemble),
             in eight times the time.
 
     Raises:
-        UserError: There is no such device, `half` without a GPU, `tile` is below 16, or `scale` is
+        UserError: There is no such device, float16 without a GPU, `tile` is below 16, or `scale` is
             not positive.
         MemoryError: The network does not fit on the device.
     """
@@ -69,13 +71,17 @@ class Upscaler:
         scale: float | None = None,
         device: str = "auto",
         tile: Tile = "auto",
-        half: bool = False,
+        precision: Precision = "float32",
         tta: bool = False,
     ) -> None:
         place = find_device(device)
-        if half and place.type == "cpu":
-            raise UserError("half precision is for GPUs, and slower on a CPU: leave it out")
-        self._on_gpu = place.type == "cuda"
+        self.dtype = choose_dtype(precision, place)
+        if self.dtype == torch.float16 and place.type == "cpu":
+            raise UserError(
+                "precision: float16 is for GPUs; on a CPU take bfloat16, or auto, which takes it "
+                "where it is faster"
+            )
+        self._kind, self._on_gpu = place.type, place.type == "cuda"
         large, self._inner = _TILES[place.type]
         if scale is not None and not 0 < scale < math.inf:
             raise UserError(f"scale: expected a positive number, got {scale}")
@@ -87,6 +93,9 @@ class Upscaler:
         self._upscale_tile = upscale_tile_ensemble if tta else upscale_tile
         self._whole = network.needs_whole_image
         try:
+            # In bfloat16 autocast keeps the skip around the network in float32, which saves most
+            # of the accuracy.
+            half = self.dtype == torch.float16
             network = network.to(place, torch.float16 if half else torch.float32)
         except torch.OutOfMemoryError:
             raise MemoryError(f"{place} has no room for the network: take the CPU") from None
@@ -227,14 +236,15 @@ class Upscaler:
             progress(int(pixels))
 
         for columns in Interval(0, width).parts(width if self._whole else self.tile):
-            sr = self._upscale_tile(
-                self._network,
-                lr,
-                local,
-                columns,
-                inner=min(self._inner, self.tile),
-                progress=partial(report, columns),
-            )
+            with torch.autocast(self._kind, torch.bfloat16, self.dtype == torch.bfloat16):
+                sr = self._upscale_tile(
+                    self._network,
+                    lr,
+                    local,
+                    columns,
+                    inner=min(self._inner, self.tile),
+                    progress=partial(report, columns),
+                )
             if colours == 1:
                 sr = sr.mean(0, keepdim=True, dtype=torch.float32)
             where = columns.inside(Interval(0, width), self._factor)
@@ -254,7 +264,7 @@ def upscale(
     arch_options: Mapping[str, Any] | None = None,
     tile: Tile = "auto",
     device: str = "auto",
-    half: bool = False,
+    precision: Precision = "float32",
     tta: bool = False,
 ) -> AnyImage:
     """Upscale an image; for many of them, make one `Upscaler` and call that.
@@ -262,13 +272,13 @@ def upscale(
     Args:
         image: As for an `Upscaler`'s call.
         model: As for `open_model`, and so are `blend`, `blend_with` and `arch_options`.
-        scale: As for `Upscaler`, and so are `tile`, `device`, `half` and `tta`.
+        scale: As for `Upscaler`, and so are `tile`, `device`, `precision` and `tta`.
         blend: See there.
         blend_with: See there.
         arch_options: See there.
         tile: See `Upscaler`.
         device: See `Upscaler`.
-        half: See `Upscaler`.
+        precision: See `Upscaler`.
         tta: See `Upscaler`.
 
     Returns:
@@ -280,7 +290,10 @@ def upscale(
         MemoryError: Not even the smallest tile fits on the device.
     """
     network = open_model(model, blend=blend, blend_with=blend_with, arch_options=arch_options)
-    return Upscaler(network, scale=scale, device=device, tile=tile, half=half, tta=tta)(image)
+    upscaler = Upscaler(
+        network, scale=scale, device=device, tile=tile, precision=precision, tta=tta
+    )
+    return upscaler(image)
 
 
 def disable_malloc_trim() -> None:

@@ -14,6 +14,7 @@ from srgan_plugin.__main__ import main
 from srgan_plugin.data.resize import imresize, resize_rows
 from srgan_plugin.errors import UserError
 from srgan_plugin.inference import Upscaler
+from srgan_plugin.inference.precision import bfloat16_speedup
 from srgan_plugin.inference.upscaler import find_device
 from srgan_plugin.networks import MSRResNet
 from srgan_plugin.networks.self_ensemble import self_ensemble
@@ -215,3 +216,30 @@ def test_a_device_that_is_not_there_is_named(name):
 def test_devices_are_found_by_torch_s_names():
     assert find_device("cpu").type == "cpu"
     assert find_device("auto").type in ("cpu", "cuda")
+
+
+def test_bfloat16_is_within_the_four_levels_that_it_costs():
+    image = noise(24, 31, 3)
+    exact = Upscaler(NETWORK, device="cpu")(image).astype(int)
+    rounded = Upscaler(NETWORK, device="cpu", precision="bfloat16")(image)
+    assert 0 < np.abs(exact - rounded).max() <= 4
+
+
+def test_auto_takes_bfloat16_only_where_a_convolution_is_faster_in_it(monkeypatch):
+    for speedup, dtype in ((1.1, torch.float32), (2.0, torch.bfloat16)):
+        monkeypatch.setattr(
+            "srgan_plugin.inference.precision.bfloat16_speedup", lambda _, s=speedup: s
+        )
+        assert Upscaler(NETWORK, device="cpu", precision="auto").dtype == dtype
+
+
+def test_the_speed_of_bfloat16_is_measured():
+    assert 0.01 < bfloat16_speedup(torch.device("cpu")) < 100
+
+
+def test_float16_on_a_cpu_and_contradicting_options_are_one_line(upscale, capfd):
+    Image.fromarray(noise(6, 5, 3)).save("a.png")
+    for words in (["--half"], ["--half", "--precision", "bfloat16"]):
+        with pytest.raises(SystemExit):
+            upscale("a.png", "out.png", *words)
+        assert capfd.readouterr().err.count("error: ") == 1

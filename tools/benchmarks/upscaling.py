@@ -57,7 +57,9 @@ def _timed(make: Callable[..., Upscale], width: int, height: int, device: Device
 
 def _ours(device: Device) -> Upscale:
     disable_malloc_trim()
-    return Upscaler(MSRResNet(), device=device, half=device == "cuda")
+    return Upscaler(
+        MSRResNet(), device=device, precision="float16" if device == "cuda" else "float32"
+    )
 
 
 def _mmagics(device: Device) -> Upscale:
