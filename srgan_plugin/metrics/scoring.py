@@ -1,6 +1,7 @@
 """Measure predictions under evaluation protocols, each measure once."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -50,7 +51,7 @@ class Scorer:
         border: int = 4,
         rounding: bool = True,
     ) -> None:
-        self.protocols, self.border = tuple(protocols), border
+        self.protocols, self.border, self.rounding = tuple(protocols), border, rounding
         self.measures: dict[MetricName, Measure] = {}
         for protocol in self.protocols:
             check_option("protocol", protocol, PROTOCOLS)
@@ -115,7 +116,10 @@ class Scorer:
         """Return what is measured: a line on the border, and one for each protocol."""
         width = max(map(len, self.protocols))
         lines = [f"Protocols, {self.border} pixels cut off each edge:"]
-        lines += [f"  {name:{width}}  {PROTOCOLS[name].describe()}" for name in self.protocols]
+        for name in self.protocols:
+            protocol = PROTOCOLS[name]
+            measured = replace(protocol, rounding=self.rounding and protocol.rounding)
+            lines.append(f"  {name:{width}}  {measured.describe()}")
         return "\n".join(lines)
 
 

@@ -105,6 +105,7 @@ def test_the_description_names_protocols_channels_border_and_rounding():
     assert "2 pixels" in head
     assert "mmagic-1.x" in mmagic and "not rounded" in mmagic
     assert "openmmlab-2020" in openmmlab and "blue" in openmmlab and "not rounded" not in openmmlab
+    assert "not rounded" in Scorer(["openmmlab-2020"], rounding=False).describe()
 
 
 def test_measures_that_protocols_share_are_computed_once(monkeypatch):
