@@ -420,6 +420,24 @@ def test_an_option_without_a_value_is_one_line(fails: Callable[..., str]) -> Non
     assert "KEY=VALUE" in fails("train", MSRRESNET, "--cfg-options", "model")
 
 
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ("train_dataloader.dataset=3", "train_dataloader.dataset: expected a dict, got 3"),
+        ("train_dataloader.sampler=x", "train_dataloader.sampler: expected a dict, got 'x'"),
+        ("default_hooks=3", "default_hooks: expected a dict, got 3"),
+        ("env_cfg.dist_cfg=3", "env_cfg.dist_cfg: expected a dict, got 3"),
+        ("val_dataloader=3", "val_dataloader: expected a dict or a list, got 3"),
+        ("custom_hooks=3", "custom_hooks: expected a list, got 3"),
+        ("visualizer.vis_backends=3", "visualizer.vis_backends: expected a dict or a list, got 3"),
+    ],
+)
+def test_a_plain_value_in_place_of_a_section_is_named(
+    fails: Callable[..., str], option: str, said: str
+) -> None:
+    assert said in fails("train", MSRRESNET, "--cfg-options", option)
+
+
 def test_a_wrong_flag_is_a_usage_error(fails: Callable[..., str]) -> None:
     fails("train", MSRRESNET, "--no-such-flag", status=2)
 

@@ -18,14 +18,8 @@ from srgan_plugin.errors import MissingFileError, UserError
 from srgan_plugin.io.atomic import atomic_path
 from srgan_plugin.io.download import sha256
 
-from .safe_unpickle import (
-    LEGACY_START,
-    STAND_INS,
-    History,
-    materialize,
-    readable_source,
-    to_protocol_2,
-)
+from .pickle_protocol import LEGACY_START, readable_source, to_protocol_2
+from .safe_unpickle import STAND_INS, History, materialize
 
 NOTE = "srgan_plugin"  # what we note beside weights, under `meta`
 _ZIP = b"PK\x03\x04"

@@ -37,7 +37,9 @@ _SECTIONS: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(("train_dataloader", "train_dataloader.dataset"), (dict,)),
     **dict.fromkeys(("val_dataloader", "val_evaluator", "param_scheduler"), (dict, list)),
     **dict.fromkeys(("test_dataloader", "test_evaluator"), (dict, list)),
-    "custom_hooks": (list,),
+    **dict.fromkeys(("custom_hooks", "train_dataloader.dataset.pipeline"), (list,)),
+    **dict.fromkeys(("train_dataloader.sampler", "train_dataloader.batch_sampler"), (dict,)),
+    "visualizer.vis_backends": (dict, list),
 }
 
 
@@ -196,7 +198,8 @@ def _merge(cfg: Any, cfg_options: Sequence[str]) -> None:
         for key in options:
             _check_fits(cfg, key)
         cfg.merge_from_dict(options)
-    except (AssertionError, KeyError, TypeError) as error:  # unclosed brackets; a=1 beside a.b=1
+    # Unclosed brackets; a=1 beside a.b=1, also in a list.
+    except (AssertionError, AttributeError, KeyError, TypeError) as error:
         raise UserError(f"--cfg-options: {one_line(error)}") from error
 
 

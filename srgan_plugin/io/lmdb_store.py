@@ -1,4 +1,4 @@
-"""LMDB stores of images, BasicSR's encoded layout and an uncompressed one: read and write.
+"""LMDB stores of images, BasicSR's encoded layout and an uncompressed one.
 
 A store is a folder with `data.mdb`, which maps keys to images, and `meta_info.txt`, which has a
 line for each: `0001.png (480,480,3) 1 crc32=89abcdef` for an encoded image (1 is PNG's compression
@@ -7,31 +7,25 @@ by row, from which a crop is copied without decoding and without reading the res
 that of the value; stores of BasicSR and of earlier versions have none.
 """
 
-import contextlib
 import mmap
 import os
 import re
 import zlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Final, Literal, NamedTuple
 from weakref import WeakSet
 
-import lmdb
 import numpy as np
 from numpy.typing import NDArray
 
-from srgan_plugin.errors import FileError, MissingFileError, UserError
+from srgan_plugin.errors import MissingFileError, UserError
 
-from .atomic import atomic_directory, write_text
 from .images import Image, Shape, decode_image
 from .lazy_image import ArrayMixin, DecodedImage, LazyImage, Window
 from .lmdb_pages import DamagedError, Value, find_values
 from .text_files import read_text
-from .writers import encode_png
 
 StoreLayout = Literal["raw", "png"]
 DATA: Final = "data.mdb"
@@ -284,103 +278,3 @@ def _prefetch(file: mmap.mmap, value: Value) -> None:
     """Ask for a value's pages at once, which are otherwise read one by one."""
     start = value.offset - value.offset % mmap.PAGESIZE
     file.madvise(mmap.MADV_WILLNEED, start, value.offset + value.size - start)
-
-
-_COMPRESS_LEVEL: Final = 1
-_LONGEST_KEY: Final = 511  # LMDB's own limit, in bytes
-
-
-class StoreWriter:
-    """Writes a store that appears under its name only when it is whole and on the disk.
-
-    A context manager; whatever leaves it by an exception leaves nothing behind.
-
-    Args:
-        path: The folder to make.
-        layout: `raw` for plain bytes, `png` for BasicSR's layout.
-
-    Raises:
-        FileError: If `path` exists already.
-        OSError: If the disk is full.
-    """
-
-    def __init__(self, path: str | os.PathLike[str], layout: StoreLayout) -> None:
-        self.path = Path(path)
-        self.layout = layout
-        self._lines: dict[str, str] = {}
-        self._building = self._build()
-
-    def __enter__(self) -> "StoreWriter":
-        return self._building.__enter__()
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._building.__exit__(kind, error, trace)
-
-    def put(self, key: str, rgb: Image) -> None:
-        """Adds a picture: (H, W, 3), uint8, RGB."""
-        self.put_encoded(key, encode(rgb, self.layout), rgb.shape)
-
-    def put_encoded(self, key: str, value: bytes, shape: tuple[int, ...]) -> None:
-        """Adds the result of `encode` of a picture of that shape.
-
-        Raises:
-            ValueError: If the key is longer than LMDB allows.
-            OSError: If the disk is full.
-        """
-        try:
-            name = key.encode()
-        except UnicodeEncodeError:  # as Python reads names of files that are not UTF-8
-            raise UserError(f"{key!r}: expected a name in UTF-8; rename the file") from None
-        if len(name) > _LONGEST_KEY:
-            raise UserError(f"{key}: expected a name of at most {_LONGEST_KEY} bytes, LMDB's limit")
-        if "\n" in key or "\r" in key:
-            raise UserError(f"{key!r}: expected a name without line breaks; rename the file")
-        assert key not in self._lines, key
-        try:
-            self._put(name, value)
-        except lmdb.MapFullError:
-            size = self._environment.info()["map_size"]
-            self._environment.set_mapsize(2 * size + len(value))
-            self._put(name, value)
-        height, width, channels = shape
-        checksum = f"crc32={zlib.crc32(value):08x}"
-        level = "raw" if self.layout == "raw" else _COMPRESS_LEVEL
-        self._lines[key] = f"{key}.png ({height},{width},{channels}) {level} {checksum}\n"
-
-    def _put(self, key: bytes, value: bytes) -> None:
-        with _failure_named(self.path), self._environment.begin(write=True) as writing:
-            writing.put(key, value)
-
-    @contextlib.contextmanager
-    def _build(self) -> Iterator["StoreWriter"]:
-        with atomic_directory(self.path) as folder:
-            with _failure_named(self.path):
-                self._environment = lmdb.open(str(folder), map_size=1 << 26, sync=False, lock=False)
-            with contextlib.closing(self._environment):
-                yield self
-                with _failure_named(self.path):
-                    self._environment.sync(True)
-            text = "".join(line for _, line in sorted(self._lines.items()))
-            write_text(text, folder / META)
-
-
-def encode(rgb: Image, layout: StoreLayout) -> bytes:
-    """Encodes a picture, (H, W, 3), uint8, RGB, as a store of that layout holds it."""
-    return encode_png(rgb, _COMPRESS_LEVEL) if layout == "png" else rgb.tobytes()
-
-
-@contextlib.contextmanager
-def _failure_named(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except lmdb.MapFullError:
-        raise
-    except lmdb.Error as error:
-        raise FileError(
-            f"could not write {path}: {error}; nothing was left behind, make room and try again"
-        ) from error

@@ -19,8 +19,9 @@ import pytest
 import torch
 from torch import nn
 
+from srgan_plugin.checkpoints.pickle_protocol import to_protocol_2
 from srgan_plugin.checkpoints.read_write import load_checkpoint_file, save_atomically
-from srgan_plugin.checkpoints.safe_unpickle import History, to_protocol_2
+from srgan_plugin.checkpoints.safe_unpickle import History
 
 FORMATS = [pytest.param(True, id="zip"), pytest.param(False, id="legacy")]
 

@@ -18,7 +18,7 @@ import safetensors.torch
 import torch
 from numpy.typing import NDArray
 
-from srgan_plugin.io.lmdb_store import StoreWriter
+from srgan_plugin.io.lmdb_writer import StoreWriter
 from srgan_plugin.networks import ModifiedVGG, MSRResNet, SRResNet
 
 Files = dict[str, bytes]

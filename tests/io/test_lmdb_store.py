@@ -23,7 +23,8 @@ from hypothesis import strategies as st
 from srgan_plugin.data.pairs import ImagePairs
 from srgan_plugin.errors import FileError, UserError
 from srgan_plugin.io.atomic import atomic_directory, write_text
-from srgan_plugin.io.lmdb_store import ImageStore, StoreWriter
+from srgan_plugin.io.lmdb_store import ImageStore
+from srgan_plugin.io.lmdb_writer import StoreWriter
 
 PICTURES = {
     key: np.random.default_rng(seed).integers(0, 256, (20 + seed, 30, 3), dtype=np.uint8)
@@ -183,7 +184,7 @@ def test_a_replaced_folder_comes_back_when_its_successor_fails(tmp_path: Path) -
 FULL_DISK = """
 import resource, signal, sys
 import numpy as np
-from srgan_plugin.io.lmdb_store import StoreWriter
+from srgan_plugin.io.lmdb_writer import StoreWriter
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
 try:

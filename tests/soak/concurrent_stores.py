@@ -22,7 +22,8 @@ import numpy as np  # noqa: E402
 
 from srgan_plugin.errors import UserError  # noqa: E402
 from srgan_plugin.io.atomic import atomic_directory  # noqa: E402
-from srgan_plugin.io.lmdb_store import ImageStore, StoreWriter  # noqa: E402
+from srgan_plugin.io.lmdb_store import ImageStore  # noqa: E402
+from srgan_plugin.io.lmdb_writer import StoreWriter  # noqa: E402
 
 KEYS, SIZE = "abcdef", 50
 

@@ -21,7 +21,8 @@ sys.path[:0] = [str(ROOT)]
 import numpy as np  # noqa: E402
 
 from srgan_plugin.errors import UserError  # noqa: E402
-from srgan_plugin.io.lmdb_store import ImageStore, StoreWriter  # noqa: E402
+from srgan_plugin.io.lmdb_store import ImageStore  # noqa: E402
+from srgan_plugin.io.lmdb_writer import StoreWriter  # noqa: E402
 
 EQUAL, REFUSED, UNNAMED, WRONG = 0, 1, 2, 3
 OUTCOMES = {EQUAL: "harmless", REFUSED: "refused", UNNAMED: "NOT NAMED", WRONG: "WRONG PIXELS"}

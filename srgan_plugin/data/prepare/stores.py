@@ -11,7 +11,8 @@ import numpy as np
 from srgan_plugin.data.pairs import GT_STORE, ImagePairs, lr_store_name
 from srgan_plugin.errors import FileError
 from srgan_plugin.io.atomic import atomic_directory
-from srgan_plugin.io.lmdb_store import StoreLayout, StoreWriter, encode
+from srgan_plugin.io.lmdb_store import StoreLayout
+from srgan_plugin.io.lmdb_writer import StoreWriter, encode
 
 from .div2k import DIV2KImage, read_div2k_image
 from .parallel import Progress, ordered_map

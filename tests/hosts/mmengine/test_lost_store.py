@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from srgan_plugin.io.lmdb_store import StoreWriter
+from srgan_plugin.io.lmdb_writer import StoreWriter
 
 ROOT = Path(__file__).resolve().parents[3]
 

@@ -1,0 +1,168 @@
+"""Rewrite pickles of protocols 3 to 5 in protocol 2, the one that torch's safe reader knows.
+
+Those that name `bytearray`, which that reader would let reserve any amount of memory, are rewritten
+too, with a stand-in of `safe_unpickle`.
+"""
+
+import io
+import pickletools
+import re
+import struct
+import zipfile
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any, BinaryIO
+
+from srgan_plugin.errors import UserError
+
+#: How a file starts that torch.save wrote in its legacy format: with a pickled magic number.
+LEGACY_START = re.compile(rb"\x80[\x02-\x05](\x95.{8})?\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19\.", re.S)
+_LEGACY_PICKLES = 5  # magic number, protocol, system, content, keys of the storages that follow
+_GROWTH = 8  # names that a pickle repeats by a number are written out: an honest one hardly grows
+_NAME = re.compile(r"[\w.]{1,200}")
+_KNOWN = {  # by torch's reader
+    *("APPEND", "APPENDS", "BINFLOAT", "BINGET", "BININT", "BININT1", "BININT2", "BINPERSID"),
+    *("BINUNICODE", "BUILD", "EMPTY_DICT", "EMPTY_LIST", "EMPTY_TUPLE", "GLOBAL", "LONG1"),
+    *("LONG_BINGET", "MARK", "NEWFALSE", "NEWOBJ", "NEWTRUE", "NONE", "REDUCE", "SETITEM"),
+    *("SETITEMS", "STOP", "TUPLE", "TUPLE1", "TUPLE2", "TUPLE3"),
+}
+_TEXTS = {"SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8"}
+_BYTES = {"SHORT_BINBYTES", "BINBYTES", "BINBYTES8"}
+_TUPLE2_REDUCE = b"\x86R"
+# A set is a stand-in, which BUILD fills.
+_REPLACED = {"EMPTY_SET": b"csrgan_plugin\nset\n)\x81", "ADDITEMS": b"tb"}
+_BYTEARRAY = re.compile(rb"c(builtins|__builtin__)\nbytearray\n")
+
+
+def readable_source(path: Path) -> BinaryIO:
+    """Open what `torch.load` can read in the place of a checkpoint file.
+
+    Args:
+        path: A file that `torch.save` wrote, in either format, with any protocol from 2.
+
+    Returns:
+        The file itself where its pickle is of protocol 2, else its content in memory.
+
+    Raises:
+        UnpicklingError: It holds an object that protocol 2 has no form for.
+        UserError: It is damaged.
+    """
+    with path.open("rb") as file:
+        start = file.read(2)
+    if start == b"PK":
+        return _archive(path)
+    content = path.read_bytes()
+    if start == b"\x80\x02" and not _BYTEARRAY.search(content):
+        return path.open("rb")
+    source = io.BytesIO(content)
+    pickles = b"".join(to_protocol_2(source) for _ in range(_LEGACY_PICKLES))
+    return io.BytesIO(pickles + source.read())
+
+
+def _archive(path: Path) -> BinaryIO:
+    with zipfile.ZipFile(path) as archive:
+        name = next((n for n in archive.namelist() if re.fullmatch(r"[^/]+/data\.pkl", n)), None)
+        content = b"\x80\x02" if name is None else archive.read(name)
+        if name is None or (content[:2] == b"\x80\x02" and not _BYTEARRAY.search(content)):
+            return path.open("rb")
+        rewritten = io.BytesIO()
+        with zipfile.ZipFile(rewritten, "w") as target:
+            target.writestr(name, to_protocol_2(io.BytesIO(content)))
+            for other in archive.namelist():
+                if other != name:
+                    target.writestr(other, archive.read(other))
+    rewritten.seek(0)
+    return rewritten
+
+
+class _Rewriter:
+    """A pickle in protocol 2 that grows by one opcode at a time.
+
+    Attributes:
+        pieces: The pickle so far, each piece with the string that it puts on the stack, if any.
+    """
+
+    def __init__(self, room: int) -> None:
+        self.pieces: list[tuple[bytes, str | None]] = [(b"\x80\x02", None)]
+        self._room = room
+        self._memo: dict[int, str | None] = {}
+        # Numbers of strings in the memo that went into a GLOBAL, and are gone from it.
+        self._inlined: set[int] = set()
+
+    def add(self, name: str, value: Any, raw: bytes) -> None:
+        """Add an opcode, of any protocol, with its value and its bytes."""
+        if name in _TEXTS:
+            self._write(_text(value), value)
+        elif name in ("BINGET", "LONG_BINGET") and (text := self._memo.get(value)) is not None:
+            self._write(_text(text) if value in self._inlined else raw, text)
+        elif name in ("MEMOIZE", "BINPUT", "LONG_BINPUT"):
+            number = len(self._memo) if name == "MEMOIZE" else value
+            self._memo[number] = self.pieces[-1][1]
+            self._write(b"r" + struct.pack("<I", number))
+        elif name == "STACK_GLOBAL":
+            attribute, module = self._pop_text(), self._pop_text()
+            self._write(_global(module, attribute))
+        elif name == "GLOBAL":
+            self._write(_global(*value.split(" ", 1)))
+        elif name in _BYTES:
+            self._write(_encoded(b"c_codecs\nencode\n", value))
+        elif name == "BYTEARRAY8":
+            self._write(_encoded(_global("builtins", "bytearray"), bytes(value)))
+        elif name in _KNOWN or name in _REPLACED:
+            self._write(_REPLACED.get(name, raw))
+        elif name not in ("PROTO", "FRAME"):
+            raise UnpicklingError(f"its pickle has the opcode {name}, which no weights need")
+
+    def _write(self, piece: bytes, text: str | None = None) -> None:
+        self._room -= len(piece)
+        if self._room < 0:
+            raise UserError("its pickle repeats itself beyond measure")
+        self.pieces.append((piece, text))
+
+    def _pop_text(self) -> str:
+        """Take back the string that was put on the stack last."""
+        piece, text = self.pieces.pop()
+        while text is None and piece.startswith(b"r"):
+            self._inlined.add(*struct.unpack("<I", piece[1:]))
+            piece, text = self.pieces.pop()
+        if text is None or not _NAME.fullmatch(text):
+            raise UserError("the name of a global is not one")
+        return text
+
+
+def to_protocol_2(source: io.BytesIO) -> bytes:
+    """Rewrite the pickle at the position of `source`, which is at its end afterwards.
+
+    The opcodes are looked at, and none is run: the reader and the stand-ins that every other file
+    meets decide afterwards what a pickle may name or call.
+
+    Raises:
+        UnpicklingError: It holds an object that protocol 2 has no form for.
+        UserError: It is damaged.
+    """
+    data = source.getvalue()
+    opcodes = list(pickletools.genops(source))
+    ends = [place for _, _, place in opcodes[1:]] + [source.tell()]
+    rewriter = _Rewriter(_GROWTH * len(data) + (1 << 20))
+    for (code, value, place), end in zip(opcodes, ends, strict=True):
+        rewriter.add(code.name, value, data[place:end])
+    return b"".join(piece for piece, _ in rewriter.pieces)
+
+
+def _text(text: str) -> bytes:
+    raw = text.encode("utf-8", "surrogatepass")
+    return b"X" + struct.pack("<I", len(raw)) + raw
+
+
+def _encoded(function: bytes, raw: bytes) -> bytes:
+    return function + _text(raw.decode("latin1")) + _text("latin1") + _TUPLE2_REDUCE
+
+
+def _global(module: str, name: str) -> bytes:
+    """Name a global; a part of a class as protocol 2 has it, by `getattr`."""
+    owner, _, attribute = name.rpartition(".")
+    if (module, name) in (("builtins", "bytearray"), ("__builtin__", "bytearray")):
+        module = "srgan_plugin"  # a stand-in
+    if not owner:
+        return f"c{module}\n{name}\n".encode()
+    return b"cbuiltins\ngetattr\n" + _global(module, owner) + _text(attribute) + _TUPLE2_REDUCE
