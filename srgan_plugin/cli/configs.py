@@ -20,7 +20,7 @@ from .errors import one_line
 _OLD = ("data", "optimizers", "lr_config", "total_iters", "checkpoint_config", "evaluation")
 # What visualisation backends import at their first use; beside them the package that brings it.
 _VIS_BACKENDS = {
-    "WandbVisBackend": {"wandb": "srgan_plugin[wandb]"},
+    "WandbVisBackend": {"wandb": "wandb"},
     "TensorboardVisBackend": {"tensorboard": "tensorboard"},
     "MLflowVisBackend": {"mlflow": "mlflow"},
     "ClearMLVisBackend": {"clearml": "clearml"},
@@ -169,7 +169,7 @@ def _check_vis_backends(cfg: Any) -> None:
         if missing:
             raise UserError(
                 f"visualizer.vis_backends: {kind} needs {' and '.join(missing)}; "
-                f"run: pip install {' '.join(map(repr, missing))}, or leave that backend out"
+                f"run: pip install {' '.join(missing)}, or leave that backend out"
             )
 
 

@@ -5,7 +5,7 @@
 
 import contextlib
 import logging
-import shutil
+import os
 import subprocess
 import sys
 import textwrap
@@ -26,7 +26,8 @@ def fit_terminal(text: str) -> str:
     """Break a line that is wider than the terminal; elsewhere lines stay as they are."""
     if not sys.stdout.isatty():
         return text
-    width = shutil.get_terminal_size().columns
+    # Not shutil's function: it believes COLUMNS, which a parent may have set for another terminal.
+    width = os.get_terminal_size(sys.stdout.fileno()).columns or 80
     return textwrap.fill(
         text, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
     )

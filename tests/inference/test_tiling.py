@@ -187,7 +187,7 @@ def test_what_is_no_image_is_refused(image, said):
     ("options", "said"),
     [
         ({"tile": 8}, "tile.*16.*8"),
-        ({"half": True, "device": "cpu"}, "half.*GPU"),
+        ({"precision": "float16", "device": "cpu"}, "float16.*GPU"),
         ({"device": "tpu"}, "device.*auto.*cpu.*cuda.*tpu"),
     ],
 )

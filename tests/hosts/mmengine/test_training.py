@@ -484,4 +484,4 @@ def test_tensorboard_shows_losses_logits_gradients_data_wait_and_images(
     }
     wanted |= {"grad_norm_generator", "grad_norm_discriminator"}
     assert wanted <= set(tags["scalars"])
-    assert {image.split("/")[0] for image in tags["images"]} == {"Set5", "Set14"}
+    assert {image.split("_")[0] for image in tags["images"]} == {"Set5", "Set14"}
