@@ -80,6 +80,7 @@ def run(args: argparse.Namespace) -> None:
     )
     from srgan_plugin.inference.upscaler import disable_malloc_trim
 
+    precision = _precision(args)
     if args.blend_with and args.blend is None:
         raise UserError("--blend-with says with what, and --blend A how much of it: give both")
     other = args.blend_with or ("msrresnet" if args.model == "srgan" else "srgan")
@@ -91,9 +92,6 @@ def run(args: argparse.Namespace) -> None:
     network = open_model(
         args.model, blend=args.blend, blend_with=other, arch_options=dict(args.arch_options)
     )
-    if args.half and args.precision not in (None, "float16"):
-        raise UserError(f"--half is --precision float16, got --precision {args.precision} as well")
-    precision: Precision = args.precision or ("float16" if args.half else "float32")
     upscaler = Upscaler(
         network,
         scale=args.scale,
@@ -134,6 +132,13 @@ def run(args: argparse.Namespace) -> None:
     )
     if count["failed"]:
         raise SystemExit(1)
+
+
+def _precision(args: argparse.Namespace) -> "Precision":
+    if args.half and args.precision not in (None, "float16"):
+        raise UserError(f"--half is --precision float16, got --precision {args.precision} as well")
+    precision: Precision = args.precision or ("float16" if args.half else "float32")
+    return precision
 
 
 def _quality(text: str) -> int:
