@@ -51,7 +51,6 @@ def main(argv: list[str] | None = None) -> None:
     source, options = hub.local_checkpoint(args.source), network_options(args)
     if args.source in hub.BUNDLED_MODELS:
         args.license = args.license or hub.BUNDLED_LICENSE
-        options["arguments"] = hub.BUNDLED_ARGUMENTS | options["arguments"]
     args.name = args.name or args.target.stem
     if args.to == "safetensors":
         _export_safetensors(source, args, options)

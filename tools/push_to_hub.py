@@ -43,7 +43,6 @@ def main(argv: list[str] | None = None) -> None:
     source, options = hub.local_checkpoint(args.source), network_options(args)
     if args.source in hub.BUNDLED_MODELS:
         args.license = args.license or hub.BUNDLED_LICENSE
-        options["arguments"] = hub.BUNDLED_ARGUMENTS | options["arguments"]
     license = args.license or stated_metadata(load_checkpoint_file(source)).get("license")
     if license is None:
         raise UserError(f"--license: expected the licence of the weights, {source} states none")

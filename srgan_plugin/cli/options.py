@@ -49,7 +49,11 @@ def add_half(parser: argparse.ArgumentParser) -> None:
 
 def network_options(args: argparse.Namespace) -> dict[str, Any]:
     """Return those options as keyword arguments of the zoo's functions."""
-    return {"ema": args.ema, "role": args.network, "arguments": dict(args.arch_options)}
+    from srgan_plugin.checkpoints.hub import BUNDLED_ARGUMENTS, BUNDLED_MODELS
+
+    known = BUNDLED_ARGUMENTS if args.source in BUNDLED_MODELS else {}
+    arguments = {**known, **dict(args.arch_options)}
+    return {"ema": args.ema, "role": args.network, "arguments": arguments}
 
 
 def read_results(path: Path) -> dict[str, dict[str, float]]:

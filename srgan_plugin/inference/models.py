@@ -6,12 +6,11 @@ from typing import Any, Final
 import torch
 
 from srgan_plugin.checkpoints import open_network
-from srgan_plugin.checkpoints.hub import BUNDLED_MODELS, local_checkpoint
+from srgan_plugin.checkpoints.hub import BUNDLED_ARGUMENTS, BUNDLED_MODELS, local_checkpoint
 from srgan_plugin.checkpoints.recorded_args import NON_INFERABLE_ARGS
 from srgan_plugin.errors import MissingFileError, UserError
 from srgan_plugin.networks import Generator
 
-_BUNDLED: Final = {"activate_after_shuffle": False}  # their files have MMagic's keys and function
 # Two networks of the same function have these in common, and the shapes of their weights.
 _SWITCHES: Final = ("upscale_factor", *NON_INFERABLE_ARGS)
 
@@ -71,7 +70,7 @@ def _open(model: str, arch_options: Mapping[str, Any] | None) -> Generator:
         raise MissingFileError(
             f"expected {', '.join(BUNDLED_MODELS)} or a checkpoint file, got {model}"
         )
-    arguments = {**(_BUNDLED if model in BUNDLED_MODELS else {}), **(arch_options or {})}
+    arguments = {**(BUNDLED_ARGUMENTS if model in BUNDLED_MODELS else {}), **(arch_options or {})}
     network = open_network(path, arguments=arguments)
     if not isinstance(network, Generator):
         raise UserError(f"{path}: expected a generator, got {type(network).__name__}")
