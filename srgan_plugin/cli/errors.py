@@ -9,8 +9,11 @@ import functools
 import gc
 import io
 import logging
+import multiprocessing
 import os
+import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable
 from typing import ParamSpec
@@ -20,6 +23,7 @@ from srgan_plugin.errors import UserError
 P = ParamSpec("P")
 
 _LONGEST_LINE = 2000  # characters
+_SECONDS_TO_END = 5  # of a loader's worker
 # What mmengine imports of setuptools: at the start of a run, and for `_base_ = 'package::…'`.
 _OF_SETUPTOOLS = ("distutils", "pkg_resources")
 
@@ -40,6 +44,7 @@ def command(main: Callable[P, None]) -> Callable[P, None]:
         except KeyboardInterrupt:
             line, status = "interrupted", 130
         except Exception as error:
+            _expect_no_more_of_workers()
             reason = explain(error)
             if os.environ.get("SRGAN_DEBUG") or reason is None:
                 raise
@@ -47,10 +52,23 @@ def command(main: Callable[P, None]) -> Callable[P, None]:
         # Outside the handler, whose error keeps the run alive: a loader's workers end with it now,
         # and not at the exit of the process, where torch takes their end for a crash.
         gc.collect()
+        for worker in multiprocessing.active_children():
+            worker.terminate()
+            worker.join(_SECONDS_TO_END)
         sys.stderr.write(f"{line}\n")
         raise SystemExit(status)
 
     return wrapper
+
+
+def _expect_no_more_of_workers() -> None:
+    """Keep torch's handler from raising, at the end of another worker, in the handling of an error.
+
+    The process is about to end.
+    """
+    in_main = threading.current_thread() is threading.main_thread()
+    if in_main and hasattr(signal, "SIGCHLD") and multiprocessing.active_children():
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 
 def explain(error: Exception) -> str | None:
@@ -59,8 +77,12 @@ def explain(error: Exception) -> str | None:
         return f'mmengine imports {error.name}, which is missing; run: pip install "setuptools<82"'
     if isinstance(error, ImportError) and error.name is None:  # raised by code that needs a package
         return one_line(error)
-    if isinstance(error, RuntimeError) and "DataLoader worker" in str(error):
-        return _explain_dead_worker()
+    # A worker that dies while it hands over a batch is a broken connection first.
+    of_worker = isinstance(error, RuntimeError) and "DataLoader worker" in str(error)
+    if of_worker or isinstance(error, ConnectionError | EOFError):
+        line = _explain_dead_worker()
+        if line or of_worker:
+            return line
     from_system = isinstance(error, OSError) and "[Errno " in str(error)
     out_of_memory = type(error).__name__ in ("MemoryError", "OutOfMemoryError")  # torch has its own
     if from_system and isinstance(error, OSError) and error.filename is None:
