@@ -10,6 +10,7 @@ import termios
 from pathlib import Path
 
 import pytest
+from tqdm import tqdm
 
 from srgan_plugin.cli.progress import Progress
 
@@ -100,13 +101,16 @@ def test_without_a_terminal_progress_is_a_line_every_thirty_seconds(
 ) -> None:
     now = 1000.0
     monkeypatch.setattr("tqdm.std.time", lambda: now)
+    of_somebody_else = tqdm(total=1)
     progress = Progress("upscale", 10)
+    capsys.readouterr()
     for done in range(1, 10):
         now += 10
         progress.show(image=f"{done}.png")
         progress(done, 10)
     progress.close()
     lines = capsys.readouterr().err.splitlines()
+    of_somebody_else.close()
     assert [line.split(",")[0] for line in lines] == [
         f"upscale: {done}/10 image" for done in (3, 6, 9)
     ]

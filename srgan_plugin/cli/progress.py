@@ -54,6 +54,7 @@ class Progress:
         if not _is_terminal(stream):
             style = {"file": _Lines(stream), "mininterval": _SECONDS_BETWEEN_LINES, "miniters": 1}
             style |= {"bar_format": _LINE, "leave": False, "delay": _SECONDS_BETWEEN_LINES}
+            style["position"] = 0  # else tqdm moves the cursor below bars that others left open
         short = {"unit_scale": True} if unit in ("B", "px") else {"unit": f" {unit}"}
         self._bar = tqdm(
             desc=what, total=total, initial=initial, **({"unit": unit} | short | style)
