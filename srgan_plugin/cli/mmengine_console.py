@@ -174,9 +174,11 @@ def _intervals(runner: Any) -> str:
 
 
 def _precision(optim_wrapper: Any) -> str:
+    """Name what the networks compute in; ours holds `dtype`, mmengine's `cast_dtype` or none."""
     wrappers = getattr(optim_wrapper, "optim_wrappers", {"": optim_wrapper}).values()
+    default = torch.get_autocast_dtype("cuda" if torch.cuda.is_available() else "cpu")
     dtypes = {
-        str(getattr(each, "cast_dtype", None) or "float16")
+        str(getattr(each, "dtype", None) or getattr(each, "cast_dtype", None) or default)
         for each in wrappers
         if "Amp" in type(each).__name__
     }
