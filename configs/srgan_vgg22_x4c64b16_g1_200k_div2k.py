@@ -5,7 +5,7 @@
 #
 # Features are scaled by 1/12.75, which the paper chose so that the loss is about as large as the
 # MSE. That depends on the weights. With Gatys et al.'s rescaled ones (mean activations 1; name the
-# file by model.perceptual_loss.pretrained=FILE) it holds: bicubic against HR on 14 pictures, the
+# file by model.perceptual_loss.pretrained=FILE) it holds: bicubic against HR on 14 images, the
 # content loss is 0.020 where the MSE in [-1, 1] is 0.017. Torchvision's were trained anew and have
 # activations of another size, which was not measured: if loss_perceptual in the first lines of the
 # log is far from 0.02, multiply feature_scale by the root of 0.02 over it.
@@ -19,7 +19,7 @@ model = dict(
         vgg_type='vgg19',
         perceptual_weight=1.0,
         style_weight=0,
-        norm_img=False,  # pictures are in [0, 1] here
+        norm_img=False,  # images are in [0, 1] here
         criterion='mse',  # eq. 5
         feature_scale=1 / 12.75,
         pretrained='torchvision://vgg19'))

@@ -3,7 +3,7 @@
 #   python tools/train.py configs/srresnet_x4c64b16_g1_1000k_div2k.py
 #   python tools/test.py configs/srresnet_x4c64b16_g1_1000k_div2k.py CHECKPOINT
 #
-# The paper's PSNR on Y: Set5 32.05, Set14 28.49, BSD100 27.58, trained on 350 thousand pictures of
+# The paper's PSNR on Y: Set5 32.05, Set14 28.49, BSD100 27.58, trained on 350 thousand images of
 # ImageNet; this trains on DIV2K. test.py reads blocks, features and PReLU from the checkpoint. The
 # output range is in no weights: it is what this config (or a file of ours) says.
 _base_ = './msrresnet_x4c64b16_g1_1000k_div2k.py'
@@ -20,7 +20,7 @@ model = dict(
         num_blocks=16,
         upscale_factor=4,
         prelu='shared',  # or 'channel'; the paper does not say
-        output_range=(-1, 1)),  # what the last convolution learns; pictures stay in [0, 1] here
+        output_range=(-1, 1)),  # what the last convolution learns; images stay in [0, 1] here
     # The paper's HR is in [-1, 1], where squared errors are four times those of [0, 1].
     pixel_loss=dict(_delete_=True, type='MSELoss', loss_weight=4.0, reduction='mean'))
 

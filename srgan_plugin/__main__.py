@@ -58,7 +58,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("doctor", help="what works on this machine, and what mends the rest")
-    upscale = commands.add_parser("upscale", help="enlarge pictures by a trained network")
+    upscale = commands.add_parser("upscale", help="enlarge images by a trained network")
     upscale_command.add_arguments(upscale)
     mos = commands.add_parser("mos", help="a study of opinions (MOS) as in the SRGAN paper")
     mos_command.add_arguments(mos)

@@ -58,7 +58,7 @@ def size(text: str) -> tuple[int, int]:
 
 
 def sides_of(args: argparse.Namespace, device: Any) -> Any:
-    """What the two sides do."""
+    """Name the work that both sides do."""
     from benchmarks.files import BenchmarkFiles
 
     from benchmarks import loaders, testing, training
@@ -94,7 +94,7 @@ def sides_of(args: argparse.Namespace, device: Any) -> Any:
 
 
 def training_set() -> Path:
-    """The photographs of the training set of the data root."""
+    """Return the HR images of the training set below the data root."""
     from srgan_plugin.data.benchmark_sets import data_root, find_div2k_train
 
     gt, _, _ = find_div2k_train(data_root(), 4)

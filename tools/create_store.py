@@ -12,13 +12,13 @@ from srgan_plugin.cli.progress import progress_bar
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
-    """Reads the command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("hr_dir", metavar="HR_DIR", help="photographs: a folder (nested or not)")
     parser.add_argument(
         "--lr",
         metavar="LR_DIR",
-        help="their low-resolution pictures (default: made by MATLAB's bicubic)",
+        help="their LR images (default: made by MATLAB's bicubic)",
     )
     parser.add_argument("--out", metavar="STORE", required=True, help="the folder to make")
     parser.add_argument(
@@ -41,7 +41,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 
 @command
 def main(argv: list[str] | None = None) -> None:
-    """Makes the store, showing progress."""
+    """Create the store, showing progress."""
     args = parse_args(argv)
 
     from srgan_plugin.data.pairs import GT_STORE, open_images
@@ -60,7 +60,7 @@ def main(argv: list[str] | None = None) -> None:
         )
     store = open_images(Path(args.out) / GT_STORE)
     size = sum(file.stat().st_size for file in Path(args.out).rglob("*") if file.is_file())
-    print(f"{len(store.keys)} pictures, {size / 1e6:.0f} MB in {args.out}")
+    print(f"{len(store.keys)} images, {size / 1e6:.0f} MB in {args.out}")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from srgan_plugin.cli.progress import progress_bar
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
-    """Reads the command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument(
         "hr_dirs",
@@ -32,14 +32,14 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 
 
 def dataset_name(hr_dir: Path) -> str:
-    """What the set is called: its folder, or the one above a folder `HR`."""
+    """Return the set's name: that of its folder, or of the one above a folder `HR`."""
     hr_dir = hr_dir.resolve()
     return hr_dir.parent.name if hr_dir.name in ("HR", "original") else hr_dir.name
 
 
 @command
 def main(argv: list[str] | None = None) -> None:
-    """Makes or checks each set and says how many pictures it has."""
+    """Write or check each set and print its number of images."""
     args = parse_args(argv)
 
     from srgan_plugin.data.benchmark_sets import data_root
@@ -52,7 +52,7 @@ def main(argv: list[str] | None = None) -> None:
             images = prepare_test_set(
                 hr_dir, out, scales=sorted(set(args.scale)), workers=args.workers, progress=show
             )
-        print(f"ready: {out}, {images} pictures")
+        print(f"ready: {out}, {images} images")
 
 
 if __name__ == "__main__":

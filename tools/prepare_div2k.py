@@ -17,14 +17,14 @@ or for the folders in them, and makes there
   store      train/GT.lmdb and train/LRx4.lmdb, uncompressed: the fastest to train from
   subimages  480x480 pieces in DIV2K_train_HR_sub and DIV2K_train_LR_bicubic/X4_sub, and their list
              meta_info_DIV2K800sub_GT.txt, as published
-  whole      only the list meta_info_DIV2K800_GT.txt, after reading and checking every picture
+  whole      only the list meta_info_DIV2K800_GT.txt, after reading and checking every image
 
 What is there and whole already is not made again: run it again after an interruption.
 """
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
-    """Reads the command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(
         description=(__doc__ or "").splitlines()[0],
         epilog=EPILOG,
@@ -40,7 +40,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--merged",
         action="store_true",
-        help="cut the validation pictures too, into the same folders, with the list "
+        help="cut the validation images too, into the same folders, with the list "
         "meta_info_DIV2K100sub_GT.txt on which MMagic 1.x tests",
     )
     parser.add_argument(
@@ -57,7 +57,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 
 
 def obtain(args: argparse.Namespace, root: Path) -> None:
-    """Fetches and unpacks the archives whose pictures are not there yet."""
+    """Download and unpack the archives whose images are missing."""
     from srgan_plugin.data.prepare.div2k import OFFICIAL_URL, archives, fetch, unpack
 
     for archive in archives(args.scale):
@@ -73,7 +73,7 @@ def obtain(args: argparse.Namespace, root: Path) -> None:
 
 @command
 def main(argv: list[str] | None = None) -> None:
-    """Obtains the pictures, makes what was asked for, and says where it is."""
+    """Obtain the images, prepare what was requested, and print where it is."""
     args = parse_args(argv)
 
     from srgan_plugin.data.benchmark_sets import data_root

@@ -30,9 +30,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="measure under these protocols instead of the config's: openmmlab-2020, mmagic-1.x, "
         "basicsr, paper, y (docs/protocols.md)",
     )
-    parser.add_argument(
-        "--save-images", metavar="DIR", help="write the pictures there, SET/NAME.png"
-    )
+    parser.add_argument("--save-images", metavar="DIR", help="write the images there, SET/NAME.png")
     parser.add_argument(
         "--metric",
         nargs="+",
@@ -89,7 +87,7 @@ def follow_checkpoint(model: Any, location: str, *, ours: bool) -> str:
 
 
 def network_name(model: Any) -> str:
-    """The generator's type without a prefix, or the model's where it has no generator."""
+    """Return the generator's type without a prefix, or the model's if it has no generator."""
     return str((model.get("generator") or model).get("type")).rpartition(".")[2]
 
 

@@ -236,7 +236,7 @@ def main(argv: list[str] | None = None) -> None:
         start, facts["models"][name] = ship(place, config, cpu=args.cpu)
         options = [f"load_from={start}", f"model.perceptual_loss.pretrained={args.vgg}"]
     write_text(json.dumps(facts) + "\n", ROOT / "docs/zoo/training.json")
-    say("measures, cards, curves, pictures")
+    say("measures, cards, curves, images")
     run("zoo_cards.py", *(["--benchmarks", args.benchmarks] if args.benchmarks else []))
 
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Enlarge pictures by a trained network, as `srgan-plugin upscale` does.
+"""Enlarge images by a trained network, as `srgan-plugin upscale` does.
 
 python tools/upscale.py photo.jpg photo_x4.png --model FILE.pth
 """

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Measure the weights that ship; write their cards, curves, picture and the README's table.
+"""Measure the weights that ship; write their cards, curves, image and the README's table.
 
 python tools/zoo_cards.py --benchmarks data
 """
@@ -16,7 +16,7 @@ from srgan_plugin.errors import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
 BEGIN, END = "<!-- zoo: tools/zoo_cards.py writes this part -->", "<!-- /zoo -->"
-# Telling windows of Kodak24's pictures, by their numbers: top, left, height, width.
+# Telling windows of Kodak24's images, by their numbers: top, left, height, width.
 SHOWN = {
     23: (140, 370, 160, 208),
     7: (150, 290, 160, 208),
@@ -135,7 +135,7 @@ def main(argv: list[str] | None = None) -> None:
         write_text(cards.card(name, results, facts), weights / f"{name}.md")
     before_after(weights, benchmarks, docs / "before_after.webp")
     put_between_marks(cards.readme(results, facts), args.root / "README.md")
-    print(f"cards in {weights}, numbers, curves and picture in {docs}, table in README.md")
+    print(f"cards in {weights}, numbers, curves and image in {docs}, table in README.md")
 
 
 if __name__ == "__main__":

@@ -110,7 +110,7 @@ class _HalfInside(nn.Module):
 
 
 def _folded(network: nn.Module) -> nn.Module:
-    """A copy whose batch normalisations are part of the convolutions before them.
+    """Return a copy with batch normalisation folded into the convolutions before it.
 
     They cost a runtime time, and torch 2.6 fails to export them.
     """

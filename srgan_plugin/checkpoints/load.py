@@ -28,7 +28,7 @@ from .wrappers import NoWeightsError, Role, below, unwrap, unwrap_and_list
 
 
 def load_generator_weights(generator: nn.Module, path: str | os.PathLike[str]) -> str:
-    """Loads a checkpoint of any known layout into a generator: all of it, or none.
+    """Load a checkpoint of any known layout into a generator, strictly.
 
     Args:
         generator: the network; its weights are replaced.
@@ -127,7 +127,7 @@ def adapt_training_state(
 
 
 def _without_wrapper(key: str) -> str:
-    """A key without the wrapper of several processes that mmengine's own models leave in it."""
+    """Strip the `module.` of a DDP wrapper, which mmengine's models leave inside a key."""
     child, wrapped, name = key.partition(".module.")
     return f"{child}.{name}" if wrapped and "." not in child else key
 
@@ -142,7 +142,7 @@ def _other_discriminator(held: Mapping[str, Any], known: Mapping[str, Any]) -> s
 def remap_strict(
     weights: dict[str, Tensor], network: nn.Module, *, source: str = "the checkpoint"
 ) -> dict[str, Tensor]:
-    """Gives weights in the network's keys, every one of the right shape and finite.
+    """Return the weights under the network's keys, each of its shape and finite.
 
     Args:
         weights: bare weights of any known layout.
@@ -182,7 +182,7 @@ def _finite(weights: dict[str, Tensor], source: str) -> dict[str, Tensor]:
 
 
 def _changes(found: Detection, wanted: Detection, network: nn.Module) -> str:
-    """The settings under which the network would be the one that the weights were made for."""
+    """Return the arguments of the network that fit the weights."""
     now = wanted.arguments
     changes = {name: value for name, value in found.arguments.items() if value != now.get(name)}
     facts = found.layout.facts.items()
@@ -191,7 +191,7 @@ def _changes(found: Detection, wanted: Detection, network: nn.Module) -> str:
 
 
 def _why_not_loadable(weights: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> str:
-    """What keeps weights from loading strictly; empty if nothing does."""
+    """Return what prevents strict loading; empty if nothing does."""
     # torch fills in the counters of batch normalisation, which old checkpoints do not have.
     missing = [k for k in own if k not in weights and not k.endswith(".num_batches_tracked")]
     unexpected = [key for key in weights if key not in own]
@@ -299,7 +299,7 @@ def identify(
     role: Role = "generator",
     arguments: Mapping[str, Any] | None = None,
 ) -> DetectedNetwork:
-    """Finds out which of our networks a checkpoint holds, whatever its layout.
+    """Detect which network of this package a checkpoint holds, whatever its layout.
 
     Args:
         checkpoint: what `load_checkpoint_file` returned.
@@ -373,7 +373,7 @@ def open_network(
     role: Role = "generator",
     arguments: Mapping[str, Any] | None = None,
 ) -> nn.Module:
-    """Makes the network that a checkpoint file holds, float32, on the CPU, in evaluation mode.
+    """Build the network of a checkpoint file: float32, on the CPU, in evaluation mode.
 
     Args:
         path: any file of which `tools/inspect_checkpoint.py` knows what it is.

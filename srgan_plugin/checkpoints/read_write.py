@@ -40,7 +40,7 @@ def named(path: str | os.PathLike[str]) -> Iterator[None]:
 
 
 def filename_hash(name: str) -> str:
-    """The first digits of a SHA-256 with which a published name closes; empty if it has none."""
+    """Return the SHA-256 prefix at the end of a published file name; empty if there is none."""
     found = _HASH.search(name)
     return "" if found is None or _DATE.fullmatch(found[1]) else found[1]
 
@@ -48,7 +48,7 @@ def filename_hash(name: str) -> str:
 def load_checkpoint_file(
     path: str | os.PathLike[str], *, history: Callable[..., object] = History
 ) -> dict[str, Any]:
-    """Reads a checkpoint of torch (either format) or safetensors onto the CPU.
+    """Read a checkpoint of torch (either format) or safetensors onto the CPU.
 
     Tensors, plain containers, numbers, and the numpy numbers and log histories of mmengine's
     checkpoints are read. Whatever else a file asks for is not looked up, let alone run. A file
@@ -142,7 +142,7 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _nothing_else_allowed() -> Iterator[None]:
-    """Allows the stand-ins alone, whatever this process may have allowed to torch before."""
+    """Allow the stand-ins only, whatever safe globals this process registered before."""
     before = torch.serialization.get_safe_globals()
     torch.serialization.clear_safe_globals()
     torch.serialization.add_safe_globals(STAND_INS)
@@ -157,7 +157,7 @@ _FOLDER = 0x10  # of the attributes of a part, on DOS
 
 
 def _check_archive(path: Path) -> None:
-    """Finds flipped bits, which torch does not look for, and archives larger than their file.
+    """Check a zip archive for flipped bits, which torch ignores, and for sizes beyond its file.
 
     A part that is stated to be a folder, or to be empty when packed, torch reads as whatever the
     memory held before; of two parts of a name it takes another one than is checked here.
@@ -213,7 +213,7 @@ def _refusal(path: Path, error: Exception) -> str:
 
 
 def _first_foreign_name(path: Path) -> str | None:
-    """What a bare pickle wants to call, found without running it."""
+    """Return what a bare pickle would call, without running it."""
     content = path.read_bytes()
     with contextlib.suppress(Exception):
         if b"\x80\x02" < content[:2] <= b"\x80\x05":
@@ -237,7 +237,7 @@ def save_atomically(
     *,
     check: Callable[[Path], None] | None = None,
 ) -> None:
-    """Saves with `torch.save` so that the file appears, or replaces the old one, only when whole.
+    """Save with `torch.save` under a temporary name, then rename: a reader never sees half a file.
 
     Args:
         obj: what to save; for a path that ends in `.safetensors`, a dict of `state_dict` (weights)

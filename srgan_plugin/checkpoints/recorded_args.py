@@ -233,7 +233,7 @@ def _noted(note: Any, network: str) -> dict[str, Any]:
 
 
 def _configured(text: Any, network: str) -> dict[str, Any]:
-    """What mmengine's config, as text, says of the model's generator; defaults are said as well."""
+    """Return the generator's arguments from the text of an mmengine config, defaults included."""
     if not isinstance(text, str) or len(text) > _LONGEST_CONFIG:
         return {}
     try:
@@ -256,7 +256,7 @@ def _configured(text: Any, network: str) -> dict[str, Any]:
 
 
 def _keywords(node: ast.expr | None) -> dict[str | None, ast.expr]:
-    """What a call in the text, such as dict(…), passes by name."""
+    """Return the keyword arguments of a call in the text, such as `dict(…)`."""
     return {k.arg: k.value for k in node.keywords} if isinstance(node, ast.Call) else {}
 
 

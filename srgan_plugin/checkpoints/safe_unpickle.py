@@ -66,7 +66,7 @@ def _reconstruct(*_: object) -> _Array:
 
 
 def _frombuffer(raw: bytearray, dtype: _Dtype, shape: tuple[int, ...], order: str) -> NDArray[Any]:
-    """What numpy pickles an array as since protocol 5."""
+    """Stand in for the function by which numpy pickles an array since protocol 5."""
     return dtype.decode(bytes(raw), shape, fortran=order == "F")
 
 

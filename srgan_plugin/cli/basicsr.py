@@ -36,7 +36,7 @@ def prepare(description: str, argv: list[str] | None = None) -> str:
 
 
 def _parser(description: str) -> argparse.ArgumentParser:
-    """The flags, and what they mean, are BasicSR's."""
+    """Parse the flags of BasicSR, with BasicSR's meanings."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("-opt", required=True, metavar="FILE", help="the options, a YAML file")
     parser.add_argument(

@@ -234,7 +234,7 @@ def _check_fits(cfg: Any, key: str) -> None:
 
 
 def _read_by_runners() -> set[str]:
-    """What mmengine's runner and ours take from a config."""
+    """Return the keys that a runner reads from a config."""
     from mmengine.runner import Runner
 
     return {

@@ -1,4 +1,4 @@
-"""`srgan-plugin upscale`: pictures enlarged by a trained network."""
+"""`srgan-plugin upscale`: images enlarged by a trained network."""
 
 import argparse
 import sys
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the command takes."""
     parser.add_argument(
-        "inputs", nargs="+", metavar="INPUT", help='pictures, folders, or "patterns/*.png"'
+        "inputs", nargs="+", metavar="INPUT", help='images, folders, or "patterns/*.png"'
     )
-    parser.add_argument("output", metavar="OUTPUT", help="a file for one picture, else a folder")
+    parser.add_argument("output", metavar="OUTPUT", help="a file for one image, else a folder")
     parser.add_argument(
         "--model",
         default="msrresnet",
@@ -70,7 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Enlarge; one line on standard error for each picture that fails, and then status 1."""
+    """Enlarge; one line on standard error for each image that fails, and then status 1."""
     from srgan_plugin.inference import Upscaler, open_model
     from srgan_plugin.inference.batch import (
         OutputOptions,

@@ -1,4 +1,4 @@
 """LR/HR pairs: resizing, sampling, augmentation, and the training set in GPU memory.
 
-Every picture is RGB, uint8, height x width x channel. Nothing here knows a toolbox.
+Every image is RGB, uint8, height x width x channel. Nothing here knows a toolbox.
 """

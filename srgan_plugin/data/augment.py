@@ -40,7 +40,7 @@ class AugmentationParams(NamedTuple):
 
 
 class Names(NamedTuple):
-    """What the pictures of a pair are called."""
+    """What the images of a pair are called."""
 
     key: str
     lr: str
@@ -64,15 +64,15 @@ class Batch(NamedTuple):
 def read_batch(
     pairs: ImagePairs, sample_indices: Sequence[SampleIndex], augmentation: AugmentationParams
 ) -> Batch:
-    """Reads the samples that were drawn, as `crop_pair` and `augment` make each.
+    """Read a batch of samples, each as `crop_pair` and `augment` make it.
 
     Args:
-        pairs: The pictures.
+        pairs: The images.
         sample_indices: The samples.
         augmentation: What becomes of each.
 
     Raises:
-        ValueError: As `crop_pair`, or if a picture cannot be read.
+        ValueError: As `crop_pair`, or if an image cannot be read.
     """
     size, scale, *probabilities = augmentation
     lr = np.empty((len(sample_indices), size // scale, size // scale, 3), np.uint8)
@@ -110,10 +110,10 @@ def crop_pair(
     sample_index: SampleIndex,
     name: str,
 ) -> tuple[Image, Image]:
-    """Cuts the sample's crop out of both pictures of a pair.
+    """Cuts the sample's crop out of both images of a pair.
 
     Args:
-        lr: The low-resolution picture, (h, w, 3), uint8, RGB; anything that is read when sliced.
+        lr: The LR image, (h, w, 3), uint8, RGB; anything that is read when sliced.
         gt: The ground truth, `scale` times larger.
         gt_patch_size: Side of the crop in the ground truth, in pixels.
         scale: How many times larger the ground truth is.
@@ -124,7 +124,7 @@ def crop_pair(
         The crops, low resolution first: (S / scale, S / scale, 3) and (S, S, 3), uint8, RGB.
 
     Raises:
-        ValueError: If the scale does not divide the crop, the sizes do not fit, or the picture is
+        ValueError: If the scale does not divide the crop, the sizes do not fit, or the image is
             smaller than the crop.
     """
     size = check_crop(lr.shape, gt.shape, gt_patch_size, scale, name)
@@ -139,7 +139,7 @@ def check_crop(
     """Refuses a crop that cannot be cut out of a pair of these shapes; see `crop_pair`.
 
     Returns:
-        The side of the crop in the low-resolution picture.
+        The side of the crop in the LR image.
     """
     size, rest = divmod(gt_patch_size, scale)
     if rest or size < 1:

@@ -38,14 +38,14 @@ class Benchmark:
 
 
 class DatasetLayout(NamedTuple):
-    """Where a set's pictures may lie under the data root; `{scale}` is filled in."""
+    """Where a set's images may lie under the data root; `{scale}` is filled in."""
 
     gt: str
     lr: str = ""
     ann_file: str = ""
 
 
-# In the order of preference. The last one of a name of no special layout is HR pictures alone.
+# In the order of preference. The last one of a name of no special layout is HR images alone.
 _USUAL = (
     DatasetLayout("{name}/GTmod12", "{name}/LRbicx{scale}"),
     DatasetLayout("{name}/GTmod12"),
@@ -106,7 +106,7 @@ def data_root() -> Path:
 
 
 def find_benchmark(name: str, root: str | os.PathLike[str], scale: int = 4) -> Benchmark:
-    """Finds a test set in whichever layout it is there.
+    """Find a test set in any of the known folder layouts.
 
     Given LR is taken as it is. Without, GT is cropped to multiples of 12 and LR made of it by
     MATLAB's bicubic in floating point, rounded once.
@@ -114,13 +114,13 @@ def find_benchmark(name: str, root: str | os.PathLike[str], scale: int = 4) -> B
     Args:
         name: "Set5", "Set14", "B100" (or "BSD100", "BSDS100"), "Urban100", "DIV2K" (the 100 whole
             validation images), "DIV2Ksub" (their 480x480 sub-images in a merged training folder,
-            as MMagic 1.x evaluates), or any folder of `root` that holds pictures.
+            as MMagic 1.x evaluates), or any folder of `root` that holds images.
         root: the folder of all data.
         scale: GT is so many times larger than LR.
 
     Raises:
         FileNotFoundError: the set is there in no layout; the message names the folders looked for.
-        ValueError: it is there, but its pictures do not pair up.
+        ValueError: it is there, but its images do not pair up.
     """
     name, folders = _known(name)
     layouts = list(_layouts(name, folders, Path(root), scale))
@@ -178,7 +178,7 @@ def find_div2k_train(root: str | Path, scale: int) -> tuple[str, str, str]:
 
 
 def _known(name: str) -> tuple[str, tuple[str, ...]]:
-    """The name in tables and what the folder may be called."""
+    """Return the set's name in tables, and its possible folder names."""
     for folders in _FOLDERS:
         if name.lower() in map(str.lower, folders):
             return folders[0], folders
@@ -196,7 +196,7 @@ def _layouts(
 
 
 def _is_there(path: Path) -> bool:
-    """A list, or a folder with pictures right in it: its parent may only hold other layouts."""
+    """Whether the path is a list, or a folder that directly contains images."""
     if not path.is_dir():
         return path.is_file()
     return any(entry.suffix.lower() in SUFFIXES for entry in path.iterdir())

@@ -78,12 +78,12 @@ class GPUImagePairs:
     """All pairs of a set on a device.
 
     Args:
-        pairs: The pictures. Low-resolution ones that are made of the ground truth are made whole.
+        pairs: The images. Low-resolution ones that are made of the ground truth are made whole.
         augmentation: What becomes of each sample.
         device: Where to.
 
     Raises:
-        ValueError: If a picture cannot be read, or is smaller than the crop.
+        ValueError: If an image cannot be read, or is smaller than the crop.
     """
 
     def __init__(
@@ -106,7 +106,7 @@ class GPUImagePairs:
         self._gt.put(index, pair.gt)
 
     def batches(self, stream: SampleStreamSpec, batch_size: int) -> Iterator[GPUBatch]:
-        """Yields the endless stream of batches, without waiting for the device.
+        """Yield the endless stream of batches without synchronising with the device.
 
         Args:
             stream: Which samples.
@@ -145,7 +145,7 @@ class GPUImagePairs:
 
 
 class _FlatImages:
-    """RGB pictures of any sizes, (H, W, 3), one after the other in one buffer on a device."""
+    """RGB images of any sizes, (H, W, 3), one after the other in one buffer on a device."""
 
     def __init__(self, shapes: Sequence[Shape], device: torch.device) -> None:
         sizes = np.array([np.prod(shape) for shape in shapes], np.int64)
@@ -171,7 +171,7 @@ class _FlatImages:
         return self._gather_patches(_upload(walk, self._pixels.device), size)
 
     def _gather_patches(self, walk: Tensor, size: int) -> Tensor:
-        """What lies at first + y * row + x * column + channel, for (first, row, column), (3, N)."""
+        """Gather values at first + y * row + x * column + channel (`walk`: first, row, column)."""
         first, row, column = walk[..., None]
         steps = torch.arange(size, device=walk.device)
         channels = torch.arange(3, device=walk.device)[:, None]

@@ -1,4 +1,4 @@
-"""Pairs of low-resolution and ground-truth pictures, from folders, stores or photographs alone."""
+"""Pairs of low-resolution and GT images, from folders, stores or photographs alone."""
 
 import itertools
 import math
@@ -19,11 +19,11 @@ from srgan_plugin.io.text_files import read_text
 from .resize import DownscaledImage
 
 GT_STORE: Final = "GT.lmdb"
-_SIZE: Final = re.compile(r" \(\d+, ?\d+(, ?\d+)?\)(\s.*)?$")  # (h,w,c) in a list of pictures
+_SIZE: Final = re.compile(r" \(\d+, ?\d+(, ?\d+)?\)(\s.*)?$")  # (h,w,c) in a list of images
 
 
 class ImageSource(Protocol):
-    """Pictures by key: a folder or a store."""
+    """Images by key: a folder or a store."""
 
     @property
     def path(self) -> Path:
@@ -34,7 +34,7 @@ class ImageSource(Protocol):
         """The keys, sorted."""
 
     def __getitem__(self, key: str, /) -> LazyImage:
-        """The picture of that key, not yet read."""
+        """Return the image of a key as a lazy image."""
 
 
 class ImageFolder:
@@ -55,7 +55,7 @@ class ImageFolder:
         return tuple(self._files)
 
     def __getitem__(self, key: str) -> LazyImage:
-        """The picture of that key, not yet read."""
+        """Return the image of a key as a lazy image."""
         return DecodedImage(str(self._files[key]), partial(self._read, key))
 
     def _read(self, key: str) -> Image:
@@ -67,7 +67,7 @@ class ImageFolder:
 
 
 class Pair(NamedTuple):
-    """One low-resolution picture and its ground truth, `scale` times as large."""
+    """One LR image and its ground truth, `scale` times as large."""
 
     key: str
     lr: LazyImage
@@ -79,27 +79,27 @@ def open_images(path: str | os.PathLike[str]) -> ImageSource:
 
     Raises:
         FileNotFoundError: If `path` does not exist.
-        ValueError: If it holds no pictures.
+        ValueError: If it holds no images.
     """
     path = Path(path)
     if not path.exists():
-        raise MissingFileError(f"expected a folder or store of pictures, but {path} does not exist")
+        raise MissingFileError(f"expected a folder or store of images, but {path} does not exist")
     if path.suffix == ".lmdb" or (path / "data.mdb").exists():
         return ImageStore(path)
     return ImageFolder(path)
 
 
 class ImagePairs:
-    """Pairs of pictures, sorted by key; cheap to send to worker processes.
+    """Pairs of images, sorted by key; cheap to send to worker processes.
 
     Args:
         gt: Folder or store of ground truth, or what `create_store` makes (`GT.lmdb` and
             `LRx4.lmdb` in one folder), which gives both.
-        lr: Folder or store of low-resolution pictures, called like the ground truth or like
+        lr: Folder or store of LR images, called like the ground truth or like
             DIV2K's (`0801x4` for `0801`). None: they are made by MATLAB's bicubic, as far as their
             pixels are asked for, from the ground truth cropped to a multiple of the scale.
         scale: How many times larger the ground truth is.
-        ann_file: A text file that chooses the pictures: a name per line; a size behind it, and what
+        ann_file: A text file that chooses the images: a name per line; a size behind it, and what
             follows that, is ignored (`0001_s001.png (480,480,3)`, as MMagic and BasicSR have it).
         crop_gt: Whether ground truth is cropped to a multiple of the scale also where `lr` is
             given, as BasicSR does in validation.
@@ -108,7 +108,7 @@ class ImagePairs:
 
     Raises:
         FileNotFoundError: If a path does not exist.
-        ValueError: If the pictures do not pair up.
+        ValueError: If the images do not pair up.
     """
 
     def __init__(
@@ -141,7 +141,7 @@ class ImagePairs:
 
     @property
     def lr_origin(self) -> str:
-        """Where the low-resolution pictures come from, in words."""
+        """Where the LR images come from, in words."""
         return "MATLAB bicubic of GT" if self.lr is None else "given"
 
     def __len__(self) -> int:
@@ -151,10 +151,10 @@ class ImagePairs:
         return map(self._pair, range(len(self)))
 
     def __getitem__(self, index: int) -> Pair:
-        """The pair of that number, its pictures not yet read as far as that can be helped.
+        """Return the pair at an index, its images read lazily where their format allows it.
 
         Raises:
-            ValueError: If a picture cannot be read, or the sizes do not fit.
+            ValueError: If an image cannot be read, or the sizes do not fit.
         """
         pair = self._pair(index)
         if self.lr is not None and not self.shapes_known:
@@ -172,7 +172,7 @@ class ImagePairs:
 
 
 def check_sizes(gt: LazyImage, lr: LazyImage, scale: int) -> None:
-    """Refuses a low-resolution picture that is not exactly `scale` times smaller.
+    """Refuses an LR image that is not exactly `scale` times smaller.
 
     Raises:
         ValueError: With both names and sizes.
@@ -186,7 +186,7 @@ def check_sizes(gt: LazyImage, lr: LazyImage, scale: int) -> None:
 
 
 def lr_store_name(scale: int) -> str:
-    """What `create_store` calls the low-resolution store of a scale."""
+    """Return the name that `create_store` gives the LR store of a scale."""
     return f"LRx{scale}.lmdb"
 
 
@@ -202,7 +202,7 @@ def _lr_store(folder: Path, scale: int) -> Path:
 
 
 def _chosen(ann_file: Path, gt: ImageSource) -> tuple[str, ...]:
-    """The keys that an annotation file names, sorted."""
+    """Return the keys in an annotation file, sorted."""
     if not ann_file.is_file():
         raise MissingFileError(f"expected a list of images, but {ann_file} does not exist")
     lines = read_text(ann_file, "a list of images").splitlines()
@@ -212,7 +212,7 @@ def _chosen(ann_file: Path, gt: ImageSource) -> tuple[str, ...]:
     missing = sorted(set(keys) - set(gt.keys))
     if missing or not keys:
         raise UserError(
-            f"{ann_file} names {_some(missing) if missing else 'no pictures'}, "
+            f"{ann_file} names {_some(missing) if missing else 'no images'}, "
             f"but {gt.path} does not hold that: correct the list or the folder"
         )
     return keys
@@ -221,7 +221,7 @@ def _chosen(ann_file: Path, gt: ImageSource) -> tuple[str, ...]:
 def _partners(
     keys: tuple[str, ...], gt: ImageSource, lr: ImageSource, scale: int, *, whole: bool
 ) -> tuple[str, ...]:
-    """The low-resolution key of each ground-truth key; `whole`: nothing may be left over."""
+    """Return the LR key of each GT key; `whole`: no LR key may be left over."""
     partners = _match(keys, set(lr.keys), scale)
     alone = [key for key in keys if key not in partners]
     left_over = sorted(set(lr.keys) - set(partners.values())) if whole else []
@@ -246,6 +246,6 @@ def _match(keys: Iterable[str], lr_keys: set[str], scale: int) -> Mapping[str, s
 
 
 def _some(names: list[str]) -> str:
-    """The first names of a list, and how many more there are."""
+    """Format the first names of a list and the number of the others."""
     shown = ", ".join(itertools.islice(names, 3))
     return shown if len(names) <= 3 else f"{shown} and {len(names) - 3} more"

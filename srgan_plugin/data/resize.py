@@ -1,4 +1,4 @@
-"""MATLAB's bicubic `imresize`, and the low-resolution pictures of the super-resolution benchmarks.
+"""MATLAB's bicubic `imresize`, and the LR images of the super-resolution benchmarks.
 
 A resize is, per axis, a table of taps: which input pixels, and with which weights. Every output
 pixel is summed in the order of its taps, so that a window is bit-identical to the same window of
@@ -25,7 +25,7 @@ class Sliceable(Protocol):
         """Height, width and, where there are any, channels."""
 
     def __getitem__(self, window: tuple[slice, slice], /) -> NDArray[Any]:
-        """The pixels of a window of rows and columns."""
+        """Return the pixels of a window of rows and columns."""
 
 
 class ResampleWeights(NamedTuple):
@@ -98,7 +98,7 @@ def resize_rows(
 
 
 def make_lr(hr: NDArray[np.uint8], scale: int) -> NDArray[np.uint8]:
-    """Makes the low-resolution picture of the benchmarks (`LRbicx4`).
+    """Downscale an image as the LR images of the benchmarks (`LRbicx4`) were made.
 
     MATLAB's bicubic on floating-point pixels, rounded once at the end.
 
@@ -124,12 +124,12 @@ def make_lr(hr: NDArray[np.uint8], scale: int) -> NDArray[np.uint8]:
 def lr_window(
     hr: Sliceable, scale: int, top: int, left: int, height: int, width: int
 ) -> NDArray[np.uint8]:
-    """Makes a window of the low-resolution picture from the pixels that it depends on, and no more.
+    """Compute a window of the LR image from only those HR pixels that it depends on.
 
     Args:
-        hr: uint8, (H, W[, C]), both sizes multiples of `scale`: an array or a lazily read picture.
-        scale: How many times smaller the low-resolution picture is.
-        top: First row, in pixels of the low-resolution picture.
+        hr: uint8, (H, W[, C]), both sizes multiples of `scale`: an array or a lazily read image.
+        scale: How many times smaller the LR image is.
+        top: First row, in pixels of the LR image.
         left: First column.
         height: Number of rows.
         width: Number of columns.
@@ -138,7 +138,7 @@ def lr_window(
         Bit for bit `make_lr(hr, scale)[top:top + height, left:left + width]`.
 
     Raises:
-        ValueError: If the window does not lie inside the low-resolution picture.
+        ValueError: If the window does not lie inside the LR image.
     """
     lr_height, lr_width = hr.shape[0] // scale, hr.shape[1] // scale
     if not (0 <= top < top + height <= lr_height and 0 <= left < left + width <= lr_width):
@@ -176,7 +176,7 @@ def _cubic(x: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _resample_weights(size: int, scale: float, start: int, stop: int) -> ResampleWeights:
-    """The taps of output pixels start … stop - 1 along an axis of `size` input pixels."""
+    """Return the weights of output pixels start … stop - 1 along an axis of `size` input pixels."""
     shrink = min(scale, 1.0)
     support = 4 / shrink
     centers = (np.arange(start, stop) + 0.5) / scale - 0.5
@@ -191,7 +191,7 @@ def _resample_weights(size: int, scale: float, start: int, stop: int) -> Resampl
 
 
 def _within_span(taps: ResampleWeights) -> tuple[ResampleWeights, slice]:
-    """The same taps counted from the first pixel that they touch, and the span they touch."""
+    """Return the weights with indices from the first input pixel used, and the interval used."""
     start, stop = int(np.min(taps.indices)), int(np.max(taps.indices)) + 1
     return ResampleWeights(taps.indices - start, taps.weights), slice(start, stop)
 
@@ -215,7 +215,7 @@ def _round(image: NDArray[np.float64]) -> NDArray[np.uint8]:
 
 @dataclass(frozen=True)
 class DownscaledImage(ArrayMixin):
-    """The low-resolution picture that MATLAB's bicubic makes of another one, window by window."""
+    """The LR image that MATLAB's bicubic makes of another one, window by window."""
 
     hr: LazyImage
     scale: int

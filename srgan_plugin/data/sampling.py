@@ -21,13 +21,13 @@ _GOLDEN: Final = 0x9E3779B97F4A7C15
 
 
 class SampleIndex(int):
-    """The index of the picture of a sample, which also knows where in the stream it stands.
+    """The index of the image of a sample, which also knows where in the stream it stands.
 
     Being an int, it can be handed to any dataset; one that knows better makes the sample's crop
     and flips from `seed` and `number`.
 
     Args:
-        index: Which picture.
+        index: Which image.
         seed: The stream's seed.
         number: The sample's number in the stream, from 0.
     """
@@ -36,7 +36,7 @@ class SampleIndex(int):
     number: int
 
     def __new__(cls, index: int, seed: int, number: int) -> "SampleIndex":
-        """An int with two attributes."""
+        """Create the int and set its two attributes."""
         self = super().__new__(cls, index)
         self.seed = seed
         self.number = number
@@ -50,9 +50,9 @@ class SampleIndex(int):
 
 
 def sample_index(number: int, *, seed: int, length: int, shuffle: bool = True) -> SampleIndex:
-    """Draws sample `number` of the endless stream over `length` pictures; see `image_indices`.
+    """Draws sample `number` of the endless stream over `length` images; see `image_indices`.
 
-    Each pass over the pictures takes every one once, in an order of its own.
+    Each pass over the images takes every one once, in an order of its own.
     """
     turn, position = divmod(number, length)
     index = int(_permutation(seed, turn, length)[position]) if shuffle else position
@@ -62,7 +62,7 @@ def sample_index(number: int, *, seed: int, length: int, shuffle: bool = True) -
 def image_indices(
     numbers: NDArray[np.int64], *, seed: int, length: int, shuffle: bool = True
 ) -> NDArray[np.int64]:
-    """Tells which pictures many samples take: `sample_index`'s indices, as an array."""
+    """Tells which images many samples take: `sample_index`'s indices, as an array."""
     turns, positions = np.divmod(numbers, length)
     if not shuffle:
         return positions
@@ -84,7 +84,7 @@ def counter_uniform(seed: int, number: NDArray[Any], stream: int) -> NDArray[np.
 def counter_uniform(
     seed: int, number: int | NDArray[Any], stream: int
 ) -> float | NDArray[np.float64]:
-    """A random number for one decision on a sample: equally distributed, and a pure function.
+    """Return the random number of one decision on a sample: uniform, and a pure function.
 
     SplitMix64 (Steele, Lea and Flood, 2014): a generator for each seed and stream, whose state
     after `number` steps is known without taking them.
@@ -109,7 +109,7 @@ def counter_uniform(
 def random_window(
     sample_index: SampleIndex, lr_height: int, lr_width: int, size: int
 ) -> tuple[int, int]:
-    """Where the sample's crop of `size` x `size` lies in the low-resolution picture: top, left."""
+    """Where the sample's crop of `size` x `size` lies in the LR image: top, left."""
     top = counter_uniform(sample_index.seed, sample_index.number, CROP_TOP) * (lr_height - size + 1)
     left = counter_uniform(sample_index.seed, sample_index.number, CROP_LEFT) * (
         lr_width - size + 1
@@ -124,7 +124,7 @@ def _permutation(seed: int, turn: int, length: int) -> NDArray[np.int64]:
 
 @lru_cache(maxsize=64)
 def _start(seed: int, stream: int) -> int:
-    """The state of the generator of a seed and stream before its first step."""
+    """Return the initial state of the generator of a seed and stream."""
     return _mix(_mix(seed * _GOLDEN & _WORD) + (stream + 1) * _GOLDEN & _WORD)
 
 

@@ -1,4 +1,4 @@
-"""Many picture files enlarged, one after the other; what goes wrong with one stops no other."""
+"""Many image files enlarged, one after the other; what goes wrong with one stops no other."""
 
 import errno
 import glob
@@ -22,10 +22,10 @@ Job = tuple[Path, Path]
 
 @dataclass(frozen=True, kw_only=True)
 class JobResult:
-    """What became of a picture.
+    """What became of an image.
 
     Attributes:
-        source: The picture's file.
+        source: The image's file.
         target: Where its enlargement is, or would be.
         state: `"skipped"` if it was there already.
         error: Why it failed.
@@ -78,11 +78,11 @@ def plan_jobs(
         options: What changes the names and formats in a folder.
 
     Returns:
-        (file to read, file to write) for every picture, sorted within each input.
+        (file to read, file to write) for every image, sorted within each input.
 
     Raises:
         FileNotFoundError: An input is not there, or a pattern matches nothing.
-        ValueError: `output` is a folder where a file is wanted or the reverse, there is no picture,
+        ValueError: `output` is a folder where a file is wanted or the reverse, there is no image,
             two results would have one name, or a result would overwrite an input.
     """
     target = Path(output)
@@ -93,11 +93,11 @@ def plan_jobs(
         jobs = [(source, target)]
     else:
         if target.exists() and not target.is_dir():
-            raise UserError(f"expected a folder for several pictures, but {target} is a file")
+            raise UserError(f"expected a folder for several images, but {target} is a file")
         found = [pair for name in inputs for pair in _images(name, target)]
         if not (target.exists() or folder) and _is_image(target):
             raise UserError(
-                f"expected a folder for several pictures, but {target} sounds like a file: name a "
+                f"expected a folder for several images, but {target} sounds like a file: name a "
                 "folder, or close it with a slash"
             )
         jobs = [(source, target / options.rename(below)) for source, below in found]
@@ -186,7 +186,7 @@ def _upscale_file(
 
 
 def _images(name: str, output: Path) -> list[tuple[Path, Path]]:
-    """The pictures that an input means, and their names below the output folder."""
+    """Return the images of an input, and their names below the output folder."""
     path = Path(name)
     if path.is_dir():
         closed: list[OSError] = []  # folders; their turn tells why
@@ -208,7 +208,7 @@ def _images(name: str, output: Path) -> list[tuple[Path, Path]]:
     paths = [file for file in files if not _is_result(file, output)] or files
     found = [(file, Path(file.name)) for file in paths]
     if not found:
-        raise MissingFileError(f"expected a picture, a folder or a pattern, but {name} is none")
+        raise MissingFileError(f"expected an image, a folder or a pattern, but {name} is none")
     return sorted(found)
 
 

@@ -158,7 +158,7 @@ _SYNCS_NO_FOLDERS: Final = (errno.EINVAL, errno.EBADF, errno.ENOTSUP)
 
 @contextlib.contextmanager
 def atomic_directory(path: str | os.PathLike[str], *, replace: bool = False) -> Iterator[Path]:
-    """Yields a temporary folder that takes the name `path` once the context is left without error.
+    """Yield a temporary folder that is renamed to `path` if the context ends without error.
 
     After an error the temporary folder is removed and what lay under `path` is untouched.
 
@@ -226,7 +226,7 @@ def _restore_replaced(path: Path) -> None:
 
 @contextlib.contextmanager
 def _sigterm_as_exit() -> Iterator[None]:
-    """Makes SIGTERM (`kill`, a cluster's time limit) an exception, so that what follows is done."""
+    """Raise SIGTERM (`kill`, a cluster's time limit) as an exception, so that cleanup runs."""
     main = threading.current_thread() is threading.main_thread()
     if not main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
         yield

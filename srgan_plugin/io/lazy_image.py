@@ -1,4 +1,4 @@
-"""Pictures that are read when, and as far as, their pixels are asked for."""
+"""Images that are read when, and as far as, their pixels are asked for."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ Window = tuple[slice, slice]
 
 
 class LazyImage(Protocol):
-    """A picture that may still lie on the disk: RGB, uint8, (height, width, 3)."""
+    """An image that may still lie on the disk: RGB, uint8, (height, width, 3)."""
 
     @property
     def name(self) -> str:
@@ -22,14 +22,14 @@ class LazyImage(Protocol):
         """Height, width, 3."""
 
     def __getitem__(self, window: Window, /) -> Image:
-        """A contiguous copy of the pixels in a slice of rows and a slice of columns."""
+        """Return a contiguous copy of a slice of rows and a slice of columns."""
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Image:
-        """The whole picture, for `np.asarray`."""
+        """Return the whole image, for `np.asarray`."""
 
 
 class ArrayMixin:
-    """Makes `np.asarray(picture)` from the picture's windows."""
+    """Makes `np.asarray(image)` from the image's windows."""
 
     def __getitem__(self, window: Window, /) -> Image:
         raise NotImplementedError
@@ -41,11 +41,11 @@ class ArrayMixin:
 
 @dataclass
 class DecodedImage(ArrayMixin):
-    """An encoded picture, decoded once, when what is not known of it is first asked for.
+    """An encoded image, decoded once, when what is not known of it is first asked for.
 
     Args:
         name: What to call it in an error.
-        decode: Returns the whole picture.
+        decode: Returns the whole image.
         listed: Its shape where that is known without decoding.
     """
 
@@ -70,7 +70,7 @@ class DecodedImage(ArrayMixin):
 
 @dataclass(frozen=True)
 class CroppedImage(ArrayMixin):
-    """The top-left part of a picture, its sizes made multiples of a number."""
+    """The top-left part of an image, its sizes made multiples of a number."""
 
     whole: LazyImage
     multiple: int

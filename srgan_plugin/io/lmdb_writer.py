@@ -53,11 +53,11 @@ class StoreWriter:
         self._building.__exit__(kind, error, trace)
 
     def put(self, key: str, rgb: Image) -> None:
-        """Adds a picture: (H, W, 3), uint8, RGB."""
+        """Add an image: (H, W, 3), uint8, RGB."""
         self.put_encoded(key, encode(rgb, self.layout), rgb.shape)
 
     def put_encoded(self, key: str, value: bytes, shape: tuple[int, ...]) -> None:
-        """Adds the result of `encode` of a picture of that shape.
+        """Add the result of `encode` for an image of a shape.
 
         Raises:
             ValueError: If the key is longer than LMDB allows.
@@ -101,7 +101,7 @@ class StoreWriter:
 
 
 def encode(rgb: Image, layout: StoreLayout) -> bytes:
-    """Encodes a picture, (H, W, 3), uint8, RGB, as a store of that layout holds it."""
+    """Encode an image, (H, W, 3), uint8, RGB, for a store of a layout."""
     return encode_png(rgb, _COMPRESS_LEVEL) if layout == "png" else rgb.tobytes()
 
 

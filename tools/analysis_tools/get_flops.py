@@ -22,7 +22,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         nargs=3,
         default=[3, 250, 250],
         metavar=("C", "H", "W"),
-        help="of the LR picture (default: 3 250 250)",
+        help="of the LR image (default: 3 250 250)",
     )
     parser.add_argument("--activations", action="store_true", help="count activations too")
     parser.add_argument("--out-table", action="store_true", help="a table of all modules")

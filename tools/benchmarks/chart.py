@@ -11,7 +11,7 @@ from srgan_plugin.io.text_files import read_json
 
 
 def label(numbers: dict[str, Any]) -> str:
-    """What a bar stands for."""
+    """Return a bar's label."""
     network = "" if numbers["what"] == "loader" else f" {numbers['model']}"
     against = numbers["sides"][1]["name"]
     return f"{numbers['what']}{network} against {against}\n{numbers['machine']['device']}"

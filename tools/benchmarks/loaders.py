@@ -24,7 +24,7 @@ ENLARGE_RATIO = 100
 
 
 def our_loader(files: BenchmarkFiles, device: torch.device, workers: int) -> Any:
-    """The published config's loader over the uncompressed store; on a GPU it lives there."""
+    """Return the published config's loader over the uncompressed store, cached on a GPU if any."""
     from srgan_plugin.hosts.mmengine.datasets.gpu_loader import cache_on_gpu
 
     loader = _built("srgan_plugin", {**our_loader_config(files, workers), "pin_memory": False})
@@ -40,7 +40,7 @@ def our_loader_config(files: BenchmarkFiles, workers: int) -> dict[str, Any]:
 
 
 def our_config(model: str) -> Any:
-    """The published config of `msrresnet` or `srgan`."""
+    """Return the published config of `msrresnet` or `srgan`."""
     from mmengine.config import Config
 
     import srgan_plugin
@@ -117,7 +117,7 @@ def loader_sides(
     workers: int,
     seconds: float,
 ) -> dict[str, Callable[[], Measurement]]:
-    """What `alternate` wants: each side takes batches for `seconds`, with one thread.
+    """Return the sides for `interleave`: each takes batches for `seconds`, with one thread.
 
     Each side has a process of its own, in which its loader stays warm from round to round.
     """

@@ -41,7 +41,7 @@ def report(results: Sequence[Result], peak_flops: float | None, **facts: Any) ->
 
 
 def format_report(numbers: Mapping[str, Any]) -> str:
-    """The table of a report, as Markdown; what was not measured has no column."""
+    """Format a report as a Markdown table, without columns for what was not measured."""
     sides = numbers["sides"]
     shown = [name for name in COLUMNS if any(side[name] is not None for side in sides)]
     rows = [

@@ -44,7 +44,7 @@ def test_sides(
 def _test(name: str, root: Path, folder: Path, workers: int, changes: Config) -> Measurement:
     if name == "mmagic":
         cfg = mmagic_config("msrresnet")
-        cfg.custom_hooks = []  # it would write pictures, which ours does not
+        cfg.custom_hooks = []  # it would write images, which ours does not
         cfg.test_evaluator = cfg.test_evaluator[: len(TEST_SETS)]
     else:
         cfg = our_config("msrresnet")

@@ -35,8 +35,8 @@ class Measurement:
 
     Attributes:
         seconds: How long it took.
-        images: How many training samples or pictures it did.
-        steps: How many batches or pictures of a test set.
+        images: How many training samples or images it did.
+        steps: How many batches or images of a test set.
         waited: Share of the time spent waiting for data; None where nobody told.
         peak_bytes: Largest memory on the GPU; None on a CPU.
         flops: Floating-point operations per step; None where they were not counted.
@@ -99,13 +99,13 @@ def interleave(sides: Mapping[str, Callable[[], Measurement]], rounds: int) -> l
 
 
 def run_in_subprocess(work: Callable[..., Measurement], *args: Any) -> Measurement:
-    """Does the work in a process of its own: its memory, and how it treats that, are its own."""
+    """Run the work in its own process, so that memory and its tuning are not shared."""
     with ProcessPoolExecutor(1, get_context("spawn")) as pool:
         return pool.submit(work, *args).result()
 
 
 def timed_batches(batches: Iterator[Any], seconds: float, device: torch.device) -> Measurement:
-    """Takes batches for a while and reads every byte of every one.
+    """Take batches for a while and read every byte of each.
 
     Args:
         batches: Endless; each holds tensors somewhere, batch dimension first, or lists of them.
@@ -126,7 +126,7 @@ def timed_batches(batches: Iterator[Any], seconds: float, device: torch.device) 
 
 
 def tensors_of(batch: Any) -> Iterator[Tensor]:
-    """Yields the pictures in a batch of whatever structure."""
+    """Yield the images in a batch of any structure."""
     if isinstance(batch, Tensor):
         yield batch
     elif hasattr(batch, "gt_img"):
@@ -140,7 +140,7 @@ def tensors_of(batch: Any) -> Iterator[Tensor]:
 
 
 def checksum(tensor: Tensor) -> Any:
-    """A sum over all bytes, on the tensor's own device; on a GPU it is not waited for."""
+    """Sum all bytes on the tensor's device, without synchronising with a GPU."""
     if tensor.device.type != "cpu":
         return tensor.sum(dtype=torch.int64 if tensor.dtype == torch.uint8 else torch.float64)
     as_it_lies = sorted(range(tensor.ndim), key=tensor.stride, reverse=True)
@@ -165,7 +165,7 @@ def measured_peak(device: torch.device, size: int = 8192, products: int = 10) ->
 
 
 def machine(device: torch.device, threads: int) -> dict[str, Any]:
-    """What the numbers depend on: the machine, the threads of each side, and the versions."""
+    """Return what the numbers depend on: machine, threads of each side, versions."""
     versions = {}
     for name in PACKAGES:
         try:
@@ -186,6 +186,6 @@ def machine(device: torch.device, threads: int) -> dict[str, Any]:
 
 
 def wait(device: torch.device) -> None:
-    """Waits until a GPU has done what it was given."""
+    """Synchronise with the GPU, if any."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)

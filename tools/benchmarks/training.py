@@ -105,7 +105,7 @@ def train_sides(
     steps: int,
     changes: Config | None = None,
 ) -> dict[str, Callable[[], Measurement]]:
-    """What `alternate` wants: each side trains `warm_up` steps, then `steps` that are timed.
+    """Return the sides for `interleave`: each trains `warm_up` steps, then `steps` timed ones.
 
     Each round has a process of its own.
 
@@ -202,7 +202,7 @@ def _waited(runner: Runner, steps: int) -> float | None:
 
 
 def runner_of(cfg: Config, folder: str) -> Runner:
-    """A runner for a config, which says little and writes to `folder`."""
+    """Build a quiet runner for a config that writes to `folder`."""
     cfg.work_dir = folder
     cfg.experiment_name = f"benchmark_{next(_numbers)}"  # mmengine keeps globals by this name
     cfg.log_level = "WARNING"

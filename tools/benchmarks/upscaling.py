@@ -1,4 +1,4 @@
-"""One picture enlarged by ours in tiles, and by the same network run whole in MMagic."""
+"""One image enlarged by ours in tiles, and by the same network run whole in MMagic."""
 
 import importlib
 import sys
@@ -26,7 +26,7 @@ Upscale = Callable[[ImageArray], Any]
 def upscale_sides(
     width: int, height: int, *, device: Device, against_mmagic: bool
 ) -> dict[str, Callable[[], Measurement]]:
-    """What `alternate` wants: each side enlarges a picture of that size x4.
+    """Return the sides for `interleave`: each upscales an image of that size x4.
 
     On a GPU ours computes in float16. Each round has a process of its own, whose memory is that
     side's alone; `peak_bytes` is what the work takes beyond what its libraries and weights do.

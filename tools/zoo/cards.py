@@ -34,7 +34,7 @@ checkpoint by.
 
 
 def card(name: str, results: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
-    """The card of a network in Markdown.
+    """Format the model card of a network as Markdown.
 
     Args:
         name: "msrresnet" or "srgan".
@@ -69,7 +69,7 @@ def how(name: str, training: Mapping[str, Any]) -> str:
 
 
 def reached(name: str, sets: Sets) -> str:
-    """What was aimed for and by how much it was met or missed, as a list."""
+    """Format the aims, and by how much each was met or missed, as a list."""
     lines = _against_published(name, sets)
     if name == "msrresnet":
         gains = {s: _gain(scores, name, "bicubic", "PSNR") for s, scores in sets.items()}
@@ -84,7 +84,7 @@ def reached(name: str, sets: Sets) -> str:
         for s, scores in sets.items()
     ]
     lines.append(
-        f"Colour shift: at most {shift:.2f} levels of 255, on the worst picture of all; aim of "
+        f"Colour shift: at most {shift:.2f} levels of 255, on the worst image of all; aim of "
         f"{SHIFT}: {_verdict(shift <= SHIFT)}."
     )
     regular = [s[name]["checkerboard"] <= s[ORIGINAL]["checkerboard"] for s in sets.values()]
@@ -96,7 +96,7 @@ def reached(name: str, sets: Sets) -> str:
 
 
 def readme(results: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
-    """The README's part on the weights: picture, table, how they were made."""
+    """Format the README's section on the weights: image, table, how they were made."""
     models = facts["models"]
     efforts = ", ".join(f"{LABELS[name]} on {_effort(models[name])}" for name in models)
     cards = " and ".join(f"[{LABELS[n]}](srgan_plugin/checkpoints/weights/{n}.md)" for n in models)

@@ -1,4 +1,4 @@
-"""The curves of a training as a picture."""
+"""The curves of a training as an image."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,7 +9,7 @@ Curve = Sequence[Sequence[float]]
 
 
 def draw(curves: Mapping[str, Curve], chosen: int, target: Path) -> None:
-    """Draws the losses into one panel and each measure on held-out pictures into one of its own.
+    """Draws the losses into one panel and each measure on held-out images into one of its own.
 
     Args:
         curves: Pairs of iteration and value; names that begin with `loss_` are losses.

@@ -28,7 +28,7 @@ def colour_shift(image: Image, gt: Image) -> float:
 
     Args:
         image: (H, W, 3), uint8, RGB.
-        gt: The picture that it should be, likewise.
+        gt: The image that it should be, likewise.
     """
     means = [image.reshape(-1, 3).mean(0, dtype=np.float64) for image in (image, gt)]
     return float(np.abs(means[0] - means[1]).max())
@@ -38,7 +38,7 @@ def checkerboard(image: Image, smooth: Image) -> float:
     """How strong a checkerboard the upsampling left, in levels of 255; from about 1 it can be seen.
 
     The amplitude of what has a period of 2 or 4 pixels, in the worst direction, so far as it stands
-    out of neighbouring frequencies. In levels, not as a ratio: on a smooth picture a pattern of a
+    out of neighbouring frequencies. In levels, not as a ratio: on a smooth image a pattern of a
     hundredth of a level stands out by far. Photographs have texture of those periods, too.
 
     Args:

@@ -36,7 +36,7 @@ class Piece(NamedTuple):
 
 
 def split(folder: str | os.PathLike[str]) -> tuple[list[Path], list[Path]]:
-    """Holds every n-th photograph out, by name: the same ones wherever the folder lies.
+    """Hold every n-th photograph out, by name: the same ones wherever the folder lies.
 
     Args:
         folder: Photographs, nested or not.
@@ -62,14 +62,14 @@ def split(folder: str | os.PathLike[str]) -> tuple[list[Path], list[Path]]:
 
 
 def link(photographs: Iterable[Path], folder: Path) -> None:
-    """Makes a folder of links to photographs, whole or not at all."""
+    """Create a folder of links to photographs, completely or not at all."""
     with atomic_directory(folder) as building:
         for path in photographs:
             (building / path.name).symlink_to(path.resolve())
 
 
 def detail(image: Image) -> float:
-    """How much there is to see: mean |dx| + mean |dy| of the grey picture at half its size.
+    """How much there is to see: mean |dx| + mean |dy| of the grey image at half its size.
 
     At full size the noise of the sensor would count.
 
@@ -103,7 +103,7 @@ def richest(found: Iterable[Piece]) -> list[Piece]:
 
 
 def write_pieces(photographs: Iterable[Path], folder: Path) -> None:
-    """Writes the richest pieces of photographs as files, all of them or none."""
+    """Write the most detailed pieces of photographs as files, all of them or none."""
     chosen = richest(piece for photograph in photographs for piece in pieces(photograph))
     with atomic_directory(folder) as building:
         for photograph, squares in groupby(chosen, key=lambda piece: piece.photograph):

@@ -32,7 +32,7 @@ def bicubic(lr: Image) -> Image:
 
 
 def methods(weights: Path) -> dict[str, Upscale]:
-    """Bicubic, and the networks of a folder that ship, as functions of (h, w, 3) uint8 pictures.
+    """Bicubic, and the networks of a folder that ship, as functions of (h, w, 3) uint8 images.
 
     Raises:
         FileNotFoundError: Weights are not there.
@@ -44,7 +44,7 @@ def methods(weights: Path) -> dict[str, Upscale]:
 
 
 def whole(benchmark: Benchmark) -> Benchmark:
-    """The test set, if it is whole: cards compare with published numbers.
+    """Check that a test set is complete: cards compare with published numbers.
 
     Raises:
         ValueError: It is not.
@@ -66,7 +66,7 @@ def measure(
     Args:
         benchmark: The test set.
         upscale: The methods by name, bicubic among them.
-        progress: Called with the numbers of pictures done and in all.
+        progress: Called with the numbers of images done and in all.
 
     Returns:
         For each method, PSNR and SSIM (RGB and Y), SSIM of blue, NIQE and `checkerboard`, averaged

@@ -1,4 +1,4 @@
-"""Which checkpoint of a training ships: by its log, and by how natural held-out pictures look."""
+"""Which checkpoint of a training ships: by its log, and by how natural held-out images look."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -42,7 +42,7 @@ class Log(NamedTuple):
 
 
 def read_log(run: Path) -> Log:
-    """Reads `vis_data/scalars.json` of every go of a run; a later go's lines replace earlier ones.
+    """Read every `vis_data/scalars.json` of a run; lines after a resume replace earlier ones.
 
     Raises:
         FileNotFoundError: There is none.
@@ -59,7 +59,7 @@ def read_log(run: Path) -> Log:
 
 
 def _complete_lines(file: Path) -> Iterator[dict[str, Any]]:
-    """What mmengine appended; a line that a kill cut short is left out."""
+    """Yield the lines that mmengine appended, without one that a kill truncated."""
     for line in read_text(file, "mmengine's log").splitlines():
         try:
             yield json.loads(line)
@@ -68,7 +68,7 @@ def _complete_lines(file: Path) -> Iterator[dict[str, Any]]:
 
 
 def best_by_psnr(run: Path, last: Path, held_out: Benchmark) -> Path:
-    """The checkpoint that validated best, which mmengine keeps as `best_…`.
+    """Return the checkpoint that validated best, which mmengine keeps as `best_…`.
 
     A run that was killed in its last validation does not repeat it: its last checkpoint is measured
     here.
@@ -76,7 +76,7 @@ def best_by_psnr(run: Path, last: Path, held_out: Benchmark) -> Path:
     Args:
         run: Its folder.
         last: Its last checkpoint.
-        held_out: The pictures that it validates on.
+        held_out: The images that it validates on.
 
     Raises:
         FileNotFoundError: There is none.
@@ -94,13 +94,13 @@ def best_by_psnr(run: Path, last: Path, held_out: Benchmark) -> Path:
 def best_by_niqe(
     run: Path, held_out: Benchmark, say: Callable[[str], None]
 ) -> tuple[Path, dict[int, dict[str, float]]]:
-    """Measures all checkpoints of a run on held-out pictures and takes the one of the lowest NIQE.
+    """Measures all checkpoints of a run on held-out images and takes the one of the lowest NIQE.
 
     What was measured is kept in `held_out.json` of the run and not measured again.
 
     Args:
         run: Its folder, with `iter_….pth`.
-        held_out: The pictures.
+        held_out: The images.
         say: Is told each result.
 
     Returns:

@@ -26,7 +26,7 @@ Sets = Mapping[str, Mapping[str, Scores]]
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table; the first row is the head."""
+    """Format a Markdown table; the first row is the head."""
     head, *body = ["| " + " | ".join(row) + " |" for row in rows]
     return "\n".join([head, "|" + " --- |" * len(rows[0]), *body])
 
@@ -64,9 +64,9 @@ def conditions(lr_origins: Mapping[str, Any]) -> str:
         f"SSIM B (of blue alone) as `openmmlab-2020`; {SCALE} pixels cut off each edge, output "
         f"rounded to uint8; LR: {origins}. NIQE, lower is better: "
         f"BasicSR's, on Y, border {SCALE}. Colour shift: by how many levels of 255 the mean of a "
-        "channel is off, on the worst picture. Checkerboard: amplitude of what has a period of 2 "
+        "channel is off, on the worst image. Checkerboard: amplitude of what has a period of 2 "
         "or 4 pixels and stands out of its neighbouring frequencies, in levels, mean over the "
-        "pictures; about 1 could be seen."
+        "images; about 1 could be seen."
     )
 
 

@@ -12,7 +12,7 @@ Curve = list[tuple[int, float]]
 
 
 def recipe(config: Any) -> dict[str, str]:
-    """What a card tells of a training's config.
+    """Summarise a training's config for a model card.
 
     Args:
         config: An mmengine config of `SRModel` or `SRGAN`.
@@ -37,7 +37,7 @@ def recipe(config: Any) -> dict[str, str]:
 
 
 def curves(log: Log, held_out: Mapping[int, Mapping[str, float]]) -> dict[str, Curve]:
-    """The losses by their names, and the measures on the held-out photographs by theirs."""
+    """Return the curves of the losses and of the measures on the held-out photographs."""
     names = {name for line in log.steps.values() for name in line if name.startswith("loss_")}
     losses = {
         name: [(step, line[name]) for step, line in sorted(log.steps.items()) if name in line]
@@ -51,7 +51,7 @@ def curves(log: Log, held_out: Mapping[int, Mapping[str, float]]) -> dict[str, C
 
 
 def validations(log: Log) -> dict[int, dict[str, float]]:
-    """The log's PSNR on the held-out photographs, by iteration."""
+    """Return the log's PSNR on the held-out photographs, by iteration."""
     return {
         step: {"PSNR": value}
         for step, line in log.held_out.items()
@@ -71,7 +71,7 @@ def _patch(loader: Any) -> Any:
 
 
 def _words(part: Mapping[str, Any] | None) -> str:
-    """A part of a config as `Type, argument value, …`; files are left out."""
+    """Format a part of a config as `Type, argument value, …`, without files."""
     if not part:
         return ""
     arguments = {k: v for k, v in part.items() if k not in _NOT_SHOWN}

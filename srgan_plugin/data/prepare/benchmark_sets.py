@@ -29,7 +29,7 @@ def prepare_test_set(
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> int:
-    """Makes `GTmod12` and `LRbicx2`, `LRbicx3`, `LRbicx4`, and checks what of them is there.
+    """Write `GTmod12` and `LRbicx2`, `LRbicx3`, `LRbicx4`; check those that exist.
 
     LR is `make_lr` of the cropped photograph: MATLAB's bicubic in floating point, rounded once.
     Given LR may differ from it by one grey level, as MATLAB's own last bit does.

@@ -34,7 +34,7 @@ _PNG_END: Final = b"\0\0\0\0IEND\xaeB`\x82"
 
 
 class DIV2KImage(NamedTuple):
-    """A photograph, `0001` for example, and its low-resolution pictures by scale."""
+    """A photograph, `0001` for example, and its LR images by scale."""
 
     key: str
     hr: Path
@@ -42,14 +42,14 @@ class DIV2KImage(NamedTuple):
 
 
 def image_path(root: Path, number: int, scale: int = 1) -> Path:
-    """Where a picture is, or where the official archives put it.
+    """Where an image is, or where the official archives put it.
 
-    A merged `DIV2K_train_HR`, as MMagic wants it, holds the validation pictures too.
+    A merged `DIV2K_train_HR`, as MMagic wants it, holds the validation images too.
 
     Args:
         root: The folder `DIV2K`.
         number: 1 to 900.
-        scale: 1 for the photograph, else that of the low-resolution picture.
+        scale: 1 for the photograph, else that of the LR image.
     """
     name = f"{number:04d}.png" if scale == 1 else f"{number:04d}x{scale}.png"
     kind = "HR" if scale == 1 else f"LR_bicubic/X{scale}"
@@ -62,7 +62,7 @@ def image_path(root: Path, number: int, scale: int = 1) -> Path:
 def find_div2k_images(
     root: Path, numbers: Iterable[int], scales: Sequence[int]
 ) -> list[DIV2KImage]:
-    """Finds photographs with all their low-resolution pictures.
+    """Find the HR images with all their LR images.
 
     Raises:
         FileNotFoundError: If any is missing; the message tells how many, and the first.
@@ -78,20 +78,20 @@ def find_div2k_images(
     files = [path for source in sources for path in (source.hr, *source.lrs.values())]
     if missing := [path for path in files if not path.is_file()]:
         raise MissingFileError(
-            f"DIV2K is not complete: {len(missing)} of {len(files)} pictures are missing, "
+            f"DIV2K is not complete: {len(missing)} of {len(files)} images are missing, "
             f"{missing[0]} the first; put the official archives into {root}, or add --download"
         )
     return sources
 
 
 def read_div2k_image(source: DIV2KImage) -> dict[int, Image]:
-    """Decodes each picture once and checks the low-resolution ones against the photograph.
+    """Decode each image once and check the LR images against the HR image.
 
     Returns:
-        RGB uint8 pictures by scale; 1 is the photograph.
+        RGB uint8 images by scale; 1 is the photograph.
 
     Raises:
-        ValueError: If a picture is broken, of the wrong size, or shows something else.
+        ValueError: If an image is broken, of the wrong size, or shows something else.
     """
     hr = _image(source.hr)
     pixels = np.asarray(hr)
@@ -111,7 +111,7 @@ def check_div2k_images(
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> None:
-    """Reads and checks every picture, then writes the list of the photographs.
+    """Read and check every image, then write the list of the HR images.
 
     Args:
         sources: The photographs.
@@ -142,30 +142,30 @@ def _check_content(hr: Image, lr: Image, hr_name: str, lr_name: str) -> None:
     height, width, _ = lr.shape
     averaged = cv2.resize(hr, (width, height), interpolation=cv2.INTER_AREA)
     if cv2.absdiff(averaged, lr).mean() > _ANOTHER_IMAGE:
-        raise UserError(f"{lr_name} shows another picture than {hr_name}: restore both")
+        raise UserError(f"{lr_name} shows another image than {hr_name}: restore both")
 
 
 OFFICIAL_URL: Final = "http://data.vision.ee.ethz.ch/cvl/DIV2K"
 
 
 class Archive(NamedTuple):
-    """An official archive: its name without `.zip`, and the pictures in it; scale 1 is HR."""
+    """An official archive: its name without `.zip`, and the images in it; scale 1 is HR."""
 
     name: str
     numbers: range
     scale: int
 
     def images(self, root: Path) -> list[Path]:
-        """Where its pictures are or belong."""
+        """Where its images are or belong."""
         return [image_path(root, number, self.scale) for number in self.numbers]
 
     def is_unpacked(self, root: Path) -> bool:
-        """Whether all its pictures are there; each appears only when it is whole."""
+        """Whether all its images are there; each appears only when it is whole."""
         return all(path.is_file() for path in self.images(root))
 
 
 def archives(scales: Sequence[int]) -> list[Archive]:
-    """The archives of the photographs and of the bicubic low-resolution pictures."""
+    """Return the archives of the HR images and of the bicubic LR images."""
     return [
         Archive(f"DIV2K_{part}_{'HR' if scale == 1 else f'LR_bicubic_X{scale}'}", numbers, scale)
         for part, numbers in (("train", TRAIN), ("valid", VALIDATION))
@@ -176,7 +176,7 @@ def archives(scales: Sequence[int]) -> list[Archive]:
 def fetch(
     archive: Archive, root: Path, *, url: str = OFFICIAL_URL, progress: Progress | None = None
 ) -> Path:
-    """Downloads an archive to `root`, going on where an earlier attempt broke off.
+    """Download an archive to `root`, resuming an interrupted download.
 
     Its size is the server's word; its content is verified when it is unpacked.
 
@@ -188,15 +188,15 @@ def fetch(
 
 
 def unpack(archive: Archive, root: Path, *, progress: Progress | None = None) -> None:
-    """Unpacks `root/NAME.zip`; pictures that are there already are left alone.
+    """Unpacks `root/NAME.zip`; images that are there already are left alone.
 
     Args:
         archive: Which.
         root: The folder `DIV2K`.
-        progress: Called with the numbers of pictures done and in all.
+        progress: Called with the numbers of images done and in all.
 
     Raises:
-        ValueError: If a picture is missing in it, or its checksums are wrong.
+        ValueError: If an image is missing in it, or its checksums are wrong.
         OSError: If the disk is full; calling it again goes on.
     """
     file = root / f"{archive.name}.zip"
@@ -206,7 +206,7 @@ def unpack(archive: Archive, root: Path, *, progress: Progress | None = None) ->
             members = {Path(name).name: name for name in packed.namelist()}
             if missing := [path.name for path in targets if path.name not in members]:
                 raise UserError(
-                    f"{file} lacks {len(missing)} of {len(targets)} pictures, {missing[0]} the "
+                    f"{file} lacks {len(missing)} of {len(targets)} images, {missing[0]} the "
                     f"first: it is not DIV2K's own, fetch it again"
                 )
             for folder in {target.parent for target in targets}:

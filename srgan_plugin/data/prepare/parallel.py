@@ -1,4 +1,4 @@
-"""The same work on many pictures, by several processes, with the results in order."""
+"""The same work on many images, by several processes, with the results in order."""
 
 import os
 from collections import deque
@@ -22,7 +22,7 @@ def ordered_map(
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> Iterator[Result]:
-    """Yields `function(item)` of every item in order; few results at a time are in memory.
+    """Yield `function(item)` of every item in order, with few results in memory at a time.
 
     Args:
         function: Can be pickled; sent to each process once.
@@ -62,7 +62,7 @@ _worker: Callable[[Any], Any]
 
 
 def _start_worker(function: Callable[[Any], Any]) -> None:
-    """Sends what all jobs of a process share once, not with each of them."""
+    """Send what all jobs of a process share once instead of with each job."""
     global _worker  # noqa: PLW0603 - of a process that does nothing else
     _worker = function
 

@@ -29,7 +29,7 @@ def create_store(
     progress: Progress | None = None,
     replace: bool = False,
 ) -> None:
-    """Makes a folder with `GT.lmdb` and `LRx4.lmdb` (for scale 4), which `ImagePairs` opens.
+    """Create a folder with `GT.lmdb` and `LRx4.lmdb` (for scale 4), as `ImagePairs` opens it.
 
     The result is the same to the byte whatever the number of workers, and appears under its name
     only when it is whole.
@@ -37,19 +37,19 @@ def create_store(
     Args:
         hr_dir: Photographs: a folder, also a nested one, or a store.
         out: The folder to make.
-        lr_dir: Their low-resolution pictures. None: made by MATLAB's bicubic (`make_lr`) from the
+        lr_dir: Their LR images. None: made by MATLAB's bicubic (`make_lr`) from the
             photographs cropped to a multiple of the scale, which the store then holds.
         layout: `raw`, from which crops are copied without decoding, or `png`, BasicSR's.
-        scale: How many times larger the photographs are than their low-resolution pictures.
+        scale: How many times larger the photographs are than their LR images.
         workers: Processes that read; 1 reads in this one. None: one for each processor.
-        progress: Called with the numbers of pictures done and in all.
+        progress: Called with the numbers of images done and in all.
         replace: Whether a store of that name may be there and gives way once the new one is whole.
 
     Raises:
         FileNotFoundError: If a folder is missing.
         FileError: If `out` exists, and `replace` is not set or it is not such a store, or
             holds more than one.
-        ValueError: If pictures cannot be read, do not pair up or do not fit.
+        ValueError: If images cannot be read, do not pair up or do not fit.
         OSError: If the disk is full.
     """
     out = Path(out)
@@ -83,7 +83,7 @@ def create_div2k_stores(
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> None:
-    """Makes uncompressed stores of photographs and all their low-resolution pictures in one pass.
+    """Create uncompressed stores of HR images and all their LR images in one pass.
 
     Each store, `GT.lmdb`, `LRx2.lmdb` and so on, appears only when it is whole, and one that is
     there already is left alone: scales can be added later and share the photographs.
@@ -95,7 +95,7 @@ def create_div2k_stores(
         progress: Called with the numbers of photographs done and in all.
 
     Raises:
-        ValueError: If a picture is broken or does not fit its photograph.
+        ValueError: If an image is broken or does not fit its photograph.
         OSError: If the disk is full.
     """
     folder = Path(folder)

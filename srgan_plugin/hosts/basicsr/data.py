@@ -1,4 +1,4 @@
-"""Pairs of pictures as BasicSR's models take them."""
+"""Pairs of images as BasicSR's models take them."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -30,7 +30,7 @@ class PairedImageDataset(Dataset[dict[str, Any]]):
             `filename_tmpl` from the names, where DIV2K's `x4` is known.
 
     Raises:
-        ValueError: An option that would change the pictures and is not supported.
+        ValueError: An option that would change the images and is not supported.
     """
 
     def __init__(self, opt: Mapping[str, Any]) -> None:

@@ -37,7 +37,7 @@ class PairBatch(Sequence[dict[str, Any]]):
 
 
 def element_type() -> Any:
-    """The class of a sample: MMagic's where it takes part, because its preprocessor insists."""
+    """Return the class of a sample: MMagic's if MMagic is loaded, for its preprocessor."""
     structures = sys.modules.get("mmagic.structures")
     return structures.DataSample if structures else BaseDataElement
 
@@ -60,7 +60,7 @@ def stack_pairs(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 class StackedPairs(BaseDataElement):
-    """The ground truth of a batch, `gt_img`, uint8 N3HW, and the `key` of each of its pictures."""
+    """The ground truth of a batch, `gt_img`, uint8 N3HW, and the `key` of each of its images."""
 
     def pin_memory(self) -> "StackedPairs":
         """Return it in memory from which a device copies without the processor's help.
@@ -72,7 +72,7 @@ class StackedPairs(BaseDataElement):
 
 
 def stacked_pairs(inputs: torch.Tensor, gt_img: torch.Tensor, keys: list[Any]) -> dict[str, Any]:
-    """A batch as our models take it: two tensors, uint8, and the names of its pictures."""
+    """Collate samples into the batch of our models: two uint8 tensors and the images' keys."""
     element = StackedPairs(gt_img=gt_img)
     element.set_field(keys, "key", field_type="metainfo")  # `metainfo=` would copy it deeply
     return {"inputs": inputs, "data_samples": element}

@@ -31,10 +31,10 @@ class GPUDataLoader:
         dataset: Of the usual pipeline: `dataset.augmentation` is not None.
         sampler: Numbers the samples; where it starts is read when the iteration begins.
         batch_size: Samples in a batch, of this rank.
-        device: Where the pictures live.
+        device: Where the images live.
 
     Raises:
-        ValueError: If a picture cannot be read, or is smaller than the crop.
+        ValueError: If an image cannot be read, or is smaller than the crop.
     """
 
     num_workers = 0

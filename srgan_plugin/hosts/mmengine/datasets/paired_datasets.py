@@ -23,7 +23,7 @@ Config = dict[str, Any]
 
 
 def _sample(pair: Pair, scale: int) -> dict[str, Any]:
-    """The entries that MMagic's transforms know, with pictures that are read when sliced."""
+    """Return a sample under the keys of MMagic's transforms, with lazily read images."""
     names = Names(pair.key, pair.lr.name, pair.gt.name)
     return {"img": pair.lr, "gt": pair.gt, **_metainfo(names, scale)}
 
@@ -45,14 +45,14 @@ def _pipeline(steps: Sequence[Config]) -> Compose:
 
 @DATASETS.register_module()
 class PairedImageDataset(Dataset[Any]):
-    """LR and GT pictures for training, from folders or LMDB stores.
+    """LR and GT images for training, from folders or LMDB stores.
 
     Args:
-        gt: Folder of pictures, LMDB store, or the directory that `tools/create_store.py` made (then
+        gt: Folder of images, LMDB store, or the directory that `tools/create_store.py` made (then
             `lr` is in there). Empty: the DIV2K training set is looked for under `data_root`.
-        lr: Folder or store of the LR pictures; empty: LR is made from GT by MATLAB's bicubic.
+        lr: Folder or store of the LR images; empty: LR is made from GT by MATLAB's bicubic.
         scale: GT is `scale` times LR.
-        ann_file: A `meta_info_*.txt` that lists the GT pictures to use; empty for all.
+        ann_file: A `meta_info_*.txt` that lists the GT images to use; empty for all.
         pipeline: Transforms; each sample enters as a dict with `img`, `gt`, `key`, `sample_index`,
         …. data_root: Where DIV2K is looked for; by default `$SRGAN_DATA` or `data`.
         metainfo: Anything that hooks want to know of the set.
@@ -105,7 +105,7 @@ class PairedImageDataset(Dataset[Any]):
 
 @DATASETS.register_module()
 class BenchmarkDataset(Dataset[Any]):
-    """A test set by its name: whole pictures, in the layouts that BasicSR, MMagic and DIV2K use.
+    """A test set by its name: whole images, in the layouts that BasicSR, MMagic and DIV2K use.
 
     Args:
         name: `Set5`, `Set14`, `B100`, `Urban100`, `DIV2K`, or any folder under `data_root`.

@@ -11,7 +11,7 @@ from torch.utils.data import Sampler
 from srgan_plugin.data.sampling import SampleIndex, image_indices
 from srgan_plugin.registry import DATA_SAMPLERS
 
-# Samples whose pictures are looked up together, which is faster than one by one.
+# Samples whose images are looked up together, which is faster than one by one.
 INDICES_PER_BLOCK = 256
 
 

@@ -1,6 +1,6 @@
 """Pipeline steps with MMagic's names and arguments, drawn from the stream of samples.
 
-A sample is a dict with `img` (LR) and `gt`: uint8 HWC RGB arrays, or pictures that are read when
+A sample is a dict with `img` (LR) and `gt`: uint8 HWC RGB arrays, or images that are read when
 they are sliced. Crops and flips follow from the sample's `sample_index`, that is from the seed and
 the sample's number alone; without one (a dataset of another toolbox) they follow from torch's
 random state, which mmengine seeds per worker.
@@ -53,7 +53,7 @@ def _check_probability(name: str, value: float) -> None:
 
 @TRANSFORMS.register_module()
 class LoadPair:
-    """Reads both pictures whole, for pipelines whose next step wants arrays."""
+    """Reads both images whole, for pipelines whose next step wants arrays."""
 
     def __call__(self, results: dict[str, Any]) -> dict[str, Any]:
         """Replace `img` and `gt` by uint8 HWC RGB arrays."""
@@ -240,7 +240,7 @@ def _tensor(image: Any) -> Any:
 
 
 def augmentation_of(steps: Sequence[Any], scale: int) -> AugmentationParams | None:
-    """What a pipeline does to a pair, where it is crop, flips, transpose and packing; else None.
+    """Return the parameters of a pipeline of crop, flips, transpose and packing, else None.
 
     Args:
         steps: The pipeline.

@@ -24,7 +24,7 @@ WARM_UP: Final = 3
 
 
 def capture_cuda_graph(step: Step) -> Step:
-    """Records what a step asks of the GPU; the result asks for all of it again, in one call.
+    """Capture a step as a CUDA graph and return its replay.
 
     Args:
         step: Does not wait for the device, and finds everything at the same place each time.
@@ -78,7 +78,7 @@ class CUDAGraphStep:
         self._known: list[float | None] = [None] * len(groups)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Tensor]:
-        """Does one step; returns what `train_step` does."""
+        """Run one step; return what `train_step` returns."""
         lr, gt = stacked(batch["inputs"]), gt_batch(batch["data_samples"])
         self._steps += 1
         if self.usable and self._replay is None and self._steps > WARM_UP:

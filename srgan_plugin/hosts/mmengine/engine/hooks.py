@@ -22,7 +22,7 @@ class IterTimerHook(MMEngineIterTimerHook):
     """mmengine's timer, for loops that run many steps per call; logs the share spent waiting."""
 
     def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
-        """The loop measures itself how long it waits for data; others do not."""
+        """Whether the train loop measures its own wait for data."""
         if not hasattr(runner.train_loop, "waited"):
             super().before_train_iter(runner, batch_idx, data_batch)
 
@@ -117,7 +117,7 @@ class SaveImagesHook(Hook):
     def after_test_iter(
         self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None
     ) -> None:
-        """Write the pictures of one batch."""
+        """Write the images of one batch."""
         name = dataset_name(runner.test_loop.dataloader)
         for sample in outputs:
             predicted = as_rgb(sample.output.pred_img, sample.metainfo)

@@ -110,7 +110,7 @@ class _MultiLoop(BaseLoop):
         call_hook(f"before_{mode}")
         call_hook(f"before_{mode}_epoch")
         self.runner.model.eval()
-        # Ranks share a set's pictures; what is measured has to be the network that rank 0 saves,
+        # Ranks share a set's images; what is measured has to be the network that rank 0 saves,
         # but each rank has running statistics of its own.
         for buffer in self.runner.model.buffers() if is_distributed() else ():
             broadcast(buffer)
@@ -136,7 +136,7 @@ class _MultiLoop(BaseLoop):
 
 
 def dataset_name(loader: DataLoader[Any]) -> str:
-    """The name of a test set: what its dataset says, else the folder, else the dataset's type."""
+    """Return the name of a test set: its dataset's, else its folder's, else the dataset's type."""
     metainfo = getattr(loader.dataset, "metainfo", None) or {}
     folder = Path(metainfo.get("source") or "").name
     return str(metainfo.get("dataset_name") or folder or type(loader.dataset).__name__)

@@ -268,7 +268,7 @@ class AmpOptimWrapper(OptimWrapper):
         self.scaler.update()
 
     def state_dict(self) -> dict[str, Any]:
-        """The optimiser's state and the scaler's."""
+        """Return the state of the optimiser and of the scaler."""
         return {**super().state_dict(), "loss_scaler": self.scaler.state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -349,7 +349,7 @@ def iter_schedulers(schedulers: Any) -> list[Any]:
 
 
 def iter_optim_wrappers(optim_wrapper: Any) -> list[Any]:
-    """The wrappers of all networks, of whichever toolbox."""
+    """Yield the optimiser wrappers of all networks, of any toolbox."""
     if isinstance(optim_wrapper, OptimWrapperDict):
         return list(optim_wrapper.values())
     return [optim_wrapper]

@@ -22,7 +22,7 @@ def stacked(images: Tensor | Sequence[Tensor]) -> Tensor:
     sizes = {tuple(image.shape) for image in images}
     if len(sizes) > 1:
         raise UserError(
-            f"expected pictures of one size in a batch, got {sorted(sizes)}; "
+            f"expected images of one size in a batch, got {sorted(sizes)}; "
             "crop them in the pipeline or set batch_size=1"
         )
     return torch.stack(list(images))
@@ -36,7 +36,7 @@ def gt_batch(data_samples: Any, key: str = "gt_img") -> Tensor:
 
 
 def as_rgb(image: Tensor, meta: Mapping[str, Any]) -> Tensor:
-    """Return a picture ...3HW of a test sample in RGB: where MMagic takes part, samples are BGR."""
+    """Return an image ...3HW of a test sample in RGB: where MMagic takes part, samples are BGR."""
     return image.flip(-3) if meta.get("gt_img_output_channel_order") == "BGR" else image
 
 

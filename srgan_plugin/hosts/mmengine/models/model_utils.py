@@ -71,18 +71,18 @@ def is_plugin_module(network: nn.Module) -> bool:
 
 
 def unwrap_ddp(network: Any) -> Any:
-    """The network itself, where a wrapper for distributed training is around it."""
+    """Return the network inside a wrapper for distributed training."""
     return network.module if is_model_wrapper(network) else network
 
 
 def gradient_norm(name: str, optimizer: Any) -> dict[str, Tensor]:
-    """What our wrapper measured at its last step; another toolbox's measures nothing."""
+    """Return the measures of the last step; wrappers of other toolboxes have none."""
     norm = getattr(optimizer, "gradient_norm", None)
     return {} if norm is None else {f"grad_norm_{name}": norm}
 
 
 def snapshot_bn_stats(*networks: nn.Module | None) -> list[tuple[Tensor, Tensor]]:
-    """The running statistics of batch normalisation, each with a copy of it as it is now."""
+    """Snapshot the running statistics of batch normalisation."""
     return [
         (buffer, buffer.clone())
         for network in filter(None, networks)

@@ -167,7 +167,7 @@ class SRModel(BaseModel):
                 compile_forward(network, **self.compile_options)
 
     def _to_memory_format(self, batch: Tensor, network: nn.Module) -> Tensor:
-        """The batch in the memory format that the network computes in."""
+        """Convert a batch to the memory format of the network."""
         fast = self.channels_last and is_plugin_module(network)
         return batch.contiguous(
             memory_format=torch.channels_last if fast else torch.contiguous_format
@@ -190,7 +190,7 @@ class SRModel(BaseModel):
         self.untrained = False
 
     def _own_sizes(self, inputs: Tensor, data_samples: Any) -> Any:
-        """The batch, or a list of its images where only a batch of several sizes padded them."""
+        """Return the batch, or a list of its images without padding where their sizes differ."""
         if getattr(self.data_preprocessor, "pad_size_divisor", None) != 1:
             return inputs
         cut = getattr(self.data_preprocessor, "unpadded", None)
@@ -225,7 +225,7 @@ def _decay(ema: Config) -> float:
 def load_state_dict_pre_hook(
     model: nn.Module, state_dict: Config, prefix: str, local_metadata: Config, *_: Any, **__: Any
 ) -> None:
-    """A hook of torch's by which a training model loads any layout, whole or not at all."""
+    """Convert weights of any known layout before the model loads them (a torch pre-hook)."""
     meta = local_metadata.get(NOTE)  # put there by `compat`
     if other := adapt_training_state(state_dict, model, prefix=prefix, meta=meta):
         print_log(
@@ -236,5 +236,5 @@ def load_state_dict_pre_hook(
 
 
 def _note_weights(network: Any, _: Any) -> None:
-    """A hook of torch's by which a network knows that weights were loaded into it."""
+    """Note that weights were loaded into the network (a torch post-hook)."""
     network.weights_loaded = True

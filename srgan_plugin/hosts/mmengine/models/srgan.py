@@ -95,7 +95,7 @@ class SRGAN(SRModel):
         self.register_buffer("step_counter", torch.tensor(0))
 
     def train_step(self, data: Config, optim_wrapper: Any) -> dict[str, Tensor]:
-        """One step of the generator, then of the discriminator on the same pictures.
+        """One step of the generator, then of the discriminator on the same images.
 
         The discriminator judges the generated batch twice: for the generator, and again for its own
         objective. Nothing moves its weights in between, so with `share_fake_logits` the first
