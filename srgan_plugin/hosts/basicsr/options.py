@@ -50,7 +50,20 @@ def _is_number(value: Any) -> bool:
 _MAP: Final = _Kind("options by name", lambda value: isinstance(value, Mapping))
 _MAP_OR_NONE: Final = _Kind(_MAP.name, lambda value: value is None or isinstance(value, Mapping))
 _WHOLE: Final = _Kind("a whole number", lambda v: v is None or (_is_number(v) and v == int(v)))
+_COUNT: Final = _Kind("a whole number from 0", lambda v: v is None or (_WHOLE.fits(v) and v >= 0))
+_SIZE: Final = _Kind("a whole number from 1", lambda v: v is None or (_WHOLE.fits(v) and v >= 1))
 _NUMBER: Final = _Kind("a number", lambda value: value is None or _is_number(value))
+_BETAS: Final = _Kind(
+    "two numbers from 0 to below 1",
+    lambda value: (
+        value is None
+        or (
+            isinstance(value, list | tuple)
+            and len(value) == 2
+            and all(_is_number(beta) and 0 <= beta < 1 for beta in value)
+        )
+    ),
+)
 _TEXT: Final = _Kind("text", lambda value: value is None or isinstance(value, str))
 #: The first pattern that matches an option says what its value must be.
 _KINDS: Final = {
@@ -58,12 +71,15 @@ _KINDS: Final = {
     **dict.fromkeys(("network_d", "val", "logger", "train.*_opt", "logger.wandb"), _MAP_OR_NONE),
     **dict.fromkeys(("train.optim_?", "train.scheduler", "val.metrics.*"), _MAP),
     "val.metrics": _MAP_OR_NONE,
-    "val.metrics.*.crop_border": _WHOLE,
-    "num_gpu": _Kind("a whole number or auto", lambda v: v == "auto" or _WHOLE.fits(v)),
-    **dict.fromkeys(("scale", "manual_seed"), _WHOLE),
+    "val.metrics.*.crop_border": _COUNT,
+    "num_gpu": _Kind(f"{_COUNT.name}, or auto", lambda v: v == "auto" or _COUNT.fits(v)),
+    "scale": _SIZE,
+    "manual_seed": _WHOLE,
     **dict.fromkeys(("name", "model_type", "path.pretrain_*", "datasets.*.dataroot_*"), _TEXT),
     "datasets.*.meta_info_file": _TEXT,
-    **dict.fromkeys(("datasets.*.gt_size", "datasets.*.*_per_gpu", "datasets.*.scale"), _WHOLE),
+    "datasets.*.num_worker_per_gpu": _COUNT,
+    **dict.fromkeys(("datasets.*.gt_size", "datasets.*.*_per_gpu", "datasets.*.scale"), _SIZE),
+    "train.optim_?.betas": _BETAS,
     "datasets.*.dataset_enlarge_ratio": _NUMBER,
     **dict.fromkeys(("train.total_iter", "train.warmup_iter", "train.ema_decay"), _NUMBER),
     **dict.fromkeys(("train.optim_?.lr", "val.val_freq", "logger.*_freq"), _NUMBER),
