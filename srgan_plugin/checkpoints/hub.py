@@ -10,7 +10,8 @@ import torch
 from srgan_plugin.errors import MissingFileError, UserError
 from srgan_plugin.io.download import Progress, download, sha256, split_url
 
-from .read_write import filename_hash, kind_of
+from .file_kinds import kind_of
+from .read_write import filename_hash
 
 #: The bundled weights, as NAME.safetensors.
 WEIGHTS: Final = Path(__file__).resolve().parent / "weights"

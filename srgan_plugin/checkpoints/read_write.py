@@ -18,6 +18,7 @@ from srgan_plugin.errors import MissingFileError, UserError
 from srgan_plugin.io.atomic import atomic_path
 from srgan_plugin.io.download import sha256
 
+from .file_kinds import kind_of, missing
 from .pickle_protocol import LEGACY_START, readable_source, to_protocol_2
 from .safe_unpickle import STAND_INS, History, materialize
 
@@ -69,8 +70,7 @@ def load_checkpoint_file(
     """
     path = Path(path)
     if not path.is_file():
-        what = "is a folder" if path.is_dir() else "does not exist"
-        raise MissingFileError(f"expected a checkpoint file, but {path} {what}")
+        raise MissingFileError(missing(path))
     # A damaged file can fail in any way inside the readers; the user needs its name and one line.
     try:
         loaded = _read(path, history)
@@ -272,110 +272,3 @@ def _encoded(obj: Any, suffix: str) -> bytes:
     texts = {k: v if isinstance(v, str) else json.dumps(v) for k, v in obj["meta"].items()}
     # Other readers, transformers for one, expect the framework's name.
     return save(weights, metadata={"format": "pt", **texts})
-
-
-_STATE_DICT = "ask its author for torch.save(model.state_dict(), FILE)"
-_UNPACK = "unpack it first, and give the file in it"
-
-# Content (the first 512 bytes), what it is, what to do.
-_STARTS: tuple[tuple[re.Pattern[bytes], str, str], ...] = tuple(
-    (re.compile(start, re.S | re.I), kind, hint)
-    for start, kind, hint in (
-        (
-            rb"(\xef\xbb\xbf)?\s*<(!doctype html|html|head|\?xml)",
-            "a web page",
-            "the download saved a page in place of the file: download the file itself",
-        ),
-        (
-            rb"version https://git-lfs\.github\.com",
-            "a Git LFS pointer in the place of the file",
-            "run git lfs pull in its repository, or download the file itself",
-        ),
-        (rb"\x1f\x8b", "compressed by gzip", _UNPACK),
-        (rb"BZh\d1AY", "compressed by bzip2", _UNPACK),
-        (rb"\xfd7zXZ\x00", "compressed by xz", _UNPACK),
-        (rb"\x28\xb5\x2f\xfd", "compressed by zstd", _UNPACK),
-        (rb"7z\xbc\xaf\x27\x1c", "a 7z archive", _UNPACK),
-        (rb"Rar!\x1a\x07", "a RAR archive", _UNPACK),
-        (rb".{257}ustar", "a tar archive", _UNPACK),
-        (rb"\x89HDF\r\n\x1a\n", "an HDF5 file (Keras .h5, MATLAB 7.3 .mat)", _STATE_DICT),
-        (rb"MATLAB \d", "a MATLAB file (.mat)", _STATE_DICT),
-        (rb"\x93NUMPY", "a NumPy array (.npy)", _STATE_DICT),
-        (rb"\x12\x01\0{6}", "parameters of MXNet (.params)", _STATE_DICT),
-        (rb".{4}TFL3", "a TensorFlow Lite model", _STATE_DICT),
-        (rb"GGUF", "a GGUF file", _STATE_DICT),
-        (rb"\x08[\x01-\x14]\x12.[a-z_.0-9-]*", "an ONNX model", _STATE_DICT),
-        (rb"7767517\s", "an ncnn model (.param)", _STATE_DICT),
-        (rb"model_checkpoint_path:", "TensorFlow's list of its checkpoints", _STATE_DICT),
-        (rb"\x89PNG|\xff\xd8\xff|GIF8|RIFF.{4}WEBP|BM.{12}\(", "an image", "give the checkpoint"),
-        (rb"%PDF", "a PDF document", "give the checkpoint"),
-        (rb"\x7fELF|MZ", "a program", "give the checkpoint"),
-        (
-            rb"\s*[{\[]",
-            "a text (JSON)",
-            "the download may have saved an error message: look into it",
-        ),
-    )
-)
-# Files that their content hardly tells, by the end of their names.
-_NAMES = (
-    (r"\.onnx", "an ONNX model", _STATE_DICT),
-    (r"\.(data-\d+-of-\d+|index)|\.ckpt(-\d+)?\.meta", "a TensorFlow checkpoint", _STATE_DICT),
-    (r"\.pb", "a TensorFlow graph", _STATE_DICT),
-    (r"\.caffemodel", "a Caffe model", _STATE_DICT),
-    (r"\.prototxt", "the description of a Caffe model", _STATE_DICT),
-    (r"\.distcp|\.metadata", "a part of a distributed checkpoint of PyTorch", _STATE_DICT),
-    (r"\.t7", "a file of Lua Torch", _STATE_DICT),
-    (r"\.(engine|trt|plan)", "a TensorRT engine", _STATE_DICT),
-    (r"\.mlmodel", "a Core ML model", _STATE_DICT),
-)
-# Archives (zip), by a file that is in them. Those of torch lie in a folder of the file's own name.
-_ENTRIES = (
-    (
-        r"[^/]+/(constants\.pkl|code/.*)",
-        "a TorchScript archive (torch.jit.save), which is a program",
-        "save its weights: torch.save(torch.jit.load(FILE).state_dict(), NEW), if you trust FILE",
-    ),
-    (
-        r"(.*/)?(serialized_exported_program\.(json|pt)|archive_format|models/model\.json)",
-        "an exported program of PyTorch (.pt2)",
-        _STATE_DICT,
-    ),
-    (r".*\.npy", "an archive of NumPy arrays (.npz)", _STATE_DICT),
-    (r"model\.weights\.h5", "a Keras model (.keras)", _STATE_DICT),
-    (r"Manifest\.json", "a Core ML package", _STATE_DICT),
-    (r".*\.(pth|pt|ckpt|safetensors)", "a zip archive around a checkpoint", _UNPACK),
-)
-_TENSORFLOW_INDEX = b"\x57\xfb\x80\x8b\x24\x75\x47\xdb"  # which an .index of it ends with
-
-
-def kind_of(path: Path) -> str | None:
-    """Return what a file is and what to do, in words; None where it may be a checkpoint of torch.
-
-    Args:
-        path: A file that is not empty.
-    """
-    with path.open("rb") as file:
-        start = file.read(512)
-        file.seek(-min(8, path.stat().st_size), 2)
-        end = file.read()
-    if start.startswith(b"PK\x03\x04"):
-        return _archive(path)
-    found = [(kind, hint) for pattern, kind, hint in _STARTS if pattern.match(start)]
-    found += [(kind, hint) for end_, kind, hint in _NAMES if re.search(f"(?:{end_})$", path.name)]
-    if end == _TENSORFLOW_INDEX:
-        found = [("the index of a TensorFlow checkpoint", _STATE_DICT)]
-    return f"{found[0][0]}: {found[0][1]}" if found else None
-
-
-def _archive(path: Path) -> str | None:
-    if not zipfile.is_zipfile(path):  # cut short
-        return None
-    with zipfile.ZipFile(path) as archive:
-        names = archive.namelist()
-    for pattern, kind, hint in _ENTRIES:
-        if any(re.fullmatch(pattern, name) for name in names):
-            return f"{kind}: {hint}"
-    if not any(name.rpartition("/")[2] == "data.pkl" for name in names):
-        return f"a zip archive of {', '.join(names[:3]) or 'nothing'}: give the checkpoint"
-    return None

@@ -1,0 +1,163 @@
+"""Files that are no checkpoints of torch: a table of what they are, and what to do with them."""
+
+import difflib
+import re
+import zipfile
+from pathlib import Path
+
+#: How names of checkpoints end.
+SUFFIXES = (".pth", ".pt", ".ckpt", ".safetensors", ".npz", ".h5")
+_STATE_DICT = "ask its author for torch.save(model.state_dict(), FILE)"
+_UNPACK = "unpack it first, and give the file in it"
+_TENSORFLOW = (
+    "restore it where it was trained and save the weights of its Keras model, "
+    "model.save_weights('NEW.h5')"
+)
+_KERAS = "where Keras is installed: keras.models.load_model(FILE).save_weights('NEW.weights.h5')"
+_GRAPH = "a graph has no weights by name: give the checkpoint that it was made of"
+
+# Content (the first 512 bytes), what it is, what to do.
+_STARTS: tuple[tuple[re.Pattern[bytes], str, str], ...] = tuple(
+    (re.compile(start, re.S | re.I), kind, hint)
+    for start, kind, hint in (
+        (
+            rb"(\xef\xbb\xbf)?\s*<(!doctype html|html|head|\?xml)",
+            "a web page",
+            "the download saved a page in place of the file: download the file itself",
+        ),
+        (
+            rb"version https://git-lfs\.github\.com",
+            "a Git LFS pointer in the place of the file",
+            "run git lfs pull in its repository, or download the file itself",
+        ),
+        (rb"\x1f\x8b", "compressed by gzip", _UNPACK),
+        (rb"BZh\d1AY", "compressed by bzip2", _UNPACK),
+        (rb"\xfd7zXZ\x00", "compressed by xz", _UNPACK),
+        (rb"\x28\xb5\x2f\xfd", "compressed by zstd", _UNPACK),
+        (rb"7z\xbc\xaf\x27\x1c", "a 7z archive", _UNPACK),
+        (rb"Rar!\x1a\x07", "a RAR archive", _UNPACK),
+        (rb".{257}ustar", "a tar archive", _UNPACK),
+        (rb"\x89HDF\r\n\x1a\n", "an HDF5 file (Keras .h5, MATLAB 7.3 .mat)", _STATE_DICT),
+        (rb"MATLAB \d", "a MATLAB file (.mat)", _STATE_DICT),
+        (rb"\x93NUMPY", "a NumPy array (.npy)", _STATE_DICT),
+        (rb"\x12\x01\0{6}", "parameters of MXNet (.params)", _STATE_DICT),
+        (rb".{4}TFL3", "a TensorFlow Lite model", _GRAPH),
+        (rb"GGUF", "a GGUF file", _STATE_DICT),
+        (rb"\x08[\x01-\x14]\x12.[a-z_.0-9-]{2}", "an ONNX model", _STATE_DICT),
+        (rb"7767517\s", "an ncnn model (.param)", _STATE_DICT),
+        (rb"model_checkpoint_path:", "TensorFlow's list of its checkpoints", _TENSORFLOW),
+        (rb"\x89PNG|\xff\xd8\xff|GIF8|RIFF.{4}WEBP|BM.{12}\(", "an image", "give the checkpoint"),
+        (rb"%PDF", "a PDF document", "give the checkpoint"),
+        (rb"\x7fELF|MZ", "a program", "give the checkpoint"),
+        (
+            rb"\s*[{\[]",
+            "a text (JSON)",
+            "the download may have saved an error message: look into it",
+        ),
+    )
+)
+# Files that their content hardly tells, by the end of their names.
+_NAMES = (
+    (r"\.onnx", "an ONNX model", _STATE_DICT),
+    (r"\.(data-\d+-of-\d+|index)|ckpt(-\d+)?\.meta", "a TensorFlow checkpoint", _TENSORFLOW),
+    (r"saved_model\.pb", "a part of a TensorFlow SavedModel", _TENSORFLOW),
+    (r"\.(pb|pbtxt)", "a TensorFlow graph", _GRAPH),
+    (r"\.caffemodel", "a Caffe model", _STATE_DICT),
+    (r"\.prototxt", "the description of a Caffe model", _STATE_DICT),
+    (r"\.distcp|\.metadata", "a part of a distributed checkpoint of PyTorch", _STATE_DICT),
+    (r"\.t7", "a file of Lua Torch", _STATE_DICT),
+    (r"\.(engine|trt|plan)", "a TensorRT engine", _STATE_DICT),
+    (r"\.mlmodel", "a Core ML model", _STATE_DICT),
+)
+# Archives (zip), by a file that is in them. Those of torch lie in a folder of the file's own name.
+_ENTRIES = (
+    (
+        r"[^/]+/(constants\.pkl|code/.*)",
+        "a TorchScript archive (torch.jit.save), which is a program",
+        "save its weights: torch.save(torch.jit.load(FILE).state_dict(), NEW), if you trust FILE",
+    ),
+    (
+        r"(.*/)?(serialized_exported_program\.(json|pt)|archive_format|models/model\.json)",
+        "an exported program of PyTorch (.pt2)",
+        _STATE_DICT,
+    ),
+    (r".*\.npy", "an archive of NumPy arrays (.npz)", _STATE_DICT),
+    (r"model\.weights\.h5", "a Keras model (.keras)", _KERAS),
+    (r"Manifest\.json", "a Core ML package", _STATE_DICT),
+    (r".*\.(pth|pt|ckpt|safetensors)", "a zip archive around a checkpoint", _UNPACK),
+)
+# Folders, by a file that is in them.
+_FOLDERS = (
+    ("saved_model.pb", "a TensorFlow SavedModel", _TENSORFLOW),
+    ("*.index", "a folder of TensorFlow checkpoints", _TENSORFLOW),
+    (
+        ".metadata",
+        "a distributed checkpoint of PyTorch",
+        "python -m torch.distributed.checkpoint.format_utils dcp_to_torch FOLDER NEW.pth",
+    ),
+    ("data.pkl", "a checkpoint of torch that was unpacked", "zip -0 -r NEW.pth FOLDER"),
+    *((f"*{end}", "a folder", "give a file in it") for end in SUFFIXES),
+)
+_TENSORFLOW_INDEX = b"\x57\xfb\x80\x8b\x24\x75\x47\xdb"  # which an .index of it ends with
+
+
+def missing(path: Path) -> str:
+    """Say what is in the place of a file that does not exist, and what to do.
+
+    Args:
+        path: Of a folder, of a part of other files' names, or of nothing.
+    """
+    if path.is_dir():
+        for pattern, kind, hint in _FOLDERS:
+            if found := sorted(path.glob(pattern)):
+                which = f", such as {found[0]}" if "give" in hint else ""
+                return f"expected a checkpoint file, but {path} is {kind}: {hint}{which}"
+        return f"expected a checkpoint file, but {path} is a folder without one"
+    if path.with_name(f"{path.name}.index").is_file():
+        kind = "the name of a TensorFlow checkpoint (.index, .data-…)"
+        return f"expected a checkpoint file, but {path} is {kind}: {_TENSORFLOW}"
+    return f"expected a checkpoint file, but {path} does not exist{_near(path)}"
+
+
+def _near(path: Path) -> str:
+    """Name files beside a missing one whose names are like it."""
+    try:
+        names = [other.name for other in path.parent.iterdir() if other.suffix in SUFFIXES]
+    except OSError:
+        return ""
+    stems = {name.rpartition(".")[0]: name for name in names}
+    near = difflib.get_close_matches(path.name, names, cutoff=0.8)
+    near += [stems[stem] for stem in (path.name, path.stem) if stem in stems]
+    return f"; near: {', '.join(dict.fromkeys(near))}" if near else ""
+
+
+def kind_of(path: Path) -> str | None:
+    """Return what a file is and what to do, in words; None where it may be a checkpoint of torch.
+
+    Args:
+        path: A file that is not empty.
+    """
+    with path.open("rb") as file:
+        start = file.read(512)
+        file.seek(-min(8, path.stat().st_size), 2)
+        end = file.read()
+    if start.startswith(b"PK\x03\x04"):
+        return _archive(path)
+    found = [(kind, hint) for pattern, kind, hint in _STARTS if pattern.match(start)]
+    found += [(kind, hint) for end_, kind, hint in _NAMES if re.search(f"(?:{end_})$", path.name)]
+    if end == _TENSORFLOW_INDEX:
+        found = [("the index of a TensorFlow checkpoint", _TENSORFLOW)]
+    return f"{found[0][0]}: {found[0][1]}" if found else None
+
+
+def _archive(path: Path) -> str | None:
+    if not zipfile.is_zipfile(path):  # cut short
+        return None
+    with zipfile.ZipFile(path) as archive:
+        names = archive.namelist()
+    for pattern, kind, hint in _ENTRIES:
+        if any(re.fullmatch(pattern, name) for name in names):
+            return f"{kind}: {hint}"
+    if not any(name.rpartition("/")[2] == "data.pkl" for name in names):
+        return f"a zip archive of {', '.join(names[:3]) or 'nothing'}: give the checkpoint"
+    return None
