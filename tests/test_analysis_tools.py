@@ -1,8 +1,10 @@
 """The analysis tools: what they print and write, against counts and pictures made by hand."""
 
 import importlib.util
+import json
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import cv2
 import numpy as np
@@ -114,3 +116,103 @@ def test_bad_usage_ends_with_a_line(
         said = capfd.readouterr().err
         assert stop.value.code == status
         assert word in said.splitlines()[-1] and "Traceback" not in said
+
+
+BASICSR_LINE = (
+    "2026-01-01 10:00:00,000 INFO: [name..][epoch:  0, iter:  {}, lr:(1.000e-04,)] "
+    "[eta: 0:00:00, time (data): {:.3f} (0.010)] l_g_pix: {:.4e} \n"
+)
+
+
+@pytest.fixture
+def logs(tmp_path: Path) -> tuple[Path, Path]:
+    """Return the folder of a run of mmengine and a log of BasicSR, of the same losses."""
+    data = tmp_path / "ours" / "20260101_100000" / "vis_data"
+    data.mkdir(parents=True)
+    times = {100: 9.0, 200: 0.5, 300: 0.25}
+    lines = [
+        {"generator.lr": 1e-4, "loss_pix": at / 1e4, "time": s, "step": at}
+        for at, s in times.items()
+    ]
+    lines += [{f"Set{n}/PSNR": 20.0 + n, "step": 300} for n in (5, 14)]
+    (data / "scalars.json").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    theirs = tmp_path / "train_x_20260101_100000.log"
+    theirs.write_text("".join(BASICSR_LINE.format(at, s, at / 1e4) for at, s in times.items()))
+    return tmp_path / "ours", theirs
+
+
+def drawn(tool: ModuleType, arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Return what a chart shows: for each curve its text and its points."""
+    pyplot = pytest.importorskip("matplotlib.pyplot")
+    with monkeypatch.context() as patch:
+        patch.setattr(pyplot, "close", lambda figure: None)
+        tool.main(["plot_curve", *arguments])
+    curves = [(line.get_label(), line.get_xydata().tolist()) for line in pyplot.gca().lines]
+    pyplot.close()
+    return curves
+
+
+def test_curves_of_logs_of_both_toolboxes_are_drawn_under_the_given_texts(
+    logs: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours, theirs = map(str, logs)
+    scalars = str(next(logs[0].rglob("scalars.json")))
+    out = tmp_path / "curves.png"
+    losses = [[100, 0.01], [200, 0.02], [300, 0.03]]
+    arguments = [ours, theirs, scalars, "--keys", "l_g_pix", "--out", str(out)]
+    found = drawn(tool("analyze_logs"), arguments, monkeypatch)
+    assert [label for label, _ in found] == [
+        "ours loss_pix",
+        "train_x_20260101_100000 loss_pix",
+        "ours/20260101_100000 loss_pix",
+    ]
+    assert all(points == losses for _, points in found)
+    assert read_image(out).shape[2] == 3
+    named = drawn(tool("analyze_logs"), [*arguments, "--legend", "a", "b", "c"], monkeypatch)
+    assert [label for label, _ in named] == ["a", "b", "c"]
+    ends = drawn(
+        tool("analyze_logs"), [ours, "--keys", "psnr", "lr", "--out", str(out)], monkeypatch
+    )
+    assert [label for label, _ in ends] == [
+        "ours Set14/PSNR",
+        "ours Set5/PSNR",
+        "ours generator.lr",
+    ]
+
+
+def test_the_time_of_an_iteration_leaves_the_start_out(
+    logs: tuple[Path, Path], capfd: pytest.CaptureFixture[str]
+) -> None:
+    for log in logs:
+        for more, average in ([], "0.3750"), (["--include-outliers"], "3.2500"):
+            tool("analyze_logs").main(["cal_train_time", str(log), *more])
+            said = capfd.readouterr().out
+            assert f"average iter time: {average} s/iter" in said
+            assert "fastest at iteration 300, 0.2500 s/iter" in said
+            assert f"slowest at iteration {'100, 9.0' if more else '200, 0.5'}" in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["plot_curve", "LOG", "--keys", "loss_gan", "--out", "a.png"], "loss_pix"),
+        (["plot_curve", "LOG", "--legend", "a", "--out", "a.png"], "expected 2 texts"),
+        (["plot_curve", "LOG", "--out", "a.bmp"], ".svg"),
+        (["plot_curve", "LOG", "--out", "a.png", "--style", "x"], "ggplot"),
+        (["plot_curve", "LOG", "--backend", "x"], "--backend x"),
+        (["plot_curve", "setup.py", "--out", "a.png"], "setup.py"),
+        (["cal_train_time", "none.log"], "none.log"),
+    ],
+)
+def test_what_the_analysis_of_logs_cannot_do_is_said_in_one_line(
+    logs: tuple[Path, Path],
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    words: str,
+) -> None:
+    monkeypatch.chdir(ROOT)
+    with pytest.raises(SystemExit):
+        tool("analyze_logs").main([str(logs[0]) if a == "LOG" else a for a in arguments])
+    said = capfd.readouterr().err
+    assert said.startswith("error: ") and words in said and said.count("\n") == 1

@@ -19,7 +19,11 @@ if TYPE_CHECKING:
 def add_report_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what `report` takes."""
     parser.add_argument(
-        "runs", nargs="*", type=Path, metavar="WORK_DIR", help="folders of runs, overlaid"
+        "runs",
+        nargs="*",
+        type=Path,
+        metavar="WORK_DIR",
+        help="folders of runs, or logs of them, overlaid",
     )
     parser.add_argument("--out", type=Path, default=Path("report.html"), metavar="FILE.html")
     parser.add_argument(

@@ -17,7 +17,7 @@ _STAMP: Final = re.compile(r"^(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d),\d+ ", re.MULTILI
 _VALIDATION: Final = re.compile(r"INFO: Validation (.+)$")
 _MEASURE: Final = re.compile(r"^\s+# (\w+): ([\d.naif]+)(?:\s+Best: [\d.naif]+ @ (\d+) iter)?")
 # BasicSR's names of losses, as this package and MMagic call them.
-_NAMES: Final = {
+LOSS_NAMES: Final = {
     "l_g_pix": "loss_pix",
     "l_pix": "loss_pix",
     "l_g_percep": "loss_perceptual",
@@ -38,6 +38,12 @@ _FACTS: Final = {
 def basicsr_logs(folder: Path) -> list[Path]:
     """Return the logs of a run's goes in their order, `train_NAME_TIMESTAMP.log`."""
     return sorted(folder.glob("train_*.log"), key=lambda path: path.stem[-15:])
+
+
+def is_basicsr_log(file: Path) -> bool:
+    """Whether a file has BasicSR's lines of progress."""
+    text = file.read_text(encoding="utf-8", errors="replace")
+    return any(_STEP.search(line) for line in text.splitlines())
 
 
 def read_basicsr(run: Run, logs: list[Path]) -> None:
@@ -95,7 +101,7 @@ def _add_step(run: Run, step: int, found: re.Match[str]) -> None:
         run.add("it/s", step, 1 / seconds)
         run.add("waiting for data", step, 100 * min(waiting / seconds, 1))
     for name, value in _VALUE.findall(found[5]):
-        run.add(_NAMES.get(name, name), step, float(value))
+        run.add(LOSS_NAMES.get(name, name), step, float(value))
 
 
 def _option(text: str, name: str) -> int:

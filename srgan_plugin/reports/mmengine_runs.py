@@ -33,6 +33,12 @@ def mmengine_logs(folder: Path) -> list[Path]:
     return sorted(folder.glob("*/vis_data/scalars.json"))
 
 
+def mmengine_log_of(file: Path) -> Path | None:
+    """Return the log with numbers that a file is or, for `TIMESTAMP/TIMESTAMP.log`, lies beside."""
+    log = file if file.suffix == ".json" else file.parent / "vis_data" / "scalars.json"
+    return log if log.is_file() else None
+
+
 def read_mmengine(run: Run, logs: list[Path]) -> None:
     """Fill in what mmengine logged of all goes of a run; a resumed go replaces what it repeats."""
     run.toolbox = "mmengine"
@@ -45,9 +51,10 @@ def read_mmengine(run: Run, logs: list[Path]) -> None:
         run.drop_from(min(steps))
         for line in lines:
             _add_line(run, line)
-        trained.append(log.parents[1])
+        trained.append(log)
     _read_config(run, logs)
-    _read_text_logs(run, trained or [log.parents[1] for log in logs])
+    inside = [log for log in trained or logs if log.parent.name == "vis_data"]
+    _read_text_logs(run, [log.parents[1] for log in inside])
 
 
 def _complete_lines(file: Path) -> Iterator[dict[str, Any]]:

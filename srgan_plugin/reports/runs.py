@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from srgan_plugin.errors import MissingFileError, UserError
+from srgan_plugin.errors import FileError, MissingFileError, UserError
 
 Curve = dict[int, float]  # by iteration
 
@@ -54,29 +54,55 @@ class Run:
         }
 
 
-def read_run(folder: Path) -> Run:
-    """Read the folder of a run of mmengine (this package, MMagic) or BasicSR.
+def read_run(path: Path) -> Run:
+    """Read a run of mmengine (this package, MMagic) or BasicSR.
+
+    Args:
+        path: The folder of the run, or one of its logs: mmengine's `scalars.json`,
+            `TIMESTAMP.json` or `TIMESTAMP.log`, BasicSR's `train_NAME_TIMESTAMP.log`.
 
     Raises:
-        MissingFileError: There is no such folder, or no log in it.
+        MissingFileError: There is no such folder or file, or no log in it.
+        FileError: The file is not such a log.
     """
     from .basicsr_runs import basicsr_logs, read_basicsr
     from .mmengine_runs import mmengine_logs, read_mmengine
 
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise MissingFileError(f"{folder}: expected the folder of a run, got no such folder")
-    run = Run(folder.resolve().name, folder, "")
-    if logs := mmengine_logs(folder):
+    path = Path(path)
+    if not path.exists():
+        raise MissingFileError(f"{path}: expected the folder of a run or a log, got no such file")
+    if path.is_file():
+        return _read_log(path)
+    run = Run(path.resolve().name, path, "")
+    if logs := mmengine_logs(path):
         read_mmengine(run, logs)
-    elif logs := basicsr_logs(folder):
+    elif logs := basicsr_logs(path):
         read_basicsr(run, logs)
     else:
         raise MissingFileError(
-            f"{folder}: expected the folder of a run, with TIMESTAMP/vis_data/scalars.json "
+            f"{path}: expected the folder of a run, with TIMESTAMP/vis_data/scalars.json "
             "(mmengine, MMagic) or train_NAME_TIMESTAMP.log (BasicSR), got neither"
         )
-    run.tests = dict(_test_results(folder))
+    run.tests = dict(_test_results(path))
+    return run
+
+
+def _read_log(path: Path) -> Run:
+    from .basicsr_runs import is_basicsr_log, read_basicsr
+    from .mmengine_runs import mmengine_log_of, read_mmengine
+
+    run = Run(path.stem, path.parent, "")
+    if is_basicsr_log(path):
+        read_basicsr(run, [path])
+    elif log := mmengine_log_of(path):
+        read_mmengine(run, [log])
+        if log.parent.name == "vis_data":  # WORK_DIR/TIMESTAMP/vis_data/scalars.json
+            run.name = "/".join(log.resolve().parts[-4:-2])
+    if not run.curves:
+        raise FileError(
+            f"{path}: expected a log of a training by mmengine or MMagic (scalars.json) or BasicSR "
+            "(train_NAME_TIMESTAMP.log), got another file"
+        )
     return run
 
 

@@ -181,7 +181,7 @@ def test_results_are_read_and_other_json_is_refused(tmp_path: Path) -> None:
 def test_a_folder_without_a_log_is_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(MissingFileError, match=r"scalars\.json"):
         read_run(tmp_path)
-    with pytest.raises(MissingFileError, match="no such folder"):
+    with pytest.raises(MissingFileError, match="no such file"):
         read_run(tmp_path / "none")
 
 
