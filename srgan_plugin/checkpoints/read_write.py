@@ -20,6 +20,7 @@ from srgan_plugin.io.download import sha256
 
 from .file_kinds import kind_of, missing
 from .pickle_protocol import LEGACY_START, readable_source, to_protocol_2
+from .pickled_modules import explain_pickled_module
 from .safe_unpickle import STAND_INS, History, materialize
 
 NOTE = "srgan_plugin"  # what we note beside weights, under `meta`
@@ -194,7 +195,7 @@ def _refusal(path: Path, error: Exception) -> str:
     if isinstance(error, UnpicklingError):
         named = _WANTED.search(str(error))
         if wanted := named[1] if named else _first_foreign_name(path):
-            return (
+            return explain_pickled_module(path, wanted) or (
                 f"{path} wants {wanted}, which is neither weights nor numbers; nothing of it was "
                 "run or loaded: ask its author for a state dict"
             )

@@ -20,7 +20,7 @@ _AVERAGES = (
 )
 _ANY = ("params", "state_dict", "model_state_dict", "model_state", "model", "net")
 # What the weights' own keys may begin with, averaged weights (EMA) first.
-_OF_GENERATOR = ("generator.", "netG.", "net_g.", "G.", "gen.")
+_OF_GENERATOR = ("generator.", "netG.", "net_g.", "G.", "gen.", "model.", "net.")
 _OF_DISCRIMINATOR = ("discriminator.", "netD.", "net_d.", "D.", "disc.")
 _PREFIXES = {
     ("generator", True): ("generator_ema.", *_OF_GENERATOR, *_OF_DISCRIMINATOR),
@@ -28,6 +28,9 @@ _PREFIXES = {
     ("discriminator", True): _OF_DISCRIMINATOR,
     ("discriminator", False): _OF_DISCRIMINATOR,
 }
+# Modules that hold a network; where numbers follow, they are a part of it (KAIR, early ESRGAN).
+_HOLDER = re.compile(r"(model|net|module|_orig_mod|generator|netG|net_g|G|gen)\.(?!\d)")
+_NUMBERED = ("model.", "net.")
 # Left by data-parallel training and by torch.compile.
 _WRAPPED = re.compile(r"^((module|_orig_mod)\.)+")
 # The last is our note as a tensor, see `recorded_args`.
@@ -72,7 +75,7 @@ def unwrap_and_list(
         inner = inner[name]
     plain = _tensors(inner)
     prefixes = (*_PREFIXES[role, ema], "")
-    prefix = next(p for p in prefixes if not p or any(key.startswith(p) for key in plain))
+    prefix = next(p for p in prefixes if not p or any(_lies_in(p, key) for key in plain))
     weights = {
         _WRAPPED.sub("", key): weight
         for key, weight in below(plain, prefix).items()
@@ -80,9 +83,23 @@ def unwrap_and_list(
     }
     if not weights:
         raise NoWeightsError(_nothing_in(inner))
+    weights = _without_holder(weights)
     taken = {key for key in plain if key.startswith(prefix) and not key.startswith(_NOT_WEIGHTS)}
     rest = [key for key in map(str, inner) if _WRAPPED.sub("", key) not in taken]
     return weights, tuple(skipped | {key.partition(".")[0]: None for key in rest})
+
+
+def _lies_in(prefix: str, key: str) -> bool:
+    return key.startswith(prefix) and (prefix not in _NUMBERED or bool(_HOLDER.match(key)))
+
+
+def _without_holder(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return weights without the names of modules that all of them lie in."""
+    while (found := _HOLDER.match(next(iter(weights)))) and all(
+        key.startswith(found[0]) and _HOLDER.match(key) for key in weights
+    ):
+        weights = below(weights, found[0])
+    return weights
 
 
 def below(entries: Mapping[str, Any], prefix: str) -> dict[str, Any]:

@@ -1,12 +1,16 @@
 """Checkpoints of SRGAN repositories give what the repository's own network gives with them."""
 
+import importlib
+import shlex
+import sys
+
 import cv2
 import numpy as np
 import pytest
 import torch
 from srgan_repositories import CASES, trained_looking
 
-from srgan_plugin.checkpoints import load_generator_weights, open_network
+from srgan_plugin.checkpoints import load_generator_weights, open_network, unwrap
 from srgan_plugin.checkpoints.inspect import inspect_checkpoint
 from srgan_plugin.checkpoints.load import generator_changes
 from srgan_plugin.checkpoints.read_write import load_checkpoint_file
@@ -97,3 +101,103 @@ def test_the_onnx_gives_what_the_repository_s_own_network_gives(saved, tool, tmp
     session = runtime.InferenceSession("x.onnx", providers=["CPUExecutionProvider"])
     (out,) = session.run(["sr"], {"lr": IMAGE.numpy()})
     assert np.abs(out.clip(0, 1) - expected.numpy()).max() <= 1e-5
+
+
+PREFIXES = (
+    "module.",
+    "_orig_mod.",
+    "model.",
+    "net.",
+    "netG.",
+    "net_g.",
+    "G.",
+    "gen.",
+    "generator.",
+)
+WRAPPERS = (
+    *("generator", "netG", "G", "gen", "net_g", "g_state_dict", "model_state", "state_dict"),
+    *("model", "params", "ema_state_dict", "model_state_dict"),
+)
+OTHER = {"conv1.0.weight": torch.ones(4, 3, 9, 9), "fc.weight": torch.ones(2, 2)}
+
+
+def wrappings(state):
+    def under(prefix, weights=state):
+        return {prefix + key: weight for key, weight in weights.items()}
+
+    yield from ((prefix, under(prefix)) for prefix in PREFIXES)
+    yield from (
+        (f"{outer}{inner}", under(outer + inner)) for outer in PREFIXES for inner in PREFIXES
+    )
+    yield from ((name, {name: under("module."), "epoch": 3}) for name in WRAPPERS)
+    yield "G and D", {"G": state, "D": OTHER}
+    yield "generator and discriminator", {"generator": state, "discriminator": OTHER}
+    yield "gan", {"model": {"netG": under("module."), "netD": OTHER}, "optimizer": {"state": {}}}
+    average = {"n_averaged": torch.tensor(3), **under("module.")}
+    spoilt = {key: weight * 0 for key, weight in state.items()}
+    yield "average", {"state_dict": spoilt, "ema_state_dict": average, "best_psnr": 27.1}
+    lightning = under("net_g.") | under("net_d.", OTHER) | under("vgg.", OTHER)
+    yield "Lightning", {"state_dict": lightning, "pytorch-lightning_version": "2.2", "loops": {}}
+    alone = under("model.") | under("loss.vgg.", OTHER)
+    yield "Lightning, one model", {"state_dict": alone, "callbacks": {}, "global_step": 4}
+
+
+@pytest.mark.parametrize("name", ["sgrvinod", "leftthomas", "HasnainRaz", "bubbliiiing"])
+def test_each_wrapping_comes_off(name):
+    state = trained_looking(CASES[name].make(4)).state_dict()
+    for label, checkpoint in wrappings(state):
+        weights = unwrap(checkpoint)
+        assert weights.keys() == state.keys(), label
+        assert all(torch.equal(weights[key], state[key]) for key in state), label
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+def test_each_pickle_protocol_is_read(saved, tmp_path, zipped, protocol):
+    path, expected = saved("aladdinpersson", 4)
+    content = {
+        "state_dict": torch.load(path),
+        "optimizer": {"state": {}, "param_groups": [{"lr": 1}]},
+    }
+    options = {"pickle_protocol": protocol, "_use_new_zipfile_serialization": zipped}
+    torch.save(content, tmp_path / "gen.pth.tar", **options)
+    gives(open_network(tmp_path / "gen.pth.tar"), expected)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("protocol", [2, 4])
+@pytest.mark.parametrize("key", [None, "model", "generator"])
+def test_a_pickled_module_is_refused_with_the_line_that_makes_its_state_dict(
+    tmp_path, monkeypatch, zipped, protocol, key
+):
+    """The line is run here as a user would, in the repository of the class."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    lines = ("from torch import nn", "", "", "class Net(nn.Module):", "    def __init__(self):")
+    body = ("        super().__init__()", "        self.conv1 = nn.Conv2d(3, 2, 3)")
+    (tmp_path / "their_models.py").write_text("\n".join((*lines, *body)))
+    network = importlib.import_module("their_models").Net()
+    content = network if key is None else {"epoch": 1, key: network}
+    options = {"pickle_protocol": protocol, "_use_new_zipfile_serialization": zipped}
+    torch.save(content, "it is.pth", **options)
+    monkeypatch.delitem(sys.modules, "their_models")
+    with pytest.raises(ValueError, match=r"a pickled module, their_models\.Net") as caught:
+        load_checkpoint_file("it is.pth")
+    assert "their_models" not in sys.modules
+    said = str(caught.value)
+    assert "\n" not in said and "it is.pth" in said
+    _, _, line = shlex.split(said.partition("repository: ")[2])
+    exec(line, {})
+    assert set(load_checkpoint_file("NEW.pth")) == {"conv1.weight", "conv1.bias"}
+    monkeypatch.delitem(sys.modules, "their_models", raising=False)
+
+
+def test_what_is_no_module_is_not_advised_to_be_run(tmp_path):
+    class Call:
+        def __reduce__(self):
+            return print, ("_parameters", "_modules")
+
+    torch.save({"model": Call()}, tmp_path / "x.pth")
+    with pytest.raises(ValueError) as caught:
+        load_checkpoint_file(tmp_path / "x.pth")
+    assert "weights_only" not in str(caught.value) and "print" in str(caught.value)
