@@ -1,8 +1,8 @@
-"""Registries of scope `srgan_plugin`, children of mmengine's.
+"""Registries of scope `srgan_plugin`, children of mmengine's registries.
 
-mmengine imports this module by its name when a config says `default_scope = 'srgan_plugin'` or
+mmengine imports this module by name for a config with `default_scope = 'srgan_plugin'` or
 `type='srgan_plugin.MSRResNet'`; the first look-up imports `srgan_plugin.hosts.mmengine`, which
-registers the classes. Importing it also makes `_base_ = 'srgan_plugin::NAME.py'` work.
+registers the classes. Importing it also enables `_base_ = 'srgan_plugin::NAME.py'`.
 """
 
 import functools
@@ -22,25 +22,25 @@ from srgan_plugin import config_path
 from srgan_plugin.errors import UserError
 
 SCOPE = "srgan_plugin"
-# Modules that patch another toolbox and register its classes, by the prefix that asks for them.
+# Modules that patch another toolbox and register its classes, by prefix of the `type`.
 SCOPE_MODULES = {"mmagic": "srgan_plugin.hosts.mmagic"}
 
 
 class UnknownNameError(KeyError, UserError):
-    """A `type=` that no registry has."""
+    """Error for a `type=` that is in no registry."""
 
     def __str__(self) -> str:
         return str(self.args[0])
 
 
 class PluginRegistry(Registry):
-    """A registry whose errors name the nearest class or argument, and which logs models."""
+    """Registry whose errors name the nearest class or argument, and which logs models."""
 
     def build(self, cfg: Any, *args: Any, **kwargs: Any) -> Any:
         """Build the object that a config describes.
 
         Raises:
-            UserError: The config has an unknown argument, or lacks one or its type.
+            UserError: The config has an unknown argument, or an argument or `type` is missing.
         """
         try:
             return super().build(cfg, *args, **kwargs)
@@ -53,23 +53,23 @@ class PluginRegistry(Registry):
                 raise
             given = ", ".join(cfg) or "nothing"
             raise UserError(
-                f"expected a type in the config of a {self.name}, got {given}"
+                f"config of a {self.name}: expected a key 'type', got {given}"
             ) from error
 
     def get(self, key: str) -> Any:
-        """Return the object registered under `key`, here or in mmengine's registry above.
+        """Return the object registered under `key`, here or in the parent registry of mmengine.
 
-        A prefix of another toolbox patches and imports that toolbox first.
+        A prefix in `SCOPE_MODULES` patches and imports that toolbox first.
 
         Raises:
-            UnknownNameError: No registry has the name.
+            UnknownNameError: The name is in no registry.
         """
         scope = key.partition(".")[0]
         if scope in SCOPE_MODULES:
             importlib.import_module(SCOPE_MODULES[scope])
         try:
             found = super().get(key)
-        except RuntimeError:  # from mmengine, where the name is not importable either
+        except RuntimeError:  # raised by mmengine for a name that cannot be imported either
             found = None
         if found is None:
             raise UnknownNameError(self._explain_unknown(key))
@@ -82,7 +82,10 @@ class PluginRegistry(Registry):
         by_lower_case = {name.lower(): name for name in names}
         near = get_close_matches(key.split(".")[-1].lower(), by_lower_case, n=3, cutoff=0.5)
         hint = ", ".join([by_lower_case[name] for name in near] or sorted(names)[:8])
-        return f"no {self.name} is called {key!r} in scope {self.scope!r}; nearest: {hint}"
+        return (
+            f"{self.name}: expected a class registered in scope {self.scope!r}, got {key!r}; "
+            f"nearest: {hint}"
+        )
 
 
 def _built_in_scope(found: Any, scope: str) -> Any:
@@ -105,7 +108,7 @@ def _child(name: str) -> PluginRegistry:
     )
 
 
-# All registries that mmengine's runner uses: where a scope lacks one it warns and falls back.
+# All registries that mmengine's runner uses; it warns about each one that is missing in a scope.
 DATASETS = _child("DATASETS")
 DATA_SAMPLERS = _child("DATA_SAMPLERS")
 EVALUATOR = _child("EVALUATOR")
@@ -127,13 +130,13 @@ VISUALIZERS = _child("VISUALIZERS")
 
 
 def explain_bad_kwargs(error: TypeError) -> str | None:
-    """Return one line on the argument that a class built by mmengine does not take or lacks.
+    """Return a line about an unknown or missing argument of a class that mmengine built.
 
     Args:
         error: The error that the build raised.
 
     Returns:
-        The line; None if the arguments fit and the error has another cause.
+        The line, or None if the arguments are right and the error has another cause.
     """
     for frame, _ in reversed(list(traceback.walk_tb(error.__traceback__))):
         if frame.f_code is build_from_cfg.__code__ and "obj_cls" in frame.f_locals:
@@ -146,19 +149,21 @@ def explain_bad_kwargs(error: TypeError) -> str | None:
 def _bad_kwarg(built: Any, given: Mapping[str, Any]) -> str | None:
     for name, parameter in _parameters(_constructors(built)[0]).items():
         if parameter.default is parameter.empty and name not in given:
-            return f"{built.__name__} needs the argument {name!r}"
+            return f"{built.__name__}: expected the argument {name!r}, got none"
     known, takes_any = known_arguments(built)
     unknown = next((name for name in given if name not in known), None)
     if takes_any or unknown is None:
         return None
     near = get_close_matches(unknown, known, n=3, cutoff=0.4) or sorted(known)
-    return f"{built.__name__} has no argument {unknown!r}; nearest: {', '.join(near)}"
+    return (
+        f"{built.__name__}: expected arguments it has, got {unknown!r}; nearest: {', '.join(near)}"
+    )
 
 
 def known_arguments(built: Any) -> tuple[set[str], bool]:
-    """Return the names of a class's or function's arguments, and whether it takes any other.
+    """Return the argument names of a class or function, and whether it takes any other name.
 
-    Keyword arguments that a constructor passes on are looked up in its base classes.
+    If a constructor takes `**kwargs`, the arguments of its base classes are included.
     """
     known: set[str] = set()
     for constructor in _constructors(inspect.unwrap(built)):
@@ -170,7 +175,7 @@ def known_arguments(built: Any) -> tuple[set[str], bool]:
 
 
 def _constructors(built: Any) -> list[Callable[..., Any]]:
-    """Return the functions that get the arguments: of a class its own constructor first."""
+    """Return `[function]`, or for a class its constructors, that of the class itself first."""
     if not inspect.isclass(built):
         return [built]
     own = [vars(base)["__init__"] for base in built.__mro__[:-1] if "__init__" in vars(base)]
@@ -186,12 +191,12 @@ def _parameters(constructor: Callable[..., Any]) -> dict[str, inspect.Parameter]
 def resolve_our_prefix() -> None:
     """Make mmengine find `srgan_plugin::NAME.py`, in wheels and in editable installs.
 
-    mmengine reads `_base_` before it imports anything that a config names, so this module has to be
-    imported before the config is read, as the tools of this package do. `config_path` works under
-    any launcher.
+    mmengine reads `_base_` before it imports the modules that a config names, so this module must
+    be imported before the config is read, as the tools of this package do. `config_path` works
+    with any launcher.
 
-    mmengine has no public function for this. Where the method is gone, only the prefix stops
-    working.
+    mmengine has no public function for this. In a version without the private method, only the
+    prefix is unavailable.
     """
     resolve = getattr(Config, "_get_cfg_path", None)
     if resolve is None or getattr(resolve, "knows_our_prefix", False):

@@ -1,6 +1,10 @@
 """The losses and the two objectives of SRGAN, in plain torch.
 
 A loss is registered once, in `LOSSES`, for both toolboxes.
+
+Example:
+    >>> sorted(LOSSES)
+    ['GANLoss', 'L1Loss', 'MSELoss', 'PerceptualLoss']
 """
 
 from torch import nn

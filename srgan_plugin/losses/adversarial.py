@@ -1,8 +1,8 @@
 """The adversarial loss on logits, and the objectives of generator and discriminator.
 
-A training step of any host calls the two objectives; a further term, such as a gradient penalty,
-belongs in them. The losses that they take may be a toolbox's: what counts is how they are called.
-Names are MMagic's. Under autocast every loss gets images and logits in float32.
+The training steps for mmengine and for BasicSR call the two objectives; a further term, such as a
+gradient penalty, belongs in them. They take any loss with the same signature, also one of a
+toolbox. Names of arguments are those of MMagic. Under autocast every loss gets float32.
 """
 
 from collections.abc import Callable, Iterator
@@ -22,7 +22,7 @@ GANType = Literal["vanilla", "lsgan", "l1", "wgan", "wgan_softplus", "hinge"]
 def _label_loss(
     distance: Callable[[Tensor, Tensor], Tensor], logits: Tensor, *, label: float, **_: bool
 ) -> Tensor:
-    """Compare every logit with its label."""
+    """Return the distance of logits from one label."""
     return distance(logits, torch.full_like(logits, label))
 
 
@@ -51,26 +51,32 @@ def gan_loss(
     real_label_val: float = 1.0,
     fake_label_val: float = 0.0,
 ) -> Tensor:
-    """Mean adversarial loss of a batch of logits.
+    """Compute the mean adversarial loss of a batch of logits.
 
-    With D = sigmoid(logits) and label 1, 'vanilla' is -log D: for the generator's images the
-    paper's eq. 6, there summed, here the mean over the batch.
+    With D = sigmoid(logits) and label 1, 'vanilla' is -log D. For generated images this is eq. 6 of
+    the paper with the mean over the batch in place of the sum.
 
     Args:
-        logits: The discriminator's, of any shape; half precision becomes float32 first.
+        logits: Logits of the discriminator, any shape; half precision becomes float32 first.
         target_is_real: Whether the target label is real.
         gan_type: 'vanilla' (cross entropy), 'lsgan' (squares), 'l1', 'wgan' (the plain mean),
             'wgan_softplus' (as in StyleGAN2), 'hinge'.
-        is_disc: For the discriminator. Matters to 'hinge' alone, whose generator loss is the
-            negative mean whatever the target.
-        real_label_val: The label of real, for the first three.
-        fake_label_val: The label of fake, for the first three.
+        is_disc: Whether the loss is the discriminator's. Only 'hinge' differs: its generator loss
+            is the negative mean for either target.
+        real_label_val: Label of real images, for 'vanilla', 'lsgan' and 'l1'.
+        fake_label_val: Label of generated images, for 'vanilla', 'lsgan' and 'l1'.
 
     Returns:
         A scalar.
 
     Raises:
-        UserError: An unknown `gan_type`.
+        UserError: `gan_type` is unknown.
+
+    Example:
+        >>> import torch
+        >>> from srgan_plugin.losses import gan_loss
+        >>> round(gan_loss(torch.zeros(4, 1), target_is_real=True).item(), 4)  # log(2)
+        0.6931
     """
     check_option("gan_type", gan_type, _GAN_LOSSES)
     label = real_label_val if target_is_real else fake_label_val
@@ -78,7 +84,7 @@ def gan_loss(
 
 
 class GANLoss(nn.Module):
-    """`gan_loss` with its options fixed.
+    """Adversarial loss as a module; see `gan_loss`.
 
     Args:
         gan_type: See `gan_loss`.
@@ -87,7 +93,14 @@ class GANLoss(nn.Module):
         loss_weight: Factor of the generator's loss; the discriminator's is always 1.
 
     Raises:
-        UserError: An unknown `gan_type`.
+        UserError: `gan_type` is unknown.
+
+    Example:
+        >>> import torch
+        >>> from srgan_plugin.losses import GANLoss
+        >>> loss, logits = GANLoss("wgan", loss_weight=0.1), torch.full((4, 1), 2.0)
+        >>> round(loss(logits, True).item(), 4), loss(logits, True, is_disc=True).item()
+        (-0.2, -2.0)
     """
 
     def __init__(
@@ -105,7 +118,16 @@ class GANLoss(nn.Module):
         self.loss_weight = loss_weight
 
     def forward(self, input: Tensor, target_is_real: bool, is_disc: bool = False) -> Tensor:
-        """Mean loss of logits of any shape, weighted if it is the generator's (not `is_disc`)."""
+        """Compute the mean loss of logits.
+
+        Args:
+            input: Logits of the discriminator, any shape.
+            target_is_real: Whether the target label is real.
+            is_disc: Whether the loss is the discriminator's, which `loss_weight` does not scale.
+
+        Returns:
+            A scalar.
+        """
         loss = gan_loss(
             input,
             target_is_real,
@@ -117,17 +139,17 @@ class GANLoss(nn.Module):
         return loss if is_disc else loss * self.loss_weight
 
 
-# From (N, C, H, W) images to a scalar, or to the perceptual and the style term, each a scalar or
-# None where it is left out.
+# From images (N, C, H, W) and GT of the same shape to a scalar, or to the perceptual and the style
+# term, each a scalar or None if it is switched off.
 PixelLossFn = Callable[[Tensor, Tensor], Tensor]
 PerceptualLossFn = Callable[[Tensor, Tensor], tuple[Tensor | None, Tensor | None]]
 
 
 class AdversarialLossFn(Protocol):
-    """Judges the discriminator's logits."""
+    """Adversarial loss of logits, such as `GANLoss`."""
 
     def __call__(self, logits: Tensor, target_is_real: bool, /, *, is_disc: bool) -> Tensor:
-        """Give a scalar; weighted for the generator only."""
+        """Return a scalar; it includes the weight of the loss only if not `is_disc`."""
 
 
 def generator_objective(
@@ -139,25 +161,35 @@ def generator_objective(
     gan: AdversarialLossFn | None = None,
     fake_logits: Tensor | None = None,
 ) -> dict[str, Tensor]:
-    """Content plus adversarial loss (Ledig et al. 2016, eq. 3); the objective is their sum.
+    """Compute the terms of the generator's objective (Ledig et al. 2016, eq. 3), to be summed.
 
     Args:
         pred: Generated RGB, (N, 3, H, W), in the range that the losses expect.
-        gt: Real images of the same shape and range.
+        gt: GT images of the same shape and range.
         pixel: Pixel loss.
         perceptual: Perceptual loss.
-        gan: Adversarial loss, with `fake_logits`.
-        fake_logits: The discriminator's answer to `pred`, through which gradients reach it.
+        gan: Adversarial loss; needs `fake_logits`.
+        fake_logits: The discriminator's logits of `pred`, through which gradients reach `pred`.
 
     Returns:
-        Weighted scalars under loss_pix, loss_perceptual, loss_style, loss_gan: those that there
-        are, in this order.
+        Weighted scalars by name: those of loss_pix, loss_perceptual, loss_style and loss_gan that
+        are switched on, in this order.
 
     Raises:
-        UserError: Nothing to minimise, or only one of `gan` and `fake_logits`.
+        UserError: There is no term, or only one of `gan` and `fake_logits`.
+
+    Example:
+        >>> import torch
+        >>> from srgan_plugin.losses import GANLoss, L1Loss, generator_objective
+        >>> pred, gt, logits = torch.zeros(1, 3, 8, 8), torch.ones(1, 3, 8, 8), torch.zeros(1, 1)
+        >>> losses = generator_objective(
+        ...     pred, gt, pixel=L1Loss(), gan=GANLoss("wgan"), fake_logits=logits + 0.5
+        ... )
+        >>> {name: loss.item() for name, loss in losses.items()}
+        {'loss_pix': 1.0, 'loss_gan': -0.5}
     """
     if (gan is None) != (fake_logits is None):
-        raise UserError("the adversarial term wants both gan and fake_logits, got only one")
+        raise UserError("gan, fake_logits: expected both or neither, got only one")
     pred, gt = widened(pred), widened(gt)
     content, style = perceptual(pred, gt) if perceptual else (None, None)
     losses = {
@@ -169,7 +201,9 @@ def generator_objective(
         losses["loss_gan"] = gan(widened(fake_logits), True, is_disc=False)
     found = {name: loss for name, loss in losses.items() if loss is not None}
     if not found:
-        raise UserError("the generator has no loss: give pixel, perceptual or gan")
+        raise UserError(
+            "generator losses: expected at least one of pixel, perceptual or gan, got 0"
+        )
     return found
 
 
@@ -181,19 +215,29 @@ def discriminator_objective(
     *,
     fake_logits: Tensor | None = None,
 ) -> Iterator[tuple[Literal["real", "fake"], Tensor, Tensor]]:
-    """Distinguish real from generated images (Ledig et al. 2016, eq. 2): the sum of both terms.
+    """Compute the two terms of the discriminator's objective (Ledig et al. 2016, eq. 2).
 
-    A host may minimise the sum, or each term before the next is computed.
+    The caller may minimise their sum, or each term before the next one is computed.
 
     Args:
-        discriminator: Maps images to logits.
+        discriminator: Maps images (N, 3, H, W) to logits.
         real: Real images, (N, 3, H, W).
         fake: Generated images of the same shape, detached from the generator.
         gan: Adversarial loss.
-        fake_logits: The logits of `fake`, where they are known.
+        fake_logits: Logits of `fake`, if they are already computed.
 
     Yields:
-        For the real, then for the generated images: which they are, their loss, their logits.
+        `("real", loss, logits)`, then `("fake", loss, logits)`.
+
+    Example:
+        >>> import torch
+        >>> from srgan_plugin.losses import GANLoss, discriminator_objective
+        >>> real, fake = torch.ones(2, 3, 8, 8), torch.zeros(2, 3, 8, 8)
+        >>> terms = discriminator_objective(
+        ...     lambda images: images.mean((1, 2, 3)), real, fake, GANLoss("hinge")
+        ... )
+        >>> [(name, loss.item()) for name, loss, logits in terms]
+        [('real', 0.0), ('fake', 1.0)]
     """
     logits = discriminator(real)
     yield "real", gan(widened(logits), True, is_disc=True), logits

@@ -14,20 +14,26 @@ from srgan_plugin.networks.vgg import TORCHVISION, VGG19Features
 
 
 def gram_matrix(features: Tensor) -> Tensor:
-    """Correlate channels: F F^T / (C H W) with F of C rows (Gatys et al. 2016, scaled).
+    """Compute Gram matrices F F^T / (C H W), F being C rows of H W features (Gatys et al. 2016).
 
     Args:
         features: (N, C, H, W).
 
     Returns:
         (N, C, C), float32 for features in half precision.
+
+    Example:
+        >>> import torch
+        >>> from srgan_plugin.losses import gram_matrix
+        >>> gram_matrix(torch.ones(1, 2, 4, 4))
+        tensor([[[0.5000, 0.5000],
+                 [0.5000, 0.5000]]])
     """
     _, c, h, w = features.shape
-    # Scaled before the product: sums over H W exceed float16's range at ordinary sizes.
-    rows = widened(features).flatten(2) / (c * h * w) ** 0.5
-    with without_autocast(features):
+    rows = widened(features).flatten(2)
+    with without_autocast(features):  # sums over H W exceed the range of float16
         gram: Tensor = rows.bmm(rows.transpose(1, 2))
-    return gram
+    return gram / (c * h * w)
 
 
 _CRITERIA: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
@@ -40,24 +46,38 @@ _CRITERIA: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 class PerceptualLoss(nn.Module):
     """Distance of VGG-19 features, and of their Gram matrices (Ledig et al. 2016, eq. 5).
 
-    Features are compared in float32 whatever autocast lets VGG compute in.
+    Features are compared in float32, also where autocast computes VGG in half precision.
 
     Args:
-        layer_weights: Weight by layer name (see `VGG19Features`).
-        layer_weights_style: The same for the style term; `layer_weights` if None.
+        layer_weights: Weight by layer of the perceptual term (layers as in `VGG19Features`).
+        layer_weights_style: Weight by layer of the style term; `layer_weights` if None.
         vgg_type: 'vgg19'.
-        use_input_norm: Normalise VGG's input (see `VGG19Features`).
-        perceptual_weight: Factor of the perceptual term; not above 0 leaves it out.
-        style_weight: Factor of the style term; not above 0 leaves it out.
-        norm_img: The images are in [-1, 1] and get mapped to [0, 1] by (x + 1) / 2.
-        pretrained: Where VGG's weights are (see `VGG19Features`); untouched with neither term.
-        criterion: 'l1' or 'mse', means over all elements, or 'fro', BasicSR's norm of the
-            difference over the whole batch.
-        feature_scale: Factor of the features before they are compared; the paper's is 1 / 12.75.
+        use_input_norm: Normalise the input of VGG (see `VGG19Features`).
+        perceptual_weight: Factor of the perceptual term; 0 or less switches it off.
+        style_weight: Factor of the style term; 0 or less switches it off.
+        norm_img: Map images from [-1, 1] to [0, 1] by (x + 1) / 2 first.
+        pretrained: File of the VGG weights (see `VGG19Features`); not read if both terms are off.
+        criterion: 'l1' or 'mse', means over all elements, or 'fro', the norm of the difference
+            over the whole batch, as in BasicSR.
+        feature_scale: Factor of the features before the comparison; 1 / 12.75 in the paper.
 
     Raises:
-        UserError: An unknown option or layer, or a file that is not VGG-19.
-        FileNotFoundError: VGG's weights are not there and cannot be downloaded.
+        UserError: An option or layer is unknown, or the file does not hold VGG-19 weights.
+        FileNotFoundError: The file does not exist and cannot be downloaded.
+
+    Example:
+        >>> import tempfile
+        >>> import torch
+        >>> from srgan_plugin.losses import PerceptualLoss
+        >>> from srgan_plugin.networks import random_vgg19_state_dict
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     torch.save(random_vgg19_state_dict(depth="conv2_2"), f"{folder}/vgg.pth")
+        ...     loss = PerceptualLoss(
+        ...         {"conv2_2": 1.0}, style_weight=0, norm_img=False, pretrained=f"{folder}/vgg.pth"
+        ...     )
+        >>> images = torch.rand(1, 3, 16, 16)
+        >>> loss(images, images)
+        (tensor(0.), None)
     """
 
     def __init__(
@@ -92,14 +112,14 @@ class PerceptualLoss(nn.Module):
         )
 
     def forward(self, x: Tensor, gt: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        """Compare images.
+        """Compute the perceptual and the style term.
 
         Args:
             x: Generated RGB in [0, 1], or [-1, 1] with `norm_img`, (N, 3, H, W).
-            gt: Real images of the same shape; no gradient reaches them.
+            gt: GT images of the same shape and range; no gradient reaches them.
 
         Returns:
-            The perceptual and the style term, each a scalar or None where it is left out.
+            The perceptual and the style term, each a scalar, or None if it is switched off.
         """
         if self.vgg is None:
             return None, None
@@ -120,6 +140,6 @@ class PerceptualLoss(nn.Module):
         )
 
     def _features(self, vgg: VGG19Features, x: Tensor) -> dict[str, Tensor]:
-        x = widened(x)  # mapped to [0, 1] in half precision, images would lose levels
+        x = widened(x)  # mapping to [0, 1] in half precision would round away levels
         features: dict[str, Tensor] = vgg((x + 1) * 0.5 if self.norm_img else x)
         return {name: widened(feat) * self.feature_scale for name, feat in features.items()}

@@ -1,4 +1,4 @@
-"""The pixel losses, with the arguments and the meaning of MMagic 1.2.0's."""
+"""The pixel losses, equal to those of MMagic 1.2.0 in arguments and values."""
 
 from collections.abc import Callable
 from typing import ClassVar, Literal
@@ -16,7 +16,7 @@ _REDUCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "mean": torch.mean,
     "sum": torch.sum,
 }
-_EPS = 1e-12  # keeps a weight that is zero everywhere from dividing by zero
+_EPS = 1e-12  # avoids a division by zero where all weights are zero
 
 
 def pixel_loss(
@@ -28,22 +28,29 @@ def pixel_loss(
     reduction: Literal["none", "mean", "sum"] = "mean",
     sample_wise: bool = False,
 ) -> Tensor:
-    """Absolute or squared error of images (the latter Ledig et al. 2016, eq. 4).
+    """Compute the absolute or squared error of images (the latter is eq. 4 of Ledig et al. 2016).
 
     Args:
-        pred: Any range, (N, C, H, W); half precision becomes float32 first.
-        target: The same shape.
-        weight: Of every element, (N, C, H, W), or of every pixel, (N, 1, H, W).
-        criterion: 'l1' is |pred - target|, 'mse' (pred - target)^2.
-        reduction: 'none' keeps the shape. 'mean' with a weight divides by the sum of the weights,
-            so that what has weight 0 does not count.
-        sample_wise: With 'mean' and a weight: the mean of each image first, then over images.
+        pred: Predicted images, any range, (N, C, H, W); half precision becomes float32 first.
+        target: GT images of the same shape and range.
+        weight: Weight by element, (N, C, H, W), or by pixel, (N, 1, H, W).
+        criterion: 'l1' is |pred - target|, 'mse' is (pred - target)^2.
+        reduction: 'none', 'mean' or 'sum'. 'mean' with a weight divides by the sum of the weights,
+            so elements of weight 0 do not count.
+        sample_wise: With 'mean' and a weight, average over each image first, then over images.
 
     Returns:
         A scalar, or (N, C, H, W) for 'none'.
 
     Raises:
-        UserError: Shapes that do not fit, or an unknown option.
+        UserError: The shapes differ, or an option is unknown.
+
+    Example:
+        >>> import torch
+        >>> from srgan_plugin.losses import pixel_loss
+        >>> pred, target = torch.zeros(1, 3, 4, 4), torch.full((1, 3, 4, 4), 0.5)
+        >>> pixel_loss(pred, target).item(), pixel_loss(pred, target, criterion="mse").item()
+        (0.5, 0.25)
     """
     check_option("criterion", criterion, _CRITERIA)
     check_option("reduction", reduction, _REDUCTIONS)
@@ -63,13 +70,13 @@ def pixel_loss(
 def _check_shapes(pred: Tensor, target: Tensor, weight: Tensor | None) -> None:
     if pred.shape != target.shape:
         raise UserError(
-            f"prediction and target must have one shape, got {list(pred.shape)} and "
+            f"target: expected the shape {list(pred.shape)} of the prediction, got "
             f"{list(target.shape)}"
         )
     if weight is not None and weight.shape not in (pred.shape, pred[:, :1].shape):
         raise UserError(
-            f"weight must have the prediction's shape {list(pred.shape)}, or one channel of it, "
-            f"got {list(weight.shape)}"
+            f"weight: expected the shape {list(pred.shape)} of the prediction or "
+            f"{list(pred[:, :1].shape)}, got {list(weight.shape)}"
         )
 
 
@@ -77,12 +84,18 @@ class L1Loss(nn.Module):
     """Mean absolute error; see `pixel_loss`.
 
     Args:
-        loss_weight: Factor of the result.
+        loss_weight: Factor of the loss.
         reduction: 'none', 'mean' or 'sum'.
-        sample_wise: With 'mean' and a weight: the mean of each image first, then over images.
+        sample_wise: With 'mean' and a weight, average over each image first, then over images.
 
     Raises:
-        UserError: An unknown reduction.
+        UserError: `reduction` is unknown.
+
+    Example:
+        >>> import torch
+        >>> from srgan_plugin.losses import L1Loss
+        >>> L1Loss(loss_weight=10.0)(torch.zeros(1, 3, 4, 4), torch.full((1, 3, 4, 4), 0.5)).item()
+        5.0
     """
 
     criterion: ClassVar[Literal["l1", "mse"]] = "l1"
@@ -100,7 +113,19 @@ class L1Loss(nn.Module):
         self.sample_wise = sample_wise
 
     def forward(self, pred: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
-        """Compare images of one shape, (N, C, H, W); shapes and errors as in `pixel_loss`."""
+        """Compute the weighted loss of images (N, C, H, W).
+
+        Args:
+            pred: Predicted images, (N, C, H, W).
+            target: GT images of the same shape and range.
+            weight: Weight by element, (N, C, H, W), or by pixel, (N, 1, H, W).
+
+        Returns:
+            A scalar, or (N, C, H, W) for the reduction 'none'.
+
+        Raises:
+            UserError: The shapes differ.
+        """
         loss = pixel_loss(
             pred,
             target,
@@ -113,6 +138,13 @@ class L1Loss(nn.Module):
 
 
 class MSELoss(L1Loss):
-    """Mean squared error; arguments and errors as for `L1Loss`."""
+    """Mean squared error; arguments and errors are those of `L1Loss`.
+
+    Example:
+        >>> import torch
+        >>> from srgan_plugin.losses import MSELoss
+        >>> MSELoss()(torch.zeros(1, 3, 4, 4), torch.full((1, 3, 4, 4), 0.5)).item()
+        0.25
+    """
 
     criterion = "mse"

@@ -1,4 +1,14 @@
-"""PSNR and SSIM under named protocols, NIQE, beside published results."""
+"""PSNR and SSIM under named protocols, NIQE, and published results to compare with.
+
+Example:
+    >>> import numpy as np
+    >>> from srgan_plugin.metrics import DEFAULT_PROTOCOLS, PROTOCOLS, psnr
+    >>> set(DEFAULT_PROTOCOLS) <= set(PROTOCOLS)
+    True
+    >>> gt = np.full((16, 16, 3), 100, np.uint8)
+    >>> round(psnr(gt + np.uint8(1), gt), 2)
+    48.13
+"""
 
 from .protocols import DEFAULT_PROTOCOLS, PROTOCOLS, EvaluationProtocol
 from .psnr_ssim import psnr, quantize, ssim, to_y

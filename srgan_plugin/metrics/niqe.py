@@ -1,8 +1,8 @@
 """NIQE: how natural an image looks, without a reference (Mittal, Soundararajan and Bovik 2013).
 
-The model of natural images that it compares with was released by its authors for MATLAB, under a
-licence for "this code (the source files) and its documentation". It does not say whether that means
-the model, so the model is not part of this package; BasicSR and MMagic bring it.
+NIQE needs a model of natural images, which its authors released for MATLAB under a licence for
+"this code (the source files) and its documentation". Whether that includes the model is not stated,
+so it is not bundled with this package; BasicSR and MMagic contain it.
 """
 
 import functools
@@ -24,10 +24,10 @@ Float = NDArray[np.floating[Any]]
 
 _PATCH = 96
 _TAPS = cv2.getGaussianKernel(7, 7 / 6)
-# Keys' cubic (a = -0.5) at 3.5, 2.5, … input pixels, widened to halve: exact in float32.
+# Keys' cubic (a = -0.5), widened to halve, at 3.5, 2.5, … input pixels: exact in float32.
 _HALVING = torch.tensor([-3, -9, 29, 111, 111, 29, -9, -3]) / 256
-_SHAPES = np.arange(0.2, 10.001, 0.001)  # of a generalized Gaussian, which fits try one by one
-# Where packages that may be installed keep the authors' model; they are not imported.
+_SHAPES = np.arange(0.2, 10.001, 0.001)  # shapes of a generalized Gaussian that fits try
+# The authors' model in packages that may be installed; they are not imported.
 _FILES = {
     "basicsr": "metrics/niqe_pris_params.npz",
     "mmagic": "evaluation/metrics/niqe_pris_params.npz",
@@ -42,19 +42,19 @@ class PristineModel(NamedTuple):
 
 
 def niqe(image: NDArray[Any], model: PristineModel, *, border: int = 0) -> float:
-    """Return NIQE of the luma of an image; lower is more natural.
+    """Compute NIQE of the luma of an image; lower is more natural.
 
-    The result is BasicSR's `calculate_niqe` to 1e-4, which is MATLAB's; like that one it computes
-    in float32, whose rounding shows in flat areas.
+    The value equals that of BasicSR's `calculate_niqe` to 1e-4, which equals that of the authors'
+    MATLAB code. Both compute in float32, the rounding of which matters in flat areas.
 
     Args:
-        image: (h, w, 3), RGB, 0 to 255, uint8 or floating point.
-        model: What `pristine_model` returns.
-        border: Pixels left out at each edge.
+        image: RGB in [0, 255], (H, W, 3), uint8 or floating point.
+        model: The model returned by `pristine_model`.
+        border: Pixels to crop from each edge first.
 
     Raises:
-        UserError: Less than two patches of 96x96 pixels are left within the border, or are not of
-            one level alone.
+        UserError: The cropped image has fewer than two patches of 96x96 pixels, or fewer than two
+            that are not flat.
     """
     if image.ndim != 3 or image.shape[2] != 3:
         raise UserError(f"NIQE: expected an RGB image of shape (h, w, 3), got {image.shape}")
@@ -63,19 +63,19 @@ def niqe(image: NDArray[Any], model: PristineModel, *, border: int = 0) -> float
     if rows * columns < 2:
         raise UserError(
             f"NIQE: expected two patches of {_PATCH}x{_PATCH} pixels within a border of {border}, "
-            f"got an image of {image.shape[0]}x{image.shape[1]}"
+            f"got an image of {image.shape[0]}x{image.shape[1]}; use a larger image"
         )
     inside = (slice(border, border + rows * _PATCH), slice(border, border + columns * _PATCH))
     luma = _luma(image[inside])
     half = _halve(luma / np.float32(255)) * 255
     features = np.hstack([_features(luma, _PATCH), _features(half, _PATCH // 2)])
-    whole = features[~np.isnan(features).any(axis=1)]
-    if len(whole) < 2:
+    complete = features[~np.isnan(features).any(axis=1)]
+    if len(complete) < 2:
         raise UserError(
-            "NIQE: expected an image with texture, got one that is flat nearly all over"
+            "NIQE: expected an image with texture, got one that is flat nearly everywhere"
         )
     distance = model.mean - np.nanmean(features, axis=0)
-    inverse = np.linalg.pinv((model.covariance + np.cov(whole, rowvar=False)) / 2)
+    inverse = np.linalg.pinv((model.covariance + np.cov(complete, rowvar=False)) / 2)
     return float(np.sqrt(distance @ inverse @ distance))
 
 
@@ -84,12 +84,12 @@ def pristine_model(path: str | os.PathLike[str] | None = None) -> PristineModel:
     """Read the authors' model of natural images.
 
     Args:
-        path: `modelparameters.mat` of the authors' release, or BasicSR's `niqe_pris_params.npz`;
-            by default that of an installed BasicSR or MMagic.
+        path: `modelparameters.mat` of the authors' release, or BasicSR's `niqe_pris_params.npz`.
+            The default is the file of an installed BasicSR or MMagic.
 
     Raises:
-        MissingFileError: There is no such file, or neither package is installed.
-        UserError: The file is neither.
+        MissingFileError: The file does not exist, or neither package is installed.
+        UserError: The file has other contents.
     """
     file = Path(path) if path else _installed_model()
     if not file.is_file():
@@ -111,9 +111,9 @@ def _installed_model() -> Path:
             if (path := Path(folder) / file).is_file():
                 return path
     raise MissingFileError(
-        "NIQE: expected its authors' model of natural images, which BasicSR or MMagic brings, got "
-        "neither; pip install --no-deps --no-build-isolation basicsr, or name niqe_pris_params.npz "
-        "or the authors' modelparameters.mat by model=FILE"
+        "NIQE: expected the authors' model of natural images from BasicSR or MMagic, got neither "
+        "package; pip install --no-deps --no-build-isolation basicsr, or set model= to "
+        "niqe_pris_params.npz or to the authors' modelparameters.mat"
     )
 
 
@@ -126,17 +126,17 @@ def _read_mat(file: Path) -> Any:
 
 
 def _luma(image: NDArray[Any]) -> NDArray[np.float32]:
-    """Return luma rounded to whole levels, by the arithmetic of BasicSR."""
+    """Compute luma rounded to integers, with the arithmetic of BasicSR."""
     y = (image.astype(np.float32) / np.float32(255)).dot([65.481, 128.553, 24.966]) + 16.0
     rounded: NDArray[np.float32] = ((y / 255).astype(np.float32) * 255).round()
     return rounded
 
 
 def _halve(image: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return MATLAB's `imresize(image, 0.5)`, summed as BasicSR does: by torch, in float32.
+    """Compute MATLAB's `imresize(image, 0.5)`, summed by torch in float32 as in BasicSR.
 
-    In flat areas the last bit decides on which side of its surroundings a pixel is, and NIQE counts
-    that: with the sums in another order the result differs in the third digit.
+    In flat areas the last bit decides whether a pixel is above or below its surroundings, which
+    NIQE counts: with another order of summation the result differs in the third digit.
     """
     padded = torch.from_numpy(np.pad(image, ((3, 3), (0, 0)), mode="symmetric"))
     rows = [padded[i : i + 8].t().mv(_HALVING) for i in range(0, image.shape[0], 2)]
@@ -147,7 +147,7 @@ def _halve(image: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _features(luma: NDArray[np.float32], patch: int) -> NDArray[np.float64]:
-    """Return (patches, 18): of normalised luma and of products of its neighbours."""
+    """Compute 18 features by patch, of normalised luma and of products of neighbouring pixels."""
     mean, square = _window_mean(luma), _window_mean(np.square(luma))
     deviation = np.sqrt(np.abs(square - np.square(mean)))
     normalised = (luma - mean) / (deviation + 1)
@@ -167,12 +167,12 @@ def _patch_features(patch: NDArray[np.float32]) -> Iterator[float]:
 
 
 def _fit(values: NDArray[np.float32]) -> tuple[float, float, float]:
-    """Return shape, left and right scale of the asymmetric generalized Gaussian of `values`."""
+    """Fit an asymmetric generalized Gaussian to `values`: shape, left scale, right scale."""
     left, right = (_root_mean_square(values[side]) for side in (values < 0, values > 0))
     ratio = left / right
     moments = np.mean(np.abs(values)) ** 2 / np.mean(np.square(values))
-    wanted = moments * (ratio**3 + 1) * (ratio + 1) / (ratio**2 + 1) ** 2
-    shape = float(_SHAPES[np.argmin((_moment_ratios() - wanted) ** 2)])
+    target = moments * (ratio**3 + 1) * (ratio + 1) / (ratio**2 + 1) ** 2
+    shape = float(_SHAPES[np.argmin((_moment_ratios() - target) ** 2)])
     scale = math.sqrt(math.gamma(1 / shape) / math.gamma(3 / shape))
     return shape, left * scale, right * scale
 
@@ -183,14 +183,14 @@ def _root_mean_square(values: NDArray[np.float32]) -> Any:
 
 @functools.cache
 def _moment_ratios() -> NDArray[np.float64]:
-    """Return E|x|^2 / E[x^2] of generalized Gaussians of each shape in `_SHAPES`."""
+    """Compute (E|x|)^2 / E[x^2] of a generalized Gaussian for each shape in `_SHAPES`."""
     gamma = math.gamma
     ratios = [gamma(2 / s) ** 2 / (gamma(1 / s) * gamma(3 / s)) for s in _SHAPES.tolist()]
     return np.array(ratios)
 
 
 def _window_mean(x: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return means over a 7x7 Gaussian window, summed in float64 and rounded to float32."""
+    """Compute means over a 7x7 Gaussian window, summed in float64 and rounded to float32."""
     exact: NDArray[np.float64] = cv2.sepFilter2D(
         x.astype(np.float64), cv2.CV_64F, _TAPS, _TAPS, borderType=cv2.BORDER_REPLICATE
     )

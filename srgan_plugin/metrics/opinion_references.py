@@ -4,8 +4,8 @@ from typing import Final
 
 SOURCE: Final = "Ledig et al. 2016, tables 1 and 2, 26 raters"
 
-# Images of the set, and scores by the paper's names in lower case. VGG22 and MSE variants are from
-# table 1, the others from table 2.
+# By test set: the number of images, and scores by method (names of the paper in lower case). The
+# VGG22 and MSE variants are from table 1, the others from table 2.
 _OPINIONS: Final[dict[str, tuple[int, dict[str, float]]]] = {
     "Set5": (
         5,
@@ -60,14 +60,13 @@ DATASETS: Final = tuple(_OPINIONS)
 
 
 def paper_opinions(dataset: str) -> tuple[dict[str, float], int]:
-    """Look up the paper's mean opinion scores.
+    """Look up the paper's mean opinion scores of a test set.
 
     Args:
         dataset: One of `DATASETS`.
 
     Returns:
-        Scores by the methods' names in lower case, and the number of images that they are of;
-        nothing and 0 for other sets.
+        Scores by method (lower case) and the number of images; an empty dict and 0 for other sets.
     """
     size, opinions = _OPINIONS.get(dataset, (0, {}))
     return dict(opinions), size

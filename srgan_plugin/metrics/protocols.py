@@ -6,20 +6,20 @@ from typing import Literal, NamedTuple
 from .psnr_ssim import Channel
 
 Function = Literal["PSNR", "SSIM"]
-MetricName = str  # of a measure, as in JSON, logs and tables: "PSNR", "SSIM_B", …
+MetricName = str  # as in JSON, logs and tables: "PSNR", "SSIM_B", …
 
 _SUFFIXES: dict[Channel, str] = {"rgb": "", "b": "_B", "y": "_Y"}
-_WORDS: dict[Channel, str] = {"rgb": "RGB", "b": "blue alone", "y": "Y (BT.601)"}
+_DESCRIPTIONS: dict[Channel, str] = {"rgb": "RGB", "b": "blue only", "y": "Y (BT.601)"}
 
 
 class Measure(NamedTuple):
-    """One number about two images.
+    """PSNR or SSIM with its options.
 
     Attributes:
         function: "PSNR" or "SSIM".
-        channel: The planes that are compared.
-        rounding: Compare the uint8 image one would save, not the clamped floats.
-        border: Pixels left out at each edge.
+        channel: Planes to compare.
+        rounding: Compare images rounded to uint8 instead of clamped floats.
+        border: Pixels cropped from each edge.
     """
 
     function: Function
@@ -33,13 +33,20 @@ class EvaluationProtocol:
     """How a published table was measured.
 
     Attributes:
-        psnr: Channels of the PSNR, from one MSE over all of them.
-        ssim: Channels of the SSIM, the mean over them; None where its SSIM cannot be reproduced.
-        rounding: Whether the network's output is rounded to uint8 first; it is clamped anyway.
-        border: Pixels left out at each edge; None for as many as the scale.
-        gt_multiple: GT is cropped to a multiple of this before LR is made; None for the scale.
-            Whoever prepares a test set does that: given sets are measured as they are.
-        source: Project, version and commit whose code this is.
+        psnr: Channels of the PSNR, computed from one MSE over all of them.
+        ssim: Channels of the SSIM, averaged over them; None if the SSIM cannot be reproduced.
+        rounding: Round the network's output to uint8 first; it is clamped in either case.
+        border: Pixels cropped from each edge; None for as many as the scale.
+        gt_multiple: GT is cropped to a multiple of this before LR is made; None for the scale. This
+            concerns the preparation of a test set; an existing one is measured as it is.
+        source: Project, version and commit of the original code.
+
+    Example:
+        >>> from srgan_plugin.metrics import PROTOCOLS
+        >>> PROTOCOLS["y"].describe()
+        'PSNR of Y (BT.601), SSIM of Y (BT.601), output rounded to uint8'
+        >>> list(PROTOCOLS["openmmlab-2020"].measures(border=4))
+        ['PSNR', 'SSIM_B']
     """
 
     psnr: Channel
@@ -50,17 +57,17 @@ class EvaluationProtocol:
     source: str
 
     def name(self, function: Function) -> MetricName | None:
-        """Return what this protocol's PSNR or SSIM is called; None where it has none."""
+        """Return the name of the protocol's PSNR or SSIM, or None if it has none."""
         channel = self.psnr if function == "PSNR" else self.ssim
         unrounded = "" if self.rounding else "_unrounded"
         return None if channel is None else f"{function}{_SUFFIXES[channel]}{unrounded}"
 
     def measures(self, border: int, rounding: bool = True) -> dict[MetricName, Measure]:
-        """Return this protocol's measures by name.
+        """Return the protocol's measures by name.
 
         Args:
-            border: Pixels left out at each edge where the protocol says as many as the scale.
-            rounding: Off, nothing is rounded, whatever the protocol says.
+            border: Pixels to crop from each edge, unless the protocol has a border.
+            rounding: If false, round nothing, also where the protocol does.
         """
         border = border if self.border is None else self.border
         channels: dict[Function, Channel | None] = {"PSNR": self.psnr, "SSIM": self.ssim}
@@ -72,10 +79,10 @@ class EvaluationProtocol:
         return measures
 
     def describe(self) -> str:
-        """Return what is measured, in a few words."""
-        ssim = f"SSIM of {_WORDS[self.ssim]}" if self.ssim else "its SSIM is not compared"
+        """Describe the measures in one line."""
+        ssim = f"SSIM of {_DESCRIPTIONS[self.ssim]}" if self.ssim else "its SSIM is not compared"
         rounded = "rounded to uint8" if self.rounding else "clamped, not rounded"
-        return f"PSNR of {_WORDS[self.psnr]}, {ssim}, output {rounded}"
+        return f"PSNR of {_DESCRIPTIONS[self.psnr]}, {ssim}, output {rounded}"
 
 
 PROTOCOLS: dict[str, EvaluationProtocol] = {
@@ -98,5 +105,5 @@ PROTOCOLS: dict[str, EvaluationProtocol] = {
         source="RCAN, RCAN_TestCode/Evaluate_PSNR_SSIM.m at a57c5ed",
     ),
 }
-#: What is measured where nothing else is asked for.
+#: Protocols that are used by default.
 DEFAULT_PROTOCOLS = ("basicsr", "y", "openmmlab-2020")

@@ -1,4 +1,4 @@
-"""PSNR and SSIM of two images, plane by plane, in float64: of arrays or tensors."""
+"""PSNR and SSIM of two images, arrays or tensors, plane by plane in float64."""
 
 from collections.abc import Callable, Iterable
 from typing import Any, Literal
@@ -11,106 +11,135 @@ from torch import Tensor
 
 from srgan_plugin.errors import UserError, check_option
 
-#: What is compared, one letter for each plane: "b" is blue alone, "y" is luma.
+#: Planes to compare, one letter for each: "b" is blue only, "y" is luma.
 Channel = Literal["rgb", "b", "y"]
 ImageArray = NDArray[Any]
 Planes = Tensor | list[NDArray[np.float64]]
 
 PEAK = 255.0
-# Wang et al. 2004: an 11x11 Gaussian of sigma 1.5, and the constants that keep flat areas defined.
+# Wang et al. 2004: an 11x11 Gaussian of sigma 1.5, and constants that avoid 0 / 0 in flat areas.
 WINDOW, SIGMA = 11, 1.5
 C1, C2 = (0.01 * PEAK) ** 2, (0.03 * PEAK) ** 2
 TAPS = cv2.getGaussianKernel(WINDOW, SIGMA)
 NOT_FINITE = (
-    "the prediction holds NaN or infinite values, expected numbers about 0 to 1: "
+    "prediction: expected finite values, got NaN or infinite ones; "
     "the network diverged, its checkpoint is damaged, or half precision (fp16) overflowed"
 )
 
 
 def luma(red: Any, green: Any, blue: Any) -> Any:
-    """Return ITU-R BT.601 luma in studio range, unrounded, of arrays or tensors in 0 to 255."""
+    """Compute ITU-R BT.601 luma in studio range, not rounded, of arrays or tensors in [0, 255]."""
     return (65.481 * red + 128.553 * green + 24.966 * blue) / PEAK + 16.0
 
 
 def to_y(rgb: ImageArray) -> NDArray[np.float64]:
-    """Return the luma of an image, unrounded.
+    """Compute the luma of an image.
 
     Args:
-        rgb: (..., 3), RGB, 0 to 255.
+        rgb: RGB in [0, 255], (..., 3).
 
     Returns:
-        (...), 16 to 235: ITU-R BT.601 in studio range, as MATLAB's `rgb2ycbcr`, but not rounded.
+        Luma in [16, 235], (...): ITU-R BT.601 in studio range, as by MATLAB's `rgb2ycbcr` but not
+        rounded.
+
+    Example:
+        >>> import numpy as np
+        >>> from srgan_plugin.metrics import to_y
+        >>> to_y(np.array([[[0, 0, 0], [255, 255, 255]]]))
+        array([[ 16., 235.]])
     """
     y: NDArray[np.float64] = luma(*np.moveaxis(rgb.astype(np.float64), -1, 0))
     return y
 
 
 def quantize(pred: ImageArray) -> NDArray[np.uint8]:
-    """Return a network's output as an image: clamped, scaled to 0 to 255, rounded half to even.
+    """Convert a network's output to uint8: clamp, scale to [0, 255], round half to even.
 
     Args:
-        pred: Any shape, floating point, nominally 0 to 1.
+        pred: Floating point, any shape; values outside [0, 1] are clamped.
 
     Raises:
-        UserError: An element is NaN or infinite, which uint8 cannot hold.
+        UserError: An element is NaN or infinite.
+
+    Example:
+        >>> import numpy as np
+        >>> from srgan_plugin.metrics import quantize
+        >>> quantize(np.array([-0.1, 0.5, 1.2]))
+        array([  0, 128, 255], dtype=uint8)
     """
     if not np.isfinite(pred).all():
         raise UserError(NOT_FINITE)
-    # Half precision cannot hold 255 times a value finely enough to round it.
+    # float16 is too coarse for values up to 255 to be rounded.
     exact = np.asarray(pred, dtype=np.result_type(pred, np.float32))
     rounded: NDArray[np.uint8] = np.rint(np.clip(exact, 0, 1) * 255).astype(np.uint8)
     return rounded
 
 
 def psnr(pred: ImageArray, gt: ImageArray, *, border: int = 0, channel: Channel = "rgb") -> float:
-    """Return the peak signal-to-noise ratio in dB, from one MSE over all pixels and channels.
+    """Compute the peak signal-to-noise ratio from one MSE over all pixels and channels.
 
     Args:
-        pred: (h, w, 3), RGB, 0 to 255, uint8 or floating point.
-        gt: The image to compare with, of the same shape and range.
-        border: Pixels left out at each edge.
-        channel: "rgb", "b" for blue alone, or "y" for the luma of `to_y`.
+        pred: RGB in [0, 255], (H, W, 3), uint8 or floating point.
+        gt: GT image of the same shape and range.
+        border: Pixels to crop from each edge first.
+        channel: "rgb", "b" for blue only, or "y" for the luma of `to_y`.
 
     Returns:
-        dB; infinite where the two are equal.
+        PSNR in dB; infinite for equal images.
 
     Raises:
-        UserError: Shapes differ or are not (h, w, 3), or the border leaves nothing.
+        UserError: The shapes differ or are not (H, W, 3), or the cropped image is empty.
+
+    Example:
+        >>> import numpy as np
+        >>> from srgan_plugin.metrics import psnr
+        >>> gt = np.full((16, 16, 3), 100, np.uint8)
+        >>> psnr(gt, gt), round(psnr(gt + np.uint8(10), gt, border=4, channel="y"), 2)
+        (inf, 29.45)
     """
     return float(psnr_from_mse(mse_of(*_prepare(pred, gt, border, channel, smallest=1)).mean()))
 
 
 def ssim(pred: ImageArray, gt: ImageArray, *, border: int = 0, channel: Channel = "rgb") -> float:
-    """Return structural similarity (Wang et al. 2004, eq. 13), per channel, then their mean.
+    """Compute structural similarity (Wang et al. 2004, eq. 13), averaged over channels.
 
-    The window is an 11x11 Gaussian of sigma 1.5 and only its whole positions count ("valid" area).
+    The window is an 11x11 Gaussian of sigma 1.5, at the positions where it is inside the image
+    ("valid").
 
     Args:
-        pred: (h, w, 3), RGB, 0 to 255, uint8 or floating point.
-        gt: The image to compare with, of the same shape and range.
-        border: Pixels left out at each edge, before the windows are laid.
-        channel: "rgb", "b" for blue alone, or "y" for the luma of `to_y`.
+        pred: RGB in [0, 255], (H, W, 3), uint8 or floating point.
+        gt: GT image of the same shape and range.
+        border: Pixels to crop from each edge first.
+        channel: "rgb", "b" for blue only, or "y" for the luma of `to_y`.
 
     Returns:
-        At most 1, which only equal images reach.
+        SSIM, 1 for equal images and less for others.
 
     Raises:
-        UserError: Shapes differ or are not (h, w, 3), or the border leaves less than a window.
+        UserError: The shapes differ or are not (H, W, 3), or the cropped image is smaller than the
+            window.
+
+    Example:
+        >>> import numpy as np
+        >>> from srgan_plugin.metrics import ssim
+        >>> gt = np.arange(16 * 16 * 3, dtype=np.float64).reshape(16, 16, 3) / 3
+        >>> ssim(gt, gt), round(ssim(gt + 10, gt), 3)
+        (1.0, 0.997)
     """
     return float(ssim_of(*_prepare(pred, gt, border, channel, smallest=WINDOW)).mean())
 
 
 def psnr_from_mse(mse: Tensor) -> Tensor:
-    """Return the PSNR in dB that belongs to a mean squared error of values in 0 to 255."""
+    """Compute PSNR in dB from the mean squared error of values in [0, 255]."""
     return 10 * torch.log10(PEAK**2 / mse)
 
 
 def mse_of(a: Planes, b: Planes) -> Tensor:
-    """Return the mean squared error of each plane, without waiting for a GPU.
+    """Compute the mean squared error by plane, without synchronising with a GPU.
 
     Args:
-        a: (n, h, w), float64: a tensor, or arrays one by one.
-        b: What to compare with, likewise.
+        a: Planes, float64: a tensor (n, H, W), or a list of n arrays (H, W).
+        b: Planes of the same shape and type.
 
     Returns:
         (n,), float64.
@@ -119,7 +148,7 @@ def mse_of(a: Planes, b: Planes) -> Tensor:
 
 
 def ssim_of(a: Planes, b: Planes) -> Tensor:
-    """Return the SSIM of each plane, without waiting for a GPU; arguments as of `mse_of`."""
+    """Compute the SSIM by plane, without synchronising with a GPU; arguments as for `mse_of`."""
     return _plane_means(_similarity, a, b)
 
 
@@ -127,11 +156,11 @@ def planes(image: Any, names: Iterable[str]) -> Planes:
     """Return planes of an RGB image by name: "r", "g", "b", and "y" for luma.
 
     Args:
-        image: HWC array or CHW tensor, 0 to 255.
-        names: Which planes, in which order.
+        image: RGB in [0, 255], array (H, W, 3) or tensor (3, H, W).
+        names: Names of the planes, in the order of the result.
 
     Returns:
-        (n, h, w), float64: a tensor of a tensor, arrays one by one of an array.
+        Planes, float64: a tensor (n, H, W) for a tensor, a list of n arrays (H, W) for an array.
     """
     if isinstance(image, Tensor):
         rgb: Any = image.double()
@@ -145,30 +174,30 @@ def planes(image: Any, names: Iterable[str]) -> Planes:
 def check_comparable(
     pred: tuple[int, ...], gt: tuple[int, ...], border: int, smallest: int
 ) -> tuple[slice, slice]:
-    """Return what the border leaves of images of these shapes.
+    """Check the shapes of two images and return the rows and columns inside the border.
 
     Args:
-        pred: (h, w, 3) of the prediction.
-        gt: (h, w, 3) of the image to compare with.
-        border: Pixels left out at each edge.
-        smallest: How many pixels must be left, each way.
+        pred: Shape of the prediction, (H, W, 3).
+        gt: Shape of the GT image, (H, W, 3).
+        border: Pixels to crop from each edge.
+        smallest: Smallest height and width allowed after that.
 
     Raises:
-        UserError: Shapes differ or are not (h, w, 3), or the border leaves too little.
+        UserError: The shapes differ or are not (H, W, 3), or the cropped image is too small.
     """
     if pred != gt or len(pred) != 3 or pred[2] != 3:
-        raise UserError(f"expected two RGB images of one shape (h, w, 3), got {pred} and {gt}")
+        raise UserError(f"images: expected two of one shape (H, W, 3), got {pred} and {gt}")
     height, width = pred[:2]
     if border < 0 or min(height, width) - 2 * border < smallest:
         raise UserError(
-            f"expected at least {smallest}x{smallest} pixels within a border of {border}, "
-            f"got an image of {height}x{width}; take a larger image or a smaller border"
+            f"image: expected at least {smallest}x{smallest} pixels within a border of {border}, "
+            f"got {height}x{width}; use a larger image or a smaller border"
         )
     return slice(border, height - border), slice(border, width - border)
 
 
 def _plane_means(compare: Callable[[Any, Any], Any], a: Planes, b: Planes) -> Tensor:
-    """Return the mean of a comparison of each plane: of tensors at once, for the GPU's sake."""
+    """Compute the mean of `compare` by plane; all planes of a tensor at once, for a GPU."""
     if isinstance(a, Tensor):
         means: Tensor = compare(a, b).mean((-2, -1))
         return means
@@ -177,7 +206,7 @@ def _plane_means(compare: Callable[[Any, Any], Any], a: Planes, b: Planes) -> Te
 
 
 def _similarity(a: Any, b: Any) -> Any:
-    """Return SSIM wherever the window is whole."""
+    """Compute SSIM at all positions where the window is inside the image."""
     mean_a, mean_b = _window_mean(a), _window_mean(b)
     product, power = mean_a * mean_b, mean_a**2 + mean_b**2
     covariance = _window_mean(a * b) - product
@@ -186,8 +215,8 @@ def _similarity(a: Any, b: Any) -> Any:
 
 
 def _window_mean(x: Any) -> Any:
-    """Return means over an 11x11 Gaussian window, wherever it is whole."""
-    if isinstance(x, np.ndarray):  # cv2's filter takes a twelfth of the time of these sums on a CPU
+    """Compute means over an 11x11 Gaussian window at all positions inside the image."""
+    if isinstance(x, np.ndarray):  # on a CPU cv2 takes a twelfth of the time of the sums below
         inside = slice(WINDOW // 2, -(WINDOW // 2))
         return cv2.sepFilter2D(x, cv2.CV_64F, TAPS, TAPS)[inside, inside]
     for axis in (-1, -2):

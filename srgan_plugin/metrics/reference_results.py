@@ -1,4 +1,4 @@
-"""The numbers others have published for these networks, x4, and how they were measured."""
+"""Published results of these networks at x4, and the protocols they were measured under."""
 
 from typing import NamedTuple
 
@@ -11,9 +11,9 @@ class PublishedTable(NamedTuple):
     """A published table.
 
     Attributes:
-        source: Where it was published.
-        protocol: The protocol it was measured under, a name of `PROTOCOLS`.
-        right: The protocol that measures what the table says it measures.
+        source: Publication.
+        protocol: Protocol it was measured under, a name in `PROTOCOLS`.
+        right: Protocol that measures what the heading of the table says.
     """
 
     source: str
@@ -25,10 +25,16 @@ class ReferenceResult(NamedTuple):
     """A published value.
 
     Attributes:
-        value: As published: dB for PSNR.
-        metric: The measure that made it; None where that cannot be reproduced.
-        right: The measure that the table ought to show.
-        table: Where it was published.
+        value: Published value, in dB for PSNR.
+        metric: Name of the metric that gave it; None if that cannot be reproduced.
+        right: Name of the metric that the heading of the table says.
+        table: The table it is from.
+
+    Example:
+        >>> from srgan_plugin.metrics import ReferenceResult, reference_results
+        >>> result = reference_results("srresnet", "Set5")["PSNR"]
+        >>> isinstance(result, ReferenceResult), result.metric, result.table.protocol
+        (True, 'PSNR_Y', 'paper')
     """
 
     value: float
@@ -38,20 +44,20 @@ class ReferenceResult(NamedTuple):
 
 
 OPENMMLAB = PublishedTable(
-    "OpenMMLab model zoo, srresnet_srgan; its SSIM saw the blue channel alone (docs/protocols.md)",
+    "OpenMMLab model zoo, srresnet_srgan; its SSIM is of the blue channel (docs/protocols.md)",
     protocol="openmmlab-2020",
     right="basicsr",
 )
 BASICSR = PublishedTable("BasicSR, docs/ModelZoo.md", protocol="basicsr", right="basicsr")
 PAPER = PublishedTable(
     "Ledig et al. 2016, table 2, of GT cropped to multiples of 4 (bicubic on Set5: 28.43 dB; 28.40 "
-    "dB where it is cropped to 12); its SSIM is daala's, which is compared with nothing",
+    "dB where it is cropped to 12); its SSIM is that of daala, so it is not compared",
     protocol="paper",
     right="y",
 )
 
-# PSNR and SSIM by set. DIV2K means the 100 whole validation images: the figures fit those, not
-# their sub-images.
+# PSNR and SSIM by test set. DIV2K is the 100 validation images: the values match those, not their
+# sub-images.
 _TABLE: dict[str, tuple[PublishedTable, dict[str, tuple[float, float]]]] = {
     "msrresnet_x4c64b16_1x16_300k_div2k": (
         OPENMMLAB,
@@ -86,20 +92,25 @@ MODELS = tuple(_TABLE)
 
 
 def reference_results(model: str, dataset: str) -> dict[Function, ReferenceResult]:
-    """Look up what was published for a model, x4.
+    """Look up the published results of a model at x4.
 
     Args:
-        model: One of `MODELS`: OpenMMLab's and BasicSR's go by the names of their checkpoints,
-            "bicubic", "srresnet" and "srgan_vgg54" are the paper's.
-        dataset: The test set's name as `Benchmark.name` has it, such as "Set5".
+        model: One of `MODELS`: "bicubic", "srresnet" or "srgan_vgg54" of the paper, or the name of
+            a checkpoint of OpenMMLab or BasicSR.
+        dataset: Name of the test set as in `Benchmark.name`, such as "Set5".
 
     Returns:
-        The published PSNR and SSIM; empty where nothing was published of that set.
+        The published PSNR and SSIM; empty if nothing was published for the test set.
 
     Raises:
-        UserError: No model of that name was published.
+        UserError: `model` is not one of `MODELS`.
+
+    Example:
+        >>> from srgan_plugin.metrics import reference_results
+        >>> {name: result.value for name, result in reference_results("bicubic", "Set5").items()}
+        {'PSNR': 28.43, 'SSIM': 0.8211}
     """
-    check_option("published model", model, MODELS)
+    check_option("reference model", model, MODELS)
     table, values = _TABLE[model]
     published, right = PROTOCOLS[table.protocol], PROTOCOLS[table.right]
     functions: tuple[Function, ...] = ("PSNR", "SSIM")

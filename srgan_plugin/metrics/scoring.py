@@ -1,4 +1,4 @@
-"""Measure predictions under evaluation protocols, each measure once."""
+"""Measure predictions under evaluation protocols."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -29,19 +29,27 @@ Upscale = Callable[[NDArray[np.uint8]], NDArray[Any]]
 
 
 class Scorer:
-    """The measures of some protocols; those that protocols share are computed once.
+    """The measures of several protocols; a measure that several of them have is computed once.
 
     Args:
-        protocols: Names of `PROTOCOLS`.
-        border: Pixels left out at each edge, by custom the scale; protocols with a border of their
-            own keep that.
-        rounding: Off, nothing is rounded to uint8, whatever the protocols say; names stay.
+        protocols: Names in `PROTOCOLS`.
+        border: Pixels to crop from each edge, usually the scale; a protocol's own border takes
+            precedence.
+        rounding: If false, round nothing to uint8, also where a protocol does; names do not change.
 
     Attributes:
-        measures: By name, in the order of the protocols.
+        measures: Measures by name, in the order of the protocols.
 
     Raises:
-        UserError: A protocol is unknown, or two give one name to different measures.
+        UserError: A protocol is unknown, or two protocols use one name for different measures.
+
+    Example:
+        >>> import numpy as np
+        >>> from srgan_plugin.metrics import Scorer
+        >>> gt = np.arange(32 * 32 * 3, dtype=np.uint8).reshape(32, 32, 3)
+        >>> scorer = Scorer(["basicsr", "y"], border=4)
+        >>> {name: round(value, 2) for name, value in scorer.score(gt ^ 1, gt).items()}
+        {'PSNR': 48.13, 'SSIM': 1.0, 'PSNR_Y': 64.64, 'SSIM_Y': 1.0}
     """
 
     def __init__(
@@ -58,8 +66,8 @@ class Scorer:
             for name, measure in PROTOCOLS[protocol].measures(border, rounding).items():
                 if (other := self.measures.setdefault(name, measure)) != measure:
                     raise UserError(
-                        f"{protocol}: expected {name} within a border of {other.border} as another "
-                        f"protocol measures it, got {measure.border}; measure them one by one"
+                        f"{protocol}: expected {name} within a border of {other.border} as in "
+                        f"another protocol, got {measure.border}; measure them one by one"
                     )
         if not self.measures:
             raise UserError(f"protocols: expected at least one of {', '.join(PROTOCOLS)}, got none")
@@ -68,52 +76,53 @@ class Scorer:
         """Measure one prediction.
 
         Args:
-            pred: (h, w, 3), RGB: floating point, nominally 0 to `peak`, or a finished uint8 image.
-            gt: (h, w, 3), RGB, uint8.
-            peak: White in a floating-point prediction.
+            pred: RGB, (H, W, 3): uint8, or floating point, clamped to [0, `peak`].
+            gt: GT image, RGB, (H, W, 3), uint8.
+            peak: Value of white in a floating-point prediction.
 
         Returns:
-            Each measure by name: PSNR in dB, SSIM at most 1.
+            Values by name: PSNR in dB, SSIM at most 1.
 
         Raises:
-            UserError: Shapes differ, the border leaves too little, or the prediction has NaNs.
+            UserError: The shapes differ, the image inside the border is too small, or the
+                prediction is not finite.
         """
         levels = {r: _levels(pred, r, peak) for r in {m.rounding for m in self.measures.values()}}
         values = self._measure(levels, gt, (pred.shape, gt.shape))
         return dict(zip(self.measures, values.tolist(), strict=True))
 
     def score_tensor(self, pred: Tensor, gt: Tensor) -> Tensor:
-        """Measure one prediction where it lies, without waiting for a GPU.
+        """Measure one prediction on its device, without synchronising with a GPU.
 
         Args:
-            pred: (3, H, W), RGB, floating point, nominally 0 to 255.
-            gt: (3, H, W), RGB, uint8, on the same device.
+            pred: RGB, (3, H, W), floating point, clamped to [0, 255].
+            gt: GT image, RGB, (3, H, W), uint8, on the same device.
 
         Returns:
-            (n,), float64, in the order of `measures`; NaN where the prediction is not finite.
+            (n,), float64, in the order of `measures`; NaN if the prediction is not finite.
 
         Raises:
-            UserError: Shapes differ or the border leaves too little.
+            UserError: The shapes differ, or the image inside the border is too small.
         """
         finite = torch.where(pred.isfinite().all(), 0.0, torch.nan)
-        # Half precision cannot hold a value up to 255 finely enough to round it.
+        # float16 is too coarse for values up to 255 to be rounded.
         exact = pred.double().clamp(0, PEAK) + finite
         shapes = [(*image.shape[1:], image.shape[0]) for image in (pred, gt)]
         return self._measure({True: exact.round(), False: exact}, gt, shapes)
 
     def _measure(self, levels: Mapping[bool, Any], gt: Any, shapes: Any) -> Tensor:
-        """Return the measures of an image rounded and not, HWC array or CHW tensor, 0 to 255."""
-        wanted = self.measures.values()
+        """Compute all measures of an image in [0, 255], given by `rounding`: HWC array or CHW."""
+        measures = self.measures.values()
         found: dict[Measure, Tensor] = {}
-        for rounding, border in dict.fromkeys((m.rounding, m.border) for m in wanted):
+        for rounding, border in dict.fromkeys((m.rounding, m.border) for m in measures):
             inside = check_comparable(shapes[0], shapes[1], border, WINDOW)
             index = inside if isinstance(gt, np.ndarray) else (..., *inside)
-            group = [m for m in wanted if (m.rounding, m.border) == (rounding, border)]
+            group = [m for m in measures if (m.rounding, m.border) == (rounding, border)]
             found |= _compare(levels[rounding][index], gt[index], group)
-        return torch.stack([found[measure] for measure in wanted])
+        return torch.stack([found[measure] for measure in measures])
 
     def describe(self) -> str:
-        """Return what is measured: a line on the border, and one for each protocol."""
+        """Describe the border in one line, then each protocol in one."""
         width = max(map(len, self.protocols))
         lines = [f"Protocols, {self.border} pixels cut off each edge:"]
         for name in self.protocols:
@@ -124,7 +133,7 @@ class Scorer:
 
 
 def _compare(pred: Any, gt: Any, measures: Sequence[Measure]) -> dict[Measure, Tensor]:
-    """Return measures of one border and rounding; each plane is compared once."""
+    """Compute measures with one border and rounding; each plane is compared once."""
     names = dict.fromkeys("".join(m.channel for m in measures))
     a, b = (dict(zip(names, planes(image, names), strict=True)) for image in (pred, gt))
     by_plane: dict[tuple[str, str], Tensor] = {}
@@ -143,14 +152,14 @@ def _compare(pred: Any, gt: Any, measures: Sequence[Measure]) -> dict[Measure, T
 
 
 def _levels(pred: NDArray[Any], rounding: bool, peak: float) -> NDArray[Any]:
-    """Return a prediction in 0 to 255, rounded or not."""
+    """Convert a prediction to [0, 255], rounded or not."""
     if pred.dtype == np.uint8:
         return pred
     if not np.issubdtype(pred.dtype, np.floating):
-        raise UserError(f"prediction: expected floats in 0 to 1, or uint8, got {pred.dtype}")
+        raise UserError(f"prediction: expected floats in [0, 1], or uint8, got {pred.dtype}")
     if not np.isfinite(pred).all():
         raise UserError(NOT_FINITE)
-    # Half precision cannot hold 255 times a value finely enough to round it.
+    # float16 is too coarse for values up to 255 to be rounded.
     kind = np.result_type(pred, np.float32) if rounding else np.dtype(np.float64)
     clamped: NDArray[Any] = np.clip(pred.astype(kind) * (PEAK / peak), 0, PEAK)
     return np.rint(clamped) if rounding else clamped
@@ -159,13 +168,27 @@ def _levels(pred: NDArray[Any], rounding: bool, peak: float) -> NDArray[Any]:
 def score_images(
     upscale: Upscale, benchmark: Benchmark, scorer: Scorer
 ) -> Iterator[tuple[str, Scores]]:
-    """Run a method over a test set and yield each image's key and scores.
+    """Run a method over a test set and yield the key and the scores of each image.
 
     Args:
-        upscale: Maps an LR image, (h, w, 3) RGB uint8, to its SR image: (scale h, scale w, 3)
-            RGB, floating point, nominally 0 to 1, or uint8.
+        upscale: Maps an LR image, RGB (h, w, 3) uint8, to the SR image, RGB (H, W, 3): uint8, or
+            floating point, clamped to [0, 1].
         benchmark: The test set.
-        scorer: What is measured.
+        scorer: The measures.
+
+    Example:
+        >>> import tempfile
+        >>> import numpy as np
+        >>> from srgan_plugin.data.benchmark_sets import find_benchmark
+        >>> from srgan_plugin.data.resize import imresize
+        >>> from srgan_plugin.io.writers import write_image
+        >>> from srgan_plugin.metrics import Scorer, score_images
+        >>> with tempfile.TemporaryDirectory() as root:
+        ...     write_image(f"{root}/Toy/HR/a.png", np.full((48, 48, 3), 100, np.uint8))
+        ...     benchmark = find_benchmark("Toy", root)
+        ...     results = score_images(lambda lr: imresize(lr, 4), benchmark, Scorer(["y"]))
+        ...     dict(results)
+        {'a': {'PSNR_Y': inf, 'SSIM_Y': 1.0}}
     """
     for index in range(len(benchmark.pairs)):
         pair = benchmark.pairs[index]
@@ -173,13 +196,47 @@ def score_images(
 
 
 def average(scores: Iterable[Mapping[MetricName, float]]) -> Scores:
-    """Return the mean of each metric over images: the mean of PSNRs, not the PSNR of the mean."""
+    """Average each metric over images: the mean of PSNRs, not the PSNR of the mean error.
+
+    Raises:
+        UserError: There are no scores.
+
+    Example:
+        >>> from srgan_plugin.metrics import average
+        >>> average([{"PSNR": 30.0}, {"PSNR": 32.0}])
+        {'PSNR': 31.0}
+    """
     rows = list(scores)
     if not rows:
-        raise UserError("expected the scores of at least one image, got none")
+        raise UserError("scores: expected those of at least one image, got none")
     return {name: sum(row[name] for row in rows) / len(rows) for name in rows[0]}
 
 
 def evaluate(upscale: Upscale, benchmark: Benchmark, scorer: Scorer) -> Scores:
-    """Return the average of `score_images` over the images of a test set."""
+    """Average `score_images` over a test set.
+
+    Args:
+        upscale: See `score_images`.
+        benchmark: The test set.
+        scorer: The measures.
+
+    Returns:
+        Means over images by name of the measure.
+
+    Raises:
+        UserError: The test set is empty, or an image cannot be measured.
+
+    Example:
+        >>> import tempfile
+        >>> import numpy as np
+        >>> from srgan_plugin.data.benchmark_sets import find_benchmark
+        >>> from srgan_plugin.data.resize import imresize
+        >>> from srgan_plugin.io.writers import write_image
+        >>> from srgan_plugin.metrics import Scorer, evaluate
+        >>> with tempfile.TemporaryDirectory() as root:
+        ...     write_image(f"{root}/Toy/HR/a.png", np.full((48, 48, 3), 100, np.uint8))
+        ...     benchmark = find_benchmark("Toy", root)
+        ...     evaluate(lambda lr: imresize(lr, 4), benchmark, Scorer(["basicsr"]))
+        {'PSNR': inf, 'SSIM': 1.0}
+    """
     return average(scores for _, scores in score_images(upscale, benchmark, scorer))

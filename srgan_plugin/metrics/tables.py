@@ -1,4 +1,4 @@
-"""Results as tables for people: measured, compared with published values, conditions below."""
+"""Results as text tables: measured values, published values, and the conditions of both."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
@@ -19,22 +19,33 @@ def format_table(
     model: str | None = None,
     missing_images: Mapping[str, str] = MappingProxyType({}),
 ) -> str:
-    """Lay out the results of one method on several test sets.
+    r"""Format the results of one method on several test sets.
 
     Args:
-        results: For each test set its measures by name (dB for PSNR); each gets a column.
-        scorer: What measured them; None for other metrics.
-        lr_origins: For each test set, in words, where its LR images come from.
-        model: A name that `reference_results` knows; None where there is nothing to compare with.
-        missing_images: For each incomplete test set, how many images exist; its averages are not
-            compared with published values.
+        results: Values by test set and metric; PSNR in dB.
+        scorer: The measures; None for other metrics.
+        lr_origins: Description of the origin of the LR images, by test set.
+        model: Model of `reference_results` to compare with; None for no comparison.
+        missing_images: Description of the number of existing images, by incomplete test set, which
+            is not compared with published values.
 
     Returns:
-        The measures, the comparison with published values, and under them the conditions, without
-        a last newline.
+        The values, the comparison with published values and the conditions, without a newline at
+        the end.
 
     Raises:
-        UserError: There are no results, or no such model was published.
+        UserError: There are no results, or `model` is unknown.
+
+    Example:
+        >>> from srgan_plugin.metrics import Scorer, format_table
+        >>> results, origins = {"Set5": {"PSNR_Y": 28.42}}, {"Set5": "given"}
+        >>> print(format_table(results, scorer=Scorer(["paper"]), lr_origins=origins))
+        set    PSNR_Y
+        Set5  28.4200
+        <BLANKLINE>
+        Protocols, 4 pixels cut off each edge:
+          paper  PSNR of Y (BT.601), its SSIM is not compared, output rounded to uint8
+        LR: given (Set5).
     """
     parts = [
         format_measures(results, scorer),
@@ -45,9 +56,20 @@ def format_table(
 
 
 def format_measures(results: Results, scorer: Scorer | None = None) -> str:
-    """Lay out all measures of all sets; those of `scorer` come first."""
+    """Format all metrics of all test sets, those of `scorer` first.
+
+    Raises:
+        UserError: There are no results.
+
+    Example:
+        >>> from srgan_plugin.metrics import format_measures
+        >>> print(format_measures({"Set5": {"PSNR": 28.42}, "Set14": {"PSNR": 26.0}}))
+        set       PSNR
+        Set5   28.4200
+        Set14  26.0000
+    """
     if not results:
-        raise UserError("expected results on at least one test set, got none")
+        raise UserError("results: expected those of at least one test set, got none")
     first = scorer.measures if scorer else ()
     columns = dict.fromkeys([*first, *(m for row in results.values() for m in row)])
     rows = [[name, *(_number(row.get(m)) for m in columns)] for name, row in results.items()]
@@ -57,15 +79,25 @@ def format_measures(results: Results, scorer: Scorer | None = None) -> str:
 def format_comparison(
     results: Results, model: str, missing_images: Mapping[str, str] = MappingProxyType({})
 ) -> str:
-    """Lay out published values beside what was measured; arguments as of `format_table`.
+    """Format published values beside measured ones.
+
+    Args:
+        results: See `format_table`.
+        model: Model of `reference_results`.
+        missing_images: See `format_table`.
 
     Returns:
-        For each complete set, PSNR and SSIM: the published value, ours under the protocol that made
-        it, the difference, and ours under the protocol that the table ought to have; below, where
-        it was published. Empty where nothing was published of these sets.
+        PSNR and SSIM of each complete test set: published, measured under the protocol of the
+        table, the difference, measured under the protocol that the heading of the table says; then
+        the publication. Empty if nothing was published for these test sets.
 
     Raises:
-        UserError: No such model was published.
+        UserError: `model` is unknown.
+
+    Example:
+        >>> from srgan_plugin.metrics import format_comparison
+        >>> print(format_comparison({"Set5": {"PSNR_Y": 28.5}}, "bicubic").splitlines()[1])
+        Set5  PSNR    28.4300          28.5000     +0.0700      28.5000
     """
     known = {
         name: reference_results(model, name) for name in results if not missing_images.get(name)
@@ -74,7 +106,8 @@ def format_comparison(
     if not entries:
         return ""
     table = entries[0].table
-    head = ["set", "", "published", f"ours, {table.protocol}", "difference", f"ours, {table.right}"]
+    measured = f"measured, {table.protocol}", f"measured, {table.right}"
+    head = ["set", "", "published", measured[0], "difference", measured[1]]
     rows = [
         [name, function, *_comparison(results[name], entry)]
         for name, published in known.items()
@@ -89,7 +122,21 @@ def format_conditions(
     lr_origins: Mapping[str, str],
     missing_images: Mapping[str, str] = MappingProxyType({}),
 ) -> str:
-    """Return how and on what was measured, line by line; arguments as of `format_table`."""
+    """Describe the conditions of the results, line by line.
+
+    Args:
+        sets: Names of the test sets.
+        scorer: See `format_table`.
+        lr_origins: See `format_table`.
+        missing_images: See `format_table`.
+
+    Example:
+        >>> from srgan_plugin.metrics import format_conditions
+        >>> print(format_conditions(["Set5"], None, {"Set5": "given"}, {"Set5": "4 of 5 images"}))
+        Protocol: that of the configured metrics.
+        LR: given (Set5).
+        Incomplete, so not compared with published values: Set5 (4 of 5 images).
+    """
     sets = list(sets)
     incomplete = [f"{name} ({missing_images[name]})" for name in sets if missing_images.get(name)]
     lines = [scorer.describe() if scorer else "Protocol: that of the configured metrics."]
@@ -100,11 +147,11 @@ def format_conditions(
 
 
 def _comparison(measured: Mapping[str, float], entry: ReferenceResult) -> list[str]:
-    """Return published, measured under the published protocol, difference, and the right one."""
-    ours = measured.get(entry.metric) if entry.metric else None
+    """Format published, measured, difference, and measured under the protocol of the heading."""
+    same = measured.get(entry.metric) if entry.metric else None
     right = measured.get(entry.right) if entry.right else None
-    difference = None if ours is None else ours - entry.value
-    return [f"{entry.value:.4f}", _number(ours), _number(difference, sign="+"), _number(right)]
+    difference = None if same is None else same - entry.value
+    return [f"{entry.value:.4f}", _number(same), _number(difference, sign="+"), _number(right)]
 
 
 def _number(value: float | None, *, sign: str = "") -> str:
@@ -112,7 +159,7 @@ def _number(value: float | None, *, sign: str = "") -> str:
 
 
 def _origins(names: Iterable[str], lr_origins: Mapping[str, str]) -> str:
-    """Group test sets whose LR was made the same way: 'given (Set5, Set14), … (B100)'."""
+    """Group test sets by the origin of their LR images: 'given (Set5, Set14), … (B100)'."""
     groups: dict[str, list[str]] = {}
     for name in names:
         groups.setdefault(lr_origins.get(name, "unknown"), []).append(name)
@@ -120,7 +167,7 @@ def _origins(names: Iterable[str], lr_origins: Mapping[str, str]) -> str:
 
 
 def _aligned(rows: Sequence[Sequence[str]], left: int) -> str:
-    """Pad cells to columns, the first `left` of them aligned to the left."""
+    """Format cells as columns, the first `left` of them aligned to the left."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(
         "  ".join(

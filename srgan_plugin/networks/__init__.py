@@ -2,6 +2,10 @@
 
 A network is registered once, in `GENERATORS` or `DISCRIMINATORS`, for both toolboxes and for the
 checkpoints.
+
+Example:
+    >>> sorted(GENERATORS), sorted(DISCRIMINATORS)
+    (['MSRResNet', 'SRResNet'], ['ModifiedVGG', 'SRGANDiscriminator'])
 """
 
 from .discriminators import DISCRIMINATORS, ModifiedVGG, SRGANDiscriminator

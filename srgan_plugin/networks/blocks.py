@@ -1,4 +1,4 @@
-"""Building blocks of the networks, their check of loaded weights, and their precision rules."""
+"""Building blocks of the networks, the check of loaded weights, and the rules of precision."""
 
 import warnings
 from collections.abc import Callable, Mapping
@@ -13,20 +13,20 @@ from torch import Tensor, nn
 
 from srgan_plugin.errors import PluginWarning, UserError
 
-#: Activations by name; each is made for a number of slopes, which PReLU alone has.
+#: Activation by name, as a function of the number of learned slopes, which PReLU alone has.
 ACTIVATIONS: dict[str, Callable[[int], nn.Module]] = {
     "prelu": nn.PReLU,
     "relu": lambda slopes: nn.ReLU(),
     "leaky_relu": lambda slopes: nn.LeakyReLU(0.2),
     "swish": lambda slopes: nn.SiLU(),
 }
-#: Normalisations by name; each is made for a number of channels and an epsilon.
+#: Normalisation by name, as a function of the number of channels and `eps`.
 NORMS: dict[str, Callable[..., nn.Module]] = {
     "batch": nn.BatchNorm2d,
     "instance": nn.InstanceNorm2d,
     "instance_affine": partial(nn.InstanceNorm2d, affine=True),
 }
-#: What is applied to the last convolution's result, by name.
+#: Function of the last convolution's output, by name.
 LAST_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "none": lambda x: x,
     "tanh": torch.tanh,
@@ -34,24 +34,24 @@ LAST_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 class PixelRange(NamedTuple):
-    """How a network sees pixels: the maps from [0, 1] and back to it."""
+    """A network's range of pixels: the maps from [0, 1] to it and back."""
 
     encode: Callable[[Tensor], Tensor]
     decode: Callable[[Tensor], Tensor]
 
 
-#: Mean and standard deviation of R, G and B.
+#: Mean and standard deviation of R, G and B in [0, 1], over ImageNet.
 IMAGENET = ((0.485, 0.229), (0.456, 0.224), (0.406, 0.225))
 
 
 def _by_channel(function: Callable[[Tensor, float, float], Tensor]) -> Callable[[Tensor], Tensor]:
-    """Apply a function of pixels, mean and std to each channel of (N, 3, H, W)."""
+    """Return a map of RGB (N, 3, H, W) that calls `function(pixels, mean, std)` by channel."""
     return lambda x: torch.stack(
         [function(x[:, n], mean, std) for n, (mean, std) in enumerate(IMAGENET)], 1
     )
 
 
-#: Ranges of a network's input and output.
+#: Ranges of pixels that a network may take or produce.
 PIXEL_RANGES: dict[Any, PixelRange] = {
     (0.0, 1.0): PixelRange(lambda x: x, lambda y: y),
     (-1.0, 1.0): PixelRange(lambda x: 2 * x - 1, lambda y: (y + 1) / 2),
@@ -67,9 +67,9 @@ class ShuffleUpsample(nn.Module):
 
     Args:
         channels: Channels of input and output.
-        factor: The shuffle's factor.
-        act: The activation after the shuffle.
-        batch_norm: Whether batch normalisation stands between the convolution and the shuffle.
+        factor: Factor of height and width.
+        act: Activation after the shuffle.
+        batch_norm: Normalise between the convolution and the shuffle.
     """
 
     def __init__(
@@ -97,7 +97,7 @@ class ResidualBlockNoBN(nn.Module):
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Keep the shape (N, C, H, W)."""
+        """Map (N, C, H, W) to the same shape."""
         out: Tensor = x + self.conv2(F.relu(self.conv1(x), inplace=True))
         return out
 
@@ -107,8 +107,8 @@ class ResidualBlockBN(nn.Module):
 
     Args:
         channels: Channels of input and output.
-        act: The activation; PReLU in the paper.
-        norm: Makes a normalisation of so many channels.
+        act: Activation; PReLU in the paper.
+        norm: Function from the number of channels to a normalisation layer.
     """
 
     def __init__(
@@ -122,7 +122,7 @@ class ResidualBlockBN(nn.Module):
         self.bn2 = norm(channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Keep the shape (N, C, H, W)."""
+        """Map (N, C, H, W) to the same shape."""
         out: Tensor = x + self.bn2(self.conv2(self.act(self.bn1(self.conv1(x)))))
         return out
 
@@ -130,20 +130,21 @@ class ResidualBlockBN(nn.Module):
 def refuse_foreign_weights(
     network: nn.Module, state_dict: Mapping[str, Tensor], prefix: str, *_: Any
 ) -> None:
-    """Refuse weights most of which are another network's, even where loading is not strict.
+    """Refuse a state dict of another network, even where loading is not strict.
 
-    mmengine loads what fits and logs the rest, and so does BasicSR with `strict_load_g: false`: a
-    checkpoint in other keys leaves random weights behind, and the run goes on. Few weights that
-    fit, or none, are a choice (LoRA, a checkpoint of the discriminator alone): a warning.
+    mmengine loads the keys that match and logs the others, and so does BasicSR with
+    `strict_load_g: false`: a checkpoint with other keys would leave random weights, and the run
+    would continue. A state dict of a few keys, all or most of which match, is taken for a choice
+    (LoRA, the discriminator alone): the function warns.
 
     Args:
-        network: Whose weights are loaded; a `load_state_dict` pre-hook of torch's.
-        state_dict: What is loaded.
-        prefix: With which the network's keys begin there.
+        network: The network to load into; torch passes it to its load_state_dict pre-hooks.
+        state_dict: Weights by key.
+        prefix: Beginning of the network's keys in `state_dict`.
 
     Raises:
-        UserError: Fewer than half of the network's weights are in it, in their shape, and they
-            are fewer than half of what it has under `prefix`.
+        UserError: Fewer than half of the network's weights are in `state_dict` with their shape,
+            and fewer than half of the keys under `prefix` match.
     """
     named = chain(network.named_parameters(), network.named_buffers())
     own = {prefix + key: weight.shape for key, weight in named}
@@ -155,23 +156,23 @@ def refuse_foreign_weights(
         return
     message = f"{type(network).__name__}: expected its {len(own)} weights, got {len(fits)} of them"
     if 2 * len(fits) >= len(given):
-        warnings.warn(f"{message}; the others stay as they are", PluginWarning, stacklevel=2)
+        warnings.warn(f"{message}; the others are not changed", PluginWarning, stacklevel=2)
         return
     first = next(key for key in given if key not in fits)
     raise UserError(
-        f"{message} and others (first {first}); read this checkpoint by "
-        "srgan_plugin.checkpoints.load_generator_weights, which knows the keys of other code bases"
+        f"{message} and others (first {first}); read this checkpoint with "
+        "srgan_plugin.checkpoints.load_generator_weights, which converts keys of other code bases"
     )
 
 
-# Losses are computed in float32 whatever the networks compute in.
+# Losses are computed in float32 or wider, whatever the type of the networks.
 
 
 def widened(x: Tensor) -> Tensor:
-    """Return `x` in float32, or in float64 if it is; gradients are rounded once, to its type."""
+    """Return `x` in float32, or unchanged if it is float64; gradients get the type of `x`."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def without_autocast(x: Tensor) -> AbstractContextManager[object]:
-    """Leave autocast; the device `meta` has none, and torch refuses to leave it there."""
+    """Return a context without autocast; torch has no autocast for the device `meta`."""
     return nullcontext() if x.is_meta else torch.autocast(x.device.type, enabled=False)

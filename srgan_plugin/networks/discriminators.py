@@ -1,15 +1,15 @@
 """The two discriminators: logits of real against generated images.
 
-Both are pairs of convolutions whose second one halves the image, then two dense layers. The
-sigmoid stays inside the loss. Any memory format, any floating type.
+Both are pairs of convolutions, the second of which halves height and width, then two dense layers.
+The sigmoid is part of the loss. Any memory format, any floating type.
 
 Under bfloat16 autocast the gradient of the weights has a cosine of 0.967 with float32's
-(ModifiedVGG, not trained, 16 images of 128x128; above 0.9 at batch 16 in all that was measured).
+(ModifiedVGG, not trained, 16 images of 128x128; above 0.9 at batch 16 in every measurement).
 Rounding carries 0.25 % of the pre-activations across zero, where LeakyReLU's slope jumps from 0.2
-to 1, and the gradients of real and generated images cancel by half. With the signs of the exact run
-the cosine is 0.9997: float32 in batch normalisation (whose statistics are in float32 anyway) or in
-the dense layers gains nothing. float16 has three bits more and a cosine of 0.996. In float32,
-images moved by at most half a level of 8 bits make it 0.979, and another batch 0.01.
+to 1, and half of the gradients of real and generated images cancel. With the signs of the float32
+run the cosine is 0.9997: float32 in batch normalisation (whose statistics are in float32 anyway) or
+in the dense layers gains nothing. float16 has three bits more and a cosine of 0.996. In float32,
+images changed by at most half a level of 8 bits make it 0.979, and another batch 0.01.
 """
 
 import torch.nn.functional as F
@@ -21,11 +21,22 @@ from .blocks import without_autocast
 
 
 class _PairedConvDiscriminator(nn.Module):
-    """What both have in common: keys convI_0, bnI_0, convI_1, bnI_1, linear1, linear2.
+    """Base class of the discriminators: keys convI_0, bnI_0, convI_1, bnI_1, linear1, linear2.
 
-    Every convolution is followed by batch normalisation but the first, which alone has a bias;
-    LeakyReLU(0.2) follows everything but the last dense layer. Features double with each stage up
-    to eight times `mid_channels`.
+    Batch normalisation follows every convolution except the first, the only one with a bias;
+    LeakyReLU(0.2) follows every layer except the last dense one. Features double with each stage,
+    up to eight times `mid_channels`.
+
+    Args:
+        in_channels: Channels of the images.
+        mid_channels: Features of the first stage.
+        input_size: Height and width of the images, a multiple of 2**num_stages.
+        num_stages: Pairs of convolutions.
+        down_kernel: Kernel size of the convolutions with stride 2.
+        hidden: Features of the first dense layer.
+
+    Raises:
+        UserError: `input_size` is not a multiple of 2**num_stages.
     """
 
     def __init__(
@@ -42,7 +53,7 @@ class _PairedConvDiscriminator(nn.Module):
         side, rest = divmod(input_size, 2**num_stages)
         if side < 1 or rest:
             raise UserError(
-                f"input_size must be a multiple of {2**num_stages} ({num_stages} halvings), "
+                f"input_size: expected a multiple of {2**num_stages} ({num_stages} halvings), "
                 f"got {input_size}"
             )
         self.input_size = input_size
@@ -69,44 +80,51 @@ class _PairedConvDiscriminator(nn.Module):
             x: RGB in [0, 1], (N, in_channels, input_size, input_size).
 
         Returns:
-            Logits, (N, 1), in the type of the weights also under autocast: positive for real.
+            Logits, (N, 1), positive for real; in the type of the weights, also under autocast.
 
         Raises:
-            UserError: Images of another size.
+            UserError: The images have another height or width.
         """
         size = self.input_size
         if x.shape[-2:] != (size, size):
             raise UserError(
-                f"{type(self).__name__} takes images of {size}x{size}, got "
-                f"{x.shape[-2]}x{x.shape[-1]} (height x width): set its input_size to the crop size"
+                f"{type(self).__name__}: expected images of {size}x{size}, got "
+                f"{x.shape[-2]}x{x.shape[-1]} (height x width); set input_size to the crop size"
             )
         feat = x
         for name in (f"{stage}_{half}" for stage in range(self.num_stages) for half in (0, 1)):
             feat = getattr(self, f"conv{name}")(feat)
             norm = getattr(self, f"bn{name}")
             feat = F.leaky_relu(feat if norm is None else norm(feat), 0.2, inplace=True)
-        # flatten, not view: channels_last features have no such view
+        # flatten, not view: features in channels_last cannot be viewed as (N, C*H*W)
         feat = F.leaky_relu(self.linear1(feat.flatten(1)), 0.2, inplace=True)
-        # Not under autocast: in 8 bits, logits of 100 would be multiples of 0.5.
+        # Not under autocast: bfloat16 has 8 bits, so logits near 100 would be multiples of 0.5.
         with without_autocast(x):
             logits: Tensor = self.linear2(feat.to(self.linear2.weight.dtype))
         return logits
 
 
 class ModifiedVGG(_PairedConvDiscriminator):
-    """The VGG-style discriminator of the toolboxes: strided convolutions are 4x4.
+    """The VGG-style discriminator of MMagic and BasicSR: strided convolutions are 4x4.
 
     Keys, shapes and function are those of MMagic 1.2.0's ModifiedVGG and, at the defaults, of
-    BasicSR 1.4.2's VGGStyleDiscriminator; BasicSR's for 256x256 is `input_size=256, num_stages=6`.
+    BasicSR 1.4.2's VGGStyleDiscriminator; for 256x256 that is `input_size=256, num_stages=6`.
 
     Args:
         in_channels: Channels of the images.
         mid_channels: Features of the first stage.
-        input_size: Height and width, a multiple of 2**num_stages.
-        num_stages: Halvings.
+        input_size: Height and width of the images, a multiple of 2**num_stages.
+        num_stages: Pairs of convolutions; each halves height and width.
 
     Raises:
-        UserError: `input_size` cannot be halved that often.
+        UserError: `input_size` is not a multiple of 2**num_stages.
+
+    Example:
+        >>> import torch
+        >>> from srgan_plugin.networks import ModifiedVGG
+        >>> discriminator = ModifiedVGG(mid_channels=4, input_size=32, num_stages=3)
+        >>> discriminator(torch.rand(2, 3, 32, 32)).shape
+        torch.Size([2, 1])
     """
 
     def __init__(
@@ -132,10 +150,17 @@ class SRGANDiscriminator(_PairedConvDiscriminator):
     Args:
         in_channels: Channels of the images.
         mid_channels: Features of the first two convolutions (64 to 512 at the default).
-        input_size: Height and width, a multiple of 16; the paper's crops are 96.
+        input_size: Height and width of the images, a multiple of 16; the paper's crops are 96x96.
 
     Raises:
         UserError: `input_size` is not a multiple of 16.
+
+    Example:
+        >>> import torch
+        >>> from srgan_plugin.networks import SRGANDiscriminator
+        >>> discriminator = SRGANDiscriminator(mid_channels=4, input_size=32)
+        >>> discriminator(torch.rand(2, 3, 32, 32)).shape
+        torch.Size([2, 1])
     """
 
     def __init__(self, in_channels: int = 3, mid_channels: int = 64, input_size: int = 96) -> None:

@@ -1,8 +1,8 @@
-"""The generators: MSRResNet, which the toolboxes train, and the paper's SRResNet.
+"""The generators: MSRResNet, which MMagic and BasicSR train, and the paper's SRResNet.
 
-Each takes RGB in [0, 1], shape (N, 3, H, W), and returns RGB of `upscale_factor` times the size, in
-the scale of [0, 1] but not clamped to it. Any height and width, any memory format, any floating
-type.
+Each takes RGB in [0, 1], (N, 3, H, W), and returns RGB of `upscale_factor` times the height and
+width, with black at 0 and white at 1 but not clamped. Any height and width, any memory format, any
+floating type.
 """
 
 import math
@@ -29,7 +29,7 @@ from .blocks import (
     refuse_foreign_weights,
 )
 
-# upscale_factor -> the pixel shuffles it is made of
+# Factors of the pixel shuffles by upscale_factor.
 _MSRRESNET_SHUFFLES = {2: (2,), 3: (3,), 4: (2, 2)}
 _SRRESNET_SHUFFLES = {2: (2,), 4: (2, 2), 8: (2, 2, 2)}
 
@@ -41,9 +41,23 @@ class Generator(nn.Module):
     """Base class of the generators: a forward pass in two halves, which tiling runs separately.
 
     Attributes:
-        upscale_factor: Output over input size.
+        upscale_factor: Height of the output over height of the input.
         conv_first: The first convolution.
         conv_last: The last convolution.
+
+    Example:
+        >>> import torch
+        >>> from srgan_plugin.networks import Generator, SRResNet
+        >>> network, lr = SRResNet(mid_channels=4, num_blocks=2).eval(), torch.rand(1, 3, 8, 8)
+        >>> isinstance(network, Generator)
+        True
+        >>> features = network.extract_features(lr)
+        >>> features.shape
+        torch.Size([1, 4, 8, 8])
+        >>> torch.equal(network.reconstruct(features, lr), network(lr))
+        True
+        >>> network.receptive_radius
+        (9, 3)
     """
 
     upscale_factor: int
@@ -63,7 +77,7 @@ class Generator(nn.Module):
             x: RGB in [0, 1], (N, in_channels, H, W).
 
         Returns:
-            RGB in the scale of [0, 1], not clamped, (N, out_channels, H*scale, W*scale).
+            RGB, black at 0 and white at 1, not clamped, (N, out_channels, H*scale, W*scale).
         """
         return self.reconstruct(self.extract_features(x), x)
 
@@ -74,15 +88,15 @@ class Generator(nn.Module):
 
     @property
     def needs_whole_image(self) -> bool:
-        """Whether `extract_features` takes statistics of the whole image, which tiles lack."""
+        """Whether `extract_features` uses statistics of the whole image, so tiles would differ."""
         return False
 
     def extract_features(self, x: Tensor) -> Tensor:
-        """Run the layers that work at the LR image's size: (N, mid_channels, H, W)."""
+        """Run the layers at LR size, from (N, in_channels, H, W) to (N, mid_channels, H, W)."""
         raise NotImplementedError
 
     def reconstruct(self, features: Tensor, x: Tensor) -> Tensor:
-        """Run the other layers, which take the memory, on the features of LR images `x`."""
+        """Run the other layers, which take most of the memory, on the features of LR images `x`."""
         raise NotImplementedError
 
     def _add_upsampling(
@@ -92,7 +106,7 @@ class Generator(nn.Module):
         act: Callable[[], nn.Module] = nn.Identity,
         batch_norm: bool = False,
     ) -> None:
-        """Add `upsample1`, `upsample2`, …, each followed by an activation of its own."""
+        """Add `upsample1`, `upsample2`, …, one for each factor, each with an activation."""
         self._upsamples = [f"upsample{n}" for n in range(1, len(factors) + 1)]
         for name, factor in zip(self._upsamples, factors, strict=True):
             self.add_module(name, ShuffleUpsample(channels, factor, act(), batch_norm))
@@ -107,22 +121,30 @@ class MSRResNet(Generator):
     """Modified SRResNet: no batch normalisation, a bilinear skip around the whole network.
 
     State-dict keys, function and initialisation are those of MMagic 1.2.0 (MMEditing 0.x keys are
-    the same); with `activate_after_shuffle` the function and the initialisation are BasicSR
-    1.4.2's, whose keys differ. Receptive field: 35 LR pixels to each side at x4 with 16 blocks.
+    the same); with `activate_after_shuffle` the function and the initialisation are those of
+    BasicSR 1.4.2, whose keys differ. Receptive field: 35 LR pixels to each side at x4 with 16
+    blocks.
 
     Args:
         in_channels: Channels of the LR image.
-        out_channels: Channels of the result; equal to `in_channels` unless that is 1, because the
-            upscaled input is added to the result.
+        out_channels: Channels of the output; equal to `in_channels` unless that is 1, because the
+            upscaled input is added to the output.
         mid_channels: Features.
         num_blocks: Residual blocks.
         upscale_factor: 2, 3 or 4.
-        activate_after_shuffle: LeakyReLU(0.1) after each pixel shuffle. BasicSR, KAIR and early
-            ESRGAN do so, MMagic does not: weights load either way, and the wrong one gives wrong
-            images.
+        activate_after_shuffle: LeakyReLU(0.1) after each pixel shuffle, as in BasicSR, KAIR and
+            early ESRGAN, but not in MMagic. Weights load with either value; with the wrong one the
+            images are wrong.
 
     Raises:
-        UserError: A scale other than 2, 3, 4, or channels that cannot be added.
+        UserError: `upscale_factor` is not 2, 3 or 4, or the input cannot be added to the output.
+
+    Example:
+        >>> import torch
+        >>> from srgan_plugin.networks import MSRResNet
+        >>> network = MSRResNet(mid_channels=8, num_blocks=2, upscale_factor=3)
+        >>> network(torch.rand(1, 3, 10, 12)).shape
+        torch.Size([1, 3, 30, 36])
     """
 
     def __init__(
@@ -139,8 +161,8 @@ class MSRResNet(Generator):
         check_at_least(1, mid_channels=mid_channels, num_blocks=num_blocks)
         if in_channels not in (1, out_channels):
             raise UserError(
-                f"the input is added to the result, so in_channels must be 1 or out_channels "
-                f"({out_channels}), got {in_channels}"
+                f"in_channels: expected 1 or out_channels ({out_channels}), got {in_channels}; "
+                "the upscaled input is added to the output"
             )
         self.upscale_factor = upscale_factor
         self.activate_after_shuffle = activate_after_shuffle
@@ -155,9 +177,9 @@ class MSRResNet(Generator):
         self._init_weights()
 
     def _init_weights(self) -> None:
-        """He's normal initialisation, a tenth of it where a path is added to another (ESRGAN).
+        """Initialise by He's normal distribution, scaled by 0.1 before an addition (ESRGAN).
 
-        MMagic leaves the upsampling convolutions at full scale, BasicSR does not.
+        The scale of the upsampling convolutions is 1 in MMagic and 0.1 in BasicSR.
         """
         shuffle_scale = 0.1 if self.activate_after_shuffle else 1.0
         with torch.no_grad():
@@ -190,33 +212,40 @@ class MSRResNet(Generator):
 class SRResNet(Generator):
     """The paper's generator (Ledig et al. 2016, fig. 4): 9x9 ends, BN, PReLU, one long skip.
 
-    The convolutions before a batch normalisation keep their bias, which the normalisation makes
-    redundant: usual implementations have it, and so have the checkpoints made with them. The
-    defaults are the paper's; the arguments from `input_range` on are what other implementations
-    of SRGAN have otherwise.
+    Convolutions before a batch normalisation have a bias, which the normalisation makes redundant,
+    because checkpoints of common implementations contain it. The defaults are the paper's; the
+    arguments from `input_range` on describe how other implementations of SRGAN differ.
 
     Args:
         in_channels: Channels of the LR image.
-        out_channels: Channels of the result.
-        mid_channels: Features; each upsampling convolution makes four times as many.
+        out_channels: Channels of the output.
+        mid_channels: Features; each upsampling convolution outputs four times as many.
         num_blocks: Residual blocks.
         upscale_factor: 2, 4 or 8, as repeated doubling.
         prelu: 'shared' learns one slope for each activation, 'channel' one for each channel.
         output_range: (0, 1), (-1, 1) or 'imagenet' (mean and standard deviation), the range that
             the network was trained to produce; the paper has (-1, 1). `forward` maps it to [0, 1].
-        input_range: The same of the input, to which `forward` maps [0, 1].
+        input_range: Range of the network's input, with the same values; `forward` maps [0, 1] to
+            it.
         act: 'prelu', 'relu', 'leaky_relu' (0.2) or 'swish'.
-        first_act: The activation after the first convolution; `act` where it is None.
+        first_act: Activation after the first convolution; `act` if None.
         norm: 'batch', 'instance' or 'instance_affine'. Instance normalisation takes its statistics
             from the whole image, which then cannot be upscaled in tiles.
-        norm_eps: What the normalisations add to the variance; that of `upsample_norm` adds 1e-5.
-        trunk_end: What follows the convolution behind the blocks: 'norm' or 'act'.
-        upsample_norm: Whether batch normalisation stands before each pixel shuffle.
+        norm_eps: Number added to the variance by `norm`; `upsample_norm` adds 1e-5.
+        trunk_end: Layer after the convolution behind the blocks: 'norm' or 'act'.
+        upsample_norm: Add batch normalisation before each pixel shuffle.
         last_act: 'none' or 'tanh'.
         end_kernels: Sizes of the first and of the last convolution, odd.
 
     Raises:
-        UserError: A closed option has another value.
+        UserError: An argument has a value not listed above.
+
+    Example:
+        >>> import torch
+        >>> from srgan_plugin.networks import SRResNet
+        >>> network = SRResNet(mid_channels=8, num_blocks=2, upscale_factor=2)
+        >>> network(torch.rand(1, 3, 10, 12)).shape
+        torch.Size([1, 3, 20, 24])
     """
 
     def __init__(
@@ -307,11 +336,11 @@ def _checked_kernels(value: Any) -> tuple[int, int]:
 
 
 def _checked_range(name: str, value: Range, channels: int) -> Any:
-    """Return a range as the table has it."""
+    """Return a range as a key of `PIXEL_RANGES`, or raise."""
     plain = value if isinstance(value, str) else tuple(value)
     check_option(name, plain, PIXEL_RANGES)
     if plain == "imagenet" and channels != len(IMAGENET):
-        raise UserError(f"{name}: 'imagenet' is for 3 channels, got {channels}")
+        raise UserError(f"{name}: expected 3 channels for 'imagenet', got {channels}")
     return plain
 
 

@@ -1,4 +1,4 @@
-"""The eight symmetries of a square, and the mean of a network's results under them (EDSR's x8)."""
+"""The eight symmetries of a square, and the geometric self-ensemble over them (EDSR)."""
 
 from collections.abc import Callable
 from itertools import product
@@ -8,19 +8,19 @@ from torch import Tensor
 
 
 class Symmetry(NamedTuple):
-    """Flips of rows and columns, then an exchange of both axes."""
+    """Flips of rows and columns, then a transposition."""
 
     flip_rows: bool
     flip_columns: bool
     transpose: bool
 
     def apply(self, image: Tensor) -> Tensor:
-        """Transform images of shape (…, H, W)."""
+        """Transform images (…, H, W)."""
         image = image.flip(self._axes) if self._axes else image
         return image.mT if self.transpose else image
 
     def undo(self, image: Tensor) -> Tensor:
-        """Reverse `apply`, of an image of any size."""
+        """Invert `apply`; height and width may have changed in between."""
         image = image.mT if self.transpose else image
         return image.flip(self._axes) if self._axes else image
 
@@ -33,17 +33,24 @@ SYMMETRIES = tuple(Symmetry(*each) for each in product((False, True), repeat=3))
 
 
 def self_ensemble(network: Callable[[Tensor], Tensor], lr: Tensor) -> Tensor:
-    """Return the mean of a network's results on flipped and transposed images, turned back.
+    """Average a network's outputs over the eight flips and transpositions of its input.
 
-    Lim et al. 2017 (EDSR), section 3.4, call it geometric self-ensemble. It costs eight times the
-    time.
+    This is the geometric self-ensemble of Lim et al. 2017 (EDSR), section 3.4. It takes eight
+    times as long as one pass.
 
     Args:
-        network: Maps images (N, C, H, W) to images (N, C, H * scale, W * scale).
-        lr: (N, C, H, W).
+        network: Maps images (N, C, H, W) to images (N, C, H*scale, W*scale).
+        lr: LR images, (N, C, H, W).
 
     Returns:
-        (N, C, H * scale, W * scale).
+        The mean of the outputs, flipped and transposed back, (N, C, H*scale, W*scale).
+
+    Example:
+        >>> import torch
+        >>> from srgan_plugin.networks.self_ensemble import self_ensemble
+        >>> lr = torch.rand(1, 3, 4, 6)
+        >>> torch.allclose(self_ensemble(lambda x: x, lr), lr)
+        True
     """
     total = network(lr)
     for symmetry in SYMMETRIES[1:]:

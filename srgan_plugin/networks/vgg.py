@@ -1,4 +1,4 @@
-"""VGG-19: layer names, the files its weights come in, and features by layer name."""
+"""VGG-19: names of layers, files of weights, and features by layer."""
 
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
@@ -18,7 +18,7 @@ TORCHVISION = "torchvision://vgg19"
 _BLOCKS = ((2, 64), (2, 128), (4, 256), (4, 512), (4, 512))  # convolutions, features
 
 
-#: All layers in order; a layer's position is its index in torchvision's `vgg19().features`.
+#: All layers in order; the position of a layer is its index in torchvision's `vgg19().features`.
 LAYERS = tuple(
     layer
     for block, (count, _) in enumerate(_BLOCKS, start=1)
@@ -28,30 +28,30 @@ LAYERS = tuple(
     )
 )
 _WIDTHS = [3, *(features for count, features in _BLOCKS for _ in range(count))]
-#: The weight's shape of every convolution, in order.
+#: Shape of the weight by convolution, in order.
 CONV_SHAPES: dict[str, tuple[int, ...]] = {
     name: (features, width, 3, 3)
     for name, (width, features) in zip(
         filter(lambda layer: layer.startswith("conv"), LAYERS), pairwise(_WIDTHS), strict=True
     )
 }
-# Where each convolution lies in the two kinds of file. The rescaled one counts the input's 1x1
-# convolution and a padding layer before every other convolution.
+# Index of each convolution in the two kinds of file. The rescaled one also counts the 1x1
+# convolution of the input and a padding layer before every other convolution.
 _TORCHVISION_INDEX = {name: LAYERS.index(name) for name in CONV_SHAPES}
 _RESCALED_INDEX = {name: i + n + 2 for n, (name, i) in enumerate(_TORCHVISION_INDEX.items())}
 
 
 def layer_name(asked: str) -> str:
-    """Give the plain name of a layer asked for by name or by torchvision's index.
+    """Return the name of a layer, given by name or by torchvision's index.
 
     Args:
-        asked: `conv5_4`, `relu5_4`, `pool5`, or '34', '35', '36' for the same three.
+        asked: 'conv5_4', 'relu5_4', 'pool5', or '34', '35', '36' for the same three.
 
     Returns:
         One of `LAYERS`.
 
     Raises:
-        UserError: There is no such layer; the message has the nearest names.
+        UserError: VGG-19 has no such layer; the message lists the nearest names.
     """
     if asked in LAYERS:
         return asked
@@ -59,8 +59,8 @@ def layer_name(asked: str) -> str:
         return LAYERS[int(asked)]
     near = " or ".join(get_close_matches(asked, LAYERS, n=3)) or "conv5_4, relu5_4 or pool5"
     raise UserError(
-        f"VGG-19 has no layer {asked!r}: did you mean {near}? "
-        f"('0' to '{len(LAYERS) - 1}' are torchvision's indices)"
+        f"layer: expected a name such as {near}, or an index of torchvision's features from '0' to "
+        f"'{len(LAYERS) - 1}', got {asked!r}"
     )
 
 
@@ -71,15 +71,15 @@ def load_vgg19(
 
     Args:
         pretrained: See `VGG19Features`.
-        depth: The deepest layer wanted, one of `LAYERS`.
+        depth: The deepest layer to read, one of `LAYERS`.
 
     Returns:
-        Weight and bias by the convolution's name, float32 on the CPU; and the input's 1x1
-        convolution where the file is a rescaled one, else None.
+        Weight and bias by name of the convolution, float32 on the CPU; and the 1x1 convolution of
+        the input if the file is a rescaled one, else None.
 
     Raises:
-        UserError: The file holds something else, or less.
-        FileNotFoundError: The weights are not there and cannot be downloaded.
+        UserError: The file does not hold VGG-19 weights down to that layer.
+        FileNotFoundError: The file does not exist and cannot be downloaded.
     """
     path = _fetched_torchvision_file() if str(pretrained) == TORCHVISION else Path(pretrained)
     state = _read(path)
@@ -95,20 +95,26 @@ def load_vgg19(
 
 
 def random_vgg19_state_dict(seed: int = 0, depth: str = "conv5_4") -> dict[str, Tensor]:
-    """Make up VGG-19 weights for tests and trials where the real ones cannot be had.
+    """Draw random VGG-19 weights, for tests without the trained ones.
 
-    He-initialised (activations stay near 1 in size), biases zero, in torchvision's layout without
-    the classifier; `torch.save` makes them a file for `pretrained`.
+    Weights are He-initialised, which keeps the size of activations near 1; biases are zero. The
+    layout is torchvision's without the classifier. Save them with `torch.save` for `pretrained`.
 
     Args:
-        seed: Of the generator that draws them.
-        depth: The deepest layer wanted.
+        seed: Seed of the random generator.
+        depth: The deepest layer to draw, by name or torchvision's index.
 
     Returns:
         `features.N.weight` and `features.N.bias`, float32.
 
     Raises:
-        UserError: `depth` is no layer of VGG-19.
+        UserError: `depth` is not a layer of VGG-19.
+
+    Example:
+        >>> from srgan_plugin.networks import random_vgg19_state_dict
+        >>> state = random_vgg19_state_dict(depth="conv1_2")
+        >>> {key: tuple(weight.shape) for key, weight in state.items() if "weight" in key}
+        {'features.0.weight': (64, 3, 3, 3), 'features.2.weight': (64, 64, 3, 3)}
     """
     deepest = LAYERS.index(layer_name(depth))
     generator = torch.Generator().manual_seed(seed)
@@ -123,7 +129,7 @@ def random_vgg19_state_dict(seed: int = 0, depth: str = "conv5_4") -> dict[str, 
 
 
 def torchvision_file() -> Path:
-    """Say where torchvision's VGG-19 file lies or would lie: torch.hub's checkpoint folder."""
+    """Return the path of torchvision's VGG-19 file in torch.hub's folder; it may not exist."""
     return Path(torch.hub.get_dir()) / "checkpoints" / URL.rsplit("/", 1)[-1]
 
 
@@ -136,8 +142,8 @@ def _fetched_torchvision_file() -> Path:
         torch.hub.download_url_to_file(URL, str(path), hash_prefix="dcbb9e9d")
     except (OSError, RuntimeError) as error:
         raise MissingFileError(
-            f"the VGG-19 weights {path.name} are not here and their download failed ({error}): "
-            f"fetch {URL} and put it into {path.parent}, or set `pretrained` to a file of yours"
+            f"{path}: expected VGG-19 weights, but the file is missing and its download failed "
+            f"({error}); fetch {URL} into {path.parent}, or set `pretrained` to another file"
         ) from error
     return path
 
@@ -145,14 +151,15 @@ def _fetched_torchvision_file() -> Path:
 def _read(path: Path) -> Mapping[str, Tensor]:
     if not path.is_file():
         raise MissingFileError(
-            f"no VGG-19 weights at {path}: `pretrained` is {TORCHVISION!r} or an existing file"
+            f"{path}: expected VGG-19 weights, got no file; set `pretrained` to {TORCHVISION!r} or "
+            "to an existing file"
         )
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # what a bad file raises has no common base
+    except Exception as error:  # the errors of a bad file have no common base
         raise UserError(
-            f"{path} is no weight file that torch.load(weights_only=True) can read "
-            f"({type(error).__name__}): `pretrained` wants VGG-19 weights"
+            f"{path}: expected a weight file that torch.load(weights_only=True) reads, got "
+            f"{type(error).__name__}; set `pretrained` to VGG-19 weights"
         ) from error
     plain = (
         {str(key).removeprefix("features."): value for key, value in state.items()}
@@ -162,8 +169,9 @@ def _read(path: Path) -> Mapping[str, Tensor]:
     first = plain.get("0.weight")
     if not isinstance(first, Tensor) or first.shape not in ((64, 3, 3, 3), (3, 3, 1, 1)):
         raise UserError(
-            f"{path} does not hold VGG-19 weights: `pretrained` wants torchvision's layout "
-            f"(features.0.weight or 0.weight of 64x3x3x3) or the rescaled one (0.weight of 3x3x1x1)"
+            f"{path}: expected VGG-19 weights in torchvision's layout (features.0.weight or "
+            "0.weight of 64x3x3x3) or the rescaled one (0.weight of 3x3x1x1), got neither; set "
+            "`pretrained` to such a file"
         )
     return plain
 
@@ -176,12 +184,12 @@ def _parameters(
         key = f"{index}.{kind}"
         if key not in state:
             raise UserError(
-                f"{path} has no {key}: it does not reach the layers asked for; ask for shallower "
-                f"ones or set `pretrained` to a deeper VGG-19 file"
+                f"{path}: expected VGG-19 weights with {key}, got fewer layers; use shallower ones "
+                "or set `pretrained` to a file with more layers"
             )
         if state[key].shape != expected:
             raise UserError(
-                f"{path} does not hold VGG-19 weights: {key} should be {list(expected)}, is "
+                f"{path}: expected VGG-19 weights with {key} of {list(expected)}, got "
                 f"{list(state[key].shape)}"
             )
         found.append(state[key].detach().float())
@@ -189,25 +197,36 @@ def _parameters(
 
 
 class VGG19Features(nn.Module):
-    """Features of VGG-19 at the layers asked for; the network ends at the deepest of them.
+    """Features of VGG-19 at given layers; the network ends at the deepest of them.
 
-    The weights are frozen and no part of any state dict: gradients reach the input alone.
+    The weights are frozen buffers outside the state dict; gradients reach the input only.
 
     Args:
-        layers: `conv5_4` is the convolution's output before its ReLU, `relu5_4` after it (the
-            paper's phi_5,4), `pool1` to `pool5`; or the index in torchvision's `features`, as
-            MMagic's configs have it: '34' is conv5_4, '35' relu5_4.
-        pretrained: 'torchvision://vgg19' takes vgg19-dcbb9e9d.pth (548 MB) from torch.hub's
+        layers: Names of layers: 'conv5_4' is the output of the convolution before its ReLU,
+            'relu5_4' after it (the paper's phi_5,4), 'pool1' to 'pool5'; or the index in
+            torchvision's `features`, as in configs of MMagic: '34' is conv5_4, '35' relu5_4.
+        pretrained: 'torchvision://vgg19' loads vgg19-dcbb9e9d.pth (548 MB) from torch.hub's
             checkpoint folder and downloads it there if it is missing. Or a file: a state dict in
             torchvision's layout (`features.0.weight`, or `0.weight` without the classifier), or
             the rescaled weights of Gatys et al. (key 0 is a 1x1 convolution from RGB in [0, 1] to
             mean-subtracted BGR in [0, 255], then 2, 5, 9, 12, 16, … are the convolutions).
-        use_input_norm: Normalise the input: by ImageNet's mean and deviation, or by the rescaled
-            file's own key 0. Without it the image goes to conv1_1 as it is.
+        use_input_norm: Normalise the input: by ImageNet's mean and standard deviation, or by key 0
+            of a rescaled file. If false, conv1_1 gets the image unchanged.
 
     Raises:
-        UserError: No layer, an unknown one, one deeper than the file, or not a VGG-19 file.
-        FileNotFoundError: The weights are not there and cannot be downloaded.
+        UserError: `layers` is empty or has an unknown layer, or the file does not hold VGG-19
+            weights down to the deepest of them.
+        FileNotFoundError: The file does not exist and cannot be downloaded.
+
+    Example:
+        >>> import tempfile
+        >>> import torch
+        >>> from srgan_plugin.networks import VGG19Features, random_vgg19_state_dict
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     torch.save(random_vgg19_state_dict(depth="conv2_2"), f"{folder}/vgg.pth")
+        ...     vgg = VGG19Features(["relu1_2", "conv2_2"], pretrained=f"{folder}/vgg.pth")
+        >>> {name: tuple(feat.shape) for name, feat in vgg(torch.rand(1, 3, 8, 8)).items()}
+        {'relu1_2': (1, 64, 8, 8), 'conv2_2': (1, 128, 4, 4)}
     """
 
     conv1_1_weight: Tensor
@@ -222,7 +241,7 @@ class VGG19Features(nn.Module):
         super().__init__()
         self.layers = {asked: layer_name(asked) for asked in layers}
         if not self.layers:
-            raise UserError("layers must name at least one layer of VGG-19, got none")
+            raise UserError("layers: expected at least one layer of VGG-19, got none")
         deepest = max(LAYERS.index(name) for name in self.layers.values())
         self._walk = LAYERS[: deepest + 1]
         convs, rescaling = load_vgg19(pretrained, LAYERS[deepest])
@@ -237,30 +256,31 @@ class VGG19Features(nn.Module):
         """Compute VGG features of a batch of images.
 
         Args:
-            x: RGB in [0, 1], (N, 3, H, W); H and W at least 2 to the number of pools passed.
+            x: RGB in [0, 1], (N, 3, H, W); H and W at least 2**pools, pools being the number of
+                pooling layers up to the deepest layer.
 
         Returns:
-            The features by the names asked for, (N, C, H / 2**pools, W / 2**pools).
+            Features by the names in `layers`, (N, C, H / 2**pools, W / 2**pools).
         """
         found: dict[str, Tensor] = {}
-        wanted = set(self.layers.values())
-        # Normalised in float32, then in the type of the weights (autocast has the last word).
+        needed = set(self.layers.values())
+        # Normalised in float32, then in the type of the weights; autocast may still change it.
         feat: Tensor = self.input_norm(widened(x)).to(self.conv1_1_weight.dtype)
         for before, name in zip(("", *self._walk[:-1]), self._walk, strict=True):
             if name in CONV_SHAPES:
                 weight, bias = self.get_buffer(f"{name}_weight"), self.get_buffer(f"{name}_bias")
                 feat = F.conv2d(feat, weight, bias, padding=1)
             elif name.startswith("relu"):
-                feat = F.relu(feat, inplace=before not in wanted)
+                feat = F.relu(feat, inplace=before not in needed)
             else:
                 feat = F.max_pool2d(feat, kernel_size=2, stride=2)
-            if name in wanted:
+            if name in needed:
                 found[name] = feat
         return {asked: found[name] for asked, name in self.layers.items()}
 
 
 class _MeanStd(nn.Module):
-    """ImageNet's statistics of RGB in [0, 1], which torchvision's weights were trained with."""
+    """Normalisation of RGB in [0, 1] by ImageNet's statistics, as for torchvision's weights."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -273,7 +293,7 @@ class _MeanStd(nn.Module):
 
 
 class _PointwiseConv(nn.Module):
-    """The rescaled file's key 0."""
+    """The 1x1 convolution of the input in a rescaled file."""
 
     def __init__(self, weight: Tensor, bias: Tensor) -> None:
         super().__init__()

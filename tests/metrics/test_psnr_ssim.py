@@ -130,7 +130,7 @@ def test_quantize_refuses_what_is_not_finite():
         ((24, 30, 3), {}, r"\(24, 30, 3\) and \(24, 31, 3\)"),
         ((24, 31, 3), {"border": 12}, "border of 12.* 24x31"),
         ((24, 31, 3), {"border": -1}, "border of -1"),
-        ((24, 31, 3), {"channel": "bgr"}, "channel .*'rgb'.*'y'.*'bgr'"),
+        ((24, 31, 3), {"channel": "bgr"}, "channel.*'rgb'.*'y'.*'bgr'"),
     ],
 )
 def test_what_cannot_be_measured_gets_one_clear_line(measure, shape, options, message):

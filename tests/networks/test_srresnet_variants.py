@@ -151,7 +151,7 @@ def test_an_image_too_large_for_statistics_of_the_whole_is_refused_by_its_size(m
     [
         ({"input_range": (0, 255)}, r"input_range.*imagenet.*\(0, 255\)"),
         ({"output_range": "imagenet", "out_channels": 1}, "output_range.*3 channels.*1"),
-        ({"act": "elu"}, "act must be one of.*swish.*'elu'"),
+        ({"act": "elu"}, "^act: .*swish.*'elu'"),
         ({"first_act": "elu"}, "first_act.*swish.*'elu'"),
         ({"norm": "group"}, "norm.*instance.*'group'"),
         ({"trunk_end": "none"}, "trunk_end.*'norm', 'act'.*'none'"),

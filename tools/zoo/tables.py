@@ -54,19 +54,18 @@ def short_table(sets: Sets) -> str:
 
 
 def conditions(lr_origins: Mapping[str, Any]) -> str:
-    """Under which conditions the numbers were measured."""
+    """Describe the conditions of the measurements."""
     groups: dict[str, list[str]] = {}
     for name, origin in lr_origins.items():
         groups.setdefault(origin, []).append(name)
     origins = ", ".join(f"{origin} ({', '.join(names)})" for origin, names in groups.items())
     return (
         "[Protocols](../../../docs/protocols.md): RGB as `basicsr`, Y as `y`, "
-        f"SSIM B (of blue alone) as `openmmlab-2020`; {SCALE} pixels cut off each edge, output "
-        f"rounded to uint8; LR: {origins}. NIQE, lower is better: "
-        f"BasicSR's, on Y, border {SCALE}. Colour shift: by how many levels of 255 the mean of a "
-        "channel is off, on the worst image. Checkerboard: amplitude of what has a period of 2 "
-        "or 4 pixels and stands out of its neighbouring frequencies, in levels, mean over the "
-        "images; about 1 could be seen."
+        f"SSIM B (blue channel only) as `openmmlab-2020`; {SCALE} pixels cut off each edge, output "
+        f"rounded to uint8; LR: {origins}. NIQE (lower is better): computed as by BasicSR, on Y, "
+        f"border {SCALE}. Colour shift: largest difference of a channel's mean from GT, in levels "
+        "of 255, on the worst image. Checkerboard: amplitude at periods of 2 and 4 pixels above "
+        "the neighbouring frequencies, in levels, mean over the images; about 1 would be visible."
     )
 
 
