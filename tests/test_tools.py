@@ -109,7 +109,8 @@ def test_training_validates_keeps_the_best_checkpoint_and_its_result_can_be_test
     }
     tool("test").main([MSRRESNET, "run/iter_2.pth", "--out", "r.json", "--cfg-options", *SMALL[:2]])
     scores = json.loads(Path("r.json").read_text())["Set14"]
-    assert list(scores) == ["PSNR", "SSIM", "PSNR_Y", "SSIM_Y", "SSIM_B"]
+    assert list(scores) == ["PSNR", "SSIM", "PSNR_Y", "SSIM_Y", "SSIM_B", "images"]
+    assert scores["images"] == len(list((data / "Set14/GTmod12").iterdir()))
 
 
 def test_a_config_that_is_not_there_is_answered_by_those_that_are(

@@ -5,7 +5,6 @@ python tools/make_table.py --checkpoint srresnet=work_dirs/srresnet/iter_1000000
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -142,6 +141,7 @@ def main(argv: list[str] | None = None) -> None:
         format_measures,
     )
     from srgan_plugin.metrics.reference_results import MODELS
+    from srgan_plugin.metrics.results_files import results_text
 
     sets = test_sets(args.sets)
     scorer = Scorer(dict.fromkeys([*DEFAULT_PROTOCOLS, *PROTOCOLS]), border=SCALE)
@@ -153,10 +153,11 @@ def main(argv: list[str] | None = None) -> None:
         )
     methods = {"bicubic": bicubic} | {name: upscaler(path) for name, path in files.items()}
     measured: dict[str, dict[str, Any]] = {}
+    counts = {each.name: len(each.pairs) for each in sets}
     for name, upscale in methods.items():
         say(f"measuring {name}")
         measured[name] = {each.name: evaluate(upscale, each, scorer) for each in sets}
-        write_text(json.dumps(measured[name], indent=2) + "\n", args.out / f"{name}.json")
+        write_text(results_text(measured[name], counts), args.out / f"{name}.json")
     whole = {each.name: each.missing_images for each in sets}
     for name in (*measured, *(name for name in MODELS if name not in measured)):
         results = measured.get(name) or {each.name: {} for each in sets}

@@ -1,7 +1,6 @@
 """Test a checkpoint on the benchmark sets: `python tools/test.py CONFIG CHECKPOINT`."""
 
 import argparse
-import json
 import sys
 from collections import defaultdict
 from typing import Any
@@ -214,6 +213,7 @@ def main(argv: list[str] | None = None) -> None:
     from srgan_plugin.hosts.mmengine.compat import convert_on_load
     from srgan_plugin.hosts.mmengine.engine.distributed import join_process_group
     from srgan_plugin.io.atomic import write_text
+    from srgan_plugin.metrics.results_files import results_text
     from srgan_plugin.metrics.tables import format_table
 
     join_process_group(args.launcher, cfg)
@@ -223,7 +223,8 @@ def main(argv: list[str] | None = None) -> None:
     if not is_main_process():
         return
     if args.out:
-        write_text(json.dumps(results, indent=2) + "\n", args.out)
+        counts: dict[str, int] = getattr(runner.test_loop, "image_counts", dict)()  # of our loop
+        write_text(results_text(results, counts), args.out)
     notes: Any = getattr(runner.test_loop, "notes", lambda key: {})
     table = format_table(
         results,

@@ -57,13 +57,19 @@ def network_options(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def read_results(path: Path) -> dict[str, dict[str, float]]:
-    """Read the measures by test set that `tools/test.py --out` wrote."""
+    """Read the measures by test set that `tools/test.py --out` wrote.
+
+    The names of incomplete sets say so: what is published from here is no result of the whole set.
+    """
     from srgan_plugin.io.text_files import read_json
+    from srgan_plugin.metrics.results_files import incomplete_sets, split_counts
 
     results = read_json(path, "the results of tools/test.py --out")
     if not isinstance(results, dict) or not all(isinstance(m, dict) for m in results.values()):
         raise UserError(f"{path}: expected measures by test set, got {results!r:.80}")
-    return results
+    measures, counts = split_counts(results)
+    missing = incomplete_sets(counts)
+    return {f"{n} ({missing[n]})" if n in missing else n: row for n, row in measures.items()}
 
 
 def _arch_option(text: str) -> tuple[str, Any]:

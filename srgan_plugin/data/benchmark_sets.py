@@ -33,8 +33,13 @@ class Benchmark:
     @property
     def missing_images(self) -> str:
         """How many images of a known set exist, in words; empty for a complete one."""
-        there, whole = len(self.pairs), SIZES.get(self.name, len(self.pairs))
-        return "" if there == whole else f"{there} of {whole} images"
+        return missing_images(self.name, len(self.pairs))
+
+
+def missing_images(name: str, count: int) -> str:
+    """Return how many images of a known set exist, in words; empty for a complete one."""
+    size = SIZES.get(_known(name)[0], count)
+    return "" if count == size else f"{count} of {size} images"
 
 
 class DatasetLayout(NamedTuple):

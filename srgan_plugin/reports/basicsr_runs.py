@@ -5,7 +5,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
-from .mmengine_runs import duration
+from .mmengine_runs import duration, times
 from .runs import Run, flatten
 
 _STEP: Final = re.compile(
@@ -15,6 +15,7 @@ _STEP: Final = re.compile(
 _VALUE: Final = re.compile(r"(\w+): ([-+]?[\d.]+(?:e[-+]?\d+)?|[-+]?inf|nan)")
 _STAMP: Final = re.compile(r"^(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d),\d+ ", re.MULTILINE)
 _VALIDATION: Final = re.compile(r"INFO: Validation (.+)$")
+_VALIDATION_SET: Final = re.compile(r"Number of val images/folders in (.+): (\d+)$", re.MULTILINE)
 _MEASURE: Final = re.compile(r"^\s+# (\w+): ([\d.naif]+)(?:\s+Best: [\d.naif]+ @ (\d+) iter)?")
 # BasicSR's names of losses, as this package and MMagic call them.
 LOSS_NAMES: Final = {
@@ -57,13 +58,14 @@ def read_basicsr(run: Run, logs: list[Path]) -> None:
             seconds += (stamps[-1] - stamps[0]).total_seconds()
             started = started or f"{stamps[0]:%Y-%m-%d %H:%M}"
             run.facts["last entry"] = f"{stamps[-1]:%Y-%m-%d %H:%M}"
+        run.image_counts |= {n: int(count) for n, count in _VALIDATION_SET.findall(text)}
         for title, pattern in _FACTS.items():
             if found := re.search(pattern, text, re.MULTILINE):
                 run.facts[title] = found[1]
     if started:
         run.facts = {"started": started, **run.facts, "time in all": duration(seconds)}
     if len(logs) > 1:
-        run.facts["goes"] = f"{len(logs)}, resumed"
+        run.facts["resumed"] = times(len(logs) - 1)
     _read_options(run)
 
 

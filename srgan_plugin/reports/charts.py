@@ -51,7 +51,7 @@ def charts(runs: Iterable[Run]) -> list[dict[str, Any]]:
 
     Returns:
         For each chart `section`, `title`, `unit` and `series`: the number of the `run`, a `label`
-        where a run has several curves in the chart, `x`, `y`, and `mean`, of how many logged values
+        where a chart has curves of several kinds, `x`, `y`, and `mean`, of how many logged values
         each point is the mean.
     """
     found: dict[tuple[str, str], dict[str, Any]] = {}
@@ -66,6 +66,10 @@ def charts(runs: Iterable[Run]) -> list[dict[str, Any]]:
             )
             series = _thinned(run.curves[name])
             chart["series"].append({"run": number, "label": place.label, **series})
+    for chart in found.values():
+        if len({series["label"] for series in chart["series"]}) == 1:
+            for series in chart["series"]:
+                series["label"] = ""
     return sorted(found.values(), key=_rank)
 
 

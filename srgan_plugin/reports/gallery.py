@@ -152,7 +152,7 @@ def _check_sizes(images: dict[str, Image], files: Mapping[str, Path], scale: int
 
 def measure(images: Mapping[str, Image], scorer: Scorer, pristine: Any) -> dict[str, Any]:
     """Return the measures of each method: PSNR and SSIM where HR is there, NIQE where it fits."""
-    scores: dict[str, dict[str, float]] = {}
+    scores: dict[str, dict[str, float | None]] = {}
     for method, image in images.items():
         if method == LR:
             continue
@@ -163,7 +163,8 @@ def measure(images: Mapping[str, Image], scorer: Scorer, pristine: Any) -> dict[
         if pristine is not None:
             row |= _niqe(image, pristine, scorer.border)
         if row:
-            scores[method] = {name: value for name, value in row.items() if np.isfinite(value)}
+            # Equal images have an infinite PSNR, which JSON has not: null.
+            scores[method] = {n: None if np.isinf(v) else v for n, v in row.items() if v == v}
     return scores
 
 

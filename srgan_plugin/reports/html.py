@@ -7,6 +7,7 @@ policy refuses any script that is not the one written here, should one get in al
 import base64
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from html import escape
 from importlib import resources
@@ -87,17 +88,37 @@ def encode_image(rgb: Image) -> bytes:
     return file.getvalue()
 
 
-def table(header: list[str], rows: list[list[str]], caption: str) -> str:
-    """Return an HTML table of plain texts, the first cell of each row its header."""
-    head = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in header)
+def table(
+    header: list[str], rows: list[list[str]], caption: str, *, texts: int = 1, kind: str = ""
+) -> str:
+    """Return an HTML table of plain texts, the first cell of each row its header.
+
+    Args:
+        header: The columns' names.
+        rows: Cells, as many as there are columns.
+        caption: What the table shows.
+        texts: So many columns, from the first, hold words instead of numbers.
+        kind: Classes of the table; the cells of `words` may wrap.
+    """
+    place = breakable if "words" in kind else escape
+    sides = [' class="text"' if column < texts else "" for column in range(len(header))]
+    head = "".join(
+        f'<th scope="col"{side}>{escape(cell)}</th>'
+        for cell, side in zip(header, sides, strict=True)
+    )
     lines = [
-        f'<tr><th scope="row">{escape(first)}</th>'
-        + "".join(f"<td>{escape(cell)}</td>" for cell in rest)
+        f'<tr><th scope="row">{place(first)}</th>'
+        + "".join(f"<td{side}>{place(c)}</td>" for c, side in zip(rest, sides[1:], strict=True))
         + "</tr>"
         for first, *rest in rows
     ]
     return (
-        f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(caption)}"><table>'
-        f"<caption>{escape(caption)}</caption><thead><tr>{head}</tr></thead>"
-        f"<tbody>{''.join(lines)}</tbody></table></div>"
+        f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(caption)}">'
+        f'<table class="{kind}"><caption>{escape(caption)}</caption>'
+        f"<thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
     )
+
+
+def breakable(text: str) -> str:
+    """Return escaped text in which paths and dotted names may wrap between their parts."""
+    return re.sub(r"([./_=])(?=\w)", r"\1<wbr>", escape(text))

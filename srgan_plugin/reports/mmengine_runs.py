@@ -25,6 +25,7 @@ _ENVIRONMENT: Final = {
     "code": r"INFO - Code: (.+)$",
     "device": r"INFO - Device: (.+)$",
 }
+_VALIDATION_SET: Final = re.compile(r"INFO - val set (.+): (\d+) images$", re.MULTILINE)
 _STAMP: Final = re.compile(r"^(\d{4}/\d\d/\d\d \d\d:\d\d:\d\d) - ", re.MULTILINE)
 
 
@@ -159,17 +160,25 @@ def _read_text_logs(run: Run, folders: list[Path]) -> None:
                 seconds += (stamps[-1] - stamps[0]).total_seconds()
                 first = first or f"{stamps[0]:%Y-%m-%d %H:%M}"
                 run.facts["last entry"] = f"{stamps[-1]:%Y-%m-%d %H:%M}"
+            run.image_counts |= {n: int(count) for n, count in _VALIDATION_SET.findall(text)}
             for title, pattern in _ENVIRONMENT.items():
                 if found := re.search(pattern, text, re.MULTILINE):
                     run.facts[title] = found[1].strip()
     if first:
         run.facts = {"started": first, **run.facts, "time in all": duration(seconds)}
     if len(folders) > 1:
-        run.facts["goes"] = f"{len(folders)}, resumed"
+        run.facts["resumed"] = times(len(folders) - 1)
 
 
 def duration(seconds: float) -> str:
-    """Return seconds in words: "3 h 05 min", "2 min 10 s"."""
+    """Return seconds in words: "3 h 05 min", "2 min 10 s", "10 s"."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s"
+    if hours:
+        return f"{hours} h {minutes:02} min"
+    return f"{minutes} min {rest:02} s" if minutes else f"{rest} s"
+
+
+def times(count: int) -> str:
+    """Return how often in words."""
+    return "once" if count == 1 else f"{count} times"

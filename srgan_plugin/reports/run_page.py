@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 from srgan_plugin.metrics.reference_results import MODELS, reference_results
+from srgan_plugin.metrics.results_files import IMAGES, incomplete_sets
 
 from .charts import charts
 from .html import asset, page, table
@@ -133,7 +134,7 @@ def _what_ran(runs: Sequence[Run]) -> str:
     columns = [{"toolbox": run.toolbox, **run.facts, **_settings(run)} for run in runs]
     titles = dict.fromkeys(title for column in columns for title in column if any(column.values()))
     rows = [[title, *(column.get(title, "–") for column in columns)] for title in titles]
-    return _words(table(["", *names_of(runs)], rows, "Runs"))
+    return table(["run", *names_of(runs)], rows, "Runs", kind="words")
 
 
 def _settings(run: Run) -> dict[str, str]:
@@ -151,10 +152,9 @@ def _checkpoint_table(runs: Sequence[Run]) -> str:
         for name, run in zip(names_of(runs), runs, strict=True)
         for path, size, digest in checkpoints(run.folder)
     ]
+    head = ["run", "file", "MB", "SHA-256"]
     return (
-        _words(table(["run", "file", "MB", "SHA-256"], rows, "Checkpoints: the last and the best"))
-        if rows
-        else ""
+        table(head, rows, "Checkpoints: the last and the best", kind="words hashes") if rows else ""
     )
 
 
@@ -183,44 +183,70 @@ def _last_validation(run: Run) -> tuple[int, dict[str, dict[str, float]]] | None
         dataset, _, measure = name.rpartition("/")
         if last in curve:
             sets.setdefault(dataset, {})[measure] = curve[last]
+    for name in sets.keys() & run.image_counts.keys():
+        sets[name][IMAGES] = run.image_counts[name]
     return last, sets
 
 
 def _result_tables(measured: Mapping[str, tuple[Results, str | None]]) -> str:
     if not measured:
         return ""
-    columns = dict.fromkeys(
-        m for sets, _ in measured.values() for row in sets.values() for m in row
+    rows, columns = (
+        [],
+        dict.fromkeys(
+            m for sets, _ in measured.values() for row in sets.values() for m in row if m != IMAGES
+        ),
     )
-    rows = [
-        [title, name, *(_number(row.get(measure)) for measure in columns)]
-        for title, (sets, _) in measured.items()
-        for name, row in sets.items()
-    ]
-    html = table(["", "set", *columns], rows, "Measured")
+    for title, (sets, _) in measured.items():
+        missing = _incomplete(sets)
+        for name, row in sets.items():
+            count = missing.get(name) or f"{row[IMAGES]:g}" if IMAGES in row else "–"
+            numbers = (_number(row.get(measure)) for measure in columns)
+            rows.append([title, name, count.removesuffix(" images"), *numbers])
+    html = table(["results", "set", "images", *columns], rows, "Measured", texts=2)
     compared = [row for title, entry in measured.items() for row in _published(title, *entry)]
     if compared:
-        head = [
-            "",
-            "set",
-            "",
-            "published",
-            "same protocol",
-            "difference",
-            "proper protocol",
-            "source",
-        ]
-        html += table(head, compared, "Beside what was published for this network, x4")
+        head = ["results", "set", "measure", "published"]
+        head += ["same protocol", "difference", "proper protocol", "source"]
+        html += table(head, compared, "Beside what was published for this network, x4", texts=3)
         html += (
             '<p class="note">“Same protocol” is the measure that made the published value, “proper '
-            "protocol” the one that the table says it shows. Published values are of whole test "
-            "sets: tools/test.py says whether all images were there, its results do not.</p>"
+            "protocol” the one that the table says it shows.</p>"
         )
-    return html
+    return html + "".join(f'<p class="note">{escape(note)}</p>' for note in _cautions(measured))
+
+
+def _incomplete(sets: Results) -> dict[str, str]:
+    return incomplete_sets({name: int(row[IMAGES]) for name, row in sets.items() if IMAGES in row})
+
+
+def _cautions(measured: Mapping[str, tuple[Results, str | None]]) -> Iterator[str]:
+    """Yield which sets are not compared, and of which it is not known whether they are complete."""
+    missing = [
+        f"{name} ({text}; {title})"
+        for title, (sets, _) in measured.items()
+        for name, text in _incomplete(sets).items()
+    ]
+    if missing:
+        yield f"Incomplete, so not compared with published values: {', '.join(missing)}."
+    unknown = dict.fromkeys(
+        title
+        for title, (sets, model) in measured.items()
+        for name, row in sets.items()
+        if model and IMAGES not in row and reference_results(model, name)
+    )
+    if unknown:
+        yield (
+            "Published values are of complete test sets; of how many images these are, their files "
+            f"do not say: {', '.join(unknown)}."
+        )
 
 
 def _published(title: str, sets: Results, model: str | None) -> Iterator[list[str]]:
+    missing = _incomplete(sets)
     for name, row in sets.items() if model else ():
+        if name in missing:
+            continue
         for function, entry in reference_results(model or "", name).items():
             same = row.get(entry.metric) if entry.metric else None
             proper = row.get(entry.right) if entry.right else None
@@ -236,21 +262,14 @@ def _number(value: float | None, sign: str = "") -> str:
 
 
 def _config_section(runs: Sequence[Run], base: Base | None) -> str:
-    known = [(name, run) for name, run in zip(names_of(runs), runs, strict=True) if run.config]
-    html = ""
-    first: Mapping[str, object] | None = base.config if base else None
-    head = [base.name] if base else []
-    if first is None and len(known) > 1:
-        head, first, others = [known[0][0]], known[0][1].config, known[1:]
-    else:
-        others = known
-    if first is not None and others:
-        rows = _differences(first, [run.config for _, run in others])
-        columns = ["setting", *head, *(name for name, _ in others)]
-        caption = (
-            f"Settings that differ from {head[0]}" if rows else f"No setting differs from {head[0]}"
-        )
-        html += _words(table(columns, rows, caption), "words code")
+    html, known = "", list(zip(names_of(runs), runs, strict=True))
+    for toolbox in dict.fromkeys(run.toolbox for run in runs):  # whose settings have other names
+        configs: dict[str, Mapping[str, object]] = {}
+        if base and toolbox == "mmengine":
+            configs[base.name] = base.config
+        configs |= {n: run.config for n, run in known if run.toolbox == toolbox and run.config}
+        if len(configs) > 1:
+            html += _difference_table(configs)
     for name, run in zip(names_of(runs), runs, strict=True):
         if run.config_text:
             summary = f"{name}: {run.config_name or 'the whole config'}"
@@ -259,16 +278,13 @@ def _config_section(runs: Sequence[Run], base: Base | None) -> str:
     return html
 
 
-def _differences(
-    first: Mapping[str, object], others: Sequence[Mapping[str, object]]
-) -> list[list[str]]:
-    names = sorted({name for other in others for name in difference(first, other)})
-    sides = [first, *others]
-    return [
+def _difference_table(configs: Mapping[str, Mapping[str, object]]) -> str:
+    """Return the settings in which configs differ from the first of them."""
+    sides = list(configs.values())
+    names = sorted({name for other in sides[1:] for name in difference(sides[0], other)})
+    rows = [
         [name, *(repr(side[name]) if name in side else "–" for side in sides)] for name in names
     ]
-
-
-def _words(html: str, kind: str = "words") -> str:
-    """Return a table whose cells are words, which wrap, instead of numbers."""
-    return html.replace("<table>", f'<table class="{kind}">', 1)
+    first = next(iter(configs))
+    caption = f"Settings that differ from {first}" if rows else f"No setting differs from {first}"
+    return table(["setting", *configs], rows, caption, kind="words code")

@@ -30,6 +30,7 @@ class Run:
         config_text: The config file as it is.
         config_name: Its file name.
         tests: Results by file: for each test set the measures.
+        image_counts: How many images the validation sets have, where the log has it.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Run:
     config_text: str = ""
     config_name: str = ""
     tests: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
+    image_counts: dict[str, int] = field(default_factory=dict)
 
     def add(self, name: str, step: int, value: float) -> None:
         """Add a point to a curve; a later one of the same iteration replaces it."""

@@ -99,6 +99,12 @@ def test_without_hr_nothing_is_measured_against_it(folders: Folders) -> None:
     assert all(not row["scores"] for row in data["images"])
 
 
+def test_the_psnr_of_equal_images_is_infinite_and_not_missing(folders: Folders) -> None:
+    data = encoded({"HR": folders["GT"], "same": folders["GT"]})
+    assert data["measures"][0] == "PSNR" and "PSNR and SSIM" in data["note"]
+    assert all(row["scores"]["same"]["PSNR"] is None for row in data["images"])
+
+
 def test_the_quality_falls_until_the_images_fit(
     folders: Folders, monkeypatch: pytest.MonkeyPatch
 ) -> None:

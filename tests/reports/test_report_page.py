@@ -101,6 +101,62 @@ def test_the_published_value_is_beside_the_measured_one(report: Path) -> None:
     assert row.groups() == ("30.225", "30.000", "-0.2252")
 
 
+def text_of(page: Path) -> str:
+    html = page.read_text(encoding="utf-8").partition('<script type="application/json"')[0]
+    return " ".join(re.sub(r"<[^>]+>", " ", html).split())
+
+
+def test_an_incomplete_test_set_is_named_and_compared_with_nothing(tmp_path: Path) -> None:
+    sets = {"Set5": {"PSNR": 30.0, "images": 3}, "Set14": {"PSNR": 26.0, "images": 14}}
+    for name, content in (("now", sets), ("before", {"Set5": {"PSNR": 29.0}})):
+        (tmp_path / f"{name}.json").write_text(json.dumps(content))
+    page, model = tmp_path / "page.html", "msrresnet_x4c64b16_1x16_300k_div2k"
+    files = [str(tmp_path / f"{name}.json") for name in ("now", "before")]
+    main(["report", "--results", *files, "--reference", model, "--out", str(page)])
+    text = text_of(page)
+    assert "now Set5 3 of 5 30.000" in text and "now Set14 14 26.000" in text
+    assert "now Set14 PSNR 26.776 26.000" in text and "now Set5 PSNR" not in text
+    assert "Incomplete, so not compared with published values: Set5 (3 of 5 images; now)." in text
+    assert "before Set5 PSNR 30.225 29.000" in text
+    assert re.search(r"of how many images .* do not say: before\.", text)
+
+
+@pytest.mark.parametrize(("count", "compared"), [(5, True), (4, False), (None, True)])
+def test_how_complete_a_validation_is_comes_from_the_log(
+    tmp_path: Path, count: int | None, compared: bool
+) -> None:
+    log = (
+        ""
+        if count is None
+        else f"2026/01/01 10:00:00 - mmengine - INFO - val set Set5: {count} images\n"
+    )
+    write_go(
+        tmp_path / "run", "20260101_100000", [step(1, 0.1), {"Set5/PSNR": 30.0, "step": 1}], log
+    )
+    page, model = tmp_path / "page.html", "msrresnet_x4c64b16_1x16_300k_div2k"
+    main(["report", str(tmp_path / "run"), "--reference", model, "--out", str(page)])
+    text = text_of(page)
+    assert ("Set5 PSNR 30.225 30.000" in text) == compared
+    assert ("do not say" in text) == (count is None)
+    assert ("(4 of 5 images" in text) == (count == 4)
+
+
+def test_settings_are_compared_within_a_toolbox(tmp_path: Path) -> None:
+    for name, rate in (("a", 1), ("b", 2)):
+        write_go(tmp_path / name, "20260101_100000", [step(1, 0.1)])
+        config = tmp_path / name / "20260101_100000/vis_data/config.py"
+        config.write_text(CONFIG + f"rate = {rate}\n")
+        (tmp_path / f"{name}2").mkdir()
+        (tmp_path / f"{name}2/train_x_20260101_100000.log").write_text("")
+        (tmp_path / f"{name}2/x.yml").write_text(f"lr: {rate}{rate}\n")
+    page = tmp_path / "page.html"
+    runs = [str(tmp_path / name) for name in ("a", "a2", "b", "b2")]
+    main(["report", *runs, "--out", str(page)])
+    text = text_of(page)
+    assert "Settings that differ from a setting a b rate 1 2 " in text
+    assert "Settings that differ from a2 setting a2 b2 lr 11 22 " in text
+
+
 def split(page: Any) -> float:
     return float(page.input_value("[data-part=split]"))
 
@@ -182,6 +238,21 @@ def test_the_magnifier_shows_one_place_of_all_methods(browser: Any, report: Path
         assert page.evaluate(frame) != before
         page.keyboard.press("+")
         assert page.inner_text("[data-part=zoom-value]") == "×5"
+
+
+def test_equal_images_have_an_infinite_psnr_and_sort_as_the_best(
+    browser: Any, tmp_path: Path, photographs: Path
+) -> None:
+    hr = photographs / "Set5" / "GTmod12"
+    for i, path in enumerate(sorted(hr.iterdir())):
+        write_image(tmp_path / "sr" / path.name, read_image(path) ^ np.uint8(i))
+    page_file = tmp_path / "page.html"
+    images = [f"HR={hr}", f"same={tmp_path / 'sr'}"]
+    main(["report", "--images", *images, "--out", str(page_file)])
+    with open_page(browser, page_file) as page:
+        shown(page, "0001", "same", "HR")  # the left and the right of one method would be equal
+        assert page.locator("[data-part=strip] small").all_inner_texts()[1] == "∞"
+        assert "∞" in page.inner_text("[data-part=scores] tbody")  # the mean over both images
 
 
 def test_curves_are_smoothed_hidden_and_read_out_by_keys(browser: Any, report: Path) -> None:

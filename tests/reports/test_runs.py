@@ -120,6 +120,7 @@ BASICSR = """2026-01-01 10:00:00,123 INFO:
   val:[
     val_freq: 100
   ]
+2026-01-01 10:00:00,200 INFO: Number of val images/folders in Set5: 5
 2026-01-01 10:00:01,000 INFO: [name..][epoch:  0, iter:      80, lr:(1.000e-04,2.000e-04,)] [eta: 1 day, 2:00:00, time (data): 0.250 (0.050)] l_g_pix: 1.5000e-02 l_g_gan: 3.0000e-03 l_d_real: 6.0e-01 out_d_real: -1.5000e-01 l_d_fake: nan
 2026-01-01 10:00:02,000 INFO: Validation Set5
 \t # psnr: 24.3000\tBest: 25.0000 @ 50 iter
@@ -147,6 +148,7 @@ def test_curves_of_basicsr_are_read_from_its_log(tmp_path: Path) -> None:
     assert run.curves["Set5/PSNR"] == {100: 24.3, 250: 24.5}
     assert run.curves["Set5/NIQE"] == {100: 5.1}
     assert run.facts["time in all"] == "2 min 04 s"
+    assert run.image_counts == {"Set5": 5}
     assert run.config == {"network_g.type": "MSRResNet"}
 
 
@@ -199,5 +201,6 @@ def test_curves_that_belong_together_share_a_chart(tmp_path: Path) -> None:
     assert {s["mean"] for s in both} == {3}
     assert both[0]["x"][:2] == [3, 6]
     assert both[0]["x"][-1] == 3999
+    assert {s["label"] for s in drawn["learning rate"]["series"]} == {""}  # of generators alone
     assert place_of("Set14/SSIM_Y").title == "Set14/SSIM_Y"
     assert place_of("generator.lr")[:2] == place_of("discriminator.lr")[:2] == place_of("lr")[:2]

@@ -13,7 +13,7 @@
   const style = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
   const colour = (run) => style(`--series-${run % 6}`);
   const show = (value) => (value === null || value === undefined ? "–"
-    : Math.abs(value) >= 1e4 || (value && Math.abs(value) < 1e-3) ? value.toExponential(2) : +value.toPrecision(4));
+    : Math.abs(value) >= 1e4 || (value && Math.abs(value) < 1e-3) ? (+value.toPrecision(3)).toExponential() : +value.toPrecision(4));
 
   // Exponential moving average, its start corrected for having no past.
   function smooth(values) {
@@ -115,7 +115,6 @@
     const figure = make("figure", undefined, { tabIndex: 0 });
     const caption = make("figcaption");
     caption.append(make("h4", chart.unit && chart.unit !== "it/s" ? `${chart.title} (${chart.unit})` : chart.title), make("output"));
-    figure.setAttribute("role", "group");
     figure.setAttribute("aria-label", `${chart.title}. ${summary(chart)}`);
     figure.append(caption, make("div", undefined, { className: "plot" }));
     figure.addEventListener("keydown", (event) => onKey(event, plots[number]));
@@ -159,7 +158,7 @@
     runSwitches();
     layOut();
     const means = Math.max(...data.charts.flatMap((chart) => chart.series.map((series) => series.mean)));
-    part("curves-note").textContent = "Drag across a chart to enlarge a range; with the focus on a chart, the arrow keys read values out." +
+    part("curves-note").textContent = "Values are over iterations. Drag across a chart to enlarge a range; with the focus on a chart, the arrow keys read values out." +
       (means > 1 ? ` Long curves show means of up to ${means} logged values.` : "");
     part("smoothing").addEventListener("input", (event) => {
       state.smoothing = Number(event.target.value);

@@ -8,10 +8,15 @@
     [245, 125, 21], [250, 193, 39], [252, 255, 164]]; // inferno, for errors
   const LENS = 168; // CSS pixels
   const methods = data.methods;
+  for (const entry of data.images) {
+    for (const row of Object.values(entry.scores)) {
+      for (const name of Object.keys(row)) row[name] ??= Infinity; // the PSNR of equal images
+    }
+  }
   const compared = methods.filter((name) => name !== data.reference && name !== "LR");
   const state = {
     order: data.images.map((_, i) => i), at: 0,
-    left: compared[0] ?? methods[0], right: compared[compared.length - 1] ?? methods[0],
+    left: compared[0] ?? methods[0], right: compared[1] ? compared[compared.length - 1] : data.reference ?? methods[0],
     split: 50, smooth: false, error: false, range: 64, zoom: 4, point: [0.5, 0.5],
     pinned: false, alone: false,
   };
@@ -89,15 +94,18 @@
     root.dataset.shown = `${entry.name}|${state.left}|${state.right}`;
   }
 
+  // A pixel of the image is a whole number of the screen's, so that squares are of one size; an
+  // image that is larger than its room is shown smaller, and then smooth: squares would alias.
   function layOut() {
     const { width, height } = image();
     const stage = part("stage");
-    const room = root.clientWidth;
-    const shown = Math.min(room, width * 2, (window.innerHeight * 0.72 * width) / height);
-    stage.style.width = `${Math.max(shown, Math.min(room, 240))}px`;
+    const ratio = window.devicePixelRatio || 1;
+    const room = Math.min(root.clientWidth, (window.innerHeight * 0.72 * width) / height);
+    const times = Math.floor((Math.min(room, Math.max(width * 2, 480)) * ratio) / width);
+    stage.style.width = `${times ? (width * times) / ratio : room}px`;
     stage.style.aspectRatio = `${width} / ${height}`;
     part("split").style.width = stage.style.width;
-    stage.classList.toggle("smooth", state.smooth);
+    stage.classList.toggle("smooth", state.smooth || !times);
   }
 
   function drawSplit() {
@@ -151,17 +159,18 @@
   const digits = (name) => (/^SSIM|LPIPS|DISTS/.test(name) ? 4 : 2);
   const lowerIsBetter = (name) => /NIQE|LPIPS|DISTS/.test(name);
   const score = (entry, method, measure) => entry.scores[method]?.[measure];
-  const show = (value, measure) => (Number.isFinite(value) ? value.toFixed(digits(measure)) : "–");
+  const show = (value, measure) => (value === undefined ? "–"
+    : Number.isFinite(value) ? value.toFixed(digits(measure)) : "∞");
   function mean(method, measure) {
-    const values = data.images.map((entry) => score(entry, method, measure)).filter(Number.isFinite);
+    const values = data.images.map((entry) => score(entry, method, measure)).filter((v) => v !== undefined);
     return values.length ? values.reduce((a, b) => a + b) / values.length : undefined;
   }
 
   function sortBy([measure, method]) {
     const sign = lowerIsBetter(measure) ? -1 : 1;
     const value = (i) => score(data.images[i], method, measure);
-    const known = state.order.filter((i) => Number.isFinite(value(i)));
-    known.sort((a, b) => sign * (value(a) - value(b)) || a - b);
+    const known = state.order.filter((i) => value(i) !== undefined);
+    known.sort((a, b) => sign * (value(a) - value(b)) || a - b); // of two infinite ones NaN, so a - b
     const rest = data.images.map((_, i) => i).filter((i) => !known.includes(i));
     state.order = [...known, ...rest];
     makeStrip(measure, method);
@@ -195,7 +204,7 @@
     const entry = image();
     const names = data.measures;
     const head = make("thead");
-    head.append(cells("th", ["", ...names, ...(data.images.length > 1 ? names.map((n) => `mean ${n}`) : [])]));
+    head.append(cells("th", ["method", ...names, ...(data.images.length > 1 ? names.map((n) => `mean ${n}`) : [])]));
     const body = make("tbody");
     for (const method of methods.filter((m) => entry.scores[m])) {
       const means = data.images.length > 1 ? names.map((n) => show(mean(method, n), n)) : [];
@@ -373,7 +382,7 @@
     });
     part("range").value = state.range;
     const orders = data.measures.flatMap((measure) => methods
-      .filter((m) => data.images.some((e) => Number.isFinite(score(e, m, measure))))
+      .filter((m) => data.images.some((e) => score(e, m, measure) !== undefined))
       .map((m) => [`${measure}, ${m}`, JSON.stringify([measure, m])]));
     options(part("sort"), orders, (value) => { sortBy(JSON.parse(value)); });
     part("sort").parentElement.hidden = !orders.length;

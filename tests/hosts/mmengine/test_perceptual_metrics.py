@@ -185,7 +185,7 @@ def test_protocols_and_metrics_of_the_command_line_become_columns(
     (head, *_) = [x for x in capsys.readouterr().out.splitlines() if x.startswith("set ")]
     assert head.split()[1:] == [*measures, "mean_level"]
     scores = json.loads(Path("out.json").read_text())
-    assert list(scores["Set5"]) == [*measures, "mean_level"]
+    assert list(scores["Set5"]) == [*measures, "mean_level", "images"]
     assert 0 < abs(scores["Set5"]["PSNR_unrounded"] - scores["Set5"]["PSNR"]) < 0.01
 
 

@@ -57,6 +57,8 @@ class _MultiLoop(BaseLoop):
             if loader is not None
         ]
         _check_names(evaluator for _, evaluator in self.sets)
+        for name, count in self.image_counts().items():
+            print_log(f"{self.mode} set {name}: {count} images", logger="current")
         # What mmengine's hooks ask a loop for: the set it is at.
         first: tuple[Any, Any] = self.sets[0] if self.sets else ([], None)
         self.dataloader, self.evaluator = first
@@ -66,6 +68,10 @@ class _MultiLoop(BaseLoop):
         return {
             dataset_name(loader): loader.dataset.metainfo.get(key, "") for loader, _ in self.sets
         }
+
+    def image_counts(self) -> dict[str, int]:
+        """Return the number of images of each set."""
+        return {dataset_name(loader): len(loader.dataset) for loader, _ in self.sets}
 
     def _loader(self, config: DataLoader[Any] | Config) -> Any:
         if not isinstance(config, dict):
