@@ -84,8 +84,25 @@ class ShuffleUpsample(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, C, H, W) to (N, C, factor*H, factor*W)."""
         wide = self.upsample_bn(self.upsample_conv(x))
-        out: Tensor = self.act(F.pixel_shuffle(wide, self.factor))
+        out: Tensor = self.act(pixel_shuffle(wide, self.factor))
         return out
+
+
+def pixel_shuffle(x: Tensor, factor: int) -> Tensor:
+    """As torch's, but what is channels-last stays so, as it does in torch on a CPU alone.
+
+    The next convolution would copy its input, and the last one the gradient, into that format.
+    """
+    other = x.device.type == "cpu" or not is_channels_last(x)
+    return F.pixel_shuffle(x, factor) if other else shuffle_channels_last(x, factor)
+
+
+def shuffle_channels_last(x: Tensor, factor: int) -> Tensor:
+    """Shuffle pixels, with one copy forward and one back; the result is channels-last."""
+    n, c, h, w = x.shape
+    pixels = x.permute(0, 2, 3, 1).view(n, h, w, c // factor**2, factor, factor)
+    wide = pixels.permute(0, 1, 4, 2, 5, 3).reshape(n, h * factor, w * factor, c // factor**2)
+    return wide.permute(0, 3, 1, 2)
 
 
 class ResidualBlockNoBN(nn.Module):
@@ -165,6 +182,11 @@ def refuse_foreign_weights(
     )
 
 
+def is_channels_last(x: Tensor) -> bool:
+    """Return whether a batch of images lies channels-last, and not contiguous as well."""
+    return not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
+
+
 # Losses are computed in float32 or wider, whatever the type of the networks.
 
 
@@ -176,3 +198,10 @@ def widened(x: Tensor) -> Tensor:
 def without_autocast(x: Tensor) -> AbstractContextManager[object]:
     """Return a context without autocast; torch has no autocast for the device `meta`."""
     return nullcontext() if x.is_meta else torch.autocast(x.device.type, enabled=False)
+
+
+def autocast_dtype(x: Tensor) -> torch.dtype | None:
+    """Return the type in which autocast lets `x` be convolved; None where it is off."""
+    device = x.device.type
+    on = not x.is_meta and torch.is_autocast_enabled(device)
+    return torch.get_autocast_dtype(device) if on else None

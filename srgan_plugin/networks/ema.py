@@ -4,6 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from .packing import pack, unpack
+
 
 @torch.no_grad()
 def update_ema(
@@ -35,9 +37,8 @@ def update_ema(
     pairs = [(held, trained[key]) for key, held in average.state_dict().items()]
     updated = torch.as_tensor(updated)
     if updated.device.type != "cpu":  # reading its value would synchronise
-        for held, new in pairs:
-            averaged = held.lerp(new, 1 - decay) if held.is_floating_point() else new
-            held.copy_(torch.where(updated, averaged, held))
+        for dtype in {held.dtype for held, _ in pairs}:
+            _update_on_device([pair for pair in pairs if pair[0].dtype == dtype], decay, updated)
     elif updated:
         floating = [pair for pair in pairs if pair[0].is_floating_point()]
         move = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
@@ -45,3 +46,11 @@ def update_ema(
         for held, new in pairs:
             if not held.is_floating_point():
                 held.copy_(new)
+
+
+def _update_on_device(pairs: list[tuple[Tensor, Tensor]], decay: float, updated: Tensor) -> None:
+    """Average tensors of one type as one, where `updated` holds: a launch for each costs more."""
+    averages = [held for held, _ in pairs]
+    old, new = pack(averages, averages), pack([new for _, new in pairs], averages)
+    averaged = old.lerp(new, 1 - decay) if old.is_floating_point() else new
+    torch._foreach_copy_(averages, unpack(torch.where(updated, averaged, old), averages))

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from srgan_plugin.errors import MissingFileError, UserError
 
-from .blocks import widened, without_autocast
+from .blocks import autocast_dtype, widened, without_autocast
 
 URL = "https://download.pytorch.org/models/vgg19-dcbb9e9d.pth"
 TORCHVISION = "torchvision://vgg19"
@@ -248,6 +248,8 @@ class VGG19Features(nn.Module):
         for name, (weight, bias) in convs.items():
             self.register_buffer(f"{name}_weight", weight, persistent=False)
             self.register_buffer(f"{name}_bias", bias, persistent=False)
+        # What they are in autocast's type, with the weight and the type that this was made of.
+        self._cast: tuple[Tensor, torch.dtype, dict[str, Tensor]] | None = None
         self.input_norm: nn.Module = nn.Identity()
         if use_input_norm:
             self.input_norm = _PointwiseConv(*rescaling) if rescaling else _MeanStd()
@@ -264,12 +266,12 @@ class VGG19Features(nn.Module):
         """
         found: dict[str, Tensor] = {}
         needed = set(self.layers.values())
+        weights = self._weights(x)
         # Normalised in float32, then in the type of the weights; autocast may still change it.
         feat: Tensor = self.input_norm(widened(x)).to(self.conv1_1_weight.dtype)
         for before, name in zip(("", *self._walk[:-1]), self._walk, strict=True):
             if name in CONV_SHAPES:
-                weight, bias = self.get_buffer(f"{name}_weight"), self.get_buffer(f"{name}_bias")
-                feat = F.conv2d(feat, weight, bias, padding=1)
+                feat = F.conv2d(feat, weights[f"{name}_weight"], weights[f"{name}_bias"], padding=1)
             elif name.startswith("relu"):
                 feat = F.relu(feat, inplace=before not in needed)
             else:
@@ -277,6 +279,22 @@ class VGG19Features(nn.Module):
             if name in needed:
                 found[name] = feat
         return {asked: found[name] for asked, name in self.layers.items()}
+
+    def _weights(self, x: Tensor) -> dict[str, Tensor]:
+        """Return weights and biases by name, in autocast's type where it is on.
+
+        Autocast itself would cast them in every pass: it remembers what is trained only.
+        """
+        weights, dtype = dict(self.named_buffers(recurse=False)), autocast_dtype(x)
+        source = self.conv1_1_weight
+        if dtype is None or source.dtype != torch.float32:
+            return weights
+        if self._cast is None or self._cast[0] is not source or self._cast[1] != dtype:
+            if not torch.is_grad_enabled():
+                return weights  # made in inference mode, they could not be differentiated through
+            cast = {name: weight.to(dtype) for name, weight in weights.items()}
+            self._cast = (source, dtype, cast)
+        return self._cast[2]
 
 
 class _MeanStd(nn.Module):

@@ -12,6 +12,7 @@ exceptions.
 - A foreach or fused operator is as many as torch launches: one for each 320 chunks of 65,536
   elements, and for at most 110, 64, 48, 36 or 30 tensors, as it takes 1 to 5 lists; one for each
   tensor where the lists differ in strides or, other than for a copy, in type. A norm is one more.
+- A concatenation is one for each 128 tensors.
 - A convolution is one, and one more for each operand that is copied because its layout is not the
   one that the convolution computes in. (The addition of the bias is not counted.)
 """
@@ -41,6 +42,7 @@ NO_KERNEL = {"empty", "empty_like", "empty_strided", "new_empty", "promote_types
 CONVOLUTIONS = {"convolution": 2, "convolution_backward": 3}
 HOST_READS = {"_local_scalar_dense", "is_nonzero", "item", "nonzero", "masked_select"}
 MAX_TENSORS = (110, 64, 48, 36, 30)  # of 1 to 5 lists in one launch
+MAX_CAT = 128  # tensors that one launch concatenates
 CHUNK, MAX_CHUNKS = 65536, 320
 
 
@@ -103,6 +105,8 @@ class KernelCounter(TorchDispatchMode):
             self.kernels[name] += multi_tensor_kernels(name, args[:4])
             return None
         result = func(*args, **kwargs)
+        if name == "cat":
+            self.kernels[name] += (len(args[0]) - 1) // MAX_CAT  # and one, below
         if name in CONVOLUTIONS:
             operands = args[: CONVOLUTIONS[name]]
             layout = conv_layout(*operands[-2:])
@@ -190,7 +194,7 @@ class MetaAutocast(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name, kwargs = getattr(func, "__name__", ""), kwargs or {}
-        on = next((kind for kind in ("cpu", "cuda") if torch.is_autocast_enabled(kind)), None)
+        on = _autocast_device()
         if on is None:
             self.cache.clear()
         elif name in self.LOWER:
@@ -222,14 +226,23 @@ def like_cuda() -> Iterator[None]:
         patch.setattr(adam, "_device_dtype_check_for_fused", lambda *_, **__: None)
         for module in (blocks, discriminators, perceptual, vgg):
             patch.setattr(module, "without_autocast", _without_autocast, raising=False)
+        patch.setattr(vgg, "autocast_dtype", _autocast_dtype)
         patch.setattr(cuda_graph, "WARM_UP", 1)
         with MetaAutocast():
             yield
 
 
+def _autocast_device() -> str | None:
+    return next((kind for kind in ("cpu", "cuda") if torch.is_autocast_enabled(kind)), None)
+
+
 def _without_autocast(_: Tensor) -> Any:
-    on = "cuda" if torch.is_autocast_enabled("cuda") else "cpu"
-    return torch.autocast(on, enabled=False)
+    return torch.autocast(_autocast_device() or "cpu", enabled=False)
+
+
+def _autocast_dtype(_: Tensor) -> torch.dtype | None:
+    on = _autocast_device()
+    return torch.get_autocast_dtype(on) if on else None
 
 
 def capture_on_meta(model: Any, optim_wrapper: Any, batch: dict[str, Any]) -> Counter[str]:

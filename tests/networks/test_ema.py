@@ -56,6 +56,24 @@ def test_a_step_that_changed_nothing_changes_no_average(updated: torch.Tensor | 
     assert all(torch.equal(held, before[key]) for key, held in average.state_dict().items())
 
 
+@pytest.mark.parametrize("layouts", [("c", "c"), ("l", "l"), ("l", "c"), ("c", "l")])
+def test_on_a_device_every_bit_is_that_of_each_tensor_averaged_alone(
+    layouts: tuple[str, str],
+) -> None:
+    average, model = (
+        trained_network(seed).to(
+            memory_format=torch.channels_last if layout == "l" else torch.contiguous_format
+        )
+        for seed, layout in zip((1, 3), layouts, strict=True)
+    )
+    before, now = copy.deepcopy(average.state_dict()), model.state_dict()
+    update_ema(average, model, 0.999, flags(True)[2])
+    for key, averaged in average.state_dict().items():
+        old, new = before[key], now[key]
+        assert torch.equal(averaged, old.lerp(new, 0.001) if old.is_floating_point() else new)
+        assert averaged.stride() == old.stride()
+
+
 def test_decay_one_keeps_the_average_and_decay_zero_copies_the_model() -> None:
     average, model = trained_network(1), trained_network(3)
     before = average[0].weight.detach().clone()

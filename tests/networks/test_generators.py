@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from srgan_plugin.networks import MSRResNet, SRResNet
+from srgan_plugin.networks.blocks import shuffle_channels_last
 
 SHUFFLES = {2: (2,), 3: (3,), 4: (2, 2), 8: (2, 2, 2)}
 RESIDUAL_KEYS = [
@@ -217,3 +218,19 @@ def test_a_wrong_option_gets_one_line_that_names_the_choices(kind, options, mess
     with pytest.raises(ValueError, match=message) as error:
         kind(**options)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("factor", [2, 3])
+def test_pixels_shuffled_channels_last_are_torchs_and_so_is_their_gradient(factor):
+    x = torch.rand(2, 3 * factor**2, 4, 5).to(memory_format=torch.channels_last)
+    results = []
+    for shuffle in (shuffle_channels_last, torch.nn.functional.pixel_shuffle):
+        image = x.detach().requires_grad_()
+        shuffled = shuffle(image, factor)
+        weight = torch.linspace(0, 1, shuffled.numel()).view(shuffled.shape)
+        gradient = weight.to(memory_format=torch.channels_last)
+        results.append((shuffled, *torch.autograd.grad(shuffled, image, gradient)))
+    for ours, theirs in zip(*results, strict=True):
+        assert torch.equal(ours, theirs)
+    for ours in results[0]:
+        assert ours.is_contiguous(memory_format=torch.channels_last)

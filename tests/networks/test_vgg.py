@@ -7,6 +7,7 @@ import cv2
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from srgan_plugin.losses import PerceptualLoss
 from srgan_plugin.networks import VGG19Features, random_vgg19_state_dict
@@ -176,6 +177,56 @@ def test_memory_format_and_autocast_change_nothing_but_rounding(shallow_file):
     torch.testing.assert_close(last, expected, rtol=1e-5, atol=1e-5)
 
 
+class Casts(TorchDispatchMode):
+    """Count casts to half precision."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **kwargs or {})
+        self.count += func._schema.name == "aten::_to_copy" and result.dtype == torch.bfloat16
+        return result
+
+
+def test_under_autocast_weights_are_cast_once_to_what_autocast_makes_of_them(shallow_file):
+    features = VGG19Features(["relu2_2"], pretrained=shallow_file)
+    x = torch.rand(1, 3, 16, 16, requires_grad=True)
+
+    def gradient():
+        with torch.autocast("cpu", dtype=torch.bfloat16), Casts() as casts:
+            result = features(x)["relu2_2"]
+        found = torch.autograd.grad(result.float().square().mean(), x)[0]
+        return casts.count, result, found
+
+    with pytest.MonkeyPatch.context() as patch:  # as autocast alone does it
+        patch.setattr(vgg_module, "autocast_dtype", lambda _: None)
+        count, *expected = gradient()
+    counts, results, gradients = zip(*(gradient() for _ in range(3)), strict=True)
+    assert counts == (count, 1, 1)  # the image is new each time
+    for result, found in zip(results, gradients, strict=True):
+        assert torch.equal(result, expected[0])
+        assert torch.equal(found, expected[1])
+    assert features.conv1_1_weight.dtype == torch.float32
+
+
+def test_cast_weights_follow_a_network_that_is_moved(shallow_file):
+    features, x = VGG19Features(["relu2_2"], pretrained=shallow_file), torch.rand(1, 3, 16, 16)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        features(x)
+        moved = features.to(memory_format=torch.channels_last)
+        assert moved(x)["relu2_2"].is_contiguous(memory_format=torch.channels_last)
+    assert features(x)["relu2_2"].dtype == torch.float32
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        features.double()(x.double())
+    features = features.float()
+    with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
+        features(x)
+    x.requires_grad_()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        features(x)["relu2_2"].float().mean().backward()
+    assert x.grad.any()
+
+
 def test_autocast_does_not_quantise_the_rescaled_input(tmp_path):
     state = {"0.weight": torch.eye(3).flip(0).view(3, 3, 1, 1) * 255, "0.bias": -torch.ones(3)}
     state |= {"2.weight": torch.rand(64, 3, 3, 3), "2.bias": torch.rand(64)}
@@ -198,6 +249,9 @@ def test_features_compile_into_one_graph(shallow_file):
     features, x = VGG19Features(["relu2_2"], pretrained=shallow_file), torch.rand(1, 3, 8, 8)
     compiled = torch.compile(features, backend="eager", fullgraph=True)
     torch.testing.assert_close(compiled(x), features(x))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        torch.testing.assert_close(compiled(x), features(x))
+        torch.testing.assert_close(compiled(x), features(x))
 
 
 def test_random_weights_follow_from_the_seed_and_end_at_the_depth():

@@ -115,11 +115,11 @@ def test_a_step_of_srgan_needs_nothing_of_the_host(
 @pytest.mark.parametrize(
     ("generator", "adversarial", "options", "budget"),
     [
-        ("MSRResNet", False, {"amp": True, "ema": True}, 570),
-        ("MSRResNet", False, {}, 200),
-        ("SRResNet", False, {"amp": True, "ema": True}, 1550),
-        ("MSRResNet", True, {"amp": True, "ema": True, "share": True}, 1230),
-        ("MSRResNet", True, {}, 780),
+        ("MSRResNet", False, {"amp": True, "ema": True}, 349),
+        ("MSRResNet", False, {}, 190),
+        ("SRResNet", False, {"amp": True, "ema": True}, 530),
+        ("MSRResNet", True, {"amp": True, "ema": True, "share": True}, 830),
+        ("MSRResNet", True, {}, 640),
     ],
 )
 def test_a_step_keeps_to_its_budget_of_kernels(

@@ -1,6 +1,7 @@
 """Optimizer wrappers: one per network, in any precision, which skip non-finite steps."""
 
 import inspect
+import math
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -118,7 +119,7 @@ class OptimWrapper(MMEngineOptimWrapper):
             NonFiniteError: As `check`, where this wrapper `sync_each_step`.
         """
         self.gradient_norm = self._measure_and_clip()
-        self.updated = torch.isfinite(self.gradient_norm)
+        self.updated = self.gradient_norm < math.inf  # no norm is negative, and NaN compares false
         self.skipped = ~self.updated
         if self.supports_found_inf:
             optimizer: Any = self.optimizer
@@ -128,8 +129,8 @@ class OptimWrapper(MMEngineOptimWrapper):
             self.optimizer.step(**kwargs)
         if self._skips is None:
             self._skips = torch.zeros(2, dtype=torch.int64, device=self.skipped.device)
-        self._skips += 1
-        self._skips -= torch.stack([self.updated.long(), self.updated * self._skips[1]])
+        self._skips += self.skipped
+        self._skips[1].mul_(self.skipped)
         if self.sync_each_step:
             self.check()
 

@@ -8,6 +8,7 @@ from mmengine.model import is_model_wrapper
 from torch import Tensor, nn
 
 from srgan_plugin.errors import UserError
+from srgan_plugin.networks.packing import assign_where, copies
 from srgan_plugin.registry import MODELS, SCOPE
 
 logger = logging.getLogger(__name__)
@@ -83,12 +84,13 @@ def gradient_norm(name: str, optimizer: Any) -> dict[str, Tensor]:
 
 def snapshot_bn_stats(*networks: nn.Module | None) -> list[tuple[Tensor, Tensor]]:
     """Snapshot the running statistics of batch normalisation."""
-    return [
-        (buffer, buffer.clone())
+    buffers = [
+        buffer
         for network in filter(None, networks)
         for name, buffer in network.named_buffers()
         if name.rpartition(".")[2] in ("running_mean", "running_var", "num_batches_tracked")
     ]
+    return list(zip(buffers, copies(buffers), strict=True))
 
 
 def keep_bn_stats(statistics: list[tuple[Tensor, Tensor]], optimizer: Any) -> None:
@@ -109,7 +111,6 @@ def restore_bn_stats(statistics: list[tuple[Tensor, Tensor]], optimizer: Any) ->
         return  # the step goes on with the next batch
     if hasattr(optimizer, "statistics"):
         optimizer.statistics = None
-    if skipped is False:
-        return
-    for (buffer, _), before in zip(statistics, first, strict=True):
-        buffer.copy_(torch.where(torch.as_tensor(skipped), before.to(buffer), buffer))
+    skipped = torch.as_tensor(skipped)
+    if skipped.device.type != "cpu" or skipped:
+        assign_where(skipped, [buffer for buffer, _ in statistics], first)
