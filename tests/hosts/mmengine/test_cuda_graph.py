@@ -5,6 +5,8 @@ CUDA's part is missing.
 """
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,6 +15,7 @@ import torch
 from mmengine.optim import OptimWrapperDict
 from mmengine.structures import BaseDataElement
 
+from srgan_plugin.errors import UserError
 from srgan_plugin.hosts.mmengine.engine.cuda_graph import (
     WARM_UP,
     CUDAGraphStep,
@@ -132,6 +135,84 @@ def test_where_capture_fails_training_goes_on_with_one_warning(
     ]
     for expected, value in zip(models[0].parameters(), models[1].parameters(), strict=True):
         assert torch.equal(value, expected)
+
+
+class FakeCUDA:
+    """CUDA whose captures fail when they end, and an allocator that does or does not notice."""
+
+    def __init__(self, patch: pytest.MonkeyPatch, refuses: str | None = None) -> None:
+        self.captures: list[int] = []
+        self.calls: list[Any] = []
+        self.refuses = refuses
+        patch.setattr(torch.cuda, "CUDAGraph", lambda: self)
+        patch.setattr(torch.cuda, "graph_pool_handle", lambda: 7)
+        patch.setattr(torch.cuda, "current_stream", lambda: "usual")
+        patch.setattr(torch.cuda, "set_stream", self.calls.append)
+        patch.setattr(torch.cuda, "current_device", lambda: 0)
+        patch.setattr(torch.cuda, "graph", self.graph)
+        patch.setattr(torch._C, "_cuda_endAllocateToPool", self.end, raising=False)
+        patch.setattr(torch._C, "_cuda_releasePool", self.release, raising=False)
+
+    @contextmanager
+    def graph(self, graph: Any, pool: int, **_: Any) -> Iterator[None]:
+        self.captures.append(pool)
+        try:
+            yield
+        finally:
+            raise RuntimeError("CUDA error: operation failed due to a previous error\nmore")
+
+    def end(self, device: int, pool: int) -> None:
+        if self.refuses:
+            raise RuntimeError(self.refuses)
+        self.captures.remove(pool)
+
+    def release(self, device: int, pool: int) -> None:
+        assert self.calls[-1] == "reset"
+        self.calls.append("release")
+        raise RuntimeError("no such pool: reset has released it")
+
+    def reset(self) -> None:
+        self.calls.append("reset")
+
+
+def read_a_value() -> Any:
+    raise RuntimeError("a value was read")
+
+
+def test_a_failed_capture_is_ended_in_the_allocator_and_names_the_first_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cuda = FakeCUDA(monkeypatch)
+    with pytest.raises(RuntimeError, match="a value was read"):
+        capture_cuda_graph(read_a_value)
+    assert cuda.captures == []
+    assert cuda.calls == ["usual", "reset", "release"]
+
+
+def test_a_capture_that_torch_has_ended_itself_is_left_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cuda = FakeCUDA(monkeypatch, "endAllocatePool: not currently recording to mempool_id")
+    with pytest.raises(RuntimeError, match="previous error"):
+        capture_cuda_graph(lambda: torch.ones(1))
+    assert cuda.calls == ["usual"]
+
+
+def test_training_ends_with_a_line_where_the_allocator_stays_in_the_capture(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    FakeCUDA(monkeypatch, "another torch\nand its trace")
+    with pytest.raises(UserError, match=r"a value was read.*another torch.*cuda_graph=False"):
+        capture_cuda_graph(read_a_value)
+    monkeypatch.delattr(torch._C, "_cuda_endAllocateToPool")
+    with pytest.raises(UserError, match=r"_cuda_endAllocateToPool.*cuda_graph=False"):
+        capture_cuda_graph(read_a_value)
+
+
+@pytest.mark.skipif(torch.version.cuda is None, reason="a torch without CUDA")
+def test_torch_has_what_ends_a_failed_capture() -> None:
+    assert callable(torch._C._cuda_endAllocateToPool)
+    assert callable(torch._C._cuda_releasePool)
 
 
 def test_steps_that_cannot_be_captured_are_named(monkeypatch: pytest.MonkeyPatch) -> None:

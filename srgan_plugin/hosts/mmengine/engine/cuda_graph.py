@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Final
 
 import torch
@@ -10,6 +10,7 @@ from mmengine.dist import is_distributed
 from mmengine.structures import BaseDataElement
 from torch import Tensor
 
+from srgan_plugin.errors import UserError
 from srgan_plugin.hosts.mmengine.models.data_preprocessor import gt_batch, stacked
 from srgan_plugin.hosts.mmengine.models.sr_model import SRModel
 
@@ -31,16 +32,23 @@ def capture_cuda_graph(step: Step) -> Step:
 
     Returns:
         A function that replays it and returns a copy of its result.
+
+    Raises:
+        RuntimeError: The step cannot be captured; it can be run without.
+        UserError: As `release_failed_capture`.
     """
     graph, usual = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
+    pool = torch.cuda.graph_pool_handle()  # a graph that failed does not say which it had
     try:
         # A loader's thread may pin memory meanwhile.
-        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+        with torch.cuda.graph(graph, pool, capture_error_mode="thread_local"):
             result = step()
     except RuntimeError as error:
         torch.cuda.set_stream(usual)  # torch leaves another one where ending the capture fails
         # Ending it fails because something failed before: that is the reason.
-        raise error.__context__ or error from None
+        reason = error.__context__ or error
+        release_failed_capture(graph, pool, reason)
+        raise reason from None
     torch.cuda.empty_cache()  # the recording has memory of its own
 
     def replay() -> Tensor:
@@ -48,6 +56,40 @@ def capture_cuda_graph(step: Step) -> Step:
         return result.clone()
 
     return replay
+
+
+def release_failed_capture(graph: Any, pool: Any, reason: BaseException) -> None:
+    """Tell the allocator that a capture which failed is over, and return its memory.
+
+    Where ending a capture fails, torch before 2.12 (pull request 180395) leaves its allocator in a
+    state in which the capture still runs, and a later allocation ends the process.
+
+    Args:
+        graph: The graph that was captured.
+        pool: The handle of its memory pool.
+        reason: Why it failed.
+
+    Raises:
+        UserError: The allocator cannot be told.
+    """
+    device = torch.cuda.current_device()
+    try:
+        torch._C._cuda_endAllocateToPool(device, pool)
+    except (AttributeError, RuntimeError) as error:
+        if "not currently recording" in str(error):
+            return  # it has ended
+        raise UserError(
+            f"train_cfg.cuda_graph: capturing the step failed ({_first_line(reason)}), and torch "
+            f"{torch.__version__} cannot be used after that ({_first_line(error)}); "
+            "set train_cfg.cuda_graph=False"
+        ) from reason
+    graph.reset()
+    with suppress(RuntimeError):  # `reset` has released it
+        torch._C._cuda_releasePool(device, pool)
+
+
+def _first_line(error: BaseException) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 class CUDAGraphStep:
@@ -117,7 +159,7 @@ class CUDAGraphStep:
         try:
             self._replay = self._capture(step)
         except RuntimeError as error:  # CUDA's errors, out of memory among them
-            reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+            reason = _first_line(error)
             logger.warning("train_cfg.cuda_graph: going on without, recording failed: %s", reason)
             self.usable = False
             for optimizer in iter_optim_wrappers(self.optim_wrapper):
