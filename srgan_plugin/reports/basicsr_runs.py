@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from .mmengine_runs import duration, times
-from .runs import Run, flatten
+from .runs import Run, flatten, validated_at
 
 _STEP: Final = re.compile(
     r"\[epoch: *[\d,]+, iter: *([\d,]+), lr:\(([^)]*)\)\] "
@@ -82,14 +82,8 @@ def _read_curves(run: Run, text: str) -> None:
         elif found := _VALIDATION.search(line):
             dataset = found[1].strip()
         elif found := _MEASURE.match(line):
-            at = _validated_at(step, every, last_iteration)
+            at = validated_at(step, every, last_iteration)
             run.add(f"{dataset}/{found[1].upper()}", at, float(found[2]))
-
-
-def _validated_at(step: int, every: int, last: int) -> int:
-    """Return at which iteration a validation was: the log says which was printed before it."""
-    at = -(-step // every) * every if every else step
-    return min(at, last) if last else at
 
 
 def _add_step(run: Run, step: int, found: re.Match[str]) -> None:

@@ -121,4 +121,4 @@ def table(
 
 def breakable(text: str) -> str:
     """Return escaped text in which paths and dotted names may wrap between their parts."""
-    return re.sub(r"([./_=])(?=\w)", r"\1<wbr>", escape(text))
+    return re.sub(r"([./_=])(?=[^\W\d])", r"\1<wbr>", escape(text))

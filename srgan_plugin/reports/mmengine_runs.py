@@ -3,6 +3,7 @@
 import ast
 import json
 import re
+from collections import defaultdict
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -10,9 +11,10 @@ from typing import Any, Final
 
 from srgan_plugin.errors import UserError
 
-from .runs import Run, flatten
+from .runs import Run, flatten, validated_at
 
 _NOT_CURVES: Final = ("step", "iter", "epoch")
+_WEIGHTS: Final = "weights at the start"
 _ENVIRONMENT: Final = {
     "Python": r"^\s+Python: (\S+)",
     "torch": r"^\s+PyTorch: (\S+)",
@@ -21,10 +23,11 @@ _ENVIRONMENT: Final = {
     "CUDA available": r"^\s+CUDA available: (\S+)",
     "processes": r"^\s+GPU number: (\d+)",
     "seed": r"^\s+seed: (\d+)",
-    "weights at the start": r"Load checkpoint from (.+)$",
+    _WEIGHTS: r"Load checkpoint from (.+)$",
     "code": r"INFO - Code: (.+)$",
     "device": r"INFO - Device: (.+)$",
 }
+_RESUMED: Final = "INFO - resumed epoch: "
 _VALIDATION_SET: Final = re.compile(r"INFO - val set (.+): (\d+) images$", re.MULTILINE)
 _STAMP: Final = re.compile(r"^(\d{4}/\d\d/\d\d \d\d:\d\d:\d\d) - ", re.MULTILINE)
 
@@ -43,6 +46,7 @@ def mmengine_log_of(file: Path) -> Path | None:
 def read_mmengine(run: Run, logs: list[Path]) -> None:
     """Fill in what mmengine logged of all goes of a run; a resumed go replaces what it repeats."""
     run.toolbox = "mmengine"
+    _read_config(run, logs)
     trained = []
     for log in logs:
         lines = list(_complete_lines(log))
@@ -50,10 +54,9 @@ def read_mmengine(run: Run, logs: list[Path]) -> None:
         if not steps:
             continue  # it only tested: the measures are in the file that `--out` named
         run.drop_from(min(steps))
-        for line in lines:
+        for line in _placed(lines, run):
             _add_line(run, line)
         trained.append(log)
-    _read_config(run, logs)
     inside = [log for log in trained or logs if log.parent.name == "vis_data"]
     _read_text_logs(run, [log.parents[1] for log in inside])
 
@@ -67,6 +70,27 @@ def _complete_lines(file: Path) -> Iterator[dict[str, Any]]:
             continue
         if isinstance(line, dict) and isinstance(line.get("step"), int):
             yield line
+
+
+def _placed(lines: list[dict[str, Any]], run: Run) -> Iterator[dict[str, Any]]:
+    """Yield lines with validations at their iterations.
+
+    With `log_metric_by_epoch`, the default of mmengine and so MMagic's, the step of a validation is
+    the epoch: 0 throughout a training by iterations.
+    """
+    every, last = (_count(run, f"train_cfg.{name}") for name in ("val_interval", "max_iters"))
+    step = 0  # of the training
+    for line in lines:
+        if _is_training(line):
+            step = line["step"]
+        elif line["step"] < step:
+            line["step"] = validated_at(step, every, last) if last else step
+        yield line
+
+
+def _count(run: Run, name: str) -> int:
+    value = run.config.get(name)
+    return value if isinstance(value, int) and value > 0 else 0
 
 
 def _is_training(line: dict[str, Any]) -> bool:
@@ -151,23 +175,29 @@ def _literal(node: ast.expr) -> Any:
 
 def _read_text_logs(run: Run, folders: list[Path]) -> None:
     """Find when and where it ran in the log files for people."""
-    seconds, first = 0.0, ""
+    goes: list[str] = []
     for folder in folders:
-        for path in sorted(folder.glob("*.log")):
-            text = path.read_text(encoding="utf-8", errors="replace")
-            stamps = [datetime.strptime(s, "%Y/%m/%d %H:%M:%S") for s in _STAMP.findall(text)]
-            if stamps:
-                seconds += (stamps[-1] - stamps[0]).total_seconds()
-                first = first or f"{stamps[0]:%Y-%m-%d %H:%M}"
-                run.facts["last entry"] = f"{stamps[-1]:%Y-%m-%d %H:%M}"
-            run.image_counts |= {n: int(count) for n, count in _VALIDATION_SET.findall(text)}
-            for title, pattern in _ENVIRONMENT.items():
-                if found := re.search(pattern, text, re.MULTILINE):
-                    run.facts[title] = found[1].strip()
-    if first:
-        run.facts = {"started": first, **run.facts, "time in all": duration(seconds)}
-    if len(folders) > 1:
-        run.facts["resumed"] = times(len(folders) - 1)
+        paths = sorted(folder.glob("*.log"))
+        text = "".join(path.read_text(encoding="utf-8", errors="replace") for path in paths)
+        goes = [*goes, text] if _RESUMED in text else [text]
+    facts, seconds = defaultdict[str, dict[str, None]](dict), 0.0
+    for text in goes:
+        stamps = [datetime.strptime(s, "%Y/%m/%d %H:%M:%S") for s in _STAMP.findall(text)]
+        if stamps:
+            seconds += (stamps[-1] - stamps[0]).total_seconds()
+            facts["started"][f"{stamps[0]:%Y-%m-%d %H:%M}"] = None
+            run.facts["last entry"] = f"{stamps[-1]:%Y-%m-%d %H:%M}"
+        run.image_counts |= {name: int(count) for name, count in _VALIDATION_SET.findall(text)}
+        for title, pattern in _ENVIRONMENT.items():
+            found = re.search(pattern, text, re.MULTILINE)
+            if found and (title != _WEIGHTS or text is goes[0]):  # later: what it resumed from
+                facts[title][found[1].strip()] = None
+    started = list(facts.pop("started", ()))
+    run.facts |= {title: ", then ".join(values) for title, values in facts.items()}
+    if started:
+        run.facts = {"started": started[0], **run.facts, "time in all": duration(seconds)}
+    if len(goes) > 1:
+        run.facts["resumed"] = ", ".join(started[1:]) or times(len(goes) - 1)
 
 
 def duration(seconds: float) -> str:

@@ -33,6 +33,9 @@ _SETTINGS: Final = (
 )
 
 
+_FOLDED: Final = 30  # rows of settings; more are folded
+
+
 class Base(NamedTuple):
     """The config that others are compared with."""
 
@@ -131,7 +134,8 @@ def names_of(runs: Sequence[Run]) -> list[str]:
 
 
 def _what_ran(runs: Sequence[Run]) -> str:
-    columns = [{"toolbox": run.toolbox, **run.facts, **_settings(run)} for run in runs]
+    # What the log says comes before what the config does, which names the last go's checkpoint.
+    columns = [{"toolbox": run.toolbox, **run.facts, **_settings(run), **run.facts} for run in runs]
     titles = dict.fromkeys(title for column in columns for title in column if any(column.values()))
     rows = [[title, *(column.get(title, "–") for column in columns)] for title in titles]
     return table(["run", *names_of(runs)], rows, "Runs", kind="words")
@@ -141,6 +145,8 @@ def _settings(run: Run) -> dict[str, str]:
     found = {}
     for title, names in _SETTINGS:
         value = next((run.config[name] for name in names if run.config.get(name)), None)
+        if title == "weights at the start" and run.config.get("resume"):
+            continue  # the config has what the last go resumed from
         if value is not None:
             found[title] = str(value)
     return found
@@ -287,4 +293,8 @@ def _difference_table(configs: Mapping[str, Mapping[str, object]]) -> str:
     ]
     first = next(iter(configs))
     caption = f"Settings that differ from {first}" if rows else f"No setting differs from {first}"
-    return table(["setting", *configs], rows, caption, kind="words code")
+    html = table(["setting", *configs], rows, caption, kind="words code")
+    if len(rows) <= _FOLDED:
+        return html
+    summary = f"{len(rows)} settings differ from {escape(first)}"
+    return f"<details><summary>{summary}</summary>{html}</details>"

@@ -56,6 +56,18 @@ class Run:
         }
 
 
+def validated_at(step: int, every: int, last: int) -> int:
+    """Return at which iteration a validation was of which a log does not say it.
+
+    Args:
+        step: The iteration that was logged last before it.
+        every: A validation is at each multiple of this; 0 where that is not known.
+        last: The last iteration of the training, which has one, too; 0 where that is not known.
+    """
+    at = -(-step // every) * every if every else step
+    return min(at, last) if last else at
+
+
 def read_run(path: Path) -> Run:
     """Read a run of mmengine (this package, MMagic) or BasicSR.
 

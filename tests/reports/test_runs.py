@@ -45,6 +45,41 @@ def test_a_resumed_go_replaces_what_it_repeats(tmp_path: Path) -> None:
     assert run.curves["it/s"] == dict.fromkeys((10, 20, 30, 40), 2.0)
 
 
+@pytest.mark.parametrize(("config", "at"), [(CONFIG, (30, 40)), ("x = 1", (28, 38))])
+def test_a_validation_that_mmengine_logged_by_epoch_is_at_its_iteration(
+    tmp_path: Path, config: str, at: tuple[int, int]
+) -> None:
+    # `log_metric_by_epoch`, mmengine's default: the step of a validation is 0 throughout.
+    lines = [step(28, 1.0), {"Set5/PSNR": 25.0, "step": 0}]
+    lines += [step(38, 1.0), {"Set5/PSNR": 26.0, "step": 0}]
+    write_go(tmp_path, "20260101_100000", lines)
+    dumped = config.replace("max_iters=40", "max_iters=40, val_interval=15")
+    (tmp_path / "20260101_100000/vis_data/config.py").write_text(dumped)
+    assert read_run(tmp_path).curves["Set5/PSNR"] == dict(zip(at, (25.0, 26.0), strict=True))
+
+
+def go_log(hour: int, code: str, weights: str, resumed: bool) -> str:
+    lines = [f"Code: {code}", f"Load checkpoint from {weights}", "val set Set5: 4 images"]
+    lines += ["resumed epoch: 0, iter: 10"] if resumed else []
+    start, end = f"2026/01/01 {hour}:00:00", f"2026/01/01 {hour}:10:00"
+    return "".join(f"{start} - mmengine - INFO - {line}\n" for line in lines) + f"{end} - x\n"
+
+
+def test_a_resumed_run_started_from_the_weights_of_its_first_go(tmp_path: Path) -> None:
+    goes = [("old", "other.pth", False), ("a", "first.pth", False), ("b", "iter_10.pth", True)]
+    for hour, (code, weights, resumed) in enumerate(goes, 10):
+        log = go_log(hour, code, weights, resumed)
+        write_go(tmp_path, f"20260101_{hour}0000", [step(10 + resumed, 1.0)], log)
+    run = read_run(tmp_path)
+    # The second go began anew in the folder of the one before, of which nothing is left.
+    assert run.facts["started"] == "2026-01-01 11:00"
+    assert run.facts["time in all"] == "20 min 00 s"
+    assert run.facts["resumed"] == "2026-01-01 12:00"
+    assert run.facts["weights at the start"] == "first.pth"
+    assert run.facts["code"] == "a, then b"
+    assert run.image_counts == {"Set5": 4}
+
+
 def test_what_a_go_only_tested_is_no_point_of_a_curve(tmp_path: Path) -> None:
     write_go(tmp_path, "20260101_100000", [step(10, 1.0)])
     write_go(tmp_path, "20260101_110000", [{"Set5/PSNR": 26.0, "time": 1.0, "step": 0}])

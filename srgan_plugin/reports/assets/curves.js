@@ -37,10 +37,12 @@
     }).join("; ");
   }
 
+  // Which of the three kinds of line a series has: by its label, the same for all runs.
+  const kind = (chart, series) => [...new Set(chart.series.map((s) => s.label))].indexOf(series.label) % 3;
+
   function seriesOf(chart, shown) {
     const lines = shown.flatMap((series) => {
-      const labels = [...new Set(chart.series.filter((s) => s.run === series.run).map((s) => s.label))];
-      const dash = [[], [6, 4], [2, 3], [8, 3, 2, 3]][labels.indexOf(series.label) % 4];
+      const dash = [[], [6, 4], [2, 3]][kind(chart, series)];
       const points = { show: series.x.length < 40, size: 5 };
       const base = { stroke: colour(series.run), dash, spanGaps: true };
       const clear = { ...base, label: nameOf(series), width: 1.75, points };
@@ -61,7 +63,7 @@
       grid: { stroke: style("--rule"), width: 1 }, ...more };
   }
 
-  function readOut(figure, plot, shown) {
+  function readOut(figure, plot, chart, shown) {
     const place = plot.cursor.idx;
     const values = shown.map((series, i) => {
       const column = state.smoothing ? 2 * i + 2 : i + 1;
@@ -76,7 +78,8 @@
       const item = make("span", show(value));
       item.style.color = colour(series.run);
       item.title = nameOf(series);
-      if (series.label) item.prepend(make("i", `${series.label} `));
+      const line = make("b", undefined, { className: `line k${kind(chart, series)}` });
+      item.prepend(line, make("i", series.label ? ` ${series.label} ` : " "));
       return item;
     }));
   }
@@ -88,7 +91,7 @@
     if (!shown.length) return null;
     // Decibels are logarithms already.
     const log = state.log && chart.section !== "Validation" && shown.every((series) => series.y.every((v) => v > 0));
-    const update = (plot) => readOut(figure, plot, shown);
+    const update = (plot) => readOut(figure, plot, chart, shown);
     const options = {
       width: Math.max(box.clientWidth, 200), height: HEIGHT, legend: { show: false },
       scales: { x: { time: false }, y: { distr: log ? 3 : 1 } },
