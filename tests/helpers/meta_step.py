@@ -19,7 +19,7 @@ exceptions.
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
 from importlib import import_module
 from typing import Any
@@ -245,8 +245,16 @@ def _autocast_dtype(_: Tensor) -> torch.dtype | None:
     return torch.get_autocast_dtype(on) if on else None
 
 
-def capture_on_meta(model: Any, optim_wrapper: Any, batch: dict[str, Any]) -> Counter[str]:
+def capture_on_meta(
+    model: Any, optim_wrapper: Any, batch: dict[str, Any], *modes: AbstractContextManager[Any]
+) -> Counter[str]:
     """Run one step, then the step that is captured, and return the kernels of that one.
+
+    Args:
+        model: On `meta`.
+        optim_wrapper: Of the package, with fused optimisers.
+        batch: On `meta`.
+        modes: What is on during the step that is captured.
 
     Raises:
         NotCapturableError: The step needs the host, or moments have strides of their own.
@@ -255,7 +263,9 @@ def capture_on_meta(model: Any, optim_wrapper: Any, batch: dict[str, Any]) -> Co
 
     def capture(step: Callable[[], Tensor]) -> Callable[[], Tensor]:
         try:
-            with counter, HostReads():
+            with ExitStack() as stack:
+                for mode in (counter, HostReads(), *modes):
+                    stack.enter_context(mode)
                 result = step()
         except RuntimeError as error:  # CUDAGraphStep goes on without capture then
             raise NotCapturableError(str(error)) from error

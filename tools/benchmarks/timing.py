@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
-from multiprocessing import get_context
+from multiprocessing import get_all_start_methods, get_context
+from multiprocessing.context import BaseContext
 from statistics import median
 from typing import Any
 
@@ -22,6 +23,7 @@ PACKAGES = (
     "torchvision",
     "numpy",
     "opencv-python",
+    "opencv-python-headless",
     "lmdb",
     "mmengine",
     "mmagic",
@@ -99,8 +101,16 @@ def interleave(sides: Mapping[str, Callable[[], Measurement]], rounds: int) -> l
 
 
 def run_in_subprocess(work: Callable[..., Measurement], *args: Any) -> Measurement:
-    """Run the work in its own process, so that memory and its tuning are not shared."""
-    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+    """Run the work in its own process, so that memory and its tuning are not shared.
+
+    Where the system can, it is forked from one that has imported torch and mmengine and no more.
+    """
+    if "forkserver" in get_all_start_methods():
+        context: BaseContext = get_context("forkserver")
+        context.set_forkserver_preload(["torch", "mmengine.runner"])
+    else:
+        context = get_context("spawn")
+    with ProcessPoolExecutor(1, context) as pool:
         return pool.submit(work, *args).result()
 
 

@@ -9,7 +9,9 @@ import torch
 from mmengine.optim import OptimWrapperDict
 from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks import training
 from srgan_plugin.hosts.mmengine.engine.optim_wrapper import AmpOptimWrapper, OptimWrapper
 from srgan_plugin.networks.vgg import random_vgg19_state_dict
 from srgan_plugin.registry import MODELS
@@ -61,7 +63,8 @@ def build(generator: str, vgg: nn.Module | None = None, **options: Any) -> Any:
 
 
 def kernels(generator: str, vgg: nn.Module | None = None, **options: Any) -> Counter[str]:
-    """Of one captured step of a batch of 16 with GT 128."""
+    """Of one captured step of a batch of 16 with GT 128; `counter` counts its operations."""
+    modes = [options.pop("counter")] if "counter" in options else []
     names = ("generator", "discriminator") if vgg is not None else ("generator",)
     amp, clip = (options.pop(name, False) for name in ("amp", "clip"))
     options = {"share": False, "ema": False, "small": False} | options
@@ -81,7 +84,7 @@ def kernels(generator: str, vgg: nn.Module | None = None, **options: Any) -> Cou
     gt = torch.empty(16, 3, 128, 128, dtype=torch.uint8, device="meta")
     batch = {"inputs": lr, "data_samples": BaseDataElement(gt_img=gt)}
     optim = wrappers["generator"] if vgg is None else OptimWrapperDict(**wrappers)
-    return capture_on_meta(model, optim, batch)
+    return capture_on_meta(model, optim, batch, *modes)
 
 
 def options_of(*names: str) -> list[Any]:
@@ -127,6 +130,17 @@ def test_a_step_keeps_to_its_budget_of_kernels(
 ) -> None:
     count = kernels(generator, vgg if adversarial else None, **options)
     assert count.total() <= budget, count.most_common(12)
+
+
+@pytest.mark.parametrize("share", [False, True])
+def test_the_operations_that_benchmarks_divide_by_are_those_of_the_step(
+    share: bool, vgg: nn.Module
+) -> None:
+    table = training.SHARED_FLOPS if share else training.FLOPS
+    for name, given in {"msrresnet": None, "srgan": vgg}.items():
+        counter = FlopCounterMode(display=False)
+        kernels("MSRResNet", given, share=share, counter=counter)
+        assert counter.get_total_flops() == pytest.approx(table[name], rel=1e-3)
 
 
 def on_device() -> Tensor:
