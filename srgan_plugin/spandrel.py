@@ -105,7 +105,7 @@ class GeneratorArchitecture(Architecture[Generator]):
         given = {name: self.arguments[name] for name in found.open if name in self.arguments}
         found = identify(checkpoint, arguments=given)
         for name in found.open:
-            if NON_INFERABLE_ARGS[name].unstated == "ask":
+            if NON_INFERABLE_ARGS[name].unstated == "ask" or name in found.layout.asks:
                 raise UserError(
                     f"{name}: expected {NON_INFERABLE_ARGS[name].expected}, which weights do not "
                     "show and spandrel does not hand on: give it to install(arguments=…), or write "

@@ -50,8 +50,10 @@ def inspect_checkpoint(path: str | Path) -> dict[str, str]:
     topics |= {"holds": str(found), "arguments": listed(found.arguments)}
     if found.layout.network == "MSRResNet":
         topics["function"] = _FUNCTION[found.arguments.get("activate_after_shuffle")]
-    for name in found.open:
-        topics["open"] = f"{name}, which nothing states: {option(name)}"
+    if found.open:
+        topics["open"] = f"{', '.join(found.open)}, which nothing states: " + " ".join(
+            map(option, found.open)
+        )
     if stated := stated_metadata(checkpoint):
         topics["metadata"] = "; ".join(f"{key}: {value}" for key, value in stated.items())
     topics["fits"] = _fits(found)

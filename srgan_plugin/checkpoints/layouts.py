@@ -176,6 +176,7 @@ LAYOUTS = (
             tuple(row.detect_keys.split()),
             renames=row.renames,
             facts=row.facts,
+            asks=row.asks,
         )
         for row in REPOSITORIES
     ),

@@ -210,6 +210,7 @@ _MOST_BLOCKS = 1000  # building more takes seconds, for weights that nobody trai
 # What a test may take from the weights. Scale and channels are the data's as well.
 _ADAPTABLE = (
     *("mid_channels", "num_blocks", "prelu", "upsample_norm", "end_kernels"),
+    *("shuffles", "depthwise"),
     *NON_INFERABLE_ARGS,
 )
 
@@ -279,10 +280,11 @@ class DetectedNetwork:
 
     @staticmethod
     def _require(names: Iterable[str]) -> None:
-        for name in names:
+        if missing := list(names):
+            expected = "; ".join(f"{n}: expected {NON_INFERABLE_ARGS[n].expected}" for n in missing)
             raise UserError(
-                f"{name}: expected {NON_INFERABLE_ARGS[name].expected}, which weights do not "
-                f"show and this file does not state: give {option(name)}, here or once to "
+                f"{expected}, which weights do not show and this file does not state: give "
+                f"{' '.join(map(option, missing))}, here or once to "
                 "tools/convert_checkpoint.py FILE NEW --to plugin"
             )
 

@@ -22,13 +22,31 @@ def count(pattern: str) -> Reading:
     return lambda state: len({found[1] for key in state if (found := re.match(pattern, key))})
 
 
-def shuffle_scale(state: State) -> int:
-    """Multiply the factors of the pixel shuffles, which the convolutions before them show."""
-    pattern = r"upsample\.?\d\.(upsample_conv\.)?weight"
-    shapes = [weight.shape for key, weight in state.items() if re.fullmatch(pattern, key)]
+def _shuffle_factors(state: State) -> tuple[int, ...]:
+    """Read the factors of the pixel shuffles off the convolutions before them, in their order."""
+    pattern = r"upsample\.?(\d)\.(?:upsample_conv\.)?weight"
+    found = ((re.fullmatch(pattern, key), weight.shape) for key, weight in state.items())
+    shapes = {match[1]: shape for match, shape in found if match}
     if not shapes:
         raise KeyError("upsample")
-    return math.prod(math.isqrt(shape[0] // shape[1]) for shape in shapes)
+    return tuple(math.isqrt(shapes[n][0] // shapes[n][1]) for n in sorted(shapes))
+
+
+def shuffle_scale(state: State) -> int:
+    """Multiply the factors of the pixel shuffles."""
+    return math.prod(_shuffle_factors(state))
+
+
+def shuffles(state: State) -> tuple[int, ...] | None:
+    """Read the factors of the pixel shuffles, unless they double repeatedly, or are x3 at once."""
+    factors = _shuffle_factors(state)
+    return None if factors == (3,) or set(factors) == {2} else factors
+
+
+def depthwise(state: State) -> bool | None:
+    """Read whether the first convolution of a block has one input for each channel, of many."""
+    shape = state["trunk_net.0.conv1.weight"].shape
+    return True if shape[1] == 1 < shape[0] else None
 
 
 def input_size(state: State) -> int:
@@ -148,6 +166,8 @@ _SRRESNET_ARGUMENTS: dict[str, Reading] = {
     "trunk_end": trunk_end,
     "upsample_norm": upsample_norm,
     "end_kernels": end_kernels,
+    "shuffles": shuffles,
+    "depthwise": depthwise,
 }
 _RRDB = count(r"(?:.*\.)?(?:body|RRDB_trunk|sub)\.(\d+)\.(?:rdb|RDB)1\.")
 NETWORKS = {

@@ -21,12 +21,14 @@ class Repository:
         detect_keys: See `StateDictLayout`, separated by spaces.
         renames: See `StateDictLayout`.
         facts: Arguments of `SRResNet` that its code states.
+        asks: See `StateDictLayout`.
     """
 
     name: str
     detect_keys: str
     renames: Renames
     facts: Mapping[str, Any] = field(default_factory=dict)
+    asks: tuple[str, ...] = ()
 
 
 _TANH: dict[str, Any] = {"last_act": "tanh", "output_range": (-1.0, 1.0), "input_range": (0.0, 1.0)}
@@ -82,6 +84,15 @@ _LORNATANG = (
     *_block("trunk.{}.rcb", "0 1 2 3 4"),
     *_upsample("upsampling.{}.upsample_block.0", "upsampling.{}.upsample_block.2"),
 )
+_LORNATANG_2021 = (
+    *_block("trunk.{}", "conv1 bn1 prelu conv2 bn2"),
+    *_upsample("subpixel_conv.{}.conv", "subpixel_conv.{}.prelu"),
+)
+_LORNATANG_2020 = (
+    *_block("residual_blocks.{}", "conv1 bn1 prelu conv2 bn2"),
+    *_flat_upsample("upsampling", "upsample_conv", "upsample_bn", "", "act"),
+)
+_RANGES = ("input_range", "output_range")  # which its scripts had now so, now otherwise
 _TWTYGQYY = (
     ("conv_input.", "conv_first."),
     ("conv_mid.", "conv_trunk."),
@@ -152,6 +163,32 @@ REPOSITORIES = (
         "conv_block1.0 trunk.0.rcb.0 conv_block3",
         (*_LORNATANG, *_ends("conv_block1", "conv_block2", "conv_block3")),
         _LINEAR,
+    ),
+    Repository(
+        "Lornatang/SRGAN-PyTorch (v0.2, 2021)",
+        "conv1.0 trunk.0.conv1 subpixel_conv.0.conv conv3",
+        (*_LORNATANG_2021, *_ends("conv1", "conv2", "conv3")),
+        _LINEAR,
+    ),
+    Repository(
+        "Lornatang/SRGAN-PyTorch (v0.3, 2021)",
+        "conv1.0 trunk.0.conv1 subpixel_conv.0.conv conv3.0",
+        (*_LORNATANG_2021, *_ends("conv1", "conv2", "conv3.0")),
+        {"last_act": "tanh"},
+        _RANGES,
+    ),
+    Repository(
+        "Lornatang/SRGAN-PyTorch (2020)",
+        "conv1.0 residual_blocks.0.conv1 upsampling.1 conv3",
+        (*_LORNATANG_2020, *_ends("conv1", "conv2", "conv3")),
+        asks=_RANGES,
+    ),
+    Repository(
+        "Lornatang/SRGAN-PyTorch (2020, with tanh)",
+        "conv1.0 residual_blocks.0.conv1 upsampling.1 conv3.0",
+        (*_LORNATANG_2020, *_ends("conv1", "conv2", "conv3.0")),
+        {"last_act": "tanh"},
+        _RANGES,
     ),
     Repository(
         "sgrvinod/a-PyTorch-Tutorial-to-Super-Resolution",

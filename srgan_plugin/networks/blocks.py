@@ -126,16 +126,23 @@ class ResidualBlockBN(nn.Module):
         channels: Channels of input and output.
         act: Activation; PReLU in the paper.
         norm: Function from the number of channels to a normalisation layer.
+        depthwise: Whether the convolutions are a depthwise 3x3 and a 1x1, not two of 3x3.
     """
 
     def __init__(
-        self, channels: int, act: nn.Module, norm: Callable[[int], nn.Module] = nn.BatchNorm2d
+        self,
+        channels: int,
+        act: nn.Module,
+        norm: Callable[[int], nn.Module] = nn.BatchNorm2d,
+        *,
+        depthwise: bool = False,
     ) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
+        groups, second = (channels, 1) if depthwise else (1, 3)
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1, groups=groups)
         self.bn1 = norm(channels)
         self.act = act
-        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv2 = nn.Conv2d(channels, channels, second, padding=second // 2)
         self.bn2 = norm(channels)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -31,7 +31,7 @@ from .blocks import (
 
 # Factors of the pixel shuffles by upscale_factor.
 _MSRRESNET_SHUFFLES = {2: (2,), 3: (3,), 4: (2, 2)}
-_SRRESNET_SHUFFLES = {2: (2,), 4: (2, 2), 8: (2, 2, 2)}
+_SRRESNET_SHUFFLES = {2: (2,), 3: (3,), 4: (2, 2), 8: (2, 2, 2)}
 
 
 Range = Sequence[float] | str
@@ -221,7 +221,7 @@ class SRResNet(Generator):
         out_channels: Channels of the output.
         mid_channels: Features; each upsampling convolution outputs four times as many.
         num_blocks: Residual blocks.
-        upscale_factor: 2, 4 or 8, as repeated doubling.
+        upscale_factor: 2, 3, 4 or 8.
         prelu: 'shared' learns one slope for each activation, 'channel' one for each channel.
         output_range: (0, 1), (-1, 1) or 'imagenet' (mean and standard deviation), the range that
             the network was trained to produce; the paper has (-1, 1). `forward` maps it to [0, 1].
@@ -236,6 +236,9 @@ class SRResNet(Generator):
         upsample_norm: Add batch normalisation before each pixel shuffle.
         last_act: 'none' or 'tanh'.
         end_kernels: Sizes of the first and of the last convolution, odd.
+        shuffles: Factors of the pixel shuffles, whose product is `upscale_factor`; None doubles
+            repeatedly (x3 at once).
+        depthwise: Whether a block is a depthwise 3x3 and a 1x1 convolution, in place of two of 3x3.
 
     Raises:
         UserError: An argument has a value not listed above.
@@ -267,9 +270,11 @@ class SRResNet(Generator):
         upsample_norm: bool = False,
         last_act: str = "none",
         end_kernels: Sequence[int] = (9, 9),
+        shuffles: Sequence[int] | None = None,
+        depthwise: bool = False,
     ) -> None:
         super().__init__()
-        check_option("upscale_factor", upscale_factor, _SRRESNET_SHUFFLES)
+        factors = _checked_shuffles(upscale_factor, shuffles)
         check_at_least(1, mid_channels=mid_channels, num_blocks=num_blocks)
         check_option("prelu", prelu, ("shared", "channel"))
         for name, kind in (("act", act), ("first_act", first_act or act)):
@@ -285,29 +290,34 @@ class SRResNet(Generator):
         self.input_range = _checked_range("input_range", input_range, in_channels)
         self.act, self.first_act = act, first_act
         self.norm, self.norm_eps, self.last_act = norm, norm_eps, last_act
-        self.trunk_end = trunk_end
+        self.trunk_end, self.depthwise = trunk_end, depthwise
         slopes = 1 if prelu == "shared" else mid_channels
         make_act = partial(ACTIVATIONS[act], slopes)
         make_norm = partial(NORMS[norm], eps=norm_eps)
         self.conv_first = nn.Conv2d(in_channels, mid_channels, first, padding=first // 2)
         self.act_first = ACTIVATIONS[first_act or act](slopes)
         self.trunk_net = nn.Sequential(
-            *(ResidualBlockBN(mid_channels, make_act(), make_norm) for _ in range(num_blocks))
+            *(
+                ResidualBlockBN(mid_channels, make_act(), make_norm, depthwise=depthwise)
+                for _ in range(num_blocks)
+            )
         )
         self.conv_trunk = nn.Conv2d(mid_channels, mid_channels, 3, padding=1)
         self.bn_trunk = make_norm(mid_channels) if trunk_end == "norm" else nn.Identity()
         self.act_trunk = make_act() if trunk_end == "act" else nn.Identity()
-        shuffles = _SRRESNET_SHUFFLES[upscale_factor]
-        self._add_upsampling(mid_channels, shuffles, make_act, batch_norm=upsample_norm)
+        self._add_upsampling(mid_channels, factors, make_act, batch_norm=upsample_norm)
         self.conv_last = nn.Conv2d(mid_channels, out_channels, last, padding=last // 2)
 
     @property
     def receptive_radius(self) -> tuple[int, int]:
         """See `Generator`."""
         first, last = self.conv_first.kernel_size[0] // 2, self.conv_last.kernel_size[0] // 2
-        doublings = len(self._upsamples)
-        near = sum(0.5**n for n in range(doublings)) + last / 2**doublings
-        return first + 2 * len(self.trunk_net) + 1, math.ceil(near)
+        near, scale = 0.0, 1
+        for name in self._upsamples:
+            near += 1 / scale
+            scale *= getattr(self, name).factor
+        block = 1 if self.depthwise else 2
+        return first + block * len(self.trunk_net) + 1, math.ceil(near + last / scale)
 
     @property
     def needs_whole_image(self) -> bool:
@@ -332,6 +342,22 @@ def _checked_kernels(value: Any) -> tuple[int, int]:
         isinstance(size, int) and size % 2 for size in plain
     ):
         raise UserError(f"end_kernels: expected two odd sizes, got {value!r}")
+    return plain
+
+
+def _checked_shuffles(upscale_factor: int, value: Any) -> tuple[int, ...]:
+    """Return the factors of the pixel shuffles."""
+    if value is None:
+        check_option("upscale_factor", upscale_factor, _SRRESNET_SHUFFLES)
+        return _SRRESNET_SHUFFLES[upscale_factor]
+    plain = tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else ()
+    if not plain or any(type(n) is not int or n < 2 for n in plain):
+        raise UserError(f"shuffles: expected factors of at least 2, got {value!r}")
+    if math.prod(plain) != upscale_factor:
+        raise UserError(
+            f"shuffles: expected factors whose product is upscale_factor={upscale_factor}, "
+            f"got {value!r}"
+        )
     return plain
 
 

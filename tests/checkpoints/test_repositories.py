@@ -3,6 +3,7 @@
 import importlib
 import shlex
 import sys
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -12,6 +13,7 @@ from srgan_repositories import CASES, trained_looking
 
 from srgan_plugin.checkpoints import load_generator_weights, open_network, unwrap
 from srgan_plugin.checkpoints.inspect import inspect_checkpoint
+from srgan_plugin.checkpoints.layouts import detect_layout
 from srgan_plugin.checkpoints.load import generator_changes
 from srgan_plugin.checkpoints.read_write import load_checkpoint_file
 from srgan_plugin.checkpoints.repositories import REPOSITORIES
@@ -45,9 +47,26 @@ def gives(network, expected):
     torch.testing.assert_close(out, expected, rtol=0, atol=1e-5)
 
 
+def told(name):
+    """What has to be told of a network, for a command line."""
+    return [f"--arch-option={key}={value}" for key, value in CASES[name].told.items()]
+
+
 def test_every_row_of_the_table_is_tested():
-    rows = {row.name.partition("/")[0] for row in REPOSITORIES}
-    assert rows == {name.partition(" ")[0] for name in CASES}
+    states = [case.make(case.scales[0]).state_dict() for case in CASES.values()]
+    tested = {detect_layout(state).layout.origin for state in states}
+    assert tested == {f"{row.name}'s" for row in REPOSITORIES}
+
+
+def test_readme_and_docs_name_the_repositories_of_the_table_and_count_them():
+    root = Path(__file__).parents[2]
+    readme = " ".join((root / "README.md").read_text().split())
+    docs = (root / "docs/checkpoints.md").read_text()
+    names = {row.name.partition(" ")[0] for row in REPOSITORIES}
+    assert f"{len(names)} SRGAN repositories in {len(REPOSITORIES)} layouts" in readme
+    assert f"{len(names)} repositories in {len(REPOSITORIES)} layouts" in docs
+    assert not [name for name in names if f"| {name}" not in docs]
+    assert not [name for name in names if name.partition("/")[0] not in readme]
 
 
 @pytest.mark.parametrize(("name", "scale"), EVERY)
@@ -55,25 +74,29 @@ def test_a_network_opens_and_converts_to_what_the_repository_s_own_gives(
     saved, tool, tmp_path, name, scale
 ):
     path, expected = saved(name, scale)
-    gives(open_network(path), expected)
-    for target in ("x.pth", "x.safetensors"):
-        tool("convert_checkpoint").main([str(path), target, "--to", "plugin"])
-        gives(open_network(target), expected)
+    gives(open_network(path, arguments=CASES[name].told), expected)
+    target = f"x{'.pth' if scale == 4 else '.safetensors'}"
+    tool("convert_checkpoint").main([str(path), target, "--to", "plugin", *told(name)])
+    gives(open_network(target), expected)
 
 
 @pytest.mark.parametrize(("name", "scale"), EVERY)
 def test_inspect_names_the_repository_and_finds_the_network_whole(saved, name, scale):
-    told = inspect_checkpoint(saved(name, scale)[0])
-    assert f"SRResNet x{scale} (6 features" in told["holds"]
-    assert name.partition(" ")[0] in told["holds"]
-    assert told["fits"].endswith("strictly") and "open" not in told
+    said = inspect_checkpoint(saved(name, scale)[0])
+    assert f"SRResNet x{scale} (6 features" in said["holds"]
+    assert name.partition(" ")[0] in said["holds"]
+    if CASES[name].told:
+        assert "input_range" in said["fits"] and "output_range" in said["open"]
+    else:
+        assert said["fits"].endswith("strictly") and "open" not in said
 
 
 @pytest.mark.parametrize(("name", "scale"), EVERY)
 def test_a_config_of_another_form_becomes_the_checkpoint_s(saved, name, scale):
     """As `tools/test.py` does it."""
     path, expected = saved(name, scale)
-    config = {"type": "SRResNet", "upscale_factor": scale, "output_range": (-1, 1)}
+    stated = {"output_range": (-1, 1), **CASES[name].told}
+    config = {"type": "SRResNet", "upscale_factor": scale, **stated}
     changed = config | generator_changes(config, load_checkpoint_file(path))
     network = SRResNet(**{k: v for k, v in changed.items() if k != "type"}).eval()
     load_generator_weights(network, path)
@@ -86,7 +109,8 @@ def test_a_config_of_another_form_becomes_the_checkpoint_s(saved, name, scale):
 def test_upscaling_gives_the_repository_s_levels(saved, tool, tmp_path, name):
     path, expected = saved(name, CASES[name].scales[-1])
     cv2.imwrite("lr.png", LR[..., ::-1])
-    tool("upscale").main(["lr.png", "sr.png", "--model", str(path), "--device", "cpu"])
+    line = ["lr.png", "sr.png", "--model", str(path), "--device", "cpu", *told(name)]
+    tool("upscale").main(line)
     levels = (expected[0] * 255).round().permute(1, 2, 0).numpy()
     assert np.abs(cv2.imread("sr.png")[..., ::-1] - levels).max() <= 1
 

@@ -5,8 +5,9 @@ names as they are there, the forward pass, and how its own test script maps pixe
 network's input and its output back. Widths and numbers of blocks are small.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -184,6 +185,59 @@ def lornatang(scale: int, names: tuple[str, str, str] = ("conv1", "conv2", "conv
     return Generator(parts, run)
 
 
+def lornatang_2021(scale: int, tanh: bool = False) -> Generator:
+    parts = {"conv1.0": conv(3, WIDTH, 9), "conv1.1": nn.PReLU()}
+    for n in range(BLOCKS):
+        parts |= {f"trunk.{n}.conv{m}": conv(WIDTH, WIDTH, 3, bias=False) for m in (1, 2)}
+        parts |= {f"trunk.{n}.bn{m}": nn.BatchNorm2d(WIDTH) for m in (1, 2)}
+        parts[f"trunk.{n}.prelu"] = nn.PReLU()
+    parts |= {"conv2.0": conv(WIDTH, WIDTH, 3, bias=False), "conv2.1": nn.BatchNorm2d(WIDTH)}
+    steps = {2: 1, 4: 2, 8: 3}[scale]
+    for n in range(steps):
+        parts[f"subpixel_conv.{n}.conv"] = conv(WIDTH, 4 * WIDTH, 3)
+        parts[f"subpixel_conv.{n}.prelu"] = nn.PReLU()
+    last = "conv3.0" if tanh else "conv3"
+    parts[last] = conv(WIDTH, 3, 9)
+
+    def run(net: Generator, x: Tensor) -> Tensor:
+        first = y = net.chain(x, "conv1.0 conv1.1")
+        for name in (f"trunk.{n}" for n in range(BLOCKS)):
+            z = net.chain(y, f"{name}.conv1 {name}.bn1 {name}.prelu {name}.conv2 {name}.bn2")
+            y = z + y
+        y = first + net.chain(y, "conv2.0 conv2.1")
+        for name in (f"subpixel_conv.{n}" for n in range(steps)):
+            y = net[f"{name}.prelu"](torch.pixel_shuffle(net[f"{name}.conv"](y), 2))
+        return torch.tanh(net[last](y)) if tanh else net[last](y)
+
+    return Generator(parts, run)
+
+
+def lornatang_2020(scale: int, tanh: bool = False) -> Generator:
+    parts = {"conv1.0": conv(3, WIDTH, 9, bias=False), "conv1.1": nn.PReLU()}
+    for n in range(BLOCKS):
+        name = f"residual_blocks.{n}"
+        parts |= {f"{name}.conv{m}": conv(WIDTH, WIDTH, 3, bias=False) for m in (1, 2)}
+        parts |= {f"{name}.bn{m}": nn.BatchNorm2d(WIDTH) for m in (1, 2)}
+        parts[f"{name}.prelu"] = nn.PReLU()
+    parts |= {"conv2.0": conv(WIDTH, WIDTH, 3, bias=False), "conv2.1": nn.BatchNorm2d(WIDTH)}
+    up = []
+    for _ in range({2: 1, 4: 2}[scale]):
+        wide = conv(WIDTH, 4 * WIDTH, 3, bias=False)
+        up += [wide, nn.BatchNorm2d(4 * WIDTH), nn.PixelShuffle(2), nn.PReLU()]
+    last = "conv3.0" if tanh else "conv3"
+    parts |= {"upsampling": nn.Sequential(*up), last: conv(WIDTH, 3, 9, bias=False)}
+
+    def run(net: Generator, x: Tensor) -> Tensor:
+        first = y = net.chain(x, "conv1.0 conv1.1")
+        for name in (f"residual_blocks.{n}" for n in range(BLOCKS)):
+            z = net.chain(y, f"{name}.conv1 {name}.bn1 {name}.prelu {name}.conv2 {name}.bn2")
+            y = z + y
+        y = net.chain(first + net.chain(y, "conv2.0 conv2.1"), f"upsampling {last}")
+        return torch.tanh(y) if tanh else y
+
+    return Generator(parts, run)
+
+
 def sgrvinod(scale: int) -> Generator:
     parts = {"conv_block1.conv_block": nn.Sequential(conv(3, WIDTH, 9), nn.PReLU())}
     for n in range(BLOCKS):
@@ -210,10 +264,18 @@ def sgrvinod(scale: int) -> Generator:
     return Generator(parts, run)
 
 
-def hasnain(scale: int, norm: type[nn.Module] = nn.InstanceNorm2d, act: str = "relu1") -> Generator:
+def hasnain(
+    scale: int,
+    norm: type[nn.Module] = nn.InstanceNorm2d,
+    act: str = "relu1",
+    depthwise: bool = False,
+) -> Generator:
     parts = {"neck": nn.Sequential(conv(3, WIDTH, 3), nn.PReLU())}
     for n in range(BLOCKS):
         parts |= {f"stem.{n}.conv{m}": conv(WIDTH, WIDTH, 3, bias=False) for m in (1, 2)}
+        if depthwise:
+            parts[f"stem.{n}.conv1"] = nn.Conv2d(WIDTH, WIDTH, 3, 1, 1, groups=WIDTH, bias=False)
+            parts[f"stem.{n}.conv2"] = nn.Conv2d(WIDTH, WIDTH, 1, bias=False)
         parts |= {f"stem.{n}.bn{m}": norm(WIDTH) for m in (1, 2)}
         parts[f"stem.{n}.{act}"] = nn.PReLU()
     parts["bottleneck"] = nn.Sequential(conv(WIDTH, WIDTH, 3, bias=False), norm(WIDTH))
@@ -295,10 +357,10 @@ def dongheehand(scale: int) -> Generator:
         parts[f"body.{n}.body.0.body"] = nn.Sequential(*one)
         parts[f"body.{n}.body.1.body"] = nn.Sequential(*two)
     parts["conv02.body"] = nn.Sequential(conv(WIDTH, WIDTH, 3), nn.BatchNorm2d(WIDTH))
-    steps = {2: 1, 4: 2}[scale]
+    steps, factor = (2, 2) if scale == 4 else (1, scale)
     for n in range(steps):
-        parts[f"tail.{n}.body.0.body"] = nn.Sequential(conv(WIDTH, 4 * WIDTH, 3))
-        parts |= {f"tail.{n}.body.1": nn.PixelShuffle(2), f"tail.{n}.body.2": act}
+        parts[f"tail.{n}.body.0.body"] = nn.Sequential(conv(WIDTH, WIDTH * factor**2, 3))
+        parts |= {f"tail.{n}.body.1": nn.PixelShuffle(factor), f"tail.{n}.body.2": act}
     parts["last_conv.body"] = nn.Sequential(conv(WIDTH, 3, 3), nn.Tanh())
 
     def run(net: Generator, x: Tensor) -> Tensor:
@@ -412,12 +474,17 @@ def from_imagenet(y: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Case:
-    """A repository's network at a scale, and how its own scripts feed and read it."""
+    """A repository's network at a scale, and how its own scripts feed and read it.
+
+    Attributes:
+        told: What its scripts had now so, now otherwise, and has to be told.
+    """
 
     make: Callable[[int], Generator]
     scales: tuple[int, ...]
     before: Callable[[Tensor], Tensor]
     after: Callable[[Tensor], Tensor]
+    told: Mapping[str, Any] = field(default_factory=dict)
 
     def __call__(self, network: nn.Module, image: Tensor) -> Tensor:
         with torch.inference_mode():
@@ -435,14 +502,35 @@ CASES = {
     "Lornatang (early 2022)": Case(
         lambda s: lornatang(s, ("conv_block1", "conv_block2", "conv_block3")), (4,), same, same
     ),
+    "Lornatang (v0.2, 2021)": Case(lornatang_2021, (2, 4), same, same),
+    "Lornatang (v0.3, 2021)": Case(
+        lambda s: lornatang_2021(s, True),
+        (4,),
+        imagenet,
+        from_imagenet,
+        {"input_range": "imagenet", "output_range": "imagenet"},
+    ),
+    "Lornatang (2020)": Case(
+        lornatang_2020, (2,), same, same, {"input_range": (0, 1), "output_range": (0, 1)}
+    ),
+    "Lornatang (2020, with tanh)": Case(
+        lambda s: lornatang_2020(s, True),
+        (4,),
+        signed,
+        unsigned,
+        {"input_range": (-1, 1), "output_range": (-1, 1)},
+    ),
     "sgrvinod": Case(sgrvinod, (2, 4), imagenet, unsigned),
     "HasnainRaz": Case(hasnain, (4,), signed, unsigned),
     "HasnainRaz with BN": Case(
         lambda s: hasnain(s, nn.BatchNorm2d, "act1"), (4,), signed, unsigned
     ),
+    "HasnainRaz (depthwise)": Case(
+        lambda s: hasnain(s, nn.BatchNorm2d, depthwise=True), (4,), signed, unsigned
+    ),
     "aitorzip": Case(aitorzip, (2, 4), imagenet, from_imagenet),
     "goldhuang": Case(goldhuang, (4,), same, same),
-    "dongheehand": Case(dongheehand, (2, 4), signed, unsigned),
+    "dongheehand": Case(dongheehand, (2, 3, 4, 8), signed, unsigned),
     "twtygqyy": Case(twtygqyy, (4,), same, same),
     "twtygqyy with BN": Case(lambda s: twtygqyy(s, "bn"), (4,), same, same),
     "bubbliiiing": Case(bubbliiiing, (2, 4), signed, unsigned),

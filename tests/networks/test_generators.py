@@ -204,7 +204,10 @@ def test_grey_images_may_stay_grey_or_become_colour():
     ("kind", "options", "message"),
     [
         (MSRResNet, {"upscale_factor": 8}, "upscale_factor.*2, 3, 4.*8"),
-        (SRResNet, {"upscale_factor": 3}, "upscale_factor.*2, 4, 8.*3"),
+        (SRResNet, {"upscale_factor": 5}, "upscale_factor.*2, 3, 4, 8.*5"),
+        (SRResNet, {"shuffles": (2, 3)}, r"shuffles.*upscale_factor=4.*\(2, 3\)"),
+        (SRResNet, {"shuffles": 4}, "shuffles.*4"),
+        (SRResNet, {"shuffles": (4, 1)}, r"shuffles.*\(4, 1\)"),
         (SRResNet, {"prelu": "each"}, "prelu.*'shared', 'channel'.*'each'"),
         (
             SRResNet,

@@ -25,6 +25,8 @@ VARIANTS = {
     "upsample_norm": [True],
     "last_act": ["tanh"],
     "end_kernels": [(3, 1), (3, 3), (9, 3), (5, 7)],
+    "shuffles": [(4,)],
+    "depthwise": [True],
 }
 EVERY = [(name, value) for name, values in VARIANTS.items() for value in values]
 
@@ -80,11 +82,12 @@ def by_the_description(net, x, **options):
     else:
         y = activate(o["act"], net.act_trunk, y)
     y = y + first
-    for up in (net.upsample1, net.upsample2):
+    for n, factor in enumerate(o["shuffles"] or (2, 2), 1):
+        up = net.get_submodule(f"upsample{n}")
         y = up.upsample_conv(y)
         if o["upsample_norm"]:
             y = norm("batch", 1e-5, up.upsample_bn, y)
-        y = activate(o["act"], up.act, torch.pixel_shuffle(y, 2))
+        y = activate(o["act"], up.act, torch.pixel_shuffle(y, factor))
     y = net.conv_last(y)
     y = torch.tanh(y) if o["last_act"] == "tanh" else y
     return decode.get(o["output_range"], lambda v: v)(y)
@@ -106,11 +109,14 @@ def test_the_defaults_are_the_paper_s_and_add_no_weights():
 
 
 @pytest.mark.parametrize("kernels", [(9, 9), (3, 1), (3, 3), (9, 3), (5, 7)])
-@pytest.mark.parametrize("scale", [2, 4, 8])
+@pytest.mark.parametrize(
+    ("scale", "others"),
+    [(2, {}), (3, {}), (4, {}), (8, {}), (8, {"shuffles": (8,)}), (4, {"depthwise": True})],
+)
 @pytest.mark.parametrize("half", [0, 1])
-def test_the_stated_radius_covers_all_that_a_pixel_depends_on(made, kernels, scale, half):
+def test_the_stated_radius_covers_all_that_a_pixel_depends_on(made, kernels, scale, others, half):
     """Of each half of the forward pass, by the gradient of one pixel's output."""
-    network = made(end_kernels=kernels, upscale_factor=scale).double()
+    network = made(end_kernels=kernels, upscale_factor=scale, **others).double()
     radius, size = network.receptive_radius[half], 31
     x = torch.rand(1, 3 if half == 0 else 4, size, size, dtype=torch.double, requires_grad=True)
     out = network.extract_features(x) if half == 0 else network.reconstruct(x, x)
