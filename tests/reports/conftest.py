@@ -12,7 +12,7 @@ from srgan_plugin.__main__ import main
 from srgan_plugin.io.images import read_image
 from srgan_plugin.io.writers import write_image
 
-HOSTILE = "<script>alert(1)</script>"
+HOSTILE = "\"'</script><script>alert(1)</script>"
 
 
 class Made(NamedTuple):

@@ -23,7 +23,7 @@ from .conftest import HOSTILE
 from .test_gallery import data_of
 from .test_runs import CONFIG, step, write_go
 
-BAD = HOSTILE.replace("/", "∕")  # a file name has no slash
+BAD = HOSTILE.replace("/", "∕") + "\u2028"  # a file name has no slash
 LINES = [
     step(n, 1 / n, out_d_real=n / 10, out_d_fake=-n / 10, **{"waiting": 0.1, HOSTILE: 1.0})
     for n in range(1, 50)
