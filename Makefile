@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 JOBS ?= 2
 
-.PHONY: demo table train-zoo test soak test-oldest mutants lint clean
+.PHONY: demo table train-zoo test soak test-oldest mutants lint docs clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python tools/demo.py
@@ -48,6 +48,10 @@ lint: $(VENV)-lint/.done
 	$(VENV)-lint/bin/ruff check .
 	$(VENV)-lint/bin/ruff format --check .
 	$(VENV)-lint/bin/mypy
+
+# The documentation, from docs/ and the docstrings: a warning or a broken internal link is an error.
+docs: $(VENV)/.docs
+	OMP_NUM_THREADS=1 $(BIN)/python -m sphinx --fail-on-warning --keep-going -q docs work_dirs/docs
 
 $(VENV)-lint/.done: requirements/lint.txt
 	$(PYTHON) -m venv $(VENV)-lint

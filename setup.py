@@ -18,10 +18,11 @@ NOT_IN_MIM = (
     "zoo",
     "zoo_cards.py",
     "train_zoo.py",
+    "release.py",
 )
 EXTRAS = (
     *("tests", "demo", "mmagic", "basicsr", "perceptual"),
-    *("export", "ncnn", "spandrel", "hub", "wandb", "study"),
+    *("export", "ncnn", "spandrel", "hub", "wandb", "study", "docs"),
 )
 
 
@@ -60,17 +61,41 @@ class BuildWithMim(build_py):
                 shutil.copy(ROOT / name, target / name)
 
 
+#: Where the project is published; the release checklist refuses to build without it.
+REPOSITORY = ""
+URLS = {
+    "Paper": "https://arxiv.org/abs/1609.04802",
+    **(
+        {
+            "Source": REPOSITORY,
+            "Issues": f"{REPOSITORY}/issues",
+            "Documentation": f"{REPOSITORY}/tree/main/docs",
+            "Changelog": f"{REPOSITORY}/blob/main/CHANGELOG.md",
+        }
+        if REPOSITORY
+        else {}
+    ),
+}
+
 setup(
     name="srgan_plugin",
     version=version(),
+    author="srgan_plugin contributors",
     description="SRGAN for MMagic, mmengine and BasicSR on today's torch",
+    keywords="super-resolution SRGAN SRResNet MMagic mmengine BasicSR image-restoration PyTorch",
+    project_urls=URLS,
     long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     # CC-BY-SA: checkpoints/weights; MIT: uPlot in reports/assets
-    license="Apache-2.0 AND CC-BY-SA-4.0 AND MIT",
+    license_expression="Apache-2.0 AND CC-BY-SA-4.0 AND MIT",
+    license_files=["LICENSE", "srgan_plugin/checkpoints/weights/LICENSE"],
     python_requires=">=3.10",
     packages=find_packages(include=["srgan_plugin", "srgan_plugin.*"]),
-    package_data={"srgan_plugin.checkpoints": ["weights/*"], "srgan_plugin.reports": ["assets/*"]},
+    package_data={
+        "srgan_plugin": ["py.typed"],
+        "srgan_plugin.checkpoints": ["weights/*"],
+        "srgan_plugin.reports": ["assets/*"],
+    },
     entry_points={"console_scripts": ["srgan-plugin = srgan_plugin.__main__:main"]},
     install_requires=requirements("runtime"),
     extras_require={
@@ -80,7 +105,15 @@ setup(
     },
     cmdclass={"build_py": BuildWithMim},
     classifiers=[
+        "Development Status :: 4 - Beta",
+        "Environment :: GPU :: NVIDIA CUDA",
+        "Intended Audience :: Developers",
+        "Intended Audience :: Science/Research",
+        "Operating System :: POSIX :: Linux",
         "Programming Language :: Python :: 3",
+        *(f"Programming Language :: Python :: 3.{minor}" for minor in range(10, 14)),
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
         "Topic :: Scientific/Engineering :: Image Processing",
+        "Typing :: Typed",
     ],
 )

@@ -21,7 +21,7 @@ pytest.importorskip("pip", reason="installing needs pip")
 ROOT = Path(__file__).resolve().parent.parent
 PARTS = ("srgan_plugin", "configs", "tools", "docs", "requirements")
 FILES = ("setup.py", "pyproject.toml", "MANIFEST.in", "README.md", "CHANGELOG.md", "LICENSE")
-FILE_OF_DOCS = re.compile(r"^#### `([\w./]+)`\n\n```python\n(.*?)^```", re.M | re.S)
+FILE_OF_DOCS = re.compile(r"^## `([\w./]+)`\n\n```python\n(.*?)^```", re.M | re.S)
 
 
 def run(*command: str | Path, cwd: Path) -> str:
@@ -130,6 +130,7 @@ NOT_IN_MIM = {
     "zoo",
     "zoo_cards.py",
     "train_zoo.py",
+    "release.py",
 }
 
 

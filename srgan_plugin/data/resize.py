@@ -135,7 +135,7 @@ def lr_window(
         width: Number of columns.
 
     Returns:
-        Bit for bit `make_lr(hr, scale)[top:top + height, left:left + width]`.
+        (height, width[, C]), uint8. Bit for bit this part of `make_lr(hr, scale)`.
 
     Raises:
         ValueError: If the window does not lie inside the LR image.

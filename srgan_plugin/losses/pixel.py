@@ -34,7 +34,7 @@ def pixel_loss(
         pred: Predicted images, any range, (N, C, H, W); half precision becomes float32 first.
         target: GT images of the same shape and range.
         weight: Weight by element, (N, C, H, W), or by pixel, (N, 1, H, W).
-        criterion: 'l1' is |pred - target|, 'mse' is (pred - target)^2.
+        criterion: 'l1' is `|pred - target|`, 'mse' is `(pred - target)^2`.
         reduction: 'none', 'mean' or 'sum'. 'mean' with a weight divides by the sum of the weights,
             so elements of weight 0 do not count.
         sample_wise: With 'mean' and a weight, average over each image first, then over images.

@@ -12,19 +12,19 @@ from basicsr.utils import registry
 from srgan_plugin.errors import UserError
 
 REQUIRED = ("name", "model_type", "num_gpu", "datasets", "network_g", "path")
-_REQUIRED_TO_TRAIN: Final = {
+REQUIRED_TO_TRAIN: Final = {
     "train": ("total_iter", "optim_g", "scheduler"),
     "datasets": ("train",),
     "logger": ("print_freq", "save_checkpoint_freq"),
 }
 
 # The keys that BasicSR 1.4.2's SR models, loops and loaders read, by section.
-_DATASET = (
+DATASET = (
     "name type dataroot_gt dataroot_lq meta_info_file filename_tmpl io_backend gt_size use_hflip "
     "use_rot use_shuffle num_worker_per_gpu batch_size_per_gpu dataset_enlarge_ratio prefetch_mode "
     "dataroot_flow num_prefetch_queue pin_memory persistent_workers mean std color phase scale"
 )
-_SECTIONS = {
+SECTIONS = {
     "": "name model_type scale num_gpu manual_seed datasets network_g network_d path train val "
     "logger dist_params find_unused_parameters",
     "path": "pretrain_network_g strict_load_g param_key_g pretrain_network_d strict_load_d "
@@ -36,35 +36,58 @@ _SECTIONS = {
 }
 
 
-class _Kind(NamedTuple):
-    """What the value of an option must be."""
+class Kind(NamedTuple):
+    """What the value of an option must be: in words, as a check, and as a JSON schema."""
 
     name: str
     fits: Callable[[Any], bool]
+    schema: Mapping[str, Any]
 
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-_MAP: Final = _Kind("options by name", lambda value: isinstance(value, Mapping))
-_MAP_OR_NONE: Final = _Kind(_MAP.name, lambda value: value is None or isinstance(value, Mapping))
-_WHOLE: Final = _Kind("a whole number", lambda v: v is None or (_is_number(v) and v == int(v)))
-_COUNT: Final = _Kind("a whole number from 0", lambda v: v is None or (_WHOLE.fits(v) and v >= 0))
-_SIZE: Final = _Kind("a whole number from 1", lambda v: v is None or (_WHOLE.fits(v) and v >= 1))
-_NUMBER: Final = _Kind("a number", lambda value: value is None or _is_number(value))
-_BETAS: Final = _Kind(
+def _or_none(kind: str, **limits: Any) -> dict[str, Any]:
+    return {"type": [kind, "null"], **limits}
+
+
+_MAP: Final = Kind("options by name", lambda v: isinstance(v, Mapping), {"type": "object"})
+_MAP_OR_NONE: Final = Kind(_MAP.name, lambda v: v is None or _MAP.fits(v), _or_none("object"))
+_WHOLE: Final = Kind(
+    "a whole number",
+    lambda v: v is None or (_is_number(v) and v == int(v)),
+    _or_none("integer"),
+)
+_COUNT: Final = Kind(
+    "a whole number from 0",
+    lambda v: v is None or (_WHOLE.fits(v) and v >= 0),
+    _or_none("integer", minimum=0),
+)
+_SIZE: Final = Kind(
+    "a whole number from 1",
+    lambda v: v is None or (_WHOLE.fits(v) and v >= 1),
+    _or_none("integer", minimum=1),
+)
+_NUMBER: Final = Kind("a number", lambda v: v is None or _is_number(v), _or_none("number"))
+_BETAS: Final = Kind(
     "two numbers from 0 to below 1",
-    lambda value: (
-        value is None
+    lambda v: (
+        v is None
         or (
-            isinstance(value, list | tuple)
-            and len(value) == 2
-            and all(_is_number(beta) and 0 <= beta < 1 for beta in value)
+            isinstance(v, list | tuple)
+            and len(v) == 2
+            and all(_is_number(beta) and 0 <= beta < 1 for beta in v)
         )
     ),
+    _or_none(
+        "array",
+        items={"type": "number", "minimum": 0, "exclusiveMaximum": 1},
+        minItems=2,
+        maxItems=2,
+    ),
 )
-_TEXT: Final = _Kind("text", lambda value: value is None or isinstance(value, str))
+_TEXT: Final = Kind("text", lambda v: v is None or isinstance(v, str), _or_none("string"))
 #: The first pattern that matches an option says what its value must be.
 _KINDS: Final = {
     **dict.fromkeys(("datasets", "datasets.*", "network_g", "path", "train"), _MAP),
@@ -72,7 +95,11 @@ _KINDS: Final = {
     **dict.fromkeys(("train.optim_?", "train.scheduler", "val.metrics.*"), _MAP),
     "val.metrics": _MAP_OR_NONE,
     "val.metrics.*.crop_border": _COUNT,
-    "num_gpu": _Kind(f"{_COUNT.name}, or auto", lambda v: v == "auto" or _COUNT.fits(v)),
+    "num_gpu": Kind(
+        f"{_COUNT.name}, or auto",
+        lambda v: v == "auto" or _COUNT.fits(v),
+        {"anyOf": [{"const": "auto"}, _COUNT.schema]},
+    ),
     "scale": _SIZE,
     "manual_seed": _WHOLE,
     **dict.fromkeys(("name", "model_type", "path.pretrain_*", "datasets.*.dataroot_*"), _TEXT),
@@ -85,11 +112,11 @@ _KINDS: Final = {
     **dict.fromkeys(("train.optim_?.lr", "val.val_freq", "logger.*_freq"), _NUMBER),
 }
 # What an argument of a class must be, by the type of its default.
-_KINDS_BY_DEFAULT: Final = {
+KINDS_BY_DEFAULT: Final = {
     int: _WHOLE,
     float: _NUMBER,
     str: _TEXT,
-    bool: _Kind("true or false", lambda value: value is None or isinstance(value, bool)),
+    bool: Kind("true or false", lambda v: v is None or isinstance(v, bool), _or_none("boolean")),
 }
 
 
@@ -109,15 +136,14 @@ def check_options(opt: Mapping[str, Any]) -> None:
     if missing := [key for key in REQUIRED if key not in opt]:
         raise UserError(f"the options lack {', '.join(missing)}")
     for name, value in _entries(opt):
-        kind = next((kind for key, kind in _KINDS.items() if _matches(name, key)), None)
-        if kind is not None:
+        if kind := kind_of(name):
             _check_kind(name, value, kind)
     if "train" in opt:
         _check_training(opt)
-    for section, known in _SECTIONS.items():
+    for section, known in SECTIONS.items():
         _check_spelling(opt.get(section) if section else opt, known.split(), section)
     for name, dataset in opt["datasets"].items():
-        _check_spelling(dataset, _DATASET.split(), f"datasets.{name}")
+        _check_spelling(dataset, DATASET.split(), f"datasets.{name}")
         kind = _check_type(dataset, registry.DATASET_REGISTRY, f"datasets.{name}")
         if kind.__module__.startswith("srgan_plugin."):
             needed = ["dataroot_gt", *["gt_size"] * (name.split("_")[0] == "train")]
@@ -137,6 +163,11 @@ def check_options(opt: Mapping[str, Any]) -> None:
         _check_type(metric, registry.METRIC_REGISTRY, f"val.metrics.{name}")
 
 
+def kind_of(name: str) -> Kind | None:
+    """Return what the value of an option must be, by its dotted name; None where anything goes."""
+    return next((kind for key, kind in _KINDS.items() if _matches(name, key)), None)
+
+
 def _entries(opt: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Yield every option with its dotted name, sections before what is in them."""
     for key, value in opt.items():
@@ -149,7 +180,7 @@ def _matches(name: str, pattern: str) -> bool:
     return name.count(".") == pattern.count(".") and fnmatchcase(name, pattern)
 
 
-def _check_kind(name: str, value: Any, kind: _Kind) -> None:
+def _check_kind(name: str, value: Any, kind: Kind) -> None:
     if kind.fits(value):
         return
     hint = ""
@@ -159,7 +190,7 @@ def _check_kind(name: str, value: Any, kind: _Kind) -> None:
 
 
 def _check_training(opt: Mapping[str, Any]) -> None:
-    for section, keys in _REQUIRED_TO_TRAIN.items():
+    for section, keys in REQUIRED_TO_TRAIN.items():
         given = opt.get(section) or {}
         if missing := [f"{section}.{key}" for key in keys if given.get(key) is None]:
             raise UserError(f"the options lack {', '.join(missing)}")
@@ -190,7 +221,7 @@ def _check_type(given: Mapping[str, Any], names: Any, section: str) -> Any:
 def _check_arguments(given: Mapping[str, Any], names: Any, section: str) -> None:
     parameters = inspect.signature(_check_type(given, names, section)).parameters
     for key in given.keys() & parameters.keys():
-        if kind := _KINDS_BY_DEFAULT.get(type(parameters[key].default)):
+        if kind := KINDS_BY_DEFAULT.get(type(parameters[key].default)):
             _check_kind(f"{section}.{key}", given[key], kind)
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
         return

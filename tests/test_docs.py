@@ -1,0 +1,208 @@
+"""The documentation: every internal link leads somewhere, every command has flags that exist."""
+
+import argparse
+import re
+import runpy
+import shlex
+import sys
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from srgan_plugin.cli.configs import read_config
+from tests.conftest import ROOT
+
+FOLDERS = ("", "docs", "docs/api", "docs/zoo", "configs", "srgan_plugin/checkpoints/weights")
+PAGES = [page for folder in FOLDERS for page in sorted((ROOT / folder).glob("*.md"))]
+NAMES = [page.relative_to(ROOT).as_posix() for page in PAGES]
+_FENCE = re.compile(r"^( *)(```+|:::+)(.*?)\n(.*?)^\1\2 *$", re.M | re.S)
+_LINK = re.compile(r"\]\(([^)\s]+)\)")
+_INCLUDE = re.compile(r"```\{include\} (\S+)")
+# Commands of others, of which nothing is checked here.
+FOREIGN = {"hf", "mim", "realesrgan-ncnn-vulkan", "source", "git", "pytest", ".venv/bin/pytest"}
+
+
+@cache
+def anchors(page: Path) -> frozenset[str]:
+    """Return the anchors of a page's headings, as GitHub and MyST make them."""
+    text = page.read_text()
+    found: list[str] = []
+    for heading in re.findall(r"^#{1,4} (.+?) *$", _FENCE.sub("", text), re.M):
+        words = re.sub(r"\[(.+?)\]\(.+?\)", r"\1", heading).lower()
+        slug = re.sub(r"[^\w\- ]", "", words).replace(" ", "-")
+        same = sum(re.fullmatch(rf"{re.escape(slug)}(-\d+)?", other) is not None for other in found)
+        found.append(f"{slug}-{same}" if same else slug)
+    included = (page.parent / name for name in _INCLUDE.findall(text))
+    return frozenset(found).union(*map(anchors, included))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_every_internal_link_and_anchor_exists(page: Path) -> None:
+    text = re.sub(r"`[^`\n]+`", "", _FENCE.sub("", page.read_text()))
+    for target in _LINK.findall(text):
+        if re.match(r"[a-z]+:", target):
+            continue
+        name, _, anchor = target.partition("#")
+        file = (page.parent / name).resolve() if name else page
+        assert file.exists(), target
+        if anchor and file.suffix == ".md":
+            assert anchor in anchors(file), f"{target}: {file.name} has {sorted(anchors(file))}"
+
+
+def test_the_landing_page_leads_to_every_page() -> None:
+    text = (ROOT / "docs/index.md").read_text()
+    listed = set(
+        re.findall(r"^[\w/-]+$", "\n".join(re.findall(r"toctree\}(.*?)```", text, re.S)), re.M)
+    )
+    pages = {
+        path.removeprefix("docs/")[:-3]
+        for path in NAMES
+        if re.match(r"docs/(api/)?[\w-]+\.md", path)
+    }
+    assert listed == pages - {"index"}
+
+
+def test_the_reference_has_every_class_that_a_config_can_name() -> None:
+    import mmengine.registry
+
+    import srgan_plugin.hosts.mmengine  # noqa: F401 - fills the registries
+    from srgan_plugin import registry
+
+    text = "".join(path.read_text() for path in (ROOT / "docs/api").glob("*.md"))
+    for parts in vars(registry).values():
+        if isinstance(parts, mmengine.registry.Registry):
+            for part in parts.module_dict.values():
+                if part.__module__.startswith("srgan_plugin.hosts."):
+                    assert f"{part.__module__}.{part.__name__}\n" in text
+
+
+def commands() -> Iterator[tuple[str, str]]:
+    """Yield page and command: of shell blocks, of code in sentences, of the configs' comments."""
+    for name, page in zip(NAMES, PAGES, strict=True):
+        if name == "CHANGELOG.md":  # of the past
+            continue
+        text = page.read_text()
+        for _, _, language, block in _FENCE.findall(text):
+            if language == "bash" and not block.lstrip().startswith("#!"):
+                joined = re.sub(r"\\\n\s*", "", block)
+                yield from ((name, line.strip()) for line in joined.splitlines() if line.strip())
+        for code in re.findall(r"`([^`\n]+)`", _FENCE.sub("", text)):
+            if re.match(r"(python (tools/|-m srgan)|srgan-plugin |make )[^…]+$", code):
+                yield name, code
+    for config in sorted((ROOT / "configs").rglob("*.*")):
+        if config.suffix in (".py", ".yml"):
+            name = config.relative_to(ROOT).as_posix()
+            text = re.sub(r"\\\n#\s*", "", config.read_text())
+            yield from (
+                (name, line) for line in re.findall(r"^#   ((?:python|make) .+)", text, re.M)
+            )
+
+
+def words_of(line: str) -> list[str]:
+    """Return the words of a command: optional ones given, the first of several, no comment."""
+    line = re.sub(r"\{(\w+)(,\w+)+\}", r"\1", line.replace("…", ""))
+    line = re.sub(r"(\b[\w.-]+)(\\?\|[\w.-]+)+", r"\1", line)
+    line = re.sub(r"(^|\s)\[([^\]]+)\]", r"\1\2", line)
+    words = shlex.split(line, comments=True)
+    while words and re.fullmatch(r"[A-Z_]+=.*", words[0]):
+        words.pop(0)
+    return words
+
+
+class Parsed(BaseException):
+    """The flags exist."""
+
+
+def parse(script: str, arguments: list[str]) -> None:
+    """Run a script up to the point where its flags are parsed."""
+    original = argparse.ArgumentParser.parse_args
+
+    def stop(self: argparse.ArgumentParser, *args: Any, **kwargs: Any) -> None:
+        original(self, *args, **kwargs)
+        raise Parsed
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Parsed):
+        patch.setattr(argparse.ArgumentParser, "parse_args", stop)
+        patch.setattr(sys, "argv", [script, *arguments])
+        patch.setattr(sys, "path", [str(ROOT), *sys.path])
+        runpy.run_path(str(ROOT / script), run_name="__main__")
+
+
+def check(words: list[str]) -> None:
+    """Check one command: that what it runs exists, and its flags."""
+    program, *rest = words
+    if "&&" in rest:
+        cut = rest.index("&&")
+        check([program, *rest[:cut]])
+        check(rest[cut + 1 :])
+    elif program == "srgan-plugin" or rest[:2] == ["-m", "srgan_plugin"]:
+        arguments = rest[2:] if rest[0] == "-m" else rest
+        if arguments not in (["upscale"], ["compare"], ["report"], ["mos"]):  # named in a sentence
+            parse("srgan_plugin/__main__.py", arguments)
+    elif program == "make":
+        check_make(rest)
+    elif program.endswith("pip") or rest[:2] == ["-m", "pip"]:
+        check_pip(rest)
+    elif program.startswith("tools/"):
+        assert (ROOT / program).is_file()
+    elif program.startswith("python") and rest[0].startswith("tools/"):
+        parse(rest[0], rest[1:])
+        check_config(rest)
+    elif program == "torchrun":
+        start = next(i for i, word in enumerate(rest) if word.startswith(("tools/", "-m")))
+        check(["python", *rest[start:]])
+    else:
+        assert program in FOREIGN or rest[:1] in (["-c"], ["-m"]) or rest[:1] == ["train.py"]
+
+
+def check_make(rest: list[str]) -> None:
+    """Check the target, and ARGS as the flags of the tool that it runs."""
+    makefile = (ROOT / "Makefile").read_text()
+    values = dict(word.split("=", 1) for word in rest if "=" in word)
+    for target in (word for word in rest if "=" not in word):
+        recipe = re.search(rf"^{re.escape(target)}:.*\n((?:\t.*\n)+)", makefile, re.M)
+        assert recipe, target
+        if (tool := re.search(r"python (tools/\w+\.py)", recipe[1])) and "ARGS" in values:
+            check(["python", tool[1], *shlex.split(values["ARGS"])])
+
+
+def check_pip(rest: list[str]) -> None:
+    """Check that extras and files of requirements exist."""
+    for word in rest:
+        if found := re.match(r"(?:\.|srgan_plugin)\[(\w+)\]", word):
+            assert f'"{found[1]}"' in (ROOT / "setup.py").read_text()
+            assert (ROOT / f"requirements/{found[1]}.txt").is_file()
+        if word.startswith("requirements/"):
+            assert (ROOT / word).is_file()
+
+
+def check_config(rest: list[str]) -> None:
+    """Check that a config exists and has the options that are set."""
+    config = next((word for word in rest if word.startswith("configs/")), None)
+    if config is None:
+        return
+    assert (ROOT / config).is_file(), config
+    if config.endswith(".py") and "--cfg-options" in rest:
+        options = rest[rest.index("--cfg-options") + 1 :]
+        read_config(ROOT / config, [word for word in options if word != "KEY=VALUE"])
+
+
+COMMANDS = list(dict.fromkeys(commands()))
+
+
+def test_the_documents_have_commands() -> None:
+    assert len(COMMANDS) > 100
+    assert {"README.md", "docs/training.md", "docs/cluster.md"} <= {name for name, _ in COMMANDS}
+
+
+@pytest.mark.usefixtures("fresh_mmengine")
+@pytest.mark.parametrize(("page", "line"), COMMANDS)
+def test_every_command_has_flags_and_files_that_exist(
+    page: str, line: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SRGAN_DEBUG", raising=False)
+    if words := words_of(line):
+        check(words)

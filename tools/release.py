@@ -1,0 +1,122 @@
+"""Prepare a release: `python tools/release.py 1.2.0`, or without a version only check.
+
+Writes the version into `srgan_plugin/__init__.py` and `CITATION.cff`, dates the changelog, and
+prints what remains to be done by hand (docs/release.md). Nothing is committed, tagged or uploaded.
+"""
+
+import argparse
+import datetime
+import re
+import subprocess
+from pathlib import Path
+
+from srgan_plugin.cli.errors import command
+from srgan_plugin.errors import UserError
+from srgan_plugin.io.atomic import write_text
+from srgan_plugin.io.text_files import read_text
+
+ROOT = Path(__file__).resolve().parent.parent
+INIT, CITATION, CHANGES = "srgan_plugin/__init__.py", "CITATION.cff", "CHANGELOG.md"
+#: Where the version stands; the group is the version.
+VERSIONS = {INIT: r'^__version__ = "(.+)"$', CITATION: r"^version: (.+)$"}
+UNRELEASED = "## [Unreleased]"
+_SEMANTIC = re.compile(r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)(?:rc([1-9]\d*))?")
+_FINAL = 10**6  # above the number of any release candidate
+REMAINING = """\
+What remains (docs/release.md):
+  make lint && make test && make test-oldest && make docs && make demo
+  git commit --all --message "Release {version}"
+  git tag --annotate v{version} --message {version}
+  python -m build && python -m twine check dist/*
+  install the wheel in an empty environment: srgan-plugin doctor; srgan-plugin upscale
+  git push --follow-tags; python -m twine upload dist/*
+"""
+
+
+def parse_version(text: str) -> tuple[int, ...]:
+    """Return a semantic version as numbers that sort, `1.2.0rc1` before `1.2.0`.
+
+    Raises:
+        UserError: It is not MAJOR.MINOR.PATCH or MAJOR.MINOR.PATCHrcN.
+    """
+    if not (found := _SEMANTIC.fullmatch(text)):
+        raise UserError(
+            f"version: expected MAJOR.MINOR.PATCH or MAJOR.MINOR.PATCHrcN, got {text!r}"
+        )
+    *numbers, candidate = found.groups()
+    return (*map(int, numbers), int(candidate or _FINAL))
+
+
+def current_version(root: Path) -> str:
+    """Return the version that all files state.
+
+    Raises:
+        UserError: A file states none, or another one.
+    """
+    stated = {}
+    for name, pattern in VERSIONS.items():
+        found = re.search(pattern, read_text(root / name, "a file with the version"), re.M)
+        if not found:
+            raise UserError(f"{root / name}: expected a line {pattern}, got none")
+        stated[name] = found[1]
+    if len({*stated.values()}) > 1:
+        words = ", ".join(f"{version} in {name}" for name, version in stated.items())
+        raise UserError(f"version: expected one, got {words}")
+    return stated[INIT]
+
+
+def obstacles(root: Path) -> list[str]:
+    """Return what must be done before a release, one line each."""
+    found = []
+    _, heading, rest = read_text(root / CHANGES, "the changelog").partition(f"{UNRELEASED}\n")
+    notes = re.split(r"^## ", rest, maxsplit=1, flags=re.M)[0]
+    if not heading or not re.search(r"^- ", notes, re.M):
+        found.append(f"{CHANGES}: expected entries under {UNRELEASED}, got none")
+    if 'REPOSITORY = ""' in read_text(root / "setup.py", "the package's metadata"):
+        found.append("setup.py: expected the project's address as REPOSITORY, got none")
+    changed = subprocess.run(
+        ["git", "status", "--porcelain"], cwd=root, capture_output=True, text=True, check=False
+    )
+    if changed.returncode or changed.stdout:
+        found.append("git: expected a clean checkout, got changes; commit or stash them")
+    return found
+
+
+def write_version(root: Path, version: str, today: datetime.date) -> None:
+    """Write the version where it stands, and date the changelog."""
+    for name, pattern in VERSIONS.items():
+        text = read_text(root / name, "a file with the version")
+        line = re.search(pattern, text, re.M)
+        assert line is not None, "current_version found it"
+        start, end = line.span(1)
+        text = text[:start] + version + text[end:]
+        if name == CITATION:
+            text = re.sub(r"^date-released: .*\n", "", text, flags=re.M)
+            text = text.replace("\nlicense:", f"\ndate-released: {today}\nlicense:", 1)
+        write_text(text, root / name)
+    changes = read_text(root / CHANGES, "the changelog")
+    dated = f"{UNRELEASED}\n\n## [{version}] - {today}"
+    write_text(changes.replace(UNRELEASED, dated, 1), root / CHANGES)
+
+
+@command
+def main(argv: list[str] | None = None) -> None:
+    """Check, and write where a version is given."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("version", nargs="?", help="MAJOR.MINOR.PATCH, or with rcN behind it")
+    parser.add_argument("--root", type=Path, default=ROOT, help="checkout (default: this one)")
+    args = parser.parse_args(argv)
+    before = current_version(args.root)
+    if args.version and parse_version(args.version) <= parse_version(before):
+        raise UserError(f"version: expected one above {before}, got {args.version}")
+    if found := obstacles(args.root):
+        raise UserError("not ready:\n  " + "\n  ".join(found))
+    if not args.version:
+        print(f"{before}, ready for the next version")
+        return
+    write_version(args.root, args.version, datetime.datetime.now(datetime.timezone.utc).date())
+    print(f"{before} -> {args.version}\n{REMAINING.format(version=args.version)}", end="")
+
+
+if __name__ == "__main__":
+    main()
