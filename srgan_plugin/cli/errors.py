@@ -16,6 +16,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import ParamSpec
 
 from srgan_plugin.errors import UserError
@@ -131,3 +132,10 @@ def one_line(error: BaseException) -> str:
     if len(line) > _LONGEST_LINE:
         line = f"{line[: _LONGEST_LINE // 2]} … {line[-_LONGEST_LINE // 2 :]}"
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
+
+
+def report_failure(source: Path, error: Exception) -> None:
+    """Write the line for one file of several that failed, on standard error."""
+    line = one_line(error)
+    named = "" if str(source) in line else f"{source}: "
+    sys.stderr.write(f"error: {named}{line}\n")

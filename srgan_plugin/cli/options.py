@@ -40,6 +40,19 @@ def add_arch_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_upscale_options(parser: argparse.ArgumentParser) -> None:
+    """Add what `upscale` and `compare` take of how a network is run."""
+    parser.add_argument(
+        "--scale", type=float, metavar="S", help="of the result (default: the network's)"
+    )
+    parser.add_argument(
+        "--tta",
+        action="store_true",
+        help="mean over the flipped and transposed image (x8 self-ensemble), 8 times the time",
+    )
+    parser.add_argument("--device", default="auto", metavar="auto|cpu|cuda|cuda:N|mps")
+
+
 def add_half(parser: argparse.ArgumentParser) -> None:
     """Add what every tool that writes a network takes."""
     parser.add_argument(

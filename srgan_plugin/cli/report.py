@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from srgan_plugin.errors import MissingFileError, UserError, check_option
 
+from .errors import report_failure
+from .options import add_arch_option, add_upscale_options
 from .progress import progress_bar
 
 if TYPE_CHECKING:
@@ -130,7 +132,9 @@ def _base(given: str | None, runs: Sequence["Run"]) -> "Base | None":
 
 def add_compare_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what `compare` takes."""
-    parser.add_argument("inputs", nargs="+", metavar="IMAGE", help="images to upscale, or folders")
+    parser.add_argument(
+        "inputs", nargs="+", metavar="IMAGE", help='images, folders, or "patterns/*.png"'
+    )
     parser.add_argument(
         "--models",
         default="bicubic,msrresnet,srgan",
@@ -153,7 +157,8 @@ def add_compare_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="upscale only the NxN pixels of the most detail of each image",
     )
-    parser.add_argument("--device", default="auto", metavar="auto|cpu|cuda|cuda:N|mps")
+    add_upscale_options(parser)
+    add_arch_option(parser)
     parser.add_argument("--title", default="Comparison")
     _add_quality(parser)
 
@@ -162,19 +167,29 @@ def run_compare(args: argparse.Namespace) -> None:
     """Upscale by each model, and write the page or the sheet."""
     from srgan_plugin.io.atomic import write_text
     from srgan_plugin.io.writers import write_image
-    from srgan_plugin.reports.comparison import comparison_sheet, upscaled_gallery
+    from srgan_plugin.reports.comparison import CompareOptions, comparison_sheet, upscaled_gallery
     from srgan_plugin.reports.gallery import viewer_data
     from srgan_plugin.reports.run_page import run_page
 
     _check_suffix(args.out, ".html", ".png")
+    failures: list[Path] = []
+
+    def failed(path: Path, error: Exception) -> None:
+        failures.append(path)
+        report_failure(path, error)
+
+    options = CompareOptions(
+        hr=args.hr,
+        crop=args.crop,
+        scale=args.scale,
+        tta=args.tta,
+        device=args.device,
+        arch_options=dict(args.arch_options),
+    )
+    models = [name for name in args.models.split(",") if name]
     with progress_bar("upscale") as show:
         gallery: Gallery = upscaled_gallery(
-            args.inputs,
-            [name for name in args.models.split(",") if name],
-            hr=args.hr,
-            crop=args.crop,
-            device=args.device,
-            progress=show,
+            args.inputs, models, args.out, options, progress=show, failed=failed
         )
     if args.out.suffix.lower() == ".png":
         write_image(args.out, comparison_sheet(gallery))
@@ -183,6 +198,8 @@ def run_compare(args: argparse.Namespace) -> None:
         images = viewer_data(gallery, quality=args.quality, progress=nothing)
         write_text(run_page((), title=args.title, images=images), args.out)
     _say(args.out)
+    if failures:
+        raise SystemExit(1)
 
 
 def _say(path: Path) -> None:

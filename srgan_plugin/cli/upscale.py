@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from srgan_plugin.errors import FileError, UserError
 
-from .errors import one_line
-from .options import add_arch_option
+from .errors import one_line, report_failure
+from .options import add_arch_option, add_upscale_options
 from .progress import progress_bar
 
 if TYPE_CHECKING:
@@ -36,15 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--tile", type=_tile, default="auto", metavar="auto|N", help="largest tile of the input"
     )
-    parser.add_argument(
-        "--scale", type=float, metavar="S", help="of the result (default: the network's)"
-    )
-    parser.add_argument(
-        "--tta",
-        action="store_true",
-        help="mean over the flipped and transposed image (x8 self-ensemble), 8 times the time",
-    )
-    parser.add_argument("--device", default="auto", metavar="auto|cpu|cuda|cuda:N|mps")
+    add_upscale_options(parser)
     parser.add_argument(
         "--precision",
         choices=("auto", "float32", "bfloat16", "float16"),
@@ -117,15 +109,13 @@ def run(args: argparse.Namespace) -> None:
             for outcome in outcomes:
                 count[outcome.state] += 1
                 if outcome.error is not None:
-                    line = one_line(outcome.error)
-                    named = "" if str(outcome.source) in line else f"{outcome.source}: "
-                    sys.stderr.write(f"error: {named}{line}\n")
+                    report_failure(outcome.source, outcome.error)
     except OSError as error:  # nothing more can be written
         rest = f"{count['done']} of {len(jobs)} images are done; the same command does the others"
         raise FileError(f"{one_line(error)}; {rest}") from error
     if ignored := ignored_files(args.inputs, args.output):
-        names = ", ".join(map(str, ignored[:3])) + (", …" if len(ignored) > 3 else "")
-        sys.stdout.write(f"left out, no images by their names: {len(ignored)} ({names})\n")
+        names = [f"  {path}\n" for path in ignored[:3]] + ["  …\n"] * (len(ignored) > 3)
+        sys.stdout.write(f"skipped, not images by their names: {len(ignored)}\n{''.join(names)}")
     why = " (there already; --overwrite makes them anew)" if count["skipped"] else ""
     sys.stdout.write(
         "{done} done, {skipped} skipped{why}, {failed} failed\n".format(**count, why=why)
@@ -148,4 +138,6 @@ def _quality(text: str) -> int:
 
 
 def _tile(text: str) -> int | str:
+    if text != "auto" and not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"expected auto or a number of pixels, got {text}")
     return text if text == "auto" else int(text)

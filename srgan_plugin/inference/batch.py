@@ -94,7 +94,7 @@ def plan_jobs(
     else:
         if target.exists() and not target.is_dir():
             raise UserError(f"expected a folder for several images, but {target} is a file")
-        found = [pair for name in inputs for pair in _images(name, target)]
+        found = [pair for name in inputs for pair in find_images(name, target)]
         if not (target.exists() or folder) and _is_image(target):
             raise UserError(
                 f"expected a folder for several images, but {target} sounds like a file: name a "
@@ -185,8 +185,17 @@ def _upscale_file(
     write_strips(target, upscaler.strips(image.pixels, progress), spec)
 
 
-def _images(name: str, output: Path) -> list[tuple[Path, Path]]:
-    """Return the images of an input, and their names below the output folder."""
+def find_images(name: str, output: Path) -> list[tuple[Path, Path]]:
+    """Return the images that an input names, and their names below the output folder.
+
+    Args:
+        name: A file, a folder (with the folders below it), or a pattern such as `"**/*.png"`.
+        output: The folder or file of results, which are no inputs.
+
+    Raises:
+        MissingFileError: There is no such file, or a pattern matches nothing.
+        UserError: A folder holds no image.
+    """
     path = Path(name)
     if path.is_dir():
         closed: list[OSError] = []  # folders; their turn tells why
@@ -230,7 +239,8 @@ def _is_input(file: Path, folder: Path, output: Path) -> bool:
 
 
 def _is_result(file: Path, output: Path) -> bool:
-    return _real(output) in _real(file).parents
+    real = _real(file)
+    return _real(output) in (real, *real.parents)
 
 
 def _real(path: Path) -> Path:

@@ -37,6 +37,7 @@ _SMALLEST: Final = 16
 # Pixels of an image that a network sees whole, on a CPU: 3.2 GB with 64 features.
 _LARGEST_WHOLE: Final = 1 << 21
 _RESIZED_ROWS: Final = 256  # at a time
+_LARGEST_RESULT: Final = 1 << 32  # pixels, where --scale is given
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's <malloc.h>
 
 logger = logging.getLogger(__name__)
@@ -171,6 +172,12 @@ class Upscaler:
             raise UserError(
                 f"expected at most {_LARGEST_WHOLE} pixels, got {width} x {height}: instance "
                 "normalisation needs the whole image at once; upscale parts of it, or on a GPU"
+            )
+        result = self.result_size(height, width)
+        if self.scale != self._factor and math.prod(result) > _LARGEST_RESULT:
+            raise UserError(
+                f"scale: expected a result of at most {_LARGEST_RESULT >> 20} million pixels, got "
+                f"{result[1]} x {result[0]}, {self.scale:g} times {width} x {height}"
             )
         image = image.reshape(*image.shape[:2], channels)
         strips = self._strips(image, progress or (lambda _: None))

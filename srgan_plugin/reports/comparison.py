@@ -1,119 +1,179 @@
 """Images of one's own upscaled by several models: for the viewer, and as a sheet side by side."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import math
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from srgan_plugin.data.resize import imresize
+import numpy as np
+
+from srgan_plugin.data.resize import imresize, resize_rows
 from srgan_plugin.errors import MissingFileError, UserError
 from srgan_plugin.inference import Upscaler, open_model
+from srgan_plugin.inference.batch import find_images
+from srgan_plugin.io.image_content import read_image_content
 from srgan_plugin.io.image_files import list_images
-from srgan_plugin.io.images import Image, read_image
+from srgan_plugin.io.images import Image
 from srgan_plugin.metrics import quantize
 
 from .contact_sheet import Region, most_detail, sheet
-from .gallery import BICUBIC, HR, LR, Gallery
+from .gallery import BICUBIC, HR, LR, Gallery, cropped_hr, without_ending
 
 _LABELS: Final = {"msrresnet": "MSRResNet", "srgan": "SRGAN"}
 _DEFAULT_SCALE: Final = 4  # of bicubic alone, without HR
 _MAX_PIXELS: Final = 2**24  # of an upscaled image in a page
+_MAX_SUM: Final = 2**28  # of all upscaled images by one method: they are held
 _WINDOW, _ZOOM, _WIDE = 128, 3, 480  # of the sheet: a crop's side, its pixels' side, whole images
 
 Method = Callable[[Image], Image]
 
 
+@dataclass(frozen=True, kw_only=True)
+class CompareOptions:
+    """How images are upscaled and compared.
+
+    Attributes:
+        hr: A folder with HR images of the same names.
+        crop: Only the window of so many LR pixels with the most detail is upscaled.
+        scale: Of the results; by default the networks'.
+        tta: As for `Upscaler`, and so is `device`.
+        device: See there.
+        arch_options: Of checkpoint files, as for `open_model`.
+    """
+
+    hr: Path | None = None
+    crop: int | None = None
+    scale: float | None = None
+    tta: bool = False
+    device: str = "auto"
+    arch_options: Mapping[str, Any] = field(default_factory=dict)
+
+
 def upscaled_gallery(
     inputs: Sequence[str],
     models: Sequence[str],
+    out: Path,
+    options: CompareOptions,
     *,
-    hr: Path | None,
-    crop: int | None,
-    device: str,
     progress: Callable[[int, int], None],
+    failed: Callable[[Path, Exception], None],
 ) -> Gallery:
     """Upscale images by several models.
 
     Args:
-        inputs: Image files, and folders of them.
+        inputs: Image files, folders of them, or patterns, read as `srgan-plugin upscale` does.
         models: "bicubic", names of bundled weights, and checkpoint files.
-        hr: A folder with HR images of the same names.
-        crop: Only the window of so many LR pixels with the most detail is upscaled.
-        device: As for `Upscaler`.
+        out: The file of the comparison, which is no input.
+        options: How they are upscaled.
         progress: Called with the numbers of images done and in all.
+        failed: Called with each image that cannot be read or compared, and why.
 
     Raises:
         MissingFileError: An input, a checkpoint or an HR image does not exist.
-        UserError: Models differ in scale, or an image is too large for a page.
+        UserError: Models differ in scale, or no image can be compared.
     """
-    files = dict(_named(inputs))
-    partners = _partners(hr, files)
-    methods, scale = _methods(models, device)
+    files = _named([pair for name in inputs for pair in find_images(name, out)])
+    files, partners = _partners(options.hr, files)
+    methods, scale = _methods(models, options)
     loads: dict[str, Callable[[], dict[str, Image]]] = {}
+    pixels, factor = 0, float(_DEFAULT_SCALE)
     for done, (name, path) in enumerate(files.items(), 1):
-        lr = read_image(path)
-        truth = read_image(partners[name]) if partners else None
-        factor = scale or _scale_to(truth, lr, path)
-        lr, truth = _cropped(lr, truth, crop, factor)
-        if lr.shape[0] * lr.shape[1] * factor**2 > _MAX_PIXELS:
-            raise UserError(
-                f"{path}: expected at most {_MAX_PIXELS // 2**20} million pixels after upscaling, "
-                f"got {lr.shape[1]}x{lr.shape[0]} times {factor}; show a part of it by --crop 256"
-            )
-        images = {LR: lr}
-        for label, method in methods.items():
-            images[label] = method(lr) if method else quantize(imresize(lr / 255, factor))
-        loads[name] = partial(dict, images | ({HR: truth} if truth is not None else {}))
+        try:
+            lr = read_as_rgb(path)
+            truth = read_as_rgb(partners[name]) if partners else None
+            factor = scale or _scale_to(truth, lr, path)
+            lr, truth = _cropped(lr, truth, options.crop, factor)
+            pixels += _check_size(lr, factor, pixels, path)
+            images = _upscaled(lr, truth, methods, factor, path)
+        except (UserError, OSError) as error:
+            failed(path, error)
+        else:
+            loads[name] = partial(dict, images)
         progress(done, len(files))
+    if not loads:
+        raise UserError(f"expected an image that can be compared, got {len(files)} that cannot")
+    crop = options.crop
     notes = (f"Only the {crop}x{crop} LR pixels with the most detail are shown",) if crop else ()
-    return Gallery(loads, scale or factor, notes)
+    return Gallery(loads, factor, notes)
 
 
-def _named(inputs: Sequence[str]) -> Iterator[tuple[str, Path]]:
-    seen: dict[str, Path] = {}
-    for text in inputs:
-        path = Path(text)
-        if not path.exists():
-            raise MissingFileError(f"{path}: expected an image or a folder, got no such file")
-        found = list_images(path) if path.is_dir() else {path.stem: path}
-        for name, file in found.items():
-            if name in seen:
-                raise UserError(f"{file}: expected another name than that of {seen[name]}")
-            seen[name] = file
-            yield name, file
+def read_as_rgb(path: Path) -> Image:
+    """Read an image as `srgan-plugin upscale` does; alpha is laid over white, 16 bits are rounded.
+
+    Returns:
+        (H, W, 3), uint8, RGB.
+    """
+    pixels = read_image_content(path).pixels
+    if pixels.dtype == np.uint16:
+        pixels = ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    colours = 3 if pixels.shape[-1] > 2 else 1
+    image = pixels[..., :colours]
+    if pixels.shape[-1] in (2, 4):
+        alpha = pixels[..., -1:].astype(np.uint32)
+        image = ((image * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
+    return np.ascontiguousarray(np.broadcast_to(image, (*image.shape[:2], 3)))
 
 
-def _partners(hr: Path | None, files: Mapping[str, Path]) -> dict[str, Path]:
+def _named(files: Sequence[tuple[Path, Path]]) -> dict[str, Path]:
+    """Return files by their names, without their endings where those are not needed."""
+    unique = dict(files)
+    stems = Counter(below.with_suffix("").as_posix() for below in unique.values())
+    named: dict[str, Path] = {}
+    for path, below in unique.items():
+        stem = below.with_suffix("").as_posix()
+        name = stem if stems[stem] == 1 else below.as_posix()
+        if name in named:
+            raise UserError(f"{path}: expected another name than that of {named[name]}")
+        named[name] = path
+    return named
+
+
+def _partners(
+    hr: Path | None, files: dict[str, Path]
+) -> tuple[dict[str, Path], Mapping[str, Path]]:
+    """Return the inputs by the names of HR images, and those."""
     if hr is None:
-        return {}
+        return files, {}
     found = list_images(hr)
+    files = without_ending(files, set(found), Path(next(iter(files.values()))).parent)
     if missing := [name for name in files if name not in found]:
         raise MissingFileError(
             f"{hr}: expected an HR image for each input, got none called {missing[0]}"
         )
-    return {name: found[name] for name in files}
+    return files, found
 
 
-def _methods(models: Sequence[str], device: str) -> tuple[dict[str, Method | None], int | None]:
+def _methods(
+    models: Sequence[str], options: CompareOptions
+) -> tuple[dict[str, Method | None], float | None]:
     """Return the methods by label, None for bicubic, and their scale, None where they have none."""
     methods: dict[str, Method | None] = {}
-    scales: dict[int, str] = {}
+    scales: dict[float, str] = {}
     for model in models:
         label = _LABELS.get(model, model if model == BICUBIC else Path(model).stem)
-        if label in methods or label in (LR, HR):
-            label = model
+        label = model if label in (*methods, LR, HR) else label
         if model == BICUBIC:
             methods[label] = None
             continue
-        network = open_model(model)
-        methods[label] = Upscaler(network, device=device)
-        scales[network.upscale_factor] = model
+        arch_options = {} if model in _LABELS else options.arch_options
+        network = open_model(model, arch_options=arch_options)
+        upscaler = Upscaler(network, scale=options.scale, device=options.device, tta=options.tta)
+        methods[f"{label}, tta" if options.tta else label] = upscaler
+        scales[upscaler.scale] = model
     if len(scales) > 1:
         (a, first), (b, second) = list(scales.items())[:2]
-        raise UserError(f"--models: expected one scale, got x{a} of {first} and x{b} of {second}")
+        raise UserError(
+            f"--models: expected one scale, got x{a} of {first} and x{b} of {second}; choose "
+            "one by --scale"
+        )
     if not methods:
         raise UserError("--models: expected bicubic, msrresnet, srgan or checkpoints, got none")
-    return methods, next(iter(scales), None)
+    if options.scale is not None and not 0 < options.scale < math.inf:
+        raise UserError(f"scale: expected a positive number, got {options.scale}")
+    return methods, next(iter(scales), options.scale)
 
 
 def _scale_to(truth: Image | None, lr: Image, path: Path) -> int:
@@ -127,14 +187,58 @@ def _scale_to(truth: Image | None, lr: Image, path: Path) -> int:
 
 
 def _cropped(
-    lr: Image, truth: Image | None, crop: int | None, scale: int
+    lr: Image, truth: Image | None, crop: int | None, scale: float
 ) -> tuple[Image, Image | None]:
     """Cut the same window out of both."""
     if not crop:
         return lr, truth
     window = most_detail(lr, crop)
-    large = Region(*(size * scale for size in window))
-    return window.of(lr), None if truth is None else large.of(truth)
+    if truth is None:
+        return window.of(lr), None
+    if scale != int(scale):
+        raise UserError(f"--crop with --hr: expected a whole --scale, got {scale}")
+    return window.of(lr), Region(*(size * int(scale) for size in window)).of(truth)
+
+
+def _check_size(lr: Image, scale: float, before: int, path: Path) -> int:
+    """Return how many pixels the result has.
+
+    Raises:
+        UserError: They are too many for a page, alone or with those of the images before.
+    """
+    pixels = int(lr.shape[0] * lr.shape[1] * scale**2)
+    if pixels > _MAX_PIXELS or before + pixels > _MAX_SUM:
+        limit = _MAX_PIXELS if pixels > _MAX_PIXELS else _MAX_SUM
+        of = "" if pixels > _MAX_PIXELS else " of all images"
+        raise UserError(
+            f"{path}: expected at most {limit // 2**20} million pixels{of} after upscaling, got "
+            f"{lr.shape[1]}x{lr.shape[0]} times {scale:g}; show a part of each by --crop 256"
+        )
+    return pixels
+
+
+def _upscaled(
+    lr: Image,
+    truth: Image | None,
+    methods: Mapping[str, Method | None],
+    scale: float,
+    path: Path,
+) -> dict[str, Image]:
+    """Return an image by all methods, with LR before them and HR behind."""
+    height, width = (max(round(scale * size), 1) for size in lr.shape[:2])
+    images = {LR: lr}
+    for label, method in methods.items():
+        images[label] = (
+            method(lr) if method else quantize(resize_rows(lr / 255, (height, width), 0, height))
+        )
+    if truth is not None:
+        images[HR] = cropped_hr(truth, (height, width))
+        if images[HR].shape[:2] != (height, width):
+            raise UserError(
+                f"{path}: expected an HR image of {width}x{height}, {scale:g} times "
+                f"{lr.shape[1]}x{lr.shape[0]}, got {truth.shape[1]}x{truth.shape[0]}"
+            )
+    return images
 
 
 def comparison_sheet(gallery: Gallery) -> Image:
@@ -144,11 +248,10 @@ def comparison_sheet(gallery: Gallery) -> Image:
         (H, W, 3), uint8, RGB.
     """
     rows = []
-    for load in gallery.images.values():
+    for name, load in gallery.images.items():
         images = load()
         if LR in images:
-            lr, scale = images[LR], gallery.scale or 1
-            images[LR] = lr.repeat(scale, 0).repeat(scale, 1)
+            images[LR] = _as_squares(images[LR], next(i for n, i in images.items() if n != LR))
         whole = {label: _shrunk(image, _WIDE) for label, image in images.items()}
         last = [label for label in images if label != HR][-1]
         window = most_detail(images.get(HR, images[last]), _WINDOW)
@@ -156,8 +259,20 @@ def comparison_sheet(gallery: Gallery) -> Image:
             f"{label}, detail": window.of(image).repeat(_ZOOM, 0).repeat(_ZOOM, 1)
             for label, image in images.items()
         }
+        if len(gallery.images) > 1:
+            whole = {f"{name}: {LR}" if label == LR else label: i for label, i in whole.items()}
         rows += [whole, crops]
     return sheet(rows)
+
+
+def _as_squares(image: Image, like: Image) -> Image:
+    """Repeat pixels until an image is as large as another."""
+    rows, columns = (
+        np.arange(large) * small // large
+        for large, small in zip(like.shape[:2], image.shape[:2], strict=True)
+    )
+    squares: Image = image[rows][:, columns]
+    return squares
 
 
 def _shrunk(image: Image, width: int) -> Image:

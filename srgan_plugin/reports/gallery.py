@@ -1,6 +1,7 @@
 """Images of several methods for the viewer of a page: matched by name, measured, encoded."""
 
 import base64
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
@@ -37,12 +38,12 @@ class Gallery(NamedTuple):
 
     Attributes:
         images: By name, what reads an image's versions: by method, (H, W, 3), uint8, RGB.
-        scale: HR is so many times larger than LR; None where there is no LR.
+        scale: HR is so many times larger than LR; None where there is no LR or no scale.
         notes: What was done to the images before they were compared, as sentences.
     """
 
     images: dict[str, Load]
-    scale: int | None
+    scale: float | None
     notes: tuple[str, ...] = ()
 
 
@@ -67,7 +68,7 @@ def gallery_of_folders(folders: Mapping[str, Path]) -> Gallery:
     folders = {method_name(method): path for method, path in folders.items()}
     found = {method: _by_name(path) for method, path in folders.items()}
     names = set(next(iter(found[m] for m in (HR, *found) if m in found)))
-    found = {m: _without_ending(files, names, folders[m]) for m, files in found.items()}
+    found = {m: without_ending(files, names, folders[m]) for m, files in found.items()}
     shown = dict.fromkeys(n for m, files in found.items() for n in files if m not in (LR, HR))
     shown = shown or dict.fromkeys(names)
     scale = _scale(found, shown)
@@ -95,8 +96,12 @@ def _by_name(folder: Path) -> dict[str, Path]:
     return {key.rpartition("/")[2]: path for key, path in files.items()}
 
 
-def _without_ending(files: dict[str, Path], names: set[str], folder: Path) -> dict[str, Path]:
-    """Return the files by the names that they have in common with other folders."""
+def without_ending(files: dict[str, Path], names: set[str], folder: Path) -> dict[str, Path]:
+    """Return the files by the names that they have in common with other folders.
+
+    Raises:
+        UserError: They have none.
+    """
     if names & set(files):
         return files
     first = next(iter(files))
@@ -136,9 +141,7 @@ def _check_sizes(images: dict[str, Image], files: Mapping[str, Path], scale: int
     compared = [m for m in images if m not in (LR, HR)] or [HR]
     height, width = images[compared[0]].shape[:2]
     if HR in images:
-        rest = [a - b for a, b in zip(images[HR].shape, (height, width), strict=False)]
-        if all(0 <= size < MULTIPLE for size in rest):
-            images[HR] = images[HR][:height, :width]
+        images[HR] = cropped_hr(images[HR], (height, width))
     factors = {LR: scale} if scale else {}
     for method, image in images.items():
         shape, factor = image.shape[:2], factors.get(method, 1)
@@ -148,6 +151,12 @@ def _check_sizes(images: dict[str, Image], files: Mapping[str, Path], scale: int
                 f"{files.get(method, method)}: expected {wanted[0]}x{wanted[1]} as of "
                 f"{compared[0]}, got {shape[0]}x{shape[1]}"
             )
+
+
+def cropped_hr(image: Image, size: tuple[int, int]) -> Image:
+    """Crop HR at the bottom and right, as tests do; other sizes are returned as they are."""
+    rest = [a - b for a, b in zip(image.shape, size, strict=False)]
+    return image[: size[0], : size[1]] if all(0 <= n < MULTIPLE for n in rest) else image
 
 
 def measure(images: Mapping[str, Image], scorer: Scorer, pristine: Any) -> dict[str, Any]:
@@ -193,7 +202,7 @@ def viewer_data(
             into 2 MB, and else the best quality that does, at least 80.
         progress: Called with the numbers of images done and in all.
     """
-    border = gallery.scale or 4
+    border = math.ceil(gallery.scale or 4)
     scorer, (pristine, about_niqe) = Scorer(("basicsr", "y"), border=border), _pristine()
     rows: list[dict[str, Any]] = []
     qualities = _QUALITIES if quality is None else (None if quality == 100 else quality,)

@@ -212,7 +212,7 @@ def test_a_folder_keeps_its_names_and_a_second_run_does_what_is_left(run_upscale
     for name in ("a.png", "b.jpg", "deep/c.webp", ".hidden.png"):
         Image.fromarray(noise(8, 9, 3)).save(f"in/{name}")
     Path("in/notes.txt").write_text("no picture")
-    left_out = "left out, no images by their names: 1 (in/notes.txt)\n"
+    left_out = "skipped, not images by their names: 1\n  in/notes.txt\n"
     assert run_upscale("in", "in/out")[:2] == (0, left_out + "3 done, 0 skipped, 0 failed")
     made = {p.relative_to("in/out").as_posix() for p in Path("in/out").rglob("*") if p.is_file()}
     assert made == {"a.png", "b.jpg", "deep/c.webp"}

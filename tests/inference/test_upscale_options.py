@@ -159,7 +159,7 @@ def test_names_and_formats_in_a_folder_follow_the_options_and_the_rest_is_counte
     found = {str(p.relative_to("out")) for p in Path("out").rglob("*") if p.is_file()}
     assert found == {"a_x4.png", "b_x4.png", "c_x4.png", "below/d_x4.jpg"}
     said = capfd.readouterr().out
-    assert "1 (in/notes.txt)" in said and "4 done" in said
+    assert "names: 1\n  in/notes.txt\n" in said and "4 done" in said
     upscale("in", "out2", "--format", "webp", "--quality", "30")
     assert {p.suffix for p in Path("out2").rglob("*") if p.is_file()} == {".webp"}
 

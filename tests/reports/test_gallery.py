@@ -10,6 +10,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
+from srgan_plugin import upscale
 from srgan_plugin.__main__ import main
 from srgan_plugin.data.resize import imresize, make_lr
 from srgan_plugin.errors import UserError
@@ -163,3 +164,83 @@ def test_compare_refuses_in_one_line(
     error = capsys.readouterr().err
     assert words in error
     assert len(error.splitlines()) == 1
+
+
+def phone_images(folder: Path) -> np.ndarray:
+    """Write images as people have them; returns the pixels of the one that stands upright."""
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    rgb = np.kron(rng.integers(0, 256, (6, 8, 3), np.uint8), np.ones((4, 4, 1), np.uint8))
+    exif = PIL.Image.Exif()
+    exif[0x0112] = 6  # turn right to view
+    PIL.Image.fromarray(rgb).save(folder / "Süd 1.png", exif=exif)
+    PIL.Image.fromarray(rgb).convert("P").save(folder / "alt.gif")
+    PIL.Image.fromarray(np.dstack([rgb, np.full((24, 32), 51, np.uint8)])).save(folder / "a.png")
+    PIL.Image.fromarray(rgb[..., 0]).save(folder / "grau.png")
+    PIL.Image.fromarray(rgb[..., 0]).save(folder / "grau.jpg")
+    PIL.Image.fromarray(rgb).convert("CMYK").save(folder / "druck.jpg")
+    (folder / "notes.txt").write_text("x")
+    return rgb
+
+
+def test_compare_reads_what_upscale_reads_and_names_what_fails(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, page = tmp_path / "Urlaub ü", tmp_path / "Urlaub ü" / "page.html"
+    rgb = phone_images(folder)
+    for _ in range(2):  # the second time the result is in the folder of the inputs
+        with pytest.raises(SystemExit) as ended:
+            main(["compare", str(folder), "--models", "bicubic", "--out", str(page)])
+        assert ended.value.code == 1
+        lines = capsys.readouterr().err.splitlines()
+        assert len(lines) == 1 and "druck.jpg is in CMYK" in lines[0]
+    rows = {row["name"]: row["sources"] for row in data_of(page, "viewer-data")["images"]}
+    assert list(rows) == ["Süd 1", "a", "alt", "grau.jpg", "grau.png"]
+    np.testing.assert_array_equal(decoded(rows["Süd 1"]["LR"]), np.rot90(rgb, -1))
+    over_white = np.rint(rgb * 0.2 + 255 * 0.8)
+    np.testing.assert_array_equal(decoded(rows["a"]["LR"]), over_white)
+    grey = np.repeat(rgb[..., :1], 3, axis=2)
+    np.testing.assert_array_equal(decoded(rows["grau.png"]["LR"]), grey)
+    sheet = folder / "sheet.png"
+    for _ in range(2):
+        with pytest.raises(SystemExit):
+            main(["compare", str(folder), "--models", "bicubic", "--out", str(sheet)])
+    assert len(capsys.readouterr().err.splitlines()) == 2
+    assert read_image(sheet).shape[0] > 5 * 2 * 28
+
+
+def test_compare_takes_scale_and_self_ensemble_as_upscale_does(
+    folders: Folders, tmp_path: Path
+) -> None:
+    page, one = tmp_path / "page.html", folders["lr"] / "0000.png"
+    pattern = [str(folders["lr"] / "*0.png"), "--models", "bicubic,msrresnet"]
+    main(["compare", *pattern, "--scale", "2.5", "--tta", "--out", str(page)])
+    (row,) = data_of(page, "viewer-data")["images"]
+    assert list(row["sources"]) == ["LR", "bicubic", "MSRResNet, tta"]
+    lr = read_image(one)
+    expected = {
+        "MSRResNet, tta": upscale(lr, scale=2.5, tta=True),
+        "bicubic": quantize(imresize(lr / 255, output_size=upscale(lr, scale=2.5).shape[:2])),
+    }
+    for label, image in expected.items():
+        np.testing.assert_array_equal(decoded(row["sources"][label]), image)
+    sheet = tmp_path / "sheet.png"
+    main(["compare", str(one), "--models", "bicubic", "--scale", "1.5", "--out", str(sheet)])
+    assert read_image(sheet).shape[1] >= 2 * lr.shape[1] * 1.5
+
+
+def test_compare_matches_hr_by_names_with_another_ending_and_crops_it(
+    folders: Folders, tmp_path: Path
+) -> None:
+    page = tmp_path / "page.html"
+    for path in folders["GT"].iterdir():
+        image = np.pad(read_image(path), ((0, 3), (0, 2), (0, 0)))
+        write_image(tmp_path / "HR" / path.name, image)
+        lr = read_image(folders["lr"] / path.name)
+        write_image(tmp_path / "X4" / f"{path.stem}x4.png", lr)
+    arguments = ["--models", "bicubic", "--out", str(page)]
+    main(["compare", str(tmp_path / "X4"), "--hr", str(tmp_path / "HR"), *arguments])
+    found = data_of(page, "viewer-data")["images"]
+    main(["compare", str(folders["lr"]), "--hr", str(folders["GT"]), *arguments])
+    assert found == data_of(page, "viewer-data")["images"]
+    assert all(row["scores"]["bicubic"]["PSNR"] > 10 for row in found)
