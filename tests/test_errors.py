@@ -3,6 +3,7 @@
 import errno
 import importlib
 import os
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,7 +17,7 @@ from mmengine.runner import Runner
 from torch.utils.data import DataLoader, Dataset
 
 from srgan_plugin.cli.errors import command, explain, one_line
-from srgan_plugin.errors import FileError, MissingFileError, UserError
+from srgan_plugin.errors import FileError, MissingFileError, PluginWarning, UserError
 from srgan_plugin.registry import MODELS, OPTIMIZERS
 
 WEIGHT = torch.nn.Parameter(torch.ones(1))
@@ -275,3 +276,22 @@ def test_file_errors_are_what_other_code_expects_them_to_be() -> None:
     assert issubclass(MissingFileError, FileError) and issubclass(
         MissingFileError, FileNotFoundError
     )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "shown"),
+    [([], ["ours"]), (["--verbose"], ["of Pillow", "of torch", "ours"])],
+)
+def test_warnings_of_other_libraries_are_shown_with_verbose_alone(
+    arguments: list[str], shown: list[str]
+) -> None:
+    def main(argv: list[str]) -> None:
+        warnings.warn("of Pillow", UserWarning, stacklevel=1)
+        warnings.warn("of torch", FutureWarning, stacklevel=1)
+        warnings.warn("ours", PluginWarning, stacklevel=1)
+
+    with pytest.warns(UserWarning) as found:
+        command(main)(arguments)
+    assert [str(warning.message) for warning in found] == shown
+    with pytest.warns(FutureWarning, match="after it"):
+        warnings.warn("after it", FutureWarning, stacklevel=1)

@@ -8,7 +8,8 @@ from typing import Any
 from basicsr import train
 from basicsr.utils import MessageLogger
 
-from .console import device_name, hide_foreign_warnings, log_to_file, needs_attention, write_lines
+from .console import device_name, log_to_file, needs_attention, write_lines
+from .errors import hide_foreign_warnings
 from .progress import Progress
 
 _SHOWN = ("Validation", "Resuming")  # how BasicSR's lines begin that matter

@@ -9,7 +9,6 @@ import os
 import subprocess
 import sys
 import textwrap
-import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TextIO
@@ -17,7 +16,6 @@ from typing import TextIO
 import torch
 
 from srgan_plugin import __version__
-from srgan_plugin.errors import PluginWarning
 
 from .doctor import cpu_name
 
@@ -81,16 +79,6 @@ def log_to_file(
             handler.addFilter(shown)
             handler.setFormatter(_Formatter())
             handler.setStream(_AboveBars(handler.stream))
-
-
-def hide_foreign_warnings() -> None:
-    """Show only this package's warnings from now on.
-
-    What is given by `python -W` and PYTHONWARNINGS holds.
-    """
-    if not sys.warnoptions:
-        warnings.simplefilter("ignore")
-        warnings.simplefilter("default", PluginWarning)
 
 
 def write_lines(lines: Iterable[str]) -> None:

@@ -15,11 +15,12 @@ import signal
 import sys
 import threading
 import traceback
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import ParamSpec
 
-from srgan_plugin.errors import UserError
+from srgan_plugin.errors import PluginWarning, UserError
 
 P = ParamSpec("P")
 
@@ -39,8 +40,12 @@ def command(main: Callable[P, None]) -> Callable[P, None]:
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> None:
         # A log that cannot be written, such as on a full disk, prints no stack trace for each line.
         logging.raiseExceptions = bool(os.environ.get("SRGAN_DEBUG"))
+        given = args[0] if args and isinstance(args[0], list) else sys.argv[1:]
         try:
-            main(*args, **kwargs)
+            with warnings.catch_warnings():
+                if "--verbose" not in given:
+                    hide_foreign_warnings()
+                main(*args, **kwargs)
             return
         except KeyboardInterrupt:
             line, status = "interrupted", 130
@@ -60,6 +65,16 @@ def command(main: Callable[P, None]) -> Callable[P, None]:
         raise SystemExit(status)
 
     return wrapper
+
+
+def hide_foreign_warnings() -> None:
+    """Show only this package's warnings from now on.
+
+    What is given by `python -W` and PYTHONWARNINGS holds.
+    """
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("default", PluginWarning)
 
 
 def _expect_no_more_of_workers() -> None:

@@ -19,10 +19,10 @@ from .console import (
     code_version,
     device_name,
     fit_terminal,
-    hide_foreign_warnings,
     log_to_file,
     write_lines,
 )
+from .errors import hide_foreign_warnings
 from .progress import Progress
 
 _AVERAGED_STEPS = 100

@@ -1,5 +1,6 @@
 """EXIF and resolution of image files: read, and made right for an image of another size."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -51,14 +52,29 @@ class Metadata:
         the layout of the file are left out.
         """
         exif = PIL.Image.Exif()
-        exif.update(self.tags)
+        exif.update(_as_read(self.tags))
         if self.dpi:
             exif[Base.XResolution], exif[Base.YResolution] = self.dpi
             exif[Base.ResolutionUnit] = 2  # inches
-        sizes = {Base.ExifImageWidth: width, Base.ExifImageHeight: height}
+        sizes: dict[int, Any] = {Base.ExifImageWidth: width, Base.ExifImageHeight: height}
         for tag, directory in self.directories.items():
-            exif[tag] = {**directory, **sizes} if tag == IFD.Exif else directory
+            exif[tag] = _as_read({**directory, **sizes} if tag == IFD.Exif else directory)
         return exif.tobytes().removeprefix(b"Exif\0\0") if len(exif) else b""
+
+
+class _Text(str):
+    """A text that Pillow writes with the bytes that it read, which it decodes as Latin-1.
+
+    By itself it encodes texts as ASCII, with question marks for all other letters.
+    """
+
+    def encode(self, encoding: str = "latin-1", errors: str = "replace") -> bytes:
+        """Encode as Latin-1."""
+        return super().encode("latin-1", errors)
+
+
+def _as_read(tags: Mapping[int, Any]) -> dict[int, Any]:
+    return {tag: _Text(value) if isinstance(value, str) else value for tag, value in tags.items()}
 
 
 NO_METADATA: Final = Metadata(tags={}, directories={})

@@ -143,7 +143,7 @@ def write_tiff(file: BinaryIO, strips: Iterable[Pixels], spec: ImageSpec) -> Non
 def _texts(metadata: Metadata) -> dict[int, bytes]:
     """Return those tags of the main directory that are texts, as TIFF has them."""
     texts = {tag: value for tag, value in metadata.tags.items() if isinstance(value, str)}
-    return {tag: text.encode() + b"\0" for tag, text in texts.items()}
+    return {tag: text.encode("latin-1", "replace") + b"\0" for tag, text in texts.items()}
 
 
 def _write_directory(file: BinaryIO, tags: dict[int, tuple[str, tuple[int, ...] | bytes]]) -> None:

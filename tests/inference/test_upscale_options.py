@@ -137,6 +137,26 @@ def test_exif_and_resolution_are_kept_but_for_what_would_be_wrong(upscale, photo
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tif"])
+@pytest.mark.parametrize("encoding", ["utf-8", "latin-1"])
+def test_texts_of_exif_keep_their_bytes(upscale, suffix, encoding):
+    texts = {Base.Copyright: "© Jörg Süß".encode(encoding), Base.Model: "Straße".encode(encoding)}
+    owner = "Zoë".encode(encoding)
+    exif = Image.Exif()  # Pillow writes ASCII alone: letters are put in its file afterwards
+    for tag, text in texts.items():
+        exif[tag] = chr(tag % 26 + 65) * len(text)
+    exif[IFD.Exif] = {Base.CameraOwnerName: "o" * len(owner)}
+    Image.fromarray(noise(8, 12, 3)).save("a.jpg", exif=exif)
+    content = Path("a.jpg").read_bytes()
+    for tag, text in texts.items():
+        content = content.replace((chr(tag % 26 + 65) * len(text)).encode(), text)
+    Path("a.jpg").write_bytes(content.replace(b"o" * len(owner) + b"\0", owner + b"\0"))
+    upscale("a.jpg", f"out.{suffix}")
+    written = Path(f"out.{suffix}").read_bytes()
+    for text in (*texts.values(), *([owner] if suffix != "tif" else [])):
+        assert text + b"\0" in written
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tif"])
 def test_metadata_can_be_limited_to_author_and_copyright_or_left_out(upscale, photograph, suffix):
     for keep, expected in (("copyright", {"Ada", "(c) Ada"}), ("none", set())):
         upscale(str(photograph), f"out.{suffix}", "--metadata", keep, "--overwrite")
@@ -145,6 +165,14 @@ def test_metadata_can_be_limited_to_author_and_copyright_or_left_out(upscale, ph
             assert {v for v in exif.values() if isinstance(v, str)} == expected
             assert not exif.get_ifd(IFD.GPSInfo)
             assert not exif.get_ifd(IFD.Exif)
+
+
+def test_a_scale_whose_result_nobody_can_hold_is_one_line(upscale, capfd):
+    Image.fromarray(noise(9, 12, 3)).save("a.png")
+    with pytest.raises(SystemExit):
+        upscale("a.png", "b.png", "--scale", "10000")
+    assert "120000 x 90000" in capfd.readouterr().err
+    assert not Path("b.png").exists()
 
 
 def test_names_and_formats_in_a_folder_follow_the_options_and_the_rest_is_counted(
