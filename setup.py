@@ -22,7 +22,7 @@ NOT_IN_MIM = (
 )
 EXTRAS = (
     *("tests", "demo", "mmagic", "basicsr", "perceptual"),
-    *("export", "ncnn", "spandrel", "hub", "wandb", "study", "docs"),
+    *("export", "ncnn", "spandrel", "hub", "wandb", "study", "docs", "openvino", "onnxruntime"),
 )
 
 

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -109,7 +110,10 @@ class _HalfInside(nn.Module):
         return out.float()
 
 
-def _folded(network: nn.Module) -> nn.Module:
+_Network = TypeVar("_Network", bound=nn.Module)
+
+
+def fold_batch_norm(network: _Network) -> _Network:
     """Return a copy with batch normalisation folded into the convolutions before it.
 
     They cost a runtime time, and torch 2.6 fails to export them.
@@ -148,7 +152,7 @@ def _quiet_exporter() -> Iterator[None]:
 def write_onnx(network: Generator, target: Path, *, half: bool = False) -> None:
     """Write a generator's graph, of `lr` and `sr`, unchecked."""
     sides = {axis: torch.export.Dim(name, min=2) for axis, name in ((2, "height"), (3, "width"))}
-    folded = _folded(network)
+    folded = fold_batch_norm(network)
     with _quiet_exporter():
         torch.onnx.export(
             _HalfInside(folded).eval() if half else folded,

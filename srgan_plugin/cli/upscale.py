@@ -38,6 +38,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_upscale_options(parser)
     parser.add_argument(
+        "--backend",
+        choices=("auto", "torch", "openvino", "onnxruntime", "ncnn"),
+        default="torch",
+        help="runtime (default: torch); auto takes the fastest here of those that are installed",
+    )
+    parser.add_argument(
         "--precision",
         choices=("auto", "float32", "bfloat16", "float16"),
         help="float32 (default); auto takes bfloat16 where it is faster on this device",
@@ -90,8 +96,12 @@ def run(args: argparse.Namespace) -> None:
         device=args.device,
         tile=args.tile,
         precision=precision,
+        backend=args.backend,
         tta=args.tta,
     )
+    if args.backend == "auto":
+        taken = upscaler.backend
+        sys.stderr.write(f"backend: {taken.name} on {taken.device}, the fastest one here\n")
     if precision == "auto":
         name = str(upscaler.dtype).removeprefix("torch.")
         sys.stderr.write(f"precision: {name}, the faster one on this device\n")

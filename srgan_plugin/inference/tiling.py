@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 
 from srgan_plugin.errors import UserError
-from srgan_plugin.networks import Generator
 from srgan_plugin.networks.self_ensemble import SYMMETRIES, Symmetry
+
+from .backends.base import Backend
 
 
 class Interval(NamedTuple):
@@ -55,7 +56,7 @@ def _transformed(
 
 @torch.inference_mode()
 def upscale_tile_ensemble(
-    network: Generator,
+    backend: Backend,
     image: Tensor,
     rows: Interval,
     columns: Interval,
@@ -75,7 +76,7 @@ def upscale_tile_ensemble(
 
     for number, symmetry in enumerate(SYMMETRIES):
         part = upscale_tile(
-            network,
+            backend,
             symmetry.apply(image),
             *_transformed(symmetry, rows, columns, height, width),
             inner=inner,
@@ -89,7 +90,7 @@ def upscale_tile_ensemble(
 
 @torch.inference_mode()
 def upscale_tile(
-    network: Generator,
+    backend: Backend,
     image: Tensor,
     rows: Interval,
     columns: Interval,
@@ -100,41 +101,40 @@ def upscale_tile(
     """Upscale a window of an image to what it is in the upscaled whole image.
 
     Args:
-        network: In evaluation mode.
+        backend: The network, ready to run.
         image: The whole LR image, RGB in [0, 1], (1, 3, H, W), anywhere; what is needed of it
-            goes to the network's device and type.
+            goes to the backend's device and type.
         rows: Of the window.
         columns: Of the window.
         inner: Largest side of the tiles in which the memory-hungry half is done, in LR pixels.
         progress: Called with the share of the work that is done.
 
     Returns:
-        RGB, clamped to [0, 1], (3, rows x scale, columns x scale), on the network's device.
+        RGB, clamped to [0, 1], (3, rows x scale, columns x scale), where the backend computes.
 
     Raises:
         UserError: The result is not finite.
         torch.OutOfMemoryError: The window, or `inner`, is too large for the device.
     """
-    far, near = network.receptive_radius
+    far, near = backend.receptive_radius
     height, width = Interval(0, image.shape[2]), Interval(0, image.shape[3])
     around = rows.widened(far + near, height), columns.widened(far + near, width)
     window = image[..., around[0].start : around[0].stop, around[1].start : around[1].stop]
-    weight = next(network.parameters())
-    x = window.to(weight).contiguous(memory_format=torch.channels_last)
-    features = network.extract_features(x)
-    scale = network.upscale_factor
+    x = backend.to_device(window)
+    features = backend.extract_features(x)
+    scale = backend.upscale_factor
     out = x.new_empty(3, (rows.stop - rows.start) * scale, (columns.stop - columns.start) * scale)
     tiles = list(product(rows.parts(inner), columns.parts(inner)))
     for number, (some_rows, some_columns) in enumerate(tiles):
         progress((1 + number / len(tiles)) / 2)  # the halves take about as long
         seen = some_rows.widened(near, height), some_columns.widened(near, width)
         cut = slice(None), slice(None), seen[0].inside(around[0]), seen[1].inside(around[1])
-        sr = network.reconstruct(features[cut], x[cut])[0]
+        sr = backend.reconstruct(features[cut], x[cut])[0]
         sr = sr[:, some_rows.inside(seen[0], scale), some_columns.inside(seen[1], scale)]
         out[:, some_rows.inside(rows, scale), some_columns.inside(columns, scale)] = sr
     if not out.isfinite().all():
         raise UserError(
-            f"{type(network).__name__}: expected finite pixels, got NaN or infinite ones in "
+            f"{backend.network_name}: expected finite pixels, got NaN or infinite ones in "
             f"{out.dtype}; "
             + ("use float32" if out.dtype == torch.float16 else "the weights are damaged")
         )

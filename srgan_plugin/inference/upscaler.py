@@ -22,8 +22,9 @@ from srgan_plugin.errors import UserError
 from srgan_plugin.io.image_content import pixels_of, read_image_content
 from srgan_plugin.networks import Generator
 
+from .backends import BackendName, open_backend
 from .models import open_model
-from .precision import Precision, choose_dtype
+from .precision import Precision
 from .tiling import Interval, upscale_tile, upscale_tile_ensemble
 
 Pixels = NDArray[Any]
@@ -32,7 +33,12 @@ Tile = Literal["auto"] | int
 
 # Sides of the large and of the small tiles, in LR pixels; see `tiles`. On a CPU 400 MB, and small
 # tiles that stay near the caches; on a GPU tiles that fill it.
-_TILES: Final = {"cpu": (512, 96), "cuda": (1024, 256), "mps": (512, 256)}
+_TILES: Final = {
+    "cpu": (512, 128),
+    "cuda": (1024, 256),
+    "mps": (512, 256),
+    "vulkan": (512, 128),
+}
 _SMALLEST: Final = 16
 # Pixels of an image that a network sees whole, on a CPU: 3.2 GB with 64 features.
 _LARGEST_WHOLE: Final = 1 << 21
@@ -47,21 +53,23 @@ class Upscaler:
     """A network, where it runs, and in how large tiles.
 
     Args:
-        network: See `open_model`. It is moved to the device.
+        network: See `open_model`. On a CPU and by other backends than torch a copy of it is run.
         scale: Of the result, any positive number; another than the network's is made from its
             result by MATLAB's bicubic. By default the network's.
         device: `"auto"` takes a CUDA GPU where there is one; `"cpu"`, `"cuda"`, `"cuda:1"`,
-            `"mps"`.
+            `"mps"`; with ncnn `"vulkan"`, `"vulkan:1"`.
         tile: Largest side of a tile in pixels of the input; a tiled result is the untiled one, but
             for rounding. When the device runs out of memory the tile is halved for good.
         precision: `"float32"`; `"bfloat16"`, up to some levels off; `"float16"`, on a GPU only;
             `"auto"`, bfloat16 where it is faster on this device.
+        backend: `"torch"`, `"openvino"`, `"onnxruntime"`, `"ncnn"`, or `"auto"`, the fastest here
+            of those that are installed; see `open_backend`.
         tta: Take the mean of the results for the image flipped and transposed (x8 self-ensemble),
             in eight times the time.
 
     Raises:
-        UserError: There is no such device, float16 without a GPU, `tile` is below 16, or `scale` is
-            not positive.
+        UserError: There is no such device, float16 without a GPU, `tile` is below 16, `scale` is
+            not positive, or the backend is not installed or cannot run the network.
         MemoryError: The network does not fit on the device.
     """
 
@@ -73,34 +81,20 @@ class Upscaler:
         device: str = "auto",
         tile: Tile = "auto",
         precision: Precision = "float32",
+        backend: BackendName = "torch",
         tta: bool = False,
     ) -> None:
-        place = find_device(device)
-        self.dtype = choose_dtype(precision, place)
-        if self.dtype == torch.float16 and place.type == "cpu":
-            raise UserError(
-                "precision: float16 is for GPUs; on a CPU take bfloat16, or auto, which takes it "
-                "where it is faster"
-            )
-        self._kind, self._on_gpu = place.type, place.type == "cuda"
-        large, self._inner = _TILES[place.type]
         if scale is not None and not 0 < scale < math.inf:
             raise UserError(f"scale: expected a positive number, got {scale}")
         if tile != "auto" and tile < _SMALLEST:
             raise UserError(f"expected a tile of at least {_SMALLEST} pixels, got {tile}")
+        self.backend = open_backend(network, backend, device=device, precision=precision)
+        self.dtype, self._whole = self.backend.dtype, self.backend.needs_whole_image
+        large, self._inner = _TILES[self.backend.kind]
         self.tile = large if tile == "auto" else tile
         self._factor = network.upscale_factor
         self.scale = scale or self._factor
         self._upscale_tile = upscale_tile_ensemble if tta else upscale_tile
-        self._whole = network.needs_whole_image
-        try:
-            # In bfloat16 autocast keeps the skip around the network in float32: on Set5 59 dB to
-            # the float32 result of the bundled MSRResNet, 55 with weights in bfloat16.
-            half = self.dtype == torch.float16
-            network = network.to(place, torch.float16 if half else torch.float32)
-        except torch.OutOfMemoryError:
-            raise MemoryError(f"{place} has no room for the network: take the CPU") from None
-        self._network = network.to(memory_format=torch.channels_last).eval()
 
     @overload
     def __call__(self, image: Pixels | str | os.PathLike[str]) -> Pixels: ...
@@ -168,7 +162,7 @@ class Upscaler:
         if image.size == 0:
             raise UserError(f"expected an image, got one without pixels, of shape {image.shape}")
         height, width = image.shape[:2]
-        if self._whole and not self._on_gpu and height * width > _LARGEST_WHOLE:
+        if self._whole and self.backend.kind == "cpu" and height * width > _LARGEST_WHOLE:
             raise UserError(
                 f"expected at most {_LARGEST_WHOLE} pixels, got {width} x {height}: instance "
                 "normalisation needs the whole image at once; upscale parts of it, or on a GPU"
@@ -220,9 +214,9 @@ class Upscaler:
         try:
             return self._strip(image, rows, progress)
         except (RuntimeError, MemoryError) as error:
-            if not _is_out_of_memory(error):
+            if not self.backend.is_out_of_memory(error):
                 raise
-        if self._on_gpu:
+        if self.backend.kind == "cuda":
             torch.cuda.empty_cache()
         return None
 
@@ -233,7 +227,7 @@ class Upscaler:
         out = np.empty(
             ((rows.stop - rows.start) * self._factor, width * self._factor, channels), image.dtype
         )
-        seen = rows.widened(sum(self._network.receptive_radius), Interval(0, height))
+        seen = rows.widened(sum(self.backend.receptive_radius), Interval(0, height))
         lr = _to_network(image[seen.start : seen.stop, :, :colours])
         local = Interval(rows.start - seen.start, rows.stop - seen.start)
 
@@ -243,15 +237,14 @@ class Upscaler:
             progress(int(pixels))
 
         for columns in Interval(0, width).parts(width if self._whole else self.tile):
-            with torch.autocast(self._kind, torch.bfloat16, self.dtype == torch.bfloat16):
-                sr = self._upscale_tile(
-                    self._network,
-                    lr,
-                    local,
-                    columns,
-                    inner=min(self._inner, self.tile),
-                    progress=partial(report, columns),
-                )
+            sr = self._upscale_tile(
+                self.backend,
+                lr,
+                local,
+                columns,
+                inner=min(self._inner, self.tile),
+                progress=partial(report, columns),
+            )
             if colours == 1:
                 sr = sr.mean(0, keepdim=True, dtype=torch.float32)
             where = columns.inside(Interval(0, width), self._factor)
@@ -272,6 +265,7 @@ def upscale(
     tile: Tile = "auto",
     device: str = "auto",
     precision: Precision = "float32",
+    backend: BackendName = "torch",
     tta: bool = False,
 ) -> AnyImage:
     """Upscale an image; for many of them, make one `Upscaler` and call that.
@@ -279,13 +273,14 @@ def upscale(
     Args:
         image: As for an `Upscaler`'s call.
         model: As for `open_model`, and so are `blend`, `blend_with` and `arch_options`.
-        scale: As for `Upscaler`, and so are `tile`, `device`, `precision` and `tta`.
+        scale: As for `Upscaler`, and so are `tile`, `device`, `precision`, `backend` and `tta`.
         blend: See there.
         blend_with: See there.
         arch_options: See there.
         tile: See `Upscaler`.
         device: See `Upscaler`.
         precision: See `Upscaler`.
+        backend: See `Upscaler`.
         tta: See `Upscaler`.
 
     Returns:
@@ -298,7 +293,13 @@ def upscale(
     """
     network = open_model(model, blend=blend, blend_with=blend_with, arch_options=arch_options)
     upscaler = Upscaler(
-        network, scale=scale, device=device, tile=tile, precision=precision, tta=tta
+        network,
+        scale=scale,
+        device=device,
+        tile=tile,
+        precision=precision,
+        backend=backend,
+        tta=tta,
     )
     return upscaler(image)
 
@@ -315,32 +316,6 @@ def disable_malloc_trim() -> None:
     if mallopt is not None:
         mallopt(_M_MMAP_THRESHOLD, 1 << 30)
         mallopt(_M_TRIM_THRESHOLD, (1 << 31) - 1)
-
-
-def find_device(name: str) -> torch.device:
-    """Return a device that is there.
-
-    Args:
-        name: "auto" for a GPU where there is one, "cpu", "cuda", "cuda:1", "mps".
-
-    Raises:
-        UserError: It is not there, or there is no such kind.
-    """
-    mps = int(torch.backends.mps.is_available())
-    there = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": mps}
-    if name == "auto":
-        return torch.device("cuda" if there["cuda"] else "cpu")
-    kind, colon, number = name.partition(":")
-    if kind not in there or (colon and not number.isdecimal()):
-        raise UserError(f"device: expected auto, cpu, cuda, cuda:N or mps, got {name!r}")
-    if int(number or 0) >= there[kind]:
-        raise UserError(f"device {name}: torch sees {there[kind]} such devices here; use cpu")
-    return torch.device(name)
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    # On the CPU torch raises a bare RuntimeError that names its allocator.
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "CPUAllocator" in str(error)
 
 
 def _to_network(colours: Pixels) -> Tensor:

@@ -14,8 +14,8 @@ from srgan_plugin.__main__ import main
 from srgan_plugin.data.resize import imresize, resize_rows
 from srgan_plugin.errors import UserError
 from srgan_plugin.inference import Upscaler
+from srgan_plugin.inference.backends.torch_backend import find_device
 from srgan_plugin.inference.precision import bfloat16_speedup
-from srgan_plugin.inference.upscaler import find_device
 from srgan_plugin.networks import MSRResNet
 from srgan_plugin.networks.self_ensemble import self_ensemble
 

@@ -1,0 +1,132 @@
+"""ONNX Runtime on a CPU."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from srgan_plugin.networks import Generator
+
+from .base import Backend
+from .graph import Array, Graph, trace_halves
+
+_OPSET = 17
+
+
+class ONNXRuntimeBackend(Backend):
+    """See `Backend`. A graph takes windows of any size."""
+
+    name = "onnxruntime"
+    packages = ("onnx", "onnxruntime")
+
+    def __init__(self, network: Generator, device: str, dtype: torch.dtype) -> None:
+        super().__init__(network, device, dtype)
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()
+        self._features, self._reconstruction = (
+            onnxruntime.InferenceSession(_model(half), options, providers=["CPUExecutionProvider"])
+            for half in trace_halves(network)
+        )
+
+    def extract_features(self, x: Tensor) -> Tensor:
+        """See `Backend`."""
+        return _run(self._features, x=x)
+
+    def reconstruct(self, features: Tensor, x: Tensor) -> Tensor:
+        """See `Backend`."""
+        return _run(self._reconstruction, features=features, x=x)
+
+    def is_out_of_memory(self, error: BaseException) -> bool:
+        """See `Backend`."""
+        return "Failed to allocate memory" in str(error) or super().is_out_of_memory(error)
+
+
+def _run(session: Any, **inputs: Tensor) -> Tensor:
+    feed = {name: x.contiguous().numpy() for name, x in inputs.items()}
+    return torch.from_numpy(session.run(None, feed)[0])
+
+
+def _model(graph: Graph) -> bytes:
+    import onnx
+    from onnx import TensorProto, helper
+
+    # An operation may not see an input that it lacks, so unused ones stay declared.
+    inputs = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, channels, "height", "width"])
+        for name, channels in graph.channels.items()
+    ]
+    builder = _Builder()
+    output = graph.build(builder, {name: name for name in graph.channels})
+    result = helper.make_tensor_value_info(output, TensorProto.FLOAT, [1, None, None, None])
+    made = helper.make_graph(builder.nodes, "half", inputs, [result], builder.constants)
+    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", _OPSET)], ir_version=8)
+    onnx.checker.check_model(model)
+    data: bytes = model.SerializeToString()
+    return data
+
+
+class _Builder:
+    """Nodes of ONNX for the kinds of `Op`; a handle is a value's name."""
+
+    def __init__(self) -> None:
+        self.nodes: list[Any] = []
+        self.constants: list[Any] = []
+
+    def _node(self, kind: str, *inputs: str, **attributes: Any) -> str:
+        from onnx import helper
+
+        output = f"{kind}_{len(self.nodes)}"
+        self.nodes.append(helper.make_node(kind, inputs, [output], **attributes))
+        return output
+
+    def _constant(self, value: Any) -> str:
+        from onnx import numpy_helper
+
+        name = f"constant_{len(self.constants)}"
+        self.constants.append(numpy_helper.from_array(np.asarray(value), name))
+        return name
+
+    def conv(
+        self, x: str, *, weight: Array, bias: Array, stride: int, padding: int, groups: int
+    ) -> str:
+        weights = self._constant(weight), self._constant(bias)
+        return self._node(
+            "Conv", x, *weights, strides=[stride] * 2, pads=[padding] * 4, group=groups
+        )
+
+    def leaky_relu(self, x: str, *, slope: float) -> str:
+        return self._node("LeakyRelu", x, alpha=slope) if slope else self._node("Relu", x)
+
+    def prelu(self, x: str, *, slopes: Array) -> str:
+        return self._node("PRelu", x, self._constant(slopes.reshape(-1, 1, 1)))
+
+    def silu(self, x: str) -> str:
+        return self._node("Mul", x, self._node("Sigmoid", x))
+
+    def tanh(self, x: str) -> str:
+        return self._node("Tanh", x)
+
+    def add(self, x: str, y: str) -> str:
+        return self._node("Add", x, y)
+
+    def affine(self, x: str, *, scale: float, shift: float) -> str:
+        scaled = self._node("Mul", x, self._constant(np.float32(scale)))
+        return self._node("Add", scaled, self._constant(np.float32(shift)))
+
+    def pixel_shuffle(self, x: str, *, factor: int) -> str:
+        return self._node("DepthToSpace", x, blocksize=factor, mode="CRD")
+
+    def bilinear(self, x: str, *, factor: int) -> str:
+        scales = self._constant(np.array([1, 1, factor, factor], np.float32))
+        return self._node(
+            "Resize", x, "", scales, mode="linear", coordinate_transformation_mode="half_pixel"
+        )
+
+    def channel(self, x: str, *, number: int) -> str:
+        return self._node("Gather", x, self._constant(np.array([number], np.int64)), axis=1)
+
+    def concat(self, *parts: str) -> str:
+        return self._node("Concat", *parts, axis=1)

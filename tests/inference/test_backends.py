@@ -1,0 +1,211 @@
+"""Every backend computes what torch computes, in tiles, or says in one line why it does not."""
+
+import importlib.util
+
+import numpy as np
+import pytest
+import torch
+
+from srgan_plugin.__main__ import main
+from srgan_plugin.errors import UserError
+from srgan_plugin.inference import Upscaler, backends, open_model
+from srgan_plugin.inference.backends import BACKENDS, open_backend
+from srgan_plugin.inference.backends.graph import prepare_for_cpu
+from srgan_plugin.networks import MSRResNet, SRResNet
+
+SMALL = {"mid_channels": 8, "num_blocks": 1}
+CASES = {
+    "msrresnet x2": (MSRResNet, {"upscale_factor": 2}),
+    "msrresnet x3": (MSRResNet, {"upscale_factor": 3, "activate_after_shuffle": True}),
+    "msrresnet x4": (MSRResNet, {"upscale_factor": 4}),
+    "srresnet x2": (SRResNet, {"upscale_factor": 2, "output_range": (-1, 1)}),
+    "srresnet x4": (SRResNet, {"prelu": "channel", "end_kernels": (3, 5)}),
+    "srresnet x8": (SRResNet, {"upscale_factor": 8, "act": "relu", "first_act": "leaky_relu"}),
+    "imagenet": (SRResNet, {"input_range": "imagenet", "output_range": "imagenet"}),
+    "swish": (SRResNet, {"act": "swish", "upsample_norm": True, "trunk_end": "act"}),
+    "tanh": (SRResNet, {"input_range": (-1, 1), "output_range": (-1, 1), "last_act": "tanh"}),
+}
+OTHERS = [name for name in BACKENDS if name != "torch"]
+
+
+def rough(name, seed=0):
+    """Weights of full size, and statistics that a batch normalisation must not lose."""
+    cls, options = CASES[name]
+    torch.manual_seed(seed)
+    network = cls(**SMALL, **options).eval()
+    with torch.no_grad():
+        for weight in [*network.parameters(), *network.buffers()]:
+            if weight.is_floating_point():
+                weight.add_((torch.rand_like(weight) - 0.4) * 0.2)
+    return network
+
+
+def noise(*shape):
+    return np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+
+
+def installed(name):
+    for package in BACKENDS[name].packages:
+        pytest.importorskip(package)
+    return name
+
+
+@pytest.fixture(params=OTHERS)
+def backend(request):
+    return installed(request.param)
+
+
+def run(backend, x):
+    x = backend.to_device(x)
+    return backend.reconstruct(backend.extract_features(x), x).float()
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("name", BACKENDS)
+@torch.inference_mode()
+def test_both_halves_compute_what_the_network_computes_at_any_size(name, case):
+    network = rough(case)
+    opened = open_backend(network, installed(name), device="cpu")
+    for size in ((5, 6), (24, 33), (17, 9)):
+        x = torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(0))
+        before = x.clone()
+        torch.testing.assert_close(run(opened, x), network(x), atol=2e-5, rtol=2e-5)
+        assert torch.equal(x, before)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_network_made_ready_for_a_cpu_is_the_same_function_and_a_copy(case):
+    network, x = rough(case), torch.rand(2, 3, 11, 8)
+    before = {key: weight.clone() for key, weight in network.state_dict().items()}
+    with torch.inference_mode():
+        torch.testing.assert_close(prepare_for_cpu(network)(x), network(x), atol=2e-5, rtol=2e-5)
+    for key, weight in network.state_dict().items():
+        assert torch.equal(weight, before[key])
+
+
+@pytest.mark.parametrize("options", [{}, {"tta": True}, {"scale": 2.5}], ids=str)
+def test_tiles_self_ensemble_and_scale_are_those_of_torch(backend, options):
+    network, image = rough("msrresnet x4"), noise(37, 41, 3)
+    expected = Upscaler(network, device="cpu", **options)(image).astype(int)
+    upscaler = Upscaler(network, backend=backend, device="cpu", tile=16, **options)
+    assert np.abs(upscaler(image) - expected).max() <= 1
+    grey = image[..., :1].repeat(2, axis=2)  # with alpha
+    expected = Upscaler(network, device="cpu", **options)(grey).astype(int)
+    assert np.abs(upscaler(grey) - expected).max() <= 1
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("std::bad_alloc")])
+def test_when_memory_runs_out_the_tile_is_halved(backend, error, monkeypatch):
+    network, image = rough("msrresnet x2"), noise(40, 40, 3)
+    upscaler = Upscaler(network, backend=backend, device="cpu", tile=40)
+    extract = upscaler.backend.extract_features
+
+    def limited(x):
+        if x.shape[2] > 34:
+            raise error
+        return extract(x)
+
+    monkeypatch.setattr(upscaler.backend, "extract_features", limited)
+    result = upscaler(image).astype(int)
+    assert np.abs(result - Upscaler(network, device="cpu")(image)).max() <= 1
+    assert upscaler.tile == 20
+
+
+def test_bfloat16_by_openvino_is_above_50_db_to_float32():
+    openvino = pytest.importorskip("openvino")
+    if "BF16" not in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        pytest.skip("this processor has no bfloat16")
+    data = pytest.importorskip("skimage.data")
+    image = data.astronaut()[100:148, 200:248]
+    network = open_model("msrresnet")
+    exact = Upscaler(network, device="cpu")(image).astype(float)
+    upscaler = Upscaler(network, backend="openvino", precision="bfloat16")
+    assert upscaler.dtype == torch.bfloat16
+    error = ((upscaler(image) - exact) ** 2).mean()
+    assert error > 0 and 10 * np.log10(255**2 / error) > 50
+
+
+def test_a_missing_package_is_one_line_that_says_what_to_install(monkeypatch):
+    find = importlib.util.find_spec
+    for name in OTHERS:
+        packages = BACKENDS[name].packages
+        monkeypatch.setattr(
+            importlib.util, "find_spec", lambda one, p=packages: None if one in p else find(one)
+        )
+        with pytest.raises(UserError, match=f"{name}.*pip install {' '.join(packages)}"):
+            Upscaler(rough("msrresnet x2"), backend=name)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"device": "cuda"}, "device.*cuda"),
+        ({"precision": "float16", "device": "cpu"}, "precision.*float32.*float16"),
+    ],
+)
+def test_what_a_backend_lacks_is_refused(backend, options, said):
+    with pytest.raises(UserError, match=said):
+        Upscaler(rough("msrresnet x2"), backend=backend, **options)
+
+
+def test_networks_that_see_the_whole_image_are_refused_but_by_torch(backend):
+    network = SRResNet(**SMALL, norm="instance").eval()
+    with pytest.raises(UserError, match=f"{backend}.*instance.*torch"):
+        Upscaler(network, backend=backend)
+    assert Upscaler(network, backend="auto", device="cpu").backend.name == "torch"
+
+
+def test_an_unknown_backend_is_refused_with_the_names():
+    with pytest.raises(UserError, match=r"backend.*torch.*ncnn.*tensorrt"):
+        Upscaler(rough("msrresnet x2"), backend="tensorrt")
+
+
+def test_vulkan_devices_that_do_not_exist_are_refused():
+    installed("ncnn")
+    for device in ("vulkan:99", "vulkan:x", "gpu"):
+        with pytest.raises(UserError, match=device):
+            Upscaler(rough("msrresnet x2"), backend="ncnn", device=device)
+
+
+@pytest.fixture
+def timed(monkeypatch):
+    """Pretend times; returns what was timed."""
+    monkeypatch.setattr(backends, "_fastest", {})
+    seen = []
+
+    def seconds(backend):
+        seen.append(backend.name)
+        return {"torch": 2, "onnxruntime": 1, "openvino": 3, "ncnn": 4}[backend.name]
+
+    monkeypatch.setattr(backends, "_seconds", seconds)
+    return seen
+
+
+def test_auto_takes_the_fastest_of_what_is_installed_and_times_it_once(timed):
+    installed("onnxruntime")
+    network = rough("msrresnet x4")
+    upscalers = [Upscaler(network, backend="auto", device="cpu") for _ in range(2)]
+    assert [one.backend.name for one in upscalers] == ["onnxruntime"] * 2
+    assert len(timed) == len(set(timed)) and {"torch", "onnxruntime"} <= set(timed)
+
+
+def test_auto_times_nothing_where_torch_is_alone(timed, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert Upscaler(rough("swish"), backend="auto", device="cpu").backend.name == "torch"
+    assert not timed
+
+
+def test_the_command_says_which_backend_auto_takes(timed, tmp_path, monkeypatch, capsys):
+    installed("onnxruntime")
+    from PIL import Image
+
+    monkeypatch.chdir(tmp_path)
+    torch.save(rough("msrresnet x4").state_dict(), "w.pth")
+    Image.fromarray(noise(9, 7, 3)).save("a.png")
+    options = ["--model", "w.pth", "--device", "cpu", "--overwrite"]
+    main(["upscale", "a.png", "b.png", *options])
+    assert "backend" not in capsys.readouterr().err
+    main(["upscale", "a.png", "c.png", *options, "--backend", "auto"])
+    assert "backend: onnxruntime" in capsys.readouterr().err
+    results = [np.asarray(Image.open(name)).astype(int) for name in ("b.png", "c.png")]
+    assert np.abs(results[0] - results[1]).max() <= 1
