@@ -23,6 +23,7 @@ CASES = {
     "srresnet x8": (SRResNet, {"upscale_factor": 8, "act": "relu", "first_act": "leaky_relu"}),
     "imagenet": (SRResNet, {"input_range": "imagenet", "output_range": "imagenet"}),
     "swish": (SRResNet, {"act": "swish", "upsample_norm": True, "trunk_end": "act"}),
+    "depthwise": (SRResNet, {"upscale_factor": 5, "shuffles": (5,), "depthwise": True}),
     "tanh": (SRResNet, {"input_range": (-1, 1), "output_range": (-1, 1), "last_act": "tanh"}),
 }
 OTHERS = [name for name in BACKENDS if name != "torch"]

@@ -14,6 +14,7 @@ from torch import Tensor, fx, nn
 from srgan_plugin.checkpoints.export import fold_batch_norm
 from srgan_plugin.errors import UserError
 from srgan_plugin.networks import Generator
+from srgan_plugin.networks.blocks import pixel_shuffle
 
 Array = NDArray[np.float32]
 
@@ -103,8 +104,9 @@ def prepare_for_cpu(network: Generator) -> Generator:
     pixels at once (27 of 3x3 at x3), in half the time, and a shuffle puts them in their places.
     """
     network = fold_batch_norm(network).cpu().float()
-    block = 2 if network.upscale_factor % 2 == 0 else network.upscale_factor
-    setattr(network, "conv_last", _by_blocks(network.conv_last, block))  # noqa: B010
+    block = next((n for n in (2, 3) if network.upscale_factor % n == 0), 1)
+    if block > 1:
+        setattr(network, "conv_last", _by_blocks(network.conv_last, block))  # noqa: B010
     return network
 
 
@@ -131,17 +133,18 @@ def _by_blocks(conv: nn.Conv2d, block: int) -> nn.Module:
 
 
 def _trace(half: nn.Module, channels: Mapping[str, int]) -> Graph:
-    traced = fx.symbolic_trace(half)
+    # Its branches, on the device and the layout, cannot be traced.
+    nodes = fx.Tracer(autowrap_functions=(pixel_shuffle,)).trace(half).nodes
     ops: list[Op] = []
     names: dict[str, str] = {}  # of nodes that change nothing: of what they stand for
     output = ""
-    for node in traced.graph.nodes:
+    for node in nodes:
         if node.op == "placeholder":
             continue
         if node.op == "output":
             output = names.get(node.args[0].name, node.args[0].name)
             continue
-        kind, options = _lowered(node, traced)
+        kind, options = _lowered(node, half)
         inputs = tuple(names.get(name, name) for name in _tensor_names(node))
         if kind == "identity":
             names[node.name] = inputs[0]
@@ -159,10 +162,10 @@ def _tensor_names(node: fx.Node) -> list[str]:
 Lowered = tuple[str, dict[str, Any]]
 
 
-def _lowered(node: fx.Node, traced: fx.GraphModule) -> Lowered:
+def _lowered(node: fx.Node, half: nn.Module) -> Lowered:
     """Return the kind of operation of a node, and its options."""
     if node.op == "call_module":
-        module = traced.get_submodule(str(node.target))
+        module = half.get_submodule(str(node.target))
         lower = _MODULES.get(type(module))
         if lower is not None:
             return lower(module)
@@ -222,7 +225,7 @@ _FUNCTIONS: Final[Mapping[Any, Callable[..., Lowered]]] = {
         "leaky_relu",
         {"slope": negative_slope},
     ),
-    F.pixel_shuffle: lambda x, factor: ("pixel_shuffle", {"factor": factor}),
+    pixel_shuffle: lambda x, factor: ("pixel_shuffle", {"factor": factor}),
     F.interpolate: _bilinear,
     torch.tanh: lambda x: ("tanh", {}),
     operator.add: _arithmetic(operator.add),
