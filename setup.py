@@ -22,7 +22,8 @@ NOT_IN_MIM = (
 )
 EXTRAS = (
     *("tests", "demo", "mmagic", "basicsr", "perceptual"),
-    *("export", "ncnn", "spandrel", "hub", "wandb", "study", "docs", "openvino", "onnxruntime"),
+    *("export", "ncnn", "openvino", "onnxruntime", "keras", "spandrel", "hub", "wandb"),
+    *("study", "docs"),
 )
 
 

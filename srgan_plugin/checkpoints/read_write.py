@@ -18,6 +18,7 @@ from srgan_plugin.errors import MissingFileError, UserError
 from srgan_plugin.io.atomic import atomic_path
 from srgan_plugin.io.download import sha256
 
+from .array_files import array_file_reader
 from .file_kinds import kind_of, missing
 from .pickle_protocol import LEGACY_START, readable_source, to_protocol_2
 from .pickled_modules import explain_pickled_module
@@ -88,6 +89,8 @@ def _read(path: Path, history: Callable[..., object]) -> Any:
     start = _start(path, 64)
     if _SAFETENSORS.match(start):
         return _read_safetensors(path)
+    if read_arrays := array_file_reader(path):
+        return read_arrays(path)
     if start and (kind := kind_of(path)):
         raise _OtherKindError(kind)
     if start.startswith(_ZIP):

@@ -71,6 +71,12 @@ def _flat_upsample(prefix: str, *parts: str) -> Renames:
     )
 
 
+def _by_order(family: str) -> Renames:
+    """Take SRResNet's names that `foreign_layers` gave by the order of the layers."""
+    parts = ("conv_", "act_", "bn_", "trunk_net.", "upsample")
+    return tuple((f"{family}.{part}", part) for part in parts)
+
+
 _LEFTTHOMAS = (
     *_block("block{}", "conv1 bn1 prelu conv2 bn2", "{-2}"),
     *_upsample("block8.{}.conv", "block8.{}.prelu"),
@@ -287,5 +293,17 @@ REPOSITORIES = (
             *_flat_upsample("upsample", "upsample_conv", "", "act"),
         ),
         _LINEAR,
+    ),
+    Repository(
+        "tensorlayer/SRGAN",
+        "tensorlayer.conv_first !tensorlayer.act_first tensorlayer.bn_trunk",
+        _by_order("tensorlayer"),
+        _TANH_BOTH | {"act": "relu"},
+    ),
+    Repository(
+        "krasserm/super-resolution",
+        "keras.conv_first keras.act_first keras.bn_trunk",
+        _by_order("keras"),
+        _TANH | {"norm_eps": 1e-3},
     ),
 )

@@ -163,7 +163,6 @@ def test_a_checkpoint_that_holds_itself_is_no_trap(tmp_path):
         (b"\n<!DOCTYPE html><html>", "web page.*download"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:1", "Git LFS.*git lfs pull"),
         (gzip.compress(b"weights", mtime=0), "gzip.*unpack"),
-        (b"\x89HDF\r\n\x1a\n" + bytes(500), r"HDF5.*state_dict"),
         (b"MATLAB 5.0 MAT-file, Platform: GLNXA64", r"MATLAB.*state_dict"),
         (b"\x12\x01" + bytes(30), r"MXNet \(\.params\)"),
         (b"\x08\x08\x12\x07pytorch", "an ONNX model"),
@@ -202,12 +201,10 @@ def test_archives_of_other_programs_are_named(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch.jit is deprecated, its files are not
         torch.jit.save(torch.jit.script(nn.Conv2d(3, 3, 3)), str(tmp_path / "jit.pth"))
-    np.savez_compressed(tmp_path / "weights.npz", a=np.zeros(9000))
     with zipfile.ZipFile(tmp_path / "release.pth", "w") as archive:
         archive.write(save(tmp_path / "x.pth", weights()), "folder/x.pth")
     for name, said in (
         ("jit.pth", r"TorchScript.*torch\.jit\.load\(FILE\)\.state_dict"),
-        ("weights.npz", "NumPy arrays"),
         ("release.pth", "checkpoint.*unpack"),
     ):
         with pytest.raises(ValueError, match=f"{name}.*{said}"):

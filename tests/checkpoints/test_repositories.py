@@ -55,7 +55,8 @@ def told(name):
 def test_every_row_of_the_table_is_tested():
     states = [case.make(case.scales[0]).state_dict() for case in CASES.values()]
     tested = {detect_layout(state).layout.origin for state in states}
-    assert tested == {f"{row.name}'s" for row in REPOSITORIES}
+    not_of_torch = {"tensorlayer/SRGAN's", "krasserm/super-resolution's"}  # see test_array_files
+    assert tested | not_of_torch == {f"{row.name}'s" for row in REPOSITORIES}
 
 
 def test_readme_and_docs_name_the_repositories_of_the_table_and_count_them():

@@ -1,0 +1,224 @@
+"""Read weights of NumPy archives (.npz) and of HDF5 files (Keras, TensorLayer), running nothing.
+
+Names and arrays come out in the order of the network's layers where the file knows one, and sorted
+by the numbers in their names where it does not.
+"""
+
+import importlib.util
+import pickle
+import re
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from srgan_plugin.errors import UserError
+
+from .foreign_layers import to_state_dict
+
+Arrays = dict[str, NDArray[Any]]
+
+_HDF5 = b"\x89HDF\r\n\x1a\n"
+_NUMBERS = "fiub"  # kinds of dtypes
+# Of what is unpacked over the size of the file: weights hardly shrink.
+_LARGEST_GROWTH, _ALWAYS_ALLOWED = 4, 1 << 26
+# Variables that Keras 3 numbers, by their dimensions.
+_VARIABLES: dict[tuple[int, ...], tuple[str, ...]] = {
+    (4,): ("kernel",),
+    (4, 1): ("kernel", "bias"),
+    (1, 1, 1, 1): ("gamma", "beta", "moving_mean", "moving_variance"),
+    (3,): ("alpha",),
+}
+
+
+def array_file_reader(path: Path) -> Callable[[Path], dict[str, Any]] | None:
+    """Return the function that reads a file; None where it is of no such kind, or h5py is missing.
+
+    Args:
+        path: The file; its content decides.
+    """
+    with path.open("rb") as file:
+        start = file.read(len(_HDF5))
+    if start == _HDF5 and importlib.util.find_spec("h5py"):
+        return _read_hdf5
+    if start.startswith(b"PK\x03\x04") and zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+        if names and all(name.endswith(".npy") for name in names):
+            return _read_npz
+    return None
+
+
+def _check_growth(claimed: int, path: Path) -> None:
+    size = path.stat().st_size
+    if claimed > _LARGEST_GROWTH * size + _ALWAYS_ALLOWED:
+        raise UserError(f"its arrays claim {claimed} bytes, but it has {size}")
+
+
+def _read_npz(path: Path) -> dict[str, Any]:
+    arrays: Arrays = {}
+    with zipfile.ZipFile(path) as archive:
+        _check_growth(sum(part.file_size for part in archive.infolist()), path)
+        for part in archive.infolist():
+            with archive.open(part) as file:
+                value = _read_npy(file)
+            arrays |= _flat(part.filename.removesuffix(".npy"), value)
+    return to_state_dict(arrays)
+
+
+def _flat(name: str, value: Any) -> Iterator[tuple[str, NDArray[Any]]]:
+    """Name the arrays of nested lists and dicts by their path; skip what is no array."""
+    if isinstance(value, Mapping | list | tuple):
+        items = value.items() if isinstance(value, Mapping) else enumerate(value)
+        for key, inner in items:
+            yield from _flat(f"{name}/{key}", inner)
+    elif isinstance(value, np.ndarray) and value.dtype.kind in _NUMBERS:
+        yield name, value
+
+
+def _read_npy(file: IO[bytes]) -> Any:
+    version = np.lib.format.read_magic(file)
+    read_header = (
+        np.lib.format.read_array_header_1_0
+        if version == (1, 0)
+        else np.lib.format.read_array_header_2_0
+    )
+    shape, fortran, dtype = read_header(file)
+    if dtype.hasobject:  # a list of arrays, as TensorLayer saves them
+        loaded = _Unpickler(file, encoding="latin1").load()
+        return _settled(loaded)
+    if dtype.kind not in _NUMBERS:
+        return None
+    content = file.read()
+    return np.frombuffer(content, dtype).reshape(shape, order="F" if fortran else "C")
+
+
+class _Dtype:
+    """`numpy.dtype`: of numbers, or of references to other objects of the pickle."""
+
+    def __init__(self, name: str, *_: object) -> None:
+        if not re.fullmatch(r"b1|[iu][1248]|f[248]|O8?", name):
+            raise UserError(f"arrays of type {name!r}, where only numbers are read")
+        self.name, self.order = name, "="
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self.order = "=" if state[1] == "|" else state[1]
+
+
+class _Array:
+    """`numpy.ndarray`; `value` is there after its state has come."""
+
+    value: Any = None
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        _, shape, dtype, fortran, raw = state
+        if dtype.name.startswith("O"):
+            self.value = list(raw) if shape else raw[0]
+            return
+        content = raw.encode("latin1") if isinstance(raw, str) else raw  # Python 2 has no bytes
+        flat = np.frombuffer(content, np.dtype(dtype.name).newbyteorder(dtype.order))
+        self.value = flat.reshape(shape, order="F" if fortran else "C")
+
+
+def _encode(text: str, encoding: str) -> bytes:
+    if encoding != "latin1":
+        raise UserError(f"bytes in the encoding {encoding!r}")
+    return text.encode(encoding)
+
+
+_STAND_INS: dict[tuple[str, str], Callable[..., Any]] = {
+    ("numpy", "ndarray"): _Array,
+    ("numpy", "dtype"): _Dtype,
+    ("_codecs", "encode"): _encode,
+    **{
+        (f"numpy.{package}.multiarray", "_reconstruct"): lambda *_: _Array()
+        for package in ("core", "_core")
+    },
+}
+
+
+class _Unpickler(pickle.Unpickler):
+    """Unpickles arrays, lists, dicts, numbers and texts; names of anything else are refused."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in _STAND_INS:
+            raise pickle.UnpicklingError(f"Unsupported GLOBAL {module}.{name}")
+        return _STAND_INS[module, name]
+
+
+def _settled(loaded: Any) -> Any:
+    """Put arrays in the place of their stand-ins."""
+    if isinstance(loaded, _Array):
+        return _settled(loaded.value)
+    if isinstance(loaded, dict):
+        return {key: _settled(value) for key, value in loaded.items()}
+    if isinstance(loaded, list | tuple):
+        return [_settled(value) for value in loaded]
+    return loaded
+
+
+def _read_hdf5(path: Path) -> dict[str, Any]:
+    import h5py
+
+    with h5py.File(path, "r") as file:
+        group = file.get("model_weights", file)  # beside them, the whole of a Keras model
+        found = _datasets(group)
+        _check_growth(sum(item.nbytes for item in found.values()), path)
+        if ordered := "layer_names" in group.attrs:
+            names = list(_layer_weights(group))
+        else:
+            names = sorted((n for n in found if not n.startswith("optimizer")), key=_by_number)
+            ordered = len({_by_number(n)[0] for n in names if found[n].ndim == 4}) == 1
+        arrays = {name: found[name][()] for name in names}
+    return to_state_dict(_named_variables(arrays), ordered=ordered)
+
+
+def _datasets(group: Any) -> dict[str, Any]:
+    """Return the arrays below a group by their path."""
+    found: dict[str, Any] = {}
+
+    def visit(name: str, item: Any) -> None:
+        if hasattr(item, "shape") and item.dtype.kind in _NUMBERS:
+            if item.external or item.is_virtual:
+                raise UserError(f"its dataset {name} lies in another file")
+            found[name] = item
+
+    group.visititems(visit)  # which follows no links to other files
+    return found
+
+
+def _layer_weights(group: Any) -> Iterator[str]:
+    for layer in map(_text, group.attrs["layer_names"]):
+        for weight in map(_text, group[layer].attrs.get("weight_names", ())):
+            yield f"{layer}/{weight}"
+
+
+def _text(name: Any) -> str:
+    return name.decode() if isinstance(name, bytes) else str(name)
+
+
+def _by_number(name: str) -> tuple[str, int, str]:
+    """Split a parameter's name into its layer's, that layer's number, and the rest."""
+    layer, rest = name, ""
+    if found := re.fullmatch(r"(.*?)((?:/vars/|[/.])[^/.]*)", name):
+        layer, rest = found[1], found[2]
+    base = layer.rstrip("0123456789")
+    number = layer.removeprefix(base)
+    base = base.removesuffix("_")
+    return base, int(number or 0), rest
+
+
+def _named_variables(arrays: Arrays) -> Arrays:
+    """Name the variables that Keras 3 only numbers, `LAYER/vars/0`."""
+    layers: dict[str, list[str]] = {}
+    for name in arrays:
+        if found := re.fullmatch(r"(.+)/vars/\d+", name):
+            layers.setdefault(found[1], []).append(name)
+    new: dict[str, str] = {}
+    for layer, names in layers.items():
+        parts = _VARIABLES.get(tuple(arrays[name].ndim for name in names), ())
+        new |= {name: f"{layer}/{part}" for name, part in zip(names, parts, strict=False)}
+    return {new.get(name, name): array for name, array in arrays.items()}

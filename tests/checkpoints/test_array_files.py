@@ -1,0 +1,335 @@
+"""Weights of TensorLayer (.npz) and Keras (.h5) give what the repository's own network gives."""
+
+import importlib.util
+import os
+import pickle
+import struct
+import sys
+import zipfile
+
+import channels_last
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from srgan_plugin.checkpoints import load_checkpoint_file, load_generator_weights, open_network
+from srgan_plugin.checkpoints.inspect import inspect_checkpoint
+from srgan_plugin.checkpoints.load import generator_changes
+from srgan_plugin.networks import MSRResNet, SRResNet
+
+LR = np.random.default_rng(1).integers(0, 256, (11, 13, 3)).astype(np.uint8)
+IMAGE = torch.from_numpy(LR).permute(2, 0, 1)[None] / 255
+needs_h5py = pytest.mark.skipif(not importlib.util.find_spec("h5py"), reason="needs h5py")
+
+
+def single(named):
+    return [(layer, name, value.astype("f4")) for layer, name, value in named]
+
+
+def network(kind):
+    """A network, its parameters by TensorFlow's names, and what it makes of `LR`."""
+    made = kind()
+    expected = made(LR.astype("f8"), kind.steps) / 255
+    # Other layers were made before these, as where the discriminator comes first.
+    start = {"conv2d": 9, "batchnorm2d": 1, "batch_normalization": 0, "p_re_lu": 7}
+    return single(made.named(start)), expected
+
+
+class TensorLayerX2(channels_last.TensorLayer):
+    steps = 1
+
+
+class TensorLayerX4(channels_last.TensorLayer):
+    steps = 2
+
+
+class OtherBackendX4(channels_last.TensorLayerOfTorch):
+    steps = 2
+
+
+class KerasX2(channels_last.Keras):
+    steps = 1
+
+
+class KerasX4(channels_last.Keras):
+    steps = 2
+
+
+def as_dict(path, named):
+    np.savez(path, **{f"{layer}/{name}:0": value for layer, name, value in named})
+
+
+def as_numbered(path, named):
+    np.savez(path, **{str(n): value for n, (_, _, value) in enumerate(named)})
+
+
+def as_arrays(path, named):
+    """np.savez(FILE, *model.get_weights())."""
+    np.savez(path, *(value for _, _, value in named))
+
+
+def as_params(path, named):
+    np.savez(path, params=objects(named))
+
+
+def objects(named):
+    params = np.empty(len(named), dtype=object)
+    params[:] = [value for _, _, value in named]
+    return params
+
+
+class Python2Pickler(pickle._Pickler):
+    """Writes bytes as Python 2 wrote its strings."""
+
+    def save_bytes(self, obj):
+        self.write(b"T" + struct.pack("<I", len(obj)) + obj)
+
+    dispatch = {**pickle._Pickler.dispatch, bytes: save_bytes}  # noqa: RUF012
+
+
+def as_params_of_python_2(path, named):
+    with zipfile.ZipFile(path, "w") as archive, archive.open("params.npy", "w") as file:
+        header = {"descr": "|O", "fortran_order": False, "shape": (len(named),)}
+        np.lib.format.write_array_header_1_0(file, header)
+        Python2Pickler(file, 2).dump(objects(named))
+
+
+def as_paddle(path, named):
+    turned = ((layer, name, oihw(value)) for layer, name, value in named)
+    np.savez(path, **{f"{layer}/{name}": value for layer, name, value in turned})
+
+
+def as_torch(path, named):
+    """Names of modules, and torch's order of axes."""
+    turned = [(layer, name, oihw(value)) for layer, name, value in named]
+    modules = {layer: f"residual_block.{n}.{layer[:4]}" for n, (layer, _, _) in enumerate(named)}
+    np.savez(path, **{f"{modules[layer]}.{name}": value for layer, name, value in turned})
+
+
+def oihw(value):
+    return value.transpose(3, 2, 0, 1) if value.ndim == 4 else value
+
+
+def as_keras_2(path, named, group=""):
+    import h5py
+
+    with h5py.File(path, "w") as file:
+        root = file.create_group(group) if group else file
+        layers = list(dict.fromkeys(layer for layer, _, _ in named))
+        root.attrs["layer_names"] = [name.encode() for name in ("input_2", *layers)]
+        root.create_group("input_2").attrs["weight_names"] = []
+        for layer in layers:
+            own = {f"{layer}/{name}:0": value for of, name, value in named if of == layer}
+            inner = root.create_group(layer)
+            inner.attrs["weight_names"] = [name.encode() for name in own]
+            for name, value in own.items():
+                inner[name] = value
+
+
+def as_keras_model(path, named):
+    as_keras_2(path, named, "model_weights")
+
+
+def as_keras_3(path, named):
+    """Classes are numbered from 0 in the file, and sorted as texts."""
+    import h5py
+
+    first, count = {}, {}
+    with h5py.File(path, "w") as file:
+        for layer, _, value in named:
+            kind = layer if layer[-1:] == "n" else layer.rpartition("_")[0]
+            number = first.setdefault(kind, {}).setdefault(layer, len(first[kind]))
+            name = f"{kind}_{number}" if number else kind
+            at = count[layer] = count.get(layer, -1) + 1
+            file[f"layers/{name}/vars/{at}"] = value
+        file["optimizer/vars/0"] = np.zeros(3, "f4")
+
+
+def as_tensorlayerx_h5(path, named):
+    import h5py
+
+    with h5py.File(path, "w") as file:
+        for layer, name, value in named:
+            file[f"model_parameters/{layer}.{name}:0"] = value
+
+
+NPZ = [
+    (TensorLayerX4, as_dict),
+    (TensorLayerX2, as_dict),
+    (TensorLayerX4, as_numbered),
+    (TensorLayerX4, as_params),
+    (TensorLayerX4, as_params_of_python_2),
+    (OtherBackendX4, as_paddle),
+    (OtherBackendX4, as_torch),
+    (KerasX4, as_arrays),
+]
+HDF5 = [
+    (KerasX4, as_keras_2),
+    (KerasX2, as_keras_2),
+    (KerasX4, as_keras_model),
+    (KerasX4, as_keras_3),
+    (TensorLayerX4, as_keras_2),  # TensorLayer 2 writes the same form
+    (TensorLayerX4, as_tensorlayerx_h5),
+]
+CASES = [
+    *(pytest.param(*case, "g.npz", id=f"{case[0].__name__} {case[1].__name__}") for case in NPZ),
+    *(
+        pytest.param(*case, "g.h5", id=f"{case[0].__name__} {case[1].__name__}", marks=needs_h5py)
+        for case in HDF5
+    ),
+]
+
+
+def gives(made, expected):
+    with torch.inference_mode():
+        out = made(IMAGE)[0].permute(1, 2, 0).numpy()
+    assert expected.std() > 0.02 and expected.min() > 0.01 and expected.max() < 0.99
+    np.testing.assert_allclose(out, expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(("kind", "write", "name"), CASES)
+def test_a_file_opens_converts_and_tests_as_the_network_that_wrote_it(
+    tool, tmp_path, kind, write, name
+):
+    named, expected = network(kind)
+    path = tmp_path / name
+    write(path, named)
+    gives(open_network(path), expected)
+    told = inspect_checkpoint(path)
+    owner = "krasserm/super-resolution" if "Keras" in kind.__name__ else "tensorlayer/SRGAN"
+    assert f"SRResNet x{2**kind.steps} (4 features, 4 blocks" in told["holds"]
+    assert owner in told["holds"] and told["fits"].endswith("strictly") and "open" not in told
+    tool("convert_checkpoint").main([str(path), "x.safetensors", "--to", "plugin"])
+    gives(open_network("x.safetensors"), expected)
+    # As `tools/test.py` does it.
+    config = {"type": "SRResNet", "upscale_factor": 2**kind.steps, "output_range": (0, 1)}
+    changed = config | generator_changes(config, load_checkpoint_file(path))
+    follows = SRResNet(**{k: v for k, v in changed.items() if k != "type"}).eval()
+    load_generator_weights(follows, path)
+    gives(follows, expected)
+
+
+@pytest.mark.parametrize(("kind", "write", "name"), CASES[:1])
+def test_upscale_and_onnx_give_what_the_network_gives(tool, tmp_path, kind, write, name):
+    named, expected = network(kind)
+    write(tmp_path / name, named)
+    cv2.imwrite("lr.png", LR[..., ::-1])
+    tool("upscale").main(["lr.png", "sr.png", "--model", name, "--device", "cpu"])
+    assert np.abs(cv2.imread("sr.png")[..., ::-1] - expected * 255).max() <= 0.51
+    runtime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    tool("export").main([name, "x.onnx"])
+    session = runtime.InferenceSession("x.onnx", providers=["CPUExecutionProvider"])
+    (out,) = session.run(["sr"], {"lr": IMAGE.numpy()})
+    np.testing.assert_allclose(out[0].transpose(1, 2, 0), expected, rtol=0, atol=1e-5)
+
+
+def test_a_state_dict_in_an_npz_is_that_state_dict(tmp_path, rough):
+    made = rough(MSRResNet, mid_channels=4, num_blocks=2)
+    state = {key: weight.numpy() for key, weight in made.state_dict().items()}
+    np.savez_compressed(tmp_path / "x.npz", epoch=3, name="best", **state)
+    again = open_network(tmp_path / "x.npz")
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(made.state_dict().values(), again.state_dict().values(), strict=True)
+    )
+
+
+def discriminator(named):
+    """As tensorlayer/SRGAN's: as many convolutions, with a dense layer at the end."""
+    return [*named, ("linear_1", "weights", np.zeros((9, 1), "f4"))]
+
+
+def swapped(named):
+    """Another place of the normalisations: none behind the trunk."""
+    return [entry for entry in named if entry[0] != "batchnorm2d_9"]
+
+
+def resized(named):
+    """Upsampling by interpolation: convolutions that do not widen."""
+    return [
+        (layer, name, value[..., : value.shape[-1] // 4] if value.shape[-1] == 16 else value)
+        for layer, name, value in named
+    ]
+
+
+@pytest.mark.parametrize("change", [discriminator, swapped, resized])
+def test_another_network_of_the_same_layers_is_unknown(tmp_path, change):
+    named, _ = network(TensorLayerX4)
+    as_dict(tmp_path / "d.npz", change(named))
+    with pytest.raises(ValueError, match=r"d\.npz: .*unknown network of \d+ tensors \(conv2d_9/fi"):
+        open_network(tmp_path / "d.npz")
+    told = inspect_checkpoint(tmp_path / "d.npz")
+    assert "none of our networks" in told["holds"]
+
+
+class Calls:
+    def __init__(self, *call):
+        self.call = call
+
+    def __reduce__(self):
+        return self.call[0], self.call[1:]
+
+
+def test_an_object_array_runs_nothing_and_is_refused_by_what_it_wants(tmp_path):
+    mark = tmp_path / "mark"
+    params = np.empty(2, dtype=object)
+    params[:] = [np.zeros(3, "f4"), Calls(os.system, f"touch {mark}")]
+    np.savez(tmp_path / "x.npz", params=params)
+    with pytest.raises(ValueError, match=r"x\.npz wants (posix|nt)\.system") as caught:
+        load_checkpoint_file(tmp_path / "x.npz")
+    assert "\n" not in str(caught.value) and not mark.exists()
+
+
+def test_arrays_that_claim_more_than_their_file_has_are_refused(tmp_path):
+    np.savez_compressed(
+        tmp_path / "x.npz", a=np.zeros(50_000_000, "u1"), b=np.zeros(50_000_000, "u1")
+    )
+    with pytest.raises(ValueError, match=r"x\.npz.*claim 100000\d* bytes"):
+        load_checkpoint_file(tmp_path / "x.npz")
+
+
+@pytest.mark.parametrize("keep", [0.5, 0.99])
+def test_a_cut_npz_is_refused(tmp_path, keep):
+    as_dict(tmp_path / "x.npz", network(TensorLayerX4)[0])
+    content = (tmp_path / "x.npz").read_bytes()
+    (tmp_path / "x.npz").write_bytes(content[: int(len(content) * keep)])
+    with pytest.raises(ValueError, match=r"x\.npz.*again") as caught:
+        load_checkpoint_file(tmp_path / "x.npz")
+    assert "\n" not in str(caught.value)
+
+
+def test_an_hdf5_file_without_h5py_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "h5py", None)
+    (tmp_path / "gan_generator.h5").write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(500))
+    with pytest.raises(
+        ValueError, match=r'gan_generator\.h5: .*pip install "srgan_plugin\[keras\]"'
+    ):
+        load_checkpoint_file(tmp_path / "gan_generator.h5")
+
+
+@needs_h5py
+def test_an_hdf5_file_that_takes_its_arrays_from_another_file_is_refused(tmp_path):
+    import h5py
+
+    (tmp_path / "secret").write_bytes(bytes(64))
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file.create_dataset(
+            "conv/kernel", (16,), "f4", external=[(str(tmp_path / "secret"), 0, 64)]
+        )
+    with pytest.raises(ValueError, match=r"x\.h5.*another file"):
+        load_checkpoint_file(tmp_path / "x.h5")
+
+
+@needs_h5py
+def test_layers_without_numbers_have_no_order_and_are_not_guessed(tmp_path):
+    import h5py
+
+    named, _ = network(TensorLayerX4)
+    letters = {layer: chr(97 + n) * 3 for n, layer in enumerate(dict.fromkeys(n[0] for n in named))}
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        for layer, name, value in named:
+            file[f"model_parameters/{letters[layer]}.{name}:0"] = value
+    with pytest.raises(ValueError, match=r"x\.h5: .*unknown network"):
+        open_network(tmp_path / "x.h5")
