@@ -191,4 +191,5 @@ def _to_torch(named: dict[str, dict[str, Array]]) -> bool:
 def _shuffled(array: Array) -> Array:
     """Reorder the channels that `depth_to_space` splits for torch's pixel shuffle."""
     parts = array.reshape(4, len(array) // 4, *array.shape[1:])
-    return parts.swapaxes(0, 1).reshape(array.shape)
+    shuffled: Array = parts.swapaxes(0, 1).reshape(array.shape)
+    return shuffled
