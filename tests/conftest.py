@@ -35,8 +35,7 @@ def image(height: int, width: int, seed: int = 0) -> np.ndarray:
     return cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
 
 
-@pytest.fixture
-def fresh_mmengine() -> None:
+def forget_mmengine() -> None:
     """Forget mmengine's globals of the run before, its logger with a closed stream among them."""
     from mmengine.logging import MessageHub, MMLogger
     from mmengine.registry import DefaultScope
@@ -44,6 +43,12 @@ def fresh_mmengine() -> None:
 
     for kind in (MessageHub, MMLogger, DefaultScope, Visualizer):
         kind._instance_dict.clear()
+
+
+@pytest.fixture
+def fresh_mmengine() -> None:
+    """Forget mmengine's globals of the run before."""
+    forget_mmengine()
 
 
 @pytest.fixture(scope="session")
