@@ -13,7 +13,9 @@ from srgan_plugin.cli.errors import command
 def main(argv: list[str] | None = None) -> None:
     """Read the file and print what it is."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("file", metavar="FILE", help="a checkpoint, or its URL")
+    parser.add_argument(
+        "file", metavar="FILE", help="a checkpoint, its URL, or the name of a published model"
+    )
     location = parser.parse_args(argv).file
     from srgan_plugin.checkpoints.hub import local_checkpoint
     from srgan_plugin.checkpoints.inspect import inspect_checkpoint

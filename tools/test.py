@@ -7,7 +7,7 @@ from typing import Any
 
 from srgan_plugin.cli.configs import add_config_options, load_config, require_settings
 from srgan_plugin.cli.errors import command
-from srgan_plugin.errors import MissingFileError, UserError
+from srgan_plugin.errors import UserError
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -16,8 +16,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("config", help="config file")
     parser.add_argument(
         "checkpoint",
-        help="a path, a URL, msrresnet or srgan for the weights that ship, or 'none' for configs "
-        "without weights",
+        help="a path, a URL, the name of a published model, msrresnet or srgan for the bundled "
+        "weights, or 'none' for configs without weights",
     )
     parser.add_argument("--work-dir", help="where the log goes")
     parser.add_argument("--out", metavar="FILE.json", help="write the measures there")
@@ -56,14 +56,16 @@ def follow_checkpoint(model: Any, location: str, *, ours: bool) -> str:
     `s3://`, stay as they are.
     """
     from srgan_plugin.checkpoints import generator_changes, identify, load_checkpoint_file
-    from srgan_plugin.checkpoints.hub import local_checkpoint
+    from srgan_plugin.checkpoints.hub import is_fetched_here, local_checkpoint
     from srgan_plugin.checkpoints.read_write import named
     from srgan_plugin.checkpoints.recorded_args import NON_INFERABLE_ARGS
 
     generator = model.get("generator")
-    if generator is None or ("://" in location and not location.startswith("http")):
+    if not is_fetched_here(location):
         return location
     path = local_checkpoint(location)
+    if generator is None:
+        return str(path)
     checkpoint = load_checkpoint_file(path)
     with named(path):
         changes = generator_changes(generator, checkpoint)
@@ -144,16 +146,10 @@ def _chosen(metrics: list[Any], protocols: list[str], others: list[str]) -> list
 
 def choose_checkpoint(cfg: Any, location: str) -> None:
     """Set `load_from`, and the model to what that checkpoint holds; `none` is for no weights."""
-    from srgan_plugin.checkpoints.hub import local_checkpoint
     from srgan_plugin.hosts.mmengine.compat import scope_of
     from srgan_plugin.registry import SCOPE
 
     if location.lower() != "none":
-        if "://" not in location and not local_checkpoint(location).is_file():
-            raise MissingFileError(
-                f"expected a checkpoint, a URL, msrresnet, srgan or 'none', there is no file at "
-                f"{location}"
-            )
         cfg.load_from = follow_checkpoint(cfg.model, location, ours=scope_of(cfg) == SCOPE)
     elif (network := network_name(cfg.model)) != "Bicubic":
         raise UserError(

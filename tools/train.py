@@ -4,7 +4,6 @@ import argparse
 import os
 import sys
 from contextlib import nullcontext
-from pathlib import Path
 from typing import Any
 
 from srgan_plugin.cli.configs import (
@@ -83,11 +82,11 @@ def use_amp(optim_wrapper: Any, dtype: str | None) -> None:
 def check_start(generator: Any, location: str) -> None:
     """Refuse a start whose weights fit but whose network computes something else."""
     from srgan_plugin.checkpoints import generator_changes, load_checkpoint_file
-    from srgan_plugin.checkpoints.hub import local_checkpoint
+    from srgan_plugin.checkpoints.hub import is_fetched_here, local_checkpoint
     from srgan_plugin.checkpoints.read_write import named
     from srgan_plugin.checkpoints.recorded_args import NON_INFERABLE_ARGS
 
-    if generator is None or ("://" in location and not location.startswith("http")):
+    if generator is None or not is_fetched_here(location):
         return
     path = local_checkpoint(location)
     checkpoint = load_checkpoint_file(path)
@@ -115,7 +114,7 @@ def scale_lr(cfg: Any) -> None:
 
 def choose_checkpoint(cfg: Any, resume: str | None) -> None:
     """Set `resume` and `load_from` by `--resume`, and refuse a file that cannot be started from."""
-    from srgan_plugin.checkpoints.hub import BUNDLED_MODELS, local_checkpoint
+    from srgan_plugin.checkpoints.hub import is_fetched_here, local_checkpoint
     from srgan_plugin.hosts.mmengine.engine.checkpoint_hook import newest_checkpoint
 
     if resume:
@@ -127,10 +126,11 @@ def choose_checkpoint(cfg: Any, resume: str | None) -> None:
         cfg.load_from = str(newest) if newest else cfg.get("load_from")
     if not (start := cfg.get("load_from")):
         return
-    if start in BUNDLED_MODELS:
-        start = cfg.load_from = str(local_checkpoint(start))
-    if "://" not in start and not Path(start).is_file():
-        raise MissingFileError(f"load_from: there is no checkpoint at {start}")
+    if is_fetched_here(start):
+        try:
+            start = cfg.load_from = str(local_checkpoint(start))
+        except MissingFileError as error:
+            raise MissingFileError(f"load_from: {error}") from None
     if not cfg.get("resume"):
         check_start(cfg.model.get("generator"), start)
         return

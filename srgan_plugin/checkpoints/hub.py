@@ -1,16 +1,19 @@
 """The bundled weights, the published checkpoints, and files on a server."""
 
+import difflib
 import functools
 import hashlib
+import logging
+import os
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import torch
 
-from srgan_plugin.errors import MissingFileError, UserError
+from srgan_plugin.errors import FileError, MissingFileError, UserError
 from srgan_plugin.io.download import Progress, download, sha256, split_url
 
-from .file_kinds import kind_of
+from .file_kinds import kind_of, missing
 from .read_write import filename_hash
 
 #: The bundled weights, as NAME.safetensors.
@@ -33,6 +36,70 @@ PUBLISHED = {
     ),
 }
 
+# What other versions of MMEditing and MMagic call the same files.
+_ALIASES: Final = {
+    f"{known.partition('_1x16')[0]}_{batch}_div2k": known
+    for known in PUBLISHED
+    for batch in ("g1_1000k", "1xb16-1000k")
+}
+# Published without a hash: a download is verified by its size and by loading strictly.
+_KAIR: Final = {
+    name: f"https://github.com/cszn/KAIR/releases/download/v1.0/{name}.pth"
+    for name in ("msrresnet_x4_psnr", "msrresnet_x4_gan")
+}
+_BASICSR_PAGE: Final = "https://github.com/XPixelGroup/BasicSR/blob/master/docs/ModelZoo.md"
+# Published where only a browser gets them.
+_BASICSR: Final = (
+    "001_MSRResNet_x4_f64b16_DIV2K_1000k_B16G1_wandb",
+    "002_MSRResNet_x2_f64b16_DIV2K_1000k_B16G1_001pretrain_wandb",
+    "003_MSRResNet_x3_f64b16_DIV2K_1000k_B16G1_001pretrain_wandb",
+    "004_MSRGAN_x4_f64b16_DIV2K_400k_B16G1_wandb",
+)
+_FETCHED: Final = ("http://", "https://", "hf://")
+logger = logging.getLogger(__name__)
+
+
+def is_fetched_here(location: str) -> bool:
+    """Whether `local_checkpoint` takes a location; mmengine loads from others, such as `s3://`."""
+    return "://" not in location or location.startswith(_FETCHED)
+
+
+def published_url(name: str) -> str | None:
+    """Return where a published checkpoint is downloaded; None if there is none of that name.
+
+    Args:
+        name: As OpenMMLab's and KAIR's tables, configs or files have it, without `.pth`.
+
+    Raises:
+        FileError: It is published where no program can fetch it.
+    """
+    if name in _BASICSR:
+        raise FileError(
+            f"{name}: expected a checkpoint that can be fetched, but BasicSR publishes it on a "
+            f"page for browsers: download it from {_BASICSR_PAGE} and give its path"
+        )
+    urls = {**PUBLISHED, **_KAIR}
+    by_file = {url.rpartition("/")[2].removesuffix(".pth"): url for url in urls.values()}
+    return (urls | by_file).get(_ALIASES.get(name, name))
+
+
+def stated_arguments(location: str) -> dict[str, Any]:
+    """Return what the name of a model states of it and its file does not."""
+    named = location in (*BUNDLED_MODELS, *PUBLISHED, *_ALIASES)
+    return dict(BUNDLED_ARGUMENTS) if named else {}
+
+
+def _unknown(location: str) -> str:
+    """Say that there is no such file or name, and which are near."""
+    words = missing(Path(location))
+    if Path(location).name != location or Path(location).is_dir():
+        return words
+    names = {name.lower(): name for name in (*BUNDLED_MODELS, *PUBLISHED, *_ALIASES, *_KAIR)}
+    names |= {name.lower(): name for name in _BASICSR}
+    typed = location.removesuffix(".pth").lower()
+    near = [names[name] for name in difflib.get_close_matches(typed, names)]
+    return f"{words}; models by name: {', '.join(near or BUNDLED_MODELS)}"
+
 
 def local_checkpoint(
     location: str, *, folder: str | Path | None = None, progress: Progress | None = None
@@ -42,13 +109,15 @@ def local_checkpoint(
     Size and, where the name closes with its digits, SHA-256 of a download are verified.
 
     Args:
-        location: `msrresnet` or `srgan` for the bundled weights, a path, a URL (`http://`,
-            `https://`), or `hf://OWNER/NAME[@REVISION]` on the Hugging Face hub.
+        location: `msrresnet` or `srgan` for the bundled weights, a path, the name of a published
+            checkpoint, a URL (`http://`, `https://`), or `hf://OWNER/NAME[@REVISION]` on the
+            Hugging Face hub.
         folder: where downloads go, those without such digits into a folder below it for each
             URL; by default torch's own folder of checkpoints.
         progress: see `download`.
 
     Raises:
+        MissingFileError: there is no such file or name; the message lists those like it.
         UserError: the download is not the published file, or the bundled weights were changed.
         FileError: it cannot be downloaded; the message says where to put it by hand.
     """
@@ -59,13 +128,19 @@ def local_checkpoint(
 
         repo_id, _, revision = location.removeprefix("hf://").partition("@")
         return local_weights(repo_id, revision=revision or None)
-    if not location.startswith(("http://", "https://")):
-        return Path(location)
+    if not location.startswith(_FETCHED):
+        if os.path.exists(location):  # noqa: PTH110 - False for names that no system takes
+            return Path(location)
+        if (url := published_url(location)) is None:
+            raise MissingFileError(_unknown(location))
+        location = url
     folder = Path(folder or Path(torch.hub.get_dir()) / "checkpoints")
     name = split_url(location).path.rsplit("/", 1)[-1]
     digits = filename_hash(name) or None
     if digits is None:  # many files are called model.safetensors
         folder /= hashlib.sha256(location.encode()).hexdigest()[:8]
+    if progress is None and not (folder / name).is_file():
+        logger.warning("downloading %s to %s", location, folder)
     return download(location, folder / name, sha256_prefix=digits, progress=progress)
 
 

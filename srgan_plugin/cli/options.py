@@ -10,7 +10,9 @@ from srgan_plugin.errors import UserError
 
 def add_network_options(parser: argparse.ArgumentParser) -> None:
     """Add what every tool that reads a network out of a checkpoint takes."""
-    parser.add_argument("source", metavar="SRC", help="a checkpoint of any layout, or its URL")
+    parser.add_argument(
+        "source", metavar="SRC", help="a checkpoint of any layout, its URL or published name"
+    )
     parser.add_argument(
         "--ema",
         action=argparse.BooleanOptionalAction,

@@ -23,8 +23,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model",
         default="msrresnet",
-        metavar="msrresnet|srgan|FILE",
-        help="weights that ship, or a checkpoint of any layout (default: msrresnet)",
+        metavar="msrresnet|srgan|NAME|FILE",
+        help="bundled weights, a published model by its name, or a checkpoint of any layout "
+        "(default: msrresnet)",
     )
     parser.add_argument(
         "--blend", type=float, metavar="A", help="mix weights: 0 is --model, 1 is --blend-with"

@@ -6,9 +6,9 @@ from typing import Any, Final
 import torch
 
 from srgan_plugin.checkpoints import open_network
-from srgan_plugin.checkpoints.hub import BUNDLED_ARGUMENTS, BUNDLED_MODELS, local_checkpoint
+from srgan_plugin.checkpoints.hub import local_checkpoint, stated_arguments
 from srgan_plugin.checkpoints.recorded_args import NON_INFERABLE_ARGS
-from srgan_plugin.errors import MissingFileError, UserError
+from srgan_plugin.errors import UserError
 from srgan_plugin.networks import Generator
 
 # Two networks of the same function have these in common, and the shapes of their weights.
@@ -25,7 +25,7 @@ def open_model(
     """Make a generator from bundled weights, from a checkpoint, or from a blend of two.
 
     Args:
-        model: `"msrresnet"`, `"srgan"`, or a checkpoint's path or URL.
+        model: `"msrresnet"`, `"srgan"`, a published checkpoint's name, or a path or URL.
         blend: Mix the weights of two networks, each (1 - blend) * model + blend * blend_with
             (network interpolation, ESRGAN, Wang et al. 2018, sec. 3.4). In [0, 1].
         blend_with: The other network.
@@ -36,7 +36,7 @@ def open_model(
         The network, float32, on the CPU, in evaluation mode.
 
     Raises:
-        FileNotFoundError: There is no such file, or no weights of that name.
+        FileNotFoundError: There is no such file or name; the message lists those like it.
         UserError: A file is damaged, holds another network or leaves open what it computes, the
             two networks do not fit each other, or `blend` is out of range.
     """
@@ -66,11 +66,7 @@ def open_model(
 
 def _open(model: str, arch_options: Mapping[str, Any] | None) -> Generator:
     path = local_checkpoint(model)
-    if not path.is_file():
-        raise MissingFileError(
-            f"expected {', '.join(BUNDLED_MODELS)} or a checkpoint file, got {model}"
-        )
-    arguments = {**(BUNDLED_ARGUMENTS if model in BUNDLED_MODELS else {}), **(arch_options or {})}
+    arguments = {**stated_arguments(model), **(arch_options or {})}
     network = open_network(path, arguments=arguments)
     if not isinstance(network, Generator):
         raise UserError(f"{path}: expected a generator, got {type(network).__name__}")

@@ -1,0 +1,150 @@
+"""Published checkpoints by their name: fetched, verified, converted in memory."""
+
+import hashlib
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from srgan_plugin.checkpoints import hub, open_network
+from srgan_plugin.inference import open_model
+from srgan_plugin.networks import MSRResNet
+
+NAME = "msrresnet_x4c64b16_1x16_300k_div2k"
+LR = np.random.default_rng(1).integers(0, 256, (11, 13, 3)).astype(np.uint8)
+IMAGE = torch.from_numpy(LR).permute(2, 0, 1)[None] / 255
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Serves one content, from where it is asked to begin; `cut` bytes at once if that is set."""
+
+    def do_GET(self):
+        server = self.server
+        start = int(self.headers.get("Range", "bytes=0-")[len("bytes=") : -1])
+        server.starts.append(start)
+        self.send_response(206 if start else 200)
+        self.send_header("Content-Length", str(len(server.content) - start))
+        last = len(server.content) - 1
+        self.send_header("Content-Range", f"bytes {start}-{last}/{len(server.content)}")
+        self.end_headers()
+        self.wfile.write(server.content[start : start + server.cut if server.cut else None])
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def server(tmp_path, monkeypatch, rough):
+    """A server with a file of OpenMMLab's layout, whose name closes with its hash."""
+    network = rough(MSRResNet, mid_channels=4, num_blocks=2)
+    state = {f"generator.{key}": weight for key, weight in network.state_dict().items()}
+    torch.save({"state_dict": state, "meta": {"iter": 1}}, tmp_path / "published")
+    content = (tmp_path / "published").read_bytes()
+    file = f"{NAME}_20200521-{hashlib.sha256(content).hexdigest()[:8]}.pth"
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        server.content, server.cut, server.starts, server.network = content, 0, [], network
+        server.target = tmp_path / "torch/hub/checkpoints" / file
+        url = f"http://127.0.0.1:{server.server_port}/{file}"
+        monkeypatch.setattr(hub, "PUBLISHED", {NAME: url})
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join(timeout=10)
+
+
+def gives(network, expected):
+    with torch.inference_mode():
+        assert torch.equal(network(IMAGE), expected(IMAGE))
+
+
+def test_every_tool_takes_a_published_name_and_one_download_serves_all(server, tool, capfd, caplog):
+    cv2.imwrite("lr.png", LR[..., ::-1])
+    tool("upscale").main(["lr.png", "sr.png", "--model", NAME, "--device", "cpu"])
+    assert "downloading http://127.0.0.1" in caplog.text
+    assert "activate_after_shuffle" not in caplog.text  # known of what OpenMMLab published
+    with torch.inference_mode():
+        expected = server.network(IMAGE)[0].clamp(0, 1).permute(1, 2, 0).numpy() * 255
+    assert np.abs(cv2.imread("sr.png")[..., ::-1] - expected).max() <= 0.51
+    tool("inspect_checkpoint").main([NAME])
+    said = capfd.readouterr().out
+    assert "MSRResNet x4 (4 features, 2 blocks)" in said and "as its name says" in said
+    tool("convert_checkpoint").main([NAME, "own.safetensors", "--to", "plugin"])
+    gives(open_network("own.safetensors"), server.network)
+    assert server.starts == [0]
+    assert server.target.is_file()  # where torch.hub and mmengine look as well
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "msrresnet_x4c64b16_g1_1000k_div2k",  # MMEditing 0.x, and this package's config
+        "msrresnet_x4c64b16_1xb16-1000k_div2k",  # MMagic 1.x
+    ],
+)
+def test_the_names_of_other_versions_mean_the_same_file(server, name):
+    gives(open_model(name), server.network)
+
+
+def test_the_name_of_the_file_means_it_too(server):
+    gives(open_model(server.target.stem), server.network)
+
+
+def test_a_file_of_that_name_wins_over_the_published_one(server, tmp_path, monkeypatch, rough):
+    monkeypatch.chdir(tmp_path)
+    own = rough(MSRResNet, 1, mid_channels=4, num_blocks=2)
+    torch.save(own.state_dict(), NAME)
+    gives(open_model(NAME), own)
+    assert server.starts == []
+
+
+def test_a_download_that_breaks_off_goes_on_where_it_was(server):
+    server.cut = len(server.content) // 3
+    gives(open_model(NAME), server.network)
+    assert server.starts == [n * server.cut for n in range(len(server.starts))]
+    assert len(server.starts) > 2
+
+
+def test_another_file_than_the_published_one_is_refused_and_not_kept(server):
+    server.content = server.content[:-1] + b"x"
+    with pytest.raises(ValueError, match="is not the published file: expected SHA-256") as caught:
+        open_model(NAME)
+    assert not server.target.exists() and "\n" not in str(caught.value)
+
+
+def test_without_a_network_the_message_says_where_the_file_goes(tmp_path, monkeypatch, fails):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    url = f"http://127.0.0.1:9/{NAME}_20200521-61556be5.pth"  # nobody listens
+    monkeypatch.setattr(hub, "PUBLISHED", {NAME: url})
+    said = fails("inspect_checkpoint", NAME)
+    target = tmp_path / "torch/hub/checkpoints" / Path(url).name
+    assert f"could not download {url}" in said and f"put it at {target}" in said
+
+
+@pytest.mark.parametrize(
+    ("typed", "near"),
+    [
+        ("msrresnet_x4c64b16_1x16_300k_div2", NAME),
+        ("MSRResNet", "msrresnet"),
+        ("msrresnet_x4c64b16_1x16_300k_div2k.pth", NAME),
+        ("msrresnet_x4_pnsr", "msrresnet_x4_psnr"),
+        ("quite another", "msrresnet, srgan"),
+    ],
+)
+def test_an_unknown_name_lists_those_like_it(fails, typed, near):
+    said = fails("inspect_checkpoint", typed)
+    assert f"{typed} does not exist; models by name: " in said and near in said
+
+
+def test_a_path_is_not_taken_for_a_name(fails):
+    assert "models by name" not in fails("inspect_checkpoint", "weights/msrresnet_x4_pnsr")
+
+
+def test_what_only_a_browser_gets_is_named_with_its_page(fails):
+    said = fails("inspect_checkpoint", "001_MSRResNet_x4_f64b16_DIV2K_1000k_B16G1_wandb")
+    assert "ModelZoo.md and give its path" in said
