@@ -1,11 +1,15 @@
 """One SRGAN step on this rank's share of a fixed batch; `test_distributed.py` starts it."""
 
 import sys
+from typing import Any
 
 import torch
 from mmengine.dist import get_dist_info
+from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapperDict
 from mmengine.structures import BaseDataElement
+from torch.distributed import GradBucket
+from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 
 from srgan_plugin.hosts.mmengine.engine.distributed import (
     MMSeparateDistributedDataParallel,
@@ -15,9 +19,15 @@ from srgan_plugin.hosts.mmengine.engine.optim_wrapper import OptimWrapper
 from srgan_plugin.registry import MODELS
 
 
-def step(launcher: str, steps: int = 2) -> dict[str, torch.Tensor]:
-    """Weights after some steps of plain gradient descent, in which gradients are plain to see."""
-    join_process_group(launcher, {})
+def step(accumulate: int = 1) -> dict[str, torch.Tensor]:
+    """Weights after two steps of plain gradient descent, in which gradients are plain to see.
+
+    Args:
+        accumulate: Of how many batches a step accumulates the gradients.
+
+    Returns:
+        The state dict, and how often DDP exchanged the gradients as `exchanges`.
+    """
     rank, world_size = get_dist_info()
     torch.manual_seed(0)
     model = MODELS.build(
@@ -37,18 +47,32 @@ def step(launcher: str, steps: int = 2) -> dict[str, torch.Tensor]:
     wrapped = MMSeparateDistributedDataParallel(model) if world_size > 1 else model
     model.init_weights()  # the runner does so when the networks are wrapped already
     optimizers = OptimWrapperDict(
-        generator=OptimWrapper(torch.optim.SGD(model.generator.parameters(), lr=0.1)),
-        discriminator=OptimWrapper(torch.optim.SGD(model.discriminator.parameters(), lr=0.1)),
+        **{
+            name: OptimWrapper(
+                torch.optim.SGD(model.get_submodule(name).parameters(), lr=0.1),
+                accumulative_counts=accumulate,
+            )
+            for name in ("generator", "discriminator")
+        }
     )
-    share = slice(rank, None, world_size)
-    for _ in range(steps):
+    exchanges = torch.tensor(0)
+
+    def exchange(_: Any, bucket: GradBucket) -> torch.futures.Future[torch.Tensor]:
+        exchanges.add_(1)
+        return allreduce_hook(None, bucket)
+
+    for network in filter(is_model_wrapper, model.children()):
+        network.register_comm_hook(None, exchange)
+    for number in range(2 * accumulate):
+        share = slice(rank + world_size * (number % accumulate), None, world_size * accumulate)
         data = {"inputs": lr[share], "data_samples": BaseDataElement(gt_img=gt[share])}
         wrapped.train_step(data, optimizers)
     state: dict[str, torch.Tensor] = model.state_dict()
-    return state
+    return state | {"exchanges": exchanges}
 
 
 if __name__ == "__main__":
-    weights = step("pytorch")
+    join_process_group("pytorch", {})
+    weights = [step(), step(accumulate=2)]
     if get_dist_info()[0] == 0:
         torch.save(weights, sys.argv[1])

@@ -5,8 +5,10 @@ CUDA's part is missing.
 """
 
 import logging
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,11 +19,14 @@ from mmengine.structures import BaseDataElement
 
 from srgan_plugin.errors import UserError
 from srgan_plugin.hosts.mmengine.engine.cuda_graph import (
+    DDP_WARM_UP,
+    MAX_CAPTURES,
     WARM_UP,
     CUDAGraphStep,
     capture_cuda_graph,
     why_not_capturable,
 )
+from srgan_plugin.hosts.mmengine.engine.distributed import MMSeparateDistributedDataParallel
 from srgan_plugin.hosts.mmengine.engine.optim_wrapper import (
     AmpOptimWrapper,
     NonFiniteError,
@@ -137,6 +142,137 @@ def test_where_capture_fails_training_goes_on_with_one_warning(
         assert torch.equal(value, expected)
 
 
+def freeze(model: Any, optimizers: Any) -> None:
+    model.generator.conv_first.weight.requires_grad_(False)
+
+
+def move(model: Any, optimizers: Any) -> None:
+    weight = model.discriminator.linear2.weight
+    weight.data = weight.data.clone()
+
+
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [
+        (lambda m, o: setattr(m.gan_loss, "loss_weight", 0.5), "gan_loss.loss_weight"),
+        (lambda m, o: setattr(m.pixel_loss, "reduction", "sum"), "pixel_loss.reduction"),
+        (lambda m, o: setattr(m, "ema_decay", 0.5), "model.ema"),
+        (
+            lambda m, o: o["generator"].optimizer.param_groups[0].update(weight_decay=0.5),
+            "generator.weight_decay",
+        ),
+        (
+            lambda m, o: o["generator"].clip_grad_kwargs.update(max_norm=0.5),
+            "generator.clip_grad",
+        ),
+        (lambda m, o: m.discriminator.bn1_0.eval(), r"train\(\) or eval\(\)"),
+        (freeze, "requires_grad"),
+        (move, "the memory of a parameter"),
+    ],
+)
+def test_a_setting_that_a_hook_changes_is_captured_anew(
+    change: Any, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    model, captures = srgan(), []
+    optimizers = wrappers(model, clip_grad={"max_norm": 1.0})
+    recorded = CUDAGraphStep(model, optimizers, lambda step: captures.append(step) or RECORD(step))
+    for number in range(WARM_UP + 2):
+        recorded.settings_may_differ = True
+        recorded(batch(number))
+    assert len(captures) == 1
+    change(model, optimizers)
+    recorded.settings_may_differ = True
+    with caplog.at_level(logging.WARNING):
+        for number in range(WARM_UP):
+            recorded(batch(number))
+            recorded.settings_may_differ = True
+    assert len(captures) == 1
+    for number in range(2):
+        recorded(batch(number))
+    assert len(captures) == 2
+    (line,) = [r.getMessage() for r in caplog.records if "cuda_graph" in r.getMessage()]
+    assert re.search(f"anew, {name} was changed", line)
+
+
+@pytest.mark.parametrize("share", [True, False])
+def test_frozen_layers_of_both_networks_stay_as_they_are(share: bool) -> None:
+    model = srgan(train_cfg={"share_fake_logits": share})
+    frozen = [model.generator.conv_first.weight, model.discriminator.linear2.weight]
+    optimizers = wrappers(model)
+    for weight in frozen:
+        weight.requires_grad_(False)
+    before = {key: value.clone() for key, value in model.named_parameters()}
+    for number in range(2):
+        model.train_step(batch(number), optimizers)
+    for key, weight in model.named_parameters():
+        if not key.startswith("generator_ema"):
+            assert weight.requires_grad != any(weight is one for one in frozen), key
+            assert torch.equal(weight, before[key]) == (not weight.requires_grad), key
+
+
+def test_a_setting_that_changes_again_and_again_ends_the_captures(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    model = srgan(discriminator=None, gan_loss=None)
+    optimizer = OptimWrapper(torch.optim.Adam(model.generator.parameters(), fused=True))
+    optimizer.sync_each_step = False
+    recorded = CUDAGraphStep(model, OptimWrapperDict(generator=optimizer), RECORD)
+    with caplog.at_level(logging.WARNING):
+        for number in range(MAX_CAPTURES * (WARM_UP + 1) + 2):
+            recorded.settings_may_differ = True
+            model.pixel_loss.loss_weight = number + 1.0
+            recorded(batch(number))
+    lines = [r.getMessage() for r in caplog.records if "cuda_graph" in r.getMessage()]
+    assert len(lines) == MAX_CAPTURES
+    assert "going on without, pixel_loss.loss_weight" in lines[-1]
+    assert not recorded.usable
+
+
+@pytest.fixture
+def one_process(tmp_path: Path) -> Iterator[None]:
+    """A process group of this process alone, as of `torchrun --nproc_per_node=1`."""
+    torch.distributed.init_process_group(
+        "nccl" if torch.cuda.is_available() else "gloo",
+        init_method=f"file://{tmp_path}/rendezvous",
+        rank=0,
+        world_size=1,
+    )
+    yield
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.usefixtures("one_process")
+def test_one_process_of_torchrun_captures_the_wrapped_networks_after_eleven_steps(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)
+    models, captures = [srgan(train_cfg={}), srgan(train_cfg={})], []
+    wrapped = MMSeparateDistributedDataParallel(models[1], device_ids=[0])
+    optimizers = list(map(wrappers, models))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    if DEVICE == "cpu":
+        assert "by cpu:gloo" in str(why_not_capturable(wrapped, optimizers[1]))
+        monkeypatch.setattr(torch.distributed, "get_backend_config", lambda: "cuda:nccl")
+    assert why_not_capturable(wrapped, optimizers[1]) is None
+    assert "model_wrapper_cfg" in str(why_not_capturable(models[1], optimizers[1]))
+    monkeypatch.setattr(models[1].generator, "find_unused_parameters", True)
+    assert "find_unused" in str(why_not_capturable(wrapped, optimizers[1]))
+    monkeypatch.undo()
+
+    first = models[1].generator
+    step = CUDAGraphStep(wrapped, optimizers[1], lambda s: captures.append(recorded) or RECORD(s))
+    assert models[1].generator is not first
+    assert models[1].generator.module is first.module
+    for recorded in range(DDP_WARM_UP + 2):
+        expected = models[0].train_step(batch(recorded), optimizers[0])
+        for name, value in step(batch(recorded)).items():
+            torch.testing.assert_close(value, expected[name].float(), msg=name)
+    assert captures == [DDP_WARM_UP]
+    state = models[1].state_dict()  # its keys come in another order
+    for key, value in models[0].state_dict().items():
+        torch.testing.assert_close(state[key], value, msg=key)
+
+
 class FakeCUDA:
     """CUDA whose captures fail when they end, and an allocator that does or does not notice."""
 
@@ -154,7 +290,7 @@ class FakeCUDA:
         patch.setattr(torch._C, "_cuda_releasePool", self.release, raising=False)
 
     @contextmanager
-    def graph(self, graph: Any, pool: int, **_: Any) -> Iterator[None]:
+    def graph(self, graph: Any, pool: int, stream: Any, **_: Any) -> Iterator[None]:
         self.captures.append(pool)
         try:
             yield
@@ -204,14 +340,16 @@ def test_training_ends_with_a_line_where_the_allocator_stays_in_the_capture(
     FakeCUDA(monkeypatch, "another torch\nand its trace")
     with pytest.raises(UserError, match=r"a value was read.*another torch.*cuda_graph=False"):
         capture_cuda_graph(read_a_value)
-    monkeypatch.delattr(torch._C, "_cuda_endAllocateToPool")
+    for name in ("_cuda_endAllocateToPool", "_cuda_endAllocateCurrentStreamToPool"):
+        monkeypatch.delattr(torch._C, name, raising=False)
     with pytest.raises(UserError, match=r"_cuda_endAllocateToPool.*cuda_graph=False"):
         capture_cuda_graph(read_a_value)
 
 
 @pytest.mark.skipif(torch.version.cuda is None, reason="a torch without CUDA")
 def test_torch_has_what_ends_a_failed_capture() -> None:
-    assert callable(torch._C._cuda_endAllocateToPool)
+    names = ("_cuda_endAllocateToPool", "_cuda_endAllocateCurrentStreamToPool")
+    assert any(callable(getattr(torch._C, name, None)) for name in names)
     assert callable(torch._C._cuda_releasePool)
 
 

@@ -43,16 +43,22 @@ def test_one_and_two_processes_move_the_weights_of_srgan_alike_and_name_them_ali
     tmp_path: Path,
 ) -> None:
     torchrun(str(HERE / "one_step.py"), str(tmp_path / "two.pth"), cwd=tmp_path)
-    two = torch.load(tmp_path / "two.pth", weights_only=True)
+    two, accumulated = torch.load(tmp_path / "two.pth", weights_only=True)
     spec = importlib.util.spec_from_file_location("one_step", HERE / "one_step.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    one = module.step("none")
-    assert list(one) == list(two) or set(one) == set(two)
-    for key, value in one.items():
-        torch.testing.assert_close(two[key], value, rtol=0, atol=1e-5, msg=key)
+    one = module.step()
+    # Of batches whose gradients are only accumulated, nothing is exchanged.
+    exchanges = [int(state.pop("exchanges")) for state in (one, two, accumulated)]
+    assert exchanges[0] == 0
+    assert exchanges[1] == exchanges[2] > 0
+    del accumulated["step_counter"]  # counts batches
+    for state in (two, accumulated):
+        assert set(state) <= set(one)
+        for key, value in state.items():
+            torch.testing.assert_close(value, one[key], rtol=0, atol=1e-5, msg=key)
 
 
 def test_two_nodes_train_srgan_and_validate_and_their_checkpoint_measures_the_same_anywhere(

@@ -1,8 +1,10 @@
 """A training step recorded once and replayed, so that nobody launches its kernels one by one."""
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
+from itertools import zip_longest
 from typing import Any, Final
 
 import torch
@@ -12,23 +14,33 @@ from torch import Tensor
 
 from srgan_plugin.errors import UserError
 from srgan_plugin.hosts.mmengine.models.data_preprocessor import gt_batch, stacked
+from srgan_plugin.hosts.mmengine.models.model_utils import unwrap_ddp
 from srgan_plugin.hosts.mmengine.models.sr_model import SRModel
 
+from .distributed import MMSeparateDistributedDataParallel
 from .optim_wrapper import OptimWrapper, iter_optim_wrappers
 
 logger = logging.getLogger(__name__)
 
 Step = Callable[[], Tensor]
 
+# Of torch 2.6 the second.
+_END_ALLOCATION: Final = ("_cuda_endAllocateToPool", "_cuda_endAllocateCurrentStreamToPool")
+
 #: Steps before the recording: cuDNN chooses its algorithms, optimisers make their state.
 WARM_UP: Final = 3
+#: The same with DDP, as torch's documentation asks for: it times its first ten steps by events.
+DDP_WARM_UP: Final = 11
+#: Captures in all, where hooks change what a graph holds.
+MAX_CAPTURES: Final = 4
 
 
-def capture_cuda_graph(step: Step) -> Step:
+def capture_cuda_graph(step: Step, stream: Any = None) -> Step:
     """Capture a step as a CUDA graph and return its replay.
 
     Args:
         step: Does not wait for the device, and finds everything at the same place each time.
+        stream: Where it was run before and is captured; None: a new one.
 
     Returns:
         A function that replays it and returns a copy of its result.
@@ -41,7 +53,7 @@ def capture_cuda_graph(step: Step) -> Step:
     pool = torch.cuda.graph_pool_handle()  # a graph that failed does not say which it had
     try:
         # A loader's thread may pin memory meanwhile.
-        with torch.cuda.graph(graph, pool, capture_error_mode="thread_local"):
+        with torch.cuda.graph(graph, pool, stream, capture_error_mode="thread_local"):
             result = step()
     except RuntimeError as error:
         torch.cuda.set_stream(usual)  # torch leaves another one where ending the capture fails
@@ -74,7 +86,8 @@ def release_failed_capture(graph: Any, pool: Any, reason: BaseException) -> None
     """
     device = torch.cuda.current_device()
     try:
-        torch._C._cuda_endAllocateToPool(device, pool)
+        names = [name for name in _END_ALLOCATION if hasattr(torch._C, name)] or _END_ALLOCATION
+        getattr(torch._C, names[0])(device, pool)
     except (AttributeError, RuntimeError) as error:
         if "not currently recording" in str(error):
             return  # it has ended
@@ -88,6 +101,17 @@ def release_failed_capture(graph: Any, pool: Any, reason: BaseException) -> None
         torch._C._cuda_releasePool(device, pool)
 
 
+def _settings(name: str, values: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """Return those values that are numbers, words or collections of them, but no learning rates."""
+    found: list[tuple[str, Any]] = []
+    for key, value in values.items():
+        if isinstance(value, bool | int | float | str) and key not in ("lr", "initial_lr"):
+            found.append((f"{name}.{key}", value))
+        elif isinstance(value, dict | tuple) and not key.startswith("_"):
+            found.append((f"{name}.{key}", repr(value)))  # a copy: they change in place
+    return found
+
+
 def _first_line(error: BaseException) -> str:
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
@@ -96,23 +120,32 @@ class CUDAGraphStep:
     """`model.train_step`; after the first steps as a recording, if one can be made.
 
     Args:
-        model: Of this package, on its device.
+        model: Of this package, on its device, or that in its wrapper for distributed training.
         optim_wrapper: What the model is trained by, of this package.
         capture: Makes the recording.
     """
 
     def __init__(
-        self,
-        model: SRModel,
-        optim_wrapper: Any,
-        capture: Callable[[Step], Step] = capture_cuda_graph,
+        self, model: Any, optim_wrapper: Any, capture: Callable[[Step], Step] | None = None
     ) -> None:
-        self.model, self.optim_wrapper, self._capture = model, optim_wrapper, capture
+        self.model, self.optim_wrapper = model, optim_wrapper
+        self._train_step: Callable[[Any], dict[str, Tensor]] = partial(
+            model.train_step, optim_wrapper=optim_wrapper
+        )
         self.usable = True
         self._steps = 0
         self._beside = torch.cuda.Stream() if torch.cuda.is_available() else None  # type: ignore[no-untyped-call]
+        self._capture = capture or partial(capture_cuda_graph, stream=self._beside)
+        self._warm_up = WARM_UP
+        if isinstance(model, MMSeparateDistributedDataParallel):
+            model.rewrap(self._beside)
+            self._warm_up = DDP_WARM_UP
+        self._captures = 0
+        self.settings_may_differ = False  # hooks were called
         self._replay: Step | None = None
         self._names: list[str] = []
+        self._held: list[tuple[str, Any]] = []  # what the graph holds, by name
+        self._modules, self._parameters = list(model.modules()), list(model.parameters())
         groups = [g for o in iter_optim_wrappers(optim_wrapper) for g in o.optimizer.param_groups]
         device = next(model.parameters()).device
         # A recording holds numbers as they were; what schedulers change has to be a tensor in it.
@@ -122,8 +155,10 @@ class CUDAGraphStep:
     def __call__(self, batch: dict[str, Any]) -> dict[str, Tensor]:
         """Run one step; return what `train_step` returns."""
         lr, gt = stacked(batch["inputs"]), gt_batch(batch["data_samples"])
+        if self._replay is not None and self.settings_may_differ:
+            self._drop_if_outdated()
         self._steps += 1
-        if self.usable and self._replay is None and self._steps > WARM_UP:
+        if self.usable and self._replay is None and self._steps > self._warm_up:
             self._make(lr, gt)
         if self._replay is None or (lr.shape, gt.shape) != (self._lr.shape, self._gt.shape):
             return self._plain(batch)
@@ -137,11 +172,11 @@ class CUDAGraphStep:
         """Beside the usual stream, where what is recorded later must not have been before."""
         beside = self._beside
         if beside is None or not self.usable:
-            return self.model.train_step(batch, self.optim_wrapper)
+            return self._train_step(batch)
         usual = torch.cuda.current_stream()
         beside.wait_stream(usual)
         with torch.cuda.stream(beside):
-            losses = self.model.train_step(batch, self.optim_wrapper)
+            losses = self._train_step(batch)
         usual.wait_stream(beside)
         return losses
 
@@ -152,10 +187,11 @@ class CUDAGraphStep:
 
         def step() -> Tensor:
             with self._tensor_rates():
-                losses = self.model.train_step(batch, self.optim_wrapper)
+                losses = self._train_step(batch)
             self._names = list(losses)
             return torch.stack([loss.detach().float() for loss in losses.values()])
 
+        self._held, self._captures = self._held_values(), self._captures + 1
         try:
             self._replay = self._capture(step)
         except RuntimeError as error:  # CUDA's errors, out of memory among them
@@ -164,6 +200,36 @@ class CUDAGraphStep:
             self.usable = False
             for optimizer in iter_optim_wrappers(self.optim_wrapper):
                 optimizer.optimizer.zero_grad(set_to_none=True)
+
+    def _held_values(self) -> list[tuple[str, Any]]:
+        """Return what a graph holds as it was when it was captured, and what else may change it."""
+        model: SRModel = unwrap_ddp(self.model)
+        found: list[tuple[str, Any]] = [
+            ("requires_grad", [p.requires_grad for p in self._parameters]),
+            ("the memory of a parameter", [p.data_ptr() for p in self._parameters]),
+            ("train() or eval()", [module.training for module in self._modules]),
+            ("model.ema", model.ema_decay),
+        ]
+        for name in ("pixel_loss", "perceptual_loss", "gan_loss"):
+            loss = getattr(model, name, None)
+            found += _settings(name, vars(loss) if loss is not None else {})
+        for wrapper in iter_optim_wrappers(self.optim_wrapper):
+            found += _settings(wrapper.name, {"clip_grad": wrapper.clip_grad_kwargs})
+            for group in wrapper.optimizer.param_groups:
+                found += _settings(wrapper.name, group)
+        return found
+
+    def _drop_if_outdated(self) -> None:
+        """Let go of a graph that holds a value which has changed, until there is another."""
+        self.settings_may_differ = False
+        pairs = zip_longest(self._held_values(), self._held, fillvalue=("a setting", None))
+        changed = next((now[0] for now, before in pairs if now != before), None)
+        if changed is None:
+            return
+        self._replay, self._steps = None, 0
+        self.usable = self._captures < MAX_CAPTURES
+        plan = "capturing anew" if self.usable else "going on without"
+        logger.warning("train_cfg.cuda_graph: %s, %s was changed", plan, changed)
 
     @contextmanager
     def _tensor_rates(self) -> Iterator[None]:
@@ -183,6 +249,18 @@ class CUDAGraphStep:
                 self._known[number] = group["lr"]
 
 
+def _why_not_distributed(model: Any) -> str | None:
+    """Return what keeps a step of several processes from being captured."""
+    if not isinstance(model, MMSeparateDistributedDataParallel):
+        wanted = "MMSeparateDistributedDataParallel"
+        return f"{type(model).__name__} is not srgan_plugin's {wanted} (model_wrapper_cfg)"
+    if "nccl" not in (backend := torch.distributed.get_backend_config()):
+        return f"gradients are exchanged by {backend}, and only NCCL can be captured"
+    if any(getattr(child, "find_unused_parameters", False) for child in model.module.children()):
+        return "find_unused_parameters looks at each step"
+    return None
+
+
 def why_not_capturable(
     model: Any, optim_wrapper: Any, schedulers: Sequence[Any] = ()
 ) -> str | None:
@@ -191,8 +269,9 @@ def why_not_capturable(
         return f"a scheduler moves {other[0]}, and a recording can follow the learning rate only"
     if not torch.cuda.is_available():
         return "there is no GPU"
-    if is_distributed():
-        return "several processes train together"
+    if is_distributed() and (reason := _why_not_distributed(model)):
+        return reason
+    model = unwrap_ddp(model)
     if not isinstance(model, SRModel):
         return f"{type(model).__name__} is not a model of srgan_plugin"
     if not model.is_static_step:

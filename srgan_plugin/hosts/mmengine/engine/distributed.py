@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import torch
 from mmengine.model import MMSeparateDistributedDataParallel as MMEngineSeparateDDP
+from mmengine.model import is_model_wrapper
 from torch import nn
 
 from srgan_plugin.errors import UserError
@@ -27,7 +28,26 @@ class MMSeparateDistributedDataParallel(MMEngineSeparateDDP):
     def __init__(self, module: nn.Module, device_ids: list[int] | None = None, **kwargs: Any):
         if torch.cuda.is_available():
             kwargs["device_ids"] = device_ids
+        self._options = kwargs
         super().__init__(module, **kwargs)
+
+    def rewrap(self, stream: Any) -> None:
+        """Wrap the networks anew on another stream, before the first step.
+
+        Gradients accumulate on the stream on which a network was wrapped; a CUDA graph can hold
+        that only if it is not the default one.
+
+        Args:
+            stream: Of CUDA; None without a GPU.
+        """
+        for name, network in self.module.named_children():
+            if is_model_wrapper(network):
+                self.module._modules[name] = network.module
+        options, training = self._options, self.training
+        with torch.cuda.stream(stream):
+            MMEngineSeparateDDP.__init__(self, self.module, **options)
+        self._options = options
+        self.train(training)
 
 
 def timeout_of(cfg: Any) -> float:

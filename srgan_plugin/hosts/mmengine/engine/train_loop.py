@@ -139,6 +139,9 @@ class SRTrainLoop(IterBasedTrainLoop):
                 hook.stop_listening()
             self._training.value = False
             self._end_workers()
+            # A graph that holds operations of NCCL has to go before NCCL does.
+            if hasattr(self, "_train_step"):
+                del self._train_step
         return runner.model
 
     def _begin(self) -> None:
@@ -247,6 +250,7 @@ class SRTrainLoop(IterBasedTrainLoop):
 
     def _run_chunk(self, steps: int) -> None:
         runner, started = self.runner, time.monotonic()
+        self._hooks_were_called()
         self.waited = 0.0
         for self.steps in range(1, steps + 1):
             asked = time.monotonic()
@@ -256,6 +260,7 @@ class SRTrainLoop(IterBasedTrainLoop):
             last = self.steps == steps or time.monotonic() - started > self._MAX_CHUNK_SECONDS
             if last:
                 runner.call_hook("before_train_iter", batch_idx=self._iter, data_batch=batch)
+                self._hooks_were_called()
             else:
                 self._log_rates()
             outputs = self._step(batch)
@@ -271,6 +276,11 @@ class SRTrainLoop(IterBasedTrainLoop):
         )
         self._iter += 1
         self._between_steps = True
+
+    def _hooks_were_called(self) -> None:
+        """Let a captured step look for settings that hooks have changed."""
+        if isinstance(self._train_step, CUDAGraphStep):
+            self._train_step.settings_may_differ = True
 
     def _step(self, batch: Any) -> dict[str, Tensor]:
         try:

@@ -1,6 +1,8 @@
 """A generator trained with a pixel loss."""
 
 import logging
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from copy import deepcopy
 from typing import Any, Literal
 
@@ -138,6 +140,14 @@ class SRModel(BaseModel):
     def is_static_step(self) -> bool:
         """Whether each step does the same work, whatever its number."""
         return True
+
+    @contextmanager
+    def no_sync(self) -> Iterator[None]:
+        """Leave gradients on their rank, while an optimiser accumulates them, in all networks."""
+        with ExitStack() as stack:
+            for network in filter(is_model_wrapper, self.children()):
+                stack.enter_context(network.no_sync())
+            yield
 
     def init_weights(self) -> None:
         """As mmengine's; the average begins at what it averages."""

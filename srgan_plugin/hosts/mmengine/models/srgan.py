@@ -180,9 +180,12 @@ class SRGAN(SRModel):
                 fake_logits = self._discriminate(sr)
             elif self.adversarial:
                 # Without the wrapper: this pass leaves no gradients to exchange.
-                judge = unwrap_ddp(self.discriminator).requires_grad_(False)
+                judge = unwrap_ddp(self.discriminator)
+                trained = [p for p in judge.parameters() if p.requires_grad]
+                judge.requires_grad_(False)
                 fake_logits = judge(self._to_memory_format(sr, judge))
-                judge.requires_grad_(True)
+                for parameter in trained:
+                    parameter.requires_grad_(True)
             losses = generator_objective(
                 sr,
                 gt,
@@ -195,7 +198,7 @@ class SRGAN(SRModel):
         if share and fake_logits is not None:
             # The discriminator's part of the graph is needed once more, and its weights get their
             # gradients then.
-            parameters = list(self.generator.parameters())
+            parameters = [p for p in self.generator.parameters() if p.requires_grad]
             optimizer.update_params(
                 total, backward_kwargs={"inputs": parameters, "retain_graph": True}
             )
@@ -219,7 +222,7 @@ class SRGAN(SRModel):
             optimizer.update_params(total)
         else:
             # No further than to the discriminator's weights: the generator has moved already.
-            parameters = list(self.discriminator.parameters())
+            parameters = [p for p in self.discriminator.parameters() if p.requires_grad]
             optimizer.update_params(total, backward_kwargs={"inputs": parameters})
         means = {f"out_d_{kind}": logits.mean(dtype=torch.float32) for kind, _, logits in terms}
         return losses | means | gradient_norm("discriminator", optimizer)
