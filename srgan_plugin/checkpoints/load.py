@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from srgan_plugin.errors import UserError
-from srgan_plugin.networks import DISCRIMINATORS, GENERATORS
+from srgan_plugin.networks import DISCRIMINATORS, GENERATORS, SRResNet
 
 from .layouts import Detection, StateDictLayout, describe, detect_layout
+from .plausibility import contradicted
 from .read_write import load_checkpoint_file, named
 from .recorded_args import (
     NON_INFERABLE_ARGS,
@@ -228,12 +229,14 @@ class DetectedNetwork:
         arguments: the network's arguments, those that the weights show or something states.
         weights: in our keys, on the CPU, in the type that they were saved in.
         dropped: what else there was: keys, or how keys begin.
+        assumed: the arguments that nothing but the habit of the layout's repository states.
     """
 
     layout: StateDictLayout
     arguments: Mapping[str, Any]
     weights: Mapping[str, Tensor]
     dropped: tuple[str, ...] = ()
+    assumed: frozenset[str] = frozenset()
 
     def __str__(self) -> str:
         stated = {
@@ -276,7 +279,19 @@ class DetectedNetwork:
             self._require(n for n in self.open if NON_INFERABLE_ARGS[n].unstated == "ask")
         single = {k: w.float() if w.is_floating_point() else w for k, w in weights.items()}
         network.load_state_dict(single, strict=True, assign=True)
-        return network.eval()
+        network.eval()
+        if self.assumed and isinstance(network, SRResNet):
+            self._require_plausible(network)
+        return network
+
+    def _require_plausible(self, network: SRResNet) -> None:
+        if better := contradicted(network, self.assumed):
+            stated = {name: plain(getattr(network, name)) for name in better}
+            raise UserError(
+                f"{listed(stated)}, as {self.layout.origin} scripts have it, is contradicted by "
+                f"the weights, which fit {listed(better)} better: a fork may have changed it. Give "
+                f"what it was trained with, {_as_options(better)} or {_as_options(stated)}"
+            )
 
     @staticmethod
     def _require(names: Iterable[str]) -> None:
@@ -292,6 +307,15 @@ class DetectedNetwork:
 def option(name: str) -> str:
     """Return how the command line states an argument."""
     return f"--arch-option {name}={NON_INFERABLE_ARGS[name].example}"
+
+
+def _as_options(arguments: Mapping[str, Any]) -> str:
+    """Return how the command line states arguments."""
+    words = {
+        name: f'"({value[0]:g},{value[1]:g})"' if isinstance(value, tuple) else value
+        for name, value in arguments.items()
+    }
+    return " ".join(f"--arch-option {name}={word}" for name, word in words.items())
 
 
 def identify(
@@ -332,7 +356,19 @@ def identify(
         arguments={**stated, **found.arguments},
         weights=found.layout.to_plugin_keys(weights, stated),
         dropped=dropped,
+        assumed=_assumed(found, checkpoint, arguments or {}),
     )
+
+
+def _assumed(
+    found: Detection, checkpoint: Mapping[str, Any], told: Mapping[str, Any]
+) -> frozenset[str]:
+    """Return the names of what a repository's scripts state, and a fork of it may have changed."""
+    if found.layout.code_bases:
+        return frozenset()
+    network = found.layout.network
+    known = {*found.arguments, *recorded_arguments(checkpoint, network), *told}
+    return frozenset(arguments_of(network)) - known
 
 
 def _stated(
