@@ -2,7 +2,8 @@
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from srgan_plugin.reports.gallery import Gallery
     from srgan_plugin.reports.run_page import Base
     from srgan_plugin.reports.runs import Run
+
+
+_MODELS = "bicubic,msrresnet,srgan"
 
 
 def add_report_arguments(parser: argparse.ArgumentParser) -> None:
@@ -86,24 +90,30 @@ def run_report(args: argparse.Namespace) -> None:
         raise UserError("expected WORK_DIR, --images or --results, got none of them")
     runs = [read_run(folder) for folder in args.runs]
     title = args.title or ", ".join(dict.fromkeys(run.name for run in runs)) or "Images"
+    images = _folder_images(args) if args.images else None
     page = run_page(
         runs,
         title=title,
         base=_base(args.base, runs),
         results={path.stem: read_results(path) for path in args.results},
         reference=reference,
-        images=_folder_images(args) if args.images else None,
+        images=images,
     )
     write_text(page, args.out)
+    if images:
+        _warn(images)
     _say(args.out)
+
+
+def _warn(images: dict[str, Any]) -> None:
+    for text in images["warnings"]:
+        sys.stderr.write(f"WARNING: {text}\n")
 
 
 def _folder_images(args: argparse.Namespace) -> dict[str, Any]:
     from srgan_plugin.reports.gallery import gallery_of_folders, viewer_data
 
-    folders = dict(args.images)
-    if len(folders) < len(args.images):
-        raise UserError("--images: expected another NAME for each folder, got one twice")
+    folders = _unique(args.images, "--images")
     with progress_bar("images") as show:
         return viewer_data(gallery_of_folders(folders), quality=args.quality, progress=show)
 
@@ -133,11 +143,14 @@ def _base(given: str | None, runs: Sequence["Run"]) -> "Base | None":
 def add_compare_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what `compare` takes."""
     parser.add_argument(
-        "inputs", nargs="+", metavar="IMAGE", help='images, folders, or "patterns/*.png"'
+        "inputs",
+        nargs="+",
+        metavar="IMAGE|NAME=FOLDER",
+        help='images to upscale, folders, or "patterns/*.png"; with a NAME, images of a method, '
+        "shown as they are (LR and HR are the names of those)",
     )
     parser.add_argument(
         "--models",
-        default="bicubic,msrresnet,srgan",
         metavar="NAME,…",
         help="bicubic, msrresnet, srgan, or checkpoint files (default: bicubic,msrresnet,srgan)",
     )
@@ -167,12 +180,29 @@ def run_compare(args: argparse.Namespace) -> None:
     """Upscale by each model, and write the page or the sheet."""
     from srgan_plugin.io.atomic import write_text
     from srgan_plugin.io.writers import write_image
-    from srgan_plugin.reports.comparison import CompareOptions, comparison_sheet, upscaled_gallery
-    from srgan_plugin.reports.gallery import viewer_data
+    from srgan_plugin.reports.comparison import comparison_sheet
+    from srgan_plugin.reports.gallery import gallery_of_folders, viewer_data
     from srgan_plugin.reports.run_page import run_page
 
     _check_suffix(args.out, ".html", ".png")
     failures: list[Path] = []
+    folders = _folders_of_methods(args)
+    gallery = gallery_of_folders(folders) if folders else _upscaled(args, failures)
+    if args.out.suffix.lower() == ".png":
+        write_image(args.out, comparison_sheet(gallery))
+    else:
+        with progress_bar("images") as show:
+            images = viewer_data(gallery, quality=args.quality, progress=show)
+        _warn(images)
+        write_text(run_page((), title=args.title, images=images), args.out)
+    _say(args.out)
+    if failures:
+        raise SystemExit(1)
+
+
+def _upscaled(args: argparse.Namespace, failures: list[Path]) -> "Gallery":
+    """Upscale the inputs; those that cannot be compared are reported and added to `failures`."""
+    from srgan_plugin.reports.comparison import CompareOptions, upscaled_gallery
 
     def failed(path: Path, error: Exception) -> None:
         failures.append(path)
@@ -186,20 +216,60 @@ def run_compare(args: argparse.Namespace) -> None:
         device=args.device,
         arch_options=dict(args.arch_options),
     )
-    models = [name for name in args.models.split(",") if name]
+    names = _MODELS if args.models is None else args.models
+    models = [name for name in names.split(",") if name]
     with progress_bar("upscale") as show:
-        gallery: Gallery = upscaled_gallery(
+        return upscaled_gallery(
             args.inputs, models, args.out, options, progress=show, failed=failed
         )
-    if args.out.suffix.lower() == ".png":
-        write_image(args.out, comparison_sheet(gallery))
-    else:
-        nothing: Callable[[int, int], None] = lambda done, total: None  # noqa: E731
-        images = viewer_data(gallery, quality=args.quality, progress=nothing)
-        write_text(run_page((), title=args.title, images=images), args.out)
-    _say(args.out)
-    if failures:
-        raise SystemExit(1)
+
+
+def _folders_of_methods(args: argparse.Namespace) -> dict[str, Path]:
+    """Return the folders of `compare NAME=FOLDER …`; none where images are to be upscaled."""
+    from srgan_plugin.reports.gallery import HR
+
+    named = [text for text in args.inputs if "=" in text and not Path(text).exists()]
+    if not named:
+        _refuse_outputs([Path(text) for text in args.inputs if Path(text).is_dir()])
+        return {}
+    if len(named) < len(args.inputs):
+        other = next(text for text in args.inputs if text not in named)
+        raise UserError(f"{other}: expected NAME=FOLDER as {named[0]} is, got no NAME")
+    if any((args.models, args.crop, args.scale, args.tta, args.arch_options)):
+        raise UserError(
+            "NAME=FOLDER: expected no --models, --crop, --scale, --tta or --arch-option, got one; "
+            "these images are shown as they are"
+        )
+    pairs = [_named_folder(text) for text in named] + ([(HR, args.hr)] if args.hr else [])
+    return _unique(pairs, "NAME=FOLDER")
+
+
+def _refuse_outputs(folders: Sequence[Path]) -> None:
+    """Refuse folders with versions of the same images, which are to be shown, not upscaled.
+
+    Raises:
+        UserError: Two folders have images of the same names.
+    """
+    from srgan_plugin.reports.image_names import match_names
+
+    for one, other in combinations(folders, 2):
+        try:
+            found = match_names({str(path): path for path in (one, other)})
+        except UserError:
+            continue
+        if set.intersection(*map(set, found.values())):
+            names = f"{one.name}={one} {other.name}={other}"
+            raise UserError(
+                f"{one} and {other}: expected images to upscale, got two versions of the same; to "
+                f"show them as they are: compare {names}"
+            )
+
+
+def _unique(pairs: Sequence[tuple[str, Path]], what: str) -> dict[str, Path]:
+    folders = dict(pairs)
+    if len(folders) < len(pairs):
+        raise UserError(f"{what}: expected another NAME for each folder, got one twice")
+    return folders
 
 
 def _say(path: Path) -> None:

@@ -14,13 +14,13 @@ from srgan_plugin.data.resize import imresize, resize_rows
 from srgan_plugin.errors import MissingFileError, UserError
 from srgan_plugin.inference import Upscaler, open_model
 from srgan_plugin.inference.batch import find_images
-from srgan_plugin.io.image_content import read_image_content
 from srgan_plugin.io.image_files import list_images
 from srgan_plugin.io.images import Image
 from srgan_plugin.metrics import quantize
 
 from .contact_sheet import Region, most_detail, sheet
-from .gallery import BICUBIC, HR, LR, Gallery, cropped_hr, without_ending
+from .gallery import BICUBIC, HR, LR, Gallery, conform, cropped_hr, read_as_rgb
+from .image_names import without_ending
 
 _LABELS: Final = {"msrresnet": "MSRResNet", "srgan": "SRGAN"}
 _DEFAULT_SCALE: Final = 4  # of bicubic alone, without HR
@@ -97,24 +97,8 @@ def upscaled_gallery(
         raise UserError(f"expected an image that can be compared, got {len(files)} that cannot")
     crop = options.crop
     notes = (f"Only the {crop}x{crop} LR pixels with the most detail are shown",) if crop else ()
-    return Gallery(loads, factor, notes)
-
-
-def read_as_rgb(path: Path) -> Image:
-    """Read an image as `srgan-plugin upscale` does; alpha is laid over white, 16 bits are rounded.
-
-    Returns:
-        (H, W, 3), uint8, RGB.
-    """
-    pixels = read_image_content(path).pixels
-    if pixels.dtype == np.uint16:
-        pixels = ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
-    colours = 3 if pixels.shape[-1] > 2 else 1
-    image = pixels[..., :colours]
-    if pixels.shape[-1] in (2, 4):
-        alpha = pixels[..., -1:].astype(np.uint32)
-        image = ((image * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
-    return np.ascontiguousarray(np.broadcast_to(image, (*image.shape[:2], 3)))
+    shown = (LR, *methods, *([HR] if partners else []))
+    return Gallery(loads, shown, factor, notes)
 
 
 def _named(files: Sequence[tuple[Path, Path]]) -> dict[str, Path]:
@@ -246,10 +230,18 @@ def comparison_sheet(gallery: Gallery) -> Image:
 
     Returns:
         (H, W, 3), uint8, RGB.
+
+    Raises:
+        UserError: The images of a name differ in size.
     """
     rows = []
     for name, load in gallery.images.items():
-        images = load()
+        images, odd = conform(load(), gallery.scale)
+        if odd:
+            raise UserError(
+                f"{name}: expected images of one size for a sheet, got another of {odd[0]}; write "
+                "a page (.html), or images of one size"
+            )
         if LR in images:
             images[LR] = _as_squares(images[LR], next(i for n, i in images.items() if n != LR))
         whole = {label: _shrunk(image, _WIDE) for label, image in images.items()}

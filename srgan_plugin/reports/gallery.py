@@ -2,8 +2,7 @@
 
 import base64
 import math
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from io import BytesIO
 from pathlib import Path
@@ -15,18 +14,20 @@ import PIL.Image
 from srgan_plugin.data.prepare.benchmark_sets import MULTIPLE
 from srgan_plugin.data.resize import imresize
 from srgan_plugin.errors import UserError
-from srgan_plugin.io.image_files import list_images
-from srgan_plugin.io.images import Image, image_shape, read_image
+from srgan_plugin.io.image_content import read_image_content
+from srgan_plugin.io.images import Image, image_shape
 from srgan_plugin.metrics import Scorer, quantize
 from srgan_plugin.metrics.niqe import niqe, pristine_model
 
 from .contact_sheet import most_detail
 from .html import encode_image
+from .image_names import match_names
 
 LR, BICUBIC, HR = "LR", "bicubic", "HR"
 _ALIASES: Final = {"lr": LR, "lq": LR, "hr": HR, "gt": HR, "original": HR, "bicubic": BICUBIC}
 _MEASURES: Final = ("PSNR", "SSIM", "PSNR_Y", "SSIM_Y")
 _BUDGET: Final = 2_000_000  # bytes of all images, before base64 makes a third more of them
+_NAMED: Final = 12  # images in a sentence
 _LENS: Final = 48  # pixels in the magnifier, about
 _QUALITIES: Final = (None, 98, 95, 90, 80)  # of WebP; None is lossless
 
@@ -38,11 +39,13 @@ class Gallery(NamedTuple):
 
     Attributes:
         images: By name, what reads an image's versions: by method, (H, W, 3), uint8, RGB.
+        methods: In the order in which they are shown.
         scale: HR is so many times larger than LR; None where there is no LR or no scale.
         notes: What was done to the images before they were compared, as sentences.
     """
 
     images: dict[str, Load]
+    methods: tuple[str, ...]
     scale: float | None
     notes: tuple[str, ...] = ()
 
@@ -57,7 +60,7 @@ def gallery_of_folders(folders: Mapping[str, Path]) -> Gallery:
 
     Images are matched by file name without suffix; a folder's names may all have one more ending,
     such as `x4` or BasicSR's `_NAME`. Where the LR images are given and bicubic ones are not,
-    those are made by MATLAB's bicubic.
+    those are made by MATLAB's bicubic. A folder may lack images.
 
     Args:
         folders: By method; "LR" and "HR" (or "GT") are what those say.
@@ -66,11 +69,9 @@ def gallery_of_folders(folders: Mapping[str, Path]) -> Gallery:
         UserError: Two images of a folder have one name, or no image is in two folders.
     """
     folders = {method_name(method): path for method, path in folders.items()}
-    found = {method: _by_name(path) for method, path in folders.items()}
-    names = set(next(iter(found[m] for m in (HR, *found) if m in found)))
-    found = {m: without_ending(files, names, folders[m]) for m, files in found.items()}
+    found = match_names(folders, first=HR)
     shown = dict.fromkeys(n for m, files in found.items() for n in files if m not in (LR, HR))
-    shown = shown or dict.fromkeys(names)
+    shown = shown or dict.fromkeys(name for files in found.values() for name in files)
     scale = _scale(found, shown)
     order = [m for m in (LR, BICUBIC) if m in (*found, BICUBIC if LR in found else "")]
     order += [m for m in found if m not in (LR, BICUBIC, HR)] + [m for m in found if m == HR]
@@ -81,38 +82,7 @@ def gallery_of_folders(folders: Mapping[str, Path]) -> Gallery:
     notes = (
         (f"bicubic is MATLAB's, x{scale}, made of LR",) if BICUBIC not in found and scale else ()
     )
-    return Gallery(loads, scale, notes)
-
-
-def _by_name(folder: Path) -> dict[str, Path]:
-    files = list_images(folder)
-    names = Counter(key.rpartition("/")[2] for key in files)
-    twice = [name for name, count in names.items() if count > 1]
-    if twice:
-        raise UserError(
-            f"{folder}: expected one image of each name, got several called {twice[0]}; name the "
-            "folder of one test set"
-        )
-    return {key.rpartition("/")[2]: path for key, path in files.items()}
-
-
-def without_ending(files: dict[str, Path], names: set[str], folder: Path) -> dict[str, Path]:
-    """Return the files by the names that they have in common with other folders.
-
-    Raises:
-        UserError: They have none.
-    """
-    if names & set(files):
-        return files
-    first = next(iter(files))
-    endings = {first.removeprefix(name) for name in names if first.startswith(name)}
-    for ending in sorted(endings, key=len):
-        short = {name.removesuffix(ending): path for name, path in files.items()}
-        if all(name.endswith(ending) for name in files) and names & set(short):
-            return short
-    raise UserError(
-        f"{folder}: expected images called like those of another folder ({min(names)}), got {first}"
-    )
+    return Gallery(loads, tuple(order), scale, notes)
 
 
 def _scale(found: Mapping[str, Mapping[str, Path]], names: Iterable[str]) -> int | None:
@@ -128,29 +98,55 @@ def _scale(found: Mapping[str, Mapping[str, Path]], names: Iterable[str]) -> int
 
 
 def _load(files: Mapping[str, Path], scale: int | None) -> dict[str, Image]:
-    images = {method: read_image(path) for method, path in files.items()}
+    images = {method: read_as_rgb(path) for method, path in files.items()}
     if LR in images and BICUBIC not in images and scale:
         made = quantize(imresize(images[LR] / 255, scale))
         images = {LR: images.pop(LR), BICUBIC: made, **images}
-    _check_sizes(images, files, scale)
     return images
 
 
-def _check_sizes(images: dict[str, Image], files: Mapping[str, Path], scale: int | None) -> None:
-    """Crop HR as tests do, at the bottom and right; refuse other differences of size."""
-    compared = [m for m in images if m not in (LR, HR)] or [HR]
-    height, width = images[compared[0]].shape[:2]
+def read_as_rgb(path: Path) -> Image:
+    """Read an image as `srgan-plugin upscale` does; alpha is laid over white, 16 bits are rounded.
+
+    Returns:
+        (H, W, 3), uint8, RGB.
+    """
+    pixels = read_image_content(path).pixels
+    if pixels.dtype == np.uint16:
+        pixels = ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    colours = 3 if pixels.shape[-1] > 2 else 1
+    image = pixels[..., :colours]
+    if pixels.shape[-1] in (2, 4):
+        alpha = pixels[..., -1:].astype(np.uint32)
+        image = ((image * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
+    return np.ascontiguousarray(np.broadcast_to(image, (*image.shape[:2], 3)))
+
+
+def conform(images: dict[str, Image], scale: float | None) -> tuple[dict[str, Image], list[str]]:
+    """Crop HR as tests do, at the bottom and right, and find what is of another size.
+
+    The size is that of most methods, of the first of them where several are as many.
+
+    Args:
+        images: By method.
+        scale: Of LR.
+
+    Returns:
+        The images, and the methods whose image cannot be compared with others pixel by pixel.
+    """
+    sizes = [image.shape[:2] for method, image in images.items() if method not in (LR, HR)]
+    sizes = sizes or [images[method].shape[:2] for method in (HR, LR) if method in images]
+    height, width = max(sizes, key=sizes.count)
     if HR in images:
-        images[HR] = cropped_hr(images[HR], (height, width))
-    factors = {LR: scale} if scale else {}
+        images = images | {HR: cropped_hr(images[HR], (height, width))}
+    odd = []
     for method, image in images.items():
-        shape, factor = image.shape[:2], factors.get(method, 1)
-        wanted = (height // factor, width // factor)
-        if shape != wanted:
-            raise UserError(
-                f"{files.get(method, method)}: expected {wanted[0]}x{wanted[1]} as of "
-                f"{compared[0]}, got {shape[0]}x{shape[1]}"
-            )
+        factor = scale if method == LR else 1
+        sides = zip(image.shape, (height, width), strict=False)
+        # LR of rounded sides fits, too.
+        if factor and any(abs(side * factor - size) >= factor for side, size in sides):
+            odd.append(method)
+    return images, odd
 
 
 def cropped_hr(image: Image, size: tuple[int, int]) -> Image:
@@ -205,19 +201,28 @@ def viewer_data(
     border = math.ceil(gallery.scale or 4)
     scorer, (pristine, about_niqe) = Scorer(("basicsr", "y"), border=border), _pristine()
     rows: list[dict[str, Any]] = []
+    others: list[str] = []
     qualities = _QUALITIES if quality is None else (None if quality == 100 else quality,)
     kept, level = 0, 0  # bytes, and which of the qualities
     for done, (name, load) in enumerate(gallery.images.items(), 1):
-        images = load()
-        rows.append(_row(name, images, measure(images, scorer, pristine)))
+        images, odd = conform(load(), gallery.scale)
+        fitting = {method: image for method, image in images.items() if method not in odd}
+        rows.append(_row(name, fitting, measure(fitting, scorer, pristine)) | {"odd": odd})
+        for method in odd:
+            height, width = images[method].shape[:2]
+            others.append(f"{method} of {name} ({width}x{height})")
         kept += _encode(rows[-1], images, qualities[level])
         while kept > _BUDGET and level + 1 < len(qualities):
             level += 1
             again = zip(rows, gallery.images.values(), strict=False)
-            kept = sum(_encode(row, read(), qualities[level]) for row, read in again)
+            kept = sum(
+                _encode(row, conform(read(), gallery.scale)[0], qualities[level])
+                for row, read in again
+            )
         progress(done, len(gallery.images))
-    methods = list(dict.fromkeys(m for row in rows for m in row["sources"]))
-    methods = [m for m in methods if m != HR] + [m for m in methods if m == HR]
+    there = {m for row in rows for m in row["sources"]}
+    methods = [m for m in gallery.methods if m in there]
+    missing = [f"{m} of {row['name']}" for row in rows for m in methods if m not in row["sources"]]
     measures = [
         n for n in (*_MEASURES, "NIQE") if any(n in s for r in rows for s in r["scores"].values())
     ]
@@ -226,8 +231,19 @@ def viewer_data(
         "reference": HR if HR in methods else None,
         "measures": measures,
         "note": _note(gallery, qualities[level], border, measures, about_niqe),
+        "warnings": [
+            *_named("There is no", missing),
+            *_named("Of another size than the others, so scaled to them and not measured:", others),
+        ],
         "images": rows,
     }
+
+
+def _named(words: str, names: Sequence[str]) -> Iterator[str]:
+    """Yield a sentence that names the first of many, where there are any."""
+    if names:
+        rest = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+        yield f"{words} {', '.join(names[:_NAMED])}{rest}."
 
 
 def _row(name: str, images: Mapping[str, Image], scores: Mapping[str, Any]) -> dict[str, Any]:
@@ -273,6 +289,6 @@ def _note(
     compared = (
         f"PSNR and SSIM: RGB and, with _Y, luma; {border} pixels cut off each edge"
         if "PSNR" in measures
-        else "No HR image is given, so nothing is compared with one"
+        else "There is no HR image of the methods' size, so nothing is compared with one"
     )
     return ". ".join([embedded, compared, about_niqe, *gallery.notes]) + "."

@@ -6,6 +6,7 @@ calibrated as 1 and 5. A pilot study showed some images twice, for the raters' s
 """
 
 import base64
+import contextlib
 import hashlib
 import json
 import random
@@ -22,6 +23,8 @@ from srgan_plugin.data.resize import imresize
 from srgan_plugin.errors import MissingFileError, UserError
 from srgan_plugin.io.image_files import list_images
 from srgan_plugin.io.images import Image, read_image
+
+from .image_names import without_ending
 
 #: The anchors: what raters are calibrated on, and with which score.
 NEAREST: Final = "nearest"
@@ -200,18 +203,24 @@ def _codes(rng: random.Random) -> Iterator[str]:
 
 
 def _outputs(name: str, folder: str | Path, keys: Sequence[str], scale: int) -> dict[str, Path]:
-    """Find a method's image of each key, called like the HR image or like DIV2K's LR."""
+    """Find a method's image of each key: their names may all have one more ending.
+
+    Raises:
+        MissingFileError: One is missing.
+    """
     files = list_images(folder)
-    found = {}
-    for key in keys:
-        path = files.get(key) or files.get(f"{key}x{scale}")
-        if path is None:
-            raise MissingFileError(
-                f"{name}={folder}: expected an image called {key} as HR has, got none; "
-                "name the images of every method like the HR images"
-            )
-        found[key] = path
-    return found
+    if not any(f"{key}x{scale}" in files for key in keys):
+        with contextlib.suppress(UserError):  # said below, with what is missing
+            files = without_ending(files, keys, Path(folder))
+    files = {**{key.removesuffix(f"x{scale}"): path for key, path in files.items()}, **files}
+    missing = [key for key in keys if key not in files]
+    if missing:
+        raise MissingFileError(
+            f"{name}={folder}: expected an image of each name that HR has, got none called "
+            f"{', '.join(missing[:5])}{' and others' if len(missing) > 5 else ''}; raters see each "
+            "image by each method"
+        )
+    return {key: files[key] for key in keys}
 
 
 def _centre(image: Image, size: int | None, scale: int) -> Image:

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import PIL.Image
 import pytest
@@ -71,17 +72,83 @@ def test_names_with_one_more_ending_are_matched(folders: Folders, tmp_path: Path
     assert all({"mine", "theirs"} <= set(row["sources"]) for row in data["images"])
 
 
-def test_hr_is_cropped_as_tests_crop_it_and_other_sizes_are_refused(
-    folders: Folders, tmp_path: Path
-) -> None:
+def test_hr_is_cropped_as_tests_crop_it(folders: Folders, tmp_path: Path) -> None:
     for path in folders["GT"].iterdir():
         image = np.pad(read_image(path), ((0, 5), (0, 11), (0, 0)))
         write_image(tmp_path / "larger" / path.name, image)
         write_image(tmp_path / "too_large" / path.name, np.pad(image, ((0, 9), (0, 0), (0, 0))))
     same = encoded({**folders, "GT": tmp_path / "larger"})
-    assert same["images"] == encoded(folders)["images"]
-    with pytest.raises(UserError, match=r"too_large.*expected"):
-        encoded({**folders, "GT": tmp_path / "too_large"})
+    assert same["images"] == encoded(folders)["images"] and not same["warnings"]
+    other = encoded({**folders, "GT": tmp_path / "too_large"})
+    assert not any("PSNR" in row["scores"].get("mine", {}) for row in other["images"])
+    assert "HR of 0000 (83x74)" in other["warnings"][0]
+
+
+def test_an_image_of_another_size_is_shown_named_and_not_measured(
+    folders: Folders, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second = sorted(folders["GT"].iterdir())
+    write_image(tmp_path / "large" / first.name, read_image(first).repeat(2, 0).repeat(2, 1))
+    write_image(tmp_path / "large" / second.name, read_image(second))
+    data = encoded({"other": folders["GT"], **folders, "large": tmp_path / "large"})
+    odd, fit = data["images"]
+    assert odd["odd"] == ["large"] and fit["odd"] == []
+    assert (odd["height"], odd["width"]) == read_image(first).shape[:2]
+    assert "large" not in odd["scores"] and fit["scores"]["large"]["SSIM"] == 1
+    assert decoded(odd["sources"]["large"]).shape[0] == 2 * odd["height"]
+    (warning,) = data["warnings"]
+    assert "large of 0000 (144x120)" in warning and "0001" not in warning
+    pairs = [f"a={folders['GT']}", f"large={tmp_path / 'large'}"]
+    with pytest.raises(SystemExit):
+        main(["compare", *pairs, "--out", str(tmp_path / "sheet.png")])
+    assert "0000: expected images of one size" in capsys.readouterr().err
+
+
+def test_missing_grey_and_16_bit_images_are_shown_and_missing_ones_named(
+    folders: Folders, tmp_path: Path
+) -> None:
+    _, second = sorted((folders["mine"] / "Set5").iterdir())
+    colours = cv2.imread(str(second))
+    for name, image in {
+        "grey": cv2.cvtColor(colours, cv2.COLOR_BGR2GRAY), "deep": colours.astype(np.uint16) * 256
+    }.items():  # fmt: skip
+        (tmp_path / name).mkdir()
+        cv2.imwrite(str(tmp_path / name / second.name), image)
+    data = encoded({**folders, "grey": tmp_path / "grey", "deep": tmp_path / "deep"})
+    assert data["methods"] == ["LR", "bicubic", "mine", "grey", "deep", "HR"]
+    assert data["warnings"] == ["There is no grey of 0000, deep of 0000."]
+    sources = data["images"][1]["sources"]
+    rounded = np.rint(read_image(second) * 256.0 / 257)
+    np.testing.assert_array_equal(decoded(sources["deep"]), rounded)
+    assert np.ptp(decoded(sources["grey"]), axis=2).max() == 0
+
+
+def test_folders_whose_names_all_have_endings_are_matched(folders: Folders, tmp_path: Path) -> None:
+    for ending in ("_SRGAN", "_rlt", ""):
+        for path in (folders["mine"] / "Set5").iterdir():
+            write_image(tmp_path / f"m{ending}" / f"{path.stem}{ending}.png", read_image(path))
+    data = encoded({name: tmp_path / name for name in ("m_SRGAN", "m_rlt", "m")})
+    assert [row["name"] for row in data["images"]] == ["0000", "0001"]
+    assert all(len(row["sources"]) == 3 for row in data["images"])
+
+
+def test_compare_shows_outputs_by_name_and_does_not_upscale_them(
+    folders: Folders, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = ["--out", str(tmp_path / "page.html")]
+    outputs, truth = str(folders["mine"] / "Set5"), str(folders["GT"])
+    main(["compare", f"mine={outputs}", "--hr", truth, *page])
+    data = data_of(tmp_path / "page.html", "viewer-data")
+    assert data == json.loads(json.dumps(encoded({"mine": Path(outputs), "HR": folders["GT"]})))
+    for arguments, words in (
+        ([outputs, truth], f"compare Set5={outputs} GTmod12={truth}"),
+        ([f"mine={outputs}", truth], "got no NAME"),
+        ([f"mine={outputs}", f"mine={truth}"], "one twice"),
+        ([f"mine={outputs}", "--models", "srgan"], "no --models"),
+    ):
+        with pytest.raises(SystemExit):
+            main(["compare", *arguments, *page])
+        assert words in capsys.readouterr().err
 
 
 def test_images_of_other_names_are_refused(folders: Folders, tmp_path: Path) -> None:

@@ -156,6 +156,18 @@ def test_a_method_s_missing_or_misshaped_image_is_named(
     assert named in error and "more" in error
 
 
+@pytest.mark.parametrize("ending", ["x4", "_SRGAN"])
+def test_a_method_s_names_may_all_have_one_more_ending(
+    made: Made, tmp_path: Path, ending: str
+) -> None:
+    for path in made.folders["Mild"].iterdir():
+        write_image(tmp_path / "more" / f"{path.stem}{ending}.png", read_image(path))
+    same = Made(made.page, {**made.folders, "Mild": tmp_path / "more"}, made.hr, made.lr)
+    options = ("--bicubic", "--repeats", "2", "--calibration-images", "1")
+    main(same.command(*options, out=tmp_path / "same.html"))
+    assert (tmp_path / "same.html").read_bytes() == made.page.read_bytes()
+
+
 def test_a_sealed_key_opens_and_names_its_study() -> None:
     key = {"methods": [HOSTILE, "é"], "items": {}}
     assert unseal(seal(key)) == key and HOSTILE not in seal(key)

@@ -255,6 +255,30 @@ def test_equal_images_have_an_infinite_psnr_and_sort_as_the_best(
         assert "∞" in page.inner_text("[data-part=scores] tbody")  # the mean over both images
 
 
+def test_means_are_over_the_images_that_every_method_has(
+    browser: Any, tmp_path: Path, photographs: Path
+) -> None:
+    hr = photographs / "Set5" / "GTmod12"
+    for i, path in enumerate(sorted(hr.iterdir())):
+        write_image(tmp_path / "both" / path.name, read_image(path) ^ np.uint8(4 + 4 * i))
+    write_image(tmp_path / "one" / path.name, read_image(path) ^ np.uint8(1))
+    page_file = tmp_path / "page.html"
+    images = [f"{name}={tmp_path / name}" for name in ("both", "one")]
+    main(["compare", *images, "--hr", str(hr), "--out", str(page_file)])
+    with open_page(browser, page_file) as page:
+        shown(page, "0001", "both", "one")
+        assert "There is no one of 0000" in page.inner_text("[data-part=warnings]")
+        table = page.locator("[data-part=scores]")
+        assert "over 1 of 2 images" in table.locator("caption").inner_text()
+        cells = table.locator("tbody tr").first.locator("td").all_inner_texts()
+        half = len(cells) // 2
+        assert cells[:half] == cells[half:]  # the mean over the one image that both have
+        page.focus("[data-part=stage]")
+        page.keyboard.press("ArrowDown")
+        shown(page, "0000", "both", "one")
+        assert page.inner_text("[data-part=right-tag]") == "one: no such image"
+
+
 def test_curves_are_smoothed_hidden_and_read_out_by_keys(browser: Any, report: Path) -> None:
     with open_page(browser, report) as page:
         figure = page.locator("#curves figure", has_text="pixel loss")

@@ -74,7 +74,7 @@
     });
     const at = place === null || place === undefined ? "last" : `at ${plot.data[0][place]}`;
     const output = figure.querySelector("output");
-    output.replaceChildren(make("span", at), ...values.map(([series, value]) => {
+    output.replaceChildren(make("span", state.smoothing ? `${at}, smoothed` : at), ...values.map(([series, value]) => {
       const item = make("span", show(value));
       item.style.color = colour(series.run);
       item.title = nameOf(series);

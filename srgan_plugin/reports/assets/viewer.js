@@ -83,11 +83,13 @@
     if (mine !== turn) return;
     for (const [side, element] of [["left", left], ["right", right]]) {
       const canvas = part(`${side}-image`);
-      const error = state.error && reference && element;
+      const odd = entry.odd.includes(state[side]);
+      const error = state.error && reference && element && !odd && !entry.odd.includes(other);
       if (error) drawError(canvas, element, reference);
       else if (element) drawWhole(canvas, element);
       else Object.assign(canvas, { width: entry.width, height: entry.height });
-      const what = `${error ? "Error of " : ""}${state[side]}${element ? "" : ": no such image"}`;
+      const more = !element ? ": no such image" : odd ? ": of another size" : "";
+      const what = `${error ? "Error of " : ""}${state[side]}${more}`;
       canvas.setAttribute("aria-label", `${what}, ${entry.name}`);
       part(`${side}-tag`).textContent = what;
     }
@@ -141,8 +143,8 @@
       Object.assign(canvas, { width: size, height: size });
       const context = canvas.getContext("2d");
       context.imageSmoothingEnabled = state.smooth;
-      const k = element.naturalWidth / entry.width;
-      context.drawImage(element, x * k, y * k, side * k, side * k, 0, 0, size, size);
+      const [k, l] = [element.naturalWidth / entry.width, element.naturalHeight / entry.height];
+      context.drawImage(element, x * k, y * l, side * k, side * l, 0, 0, size, size);
       canvas.setAttribute("aria-label", `${lens.method}, magnified`);
     }
   }
@@ -161,8 +163,14 @@
   const score = (entry, method, measure) => entry.scores[method]?.[measure];
   const show = (value, measure) => (value === undefined ? "–"
     : Number.isFinite(value) ? value.toFixed(digits(measure)) : "∞");
+  // Means are compared, so they are over the images of which every method has the measure.
+  function meanOver(measure) {
+    const has = (m) => data.images.some((entry) => score(entry, m, measure) !== undefined);
+    const needed = methods.filter(has);
+    return data.images.filter((entry) => needed.every((m) => score(entry, m, measure) !== undefined));
+  }
   function mean(method, measure) {
-    const values = data.images.map((entry) => score(entry, method, measure)).filter((v) => v !== undefined);
+    const values = meanOver(measure).map((entry) => score(entry, method, measure)).filter((v) => v !== undefined);
     return values.length ? values.reduce((a, b) => a + b) / values.length : undefined;
   }
 
@@ -210,7 +218,10 @@
       const means = data.images.length > 1 ? names.map((n) => show(mean(method, n), n)) : [];
       body.append(cells("td", [method, ...names.map((n) => show(score(entry, method, n), n)), ...means]));
     }
-    table.replaceChildren(make("caption", `Measures of ${entry.name}`), head, body);
+    const counts = new Set(names.map((name) => meanOver(name).length));
+    const over = Math.min(...counts) < data.images.length
+      ? `; means over ${[...counts].join(" or ")} of ${data.images.length} images, of which all methods have one` : "";
+    table.replaceChildren(make("caption", `Measures of ${entry.name}${over}`), head, body);
     table.parentElement.hidden = !names.length || !body.children.length;
   }
 
@@ -266,7 +277,8 @@
       plot.append(svg("line", { x1: box.left, x2: width - box.right, y1: Y(hr), y2: Y(hr), class: "hr" }),
         svg("text", { x: width - box.right - 4, y: Y(hr) - 5, "text-anchor": "end", class: "label" }, data.reference));
     }
-    measured.forEach((method, i) => {
+    const labels = []; // places taken
+    measured.forEach((method) => {
       const group = svg("g", { class: `series s${methods.indexOf(method) % 6}` });
       for (const entry of data.images) {
         const [x, y] = [score(entry, method, "PSNR"), score(entry, method, "NIQE")];
@@ -277,8 +289,11 @@
       }
       const [x, y] = [X(mean(method, "PSNR")), Y(mean(method, "NIQE"))];
       const flip = x > width - 110;
+      let lift = y - 8;
+      while (labels.some(([a, b]) => Math.abs(a - x) < 90 && Math.abs(b - lift) < 13)) lift -= 14;
+      labels.push([x, lift]);
       group.append(svg("rect", { x: x - 5.5, y: y - 5.5, width: 11, height: 11, transform: `rotate(45 ${x} ${y})`, class: "mean" }),
-        svg("text", { x: x + (flip ? -12 : 12), y: y - 8, "text-anchor": flip ? "end" : "start", class: "label" }, method));
+        svg("text", { x: x + (flip ? -12 : 12), y: lift, "text-anchor": flip ? "end" : "start", class: "label" }, method));
       plot.append(group);
     });
     part("plot").replaceChildren(plot);
@@ -373,6 +388,8 @@
 
   function start() {
     part("note").textContent = data.note;
+    part("warnings").append(...data.warnings.map((text) => make("li", text)));
+    part("warnings").hidden = !data.warnings.length;
     for (const side of ["left", "right"]) {
       options(part(side), methods.map((m) => [m, m]), (value) => { state[side] = value; change(); });
     }

@@ -1,0 +1,74 @@
+"""Which images of several folders are versions of one another: by their names."""
+
+import os
+import re
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+
+from srgan_plugin.errors import UserError
+from srgan_plugin.io.image_files import list_images
+
+Files = dict[str, Path]
+
+
+def match_names(folders: Mapping[str, Path], *, first: str = "") -> dict[str, Files]:
+    """Return the files of each folder by the names that they have in common.
+
+    Args:
+        folders: By method.
+        first: The method whose names count, where it is there; else the first one.
+
+    Raises:
+        UserError: Two images of a folder have one name, or a folder has no name in common with the
+            others.
+    """
+    found = {method: _by_name(path) for method, path in folders.items()}
+    names = set(found.get(first) or next(iter(found.values())))
+    ending = _common_ending(list(names))
+    try:
+        return {m: without_ending(files, names, folders[m]) for m, files in found.items()}
+    except UserError:
+        if not ending:
+            raise
+        names = {name.removesuffix(ending) for name in names}
+        return {m: without_ending(files, names, folders[m]) for m, files in found.items()}
+
+
+def without_ending(files: Files, names: Collection[str], folder: Path) -> Files:
+    """Return the files of a folder by names that others have: theirs may have one more ending.
+
+    Raises:
+        UserError: None of them is called like that.
+    """
+    if not files.keys().isdisjoint(names):
+        return files
+    first = next(iter(files))
+    endings = {first.removeprefix(name) for name in names if first.startswith(name)}
+    for ending in sorted(endings, key=len):
+        short = {name.removesuffix(ending): path for name, path in files.items()}
+        if all(name.endswith(ending) for name in files) and not short.keys().isdisjoint(names):
+            return short
+    raise UserError(
+        f"{folder}: expected images called like those of another folder ({min(names)}), got {first}"
+    )
+
+
+def _by_name(folder: Path) -> Files:
+    files = list_images(folder)
+    names = Counter(key.rpartition("/")[2] for key in files)
+    twice = [name for name, count in names.items() if count > 1]
+    if twice:
+        raise UserError(
+            f"{folder}: expected one image of each name, got several called {twice[0]}; name the "
+            "folder of one test set"
+        )
+    return {key.rpartition("/")[2]: path for key, path in files.items()}
+
+
+def _common_ending(names: Sequence[str]) -> str:
+    """Return what all names end in from a separator or a scale on: `_SRGAN`, `x4`."""
+    reversed_names = [name[::-1] for name in names]
+    common = os.path.commonprefix(reversed_names)[::-1] if len(names) > 1 else ""  # noqa: RUF071
+    found = re.search(r"[_.\- ].*$|x\d+$", common)
+    return found[0] if found else ""
