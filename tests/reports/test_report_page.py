@@ -296,6 +296,13 @@ def test_curves_are_smoothed_hidden_and_read_out_by_keys(browser: Any, report: P
         assert plots.count() == 0
 
 
+# What can be clicked is 24 pixels high, WCAG 2.2's least; a label counts for what is inside it.
+SMALL_TARGETS = """[...document.querySelectorAll("a, button, select, summary, input")]
+  .map((e) => e.closest("label") ?? e)
+  .filter((e) => e.checkVisibility() && e.getBoundingClientRect().height < 24)
+  .map((e) => e.outerHTML.slice(0, 80))"""
+
+
 @pytest.mark.parametrize("width", [400, 1600])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_nothing_is_wider_than_the_window(
@@ -304,6 +311,7 @@ def test_nothing_is_wider_than_the_window(
     size = {"width": width, "height": 900}
     with open_page(browser, report, viewport=size, color_scheme=scheme) as page:
         assert page.evaluate("document.documentElement.scrollWidth") <= width
+        assert page.evaluate(SMALL_TARGETS) == []
         colours = page.evaluate(
             "['color', 'backgroundColor'].map(n => getComputedStyle(document.body)[n])"
         )
