@@ -103,11 +103,12 @@ def interleave(sides: Mapping[str, Callable[[], Measurement]], rounds: int) -> l
 def run_in_subprocess(work: Callable[..., Measurement], *args: Any) -> Measurement:
     """Run the work in its own process, so that memory and its tuning are not shared.
 
-    Where the system can, it is forked from one that has imported torch and mmengine and no more.
+    Where the system can, it is forked from one that has imported torch and no more: mmengine asks
+    CUDA for its devices when it is imported, after which no fork can use them.
     """
     if "forkserver" in get_all_start_methods():
         context: BaseContext = get_context("forkserver")
-        context.set_forkserver_preload(["torch", "mmengine.runner"])
+        context.set_forkserver_preload(["torch"])
     else:
         context = get_context("spawn")
     with ProcessPoolExecutor(1, context) as pool:

@@ -14,6 +14,8 @@ from small_runs import SMALL_DISCRIMINATOR, losses, small_config
 
 from srgan_plugin.data.prepare.stores import create_store
 from srgan_plugin.hosts.mmengine.datasets.gpu_loader import GPUDataLoader
+from srgan_plugin.hosts.mmengine.engine import cuda_graph, train_loop
+from srgan_plugin.hosts.mmengine.engine.cuda_graph import WARM_UP
 from srgan_plugin.hosts.mmengine.engine.optim_wrapper import AmpOptimWrapper, OptimWrapper
 from srgan_plugin.networks import ModifiedVGG
 from srgan_plugin.networks.vgg import random_vgg19_state_dict
@@ -215,6 +217,49 @@ def test_long_chunks_leave_the_weights_the_schedule_and_the_log_of_single_steps(
     # The last two: single steps also log where an epoch ends, at iteration 3.
     assert [curve[-2:] for curve in curves[0]] == curves[1]
     assert rates[0] == rates[1] == [1e-4 / 4]
+
+
+class LossWeightHook(Hook):
+    """Changes the weight of the loss once."""
+
+    def __init__(self, stage: str, at: int) -> None:
+        self.interval = 4  # a chunk ends there
+        setattr(self, f"{stage}_train_iter", self.change)
+        self.at = at
+
+    def get_triggered_stages(self) -> list[str]:
+        return ["before_train_iter", "after_train_iter"]
+
+    def change(self, runner: Any, batch_idx: int, **_: Any) -> None:
+        if batch_idx == self.at:
+            runner.model.pixel_loss.loss_weight = 3.0
+
+
+@pytest.mark.parametrize(("stage", "at", "drop"), [("before", 7, 7), ("after", 7, 8)])
+def test_a_captured_step_of_a_run_follows_a_hook_that_changes_a_loss(
+    photographs: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    stage: str,
+    at: int,
+    drop: int,
+) -> None:
+    captured: list[int] = []
+    name = "msrresnet_x4c64b16_g1_1000k_div2k.py"
+    options = {
+        "train_cfg.cuda_graph": True,
+        "optim_wrapper.optimizer.fused": True,
+        "default_hooks.logger.interval": 100,
+    }
+    cfg = small_config(name, photographs / "train", tmp_path / "run", 14, **options)
+    runner = Runner.from_cfg(cfg)
+    runner.register_hook(LossWeightHook(stage, at))
+    monkeypatch.setattr(train_loop, "why_not_capturable", lambda *_: None)
+    monkeypatch.setattr(
+        cuda_graph, "capture_cuda_graph", lambda step, stream: captured.append(runner.iter) or step
+    )
+    runner.train()
+    assert captured == [WARM_UP, drop + WARM_UP]
 
 
 def test_a_hook_of_unknown_interval_is_called_at_every_step(

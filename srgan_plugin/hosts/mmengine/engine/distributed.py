@@ -1,5 +1,6 @@
 """Several processes: each network in its own wrapper, and a start on machines without a GPU."""
 
+import gc
 import os
 from datetime import timedelta
 from typing import Any, Final
@@ -40,9 +41,10 @@ class MMSeparateDistributedDataParallel(MMEngineSeparateDDP):
         Args:
             stream: Of CUDA; None without a GPU.
         """
-        for name, network in self.module.named_children():
-            if is_model_wrapper(network):
-                self.module._modules[name] = network.module
+        self.module._modules.update(
+            {n: each.module for n, each in self.module.named_children() if is_model_wrapper(each)}
+        )
+        gc.collect()  # what accumulates gradients lives as long as the wrappers that were
         options, training = self._options, self.training
         with torch.cuda.stream(stream):
             MMEngineSeparateDDP.__init__(self, self.module, **options)
