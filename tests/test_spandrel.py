@@ -5,6 +5,7 @@ import logging
 
 import pytest
 import torch
+from srgan_repositories import CASES, trained_looking
 
 from srgan_plugin.checkpoints import open_network
 from srgan_plugin.checkpoints.convert import convert
@@ -144,6 +145,21 @@ def test_half_precision_and_bfloat16_run(loader, network):
         with torch.inference_mode():
             difference = found(image.to(dtype)).float() - own(image).clamp(0, 1)
         assert difference.abs().max() < levels / 255
+
+
+@pytest.mark.parametrize(
+    ("name", "scale"), [(name, case.scales[-1]) for name, case in CASES.items()]
+)
+def test_each_repository_s_network_is_loaded_with_its_function(loader, name, scale):
+    case, image = CASES[name], torch.rand(1, 3, 8, 9)
+    network = trained_looking(case.make(scale))
+    if case.told:
+        with pytest.raises(UserError, match=r"output_range.*install"):
+            loader.load_from_state_dict(dict(network.state_dict()))
+        ours.install(loader.registry, arguments=case.told)
+    found = loader.load_from_state_dict(dict(network.state_dict()))
+    assert (found.architecture.name, found.scale) == ("SRResNet", scale)
+    torch.testing.assert_close(found(image), case(network, image), rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("note", [torch.tensor([7, 7]), torch.tensor(1.5), torch.tensor([999])])

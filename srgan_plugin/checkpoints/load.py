@@ -290,7 +290,8 @@ class DetectedNetwork:
             raise UserError(
                 f"{listed(stated)}, as {self.layout.origin} scripts have it, is contradicted by "
                 f"the weights, which fit {listed(better)} better: a fork may have changed it. Give "
-                f"what it was trained with, {_as_options(better)} or {_as_options(stated)}"
+                f"what it was trained with, {_as_options(better)} or {_as_options(stated)}, here "
+                "or once to tools/convert_checkpoint.py FILE NEW --to plugin"
             )
 
     @staticmethod
@@ -456,6 +457,8 @@ def generator_changes(
         return {}
     if found.layout.network != name:
         return {}
+    if found.assumed:
+        found.build(assume=True)  # refuses what the weights contradict
     parameters = inspect.signature(_CLASSES[name]).parameters
     now = {key: parameter.default for key, parameter in parameters.items()} | {**generator}
     wanted = {key: found.arguments[key] for key in _ADAPTABLE if key in found.arguments}

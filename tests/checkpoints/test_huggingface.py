@@ -60,6 +60,14 @@ def api(hub, tmp_path, monkeypatch):
     [
         (MSRResNet, {"activate_after_shuffle": True, "upscale_factor": 3}),
         (SRResNet, {"output_range": (-1, 1), "prelu": "channel"}),
+        (
+            SRResNet,
+            {"act": "swish", "first_act": "prelu", "norm_eps": 1e-3, "upsample_norm": True}
+            | {"input_range": "imagenet", "output_range": "imagenet", "last_act": "tanh"}
+            | {"end_kernels": (9, 3), "shuffles": (4,), "depthwise": True},
+        ),
+        (SRResNet, {"act": "leaky_relu", "norm": "instance_affine", "trunk_end": "act"}),
+        (SRResNet, {"norm": "instance", "upscale_factor": 3}),
     ],
 )
 def test_what_is_pushed_is_loaded_as_the_same_network(hub, api, rough, cls, options):

@@ -115,8 +115,8 @@ def test_upscaling_gives_the_repository_s_levels(saved, tool, tmp_path, name):
     assert np.abs(cv2.imread("sr.png")[..., ::-1] - levels).max() <= 1
 
 
-# One of each kind of graph: batch normalisation before the shuffle, Swish, instance normalisation.
-@pytest.mark.parametrize("name", ["eriklindernoren", "weichen283", "HasnainRaz", "twtygqyy"])
+# Each takes seconds: batch normalisation before the shuffle, and instance normalisation.
+@pytest.mark.parametrize("name", ["eriklindernoren", "twtygqyy"])
 def test_the_onnx_gives_what_the_repository_s_own_network_gives(saved, tool, tmp_path, name):
     runtime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
