@@ -86,12 +86,27 @@ def srgan(basicsr: ModuleType) -> dict[str, Any]:
     return opt
 
 
+def without_descriptions(schema: Any) -> Any:
+    """Drop what docstrings say, whose wording may change without the file."""
+    if isinstance(schema, list):
+        return [without_descriptions(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    return {
+        key: without_descriptions(value)
+        for key, value in schema.items()
+        if not (key == "description" and isinstance(value, str))
+    }
+
+
 def test_the_file_is_what_the_code_accepts(basicsr: ModuleType) -> None:
     from srgan_plugin.hosts.basicsr.schema import options_schema
 
     jsonschema.Draft202012Validator.check_schema(options_schema())
     again = "python -m srgan_plugin.hosts.basicsr.schema > configs/basicsr/options.schema.json"
-    assert json.loads(SCHEMA.read_text()) == options_schema(), f"make it again: {again}"
+    stored, generated = json.loads(SCHEMA.read_text()), options_schema()
+    assert "description" in json.dumps(stored)
+    assert without_descriptions(stored) == without_descriptions(generated), f"run: {again}"
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
