@@ -457,7 +457,7 @@ def generator_changes(
         return {}
     if found.layout.network != name:
         return {}
-    if found.assumed:
+    if found.assumed and not found.open:
         found.build(assume=True)  # refuses what the weights contradict
     parameters = inspect.signature(_CLASSES[name]).parameters
     now = {key: parameter.default for key, parameter in parameters.items()} | {**generator}
