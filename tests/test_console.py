@@ -33,7 +33,7 @@ def arguments(photographs: Path, work_dir: Path) -> list[str]:
     return [*train, "--work-dir", str(work_dir), "--cfg-options", *options]
 
 
-def on_a_terminal(line: list[str], cwd: Path, environment: dict[str, str]) -> str:
+def on_a_terminal(line: list[str], cwd: Path, environment: dict[str, str], status: int = 0) -> str:
     """Run a command on a terminal of `WIDTH` columns and return all that it wrote there."""
     ours, its = pty.openpty()
     fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", 40, WIDTH, 0, 0))
@@ -49,7 +49,7 @@ def on_a_terminal(line: list[str], cwd: Path, environment: dict[str, str]) -> st
                 break
             seen += part
     os.close(ours)
-    assert process.returncode == 0, seen.decode()
+    assert process.returncode == status, seen.decode()
     return seen.decode()
 
 
@@ -94,6 +94,31 @@ def test_on_a_terminal_a_bar_shows_losses_and_psnr_and_no_line_is_wider(
     updates = [text for line in seen.split("\n") for text in line.split("\r")]
     assert [text for text in updates if len(text.rstrip()) > WIDTH] == []
     assert any("10/10" in text and "PSNR=" in text for text in updates)
+
+
+def test_on_a_terminal_errors_and_warnings_are_broken_into_lines_elsewhere_they_are_one(
+    tmp_path: Path, environment: dict[str, str]
+) -> None:
+    code = (
+        "import contextlib, io, logging, sys\n"
+        "from srgan_plugin.cli.console import log_to_file\n"
+        "from srgan_plugin.cli.errors import command\n"
+        "from srgan_plugin.errors import UserError\n"
+        "logger = logging.getLogger('x')\n"
+        "logger.addHandler(logging.StreamHandler(sys.stdout))\n"
+        "log_to_file(logger)\n"
+        "def main():\n"
+        "    with contextlib.redirect_stdout(io.StringIO()):\n"  # as while a checkpoint is loaded
+        "        logger.warning('word ' * 30)\n"
+        "    raise UserError('more ' * 30)\n"
+        "command(main)()\n"
+    )
+    line = [sys.executable, "-c", code]
+    seen = on_a_terminal(line, tmp_path, environment, status=1)
+    assert max(map(len, seen.replace("\r", "\n").splitlines())) <= WIDTH
+    assert seen.count("word") == seen.count("more") == 30
+    done = subprocess.run(line, capture_output=True, text=True, env=environment, check=False)
+    assert len(done.stdout.splitlines()) == len(done.stderr.splitlines()) == 1
 
 
 def test_without_a_terminal_progress_is_a_line_every_thirty_seconds(

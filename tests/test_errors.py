@@ -295,3 +295,19 @@ def test_warnings_of_other_libraries_are_shown_with_verbose_alone(
     assert [str(warning.message) for warning in found] == shown
     with pytest.warns(FutureWarning, match="after it"):
         warnings.warn("after it", FutureWarning, stacklevel=1)
+
+
+def test_a_download_that_failed_is_one_line_with_the_place_for_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+
+    @command
+    def main() -> None:  # as the VGG-19 of MMagic and BasicSR does; nothing listens on port 9
+        torch.hub.load_state_dict_from_url("http://127.0.0.1:9/vgg.pth")
+
+    with pytest.raises(SystemExit):
+        main()
+    line = capsys.readouterr().err.strip().splitlines()[-1]
+    assert line.startswith("error: http://127.0.0.1:9/vgg.pth: could not be downloaded")
+    assert line.endswith(f"put the file at {tmp_path}/checkpoints/vgg.pth")

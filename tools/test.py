@@ -1,12 +1,12 @@
 """Test a checkpoint on the benchmark sets: `python tools/test.py CONFIG CHECKPOINT`."""
 
 import argparse
-import sys
 from collections import defaultdict
 from typing import Any
 
 from srgan_plugin.cli.configs import add_config_options, load_config, require_settings
 from srgan_plugin.cli.errors import command
+from srgan_plugin.cli.terminal import write_note
 from srgan_plugin.errors import UserError
 
 
@@ -77,11 +77,11 @@ def follow_checkpoint(model: Any, location: str, *, ours: bool) -> str:
             )
         words = ", ".join(f"{name}={value!r}" for name, value in changes.items())
         note = f"{path} holds {identify(checkpoint)}: testing with {words}, unlike the config"
-        print(f"NOTE: {note}", file=sys.stderr)
+        write_note(f"NOTE: {note}")
         generator.update(changes)
     if any(str(k).startswith("generator_ema.") for k in checkpoint.get("state_dict", ())):
         which = "those" if ours else f"not those, {model.type} has no place for them"
-        print(f"NOTE: {path} has averaged weights: testing {which}", file=sys.stderr)
+        write_note(f"NOTE: {path} has averaged weights: testing {which}")
         if ours:
             model["ema"] = model.get("ema") or {"decay": 0.999}  # of which a test makes no use
     return str(path)

@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import sys
 from contextlib import nullcontext
 from typing import Any
 
@@ -13,6 +12,7 @@ from srgan_plugin.cli.configs import (
     require_settings,
 )
 from srgan_plugin.cli.errors import command
+from srgan_plugin.cli.terminal import write_note
 from srgan_plugin.errors import MissingFileError, UserError
 
 
@@ -57,10 +57,9 @@ def amp_is_faster() -> bool:
         return True
     if choose_dtype("auto", device) == torch.bfloat16:
         return True
-    print(
+    write_note(
         f"--amp: a convolution in bfloat16 is {bfloat16_speedup(device):.1f} times as fast as in "
-        "float32 on this processor: training in float32; --amp bfloat16 insists",
-        file=sys.stderr,
+        "float32 on this processor: training in float32; --amp bfloat16 insists"
     )
     return False
 
@@ -121,7 +120,7 @@ def choose_checkpoint(cfg: Any, resume: str | None) -> None:
         newest = newest_checkpoint(cfg.work_dir) if resume == "auto" else resume
         # Without a checkpoint the run starts from load_from, as it would without --resume.
         if newest is None:
-            print(f"--resume: no checkpoint in {cfg.work_dir}, starting anew", file=sys.stderr)
+            write_note(f"--resume: no checkpoint in {cfg.work_dir}, starting anew")
         cfg.resume = newest is not None
         cfg.load_from = str(newest) if newest else cfg.get("load_from")
     if not (start := cfg.get("load_from")):
@@ -136,10 +135,9 @@ def choose_checkpoint(cfg: Any, resume: str | None) -> None:
         return
     done = check_resumable(start)
     if done >= cfg.train_cfg.get("max_iters", done + 1):
-        print(
+        write_note(
             f"--resume: nothing is left to train: {start} has {done} iterations, "
-            f"train_cfg.max_iters is {cfg.train_cfg.max_iters}",
-            file=sys.stderr,
+            f"train_cfg.max_iters is {cfg.train_cfg.max_iters}"
         )
 
 

@@ -5,10 +5,8 @@
 
 import contextlib
 import logging
-import os
 import subprocess
 import sys
-import textwrap
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TextIO
@@ -18,18 +16,7 @@ import torch
 from srgan_plugin import __version__
 
 from .doctor import cpu_name
-
-
-def fit_terminal(text: str) -> str:
-    """Break a line that is wider than the terminal; elsewhere lines stay as they are."""
-    if not sys.stdout.isatty():
-        return text
-    # Not shutil's function: it believes COLUMNS, which a parent may have set for another terminal.
-    width = os.get_terminal_size(sys.stdout.fileno()).columns or 80
-    return textwrap.fill(
-        text, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
-    )
-
+from .terminal import fit_terminal
 
 # Warnings of mmengine's about what its own configs and code do, and no user can change.
 _NOISE = ("deprecated", "is not a meta file", "prefix is not set in metric class")
@@ -55,10 +42,14 @@ class _AboveBars:
 class _Formatter(logging.Formatter):
     """A record's message in one line, after its level where that is a warning or worse."""
 
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__()
+        self.stream = stream
+
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""
         level = f"{record.levelname}: " if record.levelno >= logging.WARNING else ""
-        return fit_terminal(level + " ".join(record.getMessage().split()))
+        return fit_terminal(level + " ".join(record.getMessage().split()), self.stream)
 
 
 def needs_attention(record: logging.LogRecord) -> bool:
@@ -77,7 +68,7 @@ def log_to_file(
             sys.stderr,
         ):
             handler.addFilter(shown)
-            handler.setFormatter(_Formatter())
+            handler.setFormatter(_Formatter(handler.stream))
             handler.setStream(_AboveBars(handler.stream))
 
 

@@ -19,8 +19,11 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import ParamSpec
+from urllib.error import URLError
 
 from srgan_plugin.errors import PluginWarning, UserError
+
+from .terminal import write_note
 
 P = ParamSpec("P")
 
@@ -61,7 +64,7 @@ def command(main: Callable[P, None]) -> Callable[P, None]:
         for worker in multiprocessing.active_children():
             worker.terminate()
             worker.join(_SECONDS_TO_END)
-        sys.stderr.write(f"{line}\n")
+        write_note(line)
         raise SystemExit(status)
 
     return wrapper
@@ -99,6 +102,8 @@ def explain(error: Exception) -> str | None:
         line = _explain_dead_worker()
         if line or of_worker:
             return line
+    if isinstance(error, URLError) and (line := _explain_download(error)):
+        return line
     from_system = isinstance(error, OSError) and "[Errno " in str(error)
     out_of_memory = type(error).__name__ in ("MemoryError", "OutOfMemoryError")  # torch has its own
     if from_system and isinstance(error, OSError) and error.filename is None:
@@ -122,6 +127,16 @@ def _open_file(error: OSError) -> str:
                 hint = "; make room" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
                 return f": {getattr(value, 'name', '')}{hint}"
     return ""
+
+
+def _explain_download(error: URLError) -> str | None:
+    """Return the line for a file that torch or mmengine could not download: where to put it."""
+    for frame, _ in reversed(list(traceback.walk_tb(error.__traceback__))):
+        url, target = (frame.f_locals.get(name) for name in ("url", "dst"))
+        if isinstance(url, str) and isinstance(target, str | Path):
+            reason = one_line(OSError(error.reason))
+            return f"{url}: could not be downloaded ({reason}); put the file at {target}"
+    return None
 
 
 def _explain_dead_worker() -> str | None:
@@ -153,4 +168,4 @@ def report_failure(source: Path, error: Exception) -> None:
     """Write the line for one file of several that failed, on standard error."""
     line = one_line(error)
     named = "" if str(source) in line else f"{source}: "
-    sys.stderr.write(f"error: {named}{line}\n")
+    write_note(f"error: {named}{line}")

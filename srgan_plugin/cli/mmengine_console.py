@@ -18,12 +18,12 @@ from mmengine.runner import Runner
 from .console import (
     code_version,
     device_name,
-    fit_terminal,
     log_to_file,
     write_lines,
 )
 from .errors import hide_foreign_warnings
 from .progress import Progress
+from .terminal import fit_terminal
 
 _AVERAGED_STEPS = 100
 _SECONDS_BETWEEN_LOOKS = 0.2

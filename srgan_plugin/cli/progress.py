@@ -1,10 +1,11 @@
 """Progress on the console: a bar on a terminal, a line now and then elsewhere."""
 
 import contextlib
-import os
 import sys
 from collections.abc import Iterator
 from typing import Any, TextIO
+
+from .terminal import terminal_width
 
 _SECONDS_BETWEEN_LINES = 30
 _LINE = "{desc}: {n_fmt}/{total_fmt}{unit}, {rate_fmt}, {remaining} left{postfix}"
@@ -24,11 +25,6 @@ class _Lines:
     def flush(self) -> None:
         """Flush the stream."""
         self.stream.flush()
-
-
-def _is_terminal(stream: TextIO) -> bool:
-    """Whether a stream is a terminal that has a width, which some pseudo-terminals have not."""
-    return stream.isatty() and os.get_terminal_size(stream.fileno()).columns > 0
 
 
 class Progress:
@@ -51,7 +47,7 @@ class Progress:
 
         stream = sys.stderr
         style: dict[str, Any] = {"dynamic_ncols": True}
-        if not _is_terminal(stream):
+        if not terminal_width(stream):
             style = {"file": _Lines(stream), "mininterval": _SECONDS_BETWEEN_LINES, "miniters": 1}
             style |= {"bar_format": _LINE, "leave": False, "delay": _SECONDS_BETWEEN_LINES}
             style["position"] = 0  # else tqdm moves the cursor below bars that others left open
