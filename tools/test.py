@@ -47,6 +47,34 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+_CONFIGS = {
+    name: f"configs/{name.lower()}_x4c64b16_g1_1000k_div2k.py" for name in ("MSRResNet", "SRResNet")
+}
+
+
+def refuse_other_network(generator: Any, checkpoint: Any) -> None:
+    """Refuse a checkpoint of another network or scale than a config tests.
+
+    Networks that are not of this package are left to loading.
+    """
+    from srgan_plugin.checkpoints import identify
+
+    own, scale = network_name({"generator": generator}), generator.get("upscale_factor", 4)
+    if own not in _CONFIGS:
+        return
+    found = identify(checkpoint)
+    if found.layout.network not in _CONFIGS:
+        raise UserError(f"expected a generator, got {found}")
+    if found.layout.network != own:
+        config = _CONFIGS[found.layout.network]
+        raise UserError(f"expected {own}, as the config has, got {found}: test it with {config}")
+    if (its := found.arguments["upscale_factor"]) != scale:
+        raise UserError(
+            f"expected x{scale}, as the config and its test sets have, got {found}: take a config "
+            f"of x{its}"
+        )
+
+
 def follow_checkpoint(model: Any, location: str, *, ours: bool) -> str:
     """Make a config's model the one that a checkpoint holds, and say what that changed.
 
@@ -68,6 +96,7 @@ def follow_checkpoint(model: Any, location: str, *, ours: bool) -> str:
         return str(path)
     checkpoint = load_checkpoint_file(path)
     with named(path):
+        refuse_other_network(generator, checkpoint)
         changes = generator_changes(generator, checkpoint)
     if changes:
         if not ours and "." not in str(generator.type) and {*changes} & {*NON_INFERABLE_ARGS}:

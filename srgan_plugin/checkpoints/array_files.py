@@ -66,7 +66,7 @@ def _read_npz(path: Path) -> dict[str, Any]:
             with archive.open(part) as file:
                 value = _read_npy(file)
             arrays |= _flat(part.filename.removesuffix(".npy"), value)
-    return to_state_dict(arrays)
+    return to_state_dict(_by_layer(arrays) or arrays)
 
 
 def _flat(name: str, value: Any) -> Iterator[tuple[str, NDArray[Any]]]:
@@ -167,13 +167,11 @@ def _read_hdf5(path: Path) -> dict[str, Any]:
         group = file.get("model_weights", file)  # beside them, the whole of a Keras model
         found = _datasets(group)
         _check_growth(sum(item.nbytes for item in found.values()), path)
-        if ordered := "layer_names" in group.attrs:
-            names = list(_layer_weights(group))
-        else:
-            names = sorted((n for n in found if not n.startswith("optimizer")), key=_by_number)
-            ordered = len({_by_number(n)[0] for n in names if found[n].ndim == 4}) == 1
-        arrays = {name: found[name][()] for name in names}
-    return to_state_dict(_named_variables(arrays), ordered=ordered)
+        if "layer_names" in group.attrs:
+            return to_state_dict({name: found[name][()] for name in _layer_weights(group)})
+        arrays = {n: item[()] for n, item in found.items() if not n.startswith("optimizer")}
+    ordered = _by_layer(arrays)  # HDF5 sorts names as texts
+    return to_state_dict(_named_variables(ordered or arrays), ordered=bool(ordered))
 
 
 def _datasets(group: Any) -> dict[str, Any]:
@@ -200,15 +198,26 @@ def _text(name: Any) -> str:
     return name.decode() if isinstance(name, bytes) else str(name)
 
 
-def _by_number(name: str) -> tuple[str, int, str]:
+def _by_layer(arrays: Arrays) -> Arrays:
+    """Sort arrays by the numbers of their layers; empty where these do not say the order.
+
+    They do where convolutions are numbered in one row, as `conv2d_10` is behind `conv2d_9`.
+    """
+    keys = {name: _layer_number(name) for name in arrays}
+    if len({keys[name][0] for name, array in arrays.items() if array.ndim == 4}) != 1:
+        return {}
+    return {name: arrays[name] for name in sorted(arrays, key=lambda name: keys[name])}
+
+
+def _layer_number(name: str) -> tuple[str, int, str]:
     """Split a parameter's name into its layer's, that layer's number, and the rest."""
     layer, rest = name, ""
     if found := re.fullmatch(r"(.*?)((?:/vars/|[/.])[^/.]*)", name):
         layer, rest = found[1], found[2]
+    if rest[1:].isdecimal():  # a list of arrays
+        return layer, int(rest[1:]), ""
     base = layer.rstrip("0123456789")
-    number = layer.removeprefix(base)
-    base = base.removesuffix("_")
-    return base, int(number or 0), rest
+    return base.removesuffix("_"), int(layer.removeprefix(base) or 0), rest
 
 
 def _named_variables(arrays: Arrays) -> Arrays:

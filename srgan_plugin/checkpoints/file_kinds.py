@@ -13,7 +13,7 @@ _TENSORFLOW = (
     "restore it where it was trained and save the weights of its Keras model, "
     "model.save_weights('NEW.h5')"
 )
-_KERAS = "where Keras is installed: keras.models.load_model(FILE).save_weights('NEW.weights.h5')"
+_KERAS = "its weights are in it: unzip -p FILE model.weights.h5 > NEW.h5"
 _GRAPH = "a graph has no weights by name: give the checkpoint that it was made of"
 
 # Content (the first 512 bytes), what it is, what to do.

@@ -80,7 +80,7 @@ def _tensor(name: str, array: Array) -> Any:
 
 def _layers(arrays: Mapping[str, Array]) -> tuple[str, list[_Layer]]:
     """Group arrays by their layer; no layers where one of them has another name than is known."""
-    if all(_NUMBERED.fullmatch(name) for name in arrays):
+    if arrays and all(_NUMBERED.fullmatch(name) for name in arrays):
         return _split(list(arrays.values()))
     layers: dict[str, _Layer] = {}
     leaves = set()

@@ -106,7 +106,8 @@ def explain(error: Exception) -> str | None:
         return line
     from_system = isinstance(error, OSError) and "[Errno " in str(error)
     out_of_memory = type(error).__name__ in ("MemoryError", "OutOfMemoryError")  # torch has its own
-    if from_system and isinstance(error, OSError) and error.filename is None:
+    named = isinstance(error, UserError) or getattr(error, "filename", None) is not None
+    if isinstance(error, OSError) and from_system and not named:
         return one_line(OSError(f"{error}{_open_file(error)}"))
     if isinstance(error, UserError) or from_system or out_of_memory:
         return one_line(error)
