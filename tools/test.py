@@ -71,7 +71,7 @@ def refuse_other_network(generator: Any, checkpoint: Any) -> None:
     if (its := found.arguments["upscale_factor"]) != scale:
         raise UserError(
             f"expected x{scale}, as the config and its test sets have, got {found}: take a config "
-            f"of x{its}"
+            f"with upscale_factor={its}"
         )
 
 

@@ -269,7 +269,7 @@ def test_test_py_measures_the_images_of_the_network_that_wrote_the_file(
     ("kind", "config", "message"),
     [
         (TensorLayerX4, "msrresnet_x4c64b16_g1_1000k_div2k", "expected MSRResNet.*srresnet_x4c64"),
-        (TensorLayerX2, "srresnet_x4c64b16_g1_1000k_div2k", "expected x4.*a config of x2"),
+        (TensorLayerX2, "srresnet_x4c64b16_g1_1000k_div2k", "expected x4.*upscale_factor=2"),
     ],
 )
 def test_a_config_of_another_network_or_scale_is_refused_by_name(
