@@ -43,7 +43,7 @@ def build(generator: str, vgg: nn.Module | None = None, **options: Any) -> Any:
     """A model of SRModel, or of SRGAN where there is a VGG."""
     share, ema, small = (options.pop(name) for name in ("share", "ema", "small"))
     assert not options
-    size = {"num_blocks": 2} if small else {}
+    size = {"num_blocks": 1} if small else {}
     config: dict[str, Any] = {
         "type": "srgan_plugin.SRModel",
         "generator": {"type": generator, **size},
@@ -105,13 +105,13 @@ def test_a_step_of_srmodel_needs_nothing_of_the_host(
     assert kernels(generator, small=True, **options)
 
 
+# With batch normalisation in both networks; those of MSRResNet are below, at full size.
 @pytest.mark.parametrize("options", options_of("amp", "share", "ema"))
-@pytest.mark.parametrize("generator", ["MSRResNet", "SRResNet"])
 def test_a_step_of_srgan_needs_nothing_of_the_host(
-    generator: str, options: dict[str, bool], vgg: nn.Module
+    options: dict[str, bool], vgg: nn.Module
 ) -> None:
     clip = options["share"] != options["ema"]
-    assert kernels(generator, vgg, small=True, clip=clip, **options)
+    assert kernels("SRResNet", vgg, small=True, clip=clip, **options)
 
 
 # Batch 16, GT 128, channels-last.
