@@ -22,7 +22,7 @@ from srgan_plugin.data.pairs import ImagePairs
 from srgan_plugin.data.resize import imresize
 from srgan_plugin.errors import MissingFileError, UserError
 from srgan_plugin.io.image_files import list_images
-from srgan_plugin.io.images import Image, read_image
+from srgan_plugin.io.images import Image, image_shape, read_image
 
 from .image_names import without_ending
 
@@ -93,11 +93,7 @@ class Study:
     folders: Mapping[str, Mapping[str, Path]]
 
     def pixels(self, item: Item) -> Image:
-        """Read or make a version of an image, cropped to what is shown.
-
-        Raises:
-            UserError: Its size is not that of the HR image.
-        """
+        """Read or make a version of an image, cropped to what is shown."""
         pairs, index = self.sources[item.image]
         pair, scale = pairs[index], self.options.scale
         lr = np.asarray(pair.lr)
@@ -109,14 +105,7 @@ class Study:
             large = imresize(lr.astype(np.float64), scale)
             image = np.floor(np.clip(large, 0, 255) + 0.5).astype(np.uint8)
         else:
-            path = self.folders[item.method][item.image]
-            image = read_image(path)
-            if image.shape != pair.gt.shape:
-                (height, width, _), (h, w, _) = pair.gt.shape, image.shape
-                raise UserError(
-                    f"{path}: expected {width}x{height} pixels as the HR image has, got {w}x{h}; "
-                    f"make it from the LR image, x{scale}"
-                )
+            image = read_image(self.folders[item.method][item.image])
         return _centre(image, self.options.crop, scale)
 
     def __iter__(self) -> Iterator[Item]:
@@ -176,8 +165,7 @@ def make_study(
         ),
         sources={**sources, **{_CALIBRATION + key: place for key, place in shown.items()}},
         folders={
-            name: _outputs(name, folder, list(sources), options.scale)
-            for name, folder in folders.items()
+            name: _outputs(name, folder, sources, options.scale) for name, folder in folders.items()
         },
     )
 
@@ -202,13 +190,16 @@ def _codes(rng: random.Random) -> Iterator[str]:
             yield code
 
 
-def _outputs(name: str, folder: str | Path, keys: Sequence[str], scale: int) -> dict[str, Path]:
+def _outputs(
+    name: str, folder: str | Path, sources: Mapping[str, tuple[ImagePairs, int]], scale: int
+) -> dict[str, Path]:
     """Find a method's image of each key: their names may all have one more ending.
 
     Raises:
-        MissingFileError: One is missing.
+        MissingFileError: Some are missing.
+        UserError: Some are not of the HR image's size.
     """
-    files = list_images(folder)
+    files, keys = list_images(folder), list(sources)
     if not any(f"{key}x{scale}" in files for key in keys):
         with contextlib.suppress(UserError):  # said below, with what is missing
             files = without_ending(files, keys, Path(folder))
@@ -220,7 +211,22 @@ def _outputs(name: str, folder: str | Path, keys: Sequence[str], scale: int) -> 
             f"{', '.join(missing[:5])}{' and others' if len(missing) > 5 else ''}; raters see each "
             "image by each method"
         )
+    if wrong := list(_of_other_sizes(files, sources)):
+        raise UserError(
+            f"{name}={folder}: expected images of the size that HR has, got {', '.join(wrong[:5])}"
+            f"{' and others' if len(wrong) > 5 else ''}; make them from the LR images, x{scale}"
+        )
     return {key: files[key] for key in keys}
+
+
+def _of_other_sizes(
+    files: Mapping[str, Path], sources: Mapping[str, tuple[ImagePairs, int]]
+) -> Iterator[str]:
+    """Yield the files that are not of their HR image's size, in words."""
+    for key, (pairs, index) in sources.items():
+        (height, width), (h, w) = pairs[index].gt.shape[:2], image_shape(files[key])
+        if (h, w) != (height, width):
+            yield f"{files[key]} ({w}x{h} instead of {width}x{height})"
 
 
 def _centre(image: Image, size: int | None, scale: int) -> Image:

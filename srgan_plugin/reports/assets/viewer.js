@@ -134,6 +134,7 @@
     frame.width = `${(side / entry.width) * 100}%`;
     frame.height = `${(side / entry.height) * 100}%`;
     part("zoom-value").textContent = `×${state.zoom}`;
+    for (const method of methods) picture(entry, method); // all begin to decode
     for (const lens of part("lenses").children) {
       const element = await picture(entry, lens.method);
       lens.hidden = !element;
