@@ -48,6 +48,7 @@ lint: $(VENV)-lint/.done
 	$(VENV)-lint/bin/ruff check .
 	$(VENV)-lint/bin/ruff format --check .
 	$(VENV)-lint/bin/mypy
+	$(VENV)-lint/bin/codespell
 
 # The documentation, from docs/ and the docstrings: a warning or a broken internal link is an error.
 docs: $(VENV)/.docs

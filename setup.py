@@ -41,7 +41,7 @@ class BuildWithMim(build_py):
     """Put configs, tools and the model index inside the package, as `.mim/`, where `mim` looks.
 
     A wheel gets copies, an editable install links to the checkout. OpenMMLab's own recipe reads
-    `sys.argv` and makes nothing under today's pip.
+    `sys.argv` and makes nothing under current pip.
     """
 
     def run(self):
@@ -82,7 +82,7 @@ setup(
     name="srgan_plugin",
     version=version(),
     author="srgan_plugin contributors",
-    description="SRGAN for MMagic, mmengine and BasicSR on today's torch",
+    description="SRGAN for MMagic, mmengine and BasicSR on current torch",
     keywords="super-resolution SRGAN SRResNet MMagic mmengine BasicSR image-restoration PyTorch",
     project_urls=URLS,
     long_description=(ROOT / "README.md").read_text(encoding="utf-8"),

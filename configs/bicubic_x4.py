@@ -1,8 +1,8 @@
-# No network: MATLAB's bicubic up again, to check the protocol itself.
+# MATLAB's bicubic without a network, to check the protocols.
 #
 #   python tools/test.py configs/bicubic_x4.py none
 #
-# On the usual benchmark files this gives Set5 26.665 / 0.7739 (RGB), 28.397 / 0.8115 (Y) and
+# On the common benchmark files this gives Set5 26.665 / 0.7739 (RGB), 28.397 / 0.8115 (Y) and
 # Set14 24.463 / 0.6641 (RGB), 26.088 / 0.7050 (Y).
 _base_ = ['_base_/default_runtime.py', '_base_/datasets/div2k_x4.py']
 

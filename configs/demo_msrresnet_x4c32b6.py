@@ -1,4 +1,4 @@
-# The demo's first half: a small MSRResNet, minutes on two CPU cores. `make demo` runs it:
+# First part of the demo: a small MSRResNet, minutes on two CPU cores. `make demo` runs it:
 #
 #   python tools/train.py configs/demo_msrresnet_x4c32b6.py \
 #       --cfg-options train_dataloader.dataset.gt=work_dirs/demo/store

@@ -1,5 +1,5 @@
-# The demo's second half: SRGAN from the small MSRResNet. `make demo` runs it, without the content
-# loss unless VGG-19 weights are at hand.
+# Second part of the demo: SRGAN from the small MSRResNet. `make demo` runs it, without the content
+# loss if VGG-19 weights are missing.
 _base_ = './srgan_x4c64b16_g1_1000k_div2k.py'
 
 reference_model = None

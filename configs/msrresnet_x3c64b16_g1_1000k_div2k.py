@@ -1,8 +1,8 @@
-# MSRResNet x3: the x4 experiment with LR patches of the same 32x32, so GT 96x96.
+# MSRResNet x3: as x4, with the same LR crops of 32x32, so GT is 96x96.
 #
 #   python tools/train.py configs/msrresnet_x3c64b16_g1_1000k_div2k.py
 #
-# There are no published numbers for it under this protocol.
+# There are no published results under this protocol.
 _base_ = './msrresnet_x4c64b16_g1_1000k_div2k.py'
 
 reference_model = None

@@ -1,4 +1,4 @@
-# MSRResNet x4, 64 features, 16 blocks, L1 loss. Start of every SRGAN here, and a model of its own.
+# MSRResNet x4, 64 features, 16 blocks, L1 loss. The MSRResNet SRGAN starts from it.
 #
 #   python tools/train.py configs/msrresnet_x4c64b16_g1_1000k_div2k.py
 #   python tools/test.py configs/msrresnet_x4c64b16_g1_1000k_div2k.py CHECKPOINT
@@ -7,7 +7,7 @@
 # DIV2K 28.9748 / 0.8178, RGB. BasicSR's averaged generator: --cfg-options model.ema.decay=0.999
 _base_ = ['_base_/default_runtime.py', '_base_/datasets/div2k_x4.py']
 
-reference_model = 'msrresnet_x4c64b16_1x16_300k_div2k'  # the row to compare with
+reference_model = 'msrresnet_x4c64b16_1x16_300k_div2k'  # row of the published table
 
 model = dict(
     type='SRModel',

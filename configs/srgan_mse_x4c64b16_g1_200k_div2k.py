@@ -3,11 +3,11 @@
 #   python tools/train.py configs/srgan_mse_x4c64b16_g1_200k_div2k.py \
 #       --cfg-options load_from=work_dirs/srresnet_x4c64b16_g1_1000k_div2k/iter_1000000.pth
 #
-# 100 k updates at 1e-4, 100 k at 1e-5. The discriminator sees [0, 1] where the paper's sees [-1, 1]:
-# the bias of its first convolution takes that up, except at the zero padding.
+# 100 k updates at 1e-4, 100 k at 1e-5. The discriminator gets images in [0, 1], in the paper in
+# [-1, 1]: the bias of its first convolution can learn the difference, except at the zero padding.
 _base_ = './srresnet_x4c64b16_g1_1000k_div2k.py'
 
-reference_model = None  # the paper's table has no PSNR of ours to compare with
+reference_model = None  # the paper has no PSNR of this variant
 
 load_from = None
 custom_hooks = [
@@ -40,7 +40,7 @@ optim_wrapper = dict(
         type='OptimWrapper',
         optimizer=dict(type='Adam', lr=1e-4, betas=(0.9, 0.999))))
 
-# Each network in its own wrapper when training is distributed.
+# A wrapper for each network when training is distributed.
 model_wrapper_cfg = dict(type='MMSeparateDistributedDataParallel')
 
 param_scheduler = dict(

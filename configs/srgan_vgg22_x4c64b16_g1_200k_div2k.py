@@ -3,12 +3,12 @@
 #   python tools/train.py configs/srgan_vgg22_x4c64b16_g1_200k_div2k.py \
 #       --cfg-options load_from=work_dirs/srresnet_x4c64b16_g1_1000k_div2k/iter_1000000.pth
 #
-# Features are scaled by 1/12.75, which the paper chose so that the loss is about as large as the
-# MSE. That depends on the weights. With Gatys et al.'s rescaled ones (mean activations 1; name the
-# file by model.perceptual_loss.pretrained=FILE) it holds: bicubic against HR on 14 images, the
-# content loss is 0.020 where the MSE in [-1, 1] is 0.017. Torchvision's were trained anew and have
-# activations of another size, which was not measured: if loss_perceptual in the first lines of the
-# log is far from 0.02, multiply feature_scale by the root of 0.02 over it.
+# Features are scaled by 1/12.75, as in the paper, to make the loss about as large as the MSE. That
+# depends on the weights. It holds for the rescaled weights of Gatys et al. (mean activations 1; set
+# model.perceptual_loss.pretrained=FILE): between bicubic and HR on 14 images, the content loss is
+# 0.020 and the MSE in [-1, 1] is 0.017. The weights of torchvision are from another training; the
+# size of their activations was not measured. If loss_perceptual in the first lines of the log is
+# far from 0.02, multiply feature_scale by sqrt(0.02 / loss_perceptual).
 _base_ = './srgan_mse_x4c64b16_g1_200k_div2k.py'
 
 model = dict(

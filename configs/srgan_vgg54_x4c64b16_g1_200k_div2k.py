@@ -4,8 +4,8 @@
 #       --cfg-options load_from=work_dirs/srresnet_x4c64b16_g1_1000k_div2k/iter_1000000.pth
 #   python tools/test.py configs/srgan_vgg54_x4c64b16_g1_200k_div2k.py CHECKPOINT
 #
-# The paper's PSNR on Y: Set5 29.40, Set14 26.02, BSD100 25.16. The scale of the features is that of
-# srgan_vgg22_x4c64b16_g1_200k_div2k.py, and so is what is said there about the weights.
+# The paper's PSNR on Y: Set5 29.40, Set14 26.02, BSD100 25.16. For the scale of the features and the
+# weights see srgan_vgg22_x4c64b16_g1_200k_div2k.py.
 _base_ = './srgan_vgg22_x4c64b16_g1_200k_div2k.py'
 
 reference_model = 'srgan_vgg54'

@@ -6,12 +6,12 @@
 #
 # Published: Set5 27.9499 / 0.7846, Set14 24.7383 / 0.6491, DIV2K 26.5697 / 0.7365, RGB.
 #
-# Name and schedule disagree, and did upstream: the name and the published file say 1000 k, the
+# Name and schedule disagree, as in MMagic: the name and the published file have 1000 k, but the
 # published config trains 400 k iterations and halves the rate at 50, 100, 200 and 300 k. The
-# schedule is kept, and so is the name that papers and downstream configs refer to.
+# schedule is that config's; the name is kept for papers and downstream configs that refer to it.
 #
-# The content loss needs VGG-19 weights: torchvision's are fetched on first use; without a network
-# name a file by --cfg-options model.perceptual_loss.pretrained=FILE.
+# The content loss needs VGG-19 weights: those of torchvision are downloaded on first use; offline
+# set a file by --cfg-options model.perceptual_loss.pretrained=FILE.
 _base_ = './msrresnet_x4c64b16_g1_1000k_div2k.py'
 
 reference_model = 'srgan_x4c64b16_1x16_1000k_div2k'

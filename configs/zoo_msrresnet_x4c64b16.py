@@ -1,13 +1,13 @@
-# The MSRResNet that ships: the published recipe on the photographs of `make train-zoo`, on a GPU.
+# The bundled MSRResNet: the published recipe on the photographs of `make train-zoo`, on a GPU.
 #
 #   make train-zoo ARGS="--photographs FOLDER --vgg FILE"
 #
-# Sixteen photographs are held out (HeldOut); checkpoints are chosen by them alone. It ends with the
-# first of the published schedule's four falls of the learning rate.
+# Sixteen photographs are held out (HeldOut), by which the checkpoint is chosen. The training ends
+# with the first of the four decays of the learning rate in the published schedule.
 _base_ = './msrresnet_x4c64b16_g1_1000k_div2k.py'
 
 reference_model = None
-data_root = 'work_dirs/zoo/data'  # tools/train_zoo.py fills it
+data_root = 'work_dirs/zoo/data'  # written by tools/train_zoo.py
 
 model = dict(ema=dict(decay=0.999), channels_last='auto')
 optim_wrapper = dict(type='AmpOptimWrapper')

@@ -1,10 +1,10 @@
-# The MSRResNet that ships while no GPU trained it: eleven hours of two CPU cores.
+# The bundled MSRResNet, trained on a CPU: eleven hours on two cores.
 #
 #   make train-zoo ARGS="--photographs FOLDER --vgg FILE --cpu"
 #
-# Small batches of small patches; two falls of a high learning rate, each of which ends in a good
-# network if there is no more time; then a rate that hardly falls, because the averaged weights are
-# as good at it as fallen ones, and a last fall. On a GPU take zoo_msrresnet_x4c64b16.py.
+# Small batches of small crops; two decays of a high learning rate, each of which ends with a good
+# network if there is no more time; then a nearly constant rate, because averaged weights are as
+# good as those after a decay, and a last decay. On a GPU use zoo_msrresnet_x4c64b16.py.
 _base_ = './zoo_msrresnet_x4c64b16.py'
 
 train_pipeline = [

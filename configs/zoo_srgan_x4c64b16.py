@@ -1,10 +1,10 @@
-# The SRGAN that ships: the paper's SRGAN-VGG22 objective (Ledig et al. 2016) on the MSRResNet
-# generator, on a GPU; sized to end in minutes on a large one.
+# The bundled SRGAN: the SRGAN-VGG22 objective (Ledig et al. 2016) with the MSRResNet generator, on
+# a GPU; minutes on a large one.
 #
 #   make train-zoo ARGS="--photographs FOLDER --vgg FILE"
 #
-# The content loss is on phi_2,2 because VGG-19 to conv3_1 is all that it needs: conv5_4 asks for
-# torchvision's file. Checkpoints are chosen by NIQE on the photographs that are held out.
+# The content loss is on phi_2,2, which needs VGG-19 only down to conv2_2; conv5_4 would need the
+# file of torchvision. Checkpoints are chosen by NIQE on the held-out photographs.
 _base_ = './zoo_msrresnet_x4c64b16.py'
 
 load_from = None
@@ -55,7 +55,7 @@ param_scheduler = dict(
     milestones=[30_000, 50_000],
     gamma=0.5)
 train_cfg = dict(max_iters=max_iters)
-# NIQE chooses among all checkpoints, afterwards.
+# The checkpoint is chosen by NIQE after the training.
 val_dataloader = val_evaluator = val_cfg = None
 default_hooks = dict(
     checkpoint=dict(interval=5000, max_keep_ckpts=-1, save_best=None))

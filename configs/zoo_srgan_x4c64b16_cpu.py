@@ -1,11 +1,10 @@
-# The SRGAN that ships while no GPU trained it: a quarter of an hour on two CPU cores.
+# The bundled SRGAN, trained on a CPU: a quarter of an hour on two cores.
 #
 #   make train-zoo ARGS="--photographs FOLDER --vgg FILE --cpu"
 #
-# Next to zoo_srgan_x4c64b16.py: small batches of small patches, a discriminator of half the width,
-# and three times the adversarial weight, because so few updates would not show it otherwise. A
-# pixel loss keeps colours from drifting meanwhile, and the average of the weights is a long one: it
-# calms what small batches stir up.
+# As zoo_srgan_x4c64b16.py, with small batches of small crops, a discriminator of half the width, and
+# three times the adversarial weight, because there are few updates. A pixel loss limits the drift
+# of colours, and a long average of the weights reduces the noise of small batches.
 _base_ = './zoo_srgan_x4c64b16.py'
 
 model = dict(

@@ -1,7 +1,7 @@
-"""The command `srgan-plugin`: what is installed with the package, and MMagic's own tools.
+"""The command `srgan-plugin`: the tools of the package, and those of MMagic.
 
 `python -m srgan_plugin` is the same command. `srgan-plugin mmagic train CONFIG …` patches MMagic in
-this process and runs the `tools/train.py` inside its package with that script's own flags;
+this process and runs the `tools/train.py` inside its package with the flags of that script;
 `mmagic test` likewise.
 """
 
@@ -22,10 +22,10 @@ from srgan_plugin.errors import MissingFileError
 
 
 def run_doctor() -> None:
-    """Print what works here; exit with 1 if something is broken."""
+    """Print what works on this machine; exit with 1 if something is broken."""
     from srgan_plugin.cli import doctor
 
-    warnings.simplefilter("ignore")  # of the toolboxes' dependencies, one screen full
+    warnings.simplefilter("ignore")  # many warnings of dependencies of the toolboxes
     installed = ", ".join(f"{name} {number}" for name, number in doctor.versions().items())
     sys.stdout.write(
         f"srgan_plugin {__version__}, Python {platform.python_version()}, {installed}\n"
@@ -37,15 +37,16 @@ def run_doctor() -> None:
 
 
 def run_mmagic(tool: str, arguments: list[str]) -> None:
-    """Run a tool of MMagic's, `train` or `test`, after mending what it lacks."""
-    import srgan_plugin.hosts.mmagic  # noqa: F401 - mends on import
+    """Patch MMagic, then run its tool `train` or `test`."""
+    import srgan_plugin.hosts.mmagic  # noqa: F401 - patches on import
 
     spec = find_spec("mmagic")
-    assert spec is not None and spec.origin is not None, "the import above made sure of it"
+    assert spec is not None and spec.origin is not None, "the import above has found it"
     path = Path(spec.origin).parent / ".mim" / "tools" / f"{tool}.py"
     if not path.is_file():
         raise MissingFileError(
-            f"MMagic's tools are not in its package ({path}): install its wheel, not a checkout"
+            f"{path}: expected the tools of MMagic in its package, got none; install its wheel, "
+            "not a checkout"
         )
     sys.argv = [str(path), *arguments]
     runpy.run_path(str(path), run_name="__main__")
@@ -53,22 +54,22 @@ def run_mmagic(tool: str, arguments: list[str]) -> None:
 
 @command
 def main(argv: list[str] | None = None) -> None:
-    """Read the command line and do it."""
+    """Run a command."""
     parser = argparse.ArgumentParser(prog="srgan-plugin", description=__doc__)
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("doctor", help="what works on this machine, and what mends the rest")
-    upscale = commands.add_parser("upscale", help="enlarge images by a trained network")
+    commands.add_parser("doctor", help="check what works on this machine, and print fixes")
+    upscale = commands.add_parser("upscale", help="upscale images by a trained network")
     upscale_command.add_arguments(upscale)
     mos = commands.add_parser("mos", help="a study of opinions (MOS) as in the SRGAN paper")
     mos_command.add_arguments(mos)
     report = commands.add_parser("report", help="a page of runs: curves, results, images, configs")
     report_command.add_report_arguments(report)
-    compare = commands.add_parser("compare", help="models side by side on images of your own")
+    compare = commands.add_parser("compare", help="compare models side by side on any images")
     report_command.add_compare_arguments(compare)
-    mmagic = commands.add_parser("mmagic", help="run a tool of MMagic's on today's torch")
+    mmagic = commands.add_parser("mmagic", help="run a tool of MMagic on current torch")
     mmagic.add_argument("tool", choices=["train", "test"])
-    mmagic.add_argument("arguments", nargs=argparse.REMAINDER, help="the tool's own arguments")
+    mmagic.add_argument("arguments", nargs=argparse.REMAINDER, help="arguments of the tool")
     args = parser.parse_args(argv)
     if args.command == "doctor":
         run_doctor()

@@ -1,7 +1,7 @@
-"""The generators for spandrel, the loader of chaiNNer, ComfyUI and others.
+"""Register the generators in spandrel, the loader of chaiNNer, ComfyUI and others.
 
-`install()` once, before a file is loaded; then `spandrel.ModelLoader()` knows MSRResNet and
-SRResNet in every layout that this package reads.
+After `install()`, `spandrel.ModelLoader()` loads MSRResNet and SRResNet in every layout that this
+package reads.
 """
 
 import logging
@@ -37,15 +37,15 @@ logger = logging.getLogger(__name__)
 def install(
     registry: ArchRegistry = MAIN_REGISTRY, *, arguments: Mapping[str, Any] | None = None
 ) -> None:
-    """Register the generators, after all architectures that are there.
+    """Register the generators after all existing architectures.
 
-    A second call changes nothing but `arguments`.
+    A second call changes only `arguments`.
 
     Args:
-        registry: spandrel's own by default, which every `ModelLoader()` uses.
-        arguments: what a file that leaves it open is taken to have, such as
-            `{"output_range": (-1, 1)}`. spandrel hands on tensors alone, so only files of
-            `tools/export.py` and those of other code bases state it.
+        registry: Registry; the default is that of every `ModelLoader()`.
+        arguments: Arguments that a file does not record, such as `{"output_range": (-1, 1)}`.
+            spandrel passes only tensors, so they are recorded only in files of `tools/export.py`
+            and of some other code bases.
     """
     for name in GENERATORS:
         found = registry.get(_id(name))
@@ -60,10 +60,10 @@ def _id(network: str) -> str:
 
 
 class GeneratorArchitecture(Architecture[Generator]):
-    """One of our generators in every known layout.
+    """Architecture of a generator in all known layouts.
 
     Args:
-        network: its class's name in `GENERATORS`.
+        network: Name of its class in `GENERATORS`.
     """
 
     def __init__(self, network: str) -> None:
@@ -76,11 +76,11 @@ class GeneratorArchitecture(Architecture[Generator]):
         return found is not None and found.layout.network == self.network
 
     def load(self, state_dict: Mapping[str, Any]) -> "ImageModelDescriptor[Generator]":
-        """Build the network that a state dict holds.
+        """Build the network of a state dict.
 
         Raises:
-            UserError: Weights are missing, too many or not finite, or nothing states what the
-                network computes.
+            UserError: Weights are missing, unexpected or not finite, or an argument of the network
+                is not recorded.
         """
         network, arguments = self._build(state_dict)
         whole = network.needs_whole_image
@@ -95,7 +95,7 @@ class GeneratorArchitecture(Architecture[Generator]):
             scale=network.upscale_factor,
             input_channels=network.conv_first.in_channels,
             output_channels=network.conv_last.out_channels,
-            size_requirements=SizeRequirements(minimum=2 if whole else 0),  # of one, no variance
+            size_requirements=SizeRequirements(minimum=2 if whole else 0),  # variance of one pixel
             tiling=ModelTiling.DISCOURAGED if whole else ModelTiling.SUPPORTED,
         )
 
@@ -108,7 +108,7 @@ class GeneratorArchitecture(Architecture[Generator]):
             if NON_INFERABLE_ARGS[name].unstated == "ask" or name in found.layout.asks:
                 raise UserError(
                     f"{name}: expected {NON_INFERABLE_ARGS[name].expected}, which weights do not "
-                    "show and spandrel does not hand on: give it to install(arguments=…), or write "
+                    "show and spandrel does not pass on: give it to install(arguments=…), or write "
                     f"it down by tools/export.py FILE NEW.safetensors {option(name)}"
                 )
             logger.warning(

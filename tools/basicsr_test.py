@@ -1,6 +1,6 @@
-"""Test BasicSR's options with our parts: `python tools/basicsr_test.py -opt FILE.yml`.
+"""Test by BasicSR with the classes of this package: `python tools/basicsr_test.py -opt FILE.yml`.
 
-BasicSR's own test on today's torch; results go to `results/NAME`.
+This runs the test of BasicSR on current torch; results are written to `results/NAME`.
 """
 
 from srgan_plugin.cli.basicsr import prepare

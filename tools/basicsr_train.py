@@ -1,12 +1,12 @@
-"""Train BasicSR's options with our parts: `python tools/basicsr_train.py -opt FILE.yml`.
+"""Train by BasicSR with the classes of this package: `python tools/basicsr_train.py -opt FILE.yml`.
 
-BasicSR's own training on today's torch; results go to `experiments/NAME`.
+This runs the training of BasicSR on current torch; results are written to `experiments/NAME`.
 """
 
 from srgan_plugin.cli.basicsr import prepare
 from srgan_plugin.cli.errors import command
 
-if __name__ == "__mp_main__":  # a loader's spawned worker, which BasicSR has to be mended in, too
+if __name__ == "__mp_main__":  # a spawned worker of a loader needs the patches of BasicSR, too
     import srgan_plugin.hosts.basicsr  # noqa: F401
 
 
@@ -18,7 +18,7 @@ def main(argv: list[str] | None = None) -> None:
 
     from srgan_plugin.hosts.basicsr.compat import load_resume_state
 
-    # BasicSR's wants a GPU to resume.
+    # BasicSR's function needs a GPU.
     train.load_resume_state = load_resume_state
     train.train_pipeline(root)
 

@@ -1,4 +1,4 @@
-"""Ours and a toolbox side by side: `python tools/benchmark.py loader --against mmagic`."""
+"""Time this package against a toolbox: `python tools/benchmark.py loader --against mmagic`."""
 
 import argparse
 import json
@@ -9,56 +9,57 @@ from typing import Any
 from srgan_plugin.cli.errors import command
 from srgan_plugin.errors import UserError
 
-# Steps before and under the clock, by device.
+# Warm-up steps and timed steps, by device.
 STEPS = {"cpu": (1, 3), "cuda": (200, 1000)}
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(
-        description=f"{__doc__} `files` makes what the others read, and measures nothing.",
-        epilog="Crop 128, batch 16, shuffled. Both sides read the same photographs and work in "
-        "turn; medians and spread over the rounds.",
+        description=f"{__doc__} `files` only writes the files that both sides read.",
+        epilog="Crop 128, batch 16, shuffled. Both sides read the same images and are timed in "
+        "turn; the table has medians and ranges over the rounds.",
     )
     parser.add_argument("what", choices=("loader", "train", "test", "upscale", "files"))
     parser.add_argument(
         "--against",
         choices=("mmagic", "basicsr", "baseline", "no-hooks"),
-        help="the other side; of `train` also our plain path, and our step in a loop without hooks",
+        help="the other side; for `train` also `baseline`, the config without options for speed, "
+        "and `no-hooks`, the same step in a loop without hooks",
     )
     parser.add_argument("--model", choices=("msrresnet", "srgan"), default="msrresnet")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument(
         "--data",
         type=Path,
-        help="folder or store of photographs (default: the training set of the data root); for "
-        "`test` the data root itself",
+        help="folder or store of images (default: the training set of the data root); for `test` "
+        "the data root",
     )
-    parser.add_argument("--photographs", type=int, default=64, help="how many of them to use")
+    parser.add_argument("--photographs", type=int, default=64, help="number of images to use")
     parser.add_argument("--files", type=Path, default=Path("work_dirs/benchmark"))
     parser.add_argument("--workers", type=int, help="reading processes of each side")
-    parser.add_argument("--rounds", type=int, help="of each side; 20 of `loader`, else 5")
-    parser.add_argument("--seconds", type=float, default=0.5, help="of the loader, each round")
-    parser.add_argument("--steps", type=int, help="of `train` under the clock")
+    parser.add_argument("--rounds", type=int, help="rounds of each side; 20 for `loader`, else 5")
+    parser.add_argument("--seconds", type=float, default=0.5, help="time of a round of `loader`")
+    parser.add_argument("--steps", type=int, help="timed steps of `train`")
     parser.add_argument(
-        "--size", type=size, default=(1000, 750), metavar="WxH", help="of what `upscale` enlarges"
+        "--size", type=size, default=(1000, 750), metavar="WxH", help="image size for `upscale`"
     )
-    parser.add_argument("--out", metavar="FILE.json", help="write the numbers there")
+    parser.add_argument("--out", metavar="FILE.json", help="file to write the numbers to")
     args = parser.parse_args(argv)
     known = {"loader": ("basicsr", "mmagic"), "train": ("mmagic", "baseline", "no-hooks")}
     if args.against and args.against not in known.get(args.what, ("mmagic",)):
-        parser.error(f"--against {args.against} does not go with `{args.what}`")
+        parser.error(f"--against: expected another side for `{args.what}`, got {args.against}")
     return args
 
 
 def size(text: str) -> tuple[int, int]:
-    """Width and height, from `1000x750`."""
+    """Parse width and height, such as `1000x750`."""
     width, height = map(int, text.split("x"))
     return width, height
 
 
 def sides_of(args: argparse.Namespace, device: Any) -> Any:
-    """Name the work that both sides do."""
+    """Return the functions to time, by side."""
     from benchmarks.files import BenchmarkFiles
 
     from benchmarks import loaders, testing, training
@@ -94,7 +95,7 @@ def sides_of(args: argparse.Namespace, device: Any) -> Any:
 
 
 def training_set() -> Path:
-    """Return the HR images of the training set below the data root."""
+    """Return the HR images of the training set in the data root."""
     from srgan_plugin.data.benchmark_sets import data_root, find_div2k_train
 
     gt, _, _ = find_div2k_train(data_root(), 4)
@@ -103,7 +104,7 @@ def training_set() -> Path:
 
 
 def make_files(args: argparse.Namespace) -> None:
-    """Make what both sides of `loader` and `train` read, so that no clock sees it."""
+    """Write the files that both sides of `loader` and `train` read."""
     from benchmarks.files import BenchmarkFiles
     from benchmarks.training import vgg_file
 
@@ -112,13 +113,13 @@ def make_files(args: argparse.Namespace) -> None:
 
 @command
 def main(argv: list[str] | None = None) -> None:
-    """Measure, print the table, write the numbers."""
+    """Run the benchmark, print a table and write the numbers."""
     args = parse_args(argv)
     if args.what == "files":
         make_files(args)
         return
     if args.device == "cpu":
-        os.environ["CUDA_VISIBLE_DEVICES"] = ""  # mmengine's runners take any GPU that they see
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""  # mmengine's runner uses any visible GPU
     import torch
     from benchmarks.report import format_report, report
     from benchmarks.timing import interleave, machine, measured_peak
@@ -126,10 +127,10 @@ def main(argv: list[str] | None = None) -> None:
     from srgan_plugin.io.atomic import write_text
 
     if args.device == "cuda" and not torch.cuda.is_available():
-        raise UserError("--device cuda: torch sees no GPU here; use --device cpu")
+        raise UserError("--device cuda: expected a GPU, got none; use --device cpu")
     if args.workers is None:
         args.workers = 8 if args.device == "cuda" else 0
-    if args.rounds is None:  # a loader's are short: a busy machine is busy for both sides
+    if args.rounds is None:  # short rounds of a loader: other load affects both sides alike
         args.rounds = 20 if args.what == "loader" else 5
     device = torch.device(args.device)
     facts = {

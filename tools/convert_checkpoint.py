@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Write a checkpoint anew in another code base's layout, and prove that it is the same network.
+"""Convert a checkpoint to the layout of another code base, and check that the outputs are equal.
 
 python tools/convert_checkpoint.py net_g_400000.pth msrresnet.pth --to plugin
 """
@@ -19,14 +19,18 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     add_network_options(parser)
     add_half(parser)
     parser.add_argument("target", metavar="DST", type=Path, help=".pth, or .safetensors")
-    parser.add_argument("--to", required=True, choices=CODE_BASES, help="whose layout to write")
-    parser.add_argument("--from", dest="origin", choices=CODE_BASES, help="whose layout it must be")
+    parser.add_argument(
+        "--to", required=True, choices=CODE_BASES, help="code base of the layout to write"
+    )
+    parser.add_argument(
+        "--from", dest="origin", choices=CODE_BASES, help="refuse layouts of other code bases"
+    )
     return parser.parse_args(argv)
 
 
 @command
 def main(argv: list[str] | None = None) -> None:
-    """Convert and report."""
+    """Convert the checkpoint and print a report."""
     args = parse_args(argv)
     from srgan_plugin.checkpoints.convert import convert
     from srgan_plugin.checkpoints.hub import local_checkpoint

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Makes a training store out of a folder of photographs.
+"""Make a training store from a folder of HR images.
 
 python tools/create_store.py data/DIV2K/DIV2K_train_HR --out data/DIV2K/train_x4
 """
@@ -14,13 +14,13 @@ from srgan_plugin.cli.progress import progress_bar
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("hr_dir", metavar="HR_DIR", help="photographs: a folder (nested or not)")
+    parser.add_argument("hr_dir", metavar="HR_DIR", help="folder of HR images (nested or not)")
     parser.add_argument(
         "--lr",
         metavar="LR_DIR",
-        help="their LR images (default: made by MATLAB's bicubic)",
+        help="folder of LR images (default: computed by MATLAB's bicubic)",
     )
-    parser.add_argument("--out", metavar="STORE", required=True, help="the folder to make")
+    parser.add_argument("--out", metavar="STORE", required=True, help="folder to create")
     parser.add_argument(
         "--layout",
         choices=("raw", "png"),
@@ -28,14 +28,14 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         help="raw: crops are copied without decoding; png: BasicSR's layout (default: raw)",
     )
     parser.add_argument("--scale", type=int, default=4, help="GT size over LR size (default: 4)")
-    parser.add_argument("--workers", type=int, help="processes (default: one for each processor)")
+    parser.add_argument("--workers", type=int, help="processes (default: one on each processor)")
     parser.add_argument(
-        "--force", action="store_true", help="replace STORE, once the new one is whole"
+        "--force", action="store_true", help="replace STORE once the new one is complete"
     )
     args = parser.parse_args(argv)
     for name in ("scale", "workers"):
         if getattr(args, name) is not None and getattr(args, name) < 1:
-            parser.error(f"--{name} must be at least 1")
+            parser.error(f"--{name}: expected at least 1, got {getattr(args, name)}")
     return args
 
 

@@ -1,7 +1,7 @@
-"""`make demo`: upscale two photographs by the bundled weights, then try a short training.
+"""Upscale two photographs by the bundled weights, then run a short training (`make demo`).
 
-The photographs come with scikit-image. The training is a smoke test: it shows that everything works
-on this machine, and its networks have seen too little to be looked at.
+The photographs are from scikit-image. The training is a smoke test of the installation; its
+networks are trained too little to be useful.
 """
 
 import argparse
@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 TRAIN = ("astronaut.png", "hubble_deep_field.jpg", "ihc.png", "motorcycle_left.png",
          "motorcycle_right.png", "retina.jpg", "rocket.jpg")  # fmt: skip
 APART = ("chelsea.png", "coffee.png")
-# A telling 96x96 window of each photograph kept apart: top, left.
+# A 96x96 window with visible differences of each test image: top, left.
 WINDOWS = {"chelsea": (96, 108), "coffee": (120, 220)}
 BUNDLED = {"msrresnet": "MSRResNet", "srgan": "SRGAN"}
 COLUMNS = ("LR", "bicubic", *BUNDLED.values(), "HR")
@@ -28,19 +28,19 @@ CONFIGS = {"msrresnet": "demo_msrresnet_x4c32b6", "srgan": "demo_srgan_x4c32b6"}
 
 
 def say(text: str) -> None:
-    """Print what happens next."""
+    """Print a heading of the next step."""
     print(f"\n== {text}", flush=True)
 
 
 def run(tool: str, *arguments: str) -> None:
-    """Run one of our tools as a user would."""
+    """Run a script of tools/ in a process."""
     line = [sys.executable, str(ROOT / "tools" / tool), *arguments]
     if status := subprocess.run(line, check=False).returncode:
-        raise UserError(f"tools/{tool} ended with status {status}; its message is above")
+        raise UserError(f"tools/{tool}: expected status 0, got {status}; its message is above")
 
 
 def copy_photographs(work: Path) -> None:
-    """Put scikit-image's photographs where the configs look for them."""
+    """Copy the photographs of scikit-image to the folders in the configs."""
     import skimage
 
     from srgan_plugin.io.images import read_image
@@ -54,15 +54,15 @@ def copy_photographs(work: Path) -> None:
 
 
 def means(scores: Sequence[Mapping[Any, float]]) -> dict[str, float]:
-    """Average PSNR and SSIM over photographs."""
+    """Average PSNR and SSIM over images."""
     return {m: sum(s[m] for s in scores) / len(scores) for m in ("PSNR", "SSIM")}
 
 
 def upscale_photographs(work: Path) -> tuple[dict[str, dict[str, float]], list[dict[str, Any]]]:
-    """Upscale the photographs kept apart.
+    """Upscale the test images.
 
     Returns:
-        The scores of bicubic and of the bundled weights; a row of images for each photograph.
+        The scores of bicubic and of the bundled weights, and a row of images for each test image.
     """
     import numpy as np
 
@@ -79,7 +79,7 @@ def upscale_photographs(work: Path) -> tuple[dict[str, dict[str, float]], list[d
         try:
             methods[label] = Upscaler(open_model(model))
         except FileNotFoundError as error:
-            say(f"left out: {error}")
+            say(f"skipped: {error}")
     scorer, rows = Scorer(["basicsr"], border=4), []
     scores: dict[str, list[Mapping[Any, float]]] = {label: [] for label in methods}
     pairs = find_benchmark("test", work / "photographs", 4).pairs
@@ -116,7 +116,7 @@ def print_scores(results: Mapping[str, Mapping[str, float]]) -> None:
 
 
 def smoke_test(work: Path) -> dict[str, dict[str, float]]:
-    """Train MSRResNet and SRGAN for a few steps, test both, and return their scores."""
+    """Train and test MSRResNet and SRGAN for a few steps; return their scores."""
     from srgan_plugin.hosts.mmengine.engine.checkpoint_hook import last_checkpoint
     from srgan_plugin.networks.vgg import torchvision_file
 
@@ -128,7 +128,7 @@ def smoke_test(work: Path) -> dict[str, dict[str, float]]:
     content = "with the VGG-19 content loss"
     if not torchvision_file().is_file():
         options.append("model.perceptual_loss=None")
-        content = f"WITHOUT the VGG-19 content loss: {torchvision_file()} is not there"
+        content = f"WITHOUT the VGG-19 content loss: {torchvision_file()} is missing"
     say(f"smoke test: SRGAN from it, 30 steps, {content}")
     return results | {"SRGAN, 30 steps": train_and_test("srgan", work, *options)}
 
@@ -149,7 +149,7 @@ def main(argv: list[str] | None = None) -> None:
     results, rows = upscale_photographs(work)
     write_image(work / "comparison.png", sheet(rows, zoom=3))
     print_scores(results)
-    print(f"look at {work}/comparison.png")
+    print(f"images: {work}/comparison.png")
     trained = smoke_test(work)
     write_text(json.dumps(results | trained, indent=2) + "\n", work / "results.json")
     say(
@@ -157,8 +157,8 @@ def main(argv: list[str] | None = None) -> None:
     )
     print_scores(trained)
     print(
-        "everything works; for networks worth looking at, train configs/msrresnet_x4c64b16_g1_"
-        f"1000k_div2k.py\nlook at {work}/comparison.png; numbers in {work}/results.json"
+        "everything works; for useful networks, train configs/msrresnet_x4c64b16_g1_1000k_div2k.py"
+        f"\nimages: {work}/comparison.png; scores: {work}/results.json"
     )
 
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Tell what a checkpoint file is: network, layout, what else it holds. Nothing in it is run.
+"""Print the network, the layout and the other content of a checkpoint, without running any code.
 
 python tools/inspect_checkpoint.py FILE
 """
@@ -11,7 +11,7 @@ from srgan_plugin.cli.errors import command
 
 @command
 def main(argv: list[str] | None = None) -> None:
-    """Read the file and print what it is."""
+    """Read the file and print its description."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument(
         "file", metavar="FILE", help="a checkpoint, its URL, or the name of a published model"
@@ -20,8 +20,8 @@ def main(argv: list[str] | None = None) -> None:
     from srgan_plugin.checkpoints.hub import local_checkpoint
     from srgan_plugin.checkpoints.inspect import inspect_checkpoint
 
-    for name, words in inspect_checkpoint(local_checkpoint(location)).items():
-        print(f"{name:10s} {words}")
+    for name, description in inspect_checkpoint(local_checkpoint(location)).items():
+        print(f"{name:10s} {description}")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Measure published, bundled and your models on every test set found, beside published values.
+"""Measure published, bundled and other models on all test sets, beside published values.
 
 python tools/make_table.py --checkpoint srresnet=work_dirs/srresnet/iter_1000000.pth
 """
@@ -31,15 +31,13 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         action="extend",
         default=[],
         metavar="NAME=FILE",
-        help="measure these files as NAME: rows of the tables, or any names of yours",
+        help="measure this file as NAME, a row of the tables or any other name",
     )
-    parser.add_argument("--out", type=Path, default=Path("results"), help="for NAME.json")
+    parser.add_argument("--out", type=Path, default=Path("results"), help="folder of NAME.json")
     parser.add_argument("--sets", nargs="+", default=["Set5", "Set14", "B100", "DIV2K"])
-    parser.add_argument("--offline", action="store_true", help="fetch nothing")
-    parser.add_argument("--no-bundled", action="store_true", help="leave the bundled networks out")
-    parser.add_argument(
-        "--mirror", metavar="URL", help="a folder on a server that has the published files"
-    )
+    parser.add_argument("--offline", action="store_true", help="download nothing")
+    parser.add_argument("--no-bundled", action="store_true", help="skip the bundled networks")
+    parser.add_argument("--mirror", metavar="URL", help="URL of a folder of the published files")
     args = parser.parse_args(argv)
     if wrong := [given for given in args.checkpoint if "=" not in given]:
         parser.error(f"--checkpoint: expected NAME=FILE, got {wrong[0]!r}")
@@ -48,12 +46,21 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 
 
 def say(text: str) -> None:
-    """Tell what happens, apart from the tables."""
+    """Print a message to stderr, apart from the tables."""
     print(text, file=sys.stderr)
 
 
 def published_checkpoints(folder: Path, *, mirror: str | None, known: Any) -> dict[str, str]:
-    """Fetch and convert the published files that are not among the given ones."""
+    """Download and convert the published files.
+
+    Args:
+        folder: Folder to write to.
+        mirror: URL of a folder of the files instead of the official ones.
+        known: Names to skip.
+
+    Returns:
+        Path by name.
+    """
     from srgan_plugin.checkpoints.convert import convert
     from srgan_plugin.checkpoints.hub import PUBLISHED, local_checkpoint
 
@@ -66,7 +73,7 @@ def published_checkpoints(folder: Path, *, mirror: str | None, known: Any) -> di
                 location = f"{mirror.rstrip('/')}/{url.rsplit('/', 1)[-1]}" if mirror else url
                 fetched = local_checkpoint(location, folder=folder, progress=progress)
         except OSError as error:
-            say(f"{name} is left out: {error}")
+            say(f"{name} is skipped: {error}")
             continue
         done = convert(fetched, folder / f"{name}.pth", to="plugin", origin="mmagic")
         say(f"{name}: {done.source}, verified and converted")
@@ -75,21 +82,21 @@ def published_checkpoints(folder: Path, *, mirror: str | None, known: Any) -> di
 
 
 def bundled_checkpoints() -> dict[str, str]:
-    """Return where the bundled weights are."""
+    """Return the paths of the bundled weights by name."""
     from srgan_plugin.checkpoints.hub import local_checkpoint
 
     return {name: str(local_checkpoint(name)) for name in BUNDLED}
 
 
 def bicubic(lr: Any) -> Any:
-    """Enlarge (h, w, 3) uint8 by MATLAB's bicubic in floating point, to about [0, 1]."""
+    """Upscale an image (h, w, 3), uint8, by MATLAB's bicubic, to floats with white at 1."""
     from srgan_plugin.data.resize import imresize
 
     return imresize(lr / 255, SCALE)
 
 
 def upscaler(path: str) -> Callable[[Any], Any]:
-    """Make the network of a checkpoint a function from (h, w, 3) uint8 to about [0, 1]."""
+    """Return a function that upscales an image (h, w, 3), uint8, to floats with white at 1."""
     import torch
 
     from srgan_plugin.checkpoints import identify, load_checkpoint_file
@@ -100,7 +107,7 @@ def upscaler(path: str) -> Callable[[Any], Any]:
     with named(path):
         found = identify(checkpoint)
         if found.arguments.get("upscale_factor") != SCALE:
-            raise UserError(f"the tables are of x{SCALE} generators, got {found}")
+            raise UserError(f"checkpoint: expected an x{SCALE} generator, got {found}")
         network = found.build().to(device)
 
     @torch.inference_mode()
@@ -112,7 +119,7 @@ def upscaler(path: str) -> Callable[[Any], Any]:
 
 
 def test_sets(names: list[str]) -> list[Any]:
-    """Find those sets that are there; the others are named."""
+    """Find the test sets that exist; print a message about the others."""
     from srgan_plugin.data.benchmark_sets import data_root, find_benchmark
 
     found = []
@@ -120,9 +127,9 @@ def test_sets(names: list[str]) -> list[Any]:
         try:
             found.append(find_benchmark(name, data_root(), SCALE))
         except FileNotFoundError as error:
-            say(f"left out: {error}")
+            say(f"skipped: {error}")
     if not found:
-        raise MissingFileError(f"no test set is there, looked for {', '.join(names)}")
+        raise MissingFileError(f"--sets: expected at least one of {', '.join(names)}, got none")
     return found
 
 
@@ -158,7 +165,7 @@ def main(argv: list[str] | None = None) -> None:
         say(f"measuring {name}")
         measured[name] = {each.name: evaluate(upscale, each, scorer) for each in sets}
         write_text(results_text(measured[name], counts), args.out / f"{name}.json")
-    whole = {each.name: each.missing_images for each in sets}
+    missing = {each.name: each.missing_images for each in sets}
     for name in (*measured, *(name for name in MODELS if name not in measured)):
         results = measured.get(name) or {each.name: {} for each in sets}
         model = BUNDLED.get(name, name)
@@ -166,10 +173,10 @@ def main(argv: list[str] | None = None) -> None:
         absent = "" if name in measured else " – not measured: no checkpoint (--checkpoint)"
         parts = [f"{name}{beside}{absent}"]
         parts += [format_measures(results, scorer)] if name in measured else []
-        parts += [format_comparison(results, model, whole)] if model in MODELS else []
+        parts += [format_comparison(results, model, missing)] if model in MODELS else []
         print("\n\n".join(filter(None, parts)), end="\n\n")
     origins = {each.name: each.lr_origin for each in sets}
-    print(format_conditions(origins, scorer, origins, whole))
+    print(format_conditions(origins, scorer, origins, missing))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Makes test sets ready, GTmod12 and LRbicx4, out of HR photographs; checks what is there.
+"""Make test sets in the layout GTmod12 and LRbicx4 from HR images; check existing ones.
 
 python tools/prepare_benchmarks.py ~/Downloads/Set5 ~/Downloads/Set14 data/B100 data/Urban100
 """
@@ -18,7 +18,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         "hr_dirs",
         metavar="HR_DIR",
         nargs="+",
-        help="photographs of a set, in a folder of its name (data/B100, or data/B100/HR)",
+        help="HR images of a set, in a folder with its name (data/B100, or data/B100/HR)",
     )
     parser.add_argument("--data-root", help="default: $SRGAN_DATA, or data")
     parser.add_argument(
@@ -27,12 +27,12 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--workers", type=int, help="processes (default: one for each processor)")
     args = parser.parse_args(argv)
     if args.workers is not None and args.workers < 1:
-        parser.error("--workers must be at least 1")
+        parser.error(f"--workers: expected at least 1, got {args.workers}")
     return args
 
 
 def dataset_name(hr_dir: Path) -> str:
-    """Return the set's name: that of its folder, or of the one above a folder `HR`."""
+    """Return the name of a set: that of its folder, or of the parent of a folder `HR`."""
     hr_dir = hr_dir.resolve()
     return hr_dir.parent.name if hr_dir.name in ("HR", "original") else hr_dir.name
 

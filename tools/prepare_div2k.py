@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Makes DIV2K ready for training, out of its official archives or folders.
+"""Prepare DIV2K for training from its official archives or folders.
 
 python tools/prepare_div2k.py --download
 """
@@ -11,15 +11,15 @@ from srgan_plugin.cli.errors import command
 from srgan_plugin.cli.progress import progress_bar
 
 EPILOG = """\
-Looks in DIV2K below the data root for DIV2K_train_HR.zip, DIV2K_train_LR_bicubic_X4.zip and so on,
-or for the folders in them, and makes there
+Reads DIV2K_train_HR.zip, DIV2K_train_LR_bicubic_X4.zip etc., or the folders in them, in the folder
+DIV2K of the data root, and writes one of these layouts there:
 
   store      train/GT.lmdb and train/LRx4.lmdb, uncompressed: the fastest to train from
-  subimages  480x480 pieces in DIV2K_train_HR_sub and DIV2K_train_LR_bicubic/X4_sub, and their list
-             meta_info_DIV2K800sub_GT.txt, as published
-  whole      only the list meta_info_DIV2K800_GT.txt, after reading and checking every image
+  subimages  480x480 sub-images in DIV2K_train_HR_sub and DIV2K_train_LR_bicubic/X4_sub, and their
+             annotation file meta_info_DIV2K800sub_GT.txt, as published
+  whole      only the annotation file meta_info_DIV2K800_GT.txt, after checking every image
 
-What is there and whole already is not made again: run it again after an interruption.
+Complete files are not written again; run it again after an interruption.
 """
 
 
@@ -40,24 +40,22 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--merged",
         action="store_true",
-        help="cut the validation images too, into the same folders, with the list "
-        "meta_info_DIV2K100sub_GT.txt on which MMagic 1.x tests",
+        help="cut the validation images, too, into the same folders, with the annotation file "
+        "meta_info_DIV2K100sub_GT.txt for tests in MMagic 1.x",
     )
-    parser.add_argument(
-        "--download", action="store_true", help="fetch the archives that are needed"
-    )
-    parser.add_argument("--url", help="a mirror of the archives (default: the official place)")
+    parser.add_argument("--download", action="store_true", help="download the necessary archives")
+    parser.add_argument("--url", help="URL of a mirror of the archives (default: the official one)")
     parser.add_argument("--workers", type=int, help="processes (default: one for each processor)")
     args = parser.parse_args(argv)
     if args.workers is not None and args.workers < 1:
-        parser.error("--workers must be at least 1")
+        parser.error(f"--workers: expected at least 1, got {args.workers}")
     if args.merged and args.layout != "subimages":
-        parser.error("--merged is about sub-images: add --layout subimages")
+        parser.error(f"--merged: expected --layout subimages, got --layout {args.layout}")
     return args
 
 
 def obtain(args: argparse.Namespace, root: Path) -> None:
-    """Download and unpack the archives whose images are missing."""
+    """Download and unpack archives with missing images."""
     from srgan_plugin.data.prepare.div2k import OFFICIAL_URL, archives, fetch, unpack
 
     for archive in archives(args.scale):
@@ -73,7 +71,7 @@ def obtain(args: argparse.Namespace, root: Path) -> None:
 
 @command
 def main(argv: list[str] | None = None) -> None:
-    """Obtain the images, prepare what was requested, and print where it is."""
+    """Download and unpack the images, write the layout, and print its path."""
     args = parse_args(argv)
 
     from srgan_plugin.data.benchmark_sets import data_root
@@ -90,7 +88,7 @@ def main(argv: list[str] | None = None) -> None:
     scales = sorted(set(args.scale))
     obtain(args, root)
     train = find_div2k_images(root, TRAIN, scales)
-    # Before the long work: what is missing should be said at once.
+    # Checked before the long work.
     validation = find_div2k_images(root, VALIDATION, scales) if args.merged else []
     with progress_bar(args.layout) as show:
         if args.layout == "store":

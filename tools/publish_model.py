@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Make a checkpoint ready for others: one network, no optimiser, its hash in its name.
+"""Publish a checkpoint: one network, no optimiser, its hash in the file name.
 
 python tools/publish_model.py work_dirs/srgan/iter_400000.pth published/srgan_x4.safetensors \
     --config configs/srgan_x4c64b16_g1_1000k_div2k.py --results results/srgan.json
@@ -28,38 +28,49 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     add_network_options(parser)
     add_half(parser)
     parser.add_argument(
-        "target", metavar="DST", type=Path, help="NAME.pth or NAME.safetensors; digits are added"
+        "target", metavar="DST", type=Path, help="NAME.pth or NAME.safetensors; a hash is added"
     )
     parser.add_argument(
         "--to",
         choices=("plugin", "mmagic", "mmediting", "basicsr", "kair"),
         default="plugin",
-        help="whose layout to write (default: plugin)",
+        help="code base of the layout to write (default: plugin)",
     )
-    parser.add_argument("--config", help="the config that trained it, for the metafile")
-    parser.add_argument("--results", type=Path, help="JSON of tools/test.py --out, likewise")
+    parser.add_argument("--config", help="config of the training, for the metafile")
+    parser.add_argument(
+        "--results", type=Path, help="results of tools/test.py --out, for the metafile"
+    )
     args = parser.parse_args(argv)
     if args.target.suffix not in (".pth", ".safetensors"):
-        parser.error(f"DST ends in .pth or .safetensors, got {args.target}")
+        parser.error(f"DST: expected a name ending in .pth or .safetensors, got {args.target}")
     return args
 
 
 def read_metafile(metafile: Path) -> dict[str, Any]:
-    """Read the models that are known; none where there is no file."""
+    """Read the models in a metafile; none if the file does not exist."""
     from srgan_plugin.io.text_files import read_yaml
 
     known = read_yaml(metafile, "a list of models") if metafile.is_file() else None
     content = known or {"Models": []}
     models = content.get("Models") if isinstance(content, dict) else None
     if not isinstance(models, list) or not all(isinstance(model, dict) for model in models):
-        raise UserError(f"{metafile}: expected a list of models under Models; move that file away")
+        raise UserError(
+            f"{metafile}: expected a list of models under Models, got something else; move the file"
+        )
     return content
 
 
 def metafile_entry(
     done: "Conversion", *, name: str, config: str | None, results: dict[str, dict[str, float]]
 ) -> dict[str, Any]:
-    """Describe a published file as a model of OpenMMLab's `metafile.yml`."""
+    """Describe a published file as an entry of OpenMMLab's `metafile.yml`.
+
+    Args:
+        done: The conversion.
+        name: Name of the model.
+        config: Path of its config.
+        results: Metrics by test set.
+    """
     count = sum(parameter.numel() for parameter in done.source.build(assume=True).parameters())
     entry: dict[str, Any] = {
         "Name": name,
@@ -84,7 +95,13 @@ def metafile_entry(
 
 
 def add_entry(entry: dict[str, Any], content: dict[str, Any], metafile: Path) -> None:
-    """Put a model into a metafile, in the place of an older one of its name."""
+    """Add a model to a metafile, replacing one with the same name.
+
+    Args:
+        entry: The model.
+        content: Content of the metafile, changed in place.
+        metafile: File to write.
+    """
     import yaml
 
     from srgan_plugin.io.atomic import write_text
@@ -96,14 +113,14 @@ def add_entry(entry: dict[str, Any], content: dict[str, Any], metafile: Path) ->
 
 @command
 def main(argv: list[str] | None = None) -> None:
-    """Publish and report."""
+    """Publish the checkpoint and print a report."""
     args = parse_args(argv)
     from srgan_plugin.checkpoints.convert import publish
     from srgan_plugin.checkpoints.hub import local_checkpoint
 
     results = read_results(args.results) if args.results else {}
     if args.config and not Path(args.config).is_file():
-        raise MissingFileError(f"--config: there is no file at {args.config}")
+        raise MissingFileError(f"--config: expected a file, got {args.config}, which is missing")
     metafile = args.target.with_name("metafile.yml")
     known = read_metafile(metafile)
     source = local_checkpoint(args.source)

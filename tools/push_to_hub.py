@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Put a generator on the Hugging Face hub: weights, config and a model card.
+"""Upload a generator to the Hugging Face hub: weights, config and a model card.
 
 python tools/push_to_hub.py CHECKPOINT OWNER/NAME --license cc-by-4.0 --results results/srgan.json
 """
@@ -17,24 +17,30 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     add_network_options(parser)
-    parser.add_argument("repo_id", metavar="OWNER/NAME", help="the repository; made if it is new")
-    parser.add_argument("--license", help="of the weights, as the hub calls it: cc-by-4.0, mit, …")
-    parser.add_argument("--name", help="the model's (default: the repository's)")
-    parser.add_argument("--dataset", nargs="+", default=[], help="trained on, by names on the hub")
-    parser.add_argument("--results", type=Path, help="JSON of tools/test.py --out")
+    parser.add_argument(
+        "repo_id", metavar="OWNER/NAME", help="the repository; created if it does not exist"
+    )
+    parser.add_argument(
+        "--license", help="licence of the weights, by its name on the hub: cc-by-4.0, mit, …"
+    )
+    parser.add_argument("--name", help="name of the model (default: that of the repository)")
+    parser.add_argument(
+        "--dataset", nargs="+", default=[], help="training data, by names on the hub"
+    )
+    parser.add_argument("--results", type=Path, help="results of tools/test.py --out")
     parser.add_argument("--text", type=Path, help="Markdown for the card, such as the training")
-    parser.add_argument("--private", action="store_true", help="make a private repository")
-    parser.add_argument("--revision", help="the branch (default: main)")
-    parser.add_argument("--folder", type=Path, help="write the files there, and push nothing")
+    parser.add_argument("--private", action="store_true", help="create a private repository")
+    parser.add_argument("--revision", help="branch (default: main)")
+    parser.add_argument("--folder", type=Path, help="write the files to this folder, upload none")
     args = parser.parse_args(argv)
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", args.repo_id):
-        parser.error(f"expected OWNER/NAME, got {args.repo_id}")
+        parser.error(f"repo_id: expected OWNER/NAME, got {args.repo_id}")
     return args
 
 
 @command
 def main(argv: list[str] | None = None) -> None:
-    """Write, check, push, report."""
+    """Write and check the files, upload them, and print a report."""
     args = parse_args(argv)
     from srgan_plugin.checkpoints import hub, huggingface, load_checkpoint_file, open_network
     from srgan_plugin.checkpoints.metadata import stated_metadata
@@ -45,7 +51,7 @@ def main(argv: list[str] | None = None) -> None:
         args.license = args.license or hub.BUNDLED_LICENSE
     license = args.license or stated_metadata(load_checkpoint_file(source)).get("license")
     if license is None:
-        raise UserError(f"--license: expected the licence of the weights, {source} states none")
+        raise UserError(f"--license: expected the licence of the weights, got none in {source}")
     card = ModelCard(
         license=license,
         name=args.name or args.repo_id.partition("/")[2],

@@ -11,7 +11,7 @@ from srgan_plugin.errors import UserError
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    """Read the command line; the flags are MMagic's."""
+    """Read the command line; flags are those of MMagic."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("config", help="config file")
     parser.add_argument(
@@ -19,29 +19,29 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="a path, a URL, the name of a published model, msrresnet or srgan for the bundled "
         "weights, or 'none' for configs without weights",
     )
-    parser.add_argument("--work-dir", help="where the log goes")
-    parser.add_argument("--out", metavar="FILE.json", help="write the measures there")
+    parser.add_argument("--work-dir", help="folder of the log")
+    parser.add_argument("--out", metavar="FILE.json", help="file to write the results to")
     parser.add_argument(
         "--protocol",
         nargs="+",
         default=[],
         metavar="NAME",
-        help="measure under these protocols instead of the config's: openmmlab-2020, mmagic-1.x, "
+        help="protocols to use instead of those in the config: openmmlab-2020, mmagic-1.x, "
         "basicsr, paper, y (docs/protocols.md)",
     )
-    parser.add_argument("--save-images", metavar="DIR", help="write the images there, SET/NAME.png")
+    parser.add_argument("--save-images", metavar="DIR", help="save images as DIR/SET/NAME.png")
     parser.add_argument(
         "--metric",
         nargs="+",
         default=[],
         metavar="NAME",
-        help="measure these as well: NIQE, LPIPS, DISTS, or any metric registered in mmengine",
+        help="further metrics: NIQE, LPIPS, DISTS, or any metric registered in mmengine",
     )
     parser.add_argument(
         "--tta",
         action="store_true",
-        help="predict by the mean over flipped and transposed images (x8 self-ensemble): eight "
-        "times the time",
+        help="average predictions over flipped and transposed images (x8 self-ensemble), which "
+        "takes eight times as long",
     )
     add_config_options(parser)
     return parser.parse_args(argv)
@@ -53,9 +53,9 @@ _CONFIGS = {
 
 
 def refuse_other_network(generator: Any, checkpoint: Any) -> None:
-    """Refuse a checkpoint of another network or scale than a config tests.
+    """Refuse a checkpoint of another network or scale than that of the config.
 
-    Networks that are not of this package are left to loading.
+    Networks of another package are checked when they are loaded.
     """
     from srgan_plugin.checkpoints import identify
 
@@ -67,21 +67,25 @@ def refuse_other_network(generator: Any, checkpoint: Any) -> None:
         raise UserError(f"expected a generator, got {found}")
     if found.layout.network != own:
         config = _CONFIGS[found.layout.network]
-        raise UserError(f"expected {own}, as the config has, got {found}: test it with {config}")
-    if (its := found.arguments["upscale_factor"]) != scale:
+        raise UserError(f"expected {own} as in the config, got {found}; test it with {config}")
+    if (factor := found.arguments["upscale_factor"]) != scale:
         raise UserError(
-            f"expected x{scale}, as the config and its test sets have, got {found}: take a config "
-            f"with upscale_factor={its}"
+            f"expected x{scale} as in the config and its test sets, got {found}; use a config with "
+            f"upscale_factor={factor}"
         )
 
 
-def follow_checkpoint(model: Any, location: str, *, ours: bool) -> str:
-    """Make a config's model the one that a checkpoint holds, and say what that changed.
+def follow_checkpoint(model: Any, location: str, *, is_plugin: bool) -> str:
+    """Set the generator of a config to that in a checkpoint, and print the changes.
 
-    What our networks alone can be told is refused for `ours=False`, another toolbox's model.
+    Args:
+        model: Config of the model, changed in place.
+        location: Path, URL or name of the checkpoint.
+        is_plugin: Whether the model is of this package. Arguments that models of another toolbox
+            do not have are refused for those.
 
-    Returns where the checkpoint lies on this machine; locations that only mmengine knows, such as
-    `s3://`, stay as they are.
+    Returns:
+        The path of the checkpoint, or `location` if only mmengine can read it, such as `s3://`.
     """
     from srgan_plugin.checkpoints import generator_changes, identify, load_checkpoint_file
     from srgan_plugin.checkpoints.hub import is_fetched_here, local_checkpoint
@@ -99,30 +103,31 @@ def follow_checkpoint(model: Any, location: str, *, ours: bool) -> str:
         refuse_other_network(generator, checkpoint)
         changes = generator_changes(generator, checkpoint)
     if changes:
-        if not ours and "." not in str(generator.type) and {*changes} & {*NON_INFERABLE_ARGS}:
+        foreign = not is_plugin and "." not in str(generator.type)
+        if foreign and {*changes} & {*NON_INFERABLE_ARGS}:
             raise UserError(
-                f"{path} holds {identify(checkpoint)}, which the config's {generator.type} does "
-                f"not compute: set model.generator.type=srgan_plugin.{generator.type}"
+                f"{path}: expected a network for the config's {generator.type}, got "
+                f"{identify(checkpoint)}; set model.generator.type=srgan_plugin.{generator.type}"
             )
-        words = ", ".join(f"{name}={value!r}" for name, value in changes.items())
-        note = f"{path} holds {identify(checkpoint)}: testing with {words}, unlike the config"
+        settings = ", ".join(f"{name}={value!r}" for name, value in changes.items())
+        note = f"{path} holds {identify(checkpoint)}: testing with {settings}, unlike the config"
         write_note(f"NOTE: {note}")
         generator.update(changes)
     if any(str(k).startswith("generator_ema.") for k in checkpoint.get("state_dict", ())):
-        which = "those" if ours else f"not those, {model.type} has no place for them"
+        which = "those" if is_plugin else f"the others, because {model.type} has no average"
         write_note(f"NOTE: {path} has averaged weights: testing {which}")
-        if ours:
-            model["ema"] = model.get("ema") or {"decay": 0.999}  # of which a test makes no use
+        if is_plugin:
+            model["ema"] = model.get("ema") or {"decay": 0.999}  # a test does not use the decay
     return str(path)
 
 
 def network_name(model: Any) -> str:
-    """Return the generator's type without a prefix, or the model's if it has no generator."""
+    """Return the type of the generator, or of a model without one, without a prefix."""
     return str((model.get("generator") or model).get("type")).rpartition(".")[2]
 
 
 def by_set(measured: dict[str, float]) -> dict[str, dict[str, float]]:
-    """Turn `{"Set5/PSNR": …}` into `{"Set5": {"PSNR": …}}`."""
+    """Convert `{"Set5/PSNR": …}` to `{"Set5": {"PSNR": …}}`."""
     sets: dict[str, dict[str, float]] = defaultdict(dict)
     for name, value in measured.items():
         dataset, _, measure = name.rpartition("/")
@@ -131,7 +136,7 @@ def by_set(measured: dict[str, float]) -> dict[str, dict[str, float]]:
 
 
 def measure(runner: Any) -> dict[str, float]:
-    """Test; MMagic's own loop returns nothing, but mmengine's hook keeps what it measured."""
+    """Test, and return the results, for MMagic's loop from the log of mmengine's hook."""
     measured: dict[str, float] | None = runner.test()
     if measured is not None:
         return measured
@@ -142,16 +147,22 @@ def measure(runner: Any) -> dict[str, float]:
 
 
 def scorer_of(runner: Any) -> Any:
-    """Return what measured in the test loop, or None where only metrics of other kinds did."""
+    """Return the scorer of the test loop, or None if it has only other metrics."""
     metrics = getattr(getattr(runner.test_loop, "evaluator", None), "metrics", ())
     return next((m.scorer for m in metrics if hasattr(m, "scorer")), None)
 
 
 def choose_metrics(cfg: Any, protocols: list[str], others: list[str]) -> None:
-    """Let the config's `BenchmarkMetric` measure under `protocols`, and add other metrics."""
+    """Set the protocols of the config's `BenchmarkMetric`, and add other metrics.
+
+    Args:
+        cfg: Config, changed in place.
+        protocols: Names of protocols; empty for those in the config.
+        others: Types of further metrics.
+    """
     given = cfg.test_evaluator
     evaluators = given if isinstance(given, list) else [given]
-    if "metrics" in evaluators[0]:  # as in MMagic's configs, which have one for each test set
+    if "metrics" in evaluators[0]:  # configs of MMagic have an evaluator for each test set
         for evaluator in evaluators:
             evaluator["metrics"] = _chosen(evaluator["metrics"], protocols, others)
     else:
@@ -159,38 +170,39 @@ def choose_metrics(cfg: Any, protocols: list[str], others: list[str]) -> None:
 
 
 def _chosen(metrics: list[Any], protocols: list[str], others: list[str]) -> list[Any]:
-    """Return the metrics of a test set, measured under `protocols`, and others behind them."""
+    """Return the metrics of a test set with these protocols, and further metrics."""
     prefix = {"prefix": metrics[0]["prefix"]} if "prefix" in metrics[0] else {}
-    ours = [metric for metric in metrics if str(metric.get("type")).endswith("BenchmarkMetric")]
-    if protocols and not ours:
+    chosen = [metric for metric in metrics if str(metric.get("type")).endswith("BenchmarkMetric")]
+    if protocols and not chosen:
         raise UserError(
             "--protocol: expected a BenchmarkMetric in the config's test_evaluator, got "
             f"{', '.join(str(metric.get('type')) for metric in metrics)}; add "
             "dict(type='srgan_plugin.BenchmarkMetric')"
         )
-    for metric in ours if protocols else ():
+    for metric in chosen if protocols else ():
         metric["protocols"] = protocols
     return [*metrics, *({"type": name, **prefix} for name in others)]
 
 
 def choose_checkpoint(cfg: Any, location: str) -> None:
-    """Set `load_from`, and the model to what that checkpoint holds; `none` is for no weights."""
+    """Set `load_from`, and the generator to that in the checkpoint; `none` loads no weights."""
     from srgan_plugin.hosts.mmengine.compat import scope_of
     from srgan_plugin.registry import SCOPE
 
     if location.lower() != "none":
-        cfg.load_from = follow_checkpoint(cfg.model, location, ours=scope_of(cfg) == SCOPE)
+        is_plugin = scope_of(cfg) == SCOPE
+        cfg.load_from = follow_checkpoint(cfg.model, location, is_plugin=is_plugin)
     elif (network := network_name(cfg.model)) != "Bicubic":
         raise UserError(
-            f"'none' is for configs without weights such as bicubic_x4.py; "
-            f"{cfg.filename} has the network {network}: name a checkpoint"
+            f"checkpoint: expected one for the network {network} of {cfg.filename}, got 'none', "
+            "which is for configs without weights such as bicubic_x4.py"
         )
 
 
 def keep_test_settings(cfg: Any) -> None:
-    """Remove from a config what only training and validation need."""
+    """Remove the settings of training and validation from a config."""
     if "perceptual_loss" in cfg.model:
-        cfg.model.perceptual_loss = None  # VGG-19's weights need not be there
+        cfg.model.perceptual_loss = None  # VGG-19 weights may be missing
     for name in (
         *("train_dataloader", "train_cfg", "optim_wrapper", "param_scheduler"),
         *("val_dataloader", "val_cfg", "val_evaluator"),
@@ -199,16 +211,16 @@ def keep_test_settings(cfg: Any) -> None:
 
 
 def use_self_ensemble(cfg: Any) -> None:
-    """Let the model predict by x8 self-ensemble, which only our models have."""
+    """Set x8 self-ensemble, which only models of this package have."""
     from srgan_plugin.hosts.mmengine.compat import scope_of
     from srgan_plugin.registry import SCOPE
 
-    ours = str(cfg.model.type).startswith(f"{SCOPE}.") or (
+    is_plugin = str(cfg.model.type).startswith(f"{SCOPE}.") or (
         "." not in str(cfg.model.type) and scope_of(cfg) == SCOPE
     )
-    if not ours:
+    if not is_plugin:
         raise UserError(
-            f"--tta: expected a model of ours, got {cfg.model.type}: set "
+            f"--tta: expected a model of {SCOPE}, got {cfg.model.type}; set "
             f"--cfg-options model.type={SCOPE}.SRModel"
         )
     cfg.model.test_cfg = {**(cfg.model.get("test_cfg") or {}), "tta": True}
@@ -222,7 +234,7 @@ def main(argv: list[str] | None = None) -> None:
     require_settings(
         cfg,
         *("test_dataloader", "test_cfg", "test_evaluator"),
-        hint="take them from another config",
+        hint="copy them from another config",
     )
     choose_checkpoint(cfg, args.checkpoint)
     keep_test_settings(cfg)

@@ -17,24 +17,24 @@ from srgan_plugin.errors import MissingFileError, UserError
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    """Read the command line; the flags are MMagic's."""
+    """Read the command line; flags are those of MMagic."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("config", help="config file")
-    parser.add_argument("--work-dir", help="where logs and checkpoints go")
+    parser.add_argument("--work-dir", help="folder of logs and checkpoints")
     parser.add_argument(
         "--resume",
         nargs="?",
         const="auto",
         metavar="FILE",
-        help="go on from FILE, or without one from the newest checkpoint of the work dir",
+        help="resume FILE, or without FILE the newest checkpoint of the work dir",
     )
     parser.add_argument(
         "--amp",
         nargs="?",
         const="auto",
         choices=["auto", "bfloat16", "float16"],
-        help="mixed precision; by itself bfloat16 where the device has it, else float16, and on a "
-        "CPU float32 where bfloat16 is not faster",
+        help="mixed precision; auto is bfloat16 if the device has it, else float16, and on a CPU "
+        "float32 if bfloat16 is not faster",
     )
     parser.add_argument(
         "--auto-scale-lr",
@@ -46,26 +46,26 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def amp_is_faster() -> bool:
-    """Whether mixed precision is faster here: on a GPU, or on a CPU by measurement."""
+    """Return whether mixed precision is faster: on a GPU, or by measurement on a CPU."""
     import torch
 
     from srgan_plugin.inference.precision import bfloat16_speedup, choose_dtype
 
     device = torch.device("cpu")
-    # Several processes must not come to different answers.
+    # Results of measurements may differ between processes.
     if torch.cuda.is_available() or int(os.environ.get("WORLD_SIZE", "1")) > 1:
         return True
     if choose_dtype("auto", device) == torch.bfloat16:
         return True
     write_note(
         f"--amp: a convolution in bfloat16 is {bfloat16_speedup(device):.1f} times as fast as in "
-        "float32 on this processor: training in float32; --amp bfloat16 insists"
+        "float32 on this processor: training in float32; use --amp bfloat16 for bfloat16"
     )
     return False
 
 
 def use_amp(optim_wrapper: Any, dtype: str | None) -> None:
-    """Turn every `OptimWrapper` of the config into an `AmpOptimWrapper`."""
+    """Replace every `OptimWrapper` in the config by an `AmpOptimWrapper`."""
     wrappers = [optim_wrapper] if "optimizer" in optim_wrapper else optim_wrapper.values()
     for wrapper in wrappers:
         if not isinstance(wrapper, dict):
@@ -73,13 +73,13 @@ def use_amp(optim_wrapper: Any, dtype: str | None) -> None:
         if (kind := wrapper.get("type", "OptimWrapper")) not in ("OptimWrapper", "AmpOptimWrapper"):
             raise UserError(
                 f"--amp: expected type='OptimWrapper' in optim_wrapper, got {kind!r}; "
-                "leave --amp out or change the config"
+                "remove --amp or change the config"
             )
         wrapper.update(type="AmpOptimWrapper", **({"dtype": dtype} if dtype else {}))
 
 
 def check_start(generator: Any, location: str) -> None:
-    """Refuse a start whose weights fit but whose network computes something else."""
+    """Refuse a checkpoint with matching weights of a network that computes something else."""
     from srgan_plugin.checkpoints import generator_changes, load_checkpoint_file
     from srgan_plugin.checkpoints.hub import is_fetched_here, local_checkpoint
     from srgan_plugin.checkpoints.read_write import named
@@ -95,13 +95,13 @@ def check_start(generator: Any, location: str) -> None:
         f"{name}={changes[name]!r}" for name in NON_INFERABLE_ARGS if name in changes
     ):
         raise UserError(
-            f"load_from: the network in {path} has {wrong}, the config's generator has not; "
-            f"training follows the config: set {wrong} in it, or start from another checkpoint"
+            f"load_from: expected a network as in the config, got one with {wrong} in {path}; set "
+            f"{wrong} in the config, or start from another checkpoint"
         )
 
 
 def scale_lr(cfg: Any) -> None:
-    """Let mmengine scale the learning rate by the global batch size."""
+    """Enable mmengine's scaling of the learning rate by the global batch size."""
     scaling = cfg.get("auto_scale_lr")
     if not isinstance(scaling, dict) or "base_batch_size" not in scaling:
         raise UserError(
@@ -112,7 +112,7 @@ def scale_lr(cfg: Any) -> None:
 
 
 def choose_checkpoint(cfg: Any, resume: str | None) -> None:
-    """Set `resume` and `load_from` by `--resume`, and refuse a file that cannot be started from."""
+    """Set `resume` and `load_from` by `--resume`, and refuse a file that cannot be used."""
     from srgan_plugin.checkpoints.hub import is_fetched_here, local_checkpoint
     from srgan_plugin.hosts.mmengine.engine.checkpoint_hook import newest_checkpoint
 
@@ -120,7 +120,7 @@ def choose_checkpoint(cfg: Any, resume: str | None) -> None:
         newest = newest_checkpoint(cfg.work_dir) if resume == "auto" else resume
         # Without a checkpoint the run starts from load_from, as it would without --resume.
         if newest is None:
-            write_note(f"--resume: no checkpoint in {cfg.work_dir}, starting anew")
+            write_note(f"--resume: no checkpoint in {cfg.work_dir}, starting again")
         cfg.resume = newest is not None
         cfg.load_from = str(newest) if newest else cfg.get("load_from")
     if not (start := cfg.get("load_from")):
@@ -136,7 +136,7 @@ def choose_checkpoint(cfg: Any, resume: str | None) -> None:
     done = check_resumable(start)
     if done >= cfg.train_cfg.get("max_iters", done + 1):
         write_note(
-            f"--resume: nothing is left to train: {start} has {done} iterations, "
+            f"--resume: the training is complete: {start} has {done} iterations, "
             f"train_cfg.max_iters is {cfg.train_cfg.max_iters}"
         )
 
@@ -149,7 +149,7 @@ def main(argv: list[str] | None = None) -> None:
     require_settings(
         cfg,
         *("train_dataloader", "train_cfg", "optim_wrapper"),
-        hint="measure a config that trains nothing with tools/test.py",
+        hint="use tools/test.py for a config without training",
     )
     from mmengine.dist import get_rank
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env python
-"""`make train-zoo`: train the weights that ship, MSRResNet and then SRGAN; put them in place.
+"""Train the bundled weights, MSRResNet and then SRGAN (`make train-zoo`).
 
-Run again, it goes on where it stopped. One at a time: two runs would write over each other.
+A second run resumes the first. Do not run two at a time, because they write to the same files.
 """
 
 import argparse
@@ -19,8 +19,8 @@ from srgan_plugin.errors import UserError
 ROOT = Path(__file__).resolve().parent.parent
 
 
-class Place(NamedTuple):
-    """What is trained, by which recipe, where."""
+class Training(NamedTuple):
+    """Training of a network: its name, the file name of its config, and the work dir of all."""
 
     name: str
     config: str
@@ -28,7 +28,7 @@ class Place(NamedTuple):
 
     @property
     def run(self) -> Path:
-        """The folder of its training."""
+        """Work dir of this training."""
         return self.work / Path(self.config).stem
 
 
@@ -39,23 +39,23 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         "--photographs", type=Path, required=True, help="folder of photographs (nested or not)"
     )
     parser.add_argument(
-        "--vgg", type=Path, required=True, help="VGG-19 weights of SRGAN's content loss, to conv2_2"
+        "--vgg", type=Path, required=True, help="VGG-19 weights down to conv2_2, for SRGAN"
     )
-    parser.add_argument("--cpu", action="store_true", help="the short recipes for a CPU")
+    parser.add_argument("--cpu", action="store_true", help="use the short recipes for a CPU")
     parser.add_argument(
         "--benchmarks", type=Path, help="folder of Set5, Set14, B100, Kodak24 (default: data)"
     )
     parser.add_argument(
         "--dataset-card",
         type=Path,
-        help="Markdown on the photographs and their licence, for the cards (of those that made the "
-        "weights that ship: docs/zoo/photographs.md)",
+        help="Markdown about the photographs and their licence, for the model cards (that of the "
+        "bundled weights: docs/zoo/photographs.md)",
     )
     parser.add_argument(
         "--training-notes",
         type=Path,
-        help="Markdown on what the logs do not tell of the training, for the cards (of the weights "
-        "that ship: docs/zoo/note.md)",
+        help="Markdown about the training that the logs do not contain, for the model cards (that "
+        "of the bundled weights: docs/zoo/note.md)",
     )
     parser.add_argument("--work-dir", type=Path, default=Path("work_dirs/zoo"))
     args = parser.parse_args(argv)
@@ -71,8 +71,8 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 
 
 def check(vgg: Path, benchmarks: Path | None) -> None:
-    """Find out before hours of training whether something is missing that is needed after them."""
-    from zoo.scores import SETS, whole
+    """Check before the training that all files which are needed after it exist."""
+    from zoo.scores import SETS, require_complete
 
     from srgan_plugin.data.benchmark_sets import data_root, find_benchmark
     from srgan_plugin.metrics.niqe import pristine_model
@@ -81,23 +81,32 @@ def check(vgg: Path, benchmarks: Path | None) -> None:
     load_vgg19(vgg, "conv2_2")
     pristine_model()
     for name in SETS:
-        whole(find_benchmark(name, benchmarks or data_root()))
+        require_complete(find_benchmark(name, benchmarks or data_root()))
 
 
 def say(text: str) -> None:
-    """Print what happens next."""
+    """Print a heading of the next step."""
     print(f"\n== {text}", flush=True)
 
 
 def run(tool: str, *arguments: str | Path) -> None:
-    """Run one of our tools as a user would."""
+    """Run a script of tools/ in a process."""
     line = [sys.executable, str(ROOT / "tools" / tool), *map(str, arguments)]
     if status := subprocess.run(line, check=False).returncode:
-        raise UserError(f"tools/{tool} ended with status {status}; its message is above")
+        raise UserError(f"tools/{tool}: expected status 0, got {status}; its message is above")
 
 
 def prepare(photographs: Path, data: Path, *, cpu: bool) -> dict[str, int]:
-    """Hold photographs out and make the store that is trained on; tell how many there are."""
+    """Hold out photographs and make the training store.
+
+    Args:
+        photographs: Folder of photographs.
+        data: Folder to write to.
+        cpu: Whether to train on pieces of photographs, as the recipes for a CPU do.
+
+    Returns:
+        Number of photographs for training and of held-out ones.
+    """
     from zoo.photographs import link, split, write_pieces
 
     training, held_out = split(photographs)
@@ -106,7 +115,8 @@ def prepare(photographs: Path, data: Path, *, cpu: bool) -> dict[str, int]:
             link(found, data / name)
         elif {path.name for path in (data / name).iterdir()} != {path.name for path in found}:
             raise UserError(
-                f"{data / name} holds others than those of {photographs}: choose another --work-dir"
+                f"{data / name}: expected the photographs of {photographs}, got others; use "
+                "another --work-dir"
             )
     if cpu and not (data / "pieces_store").exists():
         if not (data / "pieces").exists():
@@ -118,43 +128,53 @@ def prepare(photographs: Path, data: Path, *, cpu: bool) -> dict[str, int]:
     return {"training": len(training), "held_out": len(held_out)}
 
 
-def check_start(place: Place, start: Path) -> None:
-    """Refuse to go on with, or to ship, what was trained from other weights than `start`."""
+def check_start(training: Training, start: Path) -> None:
+    """Refuse a run that was trained from other weights than `start`."""
     from srgan_plugin.io.atomic import write_text
     from srgan_plugin.io.download import sha256
 
-    note, digest = place.run / "trained_from.sha256", sha256(start)
-    if not place.run.exists():
-        place.run.mkdir(parents=True)
+    note, digest = training.run / "trained_from.sha256", sha256(start)
+    if not training.run.exists():
+        training.run.mkdir(parents=True)
         write_text(digest, note)
     if not note.is_file() or note.read_text() != digest:
         raise UserError(
-            f"{place.run} was trained from other weights than {start}: move it away to train anew"
+            f"{training.run}: expected a run trained from {start}, got one from other weights; "
+            "move it to train again"
         )
 
 
-def train(place: Place, store: Path, *options: str) -> Any:
-    """Train, or go on, unless that is done; return the config."""
+def train(training: Training, store: Path, *options: str) -> Any:
+    """Train, or resume the training, unless it is complete; return the config."""
     from srgan_plugin.cli.configs import read_config
     from srgan_plugin.hosts.mmengine.engine.checkpoint_hook import checkpoint_name
 
-    path = ROOT / "configs" / place.config
+    path = ROOT / "configs" / training.config
     config = read_config(path)
-    places = [f"train_dataloader.dataset.gt={store}"]
+    paths = [f"train_dataloader.dataset.gt={store}"]
     if config.get("val_dataloader"):
-        places.append(f"val_dataloader.0.dataset.data_root={store.parent}")
-    if not (place.run / checkpoint_name(config.train_cfg.max_iters)).is_file():
+        paths.append(f"val_dataloader.0.dataset.data_root={store.parent}")
+    if not (training.run / checkpoint_name(config.train_cfg.max_iters)).is_file():
         run(
-            "train.py", path, "--work-dir", place.run, "--resume", "--cfg-options",
-            "randomness.seed=0", *places, *options,
+            "train.py", path, "--work-dir", training.run, "--resume", "--cfg-options",
+            "randomness.seed=0", *paths, *options,
         )  # fmt: skip
     return config
 
 
 def choose(
-    place: Place, held_out: Path, iterations: int
+    training: Training, held_out: Path, iterations: int
 ) -> tuple[Path, str, dict[int, dict[str, float]]]:
-    """Choose the checkpoint by the held-out photographs; tell by what, and the measures."""
+    """Choose the checkpoint by the held-out photographs.
+
+    Args:
+        training: The training.
+        held_out: Folder of held-out photographs.
+        iterations: Iterations of the complete training.
+
+    Returns:
+        The checkpoint, the criterion, and the scores by iteration.
+    """
     from zoo.selection import best_by_niqe, best_by_psnr, read_log
     from zoo.training_summary import validations
 
@@ -162,15 +182,15 @@ def choose(
     from srgan_plugin.hosts.mmengine.engine.checkpoint_hook import checkpoint_name
 
     benchmark = find_benchmark(held_out.name, held_out.parent)
-    if place.name == "msrresnet":
-        best = best_by_psnr(place.run, place.run / checkpoint_name(iterations), benchmark)
-        return best, "PSNR on the held-out photographs", validations(read_log(place.run))
-    chosen, measures = best_by_niqe(place.run, benchmark, print)
+    if training.name == "msrresnet":
+        best = best_by_psnr(training.run, training.run / checkpoint_name(iterations), benchmark)
+        return best, "PSNR on the held-out photographs", validations(read_log(training.run))
+    chosen, measures = best_by_niqe(training.run, benchmark, print)
     return chosen, "NIQE on the held-out photographs", measures
 
 
-def ship(place: Place, config: Any, *, cpu: bool) -> tuple[Path, dict[str, Any]]:
-    """Put the chosen weights in place; return the checkpoint, and how it came to be."""
+def bundle(training: Training, config: Any, *, cpu: bool) -> tuple[Path, dict[str, Any]]:
+    """Convert the chosen checkpoint to bundled weights; return it and a summary of its training."""
     from zoo.selection import read_log
     from zoo.training_summary import curves, recipe
 
@@ -178,13 +198,13 @@ def ship(place: Place, config: Any, *, cpu: bool) -> tuple[Path, dict[str, Any]]
     from srgan_plugin.hosts.mmengine.engine.checkpoint_hook import iteration_of
 
     iterations = config.train_cfg.max_iters
-    chosen, chosen_by, measures = choose(place, place.work / "data" / "HeldOut", iterations)
-    target = ROOT / "srgan_plugin/checkpoints/weights" / f"{place.name}.safetensors"
+    chosen, chosen_by, measures = choose(training, training.work / "data" / "HeldOut", iterations)
+    target = ROOT / "srgan_plugin/checkpoints/weights" / f"{training.name}.safetensors"
     print("\n".join(convert(chosen, target, to="plugin", half=True).report()))
-    log = read_log(place.run)
+    log = read_log(training.run)
     return chosen, {
-        "config": place.config,
-        "gpu_config": place.config.replace("_cpu", ""),
+        "config": training.config,
+        "gpu_config": training.config.replace("_cpu", ""),
         "cpu": cpu,
         "device": device(cpu=cpu),
         "seconds": round(log.seconds, 3),
@@ -198,7 +218,7 @@ def ship(place: Place, config: Any, *, cpu: bool) -> tuple[Path, dict[str, Any]]
 
 
 def device(*, cpu: bool) -> str:
-    """Name what training runs on here."""
+    """Return the name of the device of the training."""
     import torch
 
     if cpu or not torch.cuda.is_available():
@@ -208,7 +228,7 @@ def device(*, cpu: bool) -> str:
 
 @command
 def main(argv: list[str] | None = None) -> None:
-    """Train and put in place."""
+    """Train both networks and bundle their weights."""
     args = parse_args(argv)
     from srgan_plugin.io.atomic import write_text
     from srgan_plugin.io.text_files import read_text
@@ -220,7 +240,7 @@ def main(argv: list[str] | None = None) -> None:
     about = (
         read_text(args.dataset_card, "a dataset card")
         if args.dataset_card
-        else "Their licence was not told."
+        else "Their licence is not recorded."
     )
     facts["photographs"]["about"] = about.strip()
     facts["note"] = read_text(args.training_notes, "notes").strip() if args.training_notes else ""
@@ -228,12 +248,12 @@ def main(argv: list[str] | None = None) -> None:
     options: list[str] = []
     start: Path | None = None
     for name in ("msrresnet", "srgan"):
-        say(f"{name}: train, choose, put in place")
-        place = Place(name, f"zoo_{name}_x4c64b16{suffix}.py", args.work_dir)
+        say(f"{name}: train, choose a checkpoint, bundle it")
+        training = Training(name, f"zoo_{name}_x4c64b16{suffix}.py", args.work_dir)
         if start is not None:
-            check_start(place, start)
-        config = train(place, data / ("pieces_store" if args.cpu else "train"), *options)
-        start, facts["models"][name] = ship(place, config, cpu=args.cpu)
+            check_start(training, start)
+        config = train(training, data / ("pieces_store" if args.cpu else "train"), *options)
+        start, facts["models"][name] = bundle(training, config, cpu=args.cpu)
         options = [f"load_from={start}", f"model.perceptual_loss.pretrained={args.vgg}"]
     write_text(json.dumps(facts) + "\n", ROOT / "docs/zoo/training.json")
     say("measures, cards, curves, images")

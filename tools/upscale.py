@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Enlarge images by a trained network, as `srgan-plugin upscale` does.
+"""Upscale images by a trained network (`srgan-plugin upscale`).
 
 python tools/upscale.py photo.jpg photo_x4.png --model FILE.pth
 """
@@ -10,7 +10,7 @@ from srgan_plugin import __main__
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Run that command."""
+    """Run the command `srgan-plugin upscale`."""
     __main__.main(["upscale", *(sys.argv[1:] if argv is None else argv)])
 
 

@@ -28,13 +28,13 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--workers", type=int, help="threads (default: as Python chooses)")
     args = parser.parse_args(argv)
     if args.workers is not None and args.workers < 1:
-        parser.error("--workers must be at least 1")
+        parser.error(f"--workers: expected at least 1, got {args.workers}")
     return args
 
 
 @command
 def main(argv: list[str] | None = None) -> None:
-    """Check one store or several, name what is damaged, and exit with 1 if anything is."""
+    """Check one store or several, print the damaged images, and exit with 1 if there are any."""
     args = parse_args(argv)
     inside = sorted(file.parent for file in args.store.glob("*/data.mdb"))
     damaged = [_verify(path, args.workers) for path in inside or [args.store]]

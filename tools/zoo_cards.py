@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Measure the weights that ship; write their cards, curves, image and the README's table.
+"""Score the bundled weights; write their cards, curves, image and the table of the README.
 
 python tools/zoo_cards.py --benchmarks data
 """
@@ -16,7 +16,7 @@ from srgan_plugin.errors import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
 BEGIN, END = "<!-- zoo: tools/zoo_cards.py writes this part -->", "<!-- /zoo -->"
-# Telling windows of Kodak24's images, by their numbers: top, left, height, width.
+# Windows of images of Kodak24 with visible differences, by number: top, left, height, width.
 SHOWN = {
     23: (140, 370, 160, 208),
     7: (150, 290, 160, 208),
@@ -35,7 +35,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 
 
 def weights_of(folder: Path) -> dict[str, dict[str, Any]]:
-    """Tell which files the numbers are of."""
+    """Return hash, size and number of parameters of each weight file."""
     from srgan_plugin.checkpoints.hub import BUNDLED_MODELS
     from srgan_plugin.inference.models import open_model
     from srgan_plugin.io.download import sha256
@@ -53,8 +53,14 @@ def weights_of(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def measured(weights: Path, benchmarks: Path, kept: Path) -> dict[str, Any]:
-    """Measure what is not yet in `kept` for these weights, and keep it there."""
-    from zoo.scores import SETS, measure, methods, whole
+    """Score the weights on test sets that are not in `kept` yet, and add them there.
+
+    Args:
+        weights: Folder of the bundled weights.
+        benchmarks: Folder of the test sets.
+        kept: JSON file of scores.
+    """
+    from zoo.scores import SETS, measure, methods, require_complete
     from zoo.tables import COLUMNS
 
     from srgan_plugin.data.benchmark_sets import find_benchmark
@@ -66,10 +72,10 @@ def measured(weights: Path, benchmarks: Path, kept: Path) -> dict[str, Any]:
         before = read_json(kept, "results of an earlier run")
         results = before if before["weights"] == results["weights"] else results
     for name in SETS:
-        # A file of an older version lacks measures that the cards show.
+        # In a file of an older version, scores that the cards show may be missing.
         if COLUMNS.keys() <= results["sets"].get(name, {}).get("bicubic", {}).keys():
             continue
-        benchmark = whole(find_benchmark(name, benchmarks))
+        benchmark = require_complete(find_benchmark(name, benchmarks))
         with progress_bar(name) as show:
             results["sets"][name] = measure(benchmark, methods(weights), show)
         results["lr_origins"][name] = benchmark.lr_origin
@@ -78,7 +84,7 @@ def measured(weights: Path, benchmarks: Path, kept: Path) -> dict[str, Any]:
 
 
 def before_after(weights: Path, benchmarks: Path, target: Path) -> None:
-    """Show windows of Kodak24 enlarged by every method, beside the originals."""
+    """Write an image of windows of Kodak24, upscaled by every method, beside the originals."""
     import cv2
     import numpy as np
     from zoo.scores import methods
@@ -90,8 +96,8 @@ def before_after(weights: Path, benchmarks: Path, target: Path) -> None:
 
     pairs, rows = find_benchmark("Kodak24", benchmarks).pairs, []
     numbers = [int(re.sub(r"\D", "", key)) for key in pairs.keys]  # 7, kodim07
-    for number, place in SHOWN.items():
-        pair, window = pairs[numbers.index(number)], Region(*place)
+    for number, region in SHOWN.items():
+        pair, window = pairs[numbers.index(number)], Region(*region)
         row = {LABELS[n]: window.of(f(np.asarray(pair.lr))) for n, f in methods(weights).items()}
         rows.append({**row, LABELS["HR"]: window.of(np.asarray(pair.gt))})
     bgr = cv2.cvtColor(sheet(rows), cv2.COLOR_RGB2BGR)
@@ -101,21 +107,20 @@ def before_after(weights: Path, benchmarks: Path, target: Path) -> None:
 
 
 def put_between_marks(text: str, readme: Path) -> None:
-    """Replace the README's part that this tool writes."""
+    """Replace the section of the README that this tool writes."""
     from srgan_plugin.io.atomic import write_text
     from srgan_plugin.io.text_files import read_text
 
-    whole = read_text(readme, "a README")
-    before, begin, rest = whole.partition(BEGIN)
+    before, begin, rest = read_text(readme, "a README").partition(BEGIN)
     _, end, after = rest.partition(END)
     if not (begin and end):
-        raise UserError(f"{readme} lacks the lines {BEGIN} and {END}: put them back")
+        raise UserError(f"{readme}: expected the lines {BEGIN} and {END}, got none; restore them")
     write_text(f"{before}{BEGIN}\n{text}\n{END}{after}", readme)
 
 
 @command
 def main(argv: list[str] | None = None) -> None:
-    """Measure and write."""
+    """Score the weights and write all files."""
     args = parse_args(argv)
     from zoo import cards, curves
 

@@ -1,14 +1,14 @@
-# Our SRGAN on MMagic's data pipeline, preprocessor and metrics. Needs
+# SRGAN of this package with MMagic's data pipeline, preprocessor and metrics. Needs
 # pip install "srgan_plugin[mmagic]".
 #
 #   python tools/train.py configs/mmagic/srgan_x4c64b16_g1_1000k_div2k_mmagic.py
 #   python tools/test.py configs/mmagic/srgan_x4c64b16_g1_1000k_div2k_mmagic.py CHECKPOINT
 #
-# MMagic measures clamped floats where our protocol rounds to 8 bit first: its numbers are a few
-# thousandths of a dB higher. Data lie as MMagic wants them: DIV2K as 480x480 sub-images.
+# MMagic measures clamped floats, while BenchmarkMetric rounds to 8 bits first: its values are a few
+# thousandths of a dB higher. Data are in MMagic's layout: DIV2K as 480x480 sub-images.
 _base_ = '../srgan_x4c64b16_g1_1000k_div2k.py'
 
-# Names without a prefix are ours; inside a part of MMagic's they are MMagic's.
+# Names without a prefix are classes of this package, or of MMagic inside a class of MMagic.
 load = [
     dict(type='mmagic.LoadImageFromFile', key=key, color_type='color', channel_order='rgb')
     for key in ('img', 'gt')

@@ -1,4 +1,4 @@
 """LR/HR pairs: resizing, sampling, augmentation, and the training set in GPU memory.
 
-Every image is RGB, uint8, height x width x channel. Nothing here knows a toolbox.
+Images are RGB, uint8, (H, W, 3). Nothing here depends on mmengine, MMagic or BasicSR.
 """

@@ -1,4 +1,4 @@
-"""Crop, flip and transpose LR/HR pairs, one by one or as whole batches."""
+"""Crop, flip and transpose LR/GT pairs, one by one or as batches."""
 
 from collections.abc import Sequence
 from typing import Final, NamedTuple
@@ -22,14 +22,14 @@ from .sampling import (
 
 
 class AugmentationParams(NamedTuple):
-    """What is done to each pair: crop, flip columns, flip rows, transpose, in this order.
+    """Parameters of the augmentation: crop, flip columns, flip rows, transpose, in this order.
 
     Args:
-        gt_patch_size: Side of the crop in the ground truth, in pixels.
-        scale: How many times larger the ground truth is.
-        hflip: Probability that left and right are swapped.
-        vflip: Probability that top and bottom are swapped.
-        transpose: Probability that rows and columns are swapped.
+        gt_patch_size: Side of the GT crop, in pixels.
+        scale: GT size over LR size.
+        hflip: Probability of swapping left and right.
+        vflip: Probability of swapping top and bottom.
+        transpose: Probability of swapping rows and columns.
     """
 
     gt_patch_size: int
@@ -40,7 +40,7 @@ class AugmentationParams(NamedTuple):
 
 
 class Names(NamedTuple):
-    """What the images of a pair are called."""
+    """Key of a pair, and names of its images for messages."""
 
     key: str
     lr: str
@@ -48,12 +48,12 @@ class Names(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """N samples: uint8, RGB; the channels of a pixel lie together, as torch's `channels_last`.
+    """N samples, RGB, uint8, in the memory layout of torch's `channels_last`.
 
     Args:
-        lr: Low resolution, (N, 3, S / scale, S / scale).
-        gt: Ground truth, (N, 3, S, S).
-        names: Of each sample's pair.
+        lr: LR crops, (N, 3, S / scale, S / scale).
+        gt: GT crops, (N, 3, S, S).
+        names: Names of the pair of each sample.
     """
 
     lr: Image
@@ -64,15 +64,15 @@ class Batch(NamedTuple):
 def read_batch(
     pairs: ImagePairs, sample_indices: Sequence[SampleIndex], augmentation: AugmentationParams
 ) -> Batch:
-    """Read a batch of samples, each as `crop_pair` and `augment` make it.
+    """Read a batch of samples, cropped by `crop_pair` and flipped by `augment`.
 
     Args:
         pairs: The images.
         sample_indices: The samples.
-        augmentation: What becomes of each.
+        augmentation: Parameters of the augmentation.
 
     Raises:
-        ValueError: As `crop_pair`, or if an image cannot be read.
+        UserError: An image cannot be read, or `crop_pair` raises.
     """
     size, scale, *probabilities = augmentation
     lr = np.empty((len(sample_indices), size // scale, size // scale, 3), np.uint8)
@@ -94,7 +94,7 @@ _FLIP_CODES: Final = {(True, False): 1, (False, True): 0, (True, True): -1}
 def random_flips(
     sample_index: SampleIndex, p_h: float, p_v: float, p_t: float
 ) -> tuple[bool, bool, bool]:
-    """Whether the sample is flipped horizontally, vertically, and transposed, by probabilities."""
+    """Return whether to flip columns, flip rows and transpose a sample, given the probabilities."""
     return (
         counter_uniform(sample_index.seed, sample_index.number, HORIZONTAL_FLIP) < p_h,
         counter_uniform(sample_index.seed, sample_index.number, VERTICAL_FLIP) < p_v,
@@ -110,22 +110,22 @@ def crop_pair(
     sample_index: SampleIndex,
     name: str,
 ) -> tuple[Image, Image]:
-    """Cuts the sample's crop out of both images of a pair.
+    """Crop both images of a pair at the position of the sample.
 
     Args:
-        lr: The LR image, (h, w, 3), uint8, RGB; anything that is read when sliced.
-        gt: The ground truth, `scale` times larger.
-        gt_patch_size: Side of the crop in the ground truth, in pixels.
-        scale: How many times larger the ground truth is.
+        lr: LR image, RGB, (h, w, 3), uint8; an array or a lazy image.
+        gt: GT image, RGB, (scale h, scale w, 3), uint8.
+        gt_patch_size: Side S of the GT crop, in pixels.
+        scale: GT size over LR size.
         sample_index: The sample.
-        name: What to call the pair in an error.
+        name: Name of the pair, for messages.
 
     Returns:
-        The crops, low resolution first: (S / scale, S / scale, 3) and (S, S, 3), uint8, RGB.
+        LR crop (S / scale, S / scale, 3) and GT crop (S, S, 3), RGB, uint8.
 
     Raises:
-        ValueError: If the scale does not divide the crop, the sizes do not fit, or the image is
-            smaller than the crop.
+        UserError: S is not a multiple of the scale, GT is not `scale` times as large as LR, or the
+            image is smaller than the crop.
     """
     size = check_crop(lr.shape, gt.shape, gt_patch_size, scale, name)
     height, width = lr.shape[:2]
@@ -136,27 +136,37 @@ def crop_pair(
 def check_crop(
     lr_shape: tuple[int, ...], gt_shape: tuple[int, ...], gt_patch_size: int, scale: int, name: str
 ) -> int:
-    """Refuses a crop that cannot be cut out of a pair of these shapes; see `crop_pair`.
+    """Refuse a crop that does not fit into a pair of images of these shapes.
+
+    Args:
+        lr_shape: Shape of the LR image, (h, w, 3).
+        gt_shape: Shape of the GT image, (H, W, 3).
+        gt_patch_size: Side of the GT crop, in pixels.
+        scale: GT size over LR size.
+        name: Name of the pair, for messages.
 
     Returns:
         The side of the crop in the LR image.
+
+    Raises:
+        UserError: See `crop_pair`.
     """
     size, rest = divmod(gt_patch_size, scale)
     if rest or size < 1:
         raise UserError(
-            f"expected a crop size that is a multiple of the scale {scale}, but got "
-            f"{gt_patch_size}: use {max(size, 1) * scale}"
+            f"gt_patch_size: expected a multiple of the scale {scale}, got {gt_patch_size}; use "
+            f"{max(size, 1) * scale}"
         )
     (height, width), (gt_height, gt_width) = lr_shape[:2], gt_shape[:2]
     if (gt_height, gt_width) != (height * scale, width * scale):
         raise UserError(
-            f"{name} is {gt_height}x{gt_width}, which is not {scale} times the {height}x{width} of "
-            "its LR: remake the LR or change the scale"
+            f"{name}: expected {height * scale}x{width * scale}, {scale} times its LR of "
+            f"{height}x{width}, got {gt_height}x{gt_width}; remake the LR or change the scale"
         )
     if min(height, width) < size:
         raise UserError(
-            f"{name} is {gt_height}x{gt_width}, smaller than the crop of "
-            f"{gt_patch_size}x{gt_patch_size}: remove it or use a smaller crop"
+            f"{name}: expected at least the crop's {gt_patch_size}x{gt_patch_size}, got "
+            f"{gt_height}x{gt_width}; remove the image or use a smaller crop"
         )
     return size
 
@@ -164,16 +174,19 @@ def check_crop(
 def augment(
     image: Image, hflip: bool, vflip: bool, transpose: bool, out: Image | None = None
 ) -> Image:
-    """Flips columns, flips rows, then swaps rows and columns: (H, W, 3) in, contiguous out.
+    """Flip columns, flip rows, then swap rows and columns.
 
     Args:
-        image: What is turned; it may come back itself.
-        hflip: Whether left and right are swapped.
-        vflip: Whether top and bottom are.
-        transpose: Whether rows and columns are.
-        out: Where the result goes: contiguous, uint8, of the result's shape.
+        image: (H, W, 3), uint8.
+        hflip: Whether to swap left and right.
+        vflip: Whether to swap top and bottom.
+        transpose: Whether to swap rows and columns.
+        out: Array for the result, contiguous, uint8, of its shape; None to allocate one.
+
+    Returns:
+        The result, contiguous; `image` itself if nothing changes and it is contiguous.
     """
-    # OpenCV is ten times faster than copying NumPy's views.
+    # OpenCV takes a tenth of the time of copying NumPy's views.
     if hflip or vflip:
         image = cv2.flip(image, _FLIP_CODES[hflip, vflip], None if transpose else out)
     if transpose:
@@ -183,7 +196,7 @@ def augment(
     if not (hflip or vflip or transpose):
         out[:] = image
         return out
-    assert image is out, "OpenCV writes elsewhere when `out` does not fit"
+    assert image is out, "OpenCV allocates another array if `out` has the wrong shape"
     return image
 
 

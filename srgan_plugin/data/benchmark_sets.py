@@ -1,4 +1,4 @@
-"""Find benchmark sets, and DIV2K for training, in the folder layouts in which people have them."""
+"""Find benchmark sets, and DIV2K for training, in common folder layouts."""
 
 import os
 from collections.abc import Iterator
@@ -21,9 +21,9 @@ class Benchmark:
     """A benchmark set on the disk.
 
     Attributes:
-        name: As in tables: "B100" whatever the folder is called.
+        name: Name in tables, such as "B100", also for a folder with another name.
         pairs: The images, read when used.
-        lr_origin: Where the LR images come from, in words.
+        lr_origin: Description of the origin of the LR images.
     """
 
     name: str
@@ -32,25 +32,25 @@ class Benchmark:
 
     @property
     def missing_images(self) -> str:
-        """How many images of a known set exist, in words; empty for a complete one."""
+        """Number of existing images of a known set, such as "4 of 5 images"; empty if complete."""
         return missing_images(self.name, len(self.pairs))
 
 
 def missing_images(name: str, count: int) -> str:
-    """Return how many images of a known set exist, in words; empty for a complete one."""
+    """Return the number of existing images, such as "4 of 5 images"; empty for a complete set."""
     size = SIZES.get(_known(name)[0], count)
     return "" if count == size else f"{count} of {size} images"
 
 
 class DatasetLayout(NamedTuple):
-    """Where a set's images may lie under the data root; `{scale}` is filled in."""
+    """Paths of a set relative to the data root, with `{name}` and `{scale}` to fill in."""
 
     gt: str
     lr: str = ""
     ann_file: str = ""
 
 
-# In the order of preference. The last one of a name of no special layout is HR images alone.
+# In the order of preference; the last one is a folder of HR images.
 _USUAL = (
     DatasetLayout("{name}/GTmod12", "{name}/LRbicx{scale}"),
     DatasetLayout("{name}/GTmod12"),
@@ -74,7 +74,7 @@ _DIV2K_SUB = tuple(
     for folder in ("DIV2K/", "")
 )
 _SPECIAL = {"DIV2K": _DIV2K, "DIV2Ksub": _DIV2K_SUB}
-# What a set's folder may be called, the name in tables first.
+# Names of folders by set; the first is the name in tables.
 _FOLDERS = (
     ("Set5",),
     ("Set14",),
@@ -84,7 +84,7 @@ _FOLDERS = (
     ("DIV2Ksub",),
 )
 
-# The training set; a store comes first because it is read without decoding.
+# The training set; stores come first because they are read without decoding.
 _DIV2K_TRAIN = (
     DatasetLayout("DIV2K/train/GT.lmdb", "DIV2K/train/LRx{scale}.lmdb"),
     DatasetLayout("DIV2K/train_x{scale}"),
@@ -99,39 +99,39 @@ _DIV2K_TRAIN = (
         "DIV2K/meta_info_DIV2K800_GT.txt",
     ),
 )
-# MMagic's merged layout holds the validation images too: without a list of the training images one
-# would train on them.
+# MMagic's merged layout contains the validation images too; without a list of the training images
+# they would be trained on.
 _VALIDATION_NAMES = ("0801.png", "0801_s001.png")
 _LAST_SUB = "0800_s001.png"  # of the last training image
 
 
 def data_root() -> Path:
-    """Tells where the data lies: `$SRGAN_DATA`, or `data` below the working directory."""
+    """Return the folder of all data: `$SRGAN_DATA`, or `data` in the working directory."""
     return Path(os.environ.get("SRGAN_DATA") or "data")
 
 
 def find_benchmark(name: str, root: str | os.PathLike[str], scale: int = 4) -> Benchmark:
     """Find a test set in any of the known folder layouts.
 
-    Given LR is taken as it is. Without, GT is cropped to multiples of 12 and LR made of it by
-    MATLAB's bicubic in floating point, rounded once.
+    Existing LR images are used as they are. If there are none, GT is cropped to multiples of 12
+    and LR computed by MATLAB's bicubic in floating point, rounded once.
 
     Args:
-        name: "Set5", "Set14", "B100" (or "BSD100", "BSDS100"), "Urban100", "DIV2K" (the 100 whole
+        name: "Set5", "Set14", "B100" (or "BSD100", "BSDS100"), "Urban100", "DIV2K" (the 100
             validation images), "DIV2Ksub" (their 480x480 sub-images in a merged training folder,
-            as MMagic 1.x evaluates), or any folder of `root` that holds images.
-        root: the folder of all data.
-        scale: GT is so many times larger than LR.
+            as MMagic 1.x evaluates), or any folder of images in `root`.
+        root: Folder of all data.
+        scale: GT size over LR size.
 
     Raises:
-        FileNotFoundError: the set is there in no layout; the message names the folders looked for.
-        ValueError: it is there, but its images do not pair up.
+        FileNotFoundError: The set does not exist in any layout; the message has the paths.
+        UserError: LR and GT images are not pairs.
     """
     name, folders = _known(name)
     layouts = list(_layouts(name, folders, Path(root), scale))
     for gt, lr, ann_file in layouts:
-        if all(_is_there(path) for path in (gt, lr, ann_file) if path):
-            # Without LR, images in folders below are skipped: they may be another layout's LR.
+        if all(_is_usable(path) for path in (gt, lr, ann_file) if path):
+            # Without LR, folders below are skipped: they may contain LR images of another layout.
             pairs = ImagePairs(
                 gt, lr, scale=scale, ann_file=ann_file, crop_multiple=MULTIPLE, nested=bool(lr)
             )
@@ -139,20 +139,22 @@ def find_benchmark(name: str, root: str | os.PathLike[str], scale: int = 4) -> B
             return Benchmark(name, pairs, pairs.lr_origin + cropped)
     looked_for = ", ".join(" + ".join(str(path) for path in row if path) for row in layouts)
     raise MissingFileError(
-        f"test set {name} (x{scale}) is not there, looked for {looked_for}: "
-        "put it into one of them or set SRGAN_DATA to the folder of all data"
+        f"test set {name} (x{scale}): expected one of {looked_for}, got none of them; put it into "
+        "one of these folders or set SRGAN_DATA to the folder of all data"
     )
 
 
 def find_div2k_train(root: str | Path, scale: int) -> tuple[str, str, str]:
-    """Return GT, LR and list of the DIV2K training set under `root`; LR and list may be empty.
+    """Find the DIV2K training set under `root`.
 
-    Where LR is empty it is in GT's store. Where the list is missing all images of the folder are
-    used, unless the validation images are among them.
+    Returns:
+        Paths of GT, LR and annotation file. LR is empty if it is in the store of GT; the annotation
+        file is empty if it is missing, then all images are used.
 
     Raises:
-        UserError: The validation images are in the folder too, and the list is missing.
-        MissingFileError: None of the layouts exists; the message names them.
+        UserError: The folder contains the validation images too but no annotation file, or only a
+            part of the training set.
+        MissingFileError: No layout exists; the message has their paths.
     """
     layouts = [tuple(part.format(scale=scale) for part in layout) for layout in _DIV2K_TRAIN]
     for gt, lr, ann_file in layouts:
@@ -160,13 +162,13 @@ def find_div2k_train(root: str | Path, scale: int) -> tuple[str, str, str]:
             listed = ann_file and (Path(root) / ann_file).is_file()
             if not listed and any((Path(root) / gt / name).exists() for name in _VALIDATION_NAMES):
                 raise UserError(
-                    f"{Path(root) / gt} holds DIV2K's validation images too, and there is no "
-                    f"{ann_file} to leave them out: tools/prepare_div2k.py makes it"
+                    f"{Path(root) / gt}: expected {ann_file}, because the folder contains the "
+                    "validation images too, got no such file; run tools/prepare_div2k.py"
                 )
             if not listed and gt.endswith("_sub") and not (Path(root) / gt / _LAST_SUB).exists():
                 raise UserError(
-                    f"{Path(root) / gt} holds a part of DIV2K only, without {_LAST_SUB}: run "
-                    "tools/prepare_div2k.py again, or remove it"
+                    f"{Path(root) / gt}: expected all of DIV2K, got a part without {_LAST_SUB}; "
+                    "run tools/prepare_div2k.py again, or remove the folder"
                 )
             return (
                 str(Path(root) / gt),
@@ -176,9 +178,9 @@ def find_div2k_train(root: str | Path, scale: int) -> tuple[str, str, str]:
     looked = "; ".join(" + ".join(filter(None, layout[:2])) for layout in layouts)
     scales = "" if scale == 4 else f" --scale {scale}"
     raise MissingFileError(
-        f"no DIV2K training set under {Path(root).resolve()}; looked for {looked}. Put one there "
-        f"(tools/prepare_div2k.py --download{scales}), set SRGAN_DATA, or name any folder of "
-        "photographs by --cfg-options train_dataloader.dataset.gt=FOLDER"
+        f"{Path(root).resolve()}: expected a DIV2K training set ({looked}), got none; get it by "
+        f"tools/prepare_div2k.py --download{scales}, set SRGAN_DATA, or use any folder of images "
+        "by --cfg-options train_dataloader.dataset.gt=FOLDER"
     )
 
 
@@ -200,8 +202,8 @@ def _layouts(
             yield root / gt, lr, ann_file
 
 
-def _is_there(path: Path) -> bool:
-    """Whether the path is a list, or a folder that directly contains images."""
+def _is_usable(path: Path) -> bool:
+    """Return whether the path is a file, or a folder with images directly inside."""
     if not path.is_dir():
         return path.is_file()
     return any(entry.suffix.lower() in SUFFIXES for entry in path.iterdir())

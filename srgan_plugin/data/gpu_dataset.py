@@ -1,6 +1,6 @@
-"""A training set that lives on a device, where whole batches of crops are gathered at once.
+"""Training set in the memory of a device, with batches of crops gathered there.
 
-The crops and flips are those of `read_batch`, bit for bit: the same numbers decide.
+Crops and flips are bit-identical to those of `read_batch`, from the same random numbers.
 """
 
 from collections import deque
@@ -31,19 +31,19 @@ from .sampling import (
 
 Ints = NDArray[np.int64]
 
-# Samples that are gathered together: fewer, larger kernels, for 50 MB of indices at GT 128.
+# Samples gathered at once: fewer and larger kernels, for 50 MB of indices at GT 128.
 BLOCK = 128
 
 
 class SampleStreamSpec(NamedTuple):
-    """Which samples a rank takes from the stream, in which order.
+    """The samples of a rank: numbers `start + rank`, `start + rank + world_size`, ….
 
     Args:
-        seed: The stream's.
-        shuffle: Whether passes over the set are permuted.
-        start: The first number of the whole run.
-        rank: Takes the numbers `start + rank`, `start + rank + world_size`, ….
-        world_size: How many ranks share the stream.
+        seed: Seed of the stream.
+        shuffle: Whether to permute the images in each epoch.
+        start: First number of the run, for all ranks.
+        rank: This rank.
+        world_size: Number of ranks.
     """
 
     seed: int
@@ -54,12 +54,12 @@ class SampleStreamSpec(NamedTuple):
 
 
 class GPUBatch(NamedTuple):
-    """N samples on the device: contiguous, uint8, RGB.
+    """N samples on the device, RGB, uint8, contiguous.
 
     Args:
-        lr: Low resolution, (N, 3, S / scale, S / scale).
-        gt: Ground truth, (N, 3, S, S).
-        indices: Which pair each sample comes from; (N,), on the CPU.
+        lr: LR crops, (N, 3, S / scale, S / scale).
+        gt: GT crops, (N, 3, S, S).
+        indices: Index of the pair of each sample, (N,), on the CPU.
     """
 
     lr: Tensor
@@ -68,22 +68,22 @@ class GPUBatch(NamedTuple):
 
 
 def pixel_bytes(pairs: ImagePairs) -> int | None:
-    """Return the bytes of all pairs' pixels; None where that takes decoding."""
+    """Return the number of bytes of all pixels, or None if that would need decoding."""
     if not pairs.shapes_known:
         return None
     return sum(int(np.prod(pair.lr.shape) + np.prod(pair.gt.shape)) for pair in pairs)
 
 
 class GPUImagePairs:
-    """All pairs of a set on a device.
+    """All pairs of a set in the memory of a device.
 
     Args:
-        pairs: The images. Low-resolution ones that are made of the ground truth are made whole.
-        augmentation: What becomes of each sample.
-        device: Where to.
+        pairs: The images; LR images that are computed from GT are computed completely.
+        augmentation: Parameters of the augmentation.
+        device: The device.
 
     Raises:
-        ValueError: If an image cannot be read, or is smaller than the crop.
+        UserError: An image cannot be read, or is smaller than the crop.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class GPUImagePairs:
         self._gt = _FlatImages([pair.gt.shape for pair in pairs], device)
         with ThreadPoolExecutor() as pool:
             copies = pool.map(lambda index: self._copy(pairs, index), range(len(pairs)))
-            deque(copies, maxlen=0)  # raises what a thread raised
+            deque(copies, maxlen=0)  # raises the exception of a thread
 
     def _copy(self, pairs: ImagePairs, index: int) -> None:
         pair = pairs[index]
@@ -106,25 +106,25 @@ class GPUImagePairs:
         self._gt.put(index, pair.gt)
 
     def batches(self, stream: SampleStreamSpec, batch_size: int) -> Iterator[GPUBatch]:
-        """Yield the endless stream of batches without synchronising with the device.
+        """Yield an endless stream of batches without synchronising with the device.
 
         Args:
-            stream: Which samples.
-            batch_size: Samples in a batch, of this rank.
+            stream: The samples.
+            batch_size: Samples in a batch of this rank.
         """
         size = max(BLOCK // batch_size, 1) * batch_size
         for block in count():
-            places = np.arange(block * size, (block + 1) * size)
-            lr, gt, indices = self.gather(stream, places)
+            positions = np.arange(block * size, (block + 1) * size)
+            lr, gt, indices = self.gather(stream, positions)
             for first in range(0, size, batch_size):
                 batch = slice(first, first + batch_size)
                 yield GPUBatch(lr[batch], gt[batch], indices[batch])
 
-    def gather(self, stream: SampleStreamSpec, places: Ints) -> GPUBatch:
-        """Cuts the samples that stand at these places of the rank's part of the stream."""
+    def gather(self, stream: SampleStreamSpec, positions: Ints) -> GPUBatch:
+        """Gather the samples at these positions of the rank's part of the stream."""
         size, scale, *probabilities = self.augmentation
         lr_size = size // scale
-        numbers = stream.start + stream.rank + stream.world_size * places
+        numbers = stream.start + stream.rank + stream.world_size * positions
 
         def random(decision: int) -> NDArray[np.float64]:
             return counter_uniform(stream.seed, numbers, decision)
@@ -132,9 +132,9 @@ class GPUImagePairs:
         indices = image_indices(
             numbers, seed=stream.seed, length=len(self._lr_sizes), shuffle=stream.shuffle
         )
-        room = self._lr_sizes[indices] - lr_size + 1
-        top = (random(CROP_TOP) * room[:, 0]).astype(np.int64)
-        left = (random(CROP_LEFT) * room[:, 1]).astype(np.int64)
+        offsets = self._lr_sizes[indices] - lr_size + 1
+        top = (random(CROP_TOP) * offsets[:, 0]).astype(np.int64)
+        left = (random(CROP_LEFT) * offsets[:, 1]).astype(np.int64)
         decisions = zip((HORIZONTAL_FLIP, VERTICAL_FLIP, TRANSPOSE), probabilities, strict=True)
         flips = [random(decision) < probability for decision, probability in decisions]
         return GPUBatch(
@@ -145,7 +145,7 @@ class GPUImagePairs:
 
 
 class _FlatImages:
-    """RGB images of any sizes, (H, W, 3), one after the other in one buffer on a device."""
+    """RGB images (H, W, 3) of any sizes, concatenated in one buffer on a device."""
 
     def __init__(self, shapes: Sequence[Shape], device: torch.device) -> None:
         sizes = np.array([np.prod(shape) for shape in shapes], np.int64)
@@ -161,20 +161,20 @@ class _FlatImages:
     def gather(
         self, indices: Ints, top: Ints, left: Ints, flips: Sequence[NDArray[np.bool_]], size: int
     ) -> Tensor:
-        """Crops, flipped and transposed as `augment` does, (N, 3, size, size), uint8."""
+        """Gather crops, flipped and transposed as by `augment`: (N, 3, size, size), uint8."""
         hflip, vflip, transpose = flips
         widths = self._widths[indices]
         first = (top + vflip * (size - 1)) * widths + left + hflip * (size - 1)
         down, right = np.where(vflip, -widths, widths), np.where(hflip, -1, 1)
         row, column = np.where(transpose, (right, down), (down, right))
-        walk = np.stack([self._offsets[indices] + 3 * first, 3 * row, 3 * column])
-        return self._gather_patches(_upload(walk, self._pixels.device), size)
+        strides = np.stack([self._offsets[indices] + 3 * first, 3 * row, 3 * column])
+        return self._gather_patches(_upload(strides, self._pixels.device), size)
 
-    def _gather_patches(self, walk: Tensor, size: int) -> Tensor:
-        """Gather values at first + y * row + x * column + channel (`walk`: first, row, column)."""
-        first, row, column = walk[..., None]
-        steps = torch.arange(size, device=walk.device)
-        channels = torch.arange(3, device=walk.device)[:, None]
+    def _gather_patches(self, strides: Tensor, size: int) -> Tensor:
+        """Gather pixels at first + y * row + x * column; `strides` has first, row and column."""
+        first, row, column = strides[..., None]
+        steps = torch.arange(size, device=strides.device)
+        channels = torch.arange(3, device=strides.device)[:, None]
         rows = (first + row * steps)[:, None] + channels
         return self._pixels.take(rows[..., None] + (column * steps)[:, None, None])
 

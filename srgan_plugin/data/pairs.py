@@ -1,4 +1,4 @@
-"""Pairs of low-resolution and GT images, from folders, stores or photographs alone."""
+"""Pairs of LR and GT images from folders or stores; LR can be computed from GT."""
 
 import itertools
 import math
@@ -19,7 +19,7 @@ from srgan_plugin.io.text_files import read_text
 from .resize import DownscaledImage
 
 GT_STORE: Final = "GT.lmdb"
-_SIZE: Final = re.compile(r" \(\d+, ?\d+(, ?\d+)?\)(\s.*)?$")  # (h,w,c) in a list of images
+_SIZE: Final = re.compile(r" \(\d+, ?\d+(, ?\d+)?\)(\s.*)?$")  # (h,w,c) in an annotation file
 
 
 class ImageSource(Protocol):
@@ -27,7 +27,7 @@ class ImageSource(Protocol):
 
     @property
     def path(self) -> Path:
-        """Where they lie."""
+        """Path of the folder or store."""
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -40,8 +40,8 @@ class ImageSource(Protocol):
 class ImageFolder:
     """The images of a folder; for keys and errors see `list_images`.
 
-    The first time that a process reads a JPEG file, it looks whether all pixels are in it, as it
-    compares the checksum of an image in a store. That decodes the file three times.
+    When a process first reads a JPEG file, it checks that the file is not truncated, as it checks
+    the checksum of an image in a store. This decodes the file three times.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -67,7 +67,7 @@ class ImageFolder:
 
 
 class Pair(NamedTuple):
-    """One LR image and its ground truth, `scale` times as large."""
+    """LR image and GT image, `scale` times as large."""
 
     key: str
     lr: LazyImage
@@ -75,15 +75,15 @@ class Pair(NamedTuple):
 
 
 def open_images(path: str | os.PathLike[str]) -> ImageSource:
-    """Open a folder of images, or an LMDB store, whichever `path` is.
+    """Open a folder of images or an LMDB store.
 
     Raises:
-        FileNotFoundError: If `path` does not exist.
-        ValueError: If it holds no images.
+        FileNotFoundError: `path` does not exist.
+        UserError: `path` contains no images.
     """
     path = Path(path)
     if not path.exists():
-        raise MissingFileError(f"expected a folder or store of images, but {path} does not exist")
+        raise MissingFileError(f"{path}: expected a folder or store of images, got no such path")
     if path.suffix == ".lmdb" or (path / "data.mdb").exists():
         return ImageStore(path)
     return ImageFolder(path)
@@ -93,22 +93,22 @@ class ImagePairs:
     """Pairs of images, sorted by key; cheap to send to worker processes.
 
     Args:
-        gt: Folder or store of ground truth, or what `create_store` makes (`GT.lmdb` and
-            `LRx4.lmdb` in one folder), which gives both.
-        lr: Folder or store of LR images, called like the ground truth or like
-            DIV2K's (`0801x4` for `0801`). None: they are made by MATLAB's bicubic, as far as their
-            pixels are asked for, from the ground truth cropped to a multiple of the scale.
-        scale: How many times larger the ground truth is.
-        ann_file: A text file that chooses the images: a name per line; a size behind it, and what
-            follows that, is ignored (`0001_s001.png (480,480,3)`, as MMagic and BasicSR have it).
-        crop_gt: Whether ground truth is cropped to a multiple of the scale also where `lr` is
-            given, as BasicSR does in validation.
-        crop_multiple: Where it is cropped, its sizes are multiples of this number, too.
-        nested: Whether images in folders below `gt` are used.
+        gt: Folder or store of GT images, or a folder written by `create_store` (`GT.lmdb` and
+            `LRx4.lmdb`), which contains both.
+        lr: Folder or store of LR images, with the names of the GT images or those of DIV2K
+            (`0801x4` for `0801`). If None, LR windows are computed by MATLAB's bicubic when they
+            are read, from GT cropped to a multiple of the scale.
+        scale: GT size over LR size.
+        ann_file: Text file that selects images, one name in a line. A size after the name, and
+            anything after that, is ignored (`0001_s001.png (480,480,3)`, as in MMagic and BasicSR).
+        crop_gt: Crop GT to a multiple of the scale also if `lr` is given, as BasicSR does in
+            validation.
+        crop_multiple: If GT is cropped, crop it to a multiple of this number, too.
+        nested: Whether to use images in folders below `gt`.
 
     Raises:
-        FileNotFoundError: If a path does not exist.
-        ValueError: If the images do not pair up.
+        FileNotFoundError: A path does not exist.
+        UserError: An image of one side has no counterpart, or their sizes do not match.
     """
 
     def __init__(
@@ -131,9 +131,9 @@ class ImagePairs:
         self.keys = self.gt.keys if ann_file is None else _chosen(Path(ann_file), self.gt)
         self.keys = self._lr_keys = tuple(key for key in self.keys if nested or "/" not in key)
         if self.lr is not None:
-            self._lr_keys = _partners(self.keys, self.gt, self.lr, scale, whole=ann_file is None)
+            self._lr_keys = _partners(self.keys, self.gt, self.lr, scale, all_lr=ann_file is None)
         sources = (self.gt, self.lr or self.gt)
-        #: Whether all shapes are known without decoding an image, as those in stores are.
+        #: Whether shapes are available without decoding, as they are in stores.
         self.shapes_known = all(isinstance(source, ImageStore) for source in sources)
         if self.shapes_known and self.lr is not None:
             for pair in self:
@@ -141,7 +141,7 @@ class ImagePairs:
 
     @property
     def lr_origin(self) -> str:
-        """Where the LR images come from, in words."""
+        """Description of the origin of the LR images."""
         return "MATLAB bicubic of GT" if self.lr is None else "given"
 
     def __len__(self) -> int:
@@ -151,10 +151,10 @@ class ImagePairs:
         return map(self._pair, range(len(self)))
 
     def __getitem__(self, index: int) -> Pair:
-        """Return the pair at an index, its images read lazily where their format allows it.
+        """Return the pair at an index, as lazy images.
 
         Raises:
-            ValueError: If an image cannot be read, or the sizes do not fit.
+            UserError: An image cannot be read, or the sizes do not match.
         """
         pair = self._pair(index)
         if self.lr is not None and not self.shapes_known:
@@ -172,67 +172,66 @@ class ImagePairs:
 
 
 def check_sizes(gt: LazyImage, lr: LazyImage, scale: int) -> None:
-    """Refuses an LR image that is not exactly `scale` times smaller.
+    """Refuse a pair in which GT is not exactly `scale` times as large as LR.
 
     Raises:
-        ValueError: With both names and sizes.
+        UserError: The sizes do not match; the message has both names and sizes.
     """
     (gt_height, gt_width, _), (lr_height, lr_width, _) = gt.shape, lr.shape
     if (gt_height, gt_width) != (scale * lr_height, scale * lr_width):
         raise UserError(
-            f"{gt.name} is {gt_height}x{gt_width}, which is not {scale} times the "
-            f"{lr_height}x{lr_width} of {lr.name}: remake the LR or change the scale"
+            f"{gt.name}: expected {scale} times the {lr_height}x{lr_width} of {lr.name}, got "
+            f"{gt_height}x{gt_width}; remake the LR or change the scale"
         )
 
 
 def lr_store_name(scale: int) -> str:
-    """Return the name that `create_store` gives the LR store of a scale."""
+    """Return the file name of an LR store written by `create_store`."""
     return f"LRx{scale}.lmdb"
 
 
 def _lr_store(folder: Path, scale: int) -> Path:
-    wanted = folder / lr_store_name(scale)
-    if not wanted.exists():
+    path = folder / lr_store_name(scale)
+    if not path.exists():
         others = ", ".join(path.name for path in sorted(folder.glob("LRx*.lmdb"))) or "none"
         raise UserError(
-            f"{folder} has no {wanted.name} (low-resolution stores there: {others}): change the "
-            f"scale, or give {folder / GT_STORE} to have the LR made on the fly"
+            f"{folder}: expected {path.name}, got these LR stores: {others}; change the scale, or "
+            f"set gt to {folder / GT_STORE} to compute LR on the fly"
         )
-    return wanted
+    return path
 
 
 def _chosen(ann_file: Path, gt: ImageSource) -> tuple[str, ...]:
     """Return the keys in an annotation file, sorted."""
     if not ann_file.is_file():
-        raise MissingFileError(f"expected a list of images, but {ann_file} does not exist")
+        raise MissingFileError(f"{ann_file}: expected a list of images, got no such file")
     lines = read_text(ann_file, "a list of images").splitlines()
-    # A name may have spaces and brackets of its own: `photo (1).png`.
+    # Names may contain spaces and brackets: `photo (1).png`.
     names = (_SIZE.sub("", line).strip() for line in lines)
     keys = tuple(sorted({Path(name).with_suffix("").as_posix() for name in names if name}))
     missing = sorted(set(keys) - set(gt.keys))
     if missing or not keys:
         raise UserError(
-            f"{ann_file} names {_some(missing) if missing else 'no images'}, "
-            f"but {gt.path} does not hold that: correct the list or the folder"
+            f"{ann_file}: expected names of images in {gt.path}, got "
+            f"{_some(missing) if missing else 'none'}; correct the list or the folder"
         )
     return keys
 
 
 def _partners(
-    keys: tuple[str, ...], gt: ImageSource, lr: ImageSource, scale: int, *, whole: bool
+    keys: tuple[str, ...], gt: ImageSource, lr: ImageSource, scale: int, *, all_lr: bool
 ) -> tuple[str, ...]:
-    """Return the LR key of each GT key; `whole`: no LR key may be left over."""
+    """Return the LR key of each GT key; with `all_lr`, every LR image must have a GT image."""
     partners = _match(keys, set(lr.keys), scale)
-    alone = [key for key in keys if key not in partners]
-    left_over = sorted(set(lr.keys) - set(partners.values())) if whole else []
-    if alone or left_over:
-        complaints = (
-            f"{_some(names)} of {there.path} {'has' if len(names) == 1 else 'have'} "
-            f"no counterpart in {elsewhere.path}"
-            for names, there, elsewhere in ((alone, gt, lr), (left_over, lr, gt))
+    gt_only = [key for key in keys if key not in partners]
+    lr_only = sorted(set(lr.keys) - set(partners.values())) if all_lr else []
+    if gt_only or lr_only:
+        differences = (
+            f"{_some(names)} of {source.path} without one in {other.path}"
+            for names, source, other in ((gt_only, gt, lr), (lr_only, lr, gt))
             if names
         )
-        raise UserError(f"LR and GT do not pair up: {'; '.join(complaints)}")
+        raise UserError(f"images: expected pairs of LR and GT, got {' and '.join(differences)}")
     return tuple(partners[key] for key in keys)
 
 
@@ -246,6 +245,6 @@ def _match(keys: Iterable[str], lr_keys: set[str], scale: int) -> Mapping[str, s
 
 
 def _some(names: list[str]) -> str:
-    """Format the first names of a list and the number of the others."""
+    """Format the first names of a list and the number of others."""
     shown = ", ".join(itertools.islice(names, 3))
     return shown if len(names) <= 3 else f"{shown} and {len(names) - 3} more"

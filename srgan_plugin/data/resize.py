@@ -1,8 +1,8 @@
 """MATLAB's bicubic `imresize`, and the LR images of the super-resolution benchmarks.
 
-A resize is, per axis, a table of taps: which input pixels, and with which weights. Every output
-pixel is summed in the order of its taps, so that a window is bit-identical to the same window of
-the whole result.
+A resize is a table of taps for each axis: indices of input pixels and their weights. Each output
+pixel is summed in the order of its taps, so a window is bit-identical to that window of the
+complete result.
 """
 
 import math
@@ -18,18 +18,18 @@ from srgan_plugin.io.lazy_image import ArrayMixin, LazyImage, Window, clip_slice
 
 
 class Sliceable(Protocol):
-    """An array, or anything else with a shape that hands out windows of itself."""
+    """An array or a lazy image: it has a shape and can be sliced by rows and columns."""
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Height, width and, where there are any, channels."""
+        """(H, W) or (H, W, C)."""
 
     def __getitem__(self, window: tuple[slice, slice], /) -> NDArray[Any]:
         """Return the pixels of a window of rows and columns."""
 
 
 class ResampleWeights(NamedTuple):
-    """Which input pixels make the output pixels of one axis; both arrays are (taps, outputs)."""
+    """Indices and weights of the input pixels along one axis; both arrays are (taps, outputs)."""
 
     indices: NDArray[np.intp]
     weights: NDArray[np.float64]
@@ -41,31 +41,40 @@ def imresize(
     *,
     output_size: tuple[int, int] | None = None,
 ) -> NDArray[Any]:
-    """Resizes as MATLAB's `imresize(image, scale, 'bicubic')` does, antialiasing included.
+    """Resize an image as MATLAB's `imresize(image, scale, 'bicubic')` does, with antialiasing.
 
     The kernel is Keys' cubic with a = -0.5, widened by the scale when shrinking; edges are
-    mirrored. The axis with the smaller scale goes first, rows when they are equal.
+    mirrored. The axis with the smaller scale is resized first, rows if the scales are equal.
 
     Args:
         image: (H, W) or (H, W, C). uint8 is rounded after each of the two passes, half away from
-            zero, as MATLAB does; floating point is neither rounded nor clipped.
-        scale: Output size over input size; the output is ceil(scale * size).
-        output_size: Height and width wanted, instead of `scale`.
+            zero, as in MATLAB; floating point is neither rounded nor clipped.
+        scale: Output size over input size; the output has ceil(scale * size) pixels.
+        output_size: Height and width of the output, instead of `scale`.
 
     Returns:
         The resized image in the dtype of `image`; the arithmetic is float64.
 
     Raises:
-        ValueError: If not exactly one of `scale` and `output_size` is given, if one is not
-            positive, or if the image is neither uint8 nor floating point.
+        UserError: Not exactly one of `scale` and `output_size` is given, it is not positive, or
+            the image is empty or neither uint8 nor floating point.
+
+    Example:
+        >>> import numpy as np
+        >>> from srgan_plugin.data.resize import imresize
+        >>> imresize(np.arange(16, dtype=np.uint8).reshape(4, 4) * 16, 0.5)
+        array([[ 37,  71],
+               [170, 204]], dtype=uint8)
+        >>> imresize(np.zeros((4, 6, 3)), output_size=(9, 5)).shape
+        (9, 5, 3)
     """
     if image.dtype != np.uint8 and not np.issubdtype(image.dtype, np.floating):
         raise UserError(
-            f"imresize takes uint8 or floating-point images, but got {image.dtype}: convert first"
+            f"imresize: expected uint8 or a floating-point image, got {image.dtype}; convert it"
         )
     if image.ndim not in (2, 3) or 0 in image.shape:
         raise UserError(
-            f"imresize takes images of shape (H, W) or (H, W, C), but got {image.shape}"
+            f"imresize: expected an image of shape (H, W) or (H, W, C), got {image.shape}"
         )
     scales, sizes = _scales_and_sizes(image.shape, scale, output_size)
     result: NDArray[Any] = image
@@ -80,16 +89,24 @@ def imresize(
 def resize_rows(
     image: NDArray[Any], output_size: tuple[int, int], start: int, stop: int
 ) -> NDArray[np.float64]:
-    """Make some rows of what `imresize` makes of an image in floating point.
+    """Compute some rows of an `imresize` in floating point.
 
     Args:
-        image: (H, W, C), of any numbers.
-        output_size: Height and width of the whole result.
-        start: First row of the result.
-        stop: The row after the last one.
+        image: (H, W, C), any dtype.
+        output_size: Height and width of the complete output.
+        start: First row to compute.
+        stop: Row after the last one to compute.
 
     Returns:
-        (stop - start, width, C), neither rounded nor clipped.
+        (stop - start, width, C), float64, neither rounded nor clipped.
+
+    Example:
+        >>> import numpy as np
+        >>> from srgan_plugin.data.resize import imresize, resize_rows
+        >>> image = np.random.default_rng(0).random((8, 8, 3))
+        >>> rows = resize_rows(image, (32, 32), start=10, stop=20)
+        >>> bool(np.allclose(rows, imresize(image, 4)[10:20]))
+        True
     """
     scales = output_size[0] / image.shape[0], output_size[1] / image.shape[1]
     rows, span = _within_span(_resample_weights(image.shape[0], scales[0], start, stop))
@@ -100,23 +117,29 @@ def resize_rows(
 def make_lr(hr: NDArray[np.uint8], scale: int) -> NDArray[np.uint8]:
     """Downscale an image as the LR images of the benchmarks (`LRbicx4`) were made.
 
-    MATLAB's bicubic on floating-point pixels, rounded once at the end.
+    This is MATLAB's bicubic on floating-point pixels, rounded once at the end.
 
     Args:
-        hr: (H, W) or (H, W, C), uint8, both sizes multiples of `scale`.
-        scale: How many times smaller the result is.
+        hr: (H, W) or (H, W, C), uint8, H and W multiples of `scale`.
+        scale: HR size over LR size.
 
     Returns:
         (H / scale, W / scale[, C]), uint8.
 
     Raises:
-        ValueError: If a size is not a multiple of the scale.
+        UserError: H or W is not a multiple of the scale.
+
+    Example:
+        >>> import numpy as np
+        >>> from srgan_plugin.data.resize import make_lr
+        >>> make_lr(np.full((8, 12, 3), 100, np.uint8), scale=4).shape
+        (2, 3, 3)
     """
     height, width = hr.shape[:2]
     if height % scale or width % scale:
         raise UserError(
-            f"expected height and width to be multiples of {scale}, but got {height}x{width}: "
-            f"crop to {height - height % scale}x{width - width % scale}"
+            f"HR image: expected multiples of {scale}, got {height}x{width}; crop it to "
+            f"{height - height % scale}x{width - width % scale}"
         )
     return lr_window(hr, scale, 0, 0, height // scale, width // scale)
 
@@ -124,27 +147,35 @@ def make_lr(hr: NDArray[np.uint8], scale: int) -> NDArray[np.uint8]:
 def lr_window(
     hr: Sliceable, scale: int, top: int, left: int, height: int, width: int
 ) -> NDArray[np.uint8]:
-    """Compute a window of the LR image from only those HR pixels that it depends on.
+    """Compute a window of the LR image from the HR pixels that it depends on.
 
     Args:
-        hr: uint8, (H, W[, C]), both sizes multiples of `scale`: an array or a lazily read image.
-        scale: How many times smaller the LR image is.
-        top: First row, in pixels of the LR image.
-        left: First column.
-        height: Number of rows.
-        width: Number of columns.
+        hr: (H, W) or (H, W, C), uint8, H and W multiples of `scale`; an array or a lazy image.
+        scale: HR size over LR size.
+        top: First row, in LR pixels.
+        left: First column, in LR pixels.
+        height: Number of rows, in LR pixels.
+        width: Number of columns, in LR pixels.
 
     Returns:
-        (height, width[, C]), uint8. Bit for bit this part of `make_lr(hr, scale)`.
+        (height, width[, C]), uint8, bit-identical to this part of `make_lr(hr, scale)`.
 
     Raises:
-        ValueError: If the window does not lie inside the LR image.
+        UserError: The window is empty or not inside the LR image.
+
+    Example:
+        >>> import numpy as np
+        >>> from srgan_plugin.data.resize import lr_window, make_lr
+        >>> hr = np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8)
+        >>> window = lr_window(hr, 4, top=2, left=3, height=5, width=4)
+        >>> bool((window == make_lr(hr, 4)[2:7, 3:7]).all())
+        True
     """
     lr_height, lr_width = hr.shape[0] // scale, hr.shape[1] // scale
     if not (0 <= top < top + height <= lr_height and 0 <= left < left + width <= lr_width):
         raise UserError(
-            f"expected a window inside {lr_height}x{lr_width}, but got {height}x{width} at "
-            f"row {top}, column {left}"
+            f"window: expected one inside {lr_height}x{lr_width}, got {height}x{width} at row "
+            f"{top}, column {left}"
         )
     rows, row_span = _within_span(_resample_weights(hr.shape[0], 1 / scale, top, top + height))
     columns, column_span = _within_span(
@@ -162,13 +193,13 @@ def _scales_and_sizes(
     if scale is not None and output_size is None and scale > 0:
         return (scale, scale), (math.ceil(scale * shape[0]), math.ceil(scale * shape[1]))
     raise UserError(
-        "imresize wants one of scale and output_size, and a positive one, but got "
+        "imresize: expected one of scale and output_size, positive, got "
         f"scale={scale}, output_size={output_size}"
     )
 
 
 def _cubic(x: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Keys, 1981, equation 15: cubic convolution with a = -0.5."""
+    """Evaluate the kernel of cubic convolution (Keys 1981, eq. 15, a = -0.5)."""
     x = np.abs(x)
     near = (1.5 * x - 2.5) * x * x + 1
     far = ((-0.5 * x + 2.5) * x - 4) * x + 2
@@ -176,14 +207,14 @@ def _cubic(x: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _resample_weights(size: int, scale: float, start: int, stop: int) -> ResampleWeights:
-    """Return the weights of output pixels start … stop - 1 along an axis of `size` input pixels."""
+    """Compute the weights of output pixels [start, stop) along an axis of `size` input pixels."""
     shrink = min(scale, 1.0)
     support = 4 / shrink
     centers = (np.arange(start, stop) + 0.5) / scale - 0.5
     first = np.floor(centers - support / 2).astype(np.intp)
     positions = first + np.arange(math.ceil(support) + 2)[:, None]
     weights = _cubic(shrink * (centers - positions))
-    # Not weights.sum(axis=0): its order, and with it the last bit, depends on the shape.
+    # Not weights.sum(axis=0), whose order of summation, and so the last bit, depends on the shape.
     weights /= sum(weights)
     used = weights.any(axis=1)
     mirrored = positions[used] % (2 * size)
@@ -191,7 +222,7 @@ def _resample_weights(size: int, scale: float, start: int, stop: int) -> Resampl
 
 
 def _within_span(taps: ResampleWeights) -> tuple[ResampleWeights, slice]:
-    """Return the weights with indices from the first input pixel used, and the interval used."""
+    """Return the weights with indices relative to the input pixels used, and their interval."""
     start, stop = int(np.min(taps.indices)), int(np.max(taps.indices)) + 1
     return ResampleWeights(taps.indices - start, taps.weights), slice(start, stop)
 
@@ -208,14 +239,28 @@ def _weighted_sum(image: NDArray[Any], taps: ResampleWeights, axis: int) -> NDAr
 
 
 def _round(image: NDArray[np.float64]) -> NDArray[np.uint8]:
-    """To uint8, half away from zero."""
+    """Round to uint8, half away from zero."""
     rounded: NDArray[np.uint8] = np.floor(np.clip(image, 0, 255) + 0.5).astype(np.uint8)
     return rounded
 
 
 @dataclass(frozen=True)
 class DownscaledImage(ArrayMixin):
-    """The LR image that MATLAB's bicubic makes of another one, window by window."""
+    """LR image that is downscaled from an HR image by MATLAB's bicubic, window by window.
+
+    Args:
+        hr: HR image; it need not be a multiple of `scale`, the rest is cropped.
+        scale: HR size over LR size.
+
+    Example:
+        >>> import numpy as np
+        >>> from srgan_plugin.data.resize import DownscaledImage, make_lr
+        >>> from srgan_plugin.io.lazy_image import DecodedImage
+        >>> hr = np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8)
+        >>> lr = DownscaledImage(DecodedImage("hr.png", lambda: hr), scale=4)
+        >>> lr.shape, bool((lr[2:7, 3:7] == make_lr(hr, 4)[2:7, 3:7]).all())
+        ((10, 10, 3), True)
+    """
 
     hr: LazyImage
     scale: int
@@ -235,7 +280,9 @@ class DownscaledImage(ArrayMixin):
         height, width, _ = self.shape
         if not (height and width):
             least = f"{self.scale}x{self.scale}"
-            raise UserError(f"{self.hr.name} is smaller than {least}: take it out")
+            raise UserError(
+                f"{self.hr.name}: expected at least {least}, got a smaller image; remove it"
+            )
         rows, columns = clip_slice(window[0], height), clip_slice(window[1], width)
         return lr_window(
             self.hr,

@@ -1,7 +1,7 @@
-"""Which image, which crop and which flips each sample of the endless stream takes.
+"""Image, crop and flips of each sample in an endless stream.
 
-Everything is a function of the seed and the sample's number in the stream alone, so that neither
-the number of workers nor an interruption changes what is trained on.
+All of them are functions of the seed and of the sample's number in the stream, so the number of
+workers and an interruption do not change the training data.
 """
 
 from functools import lru_cache
@@ -10,26 +10,26 @@ from typing import Any, Final, overload
 import numpy as np
 from numpy.typing import NDArray
 
-# The streams of random numbers of a sample, one for each decision.
+# Streams of random numbers, one for each decision about a sample.
 CROP_TOP: Final = 0
 CROP_LEFT: Final = 1
 HORIZONTAL_FLIP: Final = 2
 VERTICAL_FLIP: Final = 3
 TRANSPOSE: Final = 4
-_WORD: Final = (1 << 64) - 1
+_MASK: Final = (1 << 64) - 1
 _GOLDEN: Final = 0x9E3779B97F4A7C15
 
 
 class SampleIndex(int):
-    """The index of the image of a sample, which also knows where in the stream it stands.
+    """Index of a sample's image, with the sample's position in the stream.
 
-    Being an int, it can be handed to any dataset; one that knows better makes the sample's crop
-    and flips from `seed` and `number`.
+    As an int it is a valid index of any dataset; datasets of this package also derive the crop and
+    the flips from `seed` and `number`.
 
     Args:
-        index: Which image.
-        seed: The stream's seed.
-        number: The sample's number in the stream, from 0.
+        index: Index of the image.
+        seed: Seed of the stream.
+        number: Number of the sample in the stream, from 0.
     """
 
     seed: int
@@ -50,26 +50,42 @@ class SampleIndex(int):
 
 
 def sample_index(number: int, *, seed: int, length: int, shuffle: bool = True) -> SampleIndex:
-    """Draws sample `number` of the endless stream over `length` images; see `image_indices`.
+    """Return sample `number` of the endless stream over `length` images.
 
-    Each pass over the images takes every one once, in an order of its own.
+    Each epoch contains every image once, in a new order.
+
+    Args:
+        number: Number of the sample in the stream, from 0.
+        seed: Seed of the stream.
+        length: Number of images.
+        shuffle: If false, keep the order of the images.
     """
-    turn, position = divmod(number, length)
-    index = int(_permutation(seed, turn, length)[position]) if shuffle else position
+    epoch, position = divmod(number, length)
+    index = int(_permutation(seed, epoch, length)[position]) if shuffle else position
     return SampleIndex(index, seed, number)
 
 
 def image_indices(
     numbers: NDArray[np.int64], *, seed: int, length: int, shuffle: bool = True
 ) -> NDArray[np.int64]:
-    """Tells which images many samples take: `sample_index`'s indices, as an array."""
-    turns, positions = np.divmod(numbers, length)
+    """Return the image indices of many samples: `sample_index` for an array of numbers.
+
+    Args:
+        numbers: Numbers of the samples in the stream, (N,).
+        seed: Seed of the stream.
+        length: Number of images.
+        shuffle: If false, keep the order of the images.
+
+    Returns:
+        Indices of images, (N,).
+    """
+    epochs, positions = np.divmod(numbers, length)
     if not shuffle:
         return positions
     indices = np.empty_like(positions)
-    for turn in np.unique(turns):
-        now = turns == turn
-        indices[now] = _permutation(seed, int(turn), length)[positions[now]]
+    for epoch in np.unique(epochs):
+        within = epochs == epoch
+        indices[within] = _permutation(seed, int(epoch), length)[positions[within]]
     return indices
 
 
@@ -84,18 +100,18 @@ def counter_uniform(seed: int, number: NDArray[Any], stream: int) -> NDArray[np.
 def counter_uniform(
     seed: int, number: int | NDArray[Any], stream: int
 ) -> float | NDArray[np.float64]:
-    """Return the random number of one decision on a sample: uniform, and a pure function.
+    """Return a uniform random number as a pure function of seed, sample and decision.
 
-    SplitMix64 (Steele, Lea and Flood, 2014): a generator for each seed and stream, whose state
-    after `number` steps is known without taking them.
+    This is SplitMix64 (Steele, Lea and Flood, 2014), one generator for each seed and stream, the
+    state of which after `number` steps can be computed directly.
 
     Args:
-        seed: The stream of samples.
-        number: The sample's number; an array gives an array, with the same values.
-        stream: Which decision: `CROP_TOP`, ….
+        seed: Seed of the stream of samples.
+        number: Number of the sample, or an array of them.
+        stream: The decision: `CROP_TOP`, ….
 
     Returns:
-        float64 in [0, 1), a multiple of 2**-53.
+        float64 in [0, 1), a multiple of 2**-53; an array for an array.
     """
     start = _start(seed, stream)
     if isinstance(number, np.ndarray):
@@ -103,13 +119,20 @@ def counter_uniform(
         words = _mix_array(state) >> np.uint64(11)
         numbers: NDArray[np.float64] = words.astype(np.float64) * 2.0**-53
         return numbers
-    return (_mix(start + number * _GOLDEN & _WORD) >> 11) * 2.0**-53
+    return (_mix(start + number * _GOLDEN & _MASK) >> 11) * 2.0**-53
 
 
 def random_window(
     sample_index: SampleIndex, lr_height: int, lr_width: int, size: int
 ) -> tuple[int, int]:
-    """Where the sample's crop of `size` x `size` lies in the LR image: top, left."""
+    """Return top and left of the sample's crop of `size` x `size` in the LR image.
+
+    Args:
+        sample_index: The sample.
+        lr_height: Height of the LR image.
+        lr_width: Width of the LR image.
+        size: Side of the crop in the LR image, at most the smaller of both.
+    """
     top = counter_uniform(sample_index.seed, sample_index.number, CROP_TOP) * (lr_height - size + 1)
     left = counter_uniform(sample_index.seed, sample_index.number, CROP_LEFT) * (
         lr_width - size + 1
@@ -118,25 +141,25 @@ def random_window(
 
 
 @lru_cache(maxsize=2)
-def _permutation(seed: int, turn: int, length: int) -> NDArray[np.int64]:
-    return np.random.default_rng([seed, turn]).permutation(length)
+def _permutation(seed: int, epoch: int, length: int) -> NDArray[np.int64]:
+    return np.random.default_rng([seed, epoch]).permutation(length)
 
 
 @lru_cache(maxsize=64)
 def _start(seed: int, stream: int) -> int:
     """Return the initial state of the generator of a seed and stream."""
-    return _mix(_mix(seed * _GOLDEN & _WORD) + (stream + 1) * _GOLDEN & _WORD)
+    return _mix(_mix(seed * _GOLDEN & _MASK) + (stream + 1) * _GOLDEN & _MASK)
 
 
 def _mix(word: int) -> int:
-    """SplitMix64's finalizer on one 64-bit word."""
-    word = (word ^ word >> 30) * 0xBF58476D1CE4E5B9 & _WORD
-    word = (word ^ word >> 27) * 0x94D049BB133111EB & _WORD
+    """Apply the finalizer of SplitMix64 to a 64-bit word."""
+    word = (word ^ word >> 30) * 0xBF58476D1CE4E5B9 & _MASK
+    word = (word ^ word >> 27) * 0x94D049BB133111EB & _MASK
     return word ^ word >> 31
 
 
 def _mix_array(word: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """`_mix` on an array."""
+    """Apply `_mix` to an array."""
     word = (word ^ word >> np.uint64(30)) * np.uint64(0xBF58476D1CE4E5B9)
     word = (word ^ word >> np.uint64(27)) * np.uint64(0x94D049BB133111EB)
     mixed: NDArray[np.uint64] = word ^ word >> np.uint64(31)

@@ -1,1 +1,1 @@
-"""Thin adapters for toolboxes: `mmengine` (with MMagic) and `basicsr`."""
+"""Adapters for toolboxes: `mmengine` (with MMagic) and `basicsr`."""

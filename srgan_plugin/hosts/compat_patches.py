@@ -1,7 +1,7 @@
-"""What a toolbox lacks beside today's torch and numpy: named, mended where missing, or explained.
+"""Patches that make a toolbox import with current torch and numpy.
 
-A mend adds what its toolbox looks for and what is really missing; whatever is there, from upstream
-or from somebody else's mend, is left alone.
+A patch is applied only if the symbol is missing; one that exists, in the package or by another
+patch, is not changed.
 """
 
 import importlib
@@ -18,22 +18,22 @@ logger = logging.getLogger(__name__)
 
 
 class ToolboxError(ImportError, UserError):
-    """A toolbox is of another version or half installed; one line that ends in the remedy."""
+    """Error in the installation of a toolbox; one line that ends with the command to fix it."""
 
 
 class NotInstalledError(ToolboxError):
-    """A toolbox is not there."""
+    """Error for a toolbox that is not installed."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CompatPatch:
-    """One thing that a toolbox misses.
+    """A patch for a symbol missing upstream.
 
     Attributes:
-        name: What is missing.
-        reason: Why it is.
-        missing: Whether it is, in this process.
-        apply: Puts it there.
+        name: Name of the symbol.
+        reason: Why it is missing.
+        missing: Function that returns whether it is missing in this process.
+        apply: Function that adds it.
     """
 
     name: str
@@ -44,16 +44,16 @@ class CompatPatch:
 
 @dataclass(frozen=True, kw_only=True)
 class Toolbox:
-    """A host: the versions that were tried, and what makes them work.
+    """A toolbox: its supported versions and the patches for them.
 
     Attributes:
-        name: Of its package.
-        oldest: The oldest version that works.
-        below: The first version that is not known to.
-        extra: Ours that installs it.
-        python_below: The first Python on which pip cannot build it from its source distribution.
-        probes: Modules that import once it works.
-        patches: In the order in which they are looked at and applied.
+        name: Name of the package.
+        oldest: Oldest supported version.
+        below: First version that is not supported.
+        extra: Extra of this package that installs it.
+        python_below: First version of Python on which pip cannot build it from source.
+        probes: Modules that can be imported if it works.
+        patches: Patches in the order of their application.
     """
 
     name: str
@@ -66,7 +66,7 @@ class Toolbox:
 
     @property
     def install(self) -> str:
-        """The command that installs it as it is needed."""
+        """Command that installs a supported version."""
         if sys.version_info >= self.python_below:
             older = ".".join(map(str, (self.python_below[0], self.python_below[1] - 1)))
             wheel = f"{self.name}-{self.oldest}-py3-none-any.whl"
@@ -80,13 +80,15 @@ class Toolbox:
         """Return the installed version.
 
         Raises:
-            NotInstalledError: It is not installed.
-            ToolboxError: It is of a version that does not work.
+            NotInstalledError: The toolbox is not installed.
+            ToolboxError: Its version is not supported.
         """
         try:
             found = version(self.name)
         except PackageNotFoundError:
-            raise NotInstalledError(f"{self.name} is not installed; run: {self.install}") from None
+            raise NotInstalledError(
+                f"{self.name}: expected an installed package, got none; run: {self.install}"
+            ) from None
         if not _numbers(self.oldest) <= _numbers(found) < _numbers(self.below):
             raise ToolboxError(
                 f"{self.name}: expected a version from {self.oldest} to below {self.below}, "
@@ -95,13 +97,13 @@ class Toolbox:
         return found
 
     def load(self) -> list[str]:
-        """Apply the mends that are needed, and import the toolbox.
+        """Apply the necessary patches and import the toolbox.
 
         Returns:
-            The names of the mends that were applied.
+            The names of the patches that were applied.
 
         Raises:
-            ToolboxError: It is missing, of another version, or does not import even so.
+            ToolboxError: It is not installed, its version is not supported, or importing it fails.
         """
         self.check_version()
         applied = []
@@ -111,13 +113,13 @@ class Toolbox:
                     continue
                 patch.apply()
                 applied.append(patch.name)
-                logger.info("%s: mended %s (%s)", self.name, patch.name, patch.reason)
+                logger.info("%s: patched %s (%s)", self.name, patch.name, patch.reason)
             for module in self.probes:
                 importlib.import_module(module)
         except (ImportError, AttributeError, AssertionError) as error:
             cause = " ".join(str(error).split())
             raise ToolboxError(
-                f"{self.name} is installed but does not import ({type(error).__name__}: {cause}); "
+                f"{self.name}: expected to import, got {type(error).__name__}: {cause}; "
                 f"run: {self.install}"
             ) from error
         return applied
@@ -128,7 +130,7 @@ def _numbers(text: str) -> tuple[int, ...]:
 
 
 def is_importable(module: str, names: Sequence[str] = ()) -> bool:
-    """Whether a module imports and has the names."""
+    """Return whether a module can be imported and has these names."""
     try:
         found = importlib.import_module(module)
     except ImportError:

@@ -1,8 +1,8 @@
-"""MMagic 1.2 beside today's torch and numpy: importing this module mends it and imports it.
+"""Patch MMagic 1.2 for current torch and numpy, and import it.
 
-Any config that names a part of MMagic's by prefix (`type='mmagic.PSNR'`) comes by here, and so does
-a config of MMagic's own in our tools; on MMagic's tools it goes through
-`python -m srgan_plugin mmagic train|test …`.
+A config with a class of MMagic (`type='mmagic.PSNR'`) imports this module, and so does a config of
+MMagic in the tools of this package. For the tools of MMagic, `python -m srgan_plugin mmagic
+train|test …` imports it.
 """
 
 import functools
@@ -26,7 +26,7 @@ _FACES = "controlnet_aux.mediapipe_face"
 
 
 class StubOps(ModuleType):
-    """Stands for mmcv's compiled ops: any of them can be looked up, none can be called."""
+    """Stub of the compiled ops of mmcv: every name exists, and raises when it is called."""
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
@@ -34,8 +34,8 @@ class StubOps(ModuleType):
 
         def op(*_: object, **__: object) -> NoReturn:
             raise NotImplementedError(
-                f"the compiled op {name} of mmcv is missing (mmcv-lite has none); use a model "
-                "without it, or compile the full mmcv"
+                f"mmcv: expected the compiled op {name}, got mmcv-lite, which has none; use a "
+                "model without it, or compile the full mmcv"
             )
 
         return op
@@ -47,22 +47,22 @@ def _add_bool8() -> None:
 
 def _add_ops() -> None:
     module = StubOps("mmcv._ext")
-    # Without a loader: mmengine then reports mmcv as not compiled, which is true.
+    # Without a loader, mmengine reports correctly that mmcv is not compiled.
     module.__spec__ = ModuleSpec("mmcv._ext", loader=None)
     sys.modules["mmcv._ext"] = module
 
 
 def _lacks_solutions() -> bool:
-    """Whether mediapipe has no `solutions`, found without importing it (seconds)."""
+    """Return whether mediapipe has no `solutions`, without importing it (which takes seconds)."""
     package = find_spec("mediapipe")
     if _FACES in sys.modules or package is None or package.origin is None:
-        return False  # controlnet_aux does without mediapipe
+        return False  # controlnet_aux works without mediapipe
     return not Path(package.origin).parent.joinpath("python", "solutions").is_dir()
 
 
 def _add_face_detector() -> None:
     class MediapipeFaceDetector:
-        """Stands for controlnet_aux's detector of faces, the only part that needs `solutions`."""
+        """Stub of the face detector of controlnet_aux, the only class that needs `solutions`."""
 
         def __init__(self, *_: object, **__: object) -> None:
             raise NotImplementedError(
@@ -128,19 +128,19 @@ TOOLBOX = Toolbox(
             apply=_add_face_detector,
         ),
         CompatPatch(
-            name="whole checkpoints",
+            name="strict checkpoints",
             reason="MMagic's models keep random weights where a checkpoint has other keys",
             missing=lambda: not hasattr(_base_model().__init__, "__wrapped__"),
             apply=_load_any_layout,
         ),
         CompatPatch(
-            name="metrics' size",
-            reason="mmengine's loops and ours tell a metric the size of the set, MMagic's do not",
+            name="size of metrics",
+            reason="the loops here pass the size of the set to a metric, as mmengine's loops do",
             missing=lambda: "size" not in signature(_sample_wise_metric().evaluate).parameters,
             apply=_take_size,
         ),
     ),
 )
 
-#: The mends that this process needed.
+#: Names of the patches applied in this process.
 APPLIED_PATCHES = TOOLBOX.load()

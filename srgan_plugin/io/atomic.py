@@ -1,4 +1,4 @@
-"""Files that appear under their name only when they are whole. Every room may import this."""
+"""Write files and folders that appear under their name when they are complete."""
 
 import contextlib
 import errno
@@ -25,7 +25,7 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 
-_RENAMINGS = 100  # of writers that replace the same folder again and again
+_RENAMINGS = 100  # attempts while other writers replace the same folder
 _NO_ROOM = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT}
 _WRITING = f"writing-{zlib.crc32(platform.node().encode()):08x}-"
 
@@ -34,11 +34,11 @@ _WRITING = f"writing-{zlib.crc32(platform.node().encode()):08x}-"
 def atomic_path(target: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside `target`; on success it is synced and renamed to `target`.
 
-    When the block raises, the temporary file is removed and an older `target` stays as it was. What
-    a killed process leaves is removed by `remove_abandoned`.
+    If the block raises, the temporary file is removed and an existing `target` does not change.
+    Temporary files of killed processes are removed by `remove_abandoned`.
 
     Args:
-        target: The file to write, or a link to it; its folder is made where it is missing.
+        target: File to write, or a link to it; its folder is created if it does not exist.
 
     Raises:
         FileError: `target` is a device, a pipe or a folder, which renaming would replace.
@@ -58,11 +58,11 @@ def atomic_path(target: str | Path) -> Iterator[Path]:
     except OSError as error:
         full = error.errno in _NO_ROOM
         if not full and str(error.filename) not in (str(temporary), str(_unlocked(temporary))):
-            raise  # the block failed at something else
-        reason = f"{error.strerror}; whatever had this name before is untouched"
+            raise  # raised for another file by the block
+        reason = f"{error.strerror}; an existing file of this name is unchanged"
         raise OSError(error.errno, reason + "; make room" * full, str(target)) from error
     finally:
-        with suppress(OSError):  # a read-only disk says so even where there is no such file
+        with suppress(OSError):  # raised by a read-only disk also if the file does not exist
             temporary.unlink(missing_ok=True)
 
 
@@ -71,13 +71,13 @@ def _temporary(folder: Path, suffix: str = "") -> Path:
 
 
 def _unlocked(temporary: Path) -> Path:
-    """Return the name before the lock, by which `remove_abandoned` does not find it."""
+    """Return the name until the file is locked, which `remove_abandoned` keeps for a day."""
     return temporary.with_name(temporary.name.replace("writing", "new", 1))
 
 
 @contextmanager
 def _locked(temporary: Path, make: Callable[[Path], None]) -> Iterator[None]:
-    """Make a file or folder that shows to other processes, by a lock, that this one writes it."""
+    """Create a file or folder, locked to show other processes that this one is writing it."""
     fresh = _unlocked(temporary)
     make(fresh)
     with ExitStack() as held:
@@ -91,15 +91,15 @@ def _locked(temporary: Path, make: Callable[[Path], None]) -> Iterator[None]:
 
 
 def remove_abandoned(folder: str | Path) -> None:
-    """Remove temporary files and folders of killed processes: those that no process has locked.
+    """Remove temporary files and folders of killed processes, which no process has locked.
 
-    Locks of other machines may not be seen here: theirs go when they are a day old. Nothing goes
-    where files cannot be locked, on Windows for one.
+    Locks of other machines may be invisible, so their files are removed after a day. Nothing is
+    removed where files cannot be locked, such as on Windows.
     """
     folder = Path(folder)
     for path in (*folder.glob(".writing-*.tmp*"), *folder.glob(".new-*.tmp*")) if fcntl else ():
         with suppress(OSError):  # locked, or gone meanwhile
-            # NFS locks only what is open for writing.
+            # NFS locks only files that are open for writing.
             descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -117,19 +117,19 @@ def write_bytes(content: bytes, target: str | Path) -> None:
 
 
 def write_text(text: str, target: str | Path) -> None:
-    """Write a text file, whole or not at all."""
+    """Write a text file, complete or not at all."""
     with atomic_path(target) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def claim_folder(folder: str | Path) -> IO[str]:
-    """Claim a folder for this process, as long as the returned file is open.
+    """Lock a folder for this process as long as the returned file is open.
 
-    The lock is of the process (POSIX), not inherited by its workers, and ends with it however it
-    ends. Nothing is claimed on Windows, and where the file system has no locks.
+    The lock belongs to the process (POSIX), is not inherited by its workers, and is released when
+    the process ends. There is no lock on Windows, nor where the file system has no locks.
 
     Raises:
-        ValueError: Another process has claimed it.
+        UserError: Another process has locked the folder.
     """
     Path(folder).mkdir(parents=True, exist_ok=True)
     file = (Path(folder) / ".lock").open("a+", encoding="utf-8")
@@ -143,8 +143,8 @@ def claim_folder(folder: str | Path) -> IO[str]:
         owner = file.read(200).strip() or "unknown"
         file.close()
         raise UserError(
-            f"{folder}: expected no other run in it, got one that is running ({owner}); give this "
-            "one a --work-dir of its own, or stop that one first"
+            f"{folder}: expected no other run in this folder, got one that is running ({owner}); "
+            "use another --work-dir, or stop that run first"
         ) from error
     file.truncate(0)
     file.write(f"process {os.getpid()} on {platform.node()}\n")
@@ -152,29 +152,32 @@ def claim_folder(folder: str | Path) -> IO[str]:
     return file
 
 
-# What some file systems answer to the wish to have a folder on the disk.
+# Errors of file systems that cannot sync a folder.
 _SYNCS_NO_FOLDERS: Final = (errno.EINVAL, errno.EBADF, errno.ENOTSUP)
 
 
 @contextlib.contextmanager
 def atomic_directory(path: str | os.PathLike[str], *, replace: bool = False) -> Iterator[Path]:
-    """Yield a temporary folder that is renamed to `path` if the context ends without error.
+    """Yield a temporary folder that is renamed to `path` if the context ends without an error.
 
-    After an error the temporary folder is removed and what lay under `path` is untouched.
+    After an error the temporary folder is removed and an existing `path` does not change.
 
     Args:
-        path: The folder to make; missing parents are made.
-        replace: Whether a folder of that name may be there and gives way.
+        path: Folder to create; missing parents are created.
+        replace: Whether to replace an existing folder.
 
     Raises:
-        FileError: If `path` exists and may not be replaced.
+        FileError: `path` exists and `replace` is false.
     """
-    path = Path(path).resolve()  # behind a link, on the disk that it leads to
+    path = Path(path).resolve()  # a link's target, so that both are on one disk
     path.parent.mkdir(parents=True, exist_ok=True)
     remove_abandoned(path.parent)
     _restore_replaced(path)
     if path.exists() and not replace:
-        raise FileError(f"{path} exists already: remove it or choose another name")
+        raise FileError(
+            f"{path}: expected no such folder, got one that exists already; remove it or choose "
+            "another name"
+        )
     temporary = _temporary(path.parent)
     replaced = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.old")
     try:
@@ -193,9 +196,9 @@ def atomic_directory(path: str | os.PathLike[str], *, replace: bool = False) -> 
 
 
 def _take_place(temporary: Path, path: Path, replaced: Path | None) -> None:
-    """Rename a complete folder to its name, and the one that has it to `replaced`, if that may be.
+    """Rename a complete folder to `path`, after an existing one to `replaced` unless that is None.
 
-    Another writer may take the name between the two renamings; then it is replaced, too.
+    If another writer takes the name between the two renamings, its folder is replaced, too.
     """
     for _ in range(_RENAMINGS):
         if replaced is not None:
@@ -211,22 +214,25 @@ def _take_place(temporary: Path, path: Path, replaced: Path | None) -> None:
                 break
         else:
             return
-    raise FileError(f"{path}: another process made it meanwhile; it stays")
+    raise FileError(
+        f"{path}: expected no such folder, got one that another process created meanwhile; choose "
+        "another name"
+    )
 
 
 def _restore_replaced(path: Path) -> None:
-    """Restore a folder whose successor's writer was killed between its two renamings."""
+    """Restore a folder that a writer, killed between its two renamings, was about to replace."""
     for replaced in path.parent.glob(f".{glob.escape(path.name)}.*.old"):
         if path.exists():
             shutil.rmtree(replaced, ignore_errors=True)
         else:
-            with suppress(OSError):  # another process did, or replaced it again
+            with suppress(OSError):  # another process restored or replaced it
                 replaced.rename(path)
 
 
 @contextlib.contextmanager
 def _sigterm_as_exit() -> Iterator[None]:
-    """Raise SIGTERM (`kill`, a cluster's time limit) as an exception, so that cleanup runs."""
+    """Raise SIGTERM (`kill`, time limit of a cluster) as an exception, so that cleanup runs."""
     main = threading.current_thread() is threading.main_thread()
     if not main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
         yield
@@ -243,7 +249,7 @@ def _sigterm_as_exit() -> Iterator[None]:
 
 
 def _sync_folder(folder: Path) -> None:
-    if sys.platform == "win32":  # opens no folders
+    if sys.platform == "win32":  # cannot open folders
         return
     descriptor = os.open(folder, os.O_RDONLY)
     try:

@@ -1,7 +1,4 @@
-"""Downloads that go on where they broke off and appear only when whole. Every room may import this.
-
-Standard library only.
-"""
+"""Download files, resuming interrupted downloads; a file appears when it is complete."""
 
 import contextlib
 import hashlib
@@ -23,7 +20,7 @@ if sys.platform != "win32":
 _CHUNK: Final = 1 << 20
 _TIMEOUT: Final = 60.0  # seconds without a byte
 
-_MOST_RESTARTS: Final = 3  # from the beginning, after a server sent another part than asked for
+_MOST_RESTARTS: Final = 3  # from the beginning, after the server sent another range
 
 Progress = Callable[[int, int], None]
 
@@ -35,24 +32,24 @@ def download(
     sha256_prefix: str | None = None,
     progress: Progress | None = None,
 ) -> Path:
-    """Fetch a file once; what is there under its name already is whole and not fetched again.
+    """Download a file unless it exists.
 
-    What has arrived lies in `TARGET.part`: a broken connection is taken up again as long as each
-    attempt brings something, and a later call goes on from there (HTTP Range). Of several processes
-    that ask for the same file one fetches and the others wait.
+    Data are received in `TARGET.part`. After a broken connection the download is resumed (HTTP
+    Range) as long as each attempt receives data, and by the next call after that. Of several
+    processes with the same target one downloads and the others wait.
 
     Args:
-        url: `http://` or `https://`.
-        target: The file to make; its folder is made where it is missing.
-        sha256_prefix: The first hexadecimal digits of the file's SHA-256, to be verified.
-        progress: Called with the bytes there and in all (0 where the server does not say).
+        url: URL with `http://` or `https://`.
+        target: File to create; its folder is created if it does not exist.
+        sha256_prefix: First hexadecimal digits of the SHA-256 of the file, to verify it.
+        progress: Called with the number of bytes received and the total (0 if it is unknown).
 
     Returns:
         `target`.
 
     Raises:
-        ValueError: Not such a URL, or the file is not the one that `sha256_prefix` tells.
-        OSError: The server or the disk failed; what has arrived is kept for the next call.
+        UserError: The URL is invalid, or the SHA-256 of the file is another one.
+        OSError: The server or the disk failed; the data received are kept for the next call.
     """
     target = Path(target)
     split_url(url)
@@ -63,7 +60,7 @@ def download(
     part = target.with_name(f"{target.name}.part")
     with part.open("ab") as file:
         _lock(file)
-        if fetched := not target.is_file():  # else another process was faster
+        if fetched := not target.is_file():  # else another process has downloaded it
             _fetch(url, file, progress, target)
             os.fsync(file.fileno())
             try:
@@ -76,7 +73,7 @@ def download(
     if not fetched:
         part.unlink(missing_ok=True)
         _verify(target, sha256_prefix, url)
-    elif sys.platform == "win32":  # it renames no open file
+    elif sys.platform == "win32":  # cannot rename an open file
         part.replace(target)
     return target
 
@@ -85,7 +82,7 @@ def split_url(url: str) -> SplitResult:
     """Split a URL into its parts.
 
     Raises:
-        UserError: It is not a URL of HTTP, its host or port is wrong, or it is not ASCII.
+        UserError: The scheme is not HTTP, the host or port is invalid, or the URL is not ASCII.
     """
     try:
         parts = urlsplit(url)
@@ -93,12 +90,14 @@ def split_url(url: str) -> SplitResult:
             raise ValueError("another scheme, or no host")
         url.encode("ascii"), parts.hostname.encode("idna")
     except ValueError as error:
-        raise UserError(f"expected an http:// or https:// URL, got {url!r} ({error})") from None
+        raise UserError(
+            f"URL: expected an http:// or https:// URL, got {url!r} ({error})"
+        ) from None
     return parts
 
 
 def _fetch(url: str, file: BinaryIO, progress: Progress | None, target: Path) -> None:
-    """Append to `file` what is missing of it; tries again as long as that brings something."""
+    """Append the missing bytes to `file`, trying again as long as attempts receive data."""
     restarts = 0
     while True:
         before = _size(file)
@@ -112,37 +111,37 @@ def _fetch(url: str, file: BinaryIO, progress: Progress | None, target: Path) ->
             if _size(file) != before and restarts <= _MOST_RESTARTS:
                 continue
             raise FileError(
-                f"could not download {url} ({error or type(error).__name__}); {_size(file)} bytes "
-                f"are kept: run it again to go on, or fetch it by hand and put it at {target}"
+                f"{url}: expected a complete download, got {error or type(error).__name__} after "
+                f"{_size(file)} bytes, which are kept; run it again to resume, or download it by "
+                f"other means to {target}"
             ) from error
 
 
 def _transfer(url: str, file: BinaryIO) -> Iterator[int]:
-    """Append one answer of the server to `file`; yields the whole size after each chunk."""
+    """Append one response of the server to `file`; yield the total size after each chunk."""
     start = _size(file)
     request = urllib.request.Request(url, headers={"Range": f"bytes={start}-"} if start else {})
     try:
-        answer = urllib.request.urlopen(request, timeout=_TIMEOUT)
+        response = urllib.request.urlopen(request, timeout=_TIMEOUT)
     except urllib.error.HTTPError as error:
-        # Nothing is left to send: all of it had arrived before.
+        # No byte is missing.
         if error.code == 416 and error.headers.get("Content-Range") == f"bytes */{start}":
             return
         if error.code == 416:
             file.truncate(0)
         raise
-    with answer:
-        if answer.status != 206:  # a server that cannot begin in the middle
+    with response:
+        if response.status != 206:  # the server does not support ranges
             file.truncate(start := 0)
-        elif not answer.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
+        elif not response.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
             file.truncate(0)
             raise http.client.HTTPException(
-                f"asked for the bytes from {start}, the server sent "
-                f"{answer.headers.get('Content-Range')}"
+                f"requested bytes from {start}, received {response.headers.get('Content-Range')}"
             )
-        length = answer.headers.get("Content-Length")
+        length = response.headers.get("Content-Length")
         total = start + int(length) if length else 0
-        # What has arrived, not a whole chunk: a slow line may break off before that is complete.
-        while chunk := answer.read1(_CHUNK):
+        # read1 returns early on a slow connection, so that less is lost when it breaks.
+        while chunk := response.read1(_CHUNK):
             file.write(chunk)
             file.flush()
             yield total
@@ -175,6 +174,6 @@ def _verify(path: Path, sha256_prefix: str | None, url: str) -> None:
     digest = sha256(path)
     if not digest.startswith(sha256_prefix.lower()):
         raise UserError(
-            f"{path} from {url} is not the published file: expected SHA-256 {sha256_prefix}…, got "
-            f"{digest[: max(8, len(sha256_prefix))]}…; remove it and try again"
+            f"{path} from {url}: expected SHA-256 {sha256_prefix}…, got "
+            f"{digest[: max(8, len(sha256_prefix))]}…; remove the file and try again"
         )

@@ -1,7 +1,7 @@
-"""Read image files as they are, to upscale them: depth, alpha, colour profile, upright.
+"""Read image files for upscaling: with bit depth, alpha, colour profile and orientation.
 
-Pillow reads 8 bits and everything but the pixels; OpenCV reads 16-bit colour, which Pillow would
-cut to 8 bits.
+Pillow decodes 8 bits and reads everything except pixels; OpenCV decodes 16-bit colour, which Pillow
+would convert to 8 bits.
 """
 
 from collections.abc import Callable
@@ -28,10 +28,10 @@ from .jpeg import check_pixels_complete
 from .metadata import Metadata, read_metadata
 
 READABLE_SUFFIXES: Final = (*SUFFIXES, ".gif", ".avif", ".heic", ".heif")
-# Pillow's mode -> the mode to convert to; others are as they are.
+# Pillow's mode -> mode to convert to; other modes are not converted.
 _CONVERTED: Final = {"1": "L", "P": "RGB", "PA": "RGBA", "RGBa": "RGBA"}
 _EXIF_ORIENTATION: Final = 0x0112
-# EXIF orientation -> what makes the pixels upright.
+# EXIF orientation -> function that makes the pixels upright.
 _UPRIGHT: Final[dict[int, Callable[[Pixels], Pixels]]] = {
     1: lambda p: p,
     2: lambda p: p[:, ::-1],
@@ -49,9 +49,9 @@ class ImageContent:
     """The content of an image file.
 
     Attributes:
-        pixels: (H, W, C), upright, C channels: 1 grey, 2 grey and alpha, 3 RGB, 4 RGB and alpha;
-            uint8 or uint16.
-        icc_profile: The colour profile; None where the file has none.
+        pixels: (H, W, C), upright, uint8 or uint16; C is 1 for grey, 2 for grey and alpha, 3 for
+            RGB, 4 for RGB and alpha.
+        icc_profile: Colour profile; None if the file has none.
         metadata: EXIF and resolution.
     """
 
@@ -61,14 +61,15 @@ class ImageContent:
 
 
 def read_image_content(path: Path) -> ImageContent:
-    """Read an image file as it is, with EXIF's orientation applied.
+    """Read an image file and apply its EXIF orientation.
 
-    PNG, JPEG, WebP, BMP, TIFF, GIF; AVIF where Pillow has it, HEIC where pillow-heif is installed.
+    Formats are PNG, JPEG, WebP, BMP, TIFF and GIF; AVIF if Pillow supports it, and HEIC if
+    pillow-heif is installed.
 
     Raises:
         OSError: The file does not exist or cannot be read.
-        UserError: It is not an image, is damaged, has several frames or pages, or is in CMYK or
-            floating point.
+        UserError: The file is not an image, is damaged, has several frames or pages, or is in CMYK
+            or floating point.
     """
     content, name = read_image_bytes(path), str(path)
     with open_image(content, name, more=True) as image:
@@ -78,7 +79,7 @@ def read_image_content(path: Path) -> ImageContent:
             if image.format == "JPEG":
                 check_pixels_complete(image, content, name)
         pixels = _16_bits(content, channels, name) if channels else pixels_of(image, name)
-        # Read after loading: both decoders have turned a TIFF's pixels by then.
+        # Read after loading, because both decoders rotate the pixels of a TIFF.
         turn = _UPRIGHT.get(_orientation(image), _UPRIGHT[1])
         return ImageContent(
             pixels=np.ascontiguousarray(turn(pixels)),
@@ -88,11 +89,11 @@ def read_image_content(path: Path) -> ImageContent:
 
 
 def peek_size(path: Path) -> tuple[int, int]:
-    """Return height and width from the header, orientation not applied, without decoding.
+    """Return height and width from the header, without orientation and without decoding.
 
     Raises:
-        OSError: As for `read_image_content`.
-        UserError: It is not an image.
+        OSError: See `read_image_content`.
+        UserError: The file is not an image.
     """
     if not path.is_file():
         raise not_regular(path)
@@ -102,7 +103,7 @@ def peek_size(path: Path) -> tuple[int, int]:
 
 
 def _orientation(image: PIL.Image.Image) -> Any:
-    """Return EXIF's orientation; 1, upright, where EXIF is damaged."""
+    """Return the EXIF orientation, or 1 (upright) if EXIF is damaged."""
     try:
         return image.getexif().get(_EXIF_ORIENTATION, 1)
     except PILLOW_ERRORS:
@@ -110,13 +111,15 @@ def _orientation(image: PIL.Image.Image) -> Any:
 
 
 def pixels_of(image: PIL.Image.Image, name: str = "image") -> Pixels:
-    """Return the pixels of an image of Pillow's with 8 bits: (H, W, C), as `ImageContent` has them.
+    """Return the pixels of a Pillow image with 8 bits, (H, W, C) as in `ImageContent`.
 
     Raises:
-        UserError: It is in CMYK, Lab, floating point or with 16 bits.
+        UserError: The image is in CMYK, Lab or floating point, or has 16 bits.
     """
     if image.mode not in MODES:
-        raise UserError(f"{name} is in {image.mode}: convert it to L, LA, RGB or RGBA first")
+        raise UserError(
+            f"{name}: expected L, LA, RGB or RGBA, got {image.mode}; convert the image first"
+        )
     mode = _CONVERTED.get(image.mode)
     if "transparency" in image.info and image.mode in ("P", "RGB", "L", "1"):
         mode = "LA" if image.mode in ("L", "1") else "RGBA"
@@ -132,6 +135,6 @@ def _16_bits(content: bytes, channels: int, name: str) -> Pixels:
     if pixels.dtype != np.uint16:
         raise UserError(f"{name}: expected 8 or 16 bits, grey or RGB, got pixels of {pixels.dtype}")
     pixels = pixels.reshape(*pixels.shape[:2], -1)
-    # OpenCV makes four channels of grey with alpha.
+    # OpenCV converts grey with alpha to four channels.
     order = {1: [0], 2: [0, 3], 3: [2, 1, 0], 4: [2, 1, 0, 3]}[channels]
     return np.take(pixels, order, axis=2)

@@ -1,4 +1,4 @@
-"""Find image files, and read their bytes, where a file is one and as small as images are."""
+"""Find image files and read their bytes; refuse files that are not regular or too large."""
 
 import functools
 import os
@@ -23,24 +23,24 @@ _KINDS: Final[dict[Callable[[int], bool], str]] = {
 
 
 def list_images(folder: str | os.PathLike[str], *, nested: bool = True) -> dict[str, Path]:
-    """Find the images of a folder, sorted by key.
+    """List the images of a folder, sorted by key.
 
-    The key is the path below `folder` without its suffix, with forward slashes: `0001`, and
-    `a/0001` in a nested folder. Files and folders whose names begin with a dot are skipped. Links
-    are followed, but no folder is searched twice.
+    The key is the path relative to `folder` without suffix, with forward slashes: `0001`, or
+    `a/0001` in a nested folder. Names that begin with a dot are skipped. Links are followed, but no
+    folder is searched twice.
 
     Args:
-        folder: The folder.
-        nested: Whether the folders below it are searched, too.
+        folder: Folder to search.
+        nested: Whether to search the folders below it, too.
 
     Raises:
         MissingFileError: The folder does not exist.
-        UserError: It has no image, two files of one key (`0001.png`, `0001.jpg`), or something
-            else that is called like an image: a pipe, a device, a link to nothing.
+        UserError: The folder has no image, two files with one key (`0001.png`, `0001.jpg`), or a
+            pipe, a device or a broken link with the name of an image.
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise MissingFileError(f"expected a folder of images, but {folder} does not exist")
+        raise MissingFileError(f"{folder}: expected a folder of images, got no such folder")
     found: dict[str, Path] = {}
     for path in sorted(walk_files(folder, nested=nested)):
         if path.suffix.lower() not in SUFFIXES:
@@ -48,32 +48,33 @@ def list_images(folder: str | os.PathLike[str], *, nested: bool = True) -> dict[
         key = path.relative_to(folder).with_suffix("").as_posix()
         if key in found:
             raise UserError(
-                f"{folder} holds both {found[key].name} and {path.name}: keep one of them"
+                f"{folder}: expected one image with the key {key}, got both {found[key].name} and "
+                f"{path.name}; keep one of them"
             )
         found[key] = path
         if not path.is_file():
             raise not_regular(path)
     if not found:
-        raise UserError(f"{folder} holds no image: expected files ending in {', '.join(SUFFIXES)}")
+        raise UserError(f"{folder}: expected images ending in {', '.join(SUFFIXES)}, got none")
     return dict(sorted(found.items()))
 
 
 def walk_files(
     folder: Path, *, nested: bool = True, onerror: Callable[[OSError], None] | None = None
 ) -> Iterator[Path]:
-    """Find all but the folders in a folder and below it; each real folder is searched once.
+    """Yield the files in a folder and in the folders below it; search each real folder once.
 
     Names that begin with a dot are skipped. Links to folders are followed after the folders
-    themselves, except where they lead to one that was searched before, or that holds `folder`.
+    themselves, unless they lead to a folder that was searched already, or that contains `folder`.
 
     Args:
-        folder: The folder.
-        nested: Whether the folders below it are searched, too.
-        onerror: Called with the error of each folder that cannot be read.
+        folder: Folder to search.
+        nested: Whether to search the folders below it, too.
+        onerror: Called with the error for each folder that cannot be read.
     """
     searched = set(map(str, Path(os.path.realpath(folder)).parents))
-    waiting = [folder]
-    for start in waiting:
+    pending = [folder]
+    for start in pending:
         for parent, folders, names in os.walk(start, onerror=onerror):
             real = os.path.realpath(parent)
             if real in searched:
@@ -81,16 +82,16 @@ def walk_files(
                 continue
             searched.add(real)
             folders[:] = sorted(name for name in folders if nested and not name.startswith("."))
-            waiting += [link for name in folders if (link := Path(parent, name)).is_symlink()]
+            pending += [link for name in folders if (link := Path(parent, name)).is_symlink()]
             yield from (Path(parent, name) for name in sorted(names) if not name.startswith("."))
 
 
 def read_image_bytes(path: Path) -> bytes:
-    """Read a file whole.
+    """Read the bytes of an image file.
 
     Raises:
-        MissingFileError: It does not exist.
-        UserError: It is not a regular file, or larger than any image that is read.
+        MissingFileError: The file does not exist.
+        UserError: It is not a regular file, or larger than the largest image allowed.
     """
     try:
         found = path.stat()
@@ -98,34 +99,35 @@ def read_image_bytes(path: Path) -> bytes:
             raise not_regular(path)
         if found.st_size > _MAX_BYTES_PER_PIXEL * max_pixels() + _MAX_METADATA:
             raise UserError(
-                f"{path} has {found.st_size} bytes, more than an image of {max_pixels()} pixels "
-                "needs: cut it into pieces, or set SRGAN_MAX_PIXELS"
+                f"{path}: expected at most the size of an image of {max_pixels()} pixels, got "
+                f"{found.st_size} bytes; cut it into pieces, or set SRGAN_MAX_PIXELS"
             )
         with path.open("rb", 0) as file:
-            return file.read(found.st_size) or b""  # not to the end: /proc's files have none
+            return file.read(found.st_size) or b""  # with a size: files in /proc may be endless
     except FileNotFoundError:
         raise MissingFileError(
-            f"expected an image, but {path} "
-            + ("is a link to nothing" if path.is_symlink() else "does not exist")
+            f"{path}: expected an image, got "
+            + ("a link to nothing" if path.is_symlink() else "no such file")
         ) from None
 
 
 def not_regular(path: Path) -> UserError:
-    """Return the error of a file that is not opened: reading it might never end."""
+    """Return the error for a file that is not regular and could be read without end."""
     try:
         kind = next(
-            (kind for test, kind in _KINDS.items() if test(path.stat().st_mode)), "unreadable"
+            (kind for test, kind in _KINDS.items() if test(path.stat().st_mode)),
+            "an unreadable file",
         )
     except FileNotFoundError:
         kind = "a link to nothing"
     except OSError as error:
-        kind = f"unreadable ({error.strerror})"
-    return UserError(f"{path}: expected an image file, got what is {kind}; remove it")
+        kind = f"an unreadable file ({error.strerror})"
+    return UserError(f"{path}: expected an image file, got {kind}; remove it")
 
 
 @functools.cache
 def max_pixels() -> int:
-    """Return the largest number of pixels that is read: `$SRGAN_MAX_PIXELS`, or 2**28."""
+    """Return the largest number of pixels allowed: `$SRGAN_MAX_PIXELS`, or 2**28."""
     text = os.environ.get("SRGAN_MAX_PIXELS", str(_MAX_PIXELS))
     if not text.isdecimal() or not int(text):
         raise UserError(f"SRGAN_MAX_PIXELS: expected a number of pixels, got {text!r}")

@@ -1,7 +1,7 @@
-"""Open image files by their headers, and refuse what is not read, before anything is decoded.
+"""Check the headers of image files before they are decoded, and refuse unsupported ones.
 
-Pillow parses the headers, in about 10 us for a PNG, JPEG or BMP file and 70 for a TIFF file. Only
-the size of a WebP image is read here: Pillow reserves the pixels when it opens one.
+Pillow parses the headers, in about 10 us for a PNG, JPEG or BMP file and 70 us for a TIFF file. The
+size of a WebP image is read here, because Pillow allocates the pixels when it opens the file.
 """
 
 import struct
@@ -25,7 +25,7 @@ from srgan_plugin.errors import UserError
 
 from .image_files import max_pixels
 
-# Not `PIL.Image.open`: its limit of pixels is one for the process, and other formats may be added.
+# Not `PIL.Image.open`: its limit of pixels is global, and plugins may add formats.
 _FORMATS: Final[tuple[tuple[int, bytes, type[ImageFile]], ...]] = (
     (0, b"\x89PNG\r\n\x1a\n", PngImageFile),
     (0, b"\xff\xd8\xff", JpegImageFile),
@@ -34,8 +34,8 @@ _FORMATS: Final[tuple[tuple[int, bytes, type[ImageFile]], ...]] = (
     (0, b"II*\0", TiffImageFile),
     (0, b"MM\0*", TiffImageFile),
 )
-# Read to upscale, not to train; Pillow has AVIF from 11.3 on, pillow-heif brings HEIC. By the
-# class's module: what is not asked for is not imported.
+# For upscaling, not for training; Pillow has AVIF since 11.3, pillow-heif has HEIC. Module and
+# class by name, because these modules are imported only if needed.
 _OTHER_FORMATS: Final = (
     (0, b"GIF8", "PIL.GifImagePlugin", "GifImageFile"),
     (4, b"ftypavif", "PIL.AvifImagePlugin", "AvifImageFile"),
@@ -44,29 +44,29 @@ _OTHER_FORMATS: Final = (
         for brand in (b"heic", b"heix", b"mif1")
     ),
 )
-_HEAD: Final = 30  # bytes, in which a WebP file has its size
-# What Pillow raises for a damaged file, when it parses the header or decodes.
+_HEAD: Final = 30  # bytes up to the size in a WebP file
+# Errors of Pillow for a damaged file, in the header or in decoding.
 PILLOW_ERRORS: Final = (
     *(OSError, SyntaxError, ValueError, EOFError, TypeError, LookupError, ArithmeticError),
     *(AttributeError, AssertionError, RuntimeError, struct.error, zlib.error),
     PIL.Image.DecompressionBombError,
 )
-# Modes of images that are read.
+# Supported modes of Pillow.
 MODES: Final = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBa", "I;16", "I;16B", "I")
 _TIFF_BITS: Final = 258
-# With 16 bits, OpenCV returns the values of these kinds unconverted.
-_TIFF_UNREAD: Final = {
-    262: (0, "white is 0"),
-    284: (2, "each channel lies apart"),
-    338: (1, "the colours are multiplied by alpha"),
+# TIFF tags of 16-bit images with which OpenCV returns wrong values.
+_TIFF_UNSUPPORTED: Final = {
+    262: (0, "white as 0"),
+    284: (2, "separate planes"),
+    338: (1, "premultiplied alpha"),
 }
-_LARGEST_16_BITS: Final = 1_000_000  # to a side: libpng's own limit
+_LARGEST_16_BITS: Final = 1_000_000  # to a side: the limit of libpng
 # Offsets of the bit depth and the colour type in a PNG file's header.
 _PNG_BITS, _PNG_COLOUR = 24, 25
 _PNG_CHANNELS: Final = {0: 1, 4: 2, 2: 3, 6: 4}
-_HARMLESS: Final = 2**24  # pixels that any file may claim
-# Bits of pixels that a byte of the file can mean at the most; of a JPEG, pixels: 64 take a bit.
-# Other kinds have no such limit: this many pixels are a blank page of a fax, and of a WebP.
+_HARMLESS: Final = 2**24  # pixels allowed for a file of any size
+# Largest number of bits of pixels that a byte of the file can encode; for JPEG, of pixels (64 take
+# a bit). Other formats have no such limit; 2**16 is that of a blank page as fax or WebP.
 _DENSEST_ELSE: Final = 2**16
 _DENSEST: Final = {
     "PNG": 8 * 1032,
@@ -84,18 +84,18 @@ def open_image(content: bytes, name: str, *, more: bool = False) -> ImageFile:
     """Open a PNG, JPEG, WebP, BMP or TIFF image without decoding it.
 
     Args:
-        content: The whole file.
-        name: What to call it in an error.
-        more: Open GIF, AVIF and HEIC as well.
+        content: The complete file.
+        name: Name of the image, for messages.
+        more: Whether to open GIF, AVIF and HEIC, too.
 
     Raises:
-        UserError: It is of another format or truncated, has several frames or pages, colours or
-            numbers that no reader converts exactly, or more pixels than are read or than so many
-            bytes can mean.
+        UserError: The file is of another format or truncated, has several frames or pages, a mode
+            that cannot be converted exactly, or more pixels than are allowed or than its bytes can
+            encode.
     """
     opener = _opener(content, name, more=more)
     if opener is WebPImageFile:
-        # The proof is a file of 40 bytes that claims 16383x16383: Pillow would reserve 2 GB.
+        # For a file of 40 bytes with the size 16383x16383 Pillow would allocate 2 GB.
         _check_bounds(_webp_size(content, name), content, name)
     file = BytesIO(content)
     image = _open(opener, file, name)
@@ -106,10 +106,10 @@ def open_image(content: bytes, name: str, *, more: bool = False) -> ImageFile:
 
 
 def header_size(file: IO[bytes], name: str) -> tuple[int, int]:
-    """Return width and height of an image as its header states them.
+    """Return width and height of an image from its header.
 
     Raises:
-        UserError: The header is damaged, or of another format.
+        UserError: The header is damaged or of another format.
     """
     head = file.read(_HEAD)
     file.seek(0)
@@ -130,26 +130,28 @@ def _opener(head: bytes, name: str, *, more: bool = False) -> type[ImageFile]:
                 other: type[ImageFile] = getattr(import_module(module), opener_name)
             except ImportError:
                 package = module.partition(".")[0].replace("PIL", "pillow>=11.3").replace("_", "-")
-                raise UserError(f'{name} needs {package}; run: pip install "{package}"') from None
+                raise UserError(
+                    f'{name}: expected {package}, got none; run: pip install "{package}"'
+                ) from None
             return other
     kinds = ", TIFF, GIF, AVIF or HEIC" if more else " or TIFF"
-    raise UserError(f"{name} is not an image: expected PNG, JPEG, WebP, BMP{kinds} data")
+    raise UserError(f"{name}: expected PNG, JPEG, WebP, BMP{kinds} data, got something else")
 
 
 def _open(opener: type[ImageFile], file: IO[bytes], name: str) -> ImageFile:
     try:
         return opener(file)
-    except PILLOW_ERRORS as error:  # whose messages name neither the file nor the reason
+    except PILLOW_ERRORS as error:  # the messages have neither the file nor the reason
         if opener is not TiffImageFile:
             raise damaged(name, error) from None
         raise UserError(
-            f"{name} is cut off, or a TIFF of a kind that is not read, such as floating point in "
-            "colour: save it as grey or RGB of 8 or 16 bits first"
+            f"{name}: expected a TIFF image of 8 or 16 bits, got one that is truncated or of an "
+            "unsupported kind, such as floating point in colour; save it as grey or RGB first"
         ) from None
 
 
 def _check_kind(image: ImageFile, content: bytes, name: str) -> None:
-    """Refuse sizes, frames and modes that are not read."""
+    """Refuse unsupported sizes, frames and modes."""
     packing, bits = image.format or "", 1
     if packing == "PNG":
         if content[12:16] != b"IHDR":
@@ -162,24 +164,29 @@ def _check_kind(image: ImageFile, content: bytes, name: str) -> None:
         frames = getattr(image, "n_frames", 1)
     if frames > 1:
         raise UserError(
-            f"{name} has {frames} frames or pages, expected one image: save the one that is meant"
+            f"{name}: expected one image, got {frames} frames or pages; save one of them as a file"
         )
     if image.mode not in MODES:
         kind = {"F": "floating point"}.get(image.mode, image.mode)
-        raise UserError(f"{name} is in {kind}: save it as grey or RGB of 8 or 16 bits first")
+        raise UserError(
+            f"{name}: expected grey or RGB of 8 or 16 bits, got {kind}; convert the image first"
+        )
     if channels_of_16_bits(image, content):
         _check_16_bits(image, name)
 
 
 def damaged(name: str, reason: object = "") -> UserError:
-    """Return the error of an image that cannot be decoded as a whole."""
+    """Return the error for an image that cannot be decoded completely."""
     details = f" ({reason})" if reason else ""
-    return UserError(f"{name} is corrupt or truncated{details}: restore it from its source")
+    return UserError(
+        f"{name}: expected a complete image, got one that is corrupt or truncated{details}; "
+        "restore it from its source"
+    )
 
 
 @contextmanager
 def damage_named(name: str) -> Iterator[None]:
-    """Convert what Pillow raises for a damaged file."""
+    """Convert errors of Pillow for a damaged file to a `UserError`."""
     try:
         yield
     except UserError:
@@ -189,7 +196,7 @@ def damage_named(name: str) -> Iterator[None]:
 
 
 def channels_of_16_bits(image: ImageFile, content: bytes) -> int:
-    """Return the number of channels of 16 bits; 0 where they have 8. Pillow's mode may be wrong."""
+    """Return the number of channels if they have 16 bits, else 0; Pillow's mode may be wrong."""
     if image.format == "PNG" and content[_PNG_BITS] == 16:
         return _PNG_CHANNELS[content[_PNG_COLOUR]]
     if image.format == "TIFF" and 16 in np.atleast_1d(image.tag_v2.get(_TIFF_BITS, 1)):  # type: ignore[attr-defined]
@@ -202,10 +209,10 @@ def _no_end(content: bytes, at: int) -> bool:
 
 
 def _png_is_complete(content: bytes, _: int) -> bool:
-    """Whether a PNG file has pixels and consists of whole chunks, transparency before the pixels.
+    """Return whether a PNG file has pixels and complete chunks, with transparency before pixels.
 
-    OpenCV reserves what a chunk claims, up to 4 GB, and where transparency is stated twice or late,
-    readers differ.
+    OpenCV allocates the size stated in a chunk, up to 4 GB; decoders differ if a file has
+    transparency twice or after the pixels.
     """
     at, kinds = 8, [b""]
     while kinds[-1] != b"IEND" and at + 12 <= len(content):
@@ -218,10 +225,10 @@ def _png_is_complete(content: bytes, _: int) -> bool:
     return b"tRNS" not in kinds[pixels:] and kinds[:pixels].count(b"tRNS") < 2
 
 
-# Whether a file, whose header ends at `at`, has an end. OpenCV decodes files without one.
+# Whether a file with a header up to `at` has an end. OpenCV decodes files without one.
 _COMPLETE: Final[dict[type[ImageFile], Callable[[bytes, int], bool]]] = {
     PngImageFile: _png_is_complete,
-    # Behind the header: a thumbnail has an end mark of its own.
+    # After the header, because a thumbnail has an end marker, too.
     JpegImageFile: lambda content, at: content.rfind(b"\xff\xd9", at) >= 0,
     WebPImageFile: lambda content, _: int.from_bytes(content[4:8], "little") + 8 <= len(content),
 }
@@ -245,34 +252,38 @@ def _webp_size(head: bytes, name: str) -> tuple[int, int]:
 def _check_bounds(
     size: tuple[int, int], content: bytes, name: str, packing: str = "", bits: int = 1
 ) -> None:
-    """Refuse a size that is too large, or that the file cannot hold."""
+    """Refuse a size that is too large, or larger than the file can encode."""
     width, height = size
     pixels = width * height
     if pixels > max_pixels():
         raise UserError(
-            f"{name} has {width}x{height} pixels, more than the {max_pixels()} that are read: cut "
-            "it into pieces, or set SRGAN_MAX_PIXELS to more"
+            f"{name}: expected at most {max_pixels()} pixels, got {width}x{height}; cut the image "
+            "into pieces, or set SRGAN_MAX_PIXELS to more"
         )
     densest = _DENSEST.get(packing, _DENSEST_ELSE)
     if pixels > _HARMLESS and pixels * max(bits, 1) > densest * len(content):
         raise UserError(
-            f"{name} claims {width}x{height} pixels, too many for its {len(content)} bytes: "
-            "restore it from its source"
+            f"{name}: expected no more pixels than {len(content)} bytes can encode, got "
+            f"{width}x{height}; restore the file from its source"
         )
 
 
 def _check_16_bits(image: ImageFile, name: str) -> None:
     tags = getattr(image, "tag_v2", {})
-    odd = [what for tag, (value, what) in _TIFF_UNREAD.items() if _first(tags.get(tag)) == value]
+    unsupported = [
+        kind for tag, (value, kind) in _TIFF_UNSUPPORTED.items() if _first(tags.get(tag)) == value
+    ]
     if "transparency" in image.info:
-        odd.append("one colour stands for transparency")
+        unsupported.append("a transparent colour")
     if max(image.size) > _LARGEST_16_BITS:
         raise UserError(
-            f"{name} has 16 bits, and more than a million pixels to a side: cut it into pieces"
+            f"{name}: expected at most a million pixels to a side with 16 bits, got "
+            f"{max(image.size)}; cut the image into pieces"
         )
-    if odd:
+    if unsupported:
         raise UserError(
-            f"{name} has 16 bits, and {odd[0]}: save it as plain grey or RGB, with or without alpha"
+            f"{name}: expected plain grey or RGB with 16 bits, got {unsupported[0]}; save it "
+            "without that"
         )
 
 

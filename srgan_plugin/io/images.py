@@ -1,8 +1,8 @@
-"""Read image files for training: 8 bits, RGB, as the file stores them.
+"""Read image files for training, as RGB of 8 bits.
 
-EXIF orientation and colour profiles are left alone, and what cannot become RGB of 8 bits without
-loss is refused by name. OpenCV decodes: a PNG image of 480x480 in 7.1 ms where Pillow takes 7.7,
-and gives the same pixels. `image_content` reads images as they are, to upscale them.
+EXIF orientation and colour profiles are ignored; images that cannot be converted to RGB of 8 bits
+without loss are refused. OpenCV decodes a PNG image of 480x480 in 7.1 ms and Pillow in 7.7 ms, to
+the same pixels. `image_content` reads images for upscaling.
 """
 
 import os
@@ -35,19 +35,19 @@ def read_image(path: str | os.PathLike[str]) -> Image:
     """Read an image file for training.
 
     Returns:
-        (H, W, 3), uint8, RGB. See `decode_image` for what is converted.
+        RGB, (H, W, 3), uint8; converted as in `decode_image`.
 
     Raises:
         MissingFileError: The file does not exist.
-        UserError: It is damaged, not an image, or cannot be converted exactly.
+        UserError: The file is damaged, not an image, or cannot be converted without loss.
     """
     return decode_image(read_image_bytes(Path(path)), str(path))
 
 
 def read_source_image(path: str | os.PathLike[str]) -> Image:
-    """Read an image as `read_image` does, and see whether a JPEG file holds all of its pixels.
+    """Read an image file as by `read_image`, and check that a JPEG file is not truncated.
 
-    That takes three times as long: it is for the first time that a file is read.
+    This takes three times as long; use it when a file is read for the first time.
     """
     content = read_image_bytes(Path(path))
     with open_image(content, str(path)) as image, damage_named(str(path)):
@@ -60,47 +60,48 @@ def read_source_image(path: str | os.PathLike[str]) -> Image:
 def decode_image(buffer: Buffer, name: str) -> Image:
     """Decode a PNG, JPEG, WebP, BMP or TIFF image for training.
 
-    Grey becomes RGB by replication, a fully opaque alpha channel is dropped, and 16 bits become 8
-    where every value is a multiple of 257: all of these are exact.
+    Conversions are exact: grey is replicated to RGB, a fully opaque alpha channel is dropped, and
+    16 bits become 8 if every value is a multiple of 257.
 
     Args:
         buffer: The encoded image.
-        name: What to call it in an error.
+        name: Name of the image, for messages.
 
     Returns:
-        (H, W, 3), uint8, RGB.
+        RGB, (H, W, 3), uint8.
 
     Raises:
-        UserError: It is corrupt, truncated, of another format, or not convertible without loss.
+        UserError: The image is corrupt, truncated, in another format, or cannot be converted
+            without loss.
     """
     content = bytes(buffer)
     with open_image(content, name) as image:
         rgb = _to_rgb(_to_8_bits(opencv_decode(content, name), name), name)
-        if _is_unsure(image, content):
+        if _opencv_may_differ(image, content):
             _check_same(image, rgb, name)
     return rgb
 
 
 def image_shape(path: str | os.PathLike[str]) -> tuple[int, int]:
-    """Return an image's height and width from its header; only TIFF files are decoded.
+    """Return height and width of an image from its header; only TIFF files are decoded.
 
     Raises:
         MissingFileError: The file does not exist.
-        UserError: It is truncated, or not an image.
+        UserError: The file is truncated or not an image.
     """
     content = read_image_bytes(Path(path))
     with open_image(content, str(path)) as image:
-        if image.format != "TIFF":  # which OpenCV turns as EXIF's orientation says
+        if image.format != "TIFF":  # OpenCV applies the EXIF orientation of TIFF files
             return image.height, image.width
     height, width, _ = decode_image(content, str(path)).shape
     return height, width
 
 
 def opencv_decode(content: bytes, name: str) -> Pixels:
-    """Decode as OpenCV does, (H, W) or (H, W, C), channels in its order: BGR, BGRA.
+    """Decode an image by OpenCV to (H, W) or (H, W, C), in the order BGR or BGRA.
 
     Raises:
-        UserError: OpenCV cannot decode it.
+        UserError: OpenCV cannot decode the image.
     """
     try:
         pixels: Pixels | None = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
@@ -111,8 +112,8 @@ def opencv_decode(content: bytes, name: str) -> Pixels:
     return pixels
 
 
-def _is_unsure(image: ImageFile, content: bytes) -> bool:
-    """Whether OpenCV may make up what is missing or damaged, or drop what means transparency."""
+def _opencv_may_differ(image: ImageFile, content: bytes) -> bool:
+    """Return whether OpenCV may fill in missing or damaged pixels, or drop transparency."""
     if image.format == "PNG":
         animated = content.find(b"acTL", 0, content.find(b"IDAT")) >= 0
         return animated or "transparency" in image.info
@@ -120,7 +121,7 @@ def _is_unsure(image: ImageFile, content: bytes) -> bool:
 
 
 def _check_same(image: ImageFile, rgb: Image, name: str) -> None:
-    """Refuse an image that Pillow refuses, or decodes to other pixels."""
+    """Refuse an image that Pillow cannot decode, or decodes to other pixels."""
     with damage_named(name):
         image.load()
         if image.mode in ("I;16", "I;16B"):
@@ -131,11 +132,13 @@ def _check_same(image: ImageFile, rgb: Image, name: str) -> None:
     if (other[..., 3] < 255).any():
         raise _transparent(name)
     if not np.array_equal(other[..., :3], rgb):
-        raise damaged(name, "its readers disagree about its pixels")
+        raise damaged(name, "OpenCV and Pillow decode different pixels")
 
 
 def _transparent(name: str) -> UserError:
-    return UserError(f"{name} has transparent pixels: flatten it onto a background first")
+    return UserError(
+        f"{name}: expected opaque pixels, got transparent ones; flatten the image onto a background"
+    )
 
 
 def _to_8_bits(image: Pixels, name: str) -> Image:
@@ -144,8 +147,8 @@ def _to_8_bits(image: Pixels, name: str) -> Image:
     if image.dtype == np.uint16 and not (image % 257).any():
         return (image // 257).astype(np.uint8)
     raise UserError(
-        f"{name} has pixels of type {image.dtype} that 8 bits cannot hold exactly: "
-        "convert it to 8 bits first"
+        f"{name}: expected pixels that fit into 8 bits, got {image.dtype}; convert the image to 8 "
+        "bits first"
     )
 
 
@@ -154,6 +157,6 @@ def _to_rgb(image: Image, name: str) -> Image:
     if channels == 4 and (image[..., 3] < 255).any():
         raise _transparent(name)
     if channels not in _CONVERSIONS:
-        raise UserError(f"{name} has {channels} channels: convert it to RGB first")
+        raise UserError(f"{name}: expected 1, 3 or 4 channels, got {channels}; convert it to RGB")
     rgb: Image = cv2.cvtColor(image, _CONVERSIONS[channels]).astype(np.uint8, copy=False)
     return rgb

@@ -1,4 +1,4 @@
-"""Find JPEG files that end inside their pixels."""
+"""Detect truncated JPEG files."""
 
 import re
 from io import BytesIO
@@ -10,18 +10,26 @@ from PIL.JpegImagePlugin import JpegImageFile
 
 from .image_headers import damaged
 
-# What is neither a byte of pixels nor a restart.
+# A marker that is neither a stuffed byte of pixels nor a restart.
 _MARK: Final = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
-# Codes of any kind, also behind each restart that may come next.
+# Arbitrary codes, also after each restart that may be next.
 _CODES: Final = bytes((37 * n * n + 101 * n) % 251 for n in range(1, 256))
 _MORE_PIXELS: Final = _CODES + b"".join(bytes([0xFF, 0xD0 + n]) + _CODES for n in range(8)) + _CODES
 
 
 def check_pixels_complete(image: PIL.Image.Image, content: bytes, name: str) -> None:
-    """Refuse a JPEG file that ends inside its pixels, however well it is closed.
+    """Refuse a JPEG file with missing pixels, also if it has an end marker.
 
-    No reader says so: it makes up the rest. Bytes in front of the end mark change the pixels of
-    such a file and of no other.
+    Decoders fill in the rest without an error. Extra bytes before the end marker change the pixels
+    of a truncated file, and do not change those of a complete one.
+
+    Args:
+        image: The image, decoded by Pillow.
+        content: The file.
+        name: Name of the image, for messages.
+
+    Raises:
+        UserError: The file is truncated.
     """
     end, certain = _end_mark(content)
     if not certain:
@@ -34,7 +42,7 @@ def check_pixels_complete(image: PIL.Image.Image, content: bytes, name: str) -> 
 
 
 def _end_mark(content: bytes) -> tuple[int, bool]:
-    """Return where the end mark is, and whether pixels are Huffman codes."""
+    """Return the offset of the end marker, and whether pixels are Huffman codes."""
     at, huffman = 2, True
     while found := _MARK.search(content, at):
         kind = content[found.end() - 1]

@@ -1,4 +1,4 @@
-"""Images that are read when, and as far as, their pixels are asked for."""
+"""Images of which pixels are read on access."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -11,42 +11,42 @@ Window = tuple[slice, slice]
 
 
 class LazyImage(Protocol):
-    """An image that may still lie on the disk: RGB, uint8, (height, width, 3)."""
+    """Image, RGB, (H, W, 3), uint8, the pixels of which may not be in memory yet."""
 
     @property
     def name(self) -> str:
-        """What to call it in an error: its file, or its store and key."""
+        """Name for messages: its file, or its store and key."""
 
     @property
     def shape(self) -> Shape:
-        """Height, width, 3."""
+        """(H, W, 3)."""
 
     def __getitem__(self, window: Window, /) -> Image:
         """Return a contiguous copy of a slice of rows and a slice of columns."""
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Image:
-        """Return the whole image, for `np.asarray`."""
+        """Return all pixels, for `np.asarray`."""
 
 
 class ArrayMixin:
-    """Makes `np.asarray(image)` from the image's windows."""
+    """Mixin that implements `np.asarray(image)` by `__getitem__`."""
 
     def __getitem__(self, window: Window, /) -> Image:
         raise NotImplementedError
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Image:
-        whole = self[:, :]
-        return whole if dtype is None else whole.astype(dtype, copy=False)
+        pixels = self[:, :]
+        return pixels if dtype is None else pixels.astype(dtype, copy=False)
 
 
 @dataclass
 class DecodedImage(ArrayMixin):
-    """An encoded image, decoded once, when what is not known of it is first asked for.
+    """Encoded image that is decoded once, on first access.
 
     Args:
-        name: What to call it in an error.
-        decode: Returns the whole image.
-        listed: Its shape where that is known without decoding.
+        name: Name for messages.
+        decode: Function that returns the image, RGB, (H, W, 3), uint8.
+        listed: Shape, if it is known without decoding.
     """
 
     name: str
@@ -70,29 +70,34 @@ class DecodedImage(ArrayMixin):
 
 @dataclass(frozen=True)
 class CroppedImage(ArrayMixin):
-    """The top-left part of an image, its sizes made multiples of a number."""
+    """Top-left part of an image, cropped to multiples of a number.
 
-    whole: LazyImage
+    Args:
+        full: The image to crop.
+        multiple: Divisor of height and width.
+    """
+
+    full: LazyImage
     multiple: int
 
     @property
     def name(self) -> str:
         """See `LazyImage`."""
-        return self.whole.name
+        return self.full.name
 
     @property
     def shape(self) -> Shape:
         """See `LazyImage`."""
-        height, width, channels = self.whole.shape
+        height, width, channels = self.full.shape
         return height - height % self.multiple, width - width % self.multiple, channels
 
     def __getitem__(self, window: Window, /) -> Image:
         height, width, _ = self.shape
-        return self.whole[clip_slice(window[0], height), clip_slice(window[1], width)]
+        return self.full[clip_slice(window[0], height), clip_slice(window[1], width)]
 
 
 def clip_slice(part: slice, size: int) -> slice:
-    """Return the slice with its ends filled in and clipped to `size`, as indexing an array does."""
+    """Return a slice with both ends, clipped to `size` as in indexing an array."""
     start, stop, step = part.indices(size)
     assert step == 1, part
     return slice(start, max(start, stop))

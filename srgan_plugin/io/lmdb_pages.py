@@ -1,8 +1,8 @@
-"""Where the values of an LMDB file are, found without LMDB.
+"""Find the values in an LMDB file without LMDB.
 
-LMDB trusts its file: a truncated or damaged one ends the process with a bus error. Here every
-number that is read from the file is checked first. The format is that of LMDB 0.9 (`MDB_meta`,
-`MDB_page` and `MDB_node` in `mdb.c`) on little-endian machines of 64 bits.
+LMDB does not check its file: a truncated or damaged one kills the process by a bus error. This
+module checks every number that it reads. The format is that of LMDB 0.9 (`MDB_meta`, `MDB_page` and
+`MDB_node` in `mdb.c`) on little-endian 64-bit machines.
 """
 
 import struct
@@ -17,16 +17,16 @@ _PAGE_NUMBER: Final = struct.Struct("<Q")
 _DATABASE: Final = "IHHQQQQQ"  # page size, flags, depth, three counts of pages, entries, root
 _META: Final = struct.Struct(f"<IIQQ{_DATABASE}{_DATABASE}QQ")
 _BRANCH, _LEAF, _OVERFLOW = 1, 2, 4
-_BIG = 1  # the value has pages of its own
+_BIG = 1  # the value is in overflow pages
 _NO_PAGE: Final = 2**64 - 1
 
 
 class DamagedError(Exception):
-    """The file is not LMDB's, or damaged; the message says where."""
+    """Error in a file that is not an LMDB file or damaged; the message says where."""
 
 
 class Value(NamedTuple):
-    """The bytes of a value in the file."""
+    """Offset and size of a value in the file, in bytes."""
 
     offset: int
     size: int
@@ -41,26 +41,26 @@ class _Database(NamedTuple):
 
 
 def find_values(file: mmap) -> dict[bytes, Value]:
-    """Return where each value is, by key.
+    """Return offset and size of each value, by key.
 
     Raises:
         DamagedError: The file is truncated, damaged, or in another format.
     """
     try:
         database = _newest(file)
-        values = dict(_walk(file, database))
+        values = dict(_iter_values(file, database))
     except struct.error as error:
         raise DamagedError("it is truncated") from error
     if len(values) != database.entries:
-        raise DamagedError(f"it should have {database.entries} values, but has {len(values)}")
+        raise DamagedError(f"expected {database.entries} values, got {len(values)}")
     return values
 
 
 def _newest(file: mmap) -> _Database:
-    """Return the main database as the last complete transaction left it."""
+    """Return the main database after the last complete transaction."""
     first = _read_meta(file, 0)
     if first is None:
-        raise DamagedError("its first page is not that of an LMDB 0.9 file")
+        raise DamagedError("expected the first page of an LMDB 0.9 file, got another one")
     second = _read_meta(file, first.page_size)
     newest = first if second is None or first.transaction > second.transaction else second
     if newest.page_size != first.page_size or newest.flags:
@@ -78,8 +78,8 @@ def _read_meta(file: mmap, at: int) -> _Database | None:
     return _Database(page_size, flags, entries, root, transaction)
 
 
-def _walk(file: mmap, database: _Database) -> Iterator[tuple[bytes, Value]]:
-    """Yield every key with its value, by following the tree from its root."""
+def _iter_values(file: mmap, database: _Database) -> Iterator[tuple[bytes, Value]]:
+    """Yield every key with its value, following the tree from its root."""
     pages = [] if database.root == _NO_PAGE else [database.root]
     seen: set[int] = set()
     while pages:
@@ -96,7 +96,7 @@ def _walk(file: mmap, database: _Database) -> Iterator[tuple[bytes, Value]]:
                 (page,) = _PAGE_NUMBER.unpack_from(file, at)
                 overflow = page * database.page_size
                 if not _check_page(file, overflow, page) & _OVERFLOW:
-                    raise DamagedError(f"page {page} is not one of a value")
+                    raise DamagedError(f"page {page} is not an overflow page")
                 yield key, _checked(file, overflow + _HEADER.size, size)
             elif node_flags == 0:
                 yield key, _checked(file, at, size)
@@ -105,7 +105,7 @@ def _walk(file: mmap, database: _Database) -> Iterator[tuple[bytes, Value]]:
 
 
 def _check_page(file: mmap, start: int, number: int) -> int:
-    """Return the flags of a page, which must lie in the file and bear its own number."""
+    """Check that a page is inside the file and has its own number; return its flags."""
     if start + _HEADER.size > len(file):
         raise DamagedError(f"it ends before page {number}")
     own, _, flags, _, _ = _HEADER.unpack_from(file, start)
@@ -115,7 +115,7 @@ def _check_page(file: mmap, start: int, number: int) -> int:
 
 
 def _nodes(file: mmap, start: int, page_size: int) -> Iterator[tuple[int, int, int, bytes]]:
-    """Yield where the data of each node of a page begin, its size or page, its flags, its key."""
+    """Yield offset of the data, size or page, flags and key of each node of a page."""
     *_, lower, _ = _HEADER.unpack_from(file, start)
     count = (lower - _HEADER.size) // 2
     if not 0 <= count <= page_size // 2 or start + page_size > len(file):
@@ -131,5 +131,5 @@ def _nodes(file: mmap, start: int, page_size: int) -> Iterator[tuple[int, int, i
 
 def _checked(file: mmap, offset: int, size: int) -> Value:
     if offset + size > len(file):
-        raise DamagedError(f"it has {len(file)} bytes, a value ends at {offset + size}")
+        raise DamagedError(f"expected at least {offset + size} bytes, got {len(file)}")
     return Value(offset, size)

@@ -1,10 +1,10 @@
-"""LMDB stores of images, BasicSR's encoded layout and an uncompressed one.
+"""LMDB stores of images, in the encoded layout of BasicSR and in an uncompressed one.
 
-A store is a folder with `data.mdb`, which maps keys to images, and `meta_info.txt`, which has a
-line for each: `0001.png (480,480,3) 1 crc32=89abcdef` for an encoded image (1 is PNG's compression
-level, as BasicSR writes it) and `0001.png (480,480,3) raw crc32=89abcdef` for plain RGB bytes, row
-by row, from which a crop is copied without decoding and without reading the rest. The checksum is
-that of the value; stores of BasicSR and of earlier versions have none.
+A store is a folder with `data.mdb`, which maps keys to images, and `meta_info.txt`, with a line for
+each image: `0001.png (480,480,3) 1 crc32=89abcdef` for an encoded image (1 is the compression level
+of PNG, as in BasicSR) and `0001.png (480,480,3) raw crc32=89abcdef` for plain RGB bytes, row by
+row, from which a crop is copied without decoding and without reading the rest. The checksum is that
+of the value; stores of BasicSR and of earlier versions have none.
 """
 
 import mmap
@@ -36,13 +36,13 @@ _META_LINE: Final = re.compile(
 
 
 class Entry(NamedTuple):
-    """An image of a store: what `meta_info.txt` says of it, and where it is in `data.mdb`.
+    """An image of a store: its line in `meta_info.txt` and its bytes in `data.mdb`.
 
     Args:
-        shape: Height, width, 3; a grey image is read in colour.
-        layout: How it is stored.
-        checksum: CRC-32 of its bytes; None in a store that has no checksums.
-        value: Where its bytes are.
+        shape: (H, W, 3), also for a grey image, which is read as RGB.
+        layout: `raw` or `png`.
+        checksum: CRC-32 of the bytes; None in a store without checksums.
+        value: Offset and size of the bytes.
     """
 
     shape: Shape
@@ -54,26 +54,26 @@ class Entry(NamedTuple):
 class ImageStore:
     """A store of either layout; cheap to send to worker processes and safe to fork.
 
-    `data.mdb` is mapped and read without LMDB, which crashes on a damaged file. A value is compared
-    with its checksum when this process reads it for the first time.
+    `data.mdb` is mapped and read without LMDB, which crashes on a damaged file. The checksum of a
+    value is checked when the process reads it for the first time.
 
     Args:
-        path: The folder.
+        path: Folder of the store.
 
     Raises:
         MissingFileError: The folder does not exist.
-        UserError: It is not a store, or is truncated, damaged or of an unknown layout.
+        UserError: The folder is not a store, or it is truncated, damaged or of an unknown layout.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         if not self.path.is_dir():
-            raise MissingFileError(f"{self.path}: expected an LMDB store, but it does not exist")
+            raise MissingFileError(f"{self.path}: expected an LMDB store, got no such folder")
         for name in (DATA, META):
             if not (self.path / name).is_file():
                 raise UserError(
-                    f"{self.path}: expected a store of images, but it has no {name}; "
-                    "make one with tools/create_store.py"
+                    f"{self.path}: expected a store of images, got a folder without {name}; "
+                    "make a store by tools/create_store.py"
                 )
         self._file: mmap.mmap | None
         self._file, self._identity = mapped, _ = self._map()
@@ -96,14 +96,14 @@ class ImageStore:
         return self._entry(key).shape
 
     def __getitem__(self, key: str) -> LazyImage:
-        """Return the image of that key, not yet read."""
+        """Return the image of a key as a lazy image."""
         name = f"{key} of {self.path}"
         if self._entry(key).layout == "raw":
             return RawImage(name=name, shape=self.shape(key), store=self, key=key)
         return DecodedImage(name, partial(self._decode, key, name), self.shape(key))
 
     def read(self, key: str, window: Window) -> Image:
-        """Copy a window out of an uncompressed image.
+        """Copy a window of an uncompressed image.
 
         Raises:
             UserError: The image is damaged.
@@ -112,7 +112,7 @@ class ImageStore:
         return crop
 
     def verify(self, key: str) -> None:
-        """Read an image whole, decoding an encoded one that has no checksum.
+        """Check the bytes of an image, by its checksum or else by decoding.
 
         Raises:
             UserError: The image is damaged.
@@ -126,39 +126,44 @@ class ImageStore:
     def check_length(self) -> None:
         """Refuse a `data.mdb` that became shorter since the store was opened.
 
-        To read past its end kills the process, so that only another one can tell why.
+        Reading beyond its end kills a process, so another process has to call this.
 
         Raises:
-            UserError: The file is shorter, or gone.
+            UserError: The file is shorter or does not exist any more.
         """
         path = self.path / DATA
         now = path.stat().st_size if path.exists() else 0
         if now < self._identity[-1]:
             raise UserError(
-                f"{path}: expected {self._identity[-1]} bytes, as when it was opened, got {now}; "
-                "copy or make the store again"
+                f"{path}: expected {self._identity[-1]} bytes, as when the store was opened, got "
+                f"{now}; copy or make the store again"
             )
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_file": None, "_verified": {}}
 
     def _map(self) -> tuple[mmap.mmap, tuple[int, int, int]]:
-        """Map `data.mdb`; return it with what identifies the file: device, inode, size."""
+        """Map `data.mdb`; return the map and the identity of the file: device, inode, size."""
         path = self.path / DATA
         with path.open("rb") as file:
             status = os.fstat(file.fileno())
             if not status.st_size:
-                raise UserError(f"{path}: it is empty; copy or make the store again")
+                raise UserError(
+                    f"{path}: expected an LMDB file, got an empty one; copy or make the store again"
+                )
             mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         if hasattr(mapped, "madvise"):
-            mapped.madvise(mmap.MADV_RANDOM)  # crops are scattered: reading ahead is wasted
+            mapped.madvise(mmap.MADV_RANDOM)  # crops are scattered, so reading ahead is no use
         return mapped, (status.st_dev, status.st_ino, status.st_size)
 
     def _mapped(self) -> mmap.mmap:
         if self._file is None:  # in a process that got the store by pickle
             mapped, identity = self._map()
             if identity != self._identity:
-                raise UserError(f"{self.path}: it was replaced while in use; start again")
+                raise UserError(
+                    f"{self.path}: expected the store that was opened, got one that replaced it; "
+                    "start again"
+                )
             self._file = mapped
         return self._file
 
@@ -175,7 +180,7 @@ class ImageStore:
             value = values.pop(key.encode(), None)
             if value is None:
                 raise UserError(
-                    f"{self.path}: {META} lists {key}, but {DATA} does not hold it; {_AGAIN}"
+                    f"{self.path}: expected {key} of {META} in {DATA}, got no such key; {_AGAIN}"
                 )
             shape, raw = (int(height), int(width), 3), level == "raw"
             if raw and value.size != np.prod(shape):
@@ -188,32 +193,32 @@ class ImageStore:
         if values:
             some = next(iter(values)).decode(errors="replace")
             raise UserError(
-                f"{self.path}: {DATA} holds {len(values)} images that {META} does not list, {some} "
-                f"the first; {_AGAIN}"
+                f"{self.path}: expected every image of {DATA} in {META}, got {len(values)} without "
+                f"a line, {some} first; {_AGAIN}"
             )
         if not entries:
-            raise UserError(f"{self.path}: it holds no image")
+            raise UserError(f"{self.path}: expected images, got none")
         return dict(sorted(entries.items()))
 
     def _entry(self, key: str) -> Entry:
         try:
             return self._entries[key]
         except KeyError:
-            raise UserError(f"{self.path}: it has no image {key}; see its {META}") from None
+            raise UserError(f"{self.path}: expected a key of its {META}, got {key}") from None
 
     def _decode(self, key: str, name: str) -> Image:
         image = decode_image(self._bytes(key).data, name)
         if image.shape != self.shape(key):
             raise UserError(
-                f"{name}: expected {'x'.join(map(str, self.shape(key)[:2]))} as {META} says, got "
+                f"{name}: expected {'x'.join(map(str, self.shape(key)[:2]))} as in {META}, got "
                 f"{image.shape[0]}x{image.shape[1]}; {_AGAIN}"
             )
         return image
 
     def _bytes(self, key: str) -> NDArray[np.uint8]:
-        """Return the bytes of an image, an uncompressed one in its shape, as they lie in the file.
+        """Return the bytes of an image from the mapped file, an uncompressed one in its shape.
 
-        Threads may do this twice; that does no harm.
+        Two threads may check the same image, which is harmless.
         """
         value = self._verified.get(key)
         if value is None:
@@ -223,8 +228,8 @@ class ImageStore:
             value = np.frombuffer(file, np.uint8, entry.value.size, entry.value.offset)
             if entry.checksum is not None and zlib.crc32(value.data) != entry.checksum:
                 raise UserError(
-                    f"{key} of {self.path}: its bytes are not those that were written "
-                    f"(CRC-32); {_AGAIN}"
+                    f"{key} of {self.path}: expected bytes with the checksum in {META} (CRC-32), "
+                    f"got others; {_AGAIN}"
                 )
             if entry.layout == "raw":
                 value = value.reshape(entry.shape)
@@ -236,10 +241,10 @@ _opened_here: WeakSet[ImageStore] = WeakSet()
 
 
 def check_lengths() -> None:
-    """Refuse every store of this process whose file became shorter: why a loader's worker died.
+    """Refuse stores of this process with a shortened file, which kills the workers of a loader.
 
     Raises:
-        UserError: The first of them, by name.
+        UserError: A store has a shortened file; the message has its path.
     """
     for store in list(_opened_here):
         store.check_length()
@@ -248,9 +253,9 @@ def check_lengths() -> None:
 _AGAIN: Final = "the store is damaged, copy or make it again"
 
 
-@dataclass(eq=False)  # made for every crop: frozen ones take twice as long
+@dataclass(eq=False)  # created for every crop; frozen, that takes twice as long
 class RawImage(ArrayMixin):
-    """An image of an uncompressed store: a window touches only its own rows."""
+    """Image of an uncompressed store; a window reads only its own rows."""
 
     name: str
     shape: Shape
@@ -262,7 +267,7 @@ class RawImage(ArrayMixin):
 
 
 def _lines(path: Path) -> list[str]:
-    """Return the lines of a text file; a key may hold any character but the line feed."""
+    """Return the lines of a text file, split at line feeds only, because keys may have others."""
     text = read_text(path, "a list of images").replace("\r\n", "\n")
     return [line for line in text.split("\n") if line.strip()]
 
@@ -275,6 +280,6 @@ def _find_values(path: Path, file: mmap.mmap) -> dict[bytes, Value]:
 
 
 def _prefetch(file: mmap.mmap, value: Value) -> None:
-    """Ask for a value's pages at once, which are otherwise read one by one."""
+    """Read all pages of a value in advance, which are otherwise read one by one."""
     start = value.offset - value.offset % mmap.PAGESIZE
     file.madvise(mmap.MADV_WILLNEED, start, value.offset + value.size - start)

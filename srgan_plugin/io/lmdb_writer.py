@@ -1,4 +1,4 @@
-"""Write LMDB stores of images, in the layouts that `lmdb_store` describes."""
+"""Write LMDB stores of images, in the layouts described in `lmdb_store`."""
 
 import contextlib
 import os
@@ -18,21 +18,21 @@ from .lmdb_store import META, StoreLayout
 from .writers import encode_png
 
 _COMPRESS_LEVEL: Final = 1
-_LONGEST_KEY: Final = 511  # LMDB's own limit, in bytes
+_LONGEST_KEY: Final = 511  # limit of LMDB, in bytes
 
 
 class StoreWriter:
-    """Writes a store that appears under its name only when it is whole and on the disk.
+    """Context manager that writes a store, which appears under its name when it is complete.
 
-    A context manager; whatever leaves it by an exception leaves nothing behind.
+    If the context ends with an exception, nothing remains.
 
     Args:
-        path: The folder to make.
-        layout: `raw` for plain bytes, `png` for BasicSR's layout.
+        path: Folder to create.
+        layout: `raw` for plain bytes, `png` for the layout of BasicSR.
 
     Raises:
-        FileError: If `path` exists already.
-        OSError: If the disk is full.
+        FileError: `path` exists already.
+        OSError: The disk is full.
     """
 
     def __init__(self, path: str | os.PathLike[str], layout: StoreLayout) -> None:
@@ -53,22 +53,30 @@ class StoreWriter:
         self._building.__exit__(kind, error, trace)
 
     def put(self, key: str, rgb: Image) -> None:
-        """Add an image: (H, W, 3), uint8, RGB."""
+        """Add an image, RGB, (H, W, 3), uint8."""
         self.put_encoded(key, encode(rgb, self.layout), rgb.shape)
 
     def put_encoded(self, key: str, value: bytes, shape: tuple[int, ...]) -> None:
-        """Add the result of `encode` for an image of a shape.
+        """Add an encoded image.
+
+        Args:
+            key: Key of the image.
+            value: Bytes returned by `encode`.
+            shape: Shape of the image, (H, W, 3).
 
         Raises:
-            ValueError: If the key is longer than LMDB allows.
-            OSError: If the disk is full.
+            UserError: The key is too long for LMDB, not UTF-8, or has line breaks.
+            OSError: The disk is full.
         """
         try:
             name = key.encode()
-        except UnicodeEncodeError:  # as Python reads names of files that are not UTF-8
+        except UnicodeEncodeError:  # a surrogate, for a file name that is not UTF-8
             raise UserError(f"{key!r}: expected a name in UTF-8; rename the file") from None
         if len(name) > _LONGEST_KEY:
-            raise UserError(f"{key}: expected a name of at most {_LONGEST_KEY} bytes, LMDB's limit")
+            raise UserError(
+                f"{key}: expected a name of at most {_LONGEST_KEY} bytes, the limit of LMDB, got "
+                f"{len(name)}; rename the file"
+            )
         if "\n" in key or "\r" in key:
             raise UserError(f"{key!r}: expected a name without line breaks; rename the file")
         assert key not in self._lines, key
@@ -101,7 +109,7 @@ class StoreWriter:
 
 
 def encode(rgb: Image, layout: StoreLayout) -> bytes:
-    """Encode an image, (H, W, 3), uint8, RGB, for a store of a layout."""
+    """Encode an image, RGB, (H, W, 3), uint8, for a store."""
     return encode_png(rgb, _COMPRESS_LEVEL) if layout == "png" else rgb.tobytes()
 
 
@@ -113,5 +121,6 @@ def _failure_named(path: Path) -> Iterator[None]:
         raise
     except lmdb.Error as error:
         raise FileError(
-            f"could not write {path}: {error}; nothing was left behind, make room and try again"
+            f"{path}: expected to write a store, got {error}; nothing remains, make room and "
+            "try again"
         ) from error

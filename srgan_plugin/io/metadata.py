@@ -1,4 +1,4 @@
-"""EXIF and resolution of image files: read, and made right for an image of another size."""
+"""Read EXIF and resolution of image files, and encode them for an image of another size."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,25 +13,25 @@ from .image_headers import PILLOW_ERRORS
 Keep = Literal["keep", "copyright", "none"]
 
 _COPYRIGHT: Final = (Base.Artist, Base.Copyright, Base.XPAuthor)
-# Of the main directory what describes the image, and not how the file stores its pixels.
+# Tags of the main directory that describe the image and not the layout of the file.
 _DESCRIPTIVE: Final = (
     *_COPYRIGHT,
     *(Base.ImageDescription, Base.Make, Base.Model, Base.Software, Base.DateTime),
     *(Base.Rating, Base.XPTitle, Base.XPComment, Base.XPKeywords, Base.XPSubject),
 )
-# A maker note holds offsets in its file, the other two the sizes of the image.
+# A maker note contains offsets in its file; the other two are the size of the image.
 _NOT_COPIED: Final = (Base.MakerNote, Base.ExifImageWidth, Base.ExifImageHeight)
 _METRES_PER_INCH: Final = 0.0254
 
 
 @dataclass(frozen=True, kw_only=True)
 class Metadata:
-    """What an image file states beside pixels and colour profile.
+    """EXIF and resolution of an image file.
 
     Attributes:
-        tags: EXIF's main directory, by tag.
-        directories: Its directories for the exposure and for the place, by tag.
-        dpi: Dots per inch, horizontally and vertically; None where the file does not say.
+        tags: Values of the main directory of EXIF, by tag.
+        directories: The directories Exif and GPS, by tag.
+        dpi: Dots per inch, horizontally and vertically; None if the file does not contain them.
     """
 
     tags: dict[int, Any]
@@ -39,17 +39,17 @@ class Metadata:
     dpi: tuple[float, float] | None = None
 
     def limited_to(self, keep: Keep) -> "Metadata":
-        """Return all of it, author and copyright alone, or nothing."""
+        """Return all metadata, author and copyright only, or none."""
         if keep == "keep":
             return self
         kept = _COPYRIGHT if keep == "copyright" else ()
         return Metadata(tags={k: v for k, v in self.tags.items() if k in kept}, directories={})
 
     def exif(self, width: int, height: int) -> bytes:
-        """Encode for an upright image of some size as a TIFF stream; empty where there is nothing.
+        """Encode as a TIFF stream for an upright image of this size; empty if there is no EXIF.
 
-        The orientation, which is applied, the thumbnail, the maker's note and whatever describes
-        the layout of the file are left out.
+        The orientation (it is applied), the thumbnail, the maker note and tags about the layout of
+        the file are skipped.
         """
         exif = PIL.Image.Exif()
         exif.update(_as_read(self.tags))
@@ -81,11 +81,7 @@ NO_METADATA: Final = Metadata(tags={}, directories={})
 
 
 def read_metadata(image: ImageFile) -> Metadata:
-    """Read what a file states; damaged EXIF counts as none.
-
-    Args:
-        image: Opened by Pillow.
-    """
+    """Read EXIF and resolution of an image opened by Pillow; damaged EXIF is ignored."""
     try:
         exif = image.getexif()
         tags = {tag: value for tag, value in exif.items() if tag in _DESCRIPTIVE}
@@ -95,14 +91,14 @@ def read_metadata(image: ImageFile) -> Metadata:
             if (entries := exif.get_ifd(tag))
         }
         metadata = Metadata(tags=tags, directories=directories, dpi=_dpi(image))
-        metadata.exif(1, 1)  # what cannot be encoded again is damaged, too
+        metadata.exif(1, 1)  # damage may also show when encoding
     except PILLOW_ERRORS:
         return Metadata(tags={}, directories={}, dpi=_dpi(image))
     return metadata
 
 
 def dots_per_metre(dpi: tuple[float, float]) -> tuple[int, int]:
-    """Convert a resolution to PNG's unit."""
+    """Convert a resolution from dots per inch to dots per metre, the unit of PNG."""
     return round(dpi[0] / _METRES_PER_INCH), round(dpi[1] / _METRES_PER_INCH)
 
 

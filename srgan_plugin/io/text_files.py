@@ -1,4 +1,4 @@
-"""Read text, JSON and YAML files that a user gives, with errors that name the file."""
+"""Read text, JSON and YAML files of a user, with errors that name the file."""
 
 import json
 from collections.abc import Callable
@@ -13,11 +13,11 @@ def read_text(path: Path, expected: str) -> str:
 
     Args:
         path: The file.
-        expected: What it should hold, for the error: `"a list of images"`.
+        expected: Description of the expected content, for messages: `"a list of images"`.
 
     Raises:
-        OSError: It does not exist or cannot be read.
-        UserError: It is not UTF-8.
+        OSError: The file does not exist or cannot be read.
+        UserError: The file is not UTF-8.
     """
     content = path.read_bytes()
     try:
@@ -49,7 +49,7 @@ def _parsed(parse: Callable[[str], Any], kind: str, path: Path, expected: str) -
     text = read_text(path, expected)
     try:
         return parse(text)
-    # ValueError: also a number of 5000 digits, the date 2026-13-45, a tag !!int that is none.
+    # ValueError: also a number of 5000 digits, the date 2026-13-45, a tag !!int on a text.
     except (ValueError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())
     except RecursionError:

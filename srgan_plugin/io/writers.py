@@ -1,7 +1,7 @@
-"""Write image files, from strips of pixels.
+"""Write image files from strips of rows.
 
-PNG and TIFF are encoded here: neither Pillow nor OpenCV writes 16-bit colour with a colour profile,
-or an image that is never in memory as a whole.
+PNG and TIFF are encoded here, because neither Pillow nor OpenCV writes 16-bit colour with a colour
+profile, or an image of which only a strip is in memory.
 """
 
 import os
@@ -24,24 +24,24 @@ from .atomic import atomic_path
 from .images import Image, Pixels
 from .metadata import NO_METADATA, Metadata, dots_per_metre
 
-_ROWS: Final = 64  # at a time, to keep what filters need small
+_ROWS: Final = 64  # filtered at a time, to limit memory
 _LEVEL: Final = 4
 _PNG_COLOURS: Final = {1: 0, 2: 4, 3: 2, 4: 6}
 _PNG_UP: Final = 2
-# A profile names its colours at this place (ICC.1:2022, table 17).
+# Bytes of a profile with its colour space (ICC.1:2022, table 17).
 _PROFILE_COLOURS: Final = slice(16, 20)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImageSpec:
-    """What a file's header says of an image.
+    """Properties of an image file except its pixels.
 
     Attributes:
-        shape: Height, width, channels: 1 grey, 2 grey and alpha, 3 RGB, 4 RGB and alpha.
+        shape: (H, W, C); C is 1 for grey, 2 for grey and alpha, 3 for RGB, 4 for RGB and alpha.
         dtype: uint8 or uint16.
-        icc_profile: The colour profile; it is kept where it fits the channels that are stored.
-        metadata: EXIF and resolution. TIFF files get of EXIF the main directory alone.
-        quality: Of JPEG and WebP, 1 to 100.
+        icc_profile: Colour profile; dropped if its colour space is not that of the channels.
+        metadata: EXIF and resolution. TIFF files get only the main directory of EXIF.
+        quality: Quality of JPEG and WebP, 1 to 100.
     """
 
     shape: tuple[int, int, int]
@@ -52,18 +52,18 @@ class ImageSpec:
 
     @property
     def bits(self) -> int:
-        """Bits of a channel."""
+        """Number of bits of a channel."""
         return 8 * self.dtype.itemsize
 
     def profile_for(self, *, grey: bool) -> bytes | None:
-        """Return the profile if its colour space is grey, or RGB."""
+        """Return the profile if its colour space is grey, or RGB if not `grey`."""
         profile = self.icc_profile
         fits = profile and profile[_PROFILE_COLOURS] == (b"GRAY" if grey else b"RGB ")
         return profile if fits else None
 
     @property
     def exif(self) -> bytes:
-        """EXIF as a TIFF stream; empty where there is none."""
+        """EXIF as a TIFF stream, or empty bytes."""
         return self.metadata.exif(self.shape[1], self.shape[0])
 
     @property
@@ -73,7 +73,7 @@ class ImageSpec:
 
 
 def write_png(file: BinaryIO, strips: Iterable[Pixels], spec: ImageSpec) -> None:
-    """Write a PNG file (ISO/IEC 15948), each row as its difference from the one above."""
+    """Write a PNG file (ISO/IEC 15948); each row is filtered by the one above."""
     height, width, channels = spec.shape
     file.write(b"\x89PNG\r\n\x1a\n")
     colour = _PNG_COLOURS[channels]
@@ -107,16 +107,16 @@ def _chunk(file: BinaryIO, kind: bytes, data: bytes) -> None:
 def write_tiff(file: BinaryIO, strips: Iterable[Pixels], spec: ImageSpec) -> None:
     """Write a TIFF 6.0 file: deflate with horizontal differencing, in strips of 64 rows."""
     height, width, channels = spec.shape
-    file.write(struct.pack("<2sHI", b"II", 42, 0))  # the directory's place is not known yet
-    places = []
+    file.write(struct.pack("<2sHI", b"II", 42, 0))  # the offset of the directory follows below
+    chunks = []
     for rows in _aligned(strips):
         differences = rows.copy()
         differences[:, 1:] -= rows[:, :-1]
         little_endian = differences.astype(rows.dtype.newbyteorder("<"), copy=False)
         data = zlib.compress(little_endian.tobytes(), _LEVEL)
-        places.append((file.tell(), len(data)))
+        chunks.append((file.tell(), len(data)))
         file.write(data + b"\0" * (len(data) % 2))
-    offsets, sizes = zip(*places, strict=True)
+    offsets, sizes = zip(*chunks, strict=True)
     tags: dict[int, tuple[str, tuple[int, ...] | bytes]] = {
         256: ("I", (width,)),
         257: ("I", (height,)),
@@ -130,7 +130,7 @@ def write_tiff(file: BinaryIO, strips: Iterable[Pixels], spec: ImageSpec) -> Non
         317: ("H", (2,)),  # horizontal differencing
     }
     if channels in (2, 4):
-        tags[338] = ("H", (2,))  # alpha with which the colours are not multiplied
+        tags[338] = ("H", (2,))  # alpha that is not premultiplied
     tags |= {tag: ("s", text) for tag, text in _texts(spec.metadata).items()}
     if dpi := spec.metadata.dpi:
         dots = [(round(1000 * value), 1000) for value in dpi]
@@ -141,14 +141,14 @@ def write_tiff(file: BinaryIO, strips: Iterable[Pixels], spec: ImageSpec) -> Non
 
 
 def _texts(metadata: Metadata) -> dict[int, bytes]:
-    """Return those tags of the main directory that are texts, as TIFF has them."""
+    """Return the text tags of the main directory, encoded for TIFF."""
     texts = {tag: value for tag, value in metadata.tags.items() if isinstance(value, str)}
     return {tag: text.encode("latin-1", "replace") + b"\0" for tag, text in texts.items()}
 
 
 def _write_directory(file: BinaryIO, tags: dict[int, tuple[str, tuple[int, ...] | bytes]]) -> None:
-    """Write the values that are longer than an entry, the entries, and their offset."""
-    # Code -> TIFF's type, and how many numbers make a value.
+    """Write values longer than an entry, then the entries, then the offset of the entries."""
+    # Code -> type in TIFF, and numbers in a value.
     types = {"s": (2, 1), "B": (7, 1), "H": (3, 1), "I": (4, 1), "Q": (5, 2)}
     entries = []
     for tag, (code, values) in sorted(tags.items()):
@@ -156,21 +156,21 @@ def _write_directory(file: BinaryIO, tags: dict[int, tuple[str, tuple[int, ...] 
         letter = {"s": "B", "Q": "I"}.get(code, code)
         packed = struct.pack(f"<{len(values)}{letter}", *values)
         if len(packed) > 4:
-            place = file.tell()
+            offset = file.tell()
             file.write(packed + b"\0" * (len(packed) % 2))
-            packed = struct.pack("<I", place)
+            packed = struct.pack("<I", offset)
         entries.append(struct.pack("<HHI", tag, kind, len(values) // each) + packed.ljust(4, b"\0"))
-    place = file.tell()
+    offset = file.tell()
     file.write(struct.pack("<H", len(entries)) + b"".join(entries) + bytes(4))
     file.seek(4)
-    file.write(struct.pack("<I", place))
+    file.write(struct.pack("<I", offset))
 
 
 def write_jpeg(file: BinaryIO, strips: Iterable[Pixels], spec: ImageSpec) -> None:
-    """Write a JPEG file, without chroma subsampling."""
-    image, whole = _whole(strips, spec), BytesIO()
+    """Write a JPEG file without chroma subsampling."""
+    image, encoded = _joined(strips, spec), BytesIO()
     image.save(
-        whole,
+        encoded,
         "JPEG",
         quality=spec.quality,
         subsampling=0,
@@ -178,24 +178,24 @@ def write_jpeg(file: BinaryIO, strips: Iterable[Pixels], spec: ImageSpec) -> Non
         dpi=spec.metadata.dpi or (0, 0),
         exif=_prefixed(spec.exif),
     )
-    # Pillow writes to a file by its descriptor, and ignores a full disk.
-    file.write(whole.getbuffer())
+    # Written by Pillow directly, a full disk would raise no error.
+    file.write(encoded.getbuffer())
 
 
 def write_webp(file: BinaryIO, strips: Iterable[Pixels], spec: ImageSpec) -> None:
-    """Write a WebP file; it has no grey, so grey becomes RGB."""
+    """Write a WebP file; the format has no grey, so grey becomes RGB."""
     profile = spec.profile_for(grey=False)
-    image = _whole(strips, spec)
+    image = _joined(strips, spec)
     exif = _prefixed(spec.exif)
     image.save(file, "WEBP", quality=spec.quality, icc_profile=profile or b"", exif=exif)
 
 
 def _prefixed(exif: bytes) -> bytes:
-    """Return EXIF as JPEG and WebP files have it."""
+    """Return EXIF with the prefix that JPEG and WebP need."""
     return b"Exif\0\0" + exif if exif else b""
 
 
-def _whole(strips: Iterable[Pixels], spec: ImageSpec) -> PIL.Image.Image:
+def _joined(strips: Iterable[Pixels], spec: ImageSpec) -> PIL.Image.Image:
     height, width, channels = spec.shape
     out, top = np.empty((height, width, channels), np.uint8), 0
     for rows in _blocks(strips):
@@ -211,22 +211,22 @@ def _blocks(strips: Iterable[Pixels]) -> Iterator[Pixels]:
 
 
 def _aligned(strips: Iterable[Pixels]) -> Iterator[Pixels]:
-    """Blocks of exactly 64 rows, the last one excepted."""
-    waiting: list[Pixels] = []
+    """Yield blocks of exactly 64 rows, except the last one."""
+    pending: list[Pixels] = []
     count = 0
     for strip in strips:
-        waiting.append(strip)
+        pending.append(strip)
         count += len(strip)
         if count >= _ROWS:
-            rows = np.concatenate(waiting) if len(waiting) > 1 else strip
+            rows = np.concatenate(pending) if len(pending) > 1 else strip
             full = count - count % _ROWS
             yield from _blocks([rows[:full]])
-            waiting, count = [rows[full:]], count - full
+            pending, count = [rows[full:]], count - full
     if count:
-        yield np.concatenate(waiting)
+        yield np.concatenate(pending)
 
 
-# Suffix -> writer, and the format's largest height or width.
+# Suffix -> writer, and largest height or width of the format.
 _WRITERS: Final = {
     ".png": (write_png, 2**31 - 1),
     ".jpg": (write_jpeg, 65500),
@@ -239,43 +239,48 @@ WRITABLE_SUFFIXES: Final = tuple(_WRITERS)
 
 
 def check_target(path: Path, shape: tuple[int, int, int]) -> None:
-    """Refuse, before the work, a file that cannot hold the result.
+    """Check that a file can be written with an image of this shape.
 
     Args:
-        path: The file to write.
-        shape: Height, width, channels.
+        path: File to write.
+        shape: Shape of the image, (H, W, C).
 
     Raises:
-        UserError: Its format is unknown, has no alpha, or is too small; or it is a folder.
+        UserError: The format is unknown or does not support the size or alpha, or `path` is a
+            folder.
     """
     if path.is_dir():
-        raise UserError(f"{path} is a folder: name a file to write, such as {path / 'out.png'}")
+        raise UserError(
+            f"{path}: expected a file to write, got a folder; use for example {path / 'out.png'}"
+        )
     if path.suffix.lower() not in _WRITERS:
-        raise UserError(f"expected a name ending in {', '.join(WRITABLE_SUFFIXES)}, got {path}")
+        raise UserError(f"{path}: expected a name ending in {', '.join(WRITABLE_SUFFIXES)}")
     writer, largest = _WRITERS[path.suffix.lower()]
     height, width, channels = shape
     if max(height, width) > largest:
         raise UserError(
-            f"{path}: {width}x{height} pixels are more than this format's {largest} to a side: "
-            "write a .png"
+            f"{path}: expected at most {largest} pixels to a side in this format, got "
+            f"{width}x{height}; write a .png"
         )
     if writer is write_tiff and height * width * channels * 2 >= 2**32:
-        raise UserError(f"{path}: the result may be more than a TIFF's 4 GB: write a .png")
+        raise UserError(f"{path}: expected less than the 4 GB of TIFF, got more; write a .png")
     if writer is write_jpeg and channels in (2, 4):
-        raise UserError(f"{path}: JPEG has no transparency: write a .png, .webp or .tif")
+        raise UserError(
+            f"{path}: expected a format with transparency, got JPEG; write a .png, .webp or .tif"
+        )
 
 
 def write_strips(path: Path, strips: Iterable[Pixels], spec: ImageSpec) -> None:
-    """Write an image that comes in strips; it appears under its name only when complete.
+    """Write an image from strips of rows; the file appears under its name when it is complete.
 
-    PNG and TIFF are written as the strips come, JPEG (full colour resolution) and WebP after the
-    last one. These two have 8 bits: 16 are rounded to them.
+    PNG and TIFF are written strip by strip, JPEG (without chroma subsampling) and WebP after the
+    last one. The latter two have 8 bits, to which 16 bits are rounded.
 
     Args:
-        path: Ends in one of `WRITABLE_SUFFIXES`.
-        strips: (rows, W, C) from top to bottom; the next one is taken when the last one is
+        path: File to write, with one of `WRITABLE_SUFFIXES`.
+        strips: Strips (rows, W, C) from top to bottom; each is taken after the one before it was
             written.
-        spec: Of the whole image.
+        spec: Properties of the complete image.
 
     Raises:
         OSError: The file cannot be written.
@@ -291,7 +296,7 @@ def encode_png(rgb: Image, compress_level: int = 1) -> bytes:
     """Encode an image as PNG.
 
     Args:
-        rgb: (H, W, 3), uint8, RGB.
+        rgb: RGB, (H, W, 3), uint8.
         compress_level: 0 (none) to 9 (smallest, slow).
     """
     assert rgb.dtype == np.uint8 and rgb.ndim == 3 and rgb.shape[2] == 3, (rgb.dtype, rgb.shape)
@@ -302,18 +307,18 @@ def encode_png(rgb: Image, compress_level: int = 1) -> bytes:
 
 
 def write_image(path: str | os.PathLike[str], rgb: Image) -> None:
-    """Write a PNG file that appears under its name only when complete.
+    """Write a PNG file; it appears under its name when it is complete.
 
     Args:
-        path: Ends in `.png`; missing folders are made.
-        rgb: (H, W, 3), uint8, RGB.
+        path: File to write, ending in `.png`; missing folders are created.
+        rgb: RGB, (H, W, 3), uint8.
 
     Raises:
         UserError: `path` does not end in `.png`.
     """
     path = Path(path)
     if path.suffix.lower() != ".png":
-        raise UserError(f"{path}: expected a name that ends in .png")
+        raise UserError(f"{path}: expected a name ending in .png")
     encoded = encode_png(rgb)
     with atomic_path(path) as temporary:
         temporary.write_bytes(encoded)

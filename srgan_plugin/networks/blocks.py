@@ -89,9 +89,17 @@ class ShuffleUpsample(nn.Module):
 
 
 def pixel_shuffle(x: Tensor, factor: int) -> Tensor:
-    """As torch's, but what is channels-last stays so, as it does in torch on a CPU alone.
+    """Shuffle pixels as torch does, but keep channels-last, which torch does only on a CPU.
 
-    The next convolution would copy its input, and the last one the gradient, into that format.
+    Otherwise the next convolution would copy its input, and the last one the gradient, into that
+    format.
+
+    Args:
+        x: (N, C * factor**2, H, W).
+        factor: Factor of height and width.
+
+    Returns:
+        (N, C, factor*H, factor*W), in the memory format of `x`.
     """
     other = x.device.type == "cpu" or not is_channels_last(x)
     return F.pixel_shuffle(x, factor) if other else shuffle_channels_last(x, factor)
@@ -190,7 +198,7 @@ def refuse_foreign_weights(
 
 
 def is_channels_last(x: Tensor) -> bool:
-    """Return whether a batch of images lies channels-last, and not contiguous as well."""
+    """Return whether a batch of images is channels-last and not contiguous."""
     return not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
 
 

@@ -1,4 +1,4 @@
-"""Many small tensors as one, so that what is done to all of them is a few kernels on a GPU."""
+"""Pack many small tensors into few, so that an operation on all of them needs few GPU kernels."""
 
 from collections.abc import Iterator, Sequence
 
@@ -9,7 +9,7 @@ from .blocks import is_channels_last
 
 
 def copies(tensors: Sequence[Tensor]) -> list[Tensor]:
-    """Return a copy of each tensor, in its memory format; those of one type share their memory."""
+    """Copy each tensor in its memory format; copies of one dtype share their memory."""
     found: dict[int, Tensor] = {}
     for numbers in _by_type(tensors):
         group = [tensors[n] for n in numbers]
@@ -18,12 +18,12 @@ def copies(tensors: Sequence[Tensor]) -> list[Tensor]:
 
 
 def assign_where(condition: Tensor, targets: Sequence[Tensor], values: Sequence[Tensor]) -> None:
-    """Assign each value to its target if a scalar condition holds, which the host need not know.
+    """Assign each value to its target if a condition on the device holds, without synchronising.
 
     Args:
-        condition: A boolean scalar on the targets' device.
-        targets: Changed in place.
-        values: As many tensors of the same shapes.
+        condition: Boolean scalar on the device of the targets.
+        targets: Tensors, changed in place.
+        values: Tensors of the same shapes.
     """
     for numbers in _by_type(targets):
         old = [targets[n] for n in numbers]
@@ -33,14 +33,14 @@ def assign_where(condition: Tensor, targets: Sequence[Tensor], values: Sequence[
 
 
 def pack(tensors: Sequence[Tensor], like: Sequence[Tensor]) -> Tensor:
-    """Concatenate the values of tensors of one type.
+    """Concatenate the values of tensors of one dtype.
 
     Args:
-        tensors: At least one.
-        like: A tensor of the same shape for each, in whose order in memory its values come.
+        tensors: Tensors, at least one.
+        like: Tensors of the same shapes, the memory formats of which give the order of the values.
 
     Returns:
-        Of one dimension.
+        The values, (N,).
     """
     lines = []
     for tensor, target in zip(tensors, like, strict=True):
@@ -50,7 +50,7 @@ def pack(tensors: Sequence[Tensor], like: Sequence[Tensor]) -> Tensor:
 
 
 def unpack(values: Tensor, like: Sequence[Tensor]) -> list[Tensor]:
-    """Return views of what `pack` made, in shape and memory format as `like`."""
+    """Return views of the values of `pack`, in the shapes and memory formats of `like`."""
     found = []
     parts = values.split([target.numel() for target in like])  # type: ignore[no-untyped-call]
     for part, target in zip(parts, like, strict=True):
@@ -63,7 +63,7 @@ def unpack(values: Tensor, like: Sequence[Tensor]) -> list[Tensor]:
 
 
 def _by_type(tensors: Sequence[Tensor]) -> Iterator[list[int]]:
-    """Yield the numbers of the tensors of each type."""
+    """Yield the indices of the tensors of each dtype."""
     types = [tensor.dtype for tensor in tensors]
     for one in dict.fromkeys(types):
         yield [number for number, dtype in enumerate(types) if dtype == one]

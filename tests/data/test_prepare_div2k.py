@@ -73,7 +73,7 @@ def test_a_jpeg_cut_in_its_pixels_is_refused_whatever_its_name(div2k: Path) -> N
     assert ok
     path.unlink()
     path.write_bytes(whole.tobytes()[:-40] + b"\xff\xd9")
-    with pytest.raises(UserError, match=r"0001\.png .*before its last pixel"):
+    with pytest.raises(UserError, match=r"0001\.png.*before its last pixel"):
         read_div2k_image(find_div2k_images(div2k, [1], [4])[0])
 
 
@@ -208,12 +208,12 @@ def test_a_low_resolution_image_of_another_photograph_or_size_is_refused(div2k: 
     with pytest.raises(UserError, match=r"0001x4\.png.*0001\.png"):
         read_div2k_image(source)
     write_image(lr, smooth(123, 200, seed=1))
-    with pytest.raises(UserError, match=r"492x972.*4 times.*123x200"):
+    with pytest.raises(UserError, match=r"4 times.*123x200.*got 492x972"):
         read_div2k_image(source)
 
 
 def test_missing_images_are_counted_and_a_small_one_is_named(div2k: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"4 of 8.*0003\.png"):
+    with pytest.raises(FileNotFoundError, match=r"0003\.png: .*4 of 8"):
         find_div2k_images(div2k, [1, 2, 3, 4], [4])
     write_image(div2k / "DIV2K_train_HR" / "0003.png", smooth(400, 600, 3))
     write_image(div2k / "DIV2K_train_LR_bicubic" / "X4" / "0003x4.png", smooth(100, 150, 3))
@@ -332,7 +332,7 @@ def test_the_tool_fails_by_one_line_without_images_and_by_status_2_on_bad_usage(
         prepare(["--data-root", str(tmp_path)])
     said = capfd.readouterr().err
     assert stop.value.code == 1
-    assert said.startswith("error: DIV2K is not complete: 1600 of 1600") and said.count("\n") == 1
+    assert "0001.png: " in said and "1600 of 1600 are missing" in said and said.count("\n") == 1
     for usage in (["--merged"], ["--scale", "5"], ["--workers", "0"]):
         with pytest.raises(SystemExit) as stop:
             prepare(usage)

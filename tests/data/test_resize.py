@@ -129,10 +129,10 @@ def test_rounding_goes_away_from_zero_at_halves() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"scale": 0.0}, "a positive one"),
+        ({"scale": 0.0}, "positive"),
         ({}, "one of scale and output_size"),
         ({"scale": 0.5, "output_size": (2, 2)}, "one of scale and output_size"),
-        ({"output_size": (0, 2)}, "a positive one"),
+        ({"output_size": (0, 2)}, "positive"),
     ],
 )
 def test_a_wrong_size_is_refused_in_one_line(arguments: dict, message: str) -> None:

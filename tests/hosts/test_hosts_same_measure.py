@@ -151,7 +151,7 @@ def by_mmagic(
     return measured
 
 
-def our_config(root: Path, name: str = "msrresnet_x4c64b16_g1_1000k_div2k.py") -> Config:
+def plugin_config(root: Path, name: str = "msrresnet_x4c64b16_g1_1000k_div2k.py") -> Config:
     cfg = Config.fromfile(ROOT / "configs" / name)
     cfg.test_dataloader = cfg.test_dataloader[:2]
     for loader in cfg.test_dataloader:
@@ -162,7 +162,7 @@ def our_config(root: Path, name: str = "msrresnet_x4c64b16_g1_1000k_div2k.py") -
 def test_same_measure_of_mmagics_whole_test_run_and_ours_with_rounding_off(
     by_mmagic: dict[str, float], root: Path, checkpoint: Path, tmp_path: Path
 ) -> None:
-    cfg = our_config(root)
+    cfg = plugin_config(root)
     cfg.test_evaluator.rounding = False
     measured = run_test(cfg, checkpoint, tmp_path / "ours")
     assert set(by_mmagic) == {f"{s}/{m}" for s in ("Set5", "Set14") for m in ("PSNR", "SSIM")}
@@ -174,7 +174,7 @@ def test_same_measure_of_mmagics_metrics_inside_our_config(
     by_mmagic: dict[str, float], root: Path, checkpoint: Path, tmp_path: Path
 ) -> None:
     """Luma as well: it is what goes wrong where red and blue change places."""
-    cfg = our_config(root)
+    cfg = plugin_config(root)
     cfg.test_evaluator = [
         {"type": f"{scope}PSNR", "crop_border": 4, "convert_to": "Y", "prefix": scope or "ours"}
         for scope in ("mmagic.", "")

@@ -326,10 +326,10 @@ def spoil_a_batch():
     Path("in/key.png").write_bytes(png[:after_header] + key + png[after_header:])
     write(Path("in/long.png"), np.zeros((1, 1_000_001, 1), np.uint16))
     return {
-        "apart.tif": "each channel|of a kind",
-        "negative.tif": "white is 0",
-        "multiplied.tif": "multiplied by alpha",
-        "key.png": "transparency",
+        "apart.tif": "separate planes|unsupported kind",
+        "negative.tif": "white as 0",
+        "multiplied.tif": "premultiplied alpha",
+        "key.png": "transparent colour",
         "long.png": "a million pixels",
         "cmyk.jpg": "CMYK",
         "float.tif": "floating point",
@@ -395,13 +395,13 @@ def test_outputs_that_cannot_be_are_one_line_and_inputs_stay_as_they_are(run_ups
     Path("file").touch()
     before = Path("in/a.png").read_bytes()
     for arguments, said in {
-        ("in/a.png", "in"): "in is a folder",
+        ("in/a.png", "in"): "in: expected a file to write",
         ("in/a.png", "in/a.png"): "in/a.png is an input",
         ("in/a.png", "link.png"): "link.png is an input",
         ("in", "in"): "is an input",
         ("in", "file"): "file is a file",
         ("in/a.png", "a.gif"): ".png",
-        ("in/a.png", "a.jpg"): "a.jpg: JPEG has no transparency",
+        ("in/a.png", "a.jpg"): "a.jpg: expected a format with transparency",
         ("in/a.png", "in/sub/a.png", "out"): "out/a.png",
         ("nowhere.png", "b.png"): "nowhere.png",
         ("no*.png", "out"): "no*.png",

@@ -78,7 +78,7 @@ def test_a_truncated_file_is_refused_by_name_wherever_it_ends(name: str) -> None
     whole = encoded(RGB, (LOSSLESS | LOSSY)[name])
     lengths = {1, 3, 10, 13, 20, 30, len(whole) // 3, len(whole) // 2, len(whole) - 1}
     for length in lengths - ({len(whole) - 1} if name == "tif" else set()):
-        with pytest.raises(UserError, match=r"^broken\.x "):
+        with pytest.raises(UserError, match=r"^broken\.x: "):
             decode_image(whole[:length], "broken.x")
 
 
@@ -86,14 +86,14 @@ def test_a_jpeg_cut_behind_the_end_of_its_thumbnail_is_refused() -> None:
     thumbnail = encoded(RGB, LOSSY["jpg"])
     whole = encoded(RGB, LOSSY["jpg"] | {"exif": b"Exif\0\0" + thumbnail})
     np.testing.assert_array_equal(decode_image(whole + b"trailer", "x"), decode_image(whole, "x"))
-    with pytest.raises(UserError, match=r"^x .*truncated"):
+    with pytest.raises(UserError, match=r"^x: .*truncated"):
         decode_image(whole[:-40], "x")
 
 
 def test_a_png_with_a_flipped_bit_is_refused() -> None:
     broken = bytearray(encoded(RGB, LOSSLESS["png"]))
     broken[len(broken) // 2] ^= 1
-    with pytest.raises(UserError, match=r"^x\.png .*truncated"):
+    with pytest.raises(UserError, match=r"^x\.png.*truncated"):
         decode_image(bytes(broken), "x.png")
 
 
@@ -107,7 +107,7 @@ def test_a_mutilated_file_gives_an_image_or_a_value_error(data: st.DataObject, n
     try:
         image = decode_image(bytes(broken[: data.draw(st.integers(0, len(broken)))]), "x")
     except ValueError as error:
-        assert str(error).startswith("x ") and "\n" not in str(error)
+        assert str(error).startswith("x: ") and "\n" not in str(error)
     else:
         assert image.dtype == np.uint8 and image.shape[2] == 3
 
@@ -122,7 +122,7 @@ def test_an_opaque_alpha_is_dropped_and_a_transparent_one_refused() -> None:
     rgba = np.dstack([RGB, np.full(RGB.shape[:2], 255, np.uint8)])
     np.testing.assert_array_equal(decode_image(encoded(rgba, LOSSLESS["png"]), "x"), RGB)
     rgba[3, 4, 3] = 254
-    with pytest.raises(UserError, match=r"^x\.png .*transparent"):
+    with pytest.raises(UserError, match=r"^x\.png.*transparent"):
         decode_image(encoded(rgba, LOSSLESS["png"]), "x.png")
 
 
@@ -131,7 +131,7 @@ def test_sixteen_bits_become_eight_where_that_is_exact_and_are_refused_elsewhere
     image = decode_image(encoded(grey, LOSSLESS["png"]), "x")
     np.testing.assert_array_equal(image[..., 1], RGB[..., 0])
     grey[0, 0] += 1
-    with pytest.raises(UserError, match=r"^x\.png .*uint16.*8 bits"):
+    with pytest.raises(UserError, match=r"^x\.png.*uint16.*8 bits"):
         decode_image(encoded(grey, LOSSLESS["png"]), "x.png")
 
 
@@ -148,7 +148,7 @@ def test_what_is_no_image_is_refused_by_name(tmp_path: Path, content: bytes) -> 
     path = tmp_path / "x.png"
     path.write_bytes(content)
     for read in (read_image, image_shape):
-        with pytest.raises(UserError, match=r"x\.png .*expected PNG, JPEG"):
+        with pytest.raises(UserError, match=r"x\.png.*expected PNG, JPEG"):
             read(path)
 
 
@@ -200,7 +200,7 @@ def test_two_files_of_one_key_and_an_empty_and_a_missing_folder_are_refused(
 def test_a_jpeg_in_cmyk_is_refused_by_name() -> None:
     buffer = io.BytesIO()
     PIL.Image.fromarray(RGB).convert("CMYK").save(buffer, "JPEG")
-    with pytest.raises(UserError, match=r"^x .*CMYK.*RGB"):
+    with pytest.raises(UserError, match=r"^x: .*RGB.*got CMYK"):
         decode_image(buffer.getvalue(), "x")
 
 
@@ -273,14 +273,14 @@ def test_a_size_that_the_file_cannot_hold_is_refused_before_it_is_decoded(
     (tmp_path / "x.png").write_bytes(make(*size))
     monkeypatch.setattr(images, "opencv_decode", None)
     for read in (read_image, read_source_image, read_image_content):
-        with pytest.raises(UserError, match=rf"x\.png.*{size[0]}x{size[1]}|x\.png is"):
+        with pytest.raises(UserError, match=rf"x\.png: .*({size[0]}x{size[1]}|truncated)"):
             read(tmp_path / "x.png")
 
 
 def test_the_largest_size_is_an_environment_variables(tmp_path: Path) -> None:
     (tmp_path / "x.png").write_bytes(encoded(RGB, LOSSLESS["png"]))
     code = f"from srgan_plugin.io.images import read_image; read_image({str(tmp_path / 'x.png')!r})"
-    for value, said in (("714", ""), ("713", "34x21 pixels.*SRGAN_MAX_PIXELS"), ("x", "got 'x'")):
+    for value, said in (("714", ""), ("713", "34x21.*SRGAN_MAX_PIXELS"), ("x", "got 'x'")):
         done = subprocess.run(
             [sys.executable, "-c", code],
             env=os.environ | {"SRGAN_MAX_PIXELS": value},
@@ -296,7 +296,7 @@ def test_an_endless_hole_is_not_read(tmp_path: Path) -> None:
     (tmp_path / "x.png").touch()
     os.truncate(tmp_path / "x.png", 2**40)
     for read in (read_image, read_image_content):
-        with pytest.raises(UserError, match=r"x\.png has 1099511627776 bytes"):
+        with pytest.raises(UserError, match=r"x\.png.*1099511627776 bytes"):
             read(tmp_path / "x.png")
 
 
@@ -324,7 +324,7 @@ def other_kinds() -> dict[str, bytes]:
 @pytest.mark.parametrize("what", other_kinds())
 def test_training_refuses_what_upscaling_refuses(tmp_path: Path, what: str) -> None:
     (tmp_path / "x.png").write_bytes(other_kinds()[what])
-    said = r"x\.png .*" + what.removesuffix(" PNG").removesuffix(" WEBP") + r".*save"
+    said = r"x\.png.*" + what.removesuffix(" PNG").removesuffix(" WEBP")
     for read in (read_image, read_image_content):
         with pytest.raises(UserError, match=said):
             read(tmp_path / "x.png")
@@ -339,7 +339,7 @@ def test_a_colour_that_means_transparency_is_refused_where_it_occurs(mode: str) 
         key = transparency if mode == "RGB" or isinstance(transparency, int) else 255
         image.save(buffer, "PNG", transparency=key)
         if refused:
-            with pytest.raises(UserError, match=r"^x .*transparent"):
+            with pytest.raises(UserError, match=r"^x: .*transparent"):
                 decode_image(buffer.getvalue(), "x")
         else:
             np.testing.assert_array_equal(
@@ -370,7 +370,7 @@ def test_a_jpeg_cut_in_its_pixels_and_closed_is_refused(
     for at in np.linspace(start, len(whole) - 4, 9).astype(int):
         path.write_bytes(whole[:at].rstrip(b"\xff") + b"\xff\xd9")
         for read in (read_source_image, read_image_content):
-            with pytest.raises(UserError, match=r"x\.jpg .*truncated"):
+            with pytest.raises(UserError, match=r"x\.jpg.*truncated"):
                 read(path)
 
 

@@ -161,7 +161,7 @@ def test_a_store_is_not_visible_before_it_is_whole_and_never_overwrites(tmp_path
         writer.put("a", PICTURES["0001"])
         assert not path.exists()
     before = (path / "data.mdb").read_bytes()
-    with pytest.raises(FileError, match=r"x\.lmdb exists already"), StoreWriter(path, "raw"):
+    with pytest.raises(FileError, match=r"x\.lmdb.*exists already"), StoreWriter(path, "raw"):
         pass
     assert (path / "data.mdb").read_bytes() == before
     assert len(list(tmp_path.iterdir())) == 1
@@ -205,7 +205,7 @@ def test_a_full_disk_is_an_os_error_in_one_line_and_leaves_nothing(tmp_path: Pat
         check=False,
     )
     assert done.returncode == 1
-    assert done.stderr.startswith("could not write") and "x.lmdb" in done.stderr
+    assert "x.lmdb: expected to write a store" in done.stderr
     assert done.stderr.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
 
@@ -224,13 +224,13 @@ def broken_store(path: Path, line: str, value: bytes | None) -> ImageStore:
     [
         ("a.png (2,2,3) zstd\n", b"", r"meta_info.txt.*a\.png \(2,2,3\) zstd"),
         ("a.png\n", b"", r"meta_info.txt.*'a\.png'"),
-        ("", None, "no image"),
+        ("", None, "expected images, got none"),
         ("", b"12345", "meta_info.txt.* a "),
-        ("a.png (2,2,3) raw\n", None, "meta_info.txt lists a"),
+        ("a.png (2,2,3) raw\n", None, "expected a of meta_info.txt in data.mdb"),
         ("a.png (2,2,3) raw\n", b"12345", "2x2x3 bytes, got 5"),
         ("a.png (2,2,3) raw crc32=00000000\n", b"123456789012", "^a of .*CRC-32"),
         ("a.png (2,2,3) 1\n", b"12345", "^a of .*PNG"),
-        ("b.png (2,2,3) 1\n", b"12345", "lists b"),
+        ("b.png (2,2,3) 1\n", b"12345", "expected b of meta_info.txt in data.mdb"),
     ],
 )
 def test_a_damaged_store_is_refused_in_one_line(

@@ -211,7 +211,7 @@ def test_compare_makes_a_page_and_a_sheet_of_ones_own_images(
         (["none.png"], "none.png"),
         (["--models", ",", "IMAGE"], "--models: expected"),
         (["--out", "x.jpg", "IMAGE"], "--out: expected a name"),
-        (["--hr", "EMPTY", "IMAGE"], "holds no image"),
+        (["--hr", "EMPTY", "IMAGE"], "expected images"),
         (["--models", "none.pth", "IMAGE"], "none.pth"),
     ],
 )

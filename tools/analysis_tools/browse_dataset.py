@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Writes samples as training sees them, after crop and flips: LR, enlarged, beside GT.
+"""Save training samples after crop and flips: LR (by nearest neighbour) beside GT.
 
 python tools/analysis_tools/browse_dataset.py configs/srgan_x4c64b16_g1_1000k_div2k.py
 """
@@ -28,7 +28,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         "--phase", choices=("train", "val", "test"), default="train", help="default: train"
     )
     parser.add_argument(
-        "--not-show", action="store_true", help="for OpenMMLab's command lines: nothing is shown"
+        "--not-show", action="store_true", help="ignored, as in OpenMMLab: nothing is displayed"
     )
     add_cfg_options(parser)
     args = parser.parse_args(argv)
@@ -37,18 +37,18 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     return args
 
 
-def is_bgr(noted: Any, key: str) -> bool:
-    """Whether MMagic's loader left an image in OpenCV's order."""
-    return str(noted.get(f"{key}_channel_order")).upper() == "BGR"
+def is_bgr(metainfo: Any, key: str) -> bool:
+    """Return whether an image is in BGR, as from MMagic's loader."""
+    return str(metainfo.get(f"{key}_channel_order")).upper() == "BGR"
 
 
 def side_by_side(sample: dict[str, Any]) -> Any:
-    """LR, each pixel as large as it is in GT, and GT: (H, 2W, 3), uint8, RGB."""
+    """Concatenate LR (by nearest neighbour) and GT horizontally: RGB, (H, 2W, 3), uint8."""
     import numpy as np
 
-    noted = sample["data_samples"].metainfo
+    metainfo = sample["data_samples"].metainfo
     lr, gt = (
-        np.asarray(image.permute(1, 2, 0))[..., :: -1 if is_bgr(noted, key) else 1]
+        np.asarray(image.permute(1, 2, 0))[..., :: -1 if is_bgr(metainfo, key) else 1]
         for key, image in (("img", sample["inputs"]), ("gt", sample["data_samples"].gt_img))
     )
     scale = gt.shape[0] // lr.shape[0]
@@ -57,7 +57,7 @@ def side_by_side(sample: dict[str, Any]) -> Any:
 
 @command
 def main(argv: list[str] | None = None) -> None:
-    """Draw the first samples of a run and write them."""
+    """Save the first samples of a run."""
     args = parse_args(argv)
     cfg = read_config(args.config, args.cfg_options)
     require_settings(cfg, f"{args.phase}_dataloader", hint="choose another --phase")
@@ -70,7 +70,7 @@ def main(argv: list[str] | None = None) -> None:
     scope = cfg.get("default_scope") or SCOPE
     if scope in SCOPE_MODULES:
         import_module(SCOPE_MODULES[scope])
-    init_default_scope(scope)  # of what stands inside the dataset, too
+    init_default_scope(scope)  # for nested configs of the dataset
 
     loader = loaders[0] if isinstance(loaders, list) else loaders
     if not {"dataset", "sampler"} <= {*loader}:
@@ -85,11 +85,11 @@ def main(argv: list[str] | None = None) -> None:
     with progress_bar(args.phase) as show:
         for number, index in enumerate(islice(sampler, args.number)):
             sample = dataset[index]
-            metainfo = sample["data_samples"].metainfo  # MMagic's packing names the file alone
+            metainfo = sample["data_samples"].metainfo  # samples of MMagic have no key
             key = str(metainfo.get("key") or Path(metainfo["gt_path"]).stem).replace("/", "_")
             write_image(out / f"{number:04d}_{key}.png", side_by_side(sample))
             show(number + 1, args.number)
-    print(f"written to {out}")
+    print(f"saved to {out}")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Counts the arithmetic and the parameters of a config's generator.
+"""Count operations and parameters of the generator of a config.
 
 python tools/analysis_tools/get_flops.py configs/srgan_x4c64b16_g1_1000k_div2k.py --shape 3 270 480
 """
@@ -13,7 +13,7 @@ from srgan_plugin.errors import UserError
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
-    """Read the command line; the flags are MMagic's."""
+    """Read the command line; flags are those of MMagic."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("config", help="config file")
     parser.add_argument(
@@ -22,20 +22,22 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         nargs=3,
         default=[3, 250, 250],
         metavar=("C", "H", "W"),
-        help="of the LR image (default: 3 250 250)",
+        help="shape of the LR image (default: 3 250 250)",
     )
-    parser.add_argument("--activations", action="store_true", help="count activations too")
-    parser.add_argument("--out-table", action="store_true", help="a table of all modules")
-    parser.add_argument("--out-arch", action="store_true", help="the network with its numbers")
+    parser.add_argument("--activations", action="store_true", help="count activations, too")
+    parser.add_argument("--out-table", action="store_true", help="print a table of all modules")
+    parser.add_argument(
+        "--out-arch", action="store_true", help="print the network with numbers by module"
+    )
     add_cfg_options(parser)
     args = parser.parse_args(argv)
     if min(args.shape) < 1:
-        parser.error("--shape must be positive")
+        parser.error(f"--shape: expected positive numbers, got {args.shape}")
     return args
 
 
 def analyse(generator: Any, shape: list[int], *, tables: bool) -> dict[str, Any]:
-    """Have mmengine analyse a network, without its list of operators that cost nothing."""
+    """Analyse a network by mmengine, without warnings about operators that are not counted."""
     import logging
 
     import torch
@@ -46,7 +48,7 @@ def analyse(generator: Any, shape: list[int], *, tables: bool) -> dict[str, Any]
         found: dict[str, Any] = get_model_complexity_info(
             generator.eval(), inputs=torch.rand(1, *shape), show_table=tables, show_arch=tables
         )
-    except RuntimeError as error:  # torch's, of any operator of any network
+    except RuntimeError as error:  # raised by any operator of torch
         raise UserError(f"--shape {' '.join(map(str, shape))}: {error}") from error
     finally:
         logging.disable(logging.NOTSET)
@@ -55,10 +57,10 @@ def analyse(generator: Any, shape: list[int], *, tables: bool) -> dict[str, Any]
 
 @command
 def main(argv: list[str] | None = None) -> None:
-    """Build the generator, analyse it, print what was asked for."""
+    """Build the generator, analyse it and print the result."""
     args = parse_args(argv)
     cfg = read_config(args.config, args.cfg_options)
-    require_settings(cfg, "model.generator", hint="name a config of a network")
+    require_settings(cfg, "model.generator", hint="use the config of a network")
     from srgan_plugin.registry import MODELS
 
     generator = MODELS.build(cfg.model.generator)
@@ -69,8 +71,8 @@ def main(argv: list[str] | None = None) -> None:
     print(f"Params: {found['params_str']}\n{line}")
     if args.activations:
         print(f"Activations: {found['activations_str']}\n{line}")
-    for wanted, key in ((args.out_table, "out_table"), (args.out_arch, "out_arch")):
-        if wanted:
+    for enabled, key in ((args.out_table, "out_table"), (args.out_arch, "out_arch")):
+        if enabled:
             print(found[key])
 
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Prints a config with everything that its bases and the command line add.
+"""Print a config merged with its bases and the command line.
 
 python tools/analysis_tools/print_config.py configs/srgan_x4c64b16_g1_1000k_div2k.py
 """
@@ -11,7 +11,7 @@ from srgan_plugin.cli.errors import command
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
-    """Read the command line; the flags are MMagic's."""
+    """Read the command line; flags are those of MMagic."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("config", help="config file")
     add_cfg_options(parser)
@@ -20,7 +20,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 
 @command
 def main(argv: list[str] | None = None) -> None:
-    """Print it as a config that can be run."""
+    """Print the config as a file that can be run."""
     args = parse_args(argv)
     print(read_config(args.config, args.cfg_options).pretty_text)
 

@@ -1,4 +1,4 @@
-"""One chart of all measured ratios: `python tools/benchmarks/chart.py docs/benchmarks`."""
+"""Plot all measured ratios: `python tools/benchmarks/chart.py docs/benchmarks`."""
 
 import argparse
 from pathlib import Path
@@ -11,17 +11,17 @@ from srgan_plugin.io.text_files import read_json
 
 
 def label(numbers: dict[str, Any]) -> str:
-    """Return a bar's label."""
+    """Return the label of a bar."""
     network = "" if numbers["what"] == "loader" else f" {numbers['model']}"
     against = numbers["sides"][1]["name"]
     return f"{numbers['what']}{network} against {against}\n{numbers['machine']['device']}"
 
 
 def draw(folder: Path) -> Path:
-    """Draws the ratios of a folder's reports, their time over ours, into `ratios.svg`.
+    """Plot the ratios of the reports in a folder as `ratios.svg`.
 
     Raises:
-        ValueError: If no report there compares two sides.
+        UserError: No report compares two sides.
     """
     import matplotlib
 
@@ -33,13 +33,15 @@ def draw(folder: Path) -> Path:
     ]
     compared = [report for report in reports if report.get("ratio") is not None]
     if not compared:
-        raise UserError(f"{folder} holds no report of two sides: tools/benchmark.py makes them")
+        raise UserError(
+            f"{folder}: expected reports of two sides, got none; make them by tools/benchmark.py"
+        )
     ratios = [report["ratio"] for report in compared]
     figure, axes = pyplot.subplots(figsize=(8, 0.7 * len(compared) + 1), layout="constrained")
     bars = axes.barh([label(report) for report in compared], ratios, color="tab:blue")
     axes.bar_label(bars, [f"{ratio:.3g}x" for ratio in ratios], padding=3)
     axes.axvline(1, color="black", linewidth=1)
-    axes.set(xscale="log", xlabel="their time over ours, same run, same photographs")
+    axes.set(xscale="log", xlabel="time over that of srgan_plugin, same run, same images")
     axes.margins(x=0.15)
     axes.invert_yaxis()
     target = folder / "ratios.svg"
@@ -53,7 +55,7 @@ def draw(folder: Path) -> Path:
 def main(argv: list[str] | None = None) -> None:
     """Read the command line and draw."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", type=Path, help="the reports of tools/benchmark.py --out")
+    parser.add_argument("folder", type=Path, help="folder of reports of tools/benchmark.py --out")
     print(draw(parser.parse_args(argv).folder))
 
 

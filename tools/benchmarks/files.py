@@ -1,4 +1,4 @@
-"""The files that both sides read: whole photographs in our store, sub-images in the toolboxes'."""
+"""Files that both sides read: a store of images, and sub-images in the layouts of the toolboxes."""
 
 from pathlib import Path
 from typing import Final
@@ -11,32 +11,32 @@ from srgan_plugin.io.atomic import write_text
 from srgan_plugin.io.writers import write_image
 
 SCALE: Final = 4
-# MMagic's names for the training set, below `DIV2K`.
+# Names of the training set in MMagic, relative to `DIV2K`.
 GT_SUB: Final = "DIV2K_train_HR_sub"
 LR_SUB: Final = "DIV2K_train_LR_bicubic/X4_sub"
 LIST: Final = "meta_info_DIV2K800sub_GT.txt"
 
 
 class BenchmarkFiles:
-    """The same photographs in each side's own layout, made where they are not there yet.
+    """The same images in the layout of each side, created if they do not exist.
 
     Args:
-        source: Folder or store of photographs.
-        folder: Where the files go.
-        photographs: How many are taken, evenly from the source.
+        source: Folder or store of images.
+        folder: Folder to write to.
+        photographs: Number of images to use, evenly spaced in the source.
 
     Raises:
-        FileNotFoundError: If the source does not exist.
-        ValueError: If none of the photographs is as large as a sub-image.
+        FileNotFoundError: The source does not exist.
+        UserError: No image is as large as a sub-image.
     """
 
     def __init__(self, source: Path, folder: Path, photographs: int) -> None:
         self.folder = folder
-        #: Ours: uncompressed, whole photographs and their LR.
+        #: For this package: an uncompressed store of complete images and their LR.
         self.store = folder / "store"
-        #: MMagic's `data_root`: 480x480 PNG sub-images, their LR, and the list of them.
+        #: For MMagic, `data_root`: 480x480 PNG sub-images, their LR, and the annotation file.
         self.div2k = folder / "DIV2K"
-        #: BasicSR's: the sub-images in LMDB, encoded.
+        #: For BasicSR: the sub-images in LMDB, encoded.
         self.lmdb = folder / "lmdb"
         if not self.store.exists():
             _copy_photographs(source, folder / "HR", photographs)
@@ -51,7 +51,9 @@ def _copy_photographs(source: Path, folder: Path, photographs: int) -> None:
     images = open_images(source)
     large = [key for key in images.keys if min(images[key].shape[:2]) >= CROP]
     if not large:
-        raise UserError(f"{source} holds no photograph of at least {CROP}x{CROP}: name another")
+        raise UserError(
+            f"{source}: expected images of at least {CROP}x{CROP}, got none; use another folder"
+        )
     for key in large[:: max(len(large) // photographs, 1)][:photographs]:
         write_image(folder / f"{key.replace('/', '_')}.png", images[key][:, :])
 
@@ -59,7 +61,7 @@ def _copy_photographs(source: Path, folder: Path, photographs: int) -> None:
 def _cut(store: Path, root: Path) -> None:
     names = []
     for key, lr, gt in ImagePairs(store, scale=SCALE):
-        # The photographs are the same; sub-images of them overlap less than the published ones.
+        # Sub-images overlap less than the published ones.
         windows = [
             (top, left)
             for top in crop_offsets(gt.shape[0], step=CROP)

@@ -1,4 +1,4 @@
-"""The training loaders of ours and of the toolboxes: crop 128, batch 16, shuffled."""
+"""Training loaders of this package and of the toolboxes: crop 128, batch 16, shuffled."""
 
 import importlib
 from collections.abc import Callable, Iterator
@@ -19,27 +19,27 @@ from .timing import Measurement, timed_batches
 Against = Literal["mmagic", "basicsr"]
 
 CROP, BATCH = 128, 16
-# BasicSR's configs make passes this much longer, because starting one takes time.
+# BasicSR's configs make epochs this much longer, because starting one takes time.
 ENLARGE_RATIO = 100
 
 
-def our_loader(files: BenchmarkFiles, device: torch.device, workers: int) -> Any:
+def plugin_loader(files: BenchmarkFiles, device: torch.device, workers: int) -> Any:
     """Return the published config's loader over the uncompressed store, cached on a GPU if any."""
     from srgan_plugin.hosts.mmengine.datasets.gpu_loader import cache_on_gpu
 
-    loader = _built("srgan_plugin", {**our_loader_config(files, workers), "pin_memory": False})
+    loader = _built("srgan_plugin", {**plugin_loader_config(files, workers), "pin_memory": False})
     return cache_on_gpu(loader, device, "auto")
 
 
-def our_loader_config(files: BenchmarkFiles, workers: int) -> dict[str, Any]:
-    """`train_dataloader` of the published MSRResNet config, for these files."""
-    cfg = our_config("msrresnet").train_dataloader
+def plugin_loader_config(files: BenchmarkFiles, workers: int) -> dict[str, Any]:
+    """Return `train_dataloader` of the published MSRResNet config, for these files."""
+    cfg = plugin_config("msrresnet").train_dataloader
     cfg.dataset.update(gt=str(files.store), lr="")
     cfg.update(num_workers=workers, persistent_workers=workers > 0, batch_size=BATCH)
     return dict(cfg)
 
 
-def our_config(model: str) -> Any:
+def plugin_config(model: str) -> Any:
     """Return the published config of `msrresnet` or `srgan`."""
     from mmengine.config import Config
 
@@ -50,7 +50,7 @@ def our_config(model: str) -> Any:
 
 
 def mmagic_config(model: str) -> Any:
-    """MMagic's own published config of `msrresnet` or `srgan`."""
+    """Return MMagic's published config of `msrresnet` or `srgan`."""
     from mmengine.config import Config
 
     importlib.import_module("srgan_plugin.hosts.mmagic")
@@ -60,7 +60,7 @@ def mmagic_config(model: str) -> Any:
 
 
 def mmagic_loader_config(files: BenchmarkFiles, workers: int) -> dict[str, Any]:
-    """`train_dataloader` of MMagic's MSRResNet config, for these files."""
+    """Return `train_dataloader` of MMagic's MSRResNet config, for these files."""
     cfg = mmagic_config("msrresnet").train_dataloader
     cfg.dataset.update(
         data_root=str(files.div2k), ann_file=LIST, data_prefix={"img": LR_SUB, "gt": GT_SUB}
@@ -70,7 +70,7 @@ def mmagic_loader_config(files: BenchmarkFiles, workers: int) -> dict[str, Any]:
 
 
 def mmagic_loader(files: BenchmarkFiles, workers: int) -> DataLoader[Any]:
-    """MMagic's loader over 480x480 PNG sub-images."""
+    """Return MMagic's loader over 480x480 PNG sub-images."""
     return _built("mmagic", mmagic_loader_config(files, workers))
 
 
@@ -84,7 +84,7 @@ def _built(scope: str, cfg: dict[str, Any]) -> DataLoader[Any]:
 
 
 def basicsr_loader(files: BenchmarkFiles, workers: int) -> DataLoader[Any]:
-    """BasicSR's loader over sub-images in its LMDB."""
+    """Return BasicSR's loader over sub-images in LMDB."""
     importlib.import_module("srgan_plugin.hosts.basicsr")
     data = importlib.import_module("basicsr.data")
     sampler = importlib.import_module("basicsr.data.data_sampler").EnlargedSampler
@@ -119,7 +119,14 @@ def loader_sides(
 ) -> dict[str, Callable[[], Measurement]]:
     """Return the sides for `interleave`: each takes batches for `seconds`, with one thread.
 
-    Each side has a process of its own, in which its loader stays warm from round to round.
+    Each side has one process, in which its loader stays warm from round to round.
+
+    Args:
+        files: Training data.
+        against: The other side, or None.
+        device: Device of the batches.
+        workers: Reading processes of each side.
+        seconds: Duration of a round.
     """
 
     def side(name: str) -> Callable[[], Measurement]:
@@ -130,7 +137,7 @@ def loader_sides(
     return {name: side(name) for name in ("srgan_plugin", against) if name}
 
 
-# The loader of this process, once it has one.
+# The loader of this process, once it is built.
 _streams: dict[str, Iterator[Any]] = {}
 
 
@@ -138,24 +145,24 @@ def _take(
     name: str, files: BenchmarkFiles, device: torch.device, workers: int, seconds: float
 ) -> Measurement:
     if name not in _streams:
-        torch.set_num_threads(1)  # what a reading process has in training
+        torch.set_num_threads(1)  # as in a worker of a training
         cv2.setNumThreads(0)
         _streams[name] = _endless(_loader(name, files, device, workers))
         timed_batches(_streams[name], seconds, device)
-    for _ in range(2 * workers):  # read ahead while the other side was timed
+    for _ in range(2 * workers):  # batches that were prefetched while the other side was timed
         next(_streams[name])
     return timed_batches(_streams[name], seconds, device)
 
 
 def _loader(name: str, files: BenchmarkFiles, device: torch.device, workers: int) -> Any:
     if name == "srgan_plugin":
-        return our_loader(files, device, workers)
+        return plugin_loader(files, device, workers)
     return {"mmagic": mmagic_loader, "basicsr": basicsr_loader}[name](files, workers)
 
 
 def _endless(loader: Any) -> Iterator[Any]:
-    """Batches without end; BasicSR's sampler ends and wants to know which pass comes."""
-    for turn in count():
+    """Yield batches without end; BasicSR's sampler ends, and needs the number of the epoch."""
+    for epoch in count():
         if hasattr(loader.sampler, "set_epoch"):
-            loader.sampler.set_epoch(turn)
+            loader.sampler.set_epoch(epoch)
         yield from loader

@@ -1,4 +1,4 @@
-"""The numbers of a benchmark as a table and as JSON."""
+"""Format the numbers of a benchmark as a table and as JSON."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -20,28 +20,29 @@ COLUMNS = {
 
 
 def report(results: Sequence[Result], peak_flops: float | None, **facts: Any) -> dict[str, Any]:
-    """All numbers of a run, for JSON.
+    """Return all numbers of a benchmark, for JSON.
 
     Args:
-        results: Ours first, then theirs, if there are any.
-        peak_flops: What the device does in bf16, per second; None where it was not measured.
-        facts: What was done, where.
+        results: Results of this package, then of the other side, if there is one.
+        peak_flops: Operations per second of the device in bfloat16; None if not measured.
+        facts: Description of the benchmark and the machine.
 
     Returns:
-        `facts`, `sides` with medians and spread, `peak_tflops`, and `ratio`: their time over ours.
+        `facts`, `sides` with medians and ranges, `peak_tflops`, and `ratio`: the time of the other
+        side over that of this package.
     """
     sides = [result.summary(peak_flops) for result in results]
-    ours, *others = [side["ms_per_image"] for side in sides]
+    first, *others = [side["ms_per_image"] for side in sides]
     return {
         **facts,
         "peak_tflops": peak_flops / 1e12 if peak_flops else None,
         "sides": sides,
-        "ratio": others[0] / ours if others else None,
+        "ratio": others[0] / first if others else None,
     }
 
 
 def format_report(numbers: Mapping[str, Any]) -> str:
-    """Format a report as a Markdown table, without columns for what was not measured."""
+    """Format a report as a Markdown table, without columns of missing numbers."""
     sides = numbers["sides"]
     shown = [name for name in COLUMNS if any(side[name] is not None for side in sides)]
     rows = [
@@ -53,4 +54,5 @@ def format_report(numbers: Mapping[str, Any]) -> str:
     table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
     if numbers["ratio"] is None:
         return table
-    return f"{table}\n\nratio ({sides[1]['name']}'s time over ours): {numbers['ratio']:.2f}"
+    names = f"time of {sides[1]['name']} over that of {sides[0]['name']}"
+    return f"{table}\n\nratio ({names}): {numbers['ratio']:.2f}"

@@ -1,4 +1,4 @@
-"""Whole test runs of ours and of MMagic's, by each one's own runner and config."""
+"""Time test runs of this package and of MMagic, by the runner and config of each."""
 
 import time
 from collections.abc import Callable
@@ -9,7 +9,7 @@ import torch
 
 from srgan_plugin.networks import MSRResNet
 
-from .loaders import mmagic_config, our_config
+from .loaders import mmagic_config, plugin_config
 from .timing import Measurement, run_in_subprocess, wait
 from .training import Config, runner_of
 
@@ -20,20 +20,20 @@ WEIGHTS = "generator.pth"
 def test_sides(
     root: Path, folder: Path, *, against_mmagic: bool, workers: int, changes: Config | None = None
 ) -> dict[str, Callable[[], Measurement]]:
-    """What `alternate` wants: each side tests the same weights on Set5 and Set14.
+    """Return the sides for `interleave`: each tests the same weights on Set5 and Set14.
 
-    Each round has a process of its own.
+    Each round runs in a new process.
 
     Args:
-        root: The data root with the test sets.
-        folder: Where the weights go.
-        against_mmagic: The other side is MMagic; else there is none.
-        workers: Processes that read, on both sides.
+        root: Data root with the test sets.
+        folder: Folder to write the weights to.
+        against_mmagic: Whether there is another side, MMagic.
+        workers: Reading processes of each side.
         changes: Settings of both configs to change.
     """
-    ours = our_config("msrresnet")
-    ours.merge_from_dict(changes or {})
-    _save_generator(ours.model.generator, folder / WEIGHTS)
+    cfg = plugin_config("msrresnet")
+    cfg.merge_from_dict(changes or {})
+    _save_generator(cfg.model.generator, folder / WEIGHTS)
     names = ("srgan_plugin", "mmagic") if against_mmagic else ("srgan_plugin",)
     return {
         name: partial(run_in_subprocess, _test, name, root, folder, workers, changes or {})
@@ -44,11 +44,11 @@ def test_sides(
 def _test(name: str, root: Path, folder: Path, workers: int, changes: Config) -> Measurement:
     if name == "mmagic":
         cfg = mmagic_config("msrresnet")
-        cfg.custom_hooks = []  # it would write images, which ours does not
+        cfg.custom_hooks = []  # a hook would write images, which the other side does not
         cfg.test_evaluator = cfg.test_evaluator[: len(TEST_SETS)]
     else:
-        cfg = our_config("msrresnet")
-        cfg.model.channels_last = True  # forward it is the faster format with AVX2, too
+        cfg = plugin_config("msrresnet")
+        cfg.model.channels_last = True  # the faster format for a forward pass with AVX2, too
         cfg.test_cfg.fp16 = torch.cuda.is_available()
     cfg.merge_from_dict(changes)
     cfg.test_dataloader = cfg.test_dataloader[: len(TEST_SETS)]
@@ -66,14 +66,14 @@ def _test(name: str, root: Path, folder: Path, workers: int, changes: Config) ->
     runner.test_loop.run()
     wait(next(runner.model.parameters()).device)
     seconds, loop = time.perf_counter() - start, runner.test_loop
-    # Ours leaves out a set that is not there.
+    # MultiTestLoop skips a missing set.
     loaders = loop.dataloaders if name == "mmagic" else [loader for loader, _ in loop.sets]
     images = sum(len(loader.dataset) for loader in loaders)
     return Measurement(seconds, images, images)
 
 
 def _save_generator(cfg: Config, path: Path) -> None:
-    """Random weights of the generator of a config, in the layout of both sides' checkpoints."""
+    """Save random weights of the generator of a config, in the layout of both sides."""
     torch.manual_seed(0)
     network = MSRResNet(**{key: value for key, value in cfg.items() if key != "type"})
     path.parent.mkdir(parents=True, exist_ok=True)

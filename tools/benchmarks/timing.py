@@ -1,4 +1,4 @@
-"""Timing two sides in turn, and what the numbers depend on."""
+"""Time two sides in turn, and record the machine."""
 
 import os
 import platform
@@ -33,15 +33,15 @@ PACKAGES = (
 
 @dataclass
 class Measurement:
-    """One stretch of work of one side.
+    """Measurement of one round of one side.
 
     Attributes:
-        seconds: How long it took.
-        images: How many training samples or images it did.
-        steps: How many batches or images of a test set.
-        waited: Share of the time spent waiting for data; None where nobody told.
+        seconds: Duration.
+        images: Number of training samples or images.
+        steps: Number of batches, or of images of a test set.
+        waited: Share of the time spent waiting for data; None if it is unknown.
         peak_bytes: Largest memory on the GPU; None on a CPU.
-        flops: Floating-point operations per step; None where they were not counted.
+        flops: Floating-point operations per step; None if they were not counted.
     """
 
     seconds: float
@@ -60,10 +60,10 @@ class Result:
     rounds: list[Measurement] = field(default_factory=list)
 
     def summary(self, peak_flops: float | None = None) -> dict[str, Any]:
-        """Medians over the rounds, and the spread of the time.
+        """Compute medians over the rounds, and the range of the time.
 
         Args:
-            peak_flops: What the device can do in bf16, per second, as measured.
+            peak_flops: Operations per second of the device in bfloat16, as measured.
         """
         milliseconds = [1e3 * one.seconds / one.steps for one in self.rounds]
         typical = median(milliseconds)
@@ -87,10 +87,13 @@ class Result:
 
 
 def interleave(sides: Mapping[str, Callable[[], Measurement]], rounds: int) -> list[Result]:
-    """Let the sides work in turn: what slows the machine down slows all of them down.
+    """Time the sides in turn, so that other load on the machine affects all of them.
 
-    The order is turned round from round to round. Each side warms up by itself before it starts
-    its clock.
+    The order is reversed in every second round. Each side warms up before its time is taken.
+
+    Args:
+        sides: Functions that run one round, by name.
+        rounds: Number of rounds.
     """
     results = {name: Result(name) for name in sides}
     for number in range(rounds):
@@ -101,10 +104,10 @@ def interleave(sides: Mapping[str, Callable[[], Measurement]], rounds: int) -> l
 
 
 def run_in_subprocess(work: Callable[..., Measurement], *args: Any) -> Measurement:
-    """Run the work in its own process, so that memory and its tuning are not shared.
+    """Run the work in a new process, so that memory and its tuning are not shared.
 
-    Where the system can, it is forked from one that has imported torch and no more: mmengine asks
-    CUDA for its devices when it is imported, after which no fork can use them.
+    If the system has a forkserver, the process is forked from one that has imported only torch:
+    importing mmengine initialises CUDA, after which a forked process cannot use it.
     """
     if "forkserver" in get_all_start_methods():
         context: BaseContext = get_context("forkserver")
@@ -116,12 +119,12 @@ def run_in_subprocess(work: Callable[..., Measurement], *args: Any) -> Measureme
 
 
 def timed_batches(batches: Iterator[Any], seconds: float, device: torch.device) -> Measurement:
-    """Take batches for a while and read every byte of each.
+    """Take batches for some seconds and read every byte of each.
 
     Args:
-        batches: Endless; each holds tensors somewhere, batch dimension first, or lists of them.
-        seconds: For how long.
-        device: Whose work is waited for in the end.
+        batches: Endless batches of any structure with tensors, batch dimension first.
+        seconds: Duration.
+        device: Device to synchronise with at the end.
     """
     next(batches)  # starts workers
     wait(device)
@@ -161,7 +164,7 @@ def checksum(tensor: Tensor) -> Any:
 
 
 def measured_peak(device: torch.device, size: int = 8192, products: int = 10) -> float | None:
-    """Measures what the device multiplies in bf16, in operations per second; None on a CPU."""
+    """Measure the operations per second of products in bfloat16; None on a CPU."""
     if device.type != "cuda":
         return None
     a, b = (torch.randn(size, size, device=device, dtype=torch.bfloat16) for _ in range(2))
@@ -176,7 +179,7 @@ def measured_peak(device: torch.device, size: int = 8192, products: int = 10) ->
 
 
 def machine(device: torch.device, threads: int) -> dict[str, Any]:
-    """Return what the numbers depend on: machine, threads of each side, versions."""
+    """Describe the machine: device, processor, threads of each side, versions."""
     versions = {}
     for name in PACKAGES:
         try:

@@ -1,4 +1,4 @@
-"""Whole training runs of ours and of MMagic's, by each one's own runner and config."""
+"""Time training runs of this package and of MMagic, by the runner and config of each."""
 
 import itertools
 import tempfile
@@ -21,23 +21,23 @@ from srgan_plugin.networks.vgg import random_vgg19_state_dict
 from srgan_plugin.registry import LOOPS
 
 from .files import BenchmarkFiles
-from .loaders import BATCH, mmagic_config, mmagic_loader_config, our_config, our_loader_config
+from .loaders import BATCH, mmagic_config, mmagic_loader_config, plugin_config, plugin_loader_config
 from .timing import Measurement, run_in_subprocess, wait
 
 Model = Literal["msrresnet", "srgan"]
 Config = Any
 
-# Operations of a step of a batch of 16 with GT 128, as torch counts them: of convolutions and
-# matrices, forward and back. With shared logits the discriminator runs once less.
+# Operations of a step with a batch of 16 and GT 128, as counted by torch: convolutions and matrix
+# products, forward and backward. With shared logits the discriminator runs once less.
 FLOPS = {"msrresnet": 249_254_903_808, "srgan": 1_429_070_701_568}
 SHARED_FLOPS = {**FLOPS, "srgan": 1_357_808_424_832}
-# What the plain path leaves out: the published configs with every switch for speed. On a GPU also
-# bfloat16 and a recorded step.
+# Options for speed of the published configs, which `baseline` does not set. On a GPU also bfloat16
+# and a captured step.
 FAST_OVERRIDES: dict[str, dict[str, Any]] = {
     "msrresnet": {"model.channels_last": "auto"},
     "srgan": {"model.channels_last": "auto", "model.train_cfg.share_fake_logits": True},
 }
-#: Who may stand on the other side of a training: MMagic, our own plain path, or our fast step in a
+#: The other side of `train`: MMagic, this package without options for speed, or the same step in a
 #: loop without hooks, logs and schedulers.
 Other = Literal["mmagic", "baseline", "no-hooks"]
 
@@ -46,17 +46,17 @@ _numbers = itertools.count()
 
 @HOOKS.register_module(name="benchmarks.Stopwatch")
 class Stopwatch(Hook):
-    """Times the iterations from `start` to `stop`, whatever else happens in them.
+    """Time the iterations from `start` to `stop`, with everything that happens in them.
 
     Args:
-        start: After this iteration the clock starts; `stop - start` is a multiple of it.
-        stop: After this one it stops.
+        start: Iteration after which the time starts; `stop - start` is a multiple of it.
+        stop: Iteration after which the time ends.
     """
 
     priority = "LOWEST"
 
     def __init__(self, start: int, stop: int) -> None:
-        # Ours runs many steps per call of the hooks, up to the next interval of any.
+        # SRTrainLoop calls the hooks at the intervals of all of them.
         self.interval = start
         self.start, self.stop = start, stop
         self.seconds = 0.0
@@ -65,7 +65,7 @@ class Stopwatch(Hook):
     def after_train_iter(
         self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None
     ) -> None:
-        """Look at the clock, the device's work done."""
+        """Take the time after synchronising with the device."""
         done = runner.iter + 1
         if done not in (self.start, self.stop):
             return
@@ -77,7 +77,7 @@ class Stopwatch(Hook):
             self.seconds = -time.perf_counter()
         else:
             self.seconds += time.perf_counter()
-            if device.type == "cuda":  # reserved: a recorded step allocates nothing
+            if device.type == "cuda":  # reserved: a captured step does not allocate
                 self.peak_bytes = torch.cuda.max_memory_reserved(device)
 
 
@@ -86,12 +86,12 @@ class NoHooksLoop(SRTrainLoop):
     """The same step of the same batches, without hooks, logs and schedulers."""
 
     def run(self) -> Any:
-        """Train, and let the stopwatch alone look on."""
+        """Train with the stopwatch as the only hook."""
         self._begin()
         self.runner.model.train()
         watch = next(hook for hook in self.runner.hooks if isinstance(hook, Stopwatch))
         for number in range(self._max_iters):
-            self._iter = number  # what `runner.iter` says
+            self._iter = number  # read by `runner.iter`
             self._step(next(self.dataloader_iterator))
             watch.after_train_iter(self.runner, number)
 
@@ -111,13 +111,13 @@ def train_sides(
     Each round has a process of its own.
 
     Args:
-        files: What is trained on.
-        model: Which of the published configs.
+        files: Training data.
+        model: Name of the published config.
         other: The other side.
-        workers: Processes that read, on both sides.
-        warm_up: Steps before the clock starts.
-        steps: Steps that are timed, a multiple of `warm_up`.
-        changes: Settings of ours and of MMagic's config to change, such as a smaller network.
+        workers: Reading processes of each side.
+        warm_up: Steps before the time starts.
+        steps: Timed steps, a multiple of `warm_up`.
+        changes: Settings of both configs to change, such as a smaller network.
     """
     assert steps % warm_up == 0, (steps, warm_up)
     if model == "srgan":
@@ -131,14 +131,14 @@ def train_sides(
     }
 
 
-def _our_training(name: str, files: BenchmarkFiles, model: Model, workers: int) -> Config:
-    cfg = our_config(model)
+def _plugin_training(name: str, files: BenchmarkFiles, model: Model, workers: int) -> Config:
+    cfg = plugin_config(model)
     cfg.merge_from_dict(
         {"train_cfg.max_steps_per_hook_call": 1} if name == "baseline" else FAST_OVERRIDES[model]
     )
     if model == "srgan":
         cfg.model.perceptual_loss.pretrained = str(vgg_file(files))
-        cfg.custom_hooks = []  # it would advise to start from a trained MSRResNet
+        cfg.custom_hooks = []  # a hook would warn of random weights
     if name != "baseline" and torch.cuda.is_available():
         cfg.train_cfg.cuda_graph = True
         wrappers = cfg.optim_wrapper
@@ -147,14 +147,14 @@ def _our_training(name: str, files: BenchmarkFiles, model: Model, workers: int) 
                 wrapper["type"] = "AmpOptimWrapper"
     if name == "no-hooks":
         cfg.train_cfg.type = "NoHooksLoop"
-    cfg.train_dataloader = our_loader_config(files, workers)
+    cfg.train_dataloader = plugin_loader_config(files, workers)
     return cfg
 
 
-def _mmagics_training(files: BenchmarkFiles, model: Model, workers: int) -> Config:
+def _mmagic_training(files: BenchmarkFiles, model: Model, workers: int) -> Config:
     cfg = mmagic_config(model)
     if model == "srgan":
-        _give_vgg_to_mmagic(vgg_file(files))
+        _patch_torchvision_vgg(vgg_file(files))
     cfg.train_dataloader = mmagic_loader_config(files, workers)
     return cfg
 
@@ -169,15 +169,15 @@ def _train(
     changes: Config,
 ) -> Measurement:
     if name == "mmagic":
-        cfg = _mmagics_training(files, model, workers)
+        cfg = _mmagic_training(files, model, workers)
     else:
-        cfg = _our_training(name, files, model, workers)
+        cfg = _plugin_training(name, files, model, workers)
     cfg.merge_from_dict(changes)
     for part in ("val", "test"):
         for what in ("dataloader", "cfg", "evaluator"):
             cfg[f"{part}_{what}"] = None
     cfg.train_cfg.max_iters = warm_up + steps
-    # The clock is about steps: a checkpoint would be written in the last one.
+    # Only steps are timed, so no checkpoint is saved in the last one.
     cfg.default_hooks.checkpoint.update(save_last=False, save_best=None)
     watch = Stopwatch(warm_up, warm_up + steps)
     with tempfile.TemporaryDirectory() as folder:
@@ -211,7 +211,7 @@ def runner_of(cfg: Config, folder: str) -> Runner:
 
 
 def vgg_file(files: BenchmarkFiles) -> Path:
-    """Random weights of VGG-19: what it computes takes as long with any."""
+    """Return a file of random VGG-19 weights, with which it takes as long as with trained ones."""
     path = files.folder / "vgg19.pth"
     if not path.exists():
         with atomic_path(path) as temporary:
@@ -219,8 +219,8 @@ def vgg_file(files: BenchmarkFiles) -> Path:
     return path
 
 
-def _give_vgg_to_mmagic(path: Path) -> None:
-    """MMagic's perceptual loss downloads VGG-19 whatever it is told; here it gets ours."""
+def _patch_torchvision_vgg(path: Path) -> None:
+    """Make MMagic's perceptual loss, which always downloads VGG-19, load these weights."""
 
     def vgg19(*_: Any, **__: Any) -> SimpleNamespace:
         features = vgg.make_layers(vgg.cfgs["E"])
@@ -228,4 +228,4 @@ def _give_vgg_to_mmagic(path: Path) -> None:
         features.load_state_dict({k.removeprefix("features."): w for k, w in state.items()})
         return SimpleNamespace(features=features)
 
-    setattr(vgg, "vgg19", vgg19)  # noqa: B010 - what torchvision is typed to offer stays
+    setattr(vgg, "vgg19", vgg19)  # noqa: B010 - an assignment would fail mypy

@@ -1,4 +1,4 @@
-"""One image enlarged by ours in tiles, and by the same network run whole in MMagic."""
+"""Time upscaling of an image, in tiles by this package and at once by MMagic's network."""
 
 import importlib
 import sys
@@ -26,12 +26,18 @@ Upscale = Callable[[ImageArray], Any]
 def upscale_sides(
     width: int, height: int, *, device: Device, against_mmagic: bool
 ) -> dict[str, Callable[[], Measurement]]:
-    """Return the sides for `interleave`: each upscales an image of that size x4.
+    """Return the sides for `interleave`: each upscales an image of this size by 4.
 
-    On a GPU ours computes in float16. Each round has a process of its own, whose memory is that
-    side's alone; `peak_bytes` is what the work takes beyond what its libraries and weights do.
+    On a GPU this package computes in float16. Each round runs in a new process; `peak_bytes` is the
+    memory of the work, without that of libraries and weights.
+
+    Args:
+        width: Width of the LR image.
+        height: Height of the LR image.
+        device: Device of both sides.
+        against_mmagic: Whether there is another side, MMagic.
     """
-    makers = {"srgan_plugin": _ours, **({"mmagic": _mmagics} if against_mmagic else {})}
+    makers = {"srgan_plugin": _plugin, **({"mmagic": _mmagic} if against_mmagic else {})}
     return {
         name: partial(run_in_subprocess, _timed, make, width, height, device)
         for name, make in makers.items()
@@ -42,7 +48,7 @@ def _timed(make: Callable[..., Upscale], width: int, height: int, device: Device
     image = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
     where = torch.device(device)
     upscale = make(device)
-    # A GPU chooses its algorithms by size; a CPU's peak must not be reached before it is measured.
+    # Algorithms of a GPU depend on the size; on a CPU, warming up must not reach the peak memory.
     upscale(image if device == "cuda" else image[:16, :16])
     wait(where)
     before = torch.cuda.memory_allocated(where) if device == "cuda" else _peak_bytes(where)
@@ -55,14 +61,14 @@ def _timed(make: Callable[..., Upscale], width: int, height: int, device: Device
     return Measurement(seconds, images=1, steps=1, peak_bytes=_peak_bytes(where) - before)
 
 
-def _ours(device: Device) -> Upscale:
+def _plugin(device: Device) -> Upscale:
     disable_malloc_trim()
     return Upscaler(
         MSRResNet(), device=device, precision="float16" if device == "cuda" else "float32"
     )
 
 
-def _mmagics(device: Device) -> Upscale:
+def _mmagic(device: Device) -> Upscale:
     importlib.import_module("srgan_plugin.hosts.mmagic")
     network = importlib.import_module("mmagic.models.editors.srgan").MSRResNet(3, 3).to(device)
 
@@ -80,10 +86,10 @@ def _peak_bytes(device: torch.device) -> int:
         return torch.cuda.max_memory_allocated(device)
     status = Path("/proc/self/status")
     if status.is_file():
-        # `ru_maxrss` of a child begins at what its parent held.
+        # `ru_maxrss` of a child starts at that of its parent.
         (line,) = (line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
         return int(line.split()[1]) * 1024
-    import resource  # which Windows does not have
+    import resource  # missing on Windows
 
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

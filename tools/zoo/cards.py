@@ -1,4 +1,4 @@
-"""The cards of the weights that ship, made of what was recorded and measured."""
+"""Model cards of the bundled weights, from the summary of their training and their scores."""
 
 import textwrap
 from collections.abc import Mapping
@@ -7,9 +7,9 @@ from typing import Any, Final
 from srgan_plugin.metrics import reference_results
 
 from .scores import ORIGINAL, Scores
-from .tables import LABELS, Sets, conditions, short_table, table, whole_table
+from .tables import LABELS, Sets, conditions, full_table, short_table, table
 
-#: The rows of OpenMMLab's table, and what made them.
+#: Rows of OpenMMLab's table, and how those networks were trained.
 PUBLISHED: Final = {
     "msrresnet": (
         "msrresnet_x4c64b16_1x16_300k_div2k",
@@ -23,12 +23,12 @@ PUBLISHED: Final = {
 AIM: Final = 3  # dB above bicubic on Set5, of MSRResNet
 SHIFT: Final = 2  # levels of 255
 _WHAT: Final = {
-    "msrresnet": "Trained for the smallest error: soft where the input does not tell.",
-    "srgan": "The same network, trained on from `msrresnet` to look natural: it makes texture up.",
+    "msrresnet": "Trained for the smallest error; detail that is not in the input remains soft.",
+    "srgan": "The same network, trained further from `msrresnet` to look natural: it adds texture.",
 }
 _LICENCE: Final = """\
-The weights were trained on {training} photographs, and {held_out} more were held out to choose the
-checkpoint by.
+The weights were trained on {training} photographs, and {held_out} others were held out to choose
+the checkpoint.
 
 {about}"""
 
@@ -39,7 +39,7 @@ def card(name: str, results: Mapping[str, Any], facts: Mapping[str, Any]) -> str
     Args:
         name: "msrresnet" or "srgan".
         results: `docs/zoo/results.json`: sets, weights and lr_origins.
-        facts: `docs/zoo/training.json`: photographs, models by name, and a note.
+        facts: `docs/zoo/training.json`: photographs, models by name, and notes.
     """
     training = facts["models"][name]
     weights = results["weights"][name]
@@ -50,26 +50,26 @@ def card(name: str, results: Mapping[str, Any], facts: Mapping[str, Any]) -> str
         f"**{how(name, training)}**",
         "## Data and licence": _LICENCE.format(**facts["photographs"]),
         "## Training": _training(name, training, facts.get("note", "")),
-        "## Measured": f"{whole_table(results['sets'])}\n\n{conditions(results['lr_origins'])}",
+        "## Measured": f"{full_table(results['sets'])}\n\n{conditions(results['lr_origins'])}",
         "## What was reached, and what was not": reached(name, results["sets"]),
     }
     return "\n\n".join(f"{title}\n\n{text}" for title, text in parts.items()) + "\n"
 
 
 def how(name: str, training: Mapping[str, Any]) -> str:
-    """How long it was trained and on what, in a sentence or two."""
+    """Describe duration and device of a training in one or two sentences."""
     first = f"Trained on {_effort(training)}"
     if not training["cpu"]:
         return f"{first}."
     return (
-        f"{first}: this is what so short a time on a CPU allows, not the published schedule "
+        f"{first}; this is a short schedule for a CPU, not the published schedule "
         f"({PUBLISHED[name][1]}). The recipe for a GPU, not run yet, is "
         f"`configs/{training['gpu_config']}`."
     )
 
 
 def reached(name: str, sets: Sets) -> str:
-    """Format the aims, and by how much each was met or missed, as a list."""
+    """Format the aims, and by how much each was reached or missed, as a list."""
     lines = _against_published(name, sets)
     if name == "msrresnet":
         gains = {s: _gain(scores, name, "bicubic", "PSNR") for s, scores in sets.items()}
@@ -84,32 +84,32 @@ def reached(name: str, sets: Sets) -> str:
         for s, scores in sets.items()
     ]
     lines.append(
-        f"Colour shift: at most {shift:.2f} levels of 255, on the worst image of all; aim of "
+        f"Colour shift: at most {shift:.2f} levels of 255, on the worst image; aim of "
         f"{SHIFT}: {_verdict(shift <= SHIFT)}."
     )
     regular = [s[name]["checkerboard"] <= s[ORIGINAL]["checkerboard"] for s in sets.values()]
     lines.append(
-        f"Checkerboard, in levels: {', '.join(boards)}; aim of no more than the originals have: "
+        f"Checkerboard, in levels: {', '.join(boards)}; aim of at most that of the originals: "
         f"{_verdict(all(regular))}."
     )
     return "\n".join(f"* {line}" for line in lines)
 
 
 def readme(results: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
-    """Format the README's section on the weights: image, table, how they were made."""
+    """Format the section of the README about the weights: image, table, training."""
     models = facts["models"]
     efforts = ", ".join(f"{LABELS[name]} on {_effort(models[name])}" for name in models)
     cards = " and ".join(f"[{LABELS[n]}](srgan_plugin/checkpoints/weights/{n}.md)" for n in models)
     short = (
-        "That is what so short a time on a CPU allows, not the published schedules; the recipes "
-        "for a GPU lie ready: `make train-zoo`. "
+        "These are short schedules for a CPU, not the published ones; `make train-zoo` has recipes "
+        "for a GPU, too. "
     )
     shift = max(scores["srgan"]["colour_shift"] for scores in results["sets"].values())
-    off = f"SRGAN's colours are off by up to {shift:.0f} levels of 255. " if shift > SHIFT else ""
+    off = f"SRGAN shifts colours by up to {shift:.0f} levels of 255. " if shift > SHIFT else ""
     sections = (
         f"x4; PSNR higher, NIQE lower is better. Trained: {efforts}. "
         f"{short if any(models[name]['cpu'] for name in models) else ''}"
-        f"{off}All measures, data, licence and what was missed are on the cards: {cards}."
+        f"{off}All scores, data, licence and missed aims are on the cards: {cards}."
     )
     return (
         "![bicubic, MSRResNet, SRGAN and the original](docs/zoo/before_after.webp)\n\n"
@@ -142,15 +142,15 @@ def _against_published(name: str, sets: Sets) -> list[str]:
         published = reference_results(PUBLISHED[name][0], dataset)
         if not published:
             continue
-        ours, value = scores[name], {function: entry.value for function, entry in published.items()}
-        difference = ours["PSNR"] - value["PSNR"]
-        # SRGAN has other losses than the published one, and is not made for PSNR.
+        own, value = scores[name], {function: entry.value for function, entry in published.items()}
+        difference = own["PSNR"] - value["PSNR"]
+        # SRGAN has other losses than the published one, and its aim is not PSNR.
         verdict = f": {_verdict(difference >= 0)}" if name == "msrresnet" else ""
         lines.append(
-            f"{dataset}: {ours['PSNR']:.4f} dB (RGB), published {value['PSNR']:.4f} dB, "
-            f"{difference:+.2f} dB{verdict}. SSIM of blue, which is what was published: "
-            f"{ours['SSIM_B']:.4f}, published {value['SSIM']:.4f}, "
-            f"{ours['SSIM_B'] - value['SSIM']:+.4f}; of RGB: {ours['SSIM']:.4f}."
+            f"{dataset}: {own['PSNR']:.4f} dB (RGB), published {value['PSNR']:.4f} dB, "
+            f"{difference:+.2f} dB{verdict}. SSIM of the blue channel, as published: "
+            f"{own['SSIM_B']:.4f}, published {value['SSIM']:.4f}, "
+            f"{own['SSIM_B'] - value['SSIM']:+.4f}; of RGB: {own['SSIM']:.4f}."
         )
     return lines
 
@@ -160,7 +160,7 @@ def _naturalness(sets: Sets) -> str:
     listed = ", ".join(f"{gain:+.2f} on {name}" for name, gain in gains.items())
     better = sum(gain < 0 for gain in gains.values())
     return (
-        f"NIQE against MSRResNet's (lower is better): {listed}: better on {better} of "
+        f"NIQE against that of MSRResNet (lower is better): {listed}: better on {better} of "
         f"{len(gains)} sets."
     )
 

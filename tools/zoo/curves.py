@@ -1,4 +1,4 @@
-"""The curves of a training as an image."""
+"""Plot the curves of a training."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,12 +9,12 @@ Curve = Sequence[Sequence[float]]
 
 
 def draw(curves: Mapping[str, Curve], chosen: int, target: Path) -> None:
-    """Draws the losses into one panel and each measure on held-out images into one of its own.
+    """Plot the losses in one panel, and each score on held-out images in another.
 
     Args:
-        curves: Pairs of iteration and value; names that begin with `loss_` are losses.
-        chosen: The iteration whose weights ship.
-        target: The SVG file; the same curves make the same file.
+        curves: Pairs of iteration and value by name; names of losses begin with `loss_`.
+        chosen: Iteration of the bundled weights.
+        target: SVG file to write; the same curves give the same file.
     """
     import matplotlib
 
@@ -32,7 +32,7 @@ def draw(curves: Mapping[str, Curve], chosen: int, target: Path) -> None:
                 marker = "" if panel is losses else "o"
                 axes.plot([x for x, _ in curve], [y for _, y in curve], label=name, marker=marker)
             axes.set_yscale("log" if panel is losses else "linear")
-            axes.axvline(chosen, color="black", linewidth=1, linestyle=":", label="ships")
+            axes.axvline(chosen, color="black", linewidth=1, linestyle=":", label="bundled")
             axes.legend(loc="best")
         rows[-1, 0].set_xlabel("iteration")
         figure.tight_layout()

@@ -1,4 +1,4 @@
-"""What PSNR, SSIM and NIQE do not show: colour shift and checkerboard."""
+"""Colour shift and checkerboard, which PSNR, SSIM and NIQE do not show."""
 
 import itertools
 from typing import Final
@@ -14,43 +14,44 @@ Float = NDArray[np.float64]
 
 _BLOCK: Final = 64
 _STEP: Final = 32
-# Two pixel shuffles repeat themselves after 2 and 4 pixels: where that is in a block's spectrum.
+# Frequencies in the spectrum of a block with periods of 2 and 4 pixels, those of pixel shuffles.
 _LINES: Final = tuple(
     (row, column)
     for row, column in itertools.product((0, 16, 32, 48), (0, 16, 32))
     if (row, column) != (0, 0)
 )
-_NEAR, _FAR = 3, 6  # of a line's neighbours, in steps of the spectrum
+_NEAR, _FAR = 3, 6  # distance of the neighbouring frequencies, in steps of the spectrum
 
 
 def colour_shift(image: Image, gt: Image) -> float:
-    """By how many levels of 255 the mean of red, green or blue is off, whichever is most.
+    """Compute the largest difference of a channel's mean from GT, in levels of 255.
 
     Args:
-        image: (H, W, 3), uint8, RGB.
-        gt: The image that it should be, likewise.
+        image: RGB, (H, W, 3), uint8.
+        gt: GT image of the same shape.
     """
     means = [image.reshape(-1, 3).mean(0, dtype=np.float64) for image in (image, gt)]
     return float(np.abs(means[0] - means[1]).max())
 
 
 def checkerboard(image: Image, smooth: Image) -> float:
-    """How strong a checkerboard the upsampling left, in levels of 255; from about 1 it can be seen.
+    """Compute the strength of the checkerboard of an upscaled image, in levels of 255.
 
-    The amplitude of what has a period of 2 or 4 pixels, in the worst direction, so far as it stands
-    out of neighbouring frequencies. In levels, not as a ratio: on a smooth image a pattern of a
-    hundredth of a level stands out by far. Photographs have texture of those periods, too.
+    This is the largest amplitude with a period of 2 or 4 pixels, in any direction, above that of
+    the neighbouring frequencies. A value of about 1 is visible. It is not a ratio, because on a
+    smooth image a pattern of a hundredth of a level is far above its neighbours. Photographs have
+    texture with these periods, too.
 
     Args:
-        image: (H, W, 3), uint8, RGB, at least 64 pixels high and wide.
-        smooth: The same enlarged by bicubic; what was added to it is looked at.
+        image: RGB, (H, W, 3), uint8, at least 64x64.
+        smooth: The same LR image upscaled by bicubic; the difference from it is measured.
     """
     spectrum = _spectrum(to_y(image) - to_y(smooth))
     return max(_amplitude(spectrum, row, column) for row, column in _LINES)
 
 
 def _spectrum(detail: Float) -> Float:
-    """Mean power of overlapping blocks (Welch): (64, 64); a constant of 1 makes 1 at (0, 0)."""
+    """Compute the mean power of overlapping blocks (Welch), (64, 64); it is 1 at (0, 0) for 1."""
     blocks = sliding_window_view(detail, (_BLOCK, _BLOCK))[::_STEP, ::_STEP]
     taps = np.hanning(_BLOCK + 1)[:-1]
     window = np.outer(taps, taps) / taps.sum() ** 2
@@ -59,7 +60,7 @@ def _spectrum(detail: Float) -> Float:
 
 
 def _amplitude(spectrum: Float, row: int, column: int) -> float:
-    """Of the wave at a line of the spectrum, without the energy that is around it anyway."""
+    """Compute the amplitude of a frequency above the mean power of its neighbours."""
     offsets = range(-_FAR, _FAR + 1)
     around = [
         spectrum[(row + y) % _BLOCK, (column + x) % _BLOCK]
@@ -67,6 +68,6 @@ def _amplitude(spectrum: Float, row: int, column: int) -> float:
         if max(abs(y), abs(x)) >= _NEAR
     ]
     excess = max(spectrum[row, column] - np.mean(around), 0.0)
-    # A wave's energy is in two lines, unless it is the same one.
+    # The energy of a wave is at two frequencies, unless they are the same.
     lines = 1 if row % 32 == column % 32 == 0 else 2
     return float(lines * np.sqrt(excess))

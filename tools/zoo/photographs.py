@@ -1,4 +1,4 @@
-"""The photographs that the weights learn from, and those held out to choose the weights by."""
+"""Split photographs into training and held-out ones, and cut pieces for training."""
 
 import math
 import os
@@ -17,8 +17,8 @@ from srgan_plugin.io.images import Image, read_image
 from srgan_plugin.io.writers import write_image
 
 HELD_OUT: Final = 16
-SIDE: Final = 240  # of a piece
-SHARE: Final = 0.6  # of all pieces are kept
+SIDE: Final = 240  # of a piece, in pixels
+SHARE: Final = 0.6  # share of the pieces to keep
 
 
 class Piece(NamedTuple):
@@ -31,32 +31,32 @@ class Piece(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Of its file."""
+        """File name of the piece."""
         return f"{self.photograph.stem}_{self.top}_{self.left}.png"
 
 
 def split(folder: str | os.PathLike[str]) -> tuple[list[Path], list[Path]]:
-    """Hold every n-th photograph out, by name: the same ones wherever the folder lies.
+    """Hold out every n-th photograph by name, independent of the path of the folder.
 
     Args:
-        folder: Photographs, nested or not.
+        folder: Folder of photographs, nested or not.
 
     Returns:
-        Those to learn from, and the `HELD_OUT` held out.
+        Photographs for training, and `HELD_OUT` held-out ones.
 
     Raises:
         FileNotFoundError: The folder does not exist.
-        ValueError: It holds too few photographs, or two of one name.
+        UserError: The folder has too few photographs, or two with the same name.
     """
     found = sorted(list_images(folder).values(), key=lambda path: (path.name, path))
     if len(found) < 2 * HELD_OUT:
         raise UserError(
-            f"{folder} holds {len(found)} photographs: expected at least {2 * HELD_OUT}, of "
-            f"which {HELD_OUT} are held out"
+            f"{folder}: expected at least {2 * HELD_OUT} photographs, of which {HELD_OUT} are held "
+            f"out, got {len(found)}"
         )
     for one, other in pairwise(found):
         if one.stem == other.stem:
-            raise UserError(f"{one} and {other} have one name: rename one of them")
+            raise UserError(f"{one}: expected another name than that of {other}; rename one")
     apart = {found[i * len(found) // HELD_OUT] for i in range(HELD_OUT)}
     return [path for path in found if path not in apart], sorted(apart)
 
@@ -69,12 +69,12 @@ def link(photographs: Iterable[Path], folder: Path) -> None:
 
 
 def detail(image: Image) -> float:
-    """How much there is to see: mean |dx| + mean |dy| of the grey image at half its size.
+    """Compute the amount of detail: mean |dx| + mean |dy| of the grey image at half size.
 
     At full size the noise of the sensor would count.
 
     Args:
-        image: (H, W, 3), uint8, RGB.
+        image: RGB, (H, W, 3), uint8.
     """
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
     half = cv2.resize(grey, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
@@ -83,7 +83,7 @@ def detail(image: Image) -> float:
 
 
 def pieces(photograph: Path) -> Iterator[Piece]:
-    """Cuts a photograph into squares that do not overlap, from the top left corner."""
+    """Cut a photograph into adjacent squares, from the top left corner."""
     image = read_image(photograph)
     height, width = image.shape[:2]
     for top in range(0, height - SIDE + 1, SIDE):
@@ -93,9 +93,9 @@ def pieces(photograph: Path) -> Iterator[Piece]:
 
 
 def richest(found: Iterable[Piece]) -> list[Piece]:
-    """Those pieces with most detail, `SHARE` of all, in their old order.
+    """Return the pieces with most detail, `SHARE` of all, in their original order.
 
-    What L1 can learn on flat ones is the noise of the sensor.
+    On flat pieces a network would learn the noise of the sensor.
     """
     squares = list(found)
     order = sorted(range(len(squares)), key=lambda i: -squares[i].detail)
@@ -103,7 +103,7 @@ def richest(found: Iterable[Piece]) -> list[Piece]:
 
 
 def write_pieces(photographs: Iterable[Path], folder: Path) -> None:
-    """Write the most detailed pieces of photographs as files, all of them or none."""
+    """Write the most detailed pieces of photographs as files; the folder appears when complete."""
     chosen = richest(piece for photograph in photographs for piece in pieces(photograph))
     with atomic_directory(folder) as building:
         for photograph, squares in groupby(chosen, key=lambda piece: piece.photograph):

@@ -1,4 +1,4 @@
-"""The table of the weights that ship: bicubic, both networks and originals on every test set."""
+"""Score bicubic, the bundled networks and the originals on every test set."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -27,15 +27,15 @@ ORIGINAL: Final = "HR"
 
 
 def bicubic(lr: Image) -> Image:
-    """Enlarges (h, w, 3) uint8 by MATLAB's bicubic, rounded once."""
+    """Upscale an image (h, w, 3), uint8, by MATLAB's bicubic, rounded once."""
     return quantize(imresize(lr / 255, SCALE))
 
 
 def methods(weights: Path) -> dict[str, Upscale]:
-    """Bicubic, and the networks of a folder that ship, as functions of (h, w, 3) uint8 images.
+    """Return bicubic and the bundled networks in a folder, as functions of images (h, w, 3), uint8.
 
     Raises:
-        FileNotFoundError: Weights are not there.
+        FileNotFoundError: Weights are missing.
     """
     networks = {
         name: Upscaler(open_model(str(weights / f"{name}.safetensors"))) for name in BUNDLED_MODELS
@@ -43,15 +43,16 @@ def methods(weights: Path) -> dict[str, Upscale]:
     return {"bicubic": bicubic, **networks}
 
 
-def whole(benchmark: Benchmark) -> Benchmark:
-    """Check that a test set is complete: cards compare with published numbers.
+def require_complete(benchmark: Benchmark) -> Benchmark:
+    """Return a test set if it is complete, because cards compare with published values.
 
     Raises:
-        ValueError: It is not.
+        UserError: The test set is incomplete.
     """
     if benchmark.missing_images:
         raise UserError(
-            f"{benchmark.name} has {benchmark.missing_images}, and cards need all: complete it"
+            f"{benchmark.name}: expected a complete test set, got {benchmark.missing_images}; add "
+            "the missing ones"
         )
     return benchmark
 
@@ -61,27 +62,27 @@ def measure(
     upscale: Mapping[str, Upscale],
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, Scores]:
-    """Measures methods on a test set.
+    """Score methods on a test set.
 
     Args:
         benchmark: The test set.
-        upscale: The methods by name, bicubic among them.
-        progress: Called with the numbers of images done and in all.
+        upscale: Methods by name, with "bicubic" among them.
+        progress: Called with the number of images done and the total.
 
     Returns:
-        For each method, PSNR and SSIM (RGB and Y), SSIM of blue, NIQE and `checkerboard`, averaged
-        over the images, and the largest `colour_shift` of any. For the originals, "HR", those that
-        need no original to compare with.
+        Scores by method: PSNR and SSIM (RGB and Y), SSIM of the blue channel, NIQE and
+        `checkerboard`, averaged over images, and the largest `colour_shift`. For the originals,
+        "HR", only NIQE and `checkerboard`.
     """
     rows: dict[str, list[Scores]] = {name: [] for name in (*upscale, ORIGINAL)}
     total = len(benchmark.pairs)
     for index in range(total):
         pair = benchmark.pairs[index]
         lr, gt = np.asarray(pair.lr), np.asarray(pair.gt)
-        made = {name: method(lr) for name, method in upscale.items()}
-        for name, image in made.items():
-            rows[name].append(_compared(image, gt) | _alone(image, made["bicubic"]))
-        rows[ORIGINAL].append(_alone(gt, made["bicubic"]))
+        sr = {name: method(lr) for name, method in upscale.items()}
+        for name, image in sr.items():
+            rows[name].append(_compared(image, gt) | _without_gt(image, sr["bicubic"]))
+        rows[ORIGINAL].append(_without_gt(gt, sr["bicubic"]))
         progress(index + 1, total)
     return {name: _summary(scores) for name, scores in rows.items()}
 
@@ -90,7 +91,7 @@ def _compared(image: Image, gt: Image) -> Scores:
     return {**Scorer(border=SCALE).score(image, gt), "colour_shift": colour_shift(image, gt)}
 
 
-def _alone(image: Image, smooth: Image) -> Scores:
+def _without_gt(image: Image, smooth: Image) -> Scores:
     natural = niqe(image, pristine_model(), border=SCALE)
     return {"NIQE": natural, "checkerboard": checkerboard(image, smooth)}
 

@@ -1,4 +1,4 @@
-"""Which checkpoint of a training ships: by its log, and by how natural held-out images look."""
+"""Select the checkpoint of a training to bundle, by its log or by NIQE of held-out images."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -16,15 +16,15 @@ from srgan_plugin.io.text_files import read_json, read_text
 from srgan_plugin.metrics import Scorer
 from srgan_plugin.metrics.niqe import niqe, pristine_model
 
-_SPAN: Final = 10  # lines of the log to each side, for a running median
+_SPAN: Final = 10  # lines of the log on each side, for a running median
 
 
 class Log(NamedTuple):
-    """The log of a training, of all its goes.
+    """Log of a training, including resumed runs.
 
     Attributes:
-        steps: what was logged while it trained, by iteration: losses and seconds per iteration.
-        held_out: its validations, by iteration.
+        steps: Losses and seconds per iteration, by iteration.
+        held_out: Scores of validations, by iteration.
     """
 
     steps: dict[int, dict[str, float]]
@@ -32,9 +32,9 @@ class Log(NamedTuple):
 
     @property
     def seconds(self) -> float:
-        """For an iteration: the mean of running medians.
+        """Seconds per iteration, as the mean of running medians.
 
-        Pauses and disturbances do not count; a go at another speed does.
+        Pauses and short disturbances do not count; a resumed run at another speed does.
         """
         times = [line["time"] for _, line in sorted(self.steps.items())]
         spans = (times[max(i - _SPAN, 0) : i + _SPAN + 1] for i in range(len(times)))
@@ -42,24 +42,24 @@ class Log(NamedTuple):
 
 
 def read_log(run: Path) -> Log:
-    """Read every `vis_data/scalars.json` of a run; lines after a resume replace earlier ones.
+    """Read all `vis_data/scalars.json` of a run; lines after a resume replace earlier ones.
 
     Raises:
-        FileNotFoundError: There is none.
+        FileNotFoundError: The run has no log.
     """
     files = sorted(run.glob("*/vis_data/scalars.json"))
     if not files:
-        raise MissingFileError(f"{run} has no log: expected TIMESTAMP/vis_data/scalars.json")
+        raise MissingFileError(f"{run}: expected a log TIMESTAMP/vis_data/scalars.json, got none")
     log = Log({}, {})
     for file in files:
         for line in _complete_lines(file):
-            learned = any(name.startswith("loss") for name in line)
-            (log.steps if learned else log.held_out)[line["step"]] = line
+            is_step = any(name.startswith("loss") for name in line)
+            (log.steps if is_step else log.held_out)[line["step"]] = line
     return log
 
 
 def _complete_lines(file: Path) -> Iterator[dict[str, Any]]:
-    """Yield the lines that mmengine appended, without one that a kill truncated."""
+    """Yield the lines written by mmengine, without truncated ones of a killed run."""
     for line in read_text(file, "mmengine's log").splitlines():
         try:
             yield json.loads(line)
@@ -68,64 +68,64 @@ def _complete_lines(file: Path) -> Iterator[dict[str, Any]]:
 
 
 def best_by_psnr(run: Path, last: Path, held_out: Benchmark) -> Path:
-    """Return the checkpoint that validated best, which mmengine keeps as `best_…`.
+    """Return the checkpoint with the best validation, saved by mmengine as `best_…`.
 
-    A run that was killed in its last validation does not repeat it: its last checkpoint is measured
-    here.
+    A run that was killed in its last validation does not repeat it, so its last checkpoint is
+    measured here.
 
     Args:
-        run: Its folder.
-        last: Its last checkpoint.
-        held_out: The images that it validates on.
+        run: Work dir of the run.
+        last: Last checkpoint of the run.
+        held_out: Images of the validation.
 
     Raises:
-        FileNotFoundError: There is none.
+        FileNotFoundError: There is no such checkpoint.
     """
     best = max(
         run.glob("best_*_iter_*.pth"), key=lambda path: iteration_of(path) or 0, default=None
     )
     if best is None:
-        raise MissingFileError(f"{run} has no best_…_iter_….pth: it has not been validated yet")
+        raise MissingFileError(f"{run}: expected best_…_iter_….pth, got none; run a validation")
     if iteration_of(last) in read_log(run).held_out:
         return best
-    return max((best, last), key=lambda path: _measures(path, held_out)["PSNR"])
+    return max((best, last), key=lambda path: _scores(path, held_out)["PSNR"])
 
 
 def best_by_niqe(
     run: Path, held_out: Benchmark, say: Callable[[str], None]
 ) -> tuple[Path, dict[int, dict[str, float]]]:
-    """Measures all checkpoints of a run on held-out images and takes the one of the lowest NIQE.
+    """Return the checkpoint of a run with the lowest NIQE on held-out images.
 
-    What was measured is kept in `held_out.json` of the run and not measured again.
+    Scores are saved in `held_out.json` of the run and not computed again.
 
     Args:
-        run: Its folder, with `iter_….pth`.
-        held_out: The images.
-        say: Is told each result.
+        run: Work dir of the run, with `iter_….pth`.
+        held_out: The held-out images.
+        say: Called with a line for each checkpoint.
 
     Returns:
-        The checkpoint, and the measures by iteration.
+        The checkpoint, and the scores by iteration.
 
     Raises:
         FileNotFoundError: There are no checkpoints.
     """
     checkpoints = numbered_checkpoints(run)
     if not checkpoints:
-        raise MissingFileError(f"{run} has no iter_….pth to choose from")
+        raise MissingFileError(f"{run}: expected checkpoints iter_….pth, got none")
     kept = run / "held_out.json"
     known = read_json(kept, "scores of checkpoints") if kept.is_file() else {}
     found = {}
     for iterations, path in checkpoints:
-        key = f"{path.name} of {path.stat().st_mtime_ns}"  # one trained anew is measured anew
+        key = f"{path.name} of {path.stat().st_mtime_ns}"  # a checkpoint may be trained again
         if key not in known:
-            known[key] = _measures(path, held_out)
+            known[key] = _scores(path, held_out)
             write_text(json.dumps(known, indent=2) + "\n", kept)
         found[iterations] = known[key]
         say(f"{path.name}: " + ", ".join(f"{k} {v:.3f}" for k, v in known[key].items()))
     return min(checkpoints, key=lambda pair: found[pair[0]]["NIQE"])[1], found
 
 
-def _measures(checkpoint: Path, held_out: Benchmark) -> dict[str, float]:
+def _scores(checkpoint: Path, held_out: Benchmark) -> dict[str, float]:
     upscale = Upscaler(open_model(str(checkpoint)))
     scorer = Scorer(["basicsr"], border=4)
     rows: list[dict[str, Any]] = []

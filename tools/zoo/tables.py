@@ -1,4 +1,4 @@
-"""The measures of the weights that ship as Markdown, for their cards and for the README."""
+"""Scores of the bundled weights as Markdown tables, for their cards and for the README."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -31,8 +31,8 @@ def table(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join([head, "|" + " --- |" * len(rows[0]), *body])
 
 
-def whole_table(sets: Sets) -> str:
-    """All measures of all methods, set by set."""
+def full_table(sets: Sets) -> str:
+    """Format all scores of all methods, by test set."""
     rows = [["set", "", *(title for title, _ in COLUMNS.values())]]
     for name, methods in sets.items():
         for method, scores in methods.items():
@@ -41,7 +41,7 @@ def whole_table(sets: Sets) -> str:
 
 
 def short_table(sets: Sets) -> str:
-    """PSNR (RGB) and NIQE of all methods, one line for each."""
+    """Format PSNR (RGB) and NIQE of all methods, one line for each."""
     methods = next(iter(sets.values()))
     rows = [["PSNR RGB / NIQE", *sets]]
     for method in methods:

@@ -1,43 +1,43 @@
-"""How a network was trained, as numbers that its card and its curves are made of."""
+"""Summarise the training of a network, for its card and its curves."""
 
 from collections.abc import Mapping
 from typing import Any, Final
 
 from .selection import Log
 
-_POINTS: Final = 200  # of a curve
-_NOT_SHOWN: Final = ("type", "pretrained", "by_epoch")  # of a config's parts
+_POINTS: Final = 200  # in a curve
+_NOT_SHOWN: Final = ("type", "pretrained", "by_epoch")  # keys of configs
 
 Curve = list[tuple[int, float]]
 
 
 def recipe(config: Any) -> dict[str, str]:
-    """Summarise a training's config for a model card.
+    """Summarise the config of a training for a model card.
 
     Args:
-        config: An mmengine config of `SRModel` or `SRGAN`.
+        config: Config of mmengine with `SRModel` or `SRGAN`.
     """
     loader, model = config.train_dataloader, config.model
     wrapper, schedule = config.optim_wrapper, config.param_scheduler
     wrapper = wrapper if "optimizer" in wrapper else wrapper.generator
     schedule = schedule if isinstance(schedule, list) else [schedule]
     summary = {
-        "generator": _words(model.generator),
-        "discriminator": _words(model.get("discriminator")),
-        "pixel loss": _words(model.get("pixel_loss")),
-        "content loss": _words(model.get("perceptual_loss")),
-        "adversarial loss": _words(model.get("gan_loss")),
-        "optimiser": _words(wrapper.optimizer),
-        "gradients clipped": _words(wrapper.get("clip_grad")),
-        "learning rate": "; ".join(map(_words, schedule)),
-        "average of the weights": _words(model.get("ema")),
+        "generator": _description(model.generator),
+        "discriminator": _description(model.get("discriminator")),
+        "pixel loss": _description(model.get("pixel_loss")),
+        "content loss": _description(model.get("perceptual_loss")),
+        "adversarial loss": _description(model.get("gan_loss")),
+        "optimiser": _description(wrapper.optimizer),
+        "gradients clipped": _description(wrapper.get("clip_grad")),
+        "learning rate": "; ".join(map(_description, schedule)),
+        "average of the weights": _description(model.get("ema")),
         "batch": f"{loader.batch_size} patches of {_patch(loader)} pixels (HR)",
     }
     return {name: value for name, value in summary.items() if value}
 
 
 def curves(log: Log, held_out: Mapping[int, Mapping[str, float]]) -> dict[str, Curve]:
-    """Return the curves of the losses and of the measures on the held-out photographs."""
+    """Return the curves of the losses and of the scores on the held-out photographs."""
     names = {name for line in log.steps.values() for name in line if name.startswith("loss_")}
     losses = {
         name: [(step, line[name]) for step, line in sorted(log.steps.items()) if name in line]
@@ -51,7 +51,7 @@ def curves(log: Log, held_out: Mapping[int, Mapping[str, float]]) -> dict[str, C
 
 
 def validations(log: Log) -> dict[int, dict[str, float]]:
-    """Return the log's PSNR on the held-out photographs, by iteration."""
+    """Return PSNR on the held-out photographs in a log, by iteration."""
     return {
         step: {"PSNR": value}
         for step, line in log.held_out.items()
@@ -70,8 +70,8 @@ def _patch(loader: Any) -> Any:
     return next(size for size in crops if size)
 
 
-def _words(part: Mapping[str, Any] | None) -> str:
-    """Format a part of a config as `Type, argument value, …`, without files."""
+def _description(part: Mapping[str, Any] | None) -> str:
+    """Format a nested config as `Type, argument value, …`, without files."""
     if not part:
         return ""
     arguments = {k: v for k, v in part.items() if k not in _NOT_SHOWN}

@@ -1,5 +1,5 @@
-# DIV2K for training, Set5 and Set14 for validation, the published table's sets for testing.
-# Everything lies under `data/`, or `$SRGAN_DATA` where that is set. For other photographs:
+# DIV2K for training, Set5 and Set14 for validation, the test sets of the published table.
+# The data root is `data/`, or `$SRGAN_DATA` if it is set. For other images:
 #   --cfg-options train_dataloader.dataset.gt=FOLDER_OR_STORE
 scale = 4
 data_root = '{{$SRGAN_DATA:data}}'
@@ -13,8 +13,8 @@ train_pipeline = [
 ]
 test_pipeline = [dict(type='PackInputs')]
 
-# The first of these that is there: the stores DIV2K/train (tools/prepare_div2k.py) or DIV2K/train_x4
-# (tools/create_store.py), MMagic's 480x480 sub-images, the 800 whole photographs.
+# The first of these that exists: the stores DIV2K/train (tools/prepare_div2k.py) or DIV2K/train_x4
+# (tools/create_store.py), MMagic's 480x480 sub-images, the 800 HR images.
 train_dataloader = dict(
     num_workers=8,
     batch_size=16,

@@ -1,1 +1,1 @@
-"""Make stores, sub-images and benchmark sets out of photographs."""
+"""Make stores, sub-images and benchmark sets from HR images."""

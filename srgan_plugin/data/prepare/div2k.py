@@ -28,13 +28,13 @@ VALIDATION: Final = range(801, 901)
 CROP: Final = 480
 STEP: Final = 240
 
-# Mean difference, of 255, that no kind of downscaling explains but another image does.
+# Mean difference, in levels of 255, larger than that between any two kinds of downscaling.
 _ANOTHER_IMAGE: Final = 24.0
 _PNG_END: Final = b"\0\0\0\0IEND\xaeB`\x82"
 
 
 class DIV2KImage(NamedTuple):
-    """A photograph, `0001` for example, and its LR images by scale."""
+    """An HR image, such as `0001`, and its LR images by scale."""
 
     key: str
     hr: Path
@@ -42,14 +42,14 @@ class DIV2KImage(NamedTuple):
 
 
 def image_path(root: Path, number: int, scale: int = 1) -> Path:
-    """Where an image is, or where the official archives put it.
+    """Return the path of an image, or its path in the official archives if it does not exist.
 
-    A merged `DIV2K_train_HR`, as MMagic wants it, holds the validation images too.
+    A merged `DIV2K_train_HR`, as for MMagic, contains the validation images too.
 
     Args:
-        root: The folder `DIV2K`.
-        number: 1 to 900.
-        scale: 1 for the photograph, else that of the LR image.
+        root: Folder `DIV2K`.
+        number: Number of the image, 1 to 900.
+        scale: 1 for the HR image, or the scale of an LR image.
     """
     name = f"{number:04d}.png" if scale == 1 else f"{number:04d}x{scale}.png"
     kind = "HR" if scale == 1 else f"LR_bicubic/X{scale}"
@@ -62,10 +62,15 @@ def image_path(root: Path, number: int, scale: int = 1) -> Path:
 def find_div2k_images(
     root: Path, numbers: Iterable[int], scales: Sequence[int]
 ) -> list[DIV2KImage]:
-    """Find the HR images with all their LR images.
+    """Find HR images and their LR images.
+
+    Args:
+        root: Folder `DIV2K`.
+        numbers: Numbers of the images, 1 to 900.
+        scales: Scales of the LR images.
 
     Raises:
-        FileNotFoundError: If any is missing; the message tells how many, and the first.
+        FileNotFoundError: Images are missing; the message has their number and the first path.
     """
     sources = [
         DIV2KImage(
@@ -78,20 +83,20 @@ def find_div2k_images(
     files = [path for source in sources for path in (source.hr, *source.lrs.values())]
     if missing := [path for path in files if not path.is_file()]:
         raise MissingFileError(
-            f"DIV2K is not complete: {len(missing)} of {len(files)} images are missing, "
-            f"{missing[0]} the first; put the official archives into {root}, or add --download"
+            f"{missing[0]}: expected all {len(files)} images of DIV2K, but {len(missing)} of "
+            f"{len(files)} are missing; put the official archives into {root}, or add --download"
         )
     return sources
 
 
 def read_div2k_image(source: DIV2KImage) -> dict[int, Image]:
-    """Decode each image once and check the LR images against the HR image.
+    """Decode an HR image and its LR images, and check that they match.
 
     Returns:
-        RGB uint8 images by scale; 1 is the photograph.
+        Images by scale, RGB, (H, W, 3), uint8; 1 is the HR image.
 
     Raises:
-        ValueError: If an image is broken, of the wrong size, or shows something else.
+        UserError: An image is damaged, or an LR image has the wrong size or content.
     """
     hr = _image(source.hr)
     pixels = np.asarray(hr)
@@ -114,13 +119,13 @@ def check_div2k_images(
     """Read and check every image, then write the list of the HR images.
 
     Args:
-        sources: The photographs.
-        list_path: The list: a line `0001.png (1404,2040,3)` for each.
-        workers: Processes. None: one for each processor.
-        progress: Called with the numbers of photographs done and in all.
+        sources: HR images with their LR images.
+        list_path: File to write, with a line `0001.png (1404,2040,3)` for each HR image.
+        workers: Number of processes; None for one on each processor.
+        progress: Called with the number of HR images done and the total.
 
     Raises:
-        ValueError: As `read_div2k_image`.
+        UserError: See `read_div2k_image`.
     """
     shapes = ordered_map(_checked_shape, sources, workers, progress)
     lines = [
@@ -142,25 +147,27 @@ def _check_content(hr: Image, lr: Image, hr_name: str, lr_name: str) -> None:
     height, width, _ = lr.shape
     averaged = cv2.resize(hr, (width, height), interpolation=cv2.INTER_AREA)
     if cv2.absdiff(averaged, lr).mean() > _ANOTHER_IMAGE:
-        raise UserError(f"{lr_name} shows another image than {hr_name}: restore both")
+        raise UserError(
+            f"{lr_name}: expected the content of {hr_name}, got another image; restore both files"
+        )
 
 
 OFFICIAL_URL: Final = "http://data.vision.ee.ethz.ch/cvl/DIV2K"
 
 
 class Archive(NamedTuple):
-    """An official archive: its name without `.zip`, and the images in it; scale 1 is HR."""
+    """An official archive: name without `.zip`, numbers of its images, and scale (1 for HR)."""
 
     name: str
     numbers: range
     scale: int
 
     def images(self, root: Path) -> list[Path]:
-        """Where its images are or belong."""
+        """Return the paths of its images under `root`; they may not exist."""
         return [image_path(root, number, self.scale) for number in self.numbers]
 
     def is_unpacked(self, root: Path) -> bool:
-        """Whether all its images are there; each appears only when it is whole."""
+        """Return whether all its images exist; each one is renamed when it is complete."""
         return all(path.is_file() for path in self.images(root))
 
 
@@ -176,28 +183,37 @@ def archives(scales: Sequence[int]) -> list[Archive]:
 def fetch(
     archive: Archive, root: Path, *, url: str = OFFICIAL_URL, progress: Progress | None = None
 ) -> Path:
-    """Download an archive to `root`, resuming an interrupted download.
+    """Download an archive, resuming an interrupted download.
 
-    Its size is the server's word; its content is verified when it is unpacked.
+    The size is checked against Content-Length, the content when it is unpacked.
+
+    Args:
+        archive: The archive.
+        root: Folder for `NAME.zip`.
+        url: URL of the folder of archives.
+        progress: Called with the number of bytes done and the total.
+
+    Returns:
+        Path of the archive.
 
     Raises:
-        OSError: If the server or the disk fails; see `download`.
+        OSError: The server or the disk failed; see `download`.
     """
     name = f"{archive.name}.zip"
     return download(f"{url.rstrip('/')}/{name}", root / name, progress=progress)
 
 
 def unpack(archive: Archive, root: Path, *, progress: Progress | None = None) -> None:
-    """Unpacks `root/NAME.zip`; images that are there already are left alone.
+    """Unpack `root/NAME.zip`, skipping existing images.
 
     Args:
-        archive: Which.
-        root: The folder `DIV2K`.
-        progress: Called with the numbers of images done and in all.
+        archive: The archive.
+        root: Folder `DIV2K`.
+        progress: Called with the number of images done and the total.
 
     Raises:
-        ValueError: If an image is missing in it, or its checksums are wrong.
-        OSError: If the disk is full; calling it again goes on.
+        UserError: An image is missing in the archive, or a checksum is wrong.
+        OSError: The disk is full; a second call continues.
     """
     file = root / f"{archive.name}.zip"
     targets = archive.images(root)
@@ -206,8 +222,8 @@ def unpack(archive: Archive, root: Path, *, progress: Progress | None = None) ->
             members = {Path(name).name: name for name in packed.namelist()}
             if missing := [path.name for path in targets if path.name not in members]:
                 raise UserError(
-                    f"{file} lacks {len(missing)} of {len(targets)} images, {missing[0]} the "
-                    f"first: it is not DIV2K's own, fetch it again"
+                    f"{file}: expected {len(targets)} images, but {len(missing)} of {len(targets)} "
+                    f"are missing, {missing[0]} first; download the official archive again"
                 )
             for folder in {target.parent for target in targets}:
                 remove_abandoned(folder)
@@ -217,11 +233,14 @@ def unpack(archive: Archive, root: Path, *, progress: Progress | None = None) ->
                 if progress is not None:
                     progress(done, len(targets))
     except (zipfile.BadZipFile, zlib.error, EOFError) as error:
-        raise UserError(f"{file} is damaged ({error}): remove it and fetch it again") from None
+        raise UserError(
+            f"{file}: expected a ZIP archive, got a damaged one ({error}); remove it and download "
+            "it again"
+        ) from None
 
 
 def _unpack_one(packed: zipfile.ZipFile, member: str, target: Path) -> None:
-    # Reading to the end compares the checksum.
+    # Reading to the end checks the checksum.
     with (
         packed.open(member) as source,
         atomic_path(target) as temporary,
@@ -231,19 +250,24 @@ def _unpack_one(packed: zipfile.ZipFile, member: str, target: Path) -> None:
 
 
 def crop_offsets(size: int, crop: int = CROP, step: int = STEP) -> list[int]:
-    """Return where the crops along one axis begin: every `step` pixels, and one at the edge.
+    """Return the offsets of the crops along one axis: every `step` pixels, and one at the edge.
+
+    Args:
+        size: Pixels along the axis.
+        crop: Pixels of a crop.
+        step: Pixels between two crops.
 
     Raises:
         UserError: The axis is shorter than a crop.
     """
     if size < crop:
-        raise UserError(f"expected at least {crop} pixels, got {size}: leave the image out")
+        raise UserError(f"expected at least {crop} pixels, got {size}; remove the image")
     regular = list(range(0, size - crop + 1, step))
     return regular if regular[-1] + crop == size else [*regular, size - crop]
 
 
 def subimage_dir(root: Path, scale: int) -> Path:
-    """Return where the published configs expect sub-images; scale 1 is GT."""
+    """Return the folder of sub-images in the published configs; scale 1 is GT."""
     kind = "HR_sub" if scale == 1 else f"LR_bicubic/X{scale}_sub"
     return root / f"DIV2K_train_{kind}"
 
@@ -256,23 +280,23 @@ def cut_subimages(
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> int:
-    """Cut HR images into overlapping 480x480, their LR images alike, and write the list of them.
+    """Cut images into overlapping sub-images (480x480 in HR) and write their annotation file.
 
-    Names and list are those that BasicSR and MMagic read. The list appears last. Images whose
-    sub-images exist are not decoded again.
+    Names and annotation file are those of BasicSR and MMagic. The annotation file is written last.
+    Images with existing sub-images are not decoded again.
 
     Args:
-        sources: The photographs.
-        root: The folder `DIV2K`, which gets `DIV2K_train_HR_sub` and so on.
-        list_name: The list's file name, such as `meta_info_DIV2K800sub_GT.txt`.
-        workers: Processes. None: one for each processor.
-        progress: Called with the numbers of photographs done and in all.
+        sources: HR images with their LR images.
+        root: Folder `DIV2K`, in which `DIV2K_train_HR_sub` etc. are created.
+        list_name: Name of the annotation file, such as `meta_info_DIV2K800sub_GT.txt`.
+        workers: Number of processes; None for one on each processor.
+        progress: Called with the number of HR images done and the total.
 
     Returns:
         The number of sub-images.
 
     Raises:
-        UserError: An image is damaged, too small, or does not fit its HR image.
+        UserError: An image is damaged or too small, or an LR image does not match its HR image.
         OSError: The disk is full; a second run continues.
     """
     for scale in (1, *sources[0].lrs):
@@ -293,7 +317,7 @@ def _cut(root: Path, source: DIV2KImage) -> list[str]:
         for path, window in zip(
             [subimage_dir(root, scale) / name for name in names], windows, strict=True
         )
-        if not _is_whole(path, CROP // scale)
+        if not _is_complete(path, CROP // scale)
     ]
     images = read_div2k_image(source) if missing else {}
     for scale, path, (rows, columns) in missing:
@@ -301,12 +325,12 @@ def _cut(root: Path, source: DIV2KImage) -> list[str]:
     return names
 
 
-def _windows(photograph: Path) -> list[Window]:
-    height, width = image_shape(photograph)
+def _windows(path: Path) -> list[Window]:
+    height, width = image_shape(path)
     try:
         rows, columns = crop_offsets(height), crop_offsets(width)
     except UserError as error:
-        raise UserError(f"{photograph}: {error}") from None
+        raise UserError(f"{path}: {error}") from None
     return [(slice(top, top + CROP), slice(left, left + CROP)) for top in rows for left in columns]
 
 
@@ -314,8 +338,8 @@ def _shrunk(span: slice, scale: int) -> slice:
     return slice(span.start // scale, span.stop // scale)
 
 
-def _is_whole(path: Path, size: int) -> bool:
-    """Whether a PNG of that size is complete, from its first and last bytes alone."""
+def _is_complete(path: Path, size: int) -> bool:
+    """Return whether a PNG has that size and is complete, from its first and last bytes."""
     try:
         with path.open("rb") as file:
             file.seek(-len(_PNG_END), os.SEEK_END)

@@ -1,4 +1,4 @@
-"""The same work on many images, by several processes, with the results in order."""
+"""Map a function over many items in several processes, with the results in order."""
 
 import os
 from collections import deque
@@ -25,13 +25,13 @@ def ordered_map(
     """Yield `function(item)` of every item in order, with few results in memory at a time.
 
     Args:
-        function: Can be pickled; sent to each process once.
-        items: Can be pickled.
-        workers: Processes; 1 works in this one. None: one for each processor.
-        progress: Called with the numbers of results used and of items.
+        function: Picklable function; sent to each process once.
+        items: Picklable items.
+        workers: Number of processes; 1 works in this process, None starts one on each processor.
+        progress: Called with the number of results used and the number of items.
 
     Raises:
-        OSError: If a process dies. What `function` raises is raised here.
+        FileError: A process died. Exceptions of `function` are raised unchanged.
     """
     workers = min(workers or os.cpu_count() or 1, len(items))
     results = map(function, items) if workers <= 1 else _pooled(function, items, workers)
@@ -44,7 +44,7 @@ def ordered_map(
 def _pooled(
     function: Callable[[Item], Result], items: Sequence[Item], workers: int
 ) -> Iterator[Result]:
-    # Spawned, because a fork of a process with threads may hang.
+    # Spawned, because forking a process with threads may hang.
     pool = ProcessPoolExecutor(workers, get_context("spawn"), _start_worker, (function,))
     jobs = (pool.submit(_work, item) for item in items)
     waiting: deque[Future[Result]] = deque(islice(jobs, 2 * workers))
@@ -53,7 +53,10 @@ def _pooled(
             yield waiting.popleft().result()
             waiting.extend(islice(jobs, 1))
     except BrokenProcessPool:
-        raise FileError("a reading process died, perhaps of memory: use fewer workers") from None
+        raise FileError(
+            "workers: expected every process to finish, got one that died, perhaps for lack of "
+            "memory; use fewer workers"
+        ) from None
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -62,8 +65,8 @@ _worker: Callable[[Any], Any]
 
 
 def _start_worker(function: Callable[[Any], Any]) -> None:
-    """Send what all jobs of a process share once instead of with each job."""
-    global _worker  # noqa: PLW0603 - of a process that does nothing else
+    """Store the function in a worker process, to send it once instead of with each item."""
+    global _worker  # noqa: PLW0603 - the process has no other use
     _worker = function
 
 

@@ -1,4 +1,4 @@
-"""Making training stores out of photographs."""
+"""Make training stores from HR images."""
 
 import os
 from collections.abc import Sequence
@@ -29,40 +29,40 @@ def create_store(
     progress: Progress | None = None,
     replace: bool = False,
 ) -> None:
-    """Create a folder with `GT.lmdb` and `LRx4.lmdb` (for scale 4), as `ImagePairs` opens it.
+    """Create a folder with `GT.lmdb` and `LRx4.lmdb` (for scale 4), for `ImagePairs`.
 
-    The result is the same to the byte whatever the number of workers, and appears under its name
-    only when it is whole.
+    The bytes do not depend on the number of workers. The folder appears under its name when it is
+    complete.
 
     Args:
-        hr_dir: Photographs: a folder, also a nested one, or a store.
-        out: The folder to make.
-        lr_dir: Their LR images. None: made by MATLAB's bicubic (`make_lr`) from the
-            photographs cropped to a multiple of the scale, which the store then holds.
-        layout: `raw`, from which crops are copied without decoding, or `png`, BasicSR's.
-        scale: How many times larger the photographs are than their LR images.
-        workers: Processes that read; 1 reads in this one. None: one for each processor.
-        progress: Called with the numbers of images done and in all.
-        replace: Whether a store of that name may be there and gives way once the new one is whole.
+        hr_dir: Folder, also a nested one, or store of HR images.
+        out: Folder to create.
+        lr_dir: Folder or store of LR images. If None, the HR images are cropped to a multiple of
+            the scale and LR is computed by MATLAB's bicubic (`make_lr`).
+        layout: `raw`, from which crops are read without decoding, or `png`, as in BasicSR.
+        scale: HR size over LR size.
+        workers: Number of reading processes; 1 reads in this process, None starts one on each
+            processor.
+        progress: Called with the number of images done and the total.
+        replace: Whether to replace an existing store once the new one is complete.
 
     Raises:
-        FileNotFoundError: If a folder is missing.
-        FileError: If `out` exists, and `replace` is not set or it is not such a store, or
-            holds more than one.
-        ValueError: If images cannot be read, do not pair up or do not fit.
-        OSError: If the disk is full.
+        FileNotFoundError: A folder does not exist.
+        FileError: `out` exists, and `replace` is false or `out` contains anything but this store.
+        UserError: An image cannot be read, or LR and HR images are not pairs.
+        OSError: The disk is full.
     """
     out = Path(out)
     if out.exists() and not (replace and (out / GT_STORE).is_dir()):
         raise FileError(
-            f"{out} exists already"
-            + (" and is not a store of ours" if replace else "")
-            + ": choose another name or remove it"
+            f"{out}: expected {'a store' if replace else 'no such folder'}, got an existing "
+            f"folder{' which is not a store' if replace else ''}; choose another name or remove it"
         )
-    ours = {GT_STORE, lr_store_name(scale)}
-    if others := sorted({path.name for path in out.iterdir()} - ours) if out.exists() else []:
+    names = {GT_STORE, lr_store_name(scale)}
+    if others := sorted({path.name for path in out.iterdir()} - names) if out.exists() else []:
         raise FileError(
-            f"{out} holds {others[0]} as well, which would be lost: choose another name, or move it"
+            f"{out}: expected only {' and '.join(sorted(names))}, got {others[0]} as well, which "
+            "would be lost; choose another name or move it"
         )
     pairs = ImagePairs(hr_dir, lr_dir, scale=scale)
     with (
@@ -85,18 +85,18 @@ def create_div2k_stores(
 ) -> None:
     """Create uncompressed stores of HR images and all their LR images in one pass.
 
-    Each store, `GT.lmdb`, `LRx2.lmdb` and so on, appears only when it is whole, and one that is
-    there already is left alone: scales can be added later and share the photographs.
+    Each store (`GT.lmdb`, `LRx2.lmdb`, …) appears when it is complete. Existing stores are skipped,
+    so scales can be added later.
 
     Args:
-        sources: The photographs, with the same scales each.
-        folder: Where the stores go; made where it is missing.
-        workers: Processes that read. None: one for each processor.
-        progress: Called with the numbers of photographs done and in all.
+        sources: HR images with their LR images, each with the same scales.
+        folder: Folder of the stores; created if it does not exist.
+        workers: Number of reading processes; None for one on each processor.
+        progress: Called with the number of HR images done and the total.
 
     Raises:
-        ValueError: If an image is broken or does not fit its photograph.
-        OSError: If the disk is full.
+        UserError: An image is damaged, or an LR image does not match its HR image.
+        OSError: The disk is full.
     """
     folder = Path(folder)
     stores = {scale: folder / lr_store_name(scale) for scale in sources[0].lrs}
@@ -118,6 +118,6 @@ def create_div2k_stores(
 def _encode_pair(
     pairs: ImagePairs, layout: StoreLayout, index: int
 ) -> tuple[str, list[tuple[bytes, tuple[int, ...]]]]:
-    """Read a pair; return its key, and the stored bytes and the shape of LR and GT."""
+    """Read a pair; return its key, then bytes and shape of LR and of GT."""
     key, *images = pairs[index]
     return key, [(encode(np.asarray(image), layout), image.shape) for image in images]

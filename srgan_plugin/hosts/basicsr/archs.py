@@ -1,4 +1,4 @@
-"""The networks under BasicSR's names and arguments, with its state-dict keys."""
+"""The networks with the names, arguments and state-dict keys of BasicSR."""
 
 from functools import partial
 from typing import Any
@@ -15,7 +15,7 @@ _LAYOUT: Any = find_layout("MSRResNet", "basicsr")
 
 
 def _rename(rename: Any, _: nn.Module, state: dict[str, Any], prefix: str, *__: Any) -> None:
-    """Rename the keys of a state dict in place; a hook before it loads or after it is made."""
+    """Rename the keys of a state dict in place (a torch hook for loading and for saving)."""
     own = {key.removeprefix(prefix): key for key in state if key.startswith(prefix)}
     for key, weight in rename({key: state.pop(old) for key, old in own.items()}).items():
         state[prefix + key] = weight
@@ -23,14 +23,15 @@ def _rename(rename: Any, _: nn.Module, state: dict[str, Any], prefix: str, *__: 
 
 @ARCH_REGISTRY.register(suffix=SUFFIX)
 class MSRResNet(networks.MSRResNet):
-    """MSRResNet as BasicSR has it: LeakyReLU after each shuffle, and BasicSR's keys.
+    """MSRResNet as in BasicSR, with LeakyReLU after each shuffle and the keys of BasicSR.
 
-    BasicSR's own class loads the weights it saves, and the other way round. Our keys load as well,
-    and are what it saves without the activation, which BasicSR's class always has.
+    Its weights load into the class of BasicSR and vice versa. Keys of `networks.MSRResNet` load,
+    too; they are saved if `activate_after_shuffle` is false, because BasicSR's class always has the
+    activation.
 
     Args:
         num_in_ch: Channels of the LR image.
-        num_out_ch: Channels of the result.
+        num_out_ch: Channels of the output.
         num_feat: Features.
         num_block: Residual blocks.
         upscale: 2, 3 or 4.
@@ -56,20 +57,20 @@ class MSRResNet(networks.MSRResNet):
             upscale_factor=upscale,
             activate_after_shuffle=activate_after_shuffle,
         )
-        if activate_after_shuffle:  # which these keys imply
+        if activate_after_shuffle:  # implied by BasicSR's keys
             hook = partial(_rename, _LAYOUT.from_plugin_keys)
             self.register_state_dict_post_hook(hook)  # type: ignore[no-untyped-call]
 
 
 @ARCH_REGISTRY.register(suffix=SUFFIX)
 class VGGStyleDiscriminator(networks.ModifiedVGG):
-    """ModifiedVGG as BasicSR has it, for square images of any size.
+    """ModifiedVGG with BasicSR's name, for square images of any size.
 
     Args:
         num_in_ch: Channels of the images.
         num_feat: Features of the first stage.
-        input_size: Height and width, a multiple of 32; from 256 on, where a sixth stage follows as
-            in BasicSR, of 64.
+        input_size: Height and width: a multiple of 32, or from 256 on a multiple of 64 with a
+            sixth stage, as in BasicSR.
     """
 
     def __init__(self, num_in_ch: int = 3, num_feat: int = 64, input_size: int = 128) -> None:
@@ -82,7 +83,7 @@ class VGGStyleDiscriminator(networks.ModifiedVGG):
         self.register_load_state_dict_pre_hook(refuse_foreign_weights)  # type: ignore[no-untyped-call]
 
 
-# The networks that BasicSR has no class of, under our names and arguments.
+# Networks without a counterpart in BasicSR, with unchanged names and arguments.
 for _name, _network in (networks.GENERATORS | networks.DISCRIMINATORS).items():
     if _name not in (MSRResNet.__name__, networks.ModifiedVGG.__name__):
         ARCH_REGISTRY.register(_network, suffix=SUFFIX)

@@ -1,4 +1,4 @@
-"""BasicSR 1.4.2 beside today's torch and torchvision: what it lacks, and importing it."""
+"""Patch BasicSR 1.4.2 for current torch and torchvision, and import it."""
 
 import sys
 from pathlib import Path
@@ -8,13 +8,13 @@ from typing import Any
 from srgan_plugin.checkpoints.read_write import load_checkpoint_file
 from srgan_plugin.hosts.compat_patches import CompatPatch, Toolbox, is_importable
 
-_GONE = "torchvision.transforms.functional_tensor"
+_REMOVED = "torchvision.transforms.functional_tensor"
 
 
 def _add_functional_tensor() -> None:
     from torchvision.transforms.functional import rgb_to_grayscale
 
-    module = sys.modules.setdefault(_GONE, ModuleType(_GONE))
+    module = sys.modules.setdefault(_REMOVED, ModuleType(_REMOVED))
     module.rgb_to_grayscale = rgb_to_grayscale  # type: ignore[attr-defined]
 
 
@@ -27,23 +27,23 @@ TOOLBOX = Toolbox(
     probes=("basicsr",),
     patches=(
         CompatPatch(
-            name=_GONE,
+            name=_REMOVED,
             reason="torchvision 0.17 removed it, basicsr.data.degradations imports it",
-            missing=lambda: not is_importable(_GONE, ["rgb_to_grayscale"]),
+            missing=lambda: not is_importable(_REMOVED, ["rgb_to_grayscale"]),
             apply=_add_functional_tensor,
         ),
     ),
 )
 
-#: The mends that this process needed.
+#: Names of the patches applied in this process.
 APPLIED_PATCHES = TOOLBOX.load()
 
 
 def load_resume_state(opt: dict[str, Any]) -> dict[str, Any] | None:
-    """Find and read the state to resume, as BasicSR's function does, on machines without a GPU.
+    """Read the training state to resume, as BasicSR does, but also without a GPU.
 
     Args:
-        opt: BasicSR's options; `path.resume_state` and the paths of the networks are filled in.
+        opt: BasicSR's options; `path.resume_state` and the paths of the networks are set.
 
     Returns:
         Iteration, epoch, optimisers and schedulers; None to start from the beginning.

@@ -1,4 +1,4 @@
-"""Pairs of images as BasicSR's models take them."""
+"""Dataset of image pairs for BasicSR's models."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -21,24 +21,24 @@ from .archs import SUFFIX
 
 @DATASET_REGISTRY.register(suffix=SUFFIX)
 class PairedImageDataset(Dataset[dict[str, Any]]):
-    """LR and GT from folders or LMDB stores of either layout, with BasicSR's options.
+    """LR and GT images from folders or LMDB stores of either layout, with BasicSR's options.
 
     Args:
-        opt: `dataroot_gt`; `dataroot_lq` (without it LR is made by MATLAB's bicubic, or comes from
-            the store that `tools/create_store.py` made); `meta_info_file`; `scale`; `phase`; for
-            training `gt_size`, `use_hflip`, `use_rot`. `io_backend` is told from the path, and
-            `filename_tmpl` from the names, where DIV2K's `x4` is known.
+        opt: `dataroot_gt`; `dataroot_lq` (if missing, LR is computed by MATLAB's bicubic, or read
+            from the store written by `tools/create_store.py`); `meta_info_file`; `scale`; `phase`;
+            for training `gt_size`, `use_hflip`, `use_rot`. `io_backend` and `filename_tmpl` are
+            not needed: the path and the names show them.
 
     Raises:
-        ValueError: An option that would change the images and is not supported.
+        UserError: An option would change the images and is not supported.
     """
 
     def __init__(self, opt: Mapping[str, Any]) -> None:
         for name, accepted in (("color", (None, "rgb")), ("mean", (None,)), ("std", (None,))):
             if opt.get(name) not in accepted:
                 raise UserError(
-                    f"{name}: {opt[name]} is not supported by PairedImageDataset_{SUFFIX}; "
-                    "remove the line or use BasicSR's PairedImageDataset"
+                    f"{name}: expected no such option of PairedImageDataset_{SUFFIX}, got "
+                    f"{opt[name]}; remove the line or use BasicSR's PairedImageDataset"
                 )
         self.opt = opt
         self.training = opt["phase"] == "train"
@@ -54,21 +54,21 @@ class PairedImageDataset(Dataset[dict[str, Any]]):
         return len(self.pairs)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """Return `lq` and `gt`, float32 3HW RGB in [0, 1], and where they came from."""
+        """Return a dict with `lq` and `gt`, RGB in [0, 1], (3, H, W), float32, and their names."""
         key, lr, gt = self.pairs[index]
-        small, large = self._cut(lr, gt, key) if self.training else (lr, gt)
-        # BasicSR names a result by the last part of this, without what follows a dot.
+        lq, hq = self._augmented(lr, gt, key) if self.training else (lr, gt)
+        # BasicSR takes the name of a result from the last part of this, up to a dot.
         path = f"{key.replace('/', '_')}.png"
-        return {"lq": _tensor(small), "gt": _tensor(large), "lq_path": path, "gt_path": path}
+        return {"lq": _tensor(lq), "gt": _tensor(hq), "lq_path": path, "gt_path": path}
 
-    def _cut(self, lr: LazyImage, gt: LazyImage, key: str) -> tuple[Image, Image]:
-        # BasicSR seeds Python's and NumPy's random numbers alike at each epoch, torch's it leaves.
+    def _augmented(self, lr: LazyImage, gt: LazyImage, key: str) -> tuple[Image, Image]:
+        # BasicSR reseeds Python and NumPy in the same way in each epoch, but not torch.
         seed, number = torch.randint(2**31, (2,)).tolist()
         sample_index = SampleIndex(0, seed=seed, number=number)
         hflip, rot = (0.5 * bool(self.opt.get(name)) for name in ("use_hflip", "use_rot"))
         flips = random_flips(sample_index, hflip, rot, rot)
-        small, large = crop_pair(lr, gt, self.opt["gt_size"], self.opt["scale"], sample_index, key)
-        return augment(small, *flips), augment(large, *flips)
+        lq, hq = crop_pair(lr, gt, self.opt["gt_size"], self.opt["scale"], sample_index, key)
+        return augment(lq, *flips), augment(hq, *flips)
 
 
 def _tensor(image: LazyImage | Image) -> Tensor:

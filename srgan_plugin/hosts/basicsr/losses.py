@@ -1,4 +1,4 @@
-"""The losses under BasicSR's names and arguments."""
+"""The losses with the names and arguments of BasicSR."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,25 +11,25 @@ from srgan_plugin.networks.vgg import TORCHVISION
 
 from .archs import SUFFIX
 
-#: Where BasicSR's own users put VGG-19's weights, below the working directory.
+#: Path of the VGG-19 weights in BasicSR, relative to the working directory.
 BASICSR_VGG = Path("experiments/pretrained_models/vgg19-dcbb9e9d.pth")
 
 
 @LOSS_REGISTRY.register(suffix=SUFFIX)
 class PerceptualLoss(losses.PerceptualLoss):
-    """PerceptualLoss with BasicSR's names and defaults, and VGG weights from any file.
+    """PerceptualLoss with the arguments and defaults of BasicSR, and VGG weights from any file.
 
     Args:
-        layer_weights: Weight by layer name, such as `{'conv5_4': 1}`.
+        layer_weights: Weight by layer, such as `{'conv5_4': 1}`.
         vgg_type: 'vgg19'.
         use_input_norm: Normalise by ImageNet's statistics.
-        range_norm: The images are in [-1, 1].
-        perceptual_weight: Factor of the perceptual term; not above 0 leaves it out.
-        style_weight: Factor of the style term; not above 0 leaves it out.
+        range_norm: Whether the images are in [-1, 1] and not in [0, 1].
+        perceptual_weight: Factor of the perceptual term; 0 or less switches it off.
+        style_weight: Factor of the style term; 0 or less switches it off.
         criterion: 'l1', 'mse' or 'fro'.
-        pretrained: Where VGG's weights are; see `VGG19Features`. By default also where
-            BasicSR looks for them, `experiments/pretrained_models/vgg19-dcbb9e9d.pth`.
-        feature_scale: Factor of the features; the paper's is 1 / 12.75.
+        pretrained: File of the VGG weights; see `VGG19Features`. By default the file of BasicSR,
+            `experiments/pretrained_models/vgg19-dcbb9e9d.pth`, is used if it exists.
+        feature_scale: Factor of the features before the comparison; 1 / 12.75 in the paper.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class PerceptualLoss(losses.PerceptualLoss):
         )
 
 
-# The other losses have the same names, arguments and functions in BasicSR.
+# The other losses are the same in BasicSR.
 for _name, _loss in losses.LOSSES.items():
     if _name != PerceptualLoss.__name__:
         LOSS_REGISTRY.register(_loss, suffix=SUFFIX)

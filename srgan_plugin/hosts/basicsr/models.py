@@ -1,4 +1,4 @@
-"""BasicSR's models with whole checkpoints, and SRGAN's training step from our objectives."""
+"""BasicSR's models with atomic checkpoints, and SRGAN trained by the objectives in `losses`."""
 
 import os
 import tempfile
@@ -18,7 +18,7 @@ from srgan_plugin.losses import discriminator_objective, generator_objective
 
 from .archs import SUFFIX
 
-# What BasicSR's logs call the losses.
+# Names of the losses in BasicSR's logs.
 LOG_NAMES = {
     "loss_pix": "l_g_pix",
     "loss_perceptual": "l_g_percep",
@@ -30,12 +30,16 @@ LOG_NAMES = {
 
 
 class _AtomicSaveMixin:
-    """Checkpoints that appear under their name only when they are whole."""
+    """Mixin that saves checkpoints atomically."""
 
     opt: dict[str, Any]
 
     def save(self, epoch: int, current_iter: int) -> None:
-        """Save networks and training state, the state last; each file whole or not at all.
+        """Save the networks, then the training state; each file appears when it is complete.
+
+        Args:
+            epoch: Number of the epoch.
+            current_iter: Number of the iteration.
 
         Raises:
             OSError: A file could not be written, which BasicSR only logs.
@@ -51,10 +55,10 @@ class _AtomicSaveMixin:
                 super().save(epoch, current_iter)  # type: ignore[misc]
                 for kind in kinds:
                     for file in sorted(Path(paths[kind]).iterdir()):
-                        if not zipfile.is_zipfile(file):  # whose directory is written last
+                        if not zipfile.is_zipfile(file):  # its directory is written last
                             raise FileError(
-                                f"could not write {targets[kind] / file.name}: make room, and go "
-                                "on with --auto_resume"
+                                f"{targets[kind] / file.name}: expected a complete checkpoint, got "
+                                "a truncated one; make room and resume by --auto_resume"
                             )
                         with file.open("rb+") as opened:
                             os.fsync(opened.fileno())
@@ -65,12 +69,15 @@ class _AtomicSaveMixin:
 
 @MODEL_REGISTRY.register(suffix=SUFFIX)
 class SRModel(_AtomicSaveMixin, BasicSRModel):
-    """BasicSR's SRModel, whose checkpoints are whole."""
+    """BasicSR's SRModel with atomic checkpoints."""
 
 
 @MODEL_REGISTRY.register(suffix=SUFFIX)
 class SRGANModel(_AtomicSaveMixin, BasicSRGANModel):
-    """BasicSR's SRGANModel: the same options, logs and files; the objectives are ours."""
+    """BasicSR's SRGANModel with atomic checkpoints, trained by the objectives in `losses`.
+
+    Options, logs and files are those of BasicSR.
+    """
 
     def optimize_parameters(self, current_iter: int) -> None:
         """Update the generator, then the discriminator, on the batch of `feed_data`."""
@@ -82,18 +89,18 @@ class SRGANModel(_AtomicSaveMixin, BasicSRGANModel):
             torch.autograd.backward(torch.stack(list(losses.values())).sum())
             self.optimizer_g.step()
         self.optimizer_d.zero_grad()
-        judged: dict[str, Tensor] = {}
-        # One after the other, as in BasicSR: with several processes its wrapper copies buffers
-        # before each forward pass, which in older torch the backward pass of another trips over.
+        mean_logits: dict[str, Tensor] = {}
+        # One after the other, as in BasicSR: with several processes DDP copies buffers before each
+        # forward pass, and in older torch the backward pass of another one fails on that.
         for kind, loss, logits in discriminator_objective(
             self.net_d, self.gt, self.output.detach(), self.cri_gan
         ):
             torch.autograd.backward(loss)
             losses[f"loss_d_{kind}"] = loss
-            judged[f"out_d_{kind}"] = logits.detach().mean()
+            mean_logits[f"out_d_{kind}"] = logits.detach().mean()
         self.optimizer_d.step()
         logged = OrderedDict((LOG_NAMES[name], loss) for name, loss in losses.items())
-        self.log_dict = self.reduce_loss_dict(logged | judged)
+        self.log_dict = self.reduce_loss_dict(logged | mean_logits)
         if self.ema_decay > 0:
             self.model_ema(decay=self.ema_decay)
 

@@ -1,4 +1,4 @@
-"""BasicSR's options, checked before it builds anything: it answers a misspelt key with silence."""
+"""Check BasicSR's options before it builds anything; BasicSR ignores misspelt keys."""
 
 import inspect
 import re
@@ -37,7 +37,7 @@ SECTIONS = {
 
 
 class Kind(NamedTuple):
-    """What the value of an option must be: in words, as a check, and as a JSON schema."""
+    """Kind of value of an option: its description, a function that checks a value, and a schema."""
 
     name: str
     fits: Callable[[Any], bool]
@@ -88,7 +88,7 @@ _BETAS: Final = Kind(
     ),
 )
 _TEXT: Final = Kind("text", lambda v: v is None or isinstance(v, str), _or_none("string"))
-#: The first pattern that matches an option says what its value must be.
+#: Kind of value by pattern of the option's name; the first pattern that matches counts.
 _KINDS: Final = {
     **dict.fromkeys(("datasets", "datasets.*", "network_g", "path", "train"), _MAP),
     **dict.fromkeys(("network_d", "val", "logger", "train.*_opt", "logger.wandb"), _MAP_OR_NONE),
@@ -111,7 +111,7 @@ _KINDS: Final = {
     **dict.fromkeys(("train.total_iter", "train.warmup_iter", "train.ema_decay"), _NUMBER),
     **dict.fromkeys(("train.optim_?.lr", "val.val_freq", "logger.*_freq"), _NUMBER),
 }
-# What an argument of a class must be, by the type of its default.
+# Kind of value of an argument by the type of its default.
 KINDS_BY_DEFAULT: Final = {
     int: _WHOLE,
     float: _NUMBER,
@@ -121,20 +121,19 @@ KINDS_BY_DEFAULT: Final = {
 
 
 def check_options(opt: Mapping[str, Any]) -> None:
-    """Find what BasicSR would overlook or fail on without saying where.
+    """Refuse options that BasicSR would ignore or fail on without naming them.
 
-    A key that is merely unknown may be read by a model of the user's; one that resembles a known
-    key is taken for a slip of the pen.
+    An unknown key is allowed, because another model may read it, unless it resembles a known key.
 
     Args:
-        opt: The YAML's content.
+        opt: Content of the YAML file.
 
     Raises:
-        UserError: A key is missing, misspelt, or not an argument of the class; or a type is not
-            registered.
+        UserError: A key is missing, misspelt, or not an argument of the class, a value is of the
+            wrong kind, or a type is not registered.
     """
     if missing := [key for key in REQUIRED if key not in opt]:
-        raise UserError(f"the options lack {', '.join(missing)}")
+        raise _missing(missing)
     for name, value in _entries(opt):
         if kind := kind_of(name):
             _check_kind(name, value, kind)
@@ -148,9 +147,9 @@ def check_options(opt: Mapping[str, Any]) -> None:
         if kind.__module__.startswith("srgan_plugin."):
             needed = ["dataroot_gt", *["gt_size"] * (name.split("_")[0] == "train")]
             if missing := [key for key in needed if dataset.get(key) is None]:
-                raise UserError(f"datasets.{name} lacks {', '.join(missing)}")
+                raise _missing([f"datasets.{name}.{key}" for key in missing])
             if "scale" not in {**opt, **dataset}:
-                raise UserError("the options lack scale")
+                raise _missing(["scale"])
     _check_type({"type": opt["model_type"]}, registry.MODEL_REGISTRY, "model_type")
     for section in ("network_g", "network_d"):
         if opt.get(section):
@@ -164,16 +163,20 @@ def check_options(opt: Mapping[str, Any]) -> None:
 
 
 def kind_of(name: str) -> Kind | None:
-    """Return what the value of an option must be, by its dotted name; None where anything goes."""
+    """Return the kind of value of an option by its dotted name; None if any value is allowed."""
     return next((kind for key, kind in _KINDS.items() if _matches(name, key)), None)
 
 
 def _entries(opt: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield every option with its dotted name, sections before what is in them."""
+    """Yield every option with its dotted name, sections before their entries."""
     for key, value in opt.items():
         yield f"{prefix}{key}", value
         if isinstance(value, Mapping):
             yield from _entries(value, f"{prefix}{key}.")
+
+
+def _missing(names: Iterable[str]) -> UserError:
+    return UserError(f"options: expected {', '.join(names)}, got none")
 
 
 def _matches(name: str, pattern: str) -> bool:
@@ -193,10 +196,10 @@ def _check_training(opt: Mapping[str, Any]) -> None:
     for section, keys in REQUIRED_TO_TRAIN.items():
         given = opt.get(section) or {}
         if missing := [f"{section}.{key}" for key in keys if given.get(key) is None]:
-            raise UserError(f"the options lack {', '.join(missing)}")
+            raise _missing(missing)
     for name in ("optim_g", "scheduler"):
         if not opt["train"][name].get("type"):
-            raise UserError(f"the options lack train.{name}.type")
+            raise _missing([f"train.{name}.type"])
 
 
 def _check_spelling(given: Mapping[str, Any] | None, known: Iterable[str], section: str) -> None:
@@ -204,7 +207,8 @@ def _check_spelling(given: Mapping[str, Any] | None, known: Iterable[str], secti
     for key in given or {}:
         near = [] if key in known else get_close_matches(key, known, n=1, cutoff=0.8)
         if near:
-            raise UserError(f"{f'{section}.{key}'.lstrip('.')}: no such option, write {near[0]}")
+            name = f"{section}.{key}".lstrip(".")
+            raise UserError(f"{name}: expected a known option, got {key!r}; nearest: {near[0]}")
 
 
 def _check_type(given: Mapping[str, Any], names: Any, section: str) -> Any:
@@ -214,7 +218,7 @@ def _check_type(given: Mapping[str, Any], names: Any, section: str) -> Any:
     if kind not in names and f"{kind}_basicsr" not in names:
         near = get_close_matches(str(kind), list(names.keys()), n=3, cutoff=0.5)
         hint = f"; nearest: {', '.join(near)}" if near else ""
-        raise UserError(f"{section}: no class is called {kind!r}{hint}")
+        raise UserError(f"{section}: expected a registered class, got {kind!r}{hint}")
     return names.get(kind if kind in names else f"{kind}_basicsr")
 
 
@@ -226,4 +230,7 @@ def _check_arguments(given: Mapping[str, Any], names: Any, section: str) -> None
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
         return
     if unknown := [key for key in given if key != "type" and key not in parameters]:
-        raise UserError(f"{section}.{unknown[0]}: {given['type']} takes {', '.join(parameters)}")
+        raise UserError(
+            f"{section}.{unknown[0]}: expected an argument of {given['type']} "
+            f"({', '.join(parameters)}), got {unknown[0]!r}"
+        )

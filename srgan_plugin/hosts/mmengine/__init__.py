@@ -1,4 +1,4 @@
-"""SRGAN for mmengine and MMagic: importing this package fills the registries of `srgan_plugin`."""
+"""Classes for mmengine and MMagic; importing this package fills the registries."""
 
 from . import compat, datasets, engine, evaluation, models  # noqa: F401 - fills the registries
 

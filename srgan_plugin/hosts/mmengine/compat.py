@@ -1,4 +1,4 @@
-"""Make mmengine 0.10, and models of other toolboxes, load and save checkpoints safely."""
+"""Load and save checkpoints safely in mmengine 0.10 and in models of other toolboxes."""
 
 from collections import OrderedDict
 from typing import Any
@@ -17,11 +17,11 @@ from .models.sr_model import SRModel, load_state_dict_pre_hook
 
 
 def load_checkpoints_safely() -> None:
-    """Make mmengine's `load_from` and `resume` read checkpoints by our loader.
+    """Register `load_from_file` as the loader of mmengine's `load_from` and `resume`.
 
-    mmengine's own calls `torch.load`, which since torch 2.6 refuses the log history that mmengine
-    itself saves, so that nothing resumes; for a URL it calls a function that runs whatever a pickle
-    says. Ours reads the history and runs nothing. mmengine has a public registry for this.
+    The loader of mmengine calls `torch.load`, which since torch 2.6 refuses the log history in
+    mmengine's checkpoints, so no run can be resumed; for a URL it executes any code in the pickle.
+    `load_from_file` reads the history and executes nothing. `CheckpointLoader` is public API.
     """
     schemes = ("", "http://", "https://")
     CheckpointLoader.register_scheme(prefixes=schemes, loader=load_from_file, force=True)
@@ -29,17 +29,20 @@ def load_checkpoints_safely() -> None:
 
 def _history(log: Any, count: Any, max_length: int) -> HistoryBuffer:
     buffer = HistoryBuffer(log, count, max(max_length, len(log)))
-    buffer.max_length = max_length  # lowered by a hook, and it cuts at its next value
+    buffer.max_length = max_length  # a hook lowered it; the next value truncates the buffer
     return buffer
 
 
 def load_from_file(filename: str, map_location: Any = None) -> dict[str, Any]:
-    """Read a file, a download verified by the digits in its name, or bundled weights by name.
+    """Read a file, a URL (verified by the hash in its name), or bundled weights by name.
 
-    The weights carry what is noted beside them, for mmengine loads them alone. torch has a place
-    for that: a state dict's metadata, which the hooks of a module get.
+    mmengine passes only the weights on to the model, so the checkpoint's `meta` is copied into the
+    metadata of the state dict, which torch passes to the hooks of a module.
+
+    Args:
+        filename: Path, URL or name of bundled weights.
+        map_location: Ignored; tensors stay on the CPU, and load_state_dict copies them.
     """
-    # The tensors stay on the CPU, whatever the host asks for: load_state_dict copies them.
     checkpoint = load_checkpoint_file(local_checkpoint(filename), history=_history)
     if isinstance(weights := checkpoint.get("state_dict"), dict):
         metadata = getattr(weights, "_metadata", None)
@@ -51,22 +54,22 @@ def load_from_file(filename: str, map_location: Any = None) -> dict[str, Any]:
 
 
 def scope_of(cfg: Any) -> str:
-    """Whose model a config has: by the prefix of its type, else by the default scope."""
+    """Return the scope of a config's model: the prefix of its type, else the default scope."""
     prefix, _, _ = str(cfg.model.type).rpartition(".")
     return prefix or cfg.get("default_scope") or SCOPE
 
 
 def enable_safe_checkpointing(cfg: Any) -> None:
-    """Let a run of another toolbox's config save when it is stopped, and whole files only.
+    """Add atomic checkpoints, and saving when stopped, to the config of another toolbox.
 
     Args:
-        cfg: mmengine's config; its `default_hooks` change in place. A checkpoint hook of another
-            type stays as it is.
+        cfg: Config of mmengine; its `default_hooks` are changed in place. A checkpoint hook of
+            another type is not changed.
     """
     if cfg.get("default_scope") not in SCOPE_MODULES:
         return
     cfg.setdefault("default_hooks", {})
-    hooks = cfg["default_hooks"]  # mmengine keeps another dict than it was given
+    hooks = cfg["default_hooks"]  # mmengine has copied the dict
     checkpoint = hooks.get("checkpoint")
     if checkpoint and checkpoint.get("type") == "CheckpointHook":
         checkpoint["type"] = f"{SCOPE}.CheckpointHook"
@@ -75,13 +78,13 @@ def enable_safe_checkpointing(cfg: Any) -> None:
 
 
 def convert_on_load(model: nn.Module) -> None:
-    """Let another toolbox's model load checkpoints as ours do: of any layout, whole or not at all.
+    """Make a model of another toolbox load checkpoints of any known layout, strictly.
 
-    mmengine loads what fits and logs the rest, so that weights in bare keys load nothing. Calling
-    it again changes nothing.
+    mmengine loads the keys that match and logs the others, so weights without the prefix
+    `generator.` would load nothing. A second call has no effect.
 
     Args:
-        model: Has one of the networks that the zoo knows as `model.generator`, or is left alone.
+        model: Model of any toolbox; it is not changed unless `model.generator` is a known network.
     """
     own: Any = unwrap_ddp(model)
     generator = getattr(own, "generator", None)

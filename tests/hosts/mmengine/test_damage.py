@@ -109,7 +109,7 @@ def test_a_name_that_says_another_iteration_than_the_content_is_passed_over(
     _, newer, _ = run(tmp_path / "run")
     save(tmp_path / "run", 30, holds=31)
     assert newest_checkpoint(tmp_path / "run") == newer
-    assert "holds iteration 31" in caplog.text
+    assert "got iteration 31" in caplog.text
 
 
 def test_without_a_good_checkpoint_nothing_starts_anew_in_silence(tmp_path: Path) -> None:

@@ -126,8 +126,8 @@ def test_ranks_share_the_stream_on_the_device(store: Path, monkeypatch: Any) -> 
     ("changes", "reason"),
     [
         ({"pipeline": [CROP, TRANSPOSE, HFLIP, PACK]}, "its pipeline is not"),
-        ({"collate_fn": pseudo_collate}, "not of StreamSampler and stack_pairs"),
-        ({"sampler": None}, "not of StreamSampler and stack_pairs"),
+        ({"collate_fn": pseudo_collate}, "does not use StreamSampler and stack_pairs"),
+        ({"sampler": None}, "does not use StreamSampler and stack_pairs"),
     ],
 )
 def test_what_cannot_live_on_the_device_stays_and_says_why(

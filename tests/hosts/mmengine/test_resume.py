@@ -154,7 +154,7 @@ def test_schedules_follow_a_run_that_is_made_longer_or_shorter(
     longer = resumed(config("longer", 18), short)
     assert differences(schedule_of(long), schedule_of(longer)) == []
     said = capfd.readouterr().out
-    assert "CosineAnnealingLR follows" in said
+    assert "CosineAnnealingLR is adapted" in said
     assert "T_max=18 (checkpoint: 12)" in said
     shorter = resumed(config("shorter", 12), part)
     assert differences(schedule_of(short), schedule_of(shorter)) == []
@@ -257,7 +257,7 @@ def test_a_checkpoint_of_another_schedule_or_without_states_is_not_resumed(
         (
             [SCHEDULES["MultiStepLR0"]],
             "param_schedulers",
-            "--resume: the checkpoint",
+            "--resume: expected states of schedulers",
         ),
     ],
 )

@@ -133,9 +133,9 @@ def test_the_tool_refuses_what_it_cannot_measure(benchmark_tool: Any, capsys: An
     with pytest.raises(SystemExit) as stop:
         benchmark_tool(["train", "--against", "basicsr"])
     assert stop.value.code == 2
-    assert "--against basicsr does not go with `train`" in capsys.readouterr().err
+    assert "got basicsr" in capsys.readouterr().err
     if not torch.cuda.is_available():
         with pytest.raises(SystemExit) as stop:
             benchmark_tool(["loader", "--device", "cuda"])
         assert stop.value.code == 1
-        assert "torch sees no GPU here" in capsys.readouterr().err
+        assert "expected a GPU, got none" in capsys.readouterr().err

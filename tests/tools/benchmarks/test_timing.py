@@ -62,7 +62,7 @@ def test_the_ratio_is_their_time_over_ours_and_nothing_is_made_up() -> None:
     assert numbers["ratio"] == 3
     assert numbers["sides"][0]["fraction_of_peak"] is None
     table = format_report(numbers)
-    assert "ratio (theirs's time over ours): 3.00" in table
+    assert "(time of theirs over that of ours): 3.00" in table
     assert "peak" not in table and "| ours | 1000.00 |" in table
     assert report([ours], None)["ratio"] is None
 

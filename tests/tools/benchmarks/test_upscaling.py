@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from benchmarks.upscaling import _mmagics, _ours, upscale_sides
+from benchmarks.upscaling import _mmagic, _plugin, upscale_sides
 
 
 def test_a_measurement_has_the_time_and_the_memory_of_the_image_alone() -> None:
@@ -18,6 +18,6 @@ def test_a_measurement_has_the_time_and_the_memory_of_the_image_alone() -> None:
 def test_both_sides_make_8_bit_images_of_four_times_the_size() -> None:
     pytest.importorskip("mmagic")
     image = np.random.default_rng(0).integers(0, 256, (12, 10, 3), np.uint8)
-    for make in (_ours, _mmagics):
+    for make in (_plugin, _mmagic):
         result = make("cpu")(image)
         assert (result.shape, result.dtype) == ((48, 40, 3), np.uint8)

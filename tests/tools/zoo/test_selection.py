@@ -84,7 +84,7 @@ def test_a_last_checkpoint_that_was_killed_before_its_validation_is_measured(
     log.parent.mkdir(parents=True)
     log.write_text('{"HeldOut/PSNR": 30.0, "step": 8}\n')
     measured = {"best_x_iter_8.pth": 30.0, "iter_10000.pth": psnr}
-    monkeypatch.setattr(selection, "_measures", lambda path, _: {"PSNR": measured[path.name]})
+    monkeypatch.setattr(selection, "_scores", lambda path, _: {"PSNR": measured[path.name]})
     assert best_by_psnr(tmp_path, tmp_path / "iter_10000.pth", None).name == better
 
 
@@ -108,5 +108,5 @@ def test_the_checkpoint_of_the_lowest_niqe_is_chosen_and_measured_once(
         psnr = evaluate(upscale, held_out, Scorer(border=4))["PSNR"]
         assert measures[iteration] == pytest.approx({"PSNR": psnr, "NIQE": by_hand[iteration]})
     assert chosen.name == f"iter_{min(by_hand, key=by_hand.get)}.pth"
-    monkeypatch.setattr(selection, "_measures", None)
+    monkeypatch.setattr(selection, "_scores", None)
     assert best_by_niqe(tmp_path, held_out, lambda line: None)[0] == chosen

@@ -165,11 +165,11 @@ def test_training_is_followed_by_choosing_shipping_and_noting_and_is_not_done_tw
     (tmp_path / "work/zoo_srgan_x4c64b16_cpu/trained_from.sha256").write_text("of another one")
     with pytest.raises(SystemExit):
         module.main(line)
-    assert "was trained from other weights" in capsys.readouterr().err
+    assert "got one from other weights" in capsys.readouterr().err
     (tmp_path / "photographs/0.png").rename(tmp_path / "photographs/another.png")
     with pytest.raises(SystemExit):
         module.main(line)
-    assert "choose another --work-dir" in capsys.readouterr().err
+    assert "--work-dir" in capsys.readouterr().err
 
 
 def test_what_is_needed_at_the_end_is_looked_for_at_the_start(tool, tmp_path, calculate_niqe):

@@ -1,4 +1,4 @@
-"""Batches that are stacked in the worker, before they travel to the trainer."""
+"""Collate samples to batches in the worker process."""
 
 import sys
 from collections.abc import Sequence
@@ -11,12 +11,12 @@ from srgan_plugin.registry import FUNCTIONS
 
 
 class PairBatch(Sequence[dict[str, Any]]):
-    """Samples that were read as one batch: `stack_pairs` takes it whole, others one by one.
+    """Samples that were read as one batch; `stack_pairs` takes the tensors unchanged.
 
     Args:
-        inputs: uint8 N3hw.
-        gt_img: uint8 N3HW.
-        metainfo: What `PackInputs` notes of each sample.
+        inputs: LR images, RGB, (N, 3, h, w), uint8.
+        gt_img: GT images, RGB, (N, 3, H, W), uint8.
+        metainfo: Metadata of each sample, as set by `PackInputs`.
     """
 
     def __init__(
@@ -32,22 +32,23 @@ class PairBatch(Sequence[dict[str, Any]]):
         return {"inputs": self.inputs[index], "data_samples": sample}
 
     def stacked(self) -> dict[str, Any]:
-        """Return what `stack_pairs` makes of the samples."""
+        """Return the batch for `stack_pairs`."""
         return stacked_pairs(self.inputs, self.gt_img, [meta["key"] for meta in self.metainfo])
 
 
 def element_type() -> Any:
-    """Return the class of a sample: MMagic's if MMagic is loaded, for its preprocessor."""
+    """Return the class of samples: MMagic's DataSample if MMagic is loaded, for its models."""
     structures = sys.modules.get("mmagic.structures")
     return structures.DataSample if structures else BaseDataElement
 
 
 @FUNCTIONS.register_module()
 def stack_pairs(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Stack samples of one size in the worker: two tensors travel to the trainer, not 2 N.
+    """Stack samples of one size, so a worker sends two tensors and not 2 N.
 
     Returns:
-        `inputs`, uint8 N3hw, and `data_samples`, one element with `gt_img`, uint8 N3HW.
+        `inputs`, (N, 3, h, w), uint8, and `data_samples`, one element with `gt_img`, (N, 3, H, W),
+        uint8.
     """
     if isinstance(samples, PairBatch):
         return samples.stacked()
@@ -60,19 +61,22 @@ def stack_pairs(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 class StackedPairs(BaseDataElement):
-    """The ground truth of a batch, `gt_img`, uint8 N3HW, and the `key` of each of its images."""
+    """GT images of a batch, `gt_img`, (N, 3, H, W), uint8, and the `key` of each image."""
 
     def pin_memory(self) -> "StackedPairs":
-        """Return it in memory from which a device copies without the processor's help.
-
-        torch's loader calls this; mmengine's element has no such method and stays behind.
-        """
+        """Return a copy in pinned memory; torch's loader calls this."""
         pinned: StackedPairs = self.new(gt_img=self.gt_img.pin_memory())
         return pinned
 
 
 def stacked_pairs(inputs: torch.Tensor, gt_img: torch.Tensor, keys: list[Any]) -> dict[str, Any]:
-    """Collate samples into the batch of our models: two uint8 tensors and the images' keys."""
+    """Return the batch for `DataPreprocessor`.
+
+    Args:
+        inputs: LR images, RGB, (N, 3, h, w), uint8.
+        gt_img: GT images, RGB, (N, 3, H, W), uint8.
+        keys: Key of each image.
+    """
     element = StackedPairs(gt_img=gt_img)
-    element.set_field(keys, "key", field_type="metainfo")  # `metainfo=` would copy it deeply
+    element.set_field(keys, "key", field_type="metainfo")  # `metainfo=` would make a deep copy
     return {"inputs": inputs, "data_samples": element}

@@ -1,4 +1,4 @@
-"""Training data that lives on the device: a loader with the face of torch's `DataLoader`."""
+"""DataLoader-compatible loader over a training set in GPU memory."""
 
 import logging
 import os
@@ -20,21 +20,21 @@ logger = logging.getLogger(__name__)
 
 Mode = Literal["auto"] | bool
 
-# Of the free memory, what `auto` gives to the data; the rest is for the training step.
+# Share of the free memory that `auto` uses for the data; the rest is for the training step.
 SHARE = 0.5
 
 
 class GPUDataLoader:
-    """Yields what a `DataLoader` with `stack_pairs` yields, bit for bit, on the device.
+    """Loader with bit-identical batches to a `DataLoader` with `stack_pairs`, but on the device.
 
     Args:
-        dataset: Of the usual pipeline: `dataset.augmentation` is not None.
-        sampler: Numbers the samples; where it starts is read when the iteration begins.
-        batch_size: Samples in a batch, of this rank.
-        device: Where the images live.
+        dataset: Dataset with the default pipeline, so `dataset.augmentation` is not None.
+        sampler: Sampler; its `start` is read when the iteration begins.
+        batch_size: Samples in a batch of this rank.
+        device: The device.
 
     Raises:
-        ValueError: If an image cannot be read, or is smaller than the crop.
+        UserError: An image cannot be read, or is smaller than the crop.
     """
 
     num_workers = 0
@@ -67,19 +67,19 @@ class GPUDataLoader:
 def cache_on_gpu(
     dataloader: DataLoader[Any], device: torch.device, mode: Mode = "auto"
 ) -> DataLoader[Any] | GPUDataLoader:
-    """Move the training set to the device where that is possible and wanted, and log it.
+    """Copy the training set to the device if possible, and log the decision.
 
     Args:
-        dataloader: As the config has it.
-        device: Of the training step.
-        mode: `"auto"`: on a GPU, where the set takes at most half of the free memory. True: where
-            it fits at all. False: never.
+        dataloader: Loader of the config.
+        device: Device of the training step.
+        mode: `"auto"` copies to a GPU if the set takes at most half of the free memory, True copies
+            if the set fits, False does not.
 
     Returns:
-        A loader of the same batches: `dataloader` itself, or one whose batches are on the device.
+        A `GPUDataLoader` with the same batches, or `dataloader`.
 
     Raises:
-        ValueError: If `mode` is something else.
+        UserError: `mode` has another value.
     """
     check_option("cache_dataset_on_gpu", mode, ("auto", True, False))
     if mode is False or (mode == "auto" and device.type != "cuda"):
@@ -92,30 +92,30 @@ def cache_on_gpu(
         except torch.OutOfMemoryError:
             reason = "the device ran out of memory"
         else:
-            logger.info("the training set (%d pairs) lives on %s", len(dataset), device)  # type: ignore[arg-type]
+            logger.info("training set (%d pairs) cached on %s", len(dataset), device)  # type: ignore[arg-type]
             return loader
-    say = logger.info if mode == "auto" else logger.warning
-    say("the training set stays on the host: %s", reason)
+    log = logger.info if mode == "auto" else logger.warning
+    log("training set not cached on the device: %s", reason)
     return dataloader
 
 
 def _why_not_cached(dataloader: DataLoader[Any], device: torch.device, share: float) -> str | None:
-    """Why the set cannot live on the device."""
+    """Return why the training set cannot be cached on the device, or None."""
     dataset, collate = dataloader.dataset, dataloader.collate_fn
-    if isinstance(collate, partial):  # mmengine's registry gives one
+    if isinstance(collate, partial):  # returned by mmengine's registry
         collate = collate.func
     if not isinstance(dataset, PairedImageDataset) or dataset.augmentation is None:
         return "its pipeline is not PairedRandomCrop, Flip, RandomTransposeHW, PackInputs"
     if not isinstance(dataloader.sampler, StreamSampler) or collate is not stack_pairs:
-        return "its loader is not of StreamSampler and stack_pairs"
+        return "its loader does not use StreamSampler and stack_pairs"
     needed = pixel_bytes(dataset.pairs)
     if needed is None:
-        return "it is a folder; tools/create_store.py makes a store of it"
+        return "it is a folder; tools/create_store.py converts it to a store"
     free = _free_memory(device)
     if needed > share * free:
         return (
-            f"it takes {needed / 2**30:.1f} GiB, and of the {free / 2**30:.1f} GiB that are free "
-            f"on {device} it may take {share:.0%}"
+            f"it needs {needed / 2**30:.1f} GiB, more than {share:.0%} of the "
+            f"{free / 2**30:.1f} GiB free on {device}"
         )
     return None
 

@@ -1,4 +1,4 @@
-"""Datasets of LR/GT pairs: for training, and benchmark sets by name."""
+"""Datasets of LR/GT pairs for training, and benchmark sets by name."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,7 +23,7 @@ Config = dict[str, Any]
 
 
 def _sample(pair: Pair, scale: int) -> dict[str, Any]:
-    """Return a sample under the keys of MMagic's transforms, with lazily read images."""
+    """Return a sample with the keys of MMagic's transforms and lazy images."""
     names = Names(pair.key, pair.lr.name, pair.gt.name)
     return {"img": pair.lr, "gt": pair.gt, **_metainfo(names, scale)}
 
@@ -48,14 +48,18 @@ class PairedImageDataset(Dataset[Any]):
     """LR and GT images for training, from folders or LMDB stores.
 
     Args:
-        gt: Folder of images, LMDB store, or the directory that `tools/create_store.py` made (then
-            `lr` is in there). Empty: the DIV2K training set is looked for under `data_root`.
-        lr: Folder or store of the LR images; empty: LR is made from GT by MATLAB's bicubic.
-        scale: GT is `scale` times LR.
-        ann_file: A `meta_info_*.txt` that lists the GT images to use; empty for all.
-        pipeline: Transforms; each sample enters as a dict with `img`, `gt`, `key`, `sample_index`,
-        …. data_root: Where DIV2K is looked for; by default `$SRGAN_DATA` or `data`.
-        metainfo: Anything that hooks want to know of the set.
+        gt: Folder of images, LMDB store, or folder written by `tools/create_store.py`, which also
+            contains `lr`. If empty, the DIV2K training set under `data_root` is used.
+        lr: Folder or store of LR images. If empty, LR is computed from GT by MATLAB's bicubic.
+        scale: GT size over LR size.
+        ann_file: A `meta_info_*.txt` with the names of the GT images to use; empty for all.
+        pipeline: Transforms of a sample, a dict with `img`, `gt`, `key`, `sample_index`, ….
+        data_root: Folder that contains DIV2K; the default is `$SRGAN_DATA` or `data`.
+        metainfo: Further metadata of the set, for hooks.
+
+    Raises:
+        FileNotFoundError: A path does not exist.
+        UserError: LR and GT images are not pairs, or `lr` or `ann_file` is given without `gt`.
     """
 
     def __init__(
@@ -70,8 +74,8 @@ class PairedImageDataset(Dataset[Any]):
     ) -> None:
         if not gt and (lr or ann_file):
             raise UserError(
-                f"{'lr' if lr else 'ann_file'}: without gt the set is DIV2K as it was published; "
-                "name the folder or store of its GT as gt"
+                f"{'lr' if lr else 'ann_file'}: expected gt as well, got none, which means DIV2K; "
+                "set gt to the folder or store of the GT images"
             )
         if not gt:
             gt, lr, ann_file = find_div2k_train(data_root or default_data_root(), scale)
@@ -91,9 +95,9 @@ class PairedImageDataset(Dataset[Any]):
         return self.pipeline(results)
 
     def __getitems__(self, indices: Sequence[int]) -> Sequence[Any]:
-        """Return the samples of a batch, as torch's loader asks for them.
+        """Return the samples of a batch; torch's loader calls this.
 
-        Where the pipeline is the usual one they are read as a whole, the same bit for bit.
+        With the default pipeline the batch is read at once, which is bit-identical.
         """
         sample_indices = [index for index in indices if isinstance(index, SampleIndex)]
         if self.augmentation is None or len(sample_indices) < len(indices):
@@ -105,16 +109,16 @@ class PairedImageDataset(Dataset[Any]):
 
 @DATASETS.register_module()
 class BenchmarkDataset(Dataset[Any]):
-    """A test set by its name: whole images, in the layouts that BasicSR, MMagic and DIV2K use.
+    """Test set by name, in the folder layouts of BasicSR, MMagic and DIV2K.
 
     Args:
         name: `Set5`, `Set14`, `B100`, `Urban100`, `DIV2K`, or any folder under `data_root`.
-        scale: GT is `scale` times LR.
-        pipeline: Transforms.
-        data_root: By default `$SRGAN_DATA` or `data`.
+        scale: GT size over LR size.
+        pipeline: Transforms of a sample.
+        data_root: Folder of all data; the default is `$SRGAN_DATA` or `data`.
 
     Raises:
-        FileNotFoundError: The set is not there; the message names the folders looked for.
+        FileNotFoundError: The set does not exist; the message has the paths of all layouts.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""The sampler that numbers the endless stream of samples."""
+"""Sampler of an endless stream of samples."""
 
 from collections.abc import Iterator
 from itertools import count
@@ -11,22 +11,22 @@ from torch.utils.data import Sampler
 from srgan_plugin.data.sampling import SampleIndex, image_indices
 from srgan_plugin.registry import DATA_SAMPLERS
 
-# Samples whose images are looked up together, which is faster than one by one.
+# Samples looked up at once, which is faster than one by one.
 INDICES_PER_BLOCK = 256
 
 
 @DATA_SAMPLERS.register_module()
 class StreamSampler(Sampler[int]):
-    """Numbers the samples of a run 0, 1, 2, …; sample `n` follows from the seed and `n` alone.
+    """Sampler of samples 0, 1, 2, … of a run, each a function of the seed and its number.
 
-    Pass `n // len(dataset)` over the set has its own permutation. Rank `r` of `w` takes the numbers
-    `r, r + w, …`: together the ranks see each sample once. Setting `start` continues a run there.
+    Each epoch has another permutation. Rank `r` of `w` takes samples `r, r + w, …`, so together the
+    ranks use each sample once. Setting `start` resumes a run at that sample.
 
     Args:
-        dataset: Whose length is sampled.
-        seed: By default a random one, the same on all ranks.
-        shuffle: Whether passes are permuted.
-        start: The first number.
+        dataset: The dataset; only its length is used.
+        seed: Seed of the stream; by default a random one, the same on all ranks.
+        shuffle: Whether to permute the images in each epoch.
+        start: Number of the first sample.
     """
 
     def __init__(
@@ -40,8 +40,8 @@ class StreamSampler(Sampler[int]):
     def __iter__(self) -> Iterator[int]:
         first = self.start + self.rank
         for block in count():
-            places = np.arange(block * INDICES_PER_BLOCK, (block + 1) * INDICES_PER_BLOCK)
-            numbers = first + self.world_size * places
+            positions = np.arange(block * INDICES_PER_BLOCK, (block + 1) * INDICES_PER_BLOCK)
+            numbers = first + self.world_size * positions
             indices = image_indices(
                 numbers, seed=self.seed, length=self.length, shuffle=self.shuffle
             )

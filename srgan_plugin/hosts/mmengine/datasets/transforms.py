@@ -1,9 +1,8 @@
-"""Pipeline steps with MMagic's names and arguments, drawn from the stream of samples.
+"""Transforms with the names and arguments of MMagic, and reproducible random numbers.
 
-A sample is a dict with `img` (LR) and `gt`: uint8 HWC RGB arrays, or images that are read when
-they are sliced. Crops and flips follow from the sample's `sample_index`, that is from the seed and
-the sample's number alone; without one (a dataset of another toolbox) they follow from torch's
-random state, which mmengine seeds per worker.
+A sample is a dict with `img` (LR) and `gt`: RGB arrays (H, W, 3), uint8, or lazy images. Crops and
+flips are functions of `sample_index`, that is of the seed and the sample's number; without it (in a
+dataset of another toolbox) of torch's random state, which mmengine seeds in each worker.
 """
 
 import inspect
@@ -27,12 +26,12 @@ from srgan_plugin.registry import TRANSFORMS
 from .collate import element_type
 
 META_KEYS = ("key", "gt_path", "img_path", "scale", "gt_channel_order", "img_channel_order")
-# Axis of an HWC array, and which random number of the sample decides.
+# Axis of an array (H, W, 3), and random stream of the decision.
 DIRECTIONS = {"horizontal": (1, HORIZONTAL_FLIP), "vertical": (0, VERTICAL_FLIP)}
 
 
 def as_list(value: Any) -> list[Any]:
-    """Return MMagic's "one or a list of them" as a list; empty for None."""
+    """Return a value or a sequence of values as a list; empty for None."""
     if value is None:
         return []
     alone = isinstance(value, str) or not isinstance(value, Sequence)
@@ -53,27 +52,27 @@ def _check_probability(name: str, value: float) -> None:
 
 @TRANSFORMS.register_module()
 class LoadPair:
-    """Reads both images whole, for pipelines whose next step wants arrays."""
+    """Read both images, for pipelines in which the next step needs arrays."""
 
     def __call__(self, results: dict[str, Any]) -> dict[str, Any]:
-        """Replace `img` and `gt` by uint8 HWC RGB arrays."""
+        """Replace `img` and `gt` by RGB arrays (H, W, 3), uint8."""
         return {**results, "img": np.asarray(results["img"]), "gt": np.asarray(results["gt"])}
 
 
 def _each(value: Any, change: Callable[[Any], Any]) -> Any:
-    """Change an image, or each of a list of frames."""
+    """Apply `change` to an image, or to each of a list of frames."""
     return [change(frame) for frame in value] if isinstance(value, list) else change(value)
 
 
 class _Transform:
-    """What MMagic's transforms have in common: `transform`, and arguments that can be read."""
+    """Base class of transforms, with the method `transform` and the `repr` of MMagic."""
 
     def __call__(self, results: dict[str, Any]) -> dict[str, Any]:
         """See `transform`."""
         return self.transform(results)
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
-        """Change a sample."""
+        """Change and return a sample."""
         raise NotImplementedError
 
     def __repr__(self) -> str:
@@ -83,12 +82,12 @@ class _Transform:
 
 @TRANSFORMS.register_module()
 class PairedRandomCrop(_Transform):
-    """Cuts one random window out of LR and GT, aligned.
+    """Crop LR and GT at the same random position.
 
     Args:
-        gt_patch_size: Edge of the GT patch in pixels; a multiple of the sample's scale.
-        lq_key: Entry of the LR image, or of a list of frames.
-        gt_key: Entry of the GT image, or of a list of frames.
+        gt_patch_size: Side of the GT crop in pixels, a multiple of the sample's scale.
+        lq_key: Key of the LR image, or of a list of frames.
+        gt_key: Key of the GT image, or of a list of frames.
     """
 
     def __init__(self, gt_patch_size: int, lq_key: str = "img", gt_key: str = "gt") -> None:
@@ -102,8 +101,8 @@ class PairedRandomCrop(_Transform):
         """Crop LR and GT.
 
         Raises:
-            ValueError: The scale does not divide the patch, LR and GT do not fit, or the image is
-                smaller than the patch.
+            UserError: `gt_patch_size` is not a multiple of the scale, the sizes of LR and GT do not
+                match, or the image is smaller than the crop.
         """
         lr, gt = results[self.lq_key], results[self.gt_key]
         first_lr, first_gt = (v[0] if isinstance(v, list) else v for v in (lr, gt))
@@ -123,10 +122,10 @@ class PairedRandomCrop(_Transform):
 
 @TRANSFORMS.register_module()
 class Flip(_Transform):
-    """Mirrors all `keys` together, at random.
+    """Flip all `keys` together, at random.
 
     Args:
-        keys: Entries to mirror: images, or lists of frames.
+        keys: Keys of images, or of lists of frames.
         flip_ratio: Probability.
         direction: `"horizontal"` (left becomes right) or `"vertical"`.
     """
@@ -143,7 +142,7 @@ class Flip(_Transform):
         self.axis, self.stream = DIRECTIONS[direction]
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
-        """Mirror or leave `results[key]` for each key; note which in `flip_infos`."""
+        """Flip `results[key]` for each key, or none, and append to `flip_infos`."""
         index = _sample_index_of(results)
         flip = counter_uniform(index.seed, index.number, self.stream) < self.flip_ratio
         for key in self.keys if flip else ():
@@ -155,10 +154,10 @@ class Flip(_Transform):
 
 @TRANSFORMS.register_module()
 class RandomTransposeHW(_Transform):
-    """Swaps height and width of all `keys` together, at random.
+    """Swap height and width of all `keys` together, at random.
 
     Args:
-        keys: Entries to transpose: images, or lists of frames.
+        keys: Keys of images, or of lists of frames.
         transpose_ratio: Probability.
     """
 
@@ -171,7 +170,7 @@ class RandomTransposeHW(_Transform):
         self.keys, self.transpose_ratio = as_list(keys), transpose_ratio
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
-        """Transpose or leave `results[key]` for each key; note which in `transpose`."""
+        """Transpose `results[key]` for each key, or none, and set `transpose`."""
         index = _sample_index_of(results)
         transpose = counter_uniform(index.seed, index.number, self.stream) < self.transpose_ratio
         for key in self.keys if transpose else ():
@@ -182,12 +181,12 @@ class RandomTransposeHW(_Transform):
 
 @TRANSFORMS.register_module()
 class PackInputs(_Transform):
-    """Makes of `img` and `gt` what models take: uint8 3HW tensors, in MMagic's data contract.
+    """Convert a sample to the input of models: tensors (3, H, W), uint8, as in MMagic.
 
     Args:
-        keys: Entries that become `inputs`: the tensor where one of them is there, else a dict.
-        meta_keys: Entries that are noted beside the usual ones.
-        data_keys: Further images of the sample, under their own names; `gt` becomes `gt_img`.
+        keys: Keys of the images in `inputs`: a tensor if one of them exists, else a dict.
+        meta_keys: Keys of metadata in addition to `META_KEYS`.
+        data_keys: Keys of further images, which keep their names; `gt` becomes `gt_img`.
     """
 
     def __init__(
@@ -200,26 +199,24 @@ class PackInputs(_Transform):
 
     @property
     def usual(self) -> bool:
-        """Whether it packs what all samples of ours have, and nothing else."""
-        keys = {*self.keys} - {"merged"}  # which ours do not have
+        """Whether exactly the keys of samples of this package are packed."""
+        keys = {*self.keys} - {"merged"}  # such a sample has no `merged`
         return keys == {"img"} and not self.data_keys and {*self.meta_keys} <= {*META_KEYS}
 
     def __repr__(self) -> str:
         return type(self).__name__
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
-        """Return `dict(inputs=<LR, uint8 3HW>, data_samples=<element with gt_img, uint8 3HW>)`."""
+        """Return a dict with `inputs`, (3, h, w), uint8, and `data_samples`, with `gt_img`."""
         inputs = {k: _tensor(results[k]) for k in self.keys if results.get(k) is not None}
         sample = element_type()()
-        own = {*self.meta_keys, *self.data_keys}
-        if hasattr(sample, "set_predefined_data"):  # MMagic's, which knows more names
-            known = ("gt", *META_KEYS)
-            sample.set_predefined_data(
-                {k: v for k, v in results.items() if k not in own and k not in known}
-            )
-        noted = (*META_KEYS, *self.meta_keys)
-        sample.set_metainfo({k: results[k] for k in noted if k in results})
-        fields = {} if "gt" in own else {"gt_img": "gt"}
+        extra = {*self.meta_keys, *self.data_keys}
+        if hasattr(sample, "set_predefined_data"):  # a DataSample of MMagic
+            handled = {"gt", *META_KEYS, *extra}
+            sample.set_predefined_data({k: v for k, v in results.items() if k not in handled})
+        meta_keys = (*META_KEYS, *self.meta_keys)
+        sample.set_metainfo({k: results[k] for k in meta_keys if k in results})
+        fields = {} if "gt" in extra else {"gt_img": "gt"}
         fields |= {key: key for key in self.data_keys}
         found = {n: _tensor(results[k]) for n, k in fields.items() if results.get(k) is not None}
         getattr(sample, "set_tensor_data", sample.set_data)(found)
@@ -228,7 +225,7 @@ class PackInputs(_Transform):
 
 
 def _tensor(image: Any) -> Any:
-    """Return an image HWC as a tensor CHW, frames as TCHW; anything else as it is."""
+    """Convert an image (H, W, C) to a tensor (C, H, W), frames to (T, C, H, W); else return it."""
     if isinstance(image, (list, tuple)) and image and not np.isscalar(image[0]):
         frames = [_tensor(frame) for frame in image]
         return frames[0] if len(frames) == 1 else torch.stack(frames)
@@ -243,8 +240,8 @@ def augmentation_of(steps: Sequence[Any], scale: int) -> AugmentationParams | No
     """Return the parameters of a pipeline of crop, flips, transpose and packing, else None.
 
     Args:
-        steps: The pipeline.
-        scale: GT is `scale` times LR.
+        steps: Transforms of the pipeline.
+        scale: GT size over LR size.
     """
     crop, pack = (steps[0], steps[-1]) if len(steps) > 1 else (None, None)
     if type(crop) is not PairedRandomCrop or type(pack) is not PackInputs:
@@ -255,7 +252,7 @@ def augmentation_of(steps: Sequence[Any], scale: int) -> AugmentationParams | No
     for step in steps[1:-1]:
         if type(step) not in (Flip, RandomTransposeHW) or set(step.keys) != {"img", "gt"}:
             return None
-        # Streams are numbered in the order of the recipe's steps.
+        # The numbers of streams are in the order of the steps in `augment`.
         if ratios and step.stream <= max(ratios):
             return None
         ratios[step.stream] = step.flip_ratio if type(step) is Flip else step.transpose_ratio

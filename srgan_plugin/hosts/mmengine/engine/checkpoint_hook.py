@@ -1,4 +1,4 @@
-"""Checkpoints of a run: names, atomic writes, which are kept, and the newest complete one."""
+"""Checkpoints of a run: names, atomic writes, deletion of old ones, and the newest complete one."""
 
 import logging
 import re
@@ -22,14 +22,14 @@ from .schedules import follow_config
 
 logger = logging.getLogger(__name__)
 ATOMIC_BACKEND = "srgan_plugin_atomic"
-LAST_CHECKPOINT = "last_checkpoint"  # mmengine's name: the file that names the newest
+LAST_CHECKPOINT = "last_checkpoint"  # file with the path of the newest checkpoint, as in mmengine
 
 
 class AtomicBackend(LocalBackend):
-    """mmengine's local files, each appearing under its name only when it is whole."""
+    """mmengine's LocalBackend with atomic writes."""
 
     def put(self, obj: bytes, filepath: str | Path) -> None:
-        """Write `obj`, whole or not at all."""
+        """Write `obj` to a file, complete or not at all."""
         write_bytes(obj, filepath)
 
 
@@ -37,25 +37,24 @@ register_backend(ATOMIC_BACKEND, AtomicBackend, force=True)
 
 
 def is_resumed(runner: Any) -> bool:
-    """Whether a run goes on with a checkpoint, whose weights alone `load_from` would take."""
+    """Return whether a run resumes a checkpoint; `load_from` would load only its weights."""
     return bool(getattr(runner, "_resume", False) or runner.cfg.get("resume"))
 
 
 @HOOKS.register_module()
 class CheckpointHook(MMEngineCheckpointHook):
-    """mmengine's hook with atomic writes; old checkpoints are deleted after the new is complete.
+    """mmengine's CheckpointHook with atomic writes on a local disk.
 
-    A checkpoint on a local disk appears only when it is whole, and the one that it replaces (the
-    oldest, or the best so far) is removed only after that: mmengine removes it before. Checkpoints
-    of other runs in the same folder stay, and so does what lies in other folders. What a kill left
-    behind (a checkpoint too many, a file that was being written) is removed by the next run. By
-    epochs, only the first of it holds.
+    A checkpoint that is replaced (the oldest, or the best so far) is deleted after the new one is
+    complete; mmengine deletes it before. Checkpoints of other runs in the same folder, and files in
+    other folders, are kept. Files of a killed run (a surplus checkpoint, a temporary file) are
+    deleted by the next run. With `by_epoch=True`, only the writes are atomic.
 
     Args:
-        args: As mmengine's.
-        max_keep_ckpts: Keep the newest so many; -1 for all.
-        backend_args: As mmengine's.
-        kwargs: As mmengine's.
+        args: See mmengine's hook.
+        max_keep_ckpts: Number of checkpoints to keep, the newest ones; -1 for all.
+        backend_args: See mmengine's hook.
+        kwargs: See mmengine's hook.
     """
 
     def __init__(
@@ -65,23 +64,23 @@ class CheckpointHook(MMEngineCheckpointHook):
         backend_args: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        here = "://" not in str(kwargs.get("out_dir") or "")
-        if backend_args is None and here:
+        local = "://" not in str(kwargs.get("out_dir") or "")
+        if backend_args is None and local:
             backend_args = {"backend": ATOMIC_BACKEND}
         super().__init__(*args, max_keep_ckpts=max_keep_ckpts, backend_args=backend_args, **kwargs)
         check_at_least(-1, **{"checkpoint.interval": self.interval})
-        self.local = here and not self.by_epoch
+        self.local = local and not self.by_epoch
         self.keep = max_keep_ckpts
         if self.local:
-            self.max_keep_ckpts = -1  # mmengine's own way removes first
+            self.max_keep_ckpts = -1  # mmengine would delete before it saves
         self.best_ckpt_path: str | None
         self.best_ckpt_path_dict: dict[str, str | None]
         self.last_ckpt: str | None
-        self.saved: list[str] = []  # by this run, or by the one that it resumes
-        self._replaceable: dict[str, str | None] = {}  # the best so far, while there may be better
+        self.saved: list[str] = []  # by this run, or by the run that it resumes
+        self._replaceable: dict[str, str | None] = {}  # the best so far, during a validation
 
     def before_train(self, runner: Any) -> None:
-        """Find out what the resumed run saved; warn of another run's checkpoints."""
+        """Find the checkpoints of the resumed run; warn about those of another run."""
         super().before_train(runner)
         if not self.local:
             return
@@ -90,7 +89,7 @@ class CheckpointHook(MMEngineCheckpointHook):
                 remove_abandoned(folder)
         if runner.iter:
             known = [*runner.message_hub.get_info("saved_ckpts", []), runner.cfg.get("load_from")]
-            # The same file may be named in several ways; the last one is the newest.
+            # A file may have several paths; the last one is the newest.
             own = [str(Path(self.out_dir) / Path(p).name) for p in known if p and self._is_own(p)]
             self.saved = [path for path in dict.fromkeys(own) if Path(path).is_file()]
             newest = self.path(runner.iter)
@@ -98,29 +97,29 @@ class CheckpointHook(MMEngineCheckpointHook):
             self._remove_old()
         elif others := numbered_checkpoints(self.out_dir):
             runner.logger.warning(
-                f"{self.out_dir} holds checkpoints of another run, up to {others[-1][1].name}; "
-                "they stay, but are replaced where this run reaches their iterations. Go on with "
-                "that run by --resume, or give this one a --work-dir of its own"
+                f"{self.out_dir}: expected no checkpoints, got those of another run, up to "
+                f"{others[-1][1].name}; they are kept, but replaced if this run reaches their "
+                "iterations. Resume that run by --resume, or use another --work-dir"
             )
 
     def before_save_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
-        """Leave functions out of the schedulers' states (OneCycleLR's): readers refuse code."""
+        """Drop functions from states of schedulers (OneCycleLR), because readers refuse code."""
         for state in iter_schedulers(checkpoint.get("param_schedulers")):
             for name in [name for name, value in state.items() if callable(value)]:
                 del state[name]
 
     def after_load_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
-        """Bring the schedules of a resumed run in line with its config; else take weights only."""
+        """Apply the config to the schedules of a resumed run; reset counters of a loaded one."""
         if is_resumed(runner):
             follow_config(runner, checkpoint)
         if is_resumed(runner) or not getattr(runner, "_load_from", None):
-            return  # the latter by `runner.resume(FILE)`, in Python
+            return  # the latter after `runner.resume(FILE)` in Python
         weights = checkpoint.get("state_dict", {})
         for key in [key for key in weights if key.rpartition(".")[2] == "step_counter"]:
             weights[key] = torch.zeros_like(weights[key])  # the steps of a new run
 
     def after_val_epoch(self, runner: Any, metrics: Any = None) -> None:
-        """Save the best; its predecessor goes afterwards."""
+        """Save the best checkpoint, then delete its predecessor."""
         info = runner.message_hub.runtime_info
         runner.message_hub.update_info("last_validated", runner.iter)
         if not (self.local and self.save_best and metrics):
@@ -133,12 +132,12 @@ class CheckpointHook(MMEngineCheckpointHook):
             )
         self._forget_other_measures(runner, metrics)
         before = {name: value for name, value in info.items() if name.startswith("best_")}
-        # mmengine removes what these name before it saves.
+        # mmengine would delete these before it saves.
         self._replaceable, self._best = self._best, dict.fromkeys(self._best)
         try:
             super().after_val_epoch(runner, metrics)
         except Exception:
-            if self._replaceable:  # the best itself was not saved: no score without its file
+            if self._replaceable:  # the best was not saved, so its score does not count
                 self._best, self._replaceable = self._replaceable, {}
                 for name in [name for name in info if name.startswith("best_")]:
                     runner.message_hub.pop_info(name)
@@ -148,7 +147,7 @@ class CheckpointHook(MMEngineCheckpointHook):
 
     @property
     def _best(self) -> dict[str, str | None]:
-        """The best checkpoints so far, by measure; a single measure has no name."""
+        """The best checkpoints so far, by metric; a single metric has the name ''."""
         if len(self.key_indicators) == 1:
             return {"": self.best_ckpt_path}
         return dict(self.best_ckpt_path_dict)
@@ -162,15 +161,15 @@ class CheckpointHook(MMEngineCheckpointHook):
 
     def _remove_replaced(self) -> None:
         best = self._best
-        for measure, old in self._replaceable.items():
-            if best[measure] is None:
-                best[measure] = old
-            elif old not in (None, best[measure]) and self._is_own(old) and is_main_process():
+        for metric, old in self._replaceable.items():
+            if best[metric] is None:
+                best[metric] = old
+            elif old not in (None, best[metric]) and self._is_own(old) and is_main_process():
                 Path(old).unlink(missing_ok=True)
         self._best, self._replaceable = best, {}
 
     def _forget_other_measures(self, runner: Any, metrics: dict[str, Any]) -> None:
-        """Let no best score of another measure, or by another rule, stand in the way of these."""
+        """Forget best scores of other metrics, or of another rule."""
         hub, alone = runner.message_hub, len(self.key_indicators) == 1
         names = [next(iter(metrics)) if key == "auto" else key for key in self.key_indicators]
         rules = dict(zip(names, self.rules, strict=True))
@@ -187,7 +186,8 @@ class CheckpointHook(MMEngineCheckpointHook):
                 same = known.get(name, None if alone else rule) == rule
             if not same:
                 runner.logger.warning(
-                    f"the best score so far is not of {name} by the rule {rule!r}: starting anew"
+                    f"checkpoint.save_best: expected a best score of {name} by the rule {rule!r}, "
+                    "got another one; starting without a best score"
                 )
                 for kind in ("best_score", "best_ckpt"):
                     hub.pop_info(kind + suffix)
@@ -195,15 +195,15 @@ class CheckpointHook(MMEngineCheckpointHook):
         hub.update_info("best_rules", rules)
 
     def _is_own(self, path: Any) -> bool:
-        """Whether a checkpoint lies in this run's folder; a resumed run's may be another's."""
+        """Return whether a checkpoint is in the folder of this run."""
         return Path(path).resolve().parent == Path(self.out_dir).resolve()
 
     def _save_checkpoint_with_step(self, runner: Any, step: int, meta: dict[str, Any]) -> None:
-        """Save by `save`: mmengine saves whatever it saves, but for a best one, by this method."""
+        """Save by `save`; mmengine calls this method for all checkpoints except the best."""
         if not self.local:
             super()._save_checkpoint_with_step(runner, step, meta)
             return
-        # With the state goes the name of its best checkpoint: the one before has to be gone then.
+        # The state contains the path of the best checkpoint, so the one before is deleted first.
         if self._replaceable:
             self._remove_replaced()
         options = {"save_optimizer": self.save_optimizer}
@@ -211,23 +211,23 @@ class CheckpointHook(MMEngineCheckpointHook):
         self.save(runner, step, meta, **options, **self.args)
 
     def path(self, iterations: int) -> str:
-        """Return the name of the checkpoint of so many iterations."""
+        """Return the path of the checkpoint after a number of iterations."""
         return str(Path(self.out_dir) / self.filename_tmpl.format(iterations))
 
     def save(
         self, runner: Any, iterations: int, meta: dict[str, Any] | None = None, **options: Any
     ) -> None:
-        """Save the state, then its name as the newest; then remove what is too old.
+        """Save the state, then its path as that of the newest; then delete old checkpoints.
 
         Args:
-            runner: mmengine's.
-            iterations: How many made the state.
-            meta: As of `Runner.save_checkpoint`.
-            options: As of `Runner.save_checkpoint`.
+            runner: Runner of mmengine.
+            iterations: Number of iterations until this state.
+            meta: See `Runner.save_checkpoint`.
+            options: See `Runner.save_checkpoint`.
         """
         path, hub = self.path(iterations), runner.message_hub
         before = self.saved, self.last_ckpt, hub.get_info("last_ckpt", None)
-        # The file names itself, and all that lie there until it is whole.
+        # The checkpoint contains its own path, and those of all checkpoints until it is complete.
         self.saved, self.last_ckpt = [*(p for p in self.saved if p != path), path], path
         hub.update_info("last_ckpt", path)
         hub.update_info("saved_ckpts", self.saved)
@@ -257,7 +257,7 @@ class CheckpointHook(MMEngineCheckpointHook):
 
 
 def find_checkpoint_hook(runner: Any) -> CheckpointHook:
-    """Return the run's own hook for local checkpoints, or one that saves into its work dir."""
+    """Return the hook of a run for local checkpoints, or one that saves to its work dir."""
     for hook in runner.hooks:
         if isinstance(hook, CheckpointHook) and hook.local:
             return hook
@@ -267,18 +267,18 @@ def find_checkpoint_hook(runner: Any) -> CheckpointHook:
 
 
 def checkpoint_name(iterations: int | str) -> str:
-    """Return the file name of the checkpoint of so many iterations."""
+    """Return the file name of the checkpoint after a number of iterations."""
     return f"iter_{iterations}.pth"
 
 
 def iteration_of(path: Path) -> int | None:
-    """Return the iterations in a checkpoint's name, `best_…` too; None if it has another name."""
+    """Return the iterations in the name of a checkpoint, also of `best_…`; None for other names."""
     found = re.fullmatch(r"(?:best_.*_)?iter_(\d+)\.pth", path.name)
     return int(found[1]) if found else None
 
 
 def last_checkpoint(work_dir: str | Path) -> str:
-    """Return the path that a work dir names as its newest checkpoint, empty if none."""
+    """Return the path in the file `last_checkpoint` of a work dir, empty without that file."""
     pointer = Path(work_dir) / LAST_CHECKPOINT
     # A crash of the machine may leave zeros in a file.
     return pointer.read_text("utf-8", "replace").strip("\0 \n") if pointer.is_file() else ""
@@ -291,16 +291,16 @@ def numbered_checkpoints(folder: str | Path) -> list[tuple[int, Path]]:
 
 
 def newest_checkpoint(work_dir: str | Path) -> Path | None:
-    """Return the newest good checkpoint of the last run in a work dir, None if there is none.
+    """Return the newest valid checkpoint of the last run in a work dir, None if there is none.
 
-    That is the one that `last_checkpoint` names, which may lie elsewhere, unless one that was saved
-    later is there: a run may end between the two writes. Without that file it is the one of the
-    most iterations. A file that cannot be read from beginning to end, or that holds another
-    iteration than its name says, is passed over with a warning. In the copy of a work dir it is the
-    copied file.
+    This is the one in the file `last_checkpoint`, which may be in another folder, unless a later
+    one exists, because a run may end between the two writes. Without that file it is the one with
+    the most iterations. A checkpoint that cannot be read completely, or that contains another
+    iteration than its name, is skipped with a warning. In a copy of a work dir the copied file is
+    returned.
 
     Raises:
-        ValueError: There are checkpoints, but none of them is good.
+        UserError: There are checkpoints, but none of them is valid.
     """
     faults: list[str] = []
     for path in _newest_first(Path(work_dir)):
@@ -309,37 +309,37 @@ def newest_checkpoint(work_dir: str | Path) -> Path | None:
             faults.append(found)
             continue
         for fault in faults:
-            logger.warning("PASSED OVER a checkpoint that is not good: %s", fault)
+            logger.warning("SKIPPED an invalid checkpoint: %s", fault)
         if faults:
-            logger.warning("resuming from an older one, %s", path)
+            logger.warning("resuming from an older checkpoint, %s", path)
         return path
     if faults:
         raise UserError(
-            f"--resume: no checkpoint in {work_dir} is good ({'; '.join(faults)}); remove them to "
-            "start anew, or name another one by --resume FILE"
+            f"--resume: expected a valid checkpoint in {work_dir}, got {'; '.join(faults)}; remove "
+            "them to start again, or use another one by --resume FILE"
         )
     return None
 
 
 def _newest_first(folder: Path) -> Iterator[Path]:
-    """Yield the last run's checkpoints, whether they are good or not."""
-    words = last_checkpoint(folder)
-    named = _distinct(p for p in (folder / Path(words).name, Path(words)) if words and p.exists())
-    places = _distinct([folder, *(path.parent for path in named)])
-    found = sorted((pair for place in places for pair in numbered_checkpoints(place)), reverse=True)
+    """Yield the checkpoints of the last run, valid or not."""
+    last = last_checkpoint(folder)
+    named = _distinct(p for p in (folder / Path(last).name, Path(last)) if last and p.exists())
+    folders = _distinct([folder, *(path.parent for path in named)])
+    found = sorted((pair for each in folders for pair in numbered_checkpoints(each)), reverse=True)
     if not named:
         yield from (path for _, path in found)
         return
     when = named[0].stat().st_mtime
     others = [(n, path) for n, path in found if path.name != named[0].name]
-    # Copying may turn the order of times around, but what a checkpoint lists was saved before it.
+    # Copying may change the order of times, but those listed in a checkpoint were saved before it.
     known = _read(named[0])
     info = {} if isinstance(known, str) else known.get("message_hub", {}).get("runtime_info", {})
     before = {Path(path).name for path in info.get("saved_ckpts", [])}
     later = [p for _, p in others if p.stat().st_mtime > when and p.name not in before]
     yield from later
     yield from named
-    # Of more iterations but older: another run's.
+    # Older ones with more iterations are from another run.
     number = int("".join(filter(str.isdecimal, named[0].stem)) or sys.maxsize)
     rest = [path for n, path in others if n < number and path not in later]
     yield from sorted(rest, key=lambda path: path.stat().st_mtime, reverse=True)
@@ -350,13 +350,13 @@ def _distinct(paths: Iterable[Path]) -> list[Path]:
 
 
 def _read(path: Path) -> dict[str, Any] | str:
-    """Read a checkpoint from beginning to end; return what is wrong with it if it is not good."""
+    """Read a checkpoint completely; return its fault if it is invalid."""
     try:
         checkpoint = load_checkpoint_file(path)
     except (UserError, OSError) as error:
         return str(error)
     number, meta = path.stem.removeprefix("iter_"), checkpoint.get("meta")
-    holds = str(meta.get("iter", number)) if isinstance(meta, dict) else number
-    if number.isdecimal() and holds != number:
-        return f"{path} holds iteration {holds}, not the one in its name"
+    saved = str(meta.get("iter", number)) if isinstance(meta, dict) else number
+    if number.isdecimal() and saved != number:
+        return f"{path}: expected iteration {number}, got iteration {saved}"
     return checkpoint

@@ -1,4 +1,4 @@
-"""Several processes: each network in its own wrapper, and a start on machines without a GPU."""
+"""Distributed training: a DDP wrapper for each network, and gloo on machines without a GPU."""
 
 import gc
 import os
@@ -13,17 +13,17 @@ from torch import nn
 from srgan_plugin.errors import UserError
 from srgan_plugin.registry import MODEL_WRAPPERS
 
-_TIMEOUT: Final = 600.0  # seconds; torch's own with NCCL
+_TIMEOUT: Final = 600.0  # seconds; the default of torch with NCCL
 
 
 @MODEL_WRAPPERS.register_module()
 class MMSeparateDistributedDataParallel(MMEngineSeparateDDP):
-    """mmengine's wrapper of each network on its own; works on the CPU, too.
+    """mmengine's MMSeparateDistributedDataParallel that also works on a CPU.
 
     Args:
         module: The model.
-        device_ids: What mmengine's runner passes; left out where there is no GPU.
-        kwargs: As torch's `DistributedDataParallel`.
+        device_ids: Devices, passed by mmengine's runner; ignored without a GPU.
+        kwargs: Arguments of torch's `DistributedDataParallel`.
     """
 
     def __init__(self, module: nn.Module, device_ids: list[int] | None = None, **kwargs: Any):
@@ -33,7 +33,7 @@ class MMSeparateDistributedDataParallel(MMEngineSeparateDDP):
         super().__init__(module, **kwargs)
 
     def rewrap(self, stream: Any) -> None:
-        """Wrap the networks anew on another stream, before the first step.
+        """Wrap the networks again on another stream, before the first step.
 
         Gradients accumulate on the stream on which a network was wrapped; a CUDA graph can hold
         that only if it is not the default one.
@@ -53,7 +53,11 @@ class MMSeparateDistributedDataParallel(MMEngineSeparateDDP):
 
 
 def timeout_of(cfg: Any) -> float:
-    """Return how many seconds ranks wait for each other: `env_cfg.dist_cfg.timeout`, or 600."""
+    """Return the timeout of collective operations in seconds: `env_cfg.dist_cfg.timeout`, or 600.
+
+    Raises:
+        UserError: The timeout is not a positive number.
+    """
     given = _given_timeout(cfg)
     seconds = _TIMEOUT if given is None else given
     if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds > 0:
@@ -66,33 +70,36 @@ def _given_timeout(cfg: Any) -> Any:
 
 
 def join_process_group(launcher: str, cfg: Any) -> None:
-    """Join the processes that `torchrun` or `srun` started, by gloo, where there is no GPU.
+    """Initialise the process group of `torchrun` or `srun` with gloo if there is no GPU.
 
-    With a GPU mmengine does it, and gives torch the config's timeout likewise. Without one its
-    start calls `torch.cuda.set_device` and fails; it leaves alone a process group that is there.
+    With a GPU mmengine does this, with the same timeout. Without one mmengine would fail in
+    `torch.cuda.set_device`, but it uses an existing process group.
 
     Args:
         launcher: `none`, `pytorch` or `slurm`.
-        cfg: mmengine's config, see `timeout_of`.
+        cfg: Config of mmengine, see `timeout_of`.
+
+    Raises:
+        UserError: An environment variable of the launcher is missing.
     """
     timeout = timeout_of(cfg)
     if launcher == "none" or torch.cuda.is_available():
         return
     if launcher == "slurm":
-        for ours, theirs in (
+        for name, slurm_name in (
             ("RANK", "PROCID"),
             ("WORLD_SIZE", "NTASKS"),
             ("LOCAL_RANK", "LOCALID"),
         ):
-            os.environ[ours] = os.environ[f"SLURM_{theirs}"]
+            os.environ[name] = os.environ[f"SLURM_{slurm_name}"]
         os.environ.setdefault("MASTER_PORT", "29500")
     missing = [
         v for v in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT") if v not in os.environ
     ]
     if missing:
         raise UserError(
-            f"--launcher {launcher}: {', '.join(missing)} not set; start by tools/dist_train.sh or "
-            "torchrun, or leave --launcher out"
+            f"--launcher {launcher}: expected the environment variables {', '.join(missing)}, got "
+            "none; start by tools/dist_train.sh or torchrun, or remove --launcher"
         )
     given = None if _given_timeout(cfg) is None else timedelta(seconds=timeout)
-    torch.distributed.init_process_group("gloo", timeout=given)  # None: torch's own, 30 minutes
+    torch.distributed.init_process_group("gloo", timeout=given)  # the default is 30 minutes

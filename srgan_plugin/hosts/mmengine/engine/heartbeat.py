@@ -1,4 +1,4 @@
-"""End a distributed run when one of its processes has stopped, and say which."""
+"""End a distributed run when one of its processes has stopped, with a message about which."""
 
 import itertools
 import os
@@ -17,21 +17,20 @@ from srgan_plugin.registry import HOOKS
 
 from .distributed import timeout_of
 
-_BEATS = 10  # within a timeout
-_SILENT = 8  # so many of our own without one of another rank's: before torch's own timeout is over
+_BEATS = 10  # in a timeout
+_SILENT = 8  # own beats without one of another rank; fewer than _BEATS, to end before torch does
 _ENDED = b"ended"
 
 
 @HOOKS.register_module()
 class HeartbeatHook(Hook):
-    """Ends every process of a run, with status 1, when a rank gives no sign of life any more.
+    """End every process of a run with status 1 when a rank sends no heartbeat any more.
 
-    A rank that is stopped (SIGSTOP, a hung machine, a broken network) otherwise leaves the others
-    waiting within a collective operation. The time is `env_cfg.dist_cfg.timeout` in seconds, which
-    torch's own operations keep to as well; it is measured in beats, so that a run which is
-    suspended as a whole goes on afterwards. Signs of life go through the store at
-    `MASTER_ADDR:MASTER_PORT`, on a connection of their own, so that a slow step does not count as
-    silence.
+    Without this hook, a rank that is stopped (SIGSTOP, a hung machine, a broken network) leaves the
+    others waiting in a collective operation. The time is `env_cfg.dist_cfg.timeout` in seconds, as
+    for torch's operations. It is counted in beats, so a run of which all processes are suspended
+    continues afterwards. Heartbeats use the store at `MASTER_ADDR:MASTER_PORT` in a thread with a
+    separate connection, so a slow step does not stop them.
     """
 
     def __init__(self) -> None:
@@ -39,10 +38,10 @@ class HeartbeatHook(Hook):
         self._threads: list[threading.Thread] = []
 
     def before_run(self, runner: Any) -> None:
-        """Begin, where there are several ranks that met by the usual variables."""
+        """Start the heartbeat if there are several ranks and the environment has their store."""
         self.rank, self.ranks = get_dist_info()
-        met = {"MASTER_ADDR", "MASTER_PORT"} <= os.environ.keys()
-        if self.ranks == 1 or not met or self._threads:
+        has_store = {"MASTER_ADDR", "MASTER_PORT"} <= os.environ.keys()
+        if self.ranks == 1 or not has_store or self._threads:
             return
         self.period = timeout_of(runner.cfg) / _BEATS
         self.silent = [0] * self.ranks
@@ -54,14 +53,14 @@ class HeartbeatHook(Hook):
             thread.start()
 
     def after_run(self, runner: Any) -> None:
-        """End, and say so to the others."""
+        """Stop the heartbeat, and send the others that this rank has ended."""
         self._over.set()
         for thread in self._threads:
             thread.join(timeout=self.period)
         self._threads = []
 
     def _beat(self) -> None:
-        """Give signs of life, and note those of the others."""
+        """Send heartbeats, and receive those of the other ranks."""
         attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
         keys = [f"srgan_plugin/heartbeat/{attempt}/{rank}" for rank in range(self.ranks)]
         seen = [b""] * self.ranks
@@ -77,12 +76,12 @@ class HeartbeatHook(Hook):
                         self.hosts[rank] = beat.decode().partition(" ")[2]
                 self.error = ""
             except Exception as error:
-                # Silence, which `_watch` counts, unless the next beat comes through.
+                # `_watch` counts this as silence until the next beat.
                 store = None
                 self.error = f"; {type(error).__name__}: {error}".partition("\n")[0]
             if self._over.wait(self.period):
                 break
-        with suppress(RuntimeError):  # rank 0 may have gone first
+        with suppress(RuntimeError):  # rank 0 may have ended first
             if store is not None:
                 store.set(keys[self.rank], _ENDED.decode())
 
@@ -92,16 +91,16 @@ class HeartbeatHook(Hook):
         return TCPStore(*address, is_master=False, wait_for_workers=False, timeout=wait)
 
     def _watch(self) -> None:
-        """Count our own beats since each rank's last; none is seen where the store is silent."""
+        """Count own beats since the last one of each rank; without the store there are none."""
         while not self._over.wait(self.period):
             for rank in range(self.ranks):
                 self.silent[rank] += 1
             if max(self.silent) >= _SILENT:
-                sys.stderr.write(f"error: {self._words()}\n")
+                sys.stderr.write(f"error: {self._message()}\n")
                 sys.stderr.flush()
-                os._exit(1)  # the main thread waits within a collective operation
+                os._exit(1)  # the main thread waits in a collective operation
 
-    def _words(self) -> str:
+    def _message(self) -> str:
         seconds = f"{self.period * _SILENT:.0f} s"
         end = (
             f"; rank {self.rank} ends (env_cfg.dist_cfg.timeout={self.period * _BEATS:.0f}); "
@@ -110,12 +109,12 @@ class HeartbeatHook(Hook):
         if self.silent[self.rank] >= _SILENT:
             where = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
             return (
-                f"no answer for {seconds} from {where}, where the ranks meet: rank 0, or what "
-                f"started it, has stopped{self.error}{end}"
+                f"no answer for {seconds} from the store at {where}: rank 0, or its launcher, has "
+                f"stopped{self.error}{end}"
             )
         stopped = [
             f"rank {rank} on {self.hosts[rank]}"
             for rank, count in enumerate(self.silent)
             if count >= _SILENT
         ]
-        return f"no sign of life for {seconds} from {', '.join(stopped)}{end}"
+        return f"no heartbeat for {seconds} from {', '.join(stopped)}{end}"

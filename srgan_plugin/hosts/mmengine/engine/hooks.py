@@ -1,4 +1,4 @@
-"""Hooks that time steps, monitor the discriminator, and write or show predicted images."""
+"""Hooks that time steps, monitor the discriminator, and save or log predicted images."""
 
 import time
 from pathlib import Path
@@ -19,17 +19,17 @@ from .multi_loops import dataset_name
 
 @HOOKS.register_module()
 class IterTimerHook(MMEngineIterTimerHook):
-    """mmengine's timer, for loops that run many steps per call; logs the share spent waiting."""
+    """mmengine's IterTimerHook for chunked hook calls; it also logs the share of time for data."""
 
     def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
-        """Whether the train loop measures its own wait for data."""
+        """Time the data, unless the train loop does."""
         if not hasattr(runner.train_loop, "waited"):
             super().before_train_iter(runner, batch_idx, data_batch)
 
     def after_train_iter(
         self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None
     ) -> None:
-        """Log the mean times of the stretch's steps, once for each, and the time to go."""
+        """Log the mean times of the steps of a chunk, once for each step, and the time left."""
         loop, hub = runner.train_loop, runner.message_hub
         if not hasattr(loop, "waited"):
             super().after_train_iter(runner, batch_idx, data_batch, outputs)
@@ -48,15 +48,14 @@ class IterTimerHook(MMEngineIterTimerHook):
 
 @HOOKS.register_module()
 class DiscriminatorMonitorHook(Hook):
-    """Warns while the discriminator wins, and keeps the curves short.
+    """Warn while the loss of the discriminator is near 0, and limit the log history.
 
     Args:
-        interval: Look every so many iterations, at the discriminator's loss averaged over these.
-        loss_threshold: It wins where its loss, the sum of both terms, stays below this on average;
-        a coin
-            toss has 2 log 2 = 1.39 with the vanilla loss.
-        max_history: How many values of each curve are kept in memory and in checkpoints. mmengine
-            keeps a million and copies them all at every step.
+        interval: Iterations between checks, and over which the loss is averaged.
+        loss_threshold: Warn if the mean loss of the discriminator, the sum of both terms, is below
+            this. With the vanilla loss, a guess gives 2 log 2 = 1.39.
+        max_history: Values of each curve in memory and in checkpoints. mmengine keeps a million and
+            copies all of them in every step.
     """
 
     def __init__(
@@ -67,7 +66,7 @@ class DiscriminatorMonitorHook(Hook):
     def after_train_iter(
         self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None
     ) -> None:
-        """Look and warn."""
+        """Check the loss and limit the history."""
         if not self.every_n_train_iters(runner, self.interval):
             return
         curves = runner.message_hub.log_scalars
@@ -76,21 +75,21 @@ class DiscriminatorMonitorHook(Hook):
         terms = [curves.get(f"train/loss_d_{kind}") for kind in ("real", "fake")]
         if all(terms):
             loss = sum(term.mean(self.interval) for term in terms if term)
-            if 0 <= loss < self.loss_threshold:  # the losses of a WGAN have no such floor
+            if 0 <= loss < self.loss_threshold:  # losses of a WGAN may be negative
                 runner.logger.warning(
-                    f"the discriminator wins: its loss was {loss:.4f} over the last "
-                    f"{self.interval} iterations, so the generator learns little from it. Start "
-                    "from a better generator, lower the discriminator's learning rate, or raise "
-                    "the GAN weight"
+                    f"discriminator loss: expected at least {self.loss_threshold}, got {loss:.4f} "
+                    f"over the last {self.interval} iterations, so the generator learns little "
+                    "from it; start from a better generator, lower the discriminator's learning "
+                    "rate, or raise the GAN weight"
                 )
 
 
 @HOOKS.register_module()
 class RandomInitWarningHook(Hook):
-    """Says loudly when a GAN is about to train from random weights.
+    """Warn before a GAN is trained from random weights.
 
     Args:
-        advice: What to do, for the log.
+        advice: What to do instead, for the log.
     """
 
     def __init__(self, advice: str) -> None:
@@ -105,10 +104,10 @@ class RandomInitWarningHook(Hook):
 
 @HOOKS.register_module()
 class SaveImagesHook(Hook):
-    """Writes test predictions, rounded to 8 bit, as `out_dir/SET/NAME.png`.
+    """Save test predictions, rounded to 8 bits, as `out_dir/SET/NAME.png`.
 
     Args:
-        out_dir: The folder.
+        out_dir: Folder to write to.
     """
 
     def __init__(self, out_dir: str) -> None:
@@ -117,12 +116,12 @@ class SaveImagesHook(Hook):
     def after_test_iter(
         self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None
     ) -> None:
-        """Write the images of one batch."""
+        """Save the images of a batch."""
         name = dataset_name(runner.test_loop.dataloader)
         for sample in outputs:
             predicted = as_rgb(sample.output.pred_img, sample.metainfo)
             image = predicted.permute(1, 2, 0).cpu().numpy()
-            # MMagic's samples have no key.
+            # Samples of MMagic have no key.
             key = sample.metainfo.get("key") or Path(sample.metainfo["gt_path"]).stem
             path = self.out_dir / name / f"{key}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -131,10 +130,10 @@ class SaveImagesHook(Hook):
 
 @HOOKS.register_module()
 class ValidationImagesHook(Hook):
-    """Show LR | SR | GT of the first images of each validation set (TensorBoard, W&B).
+    """Log LR | SR | GT of the first images of each validation set (TensorBoard, W&B).
 
     Args:
-        count: How many of each set.
+        count: Number of images of each set.
     """
 
     def __init__(self, count: int = 1) -> None:
@@ -143,34 +142,34 @@ class ValidationImagesHook(Hook):
     def after_val_iter(
         self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None
     ) -> None:
-        """Add the image."""
+        """Log the image."""
         if batch_idx >= self.count:
             return
         name = dataset_name(runner.val_loop.dataloader)
         for sample in outputs[:1]:
             key = sample.metainfo.get("key", batch_idx)
             image = side_by_side(sample, data_batch).permute(1, 2, 0).cpu().numpy()
-            # A slash is a folder to the backend that writes files, which it does not make.
+            # The backend that writes files would not create the folder of a name with a slash.
             title = f"{name}_{key}".replace("/", "_")
             runner.visualizer.add_image(title, image, step=runner.iter)
 
 
 def side_by_side(sample: Any, data_batch: Any) -> Tensor:
-    """Return LR, in squares of the SR image's scale, SR and GT beside each other.
+    """Concatenate LR (by nearest neighbour), SR and GT horizontally.
 
     Args:
-        sample: The prediction for the first image of a batch, with `output.pred_img`.
-        data_batch: The batch that the loader gave, with LR images as `inputs`.
+        sample: Sample of the first image of a batch, with `output.pred_img`.
+        data_batch: Batch of the loader, with LR images as `inputs`.
 
     Returns:
-        (3, H, W or 2 W or 3 W), uint8, RGB; without what is missing or of another size.
+        RGB, (3, H, W to 3 W), uint8; a missing image, or one of another size, is skipped.
     """
     sr = as_rgb(sample.output.pred_img, sample.metainfo)
     gt, lr = (
         as_rgb(sample.get(key), sample.metainfo) if key in sample else None
         for key in ("gt_img", "input")
     )
-    lr = data_batch["inputs"][0] if lr is None else lr  # as it was read, in RGB
+    lr = data_batch["inputs"][0] if lr is None else lr  # from the loader, in RGB
     scale = max(sr.shape[-1] // lr.shape[-1], 1)
     lr = lr.repeat_interleave(scale, -2).repeat_interleave(scale, -1)
     images = [image for image in (lr, sr, gt) if image is not None and image.shape == sr.shape]

@@ -1,4 +1,4 @@
-"""Loops that validate and test on several sets."""
+"""Loops for validation and test on several test sets."""
 
 import logging
 from collections.abc import Iterable, Sequence
@@ -22,18 +22,18 @@ Config = dict[str, Any]
 
 
 class _MultiLoop(BaseLoop):
-    """Runs the model over several sets; each metric's name gets its set's name in front.
+    """Base class of loops over several test sets; names of metrics are prefixed by the set.
 
     Args:
-        runner: mmengine's.
-        dataloader: One loader (or config) or a list of them. A set whose files are not there is
-            named and left out.
+        runner: Runner of mmengine.
+        dataloader: A loader or its config, or a list of them. A set with missing files is skipped
+            with a warning.
         evaluator: Metrics for all sets, or, as in MMagic, a list of
             `dict(type='Evaluator', metrics=[...])`, one for each set.
-        fp16: Predict in half precision.
+        fp16: Whether to predict in half precision.
 
     Raises:
-        ValueError: Two sets have the same name.
+        UserError: Two sets have the same name.
     """
 
     mode: ClassVar[Literal["val", "test"]]
@@ -59,12 +59,12 @@ class _MultiLoop(BaseLoop):
         _check_names(evaluator for _, evaluator in self.sets)
         for name, count in self.image_counts().items():
             print_log(f"{self.mode} set {name}: {count} images", logger="current")
-        # What mmengine's hooks ask a loop for: the set it is at.
+        # The current set, which mmengine's hooks read.
         first: tuple[Any, Any] = self.sets[0] if self.sets else ([], None)
         self.dataloader, self.evaluator = first
 
     def notes(self, key: str) -> dict[str, str]:
-        """Return a note of each set's dataset: its `lr_origin` or its `missing_images`."""
+        """Return an entry of the metadata by set: `lr_origin` or `missing_images`."""
         return {
             dataset_name(loader): loader.dataset.metainfo.get(key, "") for loader, _ in self.sets
         }
@@ -80,7 +80,7 @@ class _MultiLoop(BaseLoop):
             return self.runner.build_dataloader(config, seed=self.runner.seed)
         except FileNotFoundError as error:
             self.missing.append(str(error))
-            print_log(f"left out: {error}", logger="current", level=logging.WARNING)
+            print_log(f"skipped: {error}", logger="current", level=logging.WARNING)
             return None
 
     def _evaluator(self, config: Any, loader: DataLoader[Any]) -> Evaluator:
@@ -90,16 +90,16 @@ class _MultiLoop(BaseLoop):
         return evaluator
 
     def _metric(self, config: Config, loader: DataLoader[Any]) -> Config:
-        """Fill in what a metric here needs to know, of the arguments that it has."""
+        """Complete the config of a metric by the arguments that this loop sets."""
         name = dataset_name(loader)
-        # Predictions are CHW, whatever a metric's own default.
-        here: Config = {"prefix": name, "input_order": "CHW"}
+        # Predictions are (3, H, W), for any default of the metric.
+        defaults: Config = {"prefix": name, "input_order": "CHW"}
         with METRICS.switch_scope_and_registry(None) as registry:  # as `build_evaluator` does
             kind = config["type"]
             kind = registry.get(kind) if isinstance(kind, str) else kind
-        taken = known_arguments(kind)[0] if kind else set()  # of an unknown one mmengine tells
-        config = {**{key: value for key, value in here.items() if key in taken}, **config}
-        if self.several and "out_file_path" in taken:  # else the last set would remain
+        known = known_arguments(kind)[0] if kind else set()  # mmengine refuses an unknown type
+        config = {**{key: value for key, value in defaults.items() if key in known}, **config}
+        if self.several and "out_file_path" in known:  # else only the last set would remain
             path = Path(config["out_file_path"])
             config["out_file_path"] = str(path.with_stem(f"{path.stem}_{name}"))
         return config
@@ -108,7 +108,7 @@ class _MultiLoop(BaseLoop):
         """Measure all sets.
 
         Returns:
-            `{"Set5/PSNR": …, …}`.
+            Values by set and metric, such as `{"Set5/PSNR": …}`.
         """
         if not torch.cuda.is_available():
             disable_malloc_trim()
@@ -116,8 +116,8 @@ class _MultiLoop(BaseLoop):
         call_hook(f"before_{mode}")
         call_hook(f"before_{mode}_epoch")
         self.runner.model.eval()
-        # Ranks share a set's images; what is measured has to be the network that rank 0 saves,
-        # but each rank has running statistics of its own.
+        # Ranks share the images of a set, but their running statistics differ; measure the network
+        # that rank 0 saves.
         for buffer in self.runner.model.buffers() if is_distributed() else ():
             broadcast(buffer)
         measured: dict[str, float] = {}
@@ -142,29 +142,31 @@ class _MultiLoop(BaseLoop):
 
 
 def dataset_name(loader: DataLoader[Any]) -> str:
-    """Return the name of a test set: its dataset's, else its folder's, else the dataset's type."""
+    """Return the name of a test set: `dataset_name` in its metadata, its folder, or its class."""
     metainfo = getattr(loader.dataset, "metainfo", None) or {}
     folder = Path(metainfo.get("source") or "").name
     return str(metainfo.get("dataset_name") or folder or type(loader.dataset).__name__)
 
 
 def _check_names(evaluators: Iterable[Evaluator]) -> None:
-    taken: set[str | None] = set()
+    known: set[str | None] = set()
     for evaluator in evaluators:
         names = {metric.prefix for metric in evaluator.metrics} - {None}
-        if twice := names & taken:
+        if twice := names & known:
             raise UserError(
-                f"two sets are called {twice.pop()!r}, one would hide the other; name each "
-                "dataset: metainfo=dict(dataset_name='...')"
+                f"test sets: expected different names, got {twice.pop()!r} twice; set "
+                "metainfo=dict(dataset_name='...') of each dataset"
             )
-        taken |= names
+        known |= names
 
 
 def _one_per_set(evaluator: Any, sets: int) -> list[Any]:
-    """Return the metrics of each set: of MMagic's list of evaluators, or the same for all."""
+    """Return the metrics of each set, from a list of evaluators as in MMagic, or one for all."""
     if isinstance(evaluator, Sequence) and all("metrics" in config for config in evaluator):
         if len(evaluator) != sets:
-            raise UserError(f"expected one evaluator for each of {sets} sets, got {len(evaluator)}")
+            raise UserError(
+                f"evaluator: expected one for each of {sets} sets, got {len(evaluator)}"
+            )
         return [config["metrics"] for config in evaluator]
     alone = isinstance(evaluator, dict) and "metrics" in evaluator
     return [evaluator["metrics"] if alone else evaluator] * sets
@@ -172,18 +174,18 @@ def _one_per_set(evaluator: Any, sets: int) -> list[Any]:
 
 @LOOPS.register_module()
 class MultiValLoop(_MultiLoop):
-    """Validation on several sets; with none of them there, training goes on without."""
+    """Validation on several test sets; if none of them exists, training continues without."""
 
     mode = "val"
 
     def run(self) -> dict[str, float]:
-        """Measure all sets; nothing where there are none."""
+        """Measure all sets; return an empty dict if there are none."""
         return super().run() if self.sets else {}
 
 
 @LOOPS.register_module()
 class MultiTestLoop(_MultiLoop):
-    """Test on several sets."""
+    """Test on several test sets."""
 
     mode = "test"
 
@@ -191,8 +193,10 @@ class MultiTestLoop(_MultiLoop):
         """Measure all sets.
 
         Raises:
-            FileNotFoundError: None of the sets is there.
+            FileNotFoundError: None of the sets exists.
         """
         if not self.sets:
-            raise MissingFileError("no test set is there: " + " | ".join(self.missing))
+            raise MissingFileError(
+                f"test sets: expected at least one, got none: {' | '.join(self.missing)}"
+            )
         return super().run()

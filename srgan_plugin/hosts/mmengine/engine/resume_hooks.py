@@ -1,4 +1,4 @@
-"""Hooks that an interrupted run needs to resume exactly."""
+"""Hooks with which an interrupted run can be resumed exactly."""
 
 import logging
 import random
@@ -22,39 +22,39 @@ logger = logging.getLogger(__name__)
 
 @HOOKS.register_module()
 class RandomStateHook(Hook):
-    """Keeps the random states of python, numpy and torch in checkpoints.
+    """Save and restore the random states of Python, NumPy and torch.
 
-    Data need none (see `StreamSampler`); whatever else draws random numbers goes on where it was.
-    The states are those of rank 0. A run of several ranks derives the others' from the seed.
+    The data do not depend on them (see `StreamSampler`), but other random numbers do. The states of
+    rank 0 are saved; other ranks are seeded from the seed of the run, the rank and the iteration.
     """
 
     def __init__(self) -> None:
         self._resumed: dict[str, Any] | None = None
 
     def before_save_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
-        """Add the states."""
-        name, words, *rest = np.random.get_state()
+        """Add the states to a checkpoint."""
+        name, keys, *rest = np.random.get_state()
         checkpoint["random_state"] = {
             "python": random.getstate(),
-            "numpy": (str(name), np.asarray(words), *rest),
+            "numpy": (str(name), np.asarray(keys), *rest),
             "torch": torch.get_rng_state(),
             "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
         }
 
     def after_load_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
-        """Remember the states of a run that is resumed."""
+        """Store the states of a resumed run until training begins."""
         if is_resumed(runner):
             self._resumed = checkpoint.get("random_state")
 
     def before_train(self, runner: Any) -> None:
-        """Restore them, last of all before the first step."""
+        """Restore the states directly before the first step."""
         if self._resumed is None:
             return
         if rank := get_rank():
             torch.manual_seed(runner.seed + rank * 1_000_003 + runner.iter)
             return
-        version, words, gauss = self._resumed["python"]
-        random.setstate((version, tuple(words), gauss))
+        version, state, gauss = self._resumed["python"]
+        random.setstate((version, tuple(state), gauss))
         np.random.set_state(self._resumed["numpy"])
         torch.set_rng_state(self._resumed["torch"])
         if len(self._resumed["cuda"]) == torch.cuda.device_count() > 0:
@@ -62,18 +62,18 @@ class RandomStateHook(Hook):
 
 
 def swaps_weights(runner: Any) -> bool:
-    """Whether a validation runs on averaged weights that lie in the place of the trained ones."""
+    """Return whether a validation replaces the trained weights by averaged ones."""
     return any(isinstance(hook, EMAHook) for hook in runner.hooks)
 
 
 @HOOKS.register_module()
 class InterruptHook(Hook):
-    """On SIGTERM or SIGINT: finish the step, save a checkpoint, end with status 128 + signal.
+    """On SIGTERM or SIGINT finish the step, save a checkpoint and end with status 128 + signal.
 
     A second signal ends the process at once.
 
     Args:
-        interval: Ranks of a distributed run agree on stopping every so many iterations.
+        interval: Iterations after which the ranks of a distributed run agree on stopping.
     """
 
     priority = "LOWEST"  # after the checkpoint of the same iteration, if one is due
@@ -84,9 +84,9 @@ class InterruptHook(Hook):
         self._before: dict[int, Any] = {}
 
     def before_train(self, runner: Any) -> None:
-        """Listen, where Python lets this thread."""
+        """Install signal handlers, which Python allows in the main thread only."""
         if not is_distributed():
-            self.interval = sys.maxsize  # nobody to agree with: no reason to interrupt a stretch
+            self.interval = sys.maxsize  # no other ranks, so no reason to end a chunk
         if threading.current_thread() is not threading.main_thread():
             runner.logger.warning("signals save no checkpoint: this is not the main thread")
             return
@@ -95,23 +95,23 @@ class InterruptHook(Hook):
             self._before[number] = signal.SIG_DFL if before is None else before
 
     def after_train(self, runner: Any) -> None:
-        """Stop listening."""
+        """Restore the signal handlers."""
         self.stop_listening()
 
     def after_train_iter(
         self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None
     ) -> None:
-        """Save and end if any rank was told to."""
+        """Save and exit if any rank has received a signal."""
         if self._agreed(runner.iter):
             self.save_and_exit(runner, runner.iter + 1)
 
     def after_val_iter(self, runner: Any, *args: Any, **kwargs: Any) -> None:
-        """Save and end without waiting for a long validation; a resumed run begins with it."""
+        """Save and exit during a validation; a resumed run repeats it first."""
         if self.received and not is_distributed() and not swaps_weights(runner):
             self.save_and_exit(runner, runner.iter)
 
     def save_and_exit(self, runner: Any, iterations: int) -> NoReturn:
-        """Save what `iterations` made, unless that was done just now, and end the process."""
+        """Save the state after `iterations`, unless it is already saved, and exit."""
         saves = find_checkpoint_hook(runner)
         path = saves.path(iterations)
         if saves.last_ckpt != path:
@@ -119,11 +119,11 @@ class InterruptHook(Hook):
         barrier()
         self.stop_listening()
         name = signal.Signals(self.received).name
-        runner.logger.warning(f"stopped by {name}; saved {path}; go on with --resume")
+        runner.logger.warning(f"stopped by {name}; saved {path}; resume by --resume")
         raise SystemExit(128 + self.received)
 
     def stop_listening(self) -> None:
-        """Give signals back to whoever had them before."""
+        """Restore the previous signal handlers."""
         while self._before:
             number, handler = self._before.popitem()
             signal.signal(number, handler)

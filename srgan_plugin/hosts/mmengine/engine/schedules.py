@@ -1,4 +1,4 @@
-"""Schedules of a resumed run: what follows the config, and what stays as the checkpoint has it."""
+"""Schedules of a resumed run: which settings come from the config and which from the checkpoint."""
 
 import copy
 from collections import Counter
@@ -15,28 +15,28 @@ from .optim_wrapper import iter_schedulers
 
 State = dict[str, Any]
 
-# What moves in a scheduler; the rest is made from the config.
+# State of a scheduler that changes in each step; the rest is derived from the config.
 _RUNNING = {"last_step", "_global_step", "_last_value", "verbose", "optimizer", "best"}
 _RUNNING |= {"num_bad_epochs", "cooldown_counter"}
-# How a step is computed, not what it is.
+# Options of a parameter group that do not change its result.
 _MACHINE = {"params", "param_names", "fused", "foreach", "capturable", "differentiable"}
 
 
 def follow_config(runner: Any, checkpoint: State) -> None:
-    """Bring a checkpoint's schedules in line with the config of the run that resumes from it.
+    """Adapt the schedules in a checkpoint to the config of the run that resumes it.
 
-    What mmengine derives from the length of the run (a scheduler's `end` where the config has none,
-    a `T_max` made from that) follows the new length, and the rates become those that a run of this
-    length has at this step. What the config states itself stays as the checkpoint has it; where the
-    two differ, a warning says so. Counts of milestones that an earlier version doubled at each
-    resume are put right.
+    Settings that mmengine derives from the length of the run (a scheduler's `end` that is not in
+    the config, a `T_max` derived from it) follow the new length, and rates become those of a run of
+    this length at this step. Settings in the config keep the values of the checkpoint, with a
+    warning if they differ. Counts of milestones that an earlier version doubled at each resume are
+    corrected.
 
     Args:
-        runner: mmengine's, with optimisers and schedulers built, before it loads their states.
-        checkpoint: Its `param_schedulers` and `optimizer` are changed in place.
+        runner: Runner of mmengine with optimisers and schedulers, before it loads their states.
+        checkpoint: The checkpoint; `param_schedulers` and `optimizer` are changed in place.
 
     Raises:
-        ValueError: The checkpoint has no state of what the config trains by, or of other kinds.
+        UserError: States of optimisers or schedulers are missing or of another kind.
     """
     wrappers = _by_network(runner, runner.optim_wrapper)
     saved = _states_of(checkpoint, "optimizer", wrappers)
@@ -46,10 +46,12 @@ def follow_config(runner: Any, checkpoint: State) -> None:
     other = iter_schedulers(checkpoint.get("param_schedulers"))
     if own and not other:
         runner.logger.warning(
-            "--resume: the checkpoint has no states of schedules, they start anew"
+            "--resume: expected states of schedulers in the checkpoint, got none; they start again"
         )
     if other and not own:
-        runner.logger.warning("--resume: the config has no param_scheduler: the rate stays")
+        runner.logger.warning(
+            "--resume: expected a param_scheduler in the config, got none; the rate stays constant"
+        )
     if not (own and other):
         return
     states = _states_of(checkpoint, "param_schedulers", wrappers)
@@ -62,12 +64,12 @@ def follow_config(runner: Any, checkpoint: State) -> None:
 
 
 def _by_network(runner: Any, item: Any) -> dict[str, Any]:
-    """Return items by the name of their network; it is empty where there is one only."""
+    """Return items by name of their network, which is '' for a single one."""
     return dict(item) if isinstance(runner.optim_wrapper, OptimWrapperDict) else {"": item}
 
 
 def _states_of(checkpoint: State, key: str, wrappers: State) -> State:
-    """Return the states of all networks, which are those of the config."""
+    """Return the states by network, which must be the networks of the config."""
     states = checkpoint.get(key)
     if isinstance(states, dict) and set(states) == set(wrappers):
         return states
@@ -78,13 +80,13 @@ def _states_of(checkpoint: State, key: str, wrappers: State) -> State:
     if isinstance(states, dict) and "param_groups" not in states:
         found = ", ".join(states)
     raise UserError(
-        f"--resume: expected {key} of {networks} in the checkpoint, got {found}; load_from starts "
-        "from its weights alone"
+        f"--resume: expected {key} of {networks} in the checkpoint, got {found}; use load_from to "
+        "load only its weights"
     )
 
 
 def _changed_options(wrapper: Any, saved: State) -> dict[str, tuple[Any, Any]]:
-    """Return the optimiser's options that differ: as saved, and as the config has them."""
+    """Return the options of the optimiser that differ: the saved value and that of the config."""
     changed: dict[str, tuple[Any, Any]] = {}
     for own, old in zip(wrapper.optimizer.param_groups, saved["param_groups"], strict=False):
         own, old = _at_start(own), _at_start(old)
@@ -93,7 +95,7 @@ def _changed_options(wrapper: Any, saved: State) -> dict[str, tuple[Any, Any]]:
 
 
 def _at_start(group: State) -> State:
-    """Return the options of a parameter group as they were before any schedule moved them."""
+    """Return the options of a parameter group before any schedule changed them."""
     start = {key: value for key, value in group.items() if key not in _MACHINE}
     for key in [key for key in start if key.startswith("initial_")]:
         start[key.removeprefix("initial_")] = start[key]
@@ -103,7 +105,7 @@ def _at_start(group: State) -> State:
 
 
 def _trials(wrappers: State, saved: State) -> State:
-    """Copy wrappers, without parameters, in the state before the first step of the saved run."""
+    """Copy wrappers without parameters, in the state before the first step of the saved run."""
     trials = {}
     for name, wrapper in wrappers.items():
         trials[name] = trial = copy.copy(wrapper)
@@ -116,7 +118,7 @@ def _trials(wrappers: State, saved: State) -> State:
 
 
 def _build(runner: Any, trials: State, longer: int) -> dict[str, list[Any]]:
-    """Build the config's schedulers on other optimisers, for a run that is `longer`."""
+    """Build the schedulers of the config on other optimisers, for a run `longer` by so much."""
     configs = copy.deepcopy(runner.cfg.get("param_scheduler") or [])
     for config in _each_config(configs):
         length = runner.max_epochs if config.get("by_epoch", True) else runner.max_iters
@@ -142,18 +144,18 @@ def _check_kinds(schedulers: list[Any], states: list[State]) -> None:
     if len(schedulers) != len(states):
         raise UserError(
             f"--resume: expected the states of {len(names)} schedulers ({', '.join(names)}), got "
-            f"{len(states)}; for another schedule start from the checkpoint by load_from"
+            f"{len(states)}; use load_from for another schedule"
         )
     for name, scheduler, state in zip(names, schedulers, states, strict=True):
         if foreign := sorted(set(state) - set(vars(scheduler))):
             raise UserError(
                 f"--resume: expected the state of {name}, got that of another scheduler, with "
-                f"{', '.join(foreign)}; for another schedule start from the checkpoint by load_from"
+                f"{', '.join(foreign)}; use load_from for another schedule"
             )
 
 
 def _follow(runner: Any, scheduler: Any, probe: Any, state: State) -> bool:
-    """Settle the settings of one scheduler, in it and in the state; return whether any moved."""
+    """Set the settings of a scheduler and of its state; return whether any of them changed."""
     own, longer, kind = vars(scheduler), vars(probe), type(scheduler).__name__
     names = [name for name in own if name in state and name not in _RUNNING]
     differ = [name for name in names if not callable(own[name]) and own[name] != state[name]]
@@ -163,13 +165,13 @@ def _follow(runner: Any, scheduler: Any, probe: Any, state: State) -> bool:
     _report(runner, kind, kept)
     if derived:
         runner.logger.warning(
-            f"--resume: {kind} follows the length of the run, with "
+            f"--resume: {kind} is adapted to the length of the run, with "
             + ", ".join(f"{n}={new} (checkpoint: {old})" for n, (old, new) in derived.items())
         )
     for old, new in doubled.values():
         runner.logger.warning(
             f"--resume: an earlier version of srgan_plugin counted the milestones of {kind} twice "
-            f"at each resume ({dict(old)} for {dict(new)}); they are counted once again"
+            f"at each resume ({dict(old)} for {dict(new)}); this is corrected"
         )
     own.update({name: old for name, (old, _) in kept.items()})
     state.update({name: new for name, (_, new) in (derived | doubled).items()})
@@ -184,9 +186,9 @@ def _is_doubled(saved: Any, own: Any) -> bool:
 
 
 def _replay(runner: Any, schedulers: list[Any], states: list[State], saved: State) -> None:
-    """Make states and rates those that these schedulers have after as many steps as the states."""
+    """Set states and rates to those of these schedulers after the number of steps in the states."""
     if any(isinstance(s, ReduceOnPlateauParamScheduler) for s in schedulers):
-        return  # what it did depended on validation: only the settings follow
+        return  # its steps depended on validation and cannot be replayed
     steps = [state["_global_step"] for state in states]
     schedulers[0].optimizer._global_step = 0  # mmengine warns of schedulers before optimisers
     for now in range(total := max(steps)):
@@ -200,14 +202,14 @@ def _replay(runner: Any, schedulers: list[Any], states: list[State], saved: Stat
     groups = [*saved["param_groups"], *filter(None, [saved.get("base_param_settings")])]
     for group, replayed in zip(groups, trial.param_groups, strict=True):
         for key in _scheduled(group):
-            # The last step before an earlier end may be missing, which is no other rate.
+            # The last step before an earlier end may be missing; this is not another rate.
             changed |= not np.allclose(group[key], replayed[key], rtol=1e-3, atol=0)
             group[key] = replayed[key]
     if changed:
         rates = ", ".join(f"{rate:.4g}" for rate in sorted({g["lr"] for g in groups}))
         runner.logger.warning(
-            f"--resume: the learning rate goes on at {rates}, as in a run that had this schedule "
-            "from its start; the checkpoint had another"
+            f"--resume: the learning rate continues at {rates}, as in a run with this schedule "
+            "from its start; that in the checkpoint is another"
         )
 
 
@@ -220,6 +222,6 @@ def _report(runner: Any, what: str, changed: dict[str, tuple[Any, Any]]) -> None
     if changed:
         values = ", ".join(f"{name}={old} (config: {new})" for name, (old, new) in changed.items())
         runner.logger.warning(
-            f"--resume: {what} goes on as the checkpoint has it, with {values}; for other settings "
-            "start from it by load_from"
+            f"--resume: {what} keeps the settings of the checkpoint, {values}; use load_from for "
+            "other settings"
         )

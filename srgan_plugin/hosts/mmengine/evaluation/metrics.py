@@ -1,4 +1,4 @@
-"""PSNR and SSIM as mmengine metrics, with MMagic's names and arguments."""
+"""PSNR and SSIM as metrics of mmengine, with the names and arguments of MMagic."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Literal
@@ -17,7 +17,7 @@ from srgan_plugin.registry import METRICS
 
 
 def _entry(sample: Any, key: str) -> Any:
-    """Look an image up where MMagic's metrics do: by its key, in `data_samples`, or as `data`."""
+    """Look up an image as MMagic's metrics do: by its key, in `data_samples`, or as `data`."""
     for name in ("data_samples", key, "data"):
         if name in sample:
             found = sample[name]
@@ -26,14 +26,14 @@ def _entry(sample: Any, key: str) -> Any:
 
 
 def _images(sample: Any, gt_key: str, pred_key: str) -> tuple[Any, Any]:
-    """Return prediction and ground truth of a sample as they are."""
+    """Return prediction and GT of a sample, unchanged."""
     return _entry(sample["output"], pred_key), _entry(sample, gt_key)
 
 
 def _hwc(image: Any, order: str, rgb: bool) -> NDArray[Any]:
-    """Return an image as an array HWC RGB, frames as THWC."""
+    """Return an image as an RGB array (H, W, 3), frames as (T, H, W, 3)."""
     if isinstance(image, torch.Tensor):
-        image = image.float() if image.dtype == torch.bfloat16 else image  # which numpy has not
+        image = image.float() if image.dtype == torch.bfloat16 else image  # NumPy has no bfloat16
         image = image.detach().cpu().numpy()
     array = np.asarray(image)
     if array.ndim == 2:
@@ -47,9 +47,9 @@ def _on_device(image: Any) -> bool:
 
 
 class ImageMetric(BaseMetric):
-    """Average over images of what `_measure` returns for each: a dict of numbers."""
+    """Base class of metrics: the average over images of the dicts returned by `_measure`."""
 
-    # How MMagic's evaluator groups metrics: those that look at the model's plain predictions.
+    # Read by MMagic's evaluator: metrics of the model's predictions.
     SAMPLER_MODE, sample_model = "normal", "orig"
     results: list[Any]
 
@@ -69,14 +69,14 @@ class ImageMetric(BaseMetric):
         self.input_order = "CHW"
 
     def _measure(self, predicted: NDArray[Any], truth: NDArray[Any]) -> dict[str, float]:
-        """Measure one image, HWC RGB: a clamped prediction in 0 to 255, and its ground truth."""
+        """Measure one image: prediction and GT, RGB in [0, 255], (H, W, 3)."""
         raise NotImplementedError
 
     def _rounded(self, predicted: NDArray[Any]) -> NDArray[Any]:
         return np.rint(predicted) if self.rounding else predicted
 
     def process(self, data_batch: Any, data_samples: Sequence[dict[str, Any]]) -> None:
-        """Measure every image of a batch; of frames the mean."""
+        """Measure every image of a batch; frames of an image are averaged."""
         for sample in data_samples:
             rgb = sample.get("gt_img_output_channel_order") != "BGR"
             predicted, truth = (
@@ -92,20 +92,20 @@ class ImageMetric(BaseMetric):
             self.results.append(self.compute_metrics([self._measure(*pair) for pair in frames]))
 
     def prepare(self, module: Any, dataloader: Any) -> None:
-        """Note the number of images, which MMagic's evaluator does not pass to `evaluate`."""
+        """Store the number of images, which MMagic's evaluator does not pass to `evaluate`."""
         self.size = len(dataloader.dataset)
 
     def get_metric_sampler(self, model: Any, dataloader: Any, metrics: Any) -> Any:
-        """Return what MMagic's loop iterates over: the loader itself."""
+        """Return the loader, over which MMagic's loop iterates."""
         return dataloader
 
     def evaluate(self, size: int | None = None) -> dict[str, float]:
-        """Average over the set, and forget it."""
+        """Average over the test set, and clear the results."""
         measured: dict[str, float] = super().evaluate(self.size if size is None else size)
         return measured
 
     def compute_metrics(self, results: list[dict[str, float]]) -> dict[str, float]:
-        """Average over the images of the set."""
+        """Average over the images of the test set."""
         return {name: float(np.mean([r[name] for r in results])) for name in results[0]}
 
 
@@ -140,15 +140,15 @@ class PSNR(_SingleMetric):
     """Peak signal-to-noise ratio in dB.
 
     Args:
-        gt_key: Entry of the ground truth in a sample.
-        pred_key: Entry of the prediction in its `output`.
-        collect_device: Where results of several ranks meet.
-        prefix: Stands before the name; by default the loop puts the set's name there.
-        crop_border: Pixels left out on each side.
-        input_order: `"CHW"`, as models here predict, or `"HWC"`.
+        gt_key: Key of the GT image in a sample.
+        pred_key: Key of the prediction in the sample's `output`.
+        collect_device: Device to collect the results of several ranks on.
+        prefix: Prefix of the name; by default the loop sets the name of the test set.
+        crop_border: Pixels to crop from each edge first.
+        input_order: `"CHW"`, as predicted by the models here, or `"HWC"`.
         convert_to: `None` for RGB, `"Y"` for luma (BT.601, studio range).
-        rounding: Round predictions to 8 bit first, as BasicSR and MMEditing 0.x did when they made
-            the published table; MMagic 1.x does not.
+        rounding: Round predictions to 8 bits first, as in BasicSR and MMEditing 0.x and so in the
+            published tables, but not in MMagic 1.x.
     """
 
     metric, function = "PSNR", staticmethod(psnr_ssim.psnr)
@@ -156,19 +156,19 @@ class PSNR(_SingleMetric):
 
 @METRICS.register_module()
 class SSIM(_SingleMetric):
-    """Structural similarity, 11x11 Gaussian window; arguments as in `PSNR`."""
+    """Structural similarity with an 11x11 Gaussian window; arguments as for `PSNR`."""
 
     metric, function = "SSIM", staticmethod(psnr_ssim.ssim)
 
 
 @METRICS.register_module()
 class BenchmarkMetric(ImageMetric):
-    """Every measure of some protocols, each once, on the GPU if the images are there.
+    """All measures of several protocols, computed on the GPU if the images are there.
 
     Args:
-        crop_border: Pixels left out on each side; the published tables leave out `scale`.
-        protocols: Names of `srgan_plugin.metrics.PROTOCOLS` (docs/protocols.md).
-        kwargs: `gt_key`, `pred_key`, `collect_device`, `prefix`, `rounding`, as in `PSNR`.
+        crop_border: Pixels to crop from each edge first; `scale` in the published tables.
+        protocols: Names in `srgan_plugin.metrics.PROTOCOLS` (docs/protocols.md).
+        kwargs: `gt_key`, `pred_key`, `collect_device`, `prefix`, `rounding`, as for `PSNR`.
     """
 
     def __init__(
@@ -178,7 +178,7 @@ class BenchmarkMetric(ImageMetric):
         self.scorer = Scorer(protocols, border=crop_border, rounding=self.rounding)
 
     def process(self, data_batch: Any, data_samples: Sequence[dict[str, Any]]) -> None:
-        """Measure every image of a batch; on a GPU nothing is waited for."""
+        """Measure every image of a batch, without synchronising with a GPU."""
         pairs = [_images(sample, self.gt_key, self.pred_key) for sample in data_samples]
         if not all(_on_device(predicted) for predicted, _ in pairs):
             super().process(data_batch, data_samples)
@@ -189,7 +189,7 @@ class BenchmarkMetric(ImageMetric):
             self.results.append(self.scorer.score_tensor(predicted, truth))
 
     def evaluate(self, size: int | None = None) -> dict[str, float]:
-        """Average over the set, and forget it.
+        """Average over the test set, and clear the results.
 
         Raises:
             UserError: A prediction measured on the GPU was not finite.

@@ -1,4 +1,4 @@
-"""NIQE, LPIPS and DISTS as mmengine metrics: what PSNR and SSIM do not show."""
+"""NIQE, LPIPS and DISTS as metrics of mmengine."""
 
 from collections.abc import Callable
 from importlib import import_module
@@ -23,10 +23,10 @@ class NIQE(ImageMetric):
     """How natural predictions look, without a reference; lower is better.
 
     Args:
-        crop_border: Pixels left out on each side.
-        model: File of the model of natural images; by default that of an installed BasicSR or
-            MMagic.
-        kwargs: `gt_key`, `pred_key`, `collect_device`, `prefix`, `rounding`, as in `PSNR`.
+        crop_border: Pixels to crop from each edge first.
+        model: File of the model of natural images. The default is the file of an installed BasicSR
+            or MMagic.
+        kwargs: `gt_key`, `pred_key`, `collect_device`, `prefix`, `rounding`, as for `PSNR`.
     """
 
     def __init__(self, crop_border: int = 4, model: str | None = None, **kwargs: Any) -> None:
@@ -38,10 +38,10 @@ class NIQE(ImageMetric):
 
 
 class _NetworkMetric(ImageMetric):
-    """A distance of features that torchmetrics computes, on the GPU if there is one."""
+    """Base class of distances of features by torchmetrics, computed on the GPU if there is one."""
 
     metric: ClassVar[str]
-    backbone: ClassVar[str]  # torchvision's name of the weights
+    backbone: ClassVar[str]  # name of the weights in torchvision
 
     def __init__(self, crop_border: int = 4, download: bool = False, **kwargs: Any) -> None:
         super().__init__(crop_border=crop_border, **kwargs)
@@ -50,7 +50,7 @@ class _NetworkMetric(ImageMetric):
         self.distance = self._network()
 
     def _network(self) -> Callable[[Tensor, Tensor], Tensor]:
-        """Return the distance of two batches of RGB images in 0 to 1."""
+        """Return a function of two batches, RGB in [0, 1], (1, 3, H, W), to their distance."""
         raise NotImplementedError
 
     def _measure(self, predicted: NDArray[Any], truth: NDArray[Any]) -> dict[str, float]:
@@ -66,12 +66,12 @@ class _NetworkMetric(ImageMetric):
 
 @METRICS.register_module()
 class LPIPS(_NetworkMetric):
-    """Learned perceptual image patch similarity (Zhang et al. 2018), of AlexNet; lower is better.
+    """Learned perceptual image patch similarity (Zhang et al. 2018) by AlexNet; lower is better.
 
     Args:
-        crop_border: Pixels left out on each side.
-        download: Let torchvision fetch the network's weights where they are missing.
-        kwargs: `gt_key`, `pred_key`, `collect_device`, `prefix`, `rounding`, as in `PSNR`.
+        crop_border: Pixels to crop from each edge first.
+        download: Whether torchvision may download the weights of the network.
+        kwargs: `gt_key`, `pred_key`, `collect_device`, `prefix`, `rounding`, as for `PSNR`.
     """
 
     metric, backbone = "LPIPS", "AlexNet_Weights"
@@ -86,15 +86,15 @@ class LPIPS(_NetworkMetric):
 
 @METRICS.register_module()
 class DISTS(_NetworkMetric):
-    """Deep image structure and texture similarity (Ding et al. 2020), of VGG-16; lower is better.
+    """Deep image structure and texture similarity (Ding et al. 2020) by VGG-16; lower is better.
 
-    Arguments as of `LPIPS`.
+    Arguments are those of `LPIPS`.
     """
 
     metric, backbone = "DISTS", "VGG16_Weights"
 
     def _network(self) -> Callable[[Tensor, Tensor], Tensor]:
-        # Its `Metric` would build the network anew for each image.
+        # The class in torchmetrics would build the network again for each image.
         module = _torchmetrics("DISTS", "torchmetrics.functional.image.dists")
         network: Callable[[Tensor, Tensor], Tensor] = module.DISTSNetwork().to(self.device)
         return network
@@ -111,7 +111,7 @@ def _torchmetrics(metric: str, name: str) -> Any:
 
 
 def _require_weights(metric: str, backbone: str, download: bool) -> None:
-    """Refuse a network whose weights torchvision would have to download unasked."""
+    """Refuse a network with missing weights unless they may be downloaded."""
     import torchvision
 
     url: str = getattr(torchvision.models, backbone).DEFAULT.url

@@ -1,4 +1,4 @@
-"""uint8 batches in, float batches in [0, 1] on the device out; and the way back for predictions."""
+"""Convert uint8 batches to float batches in [0, 1] on the device, and predictions back."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -16,43 +16,43 @@ from srgan_plugin.registry import MODELS
 
 
 def stacked(images: Tensor | Sequence[Tensor]) -> Tensor:
-    """Return a batch N3HW from a batch or from a list of images 3HW of one size."""
+    """Return a batch (N, 3, H, W) from a batch or from a list of images (3, H, W) of one size."""
     if isinstance(images, Tensor):
         return images if images.ndim >= 4 else images[None]
     sizes = {tuple(image.shape) for image in images}
     if len(sizes) > 1:
         raise UserError(
-            f"expected images of one size in a batch, got {sorted(sizes)}; "
+            f"batch: expected images of one size, got {sorted(sizes)}; "
             "crop them in the pipeline or set batch_size=1"
         )
     return torch.stack(list(images))
 
 
 def gt_batch(data_samples: Any, key: str = "gt_img") -> Tensor:
-    """Return an image of all samples, N3HW, from one stacked element or a list of elements."""
+    """Return an image of all samples, (N, 3, H, W), of a stacked element or a list of elements."""
     if isinstance(data_samples, BaseDataElement):
         return stacked(data_samples.get(key))
     return stacked([sample.get(key) for sample in data_samples])
 
 
 def as_rgb(image: Tensor, meta: Mapping[str, Any]) -> Tensor:
-    """Return an image ...3HW of a test sample in RGB: where MMagic takes part, samples are BGR."""
+    """Return an image (…, 3, H, W) of a test sample in RGB; samples of MMagic are BGR."""
     return image.flip(-3) if meta.get("gt_img_output_channel_order") == "BGR" else image
 
 
 def _order(sample: Any, key: str, image: Tensor) -> str:
-    """Return the order of an image's channels, by the rules of the sample's toolbox.
+    """Return the channel order of an image: "RGB", "BGR" or "single".
 
-    Of images without a note MMagic takes for granted that they are BGR, ours are RGB.
+    Without metadata, images in samples of MMagic are BGR, and those of this package RGB.
     """
     meta = sample.metainfo
     name = "gt" if key == "gt_img" else key
-    noted, kind = (_first(meta.get(f"{name}_{what}")) for what in ("channel_order", "color_type"))
+    given, kind = (_first(meta.get(f"{name}_{key}")) for key in ("channel_order", "color_type"))
     if image.shape[-3] == 1:
         return "single"
     if kind == "unchanged":
         return "BGR"
-    return str(noted or ("BGR" if _is_mmagics(sample) else "RGB")).upper()
+    return str(given or ("BGR" if _is_mmagic_sample(sample) else "RGB")).upper()
 
 
 def _common_order(samples: Sequence[Any], key: str, images: Tensor) -> str:
@@ -68,52 +68,52 @@ def _first(value: Any) -> Any:
     return value[0] if isinstance(value, list) and value else value
 
 
-def _is_mmagics(sample: Any) -> bool:
+def _is_mmagic_sample(sample: Any) -> bool:
     return hasattr(sample, "stack")
 
 
-def _reordered(image: Tensor, order: str, wanted: str | None) -> Tensor:
-    if wanted is None or order in ("single", wanted):
+def _reordered(image: Tensor, order: str, target: str | None) -> Tensor:
+    if target is None or order in ("single", target):
         return image
     colours, alpha = image[..., :3, :, :], image[..., 3:, :, :]
     return torch.cat([colours.flip(-3), alpha], dim=-3)
 
 
 def _padding(sample: Any) -> tuple[int, int]:
-    """Return how many rows and columns of the input are padding."""
-    noted = _first(sample.metainfo.get("padding_size"))
-    return (0, 0) if noted is None else (int(noted[-2]), int(noted[-1]))
+    """Return the number of rows and columns of padding of the input."""
+    size = _first(sample.metainfo.get("padding_size"))
+    return (0, 0) if size is None else (int(size[-2]), int(size[-1]))
 
 
 @MODELS.register_module()
 class DataPreprocessor(BaseDataPreprocessor):
-    """Moves a batch to the device as uint8 and makes floats of it there.
+    """Preprocessor that copies a batch to the device as uint8 and converts it to floats there.
 
-    Every argument of MMagic's is accepted; of those that name an operation which super-resolution
-    does not need, only the value without it.
+    It has all arguments of MMagic's `DataPreprocessor`; those for operations that super-resolution
+    does not need accept only their neutral value.
 
     Args:
-        mean: Subtracted first, in units of the uint8 input; one number or one per channel.
-            None: 0.
-        std: Divided by afterwards; None: 1. The defaults map [0, 255] to [0, 1], MMagic's do to
-            [-1, 1].
-        pad_size_divisor: Pad below and on the right to multiples of it; predictions are cropped
-            by as much, at their scale.
-        pad_value: What the padding has, for `pad_mode="constant"`. As in MMagic, inputs that come
-            as a list are padded before `mean` and `std`, a batch after them.
-        pad_mode: As torch's `pad`.
-        non_image_keys: None; `inputs` are images, not dicts.
-        non_concentate_keys: None, likewise.
-        output_channel_order: `"RGB"` or `"BGR"`, in which the networks get images; None leaves the
-            order.
-        data_keys: Images in samples that are treated as the ground truth is.
-        input_view: None or (1, -1, 1, 1): mean and std are per channel.
+        mean: Number to subtract first, or one for each channel, in units of the uint8 input; None
+            is 0.
+        std: Number to divide by afterwards, or one for each channel; None is 1. The defaults map
+            [0, 255] to [0, 1], those of MMagic to [-1, 1].
+        pad_size_divisor: Pad at the bottom and on the right to multiples of this; predictions are
+            cropped accordingly.
+        pad_value: Value of the padding for `pad_mode="constant"`. As in MMagic, a list of inputs is
+            padded before `mean` and `std`, a batch after them.
+        pad_mode: Mode of `torch.nn.functional.pad`.
+        non_image_keys: Must be None, because `inputs` are images, not dicts.
+        non_concentate_keys: Must be None, too.
+        output_channel_order: Channel order of the networks' input, `"RGB"` or `"BGR"`; None does
+            not change the order.
+        data_keys: Keys of images in samples to convert like GT.
+        input_view: None or (1, -1, 1, 1): mean and std are by channel.
         output_view: As `input_view`.
-        stack_data_sample: Hand MMagic's samples on as one, as its models and metrics expect.
-        non_blocking: Do not wait for the copy to the device.
+        stack_data_sample: Whether to stack samples of MMagic, as its models and metrics expect.
+        non_blocking: Whether to copy to the device asynchronously.
 
     Raises:
-        ValueError: An argument has another value than these.
+        UserError: An argument has a value not listed above.
     """
 
     def __init__(
@@ -143,7 +143,7 @@ class DataPreprocessor(BaseDataPreprocessor):
             if value not in kept:
                 raise UserError(
                     f"DataPreprocessor.{name}: expected {' or '.join(map(repr, kept))}, got "
-                    f"{value!r}; others: type='mmagic.DataPreprocessor'"
+                    f"{value!r}; for other values use type='mmagic.DataPreprocessor'"
                 )
         super().__init__(non_blocking=non_blocking)
         mean, std = 0.0 if mean is None else mean, 1.0 if std is None else std
@@ -156,52 +156,57 @@ class DataPreprocessor(BaseDataPreprocessor):
         self.stack_data_sample = stack_data_sample
 
     def forward(self, data: dict[str, Any], training: bool = False) -> dict[str, Any]:
-        """Make `inputs` a float batch N3HW; in training the ground truth as well.
+        """Convert `inputs` to a float batch, and in training GT as well.
 
         Args:
-            data: `inputs`, uint8 3HW images (a list, of any sizes, or stacked), and `data_samples`,
-                elements with `gt_img` (a list, or one whose `gt_img` is stacked), or None.
-            training: Whether the ground truth becomes a float batch, too. For testing it stays
-                uint8, which is what metrics measure against; MMagic's samples are stacked and get
-                the channel order BGR, which MMagic's metrics expect.
+            data: `inputs`, images (3, H, W), uint8, a list of any sizes or stacked; and
+                `data_samples`, elements with `gt_img`, a list or one with a stacked `gt_img`, or
+                None.
+            training: Whether to convert GT, too. For testing it remains uint8, which metrics
+                expect; samples of MMagic are stacked, with GT in BGR, which MMagic's metrics
+                expect.
+
+        Returns:
+            `inputs`, (N, 3, H, W), float32, and `data_samples`.
 
         Raises:
-            ValueError: `inputs` is a dict, or training samples are of several sizes.
+            UserError: `inputs` is a dict, or training samples have several sizes.
         """
         data = self.cast_data(data)
         images, samples = data["inputs"], data.get("data_samples")
         if isinstance(_first(images), Mapping):
             raise UserError(
                 "DataPreprocessor: expected images as inputs, got dicts of them; "
-                "others: type='mmagic.DataPreprocessor'"
+                "use type='mmagic.DataPreprocessor'"
             )
         if training and samples is not None:
             return self._training_batch(images, samples)
         if not samples:
-            notes = {"img_channel_order": "RGB"}
+            metainfo = {"img_channel_order": "RGB"}
             count = len(stacked(images) if isinstance(images, Tensor) else images)
-            samples = [element_type()(metainfo=notes) for _ in range(count)]
+            samples = [element_type()(metainfo=metainfo) for _ in range(count)]
         inputs = self._inputs(images, samples)
         for sample in samples:
-            self._prepare_truth(sample)
-        if self.stack_data_sample and _is_mmagics(samples[0]) and self._stackable(samples):
+            self._prepare_gt(sample)
+        if self.stack_data_sample and _is_mmagic_sample(samples[0]) and self._stackable(samples):
             samples = type(samples[0]).stack(samples)
         return {"inputs": inputs, "data_samples": samples}
 
     def destruct(self, batch: Any, data_samples: Any = None, key: str = "img") -> Any:
-        """Map the network's images back to [0, 255], clamped, not rounded (metrics round).
+        """Map images of the network back to [0, 255], clamped but not rounded (metrics round).
 
-        What is infinite becomes NaN, which metrics refuse.
+        Infinite values become NaN, which metrics refuse.
 
         Args:
-            batch: What the network takes or makes, N3HW, or one image 3HW with its sample.
-            data_samples: What `forward` made of the samples; with MMagic's the result is BGR, as
-                their ground truth is, else RGB.
-            key: Whose channel order the images have: that of `inputs` is `"img"`.
+            batch: Input or output of the network, (N, 3, H, W), or one image (3, H, W) with its
+                sample.
+            data_samples: Samples returned by `forward`. The result is BGR for samples of MMagic,
+                as their GT is, else RGB.
+            key: Key of the metadata with the channel order: `"img"` for that of `inputs`.
 
         Returns:
-            The images without the padding of the inputs, at their own scale: a batch, or a list
-            where they differ in size.
+            Images in [0, 255] without the padding of the inputs: a batch, or a list if their sizes
+            differ.
         """
         images = self.unpadded(batch, data_samples)
         if isinstance(images, list):
@@ -212,7 +217,7 @@ class DataPreprocessor(BaseDataPreprocessor):
         return self._destruct(images, _first(data_samples), key)
 
     def unpadded(self, batch: Tensor, data_samples: Any) -> Any:
-        """Return images without their padding: a batch, or a list where they differ in size."""
+        """Return images without padding: a batch, or a list if their sizes differ."""
         several = isinstance(data_samples, list)
         samples = data_samples if several else [data_samples]
         paddings = [(0, 0) if sample is None else _padding(sample) for sample in samples]
@@ -228,21 +233,21 @@ class DataPreprocessor(BaseDataPreprocessor):
 
     def _training_batch(self, images: Any, samples: Any) -> dict[str, Any]:
         if not (self.output_channel_order or self.pad_size_divisor > 1):
-            inputs = self._normalised(stacked(images))  # nothing to look up in samples
+            inputs = self._normalised(stacked(images))  # metadata of samples are not needed
         else:
             inputs = self._inputs(images, samples if isinstance(samples, list) else None)
         several = [samples] if isinstance(samples, BaseDataElement) else samples
-        truth = BaseDataElement()
+        gt = BaseDataElement()
         for key in (key for key in self.data_keys if key in several[0]):
             batch = gt_batch(samples, key)
             if self.output_channel_order:
                 order = _common_order(several, key, batch)
                 batch = _reordered(batch, order, self.output_channel_order)
-            truth.set_field(self._normalised(batch), key)
-        return {"inputs": inputs, "data_samples": truth}
+            gt.set_field(self._normalised(batch), key)
+        return {"inputs": inputs, "data_samples": gt}
 
     def _inputs(self, images: Any, samples: Sequence[Any] | None) -> Tensor:
-        """Pad, order and normalise the inputs, and note the first two in the samples."""
+        """Pad, reorder and normalise the inputs; store padding and order in the samples."""
         one_batch = isinstance(images, Tensor)
         images = stacked(images) if one_batch else images
         sizes = [tuple(image.shape[-2:]) for image in images]
@@ -255,13 +260,13 @@ class DataPreprocessor(BaseDataPreprocessor):
             images = torch.stack([self._pad(*one) for one in zip(images, paddings, strict=True)])
         order = "RGB" if samples is None else _common_order(samples, "img", images)
         inputs = self._normalised(_reordered(images, order, self.output_channel_order))
-        made = order if order == "single" else self.output_channel_order or order
+        order = order if order == "single" else self.output_channel_order or order
         for sample, padding in zip(samples or (), paddings, strict=False):
-            notes: dict[str, Any] = {"img_output_channel_order": made}
-            if _is_mmagics(sample) or any(map(any, paddings)):
+            metainfo: dict[str, Any] = {"img_output_channel_order": order}
+            if _is_mmagic_sample(sample) or any(map(any, paddings)):
                 size = torch.tensor((0, *padding), dtype=torch.float32)
-                notes |= {"padding_size": size, "padded_width": width}
-            sample.set_metainfo(notes)
+                metainfo |= {"padding_size": size, "padded_width": width}
+            sample.set_metainfo(metainfo)
         return self._pad(inputs, paddings[0]) if one_batch else inputs
 
     def _pad(self, images: Tensor, padding: tuple[int, int]) -> Tensor:
@@ -272,31 +277,31 @@ class DataPreprocessor(BaseDataPreprocessor):
         return F.pad(images.float(), (0, width, 0, height), self.pad_mode, value)
 
     def _stackable(self, samples: Sequence[Any]) -> bool:
-        """Whether all are of one size."""
+        """Return whether all samples have images of one size."""
         shapes = [[s.get(key).shape for key in self.data_keys if key in s] for s in samples]
         paddings = [_padding(sample) for sample in samples]
         return all(one == shapes[0] for one in shapes) and len(set(paddings)) == 1
 
-    def _prepare_truth(self, sample: Any) -> None:
-        """Bring MMagic's samples into the order BGR, which its metrics expect."""
-        for key in (key for key in self.data_keys if _is_mmagics(sample) and key in sample):
+    def _prepare_gt(self, sample: Any) -> None:
+        """Convert GT in samples of MMagic to BGR, which its metrics expect."""
+        for key in (key for key in self.data_keys if _is_mmagic_sample(sample) and key in sample):
             image = sample.get(key)
             order = _order(sample, key, image)
             sample.set_field(_reordered(image, order, "BGR"), key)
-            made = order if order == "single" else "BGR"
-            sample.set_metainfo({f"{key}_output_channel_order": made})
+            order = order if order == "single" else "BGR"
+            sample.set_metainfo({f"{key}_output_channel_order": order})
 
     def _destruct(self, images: Tensor, sample: Any, key: str) -> Tensor:
         scaled: Tensor = images.float() * self.std + self.mean
-        # An overflow in half precision is no white pixel.
+        # An overflow in half precision must not become a white pixel.
         floats = scaled.clamp(0, 255).where(scaled.isfinite(), torch.nan)
         if sample is None:
             return floats
         order = _order(sample, f"{key}_output", floats)
-        return _reordered(floats, order, "BGR" if _is_mmagics(sample) else "RGB")
+        return _reordered(floats, order, "BGR" if _is_mmagic_sample(sample) else "RGB")
 
     def _normalised(self, images: Tensor) -> Tensor:
-        # Batches of whole samples come channels-last; losses are fastest where all is contiguous.
+        # Batches of `read_batch` are channels-last; losses are fastest on contiguous tensors.
         floats = images.to(torch.float32, memory_format=torch.contiguous_format)
         shifted: Tensor = floats - self.mean if self._shifts else floats
         return shifted / self.std  # type: ignore[no-any-return]

@@ -1,4 +1,4 @@
-"""Helpers of the models: build nested configs, compile, unwrap, batch-norm snapshots."""
+"""Helpers of the models: build nested configs, compile, unwrap DDP, batch-norm snapshots."""
 
 import logging
 from typing import Any
@@ -15,18 +15,17 @@ logger = logging.getLogger(__name__)
 
 
 def compile_forward(network: nn.Module, **options: Any) -> None:
-    """Let torch.compile make what a network's `forward` does; keys and weights stay.
+    """Compile a network's `forward` by `torch.compile`; keys and weights do not change.
 
-    It compiles when the network is called first. Where that fails (no compiler, an operator that it
-    does not know), one warning says so and the network goes on as it was. What torch compiles only
-    in the first backward pass is not guarded.
+    The first call compiles. If that fails (no compiler, an unsupported operator), a warning is
+    logged and the network runs uncompiled. Failures in the first backward pass are not caught.
 
     Args:
-        network: Changed in place; copy it before, not afterwards.
-        options: As `torch.compile`'s: `mode`, `backend`, ….
+        network: The network, changed in place; it cannot be copied afterwards.
+        options: Options of `torch.compile`: `mode`, `backend`, ….
 
     Raises:
-        ValueError: torch.compile has no such option.
+        UserError: torch.compile has no such option.
     """
     plain = network.forward
     try:
@@ -40,11 +39,11 @@ def compile_forward(network: nn.Module, **options: Any) -> None:
         except torch.OutOfMemoryError:
             raise
         except Exception as error:
-            # What the network itself refuses, it refuses again here.
+            # An error of the network itself is raised again here.
             result = plain(*args, **kwargs)
             reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
             logger.warning(
-                "model.compile: %s goes on without, torch.compile failed: %s",
+                "model.compile: %s runs uncompiled, torch.compile failed: %s",
                 type(network).__name__,
                 reason,
             )
@@ -58,26 +57,26 @@ Config = dict[str, Any]
 
 
 def build(config: Config | nn.Module | None) -> Any:
-    """Build a part of a model; a name without a prefix is looked for in our scope first."""
+    """Build a nested config; a `type` without a prefix is in the scope `srgan_plugin`."""
     if config is None or isinstance(config, nn.Module):
         return config
     if not isinstance(config, dict):
-        raise UserError(f"expected dict(type=…) for a part of the model, got {config!r}")
+        raise UserError(f"model: expected dict(type=…) for a network or loss, got {config!r}")
     return MODELS.build({"_scope_": SCOPE, **config})
 
 
 def is_plugin_module(network: nn.Module) -> bool:
-    """Whether a network is of this package, and not another toolbox's."""
+    """Return whether the class of a network is in this package."""
     return type(unwrap_ddp(network)).__module__.startswith("srgan_plugin.")
 
 
 def unwrap_ddp(network: Any) -> Any:
-    """Return the network inside a wrapper for distributed training."""
+    """Return the network inside a wrapper for distributed training, or the network itself."""
     return network.module if is_model_wrapper(network) else network
 
 
 def gradient_norm(name: str, optimizer: Any) -> dict[str, Tensor]:
-    """Return the measures of the last step; wrappers of other toolboxes have none."""
+    """Return the gradient norm of the last step by name; empty for wrappers without one."""
     norm = getattr(optimizer, "gradient_norm", None)
     return {} if norm is None else {f"grad_norm_{name}": norm}
 
@@ -94,21 +93,21 @@ def snapshot_bn_stats(*networks: nn.Module | None) -> list[tuple[Tensor, Tensor]
 
 
 def keep_bn_stats(statistics: list[tuple[Tensor, Tensor]], optimizer: Any) -> None:
-    """Note what the statistics were before a step that accumulates the gradients of batches."""
+    """Store the statistics before the first batch of a step that accumulates gradients."""
     if getattr(optimizer, "accumulates_over", 1) > 1 and optimizer.statistics is None:
         optimizer.statistics = [before for _, before in statistics]
 
 
 @torch.no_grad()
 def restore_bn_stats(statistics: list[tuple[Tensor, Tensor]], optimizer: Any) -> None:
-    """Put back what a step that was left out has done to batch normalisation, in all its batches.
+    """Restore the statistics of batch normalisation before a step that was skipped.
 
-    Whether it was may be a tensor on the device: nobody waits for it.
+    `optimizer.skipped` may be a tensor on the device; this does not synchronise.
     """
     skipped = getattr(optimizer, "skipped", False)
     first = getattr(optimizer, "statistics", None) or [before for _, before in statistics]
     if skipped is False and getattr(optimizer, "updated", True) is False:
-        return  # the step goes on with the next batch
+        return  # the step continues with the next batch
     if hasattr(optimizer, "statistics"):
         optimizer.statistics = None
     skipped = torch.as_tensor(skipped)

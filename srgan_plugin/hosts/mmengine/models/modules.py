@@ -1,4 +1,4 @@
-"""Networks and losses under their registry names."""
+"""Register the networks and losses."""
 
 import numpy as np
 import torch
@@ -15,10 +15,10 @@ for _module in (GENERATORS | DISCRIMINATORS | LOSSES).values():
 
 @MODELS.register_module()
 class Bicubic(nn.Module):
-    """No network: MATLAB's bicubic in floating point, the protocol's own check.
+    """MATLAB's bicubic in floating point as a module, to check evaluation protocols.
 
     Args:
-        upscale_factor: Output over input size.
+        upscale_factor: Height of the output over height of the input.
     """
 
     def __init__(self, upscale_factor: int = 4) -> None:
@@ -26,7 +26,7 @@ class Bicubic(nn.Module):
         self.upscale_factor = upscale_factor
 
     def forward(self, lr: Tensor) -> Tensor:
-        """Upscale a batch N3HW in [0, 1]; computed in float64 on the CPU."""
+        """Upscale a batch in [0, 1], (N, 3, H, W), in float64 on the CPU."""
         images = lr.cpu().double().permute(0, 2, 3, 1).numpy()
         large = np.stack([imresize(image, self.upscale_factor) for image in images])
         sr = torch.from_numpy(large).permute(0, 3, 1, 2)

@@ -39,20 +39,20 @@ class SRModel(BaseModel):
     """A generator trained with a pixel loss, with the arguments of MMagic's `BaseEditModel`.
 
     Args:
-        generator: Config of the network, LR N3HW in [0, 1] to SR N3(sH)(sW).
+        generator: Config of the network, from LR in [0, 1], (N, 3, H, W), to SR, (N, 3, sH, sW).
         pixel_loss: Config of the loss between SR and GT.
         train_cfg: Settings of the training step; see the subclass.
-        test_cfg: `tta=True`: predict by the mean over flipped and transposed images, in eight times
-            the time (x8 self-ensemble).
-        init_cfg: mmengine's initialisation.
-        data_preprocessor: By default our `DataPreprocessor`.
-        ema: `dict(decay=0.999)` keeps an exponential moving average of the generator, as BasicSR
-            does; it validates and tests, and lies in checkpoints under MMagic's `generator_ema`.
-        channels_last: Compute in torch's channels-last memory format; `"auto"` where it is faster:
-            on GPUs and on CPUs with AVX-512. Results differ by rounding; a part of another toolbox
-            gets contiguous tensors, because some fail otherwise.
-        compile: True or `dict(mode=…)`: `torch.compile` the networks that train, which needs a C
-            compiler. Where a forward pass cannot be compiled, training goes on without.
+        test_cfg: `tta=True` averages predictions over flipped and transposed images, which takes
+            eight times as long (x8 self-ensemble).
+        init_cfg: Initialisation of mmengine.
+        data_preprocessor: Config of the preprocessor; the default is `DataPreprocessor`.
+        ema: `dict(decay=0.999)` keeps an exponential moving average of the generator, as in
+            BasicSR. It is used in validation and test, and saved as `generator_ema`, as in MMagic.
+        channels_last: Whether to compute in torch's channels-last memory format; `"auto"` if it is
+            faster: on GPUs and on CPUs with AVX-512. Results differ by rounding. A network of
+            another toolbox gets contiguous tensors, because some fail otherwise.
+        compile: True or `dict(mode=…)` compiles the trained networks by `torch.compile`, which
+            needs a C compiler. A network that cannot be compiled runs uncompiled.
     """
 
     def __init__(
@@ -75,17 +75,17 @@ class SRModel(BaseModel):
         self.generator_ema = deepcopy(self.generator).requires_grad_(False) if ema else None
         self.train_cfg, self.test_cfg = train_cfg or {}, test_cfg or {}
         check_option("model.channels_last", channels_last, (True, False, "auto"))
-        # With AVX2 its backward pass is slower.
+        # With AVX2 the backward pass is slower in channels_last.
         fast = torch.cuda.is_available() or torch.backends.cpu.get_cpu_capability() == "AVX512"
         self.channels_last = fast if channels_last == "auto" else channels_last
         self.compile_options = {} if compile is True else compile
         self._set_memory_format(self.generator, self.generator_ema)
         self._compile(self.generator)
-        self._stepping = False  # in our train_step
-        # What came as a module may have any weights, Bicubic has none.
+        self._stepping = False  # whether train_step runs
+        # A module passed as `generator` may be trained; Bicubic has no weights.
         self.untrained = isinstance(generator, dict) and any(True for _ in self.parameters())
         self.generator.register_load_state_dict_post_hook(_note_weights)
-        # Whoever loads a checkpoint (load_from, resume, another toolbox's launcher) comes by here.
+        # Called by load_from, by resume, and by launchers of other toolboxes.
         self.register_load_state_dict_pre_hook(load_state_dict_pre_hook)
 
     def forward(
@@ -97,12 +97,15 @@ class SRModel(BaseModel):
         """Run the generator on preprocessed `inputs`.
 
         Args:
-            inputs: LR batch N3HW, floats in [0, 1], or a dict with it as `img`.
-            data_samples: What the preprocessor made of the samples.
+            inputs: LR batch in [0, 1], (N, 3, H, W), or a dict with this as `img`.
+            data_samples: Samples returned by the preprocessor.
             mode: `tensor` returns the SR batch, `loss` a dict of losses, `predict` a list of
-                elements with `output.pred_img`, 3HW in [0, 255].
+                elements with `output.pred_img`, (3, H, W) in [0, 255].
+
+        Raises:
+            UserError: Mode `loss` is called with `ema` by a wrapper that would not update it.
         """
-        if isinstance(inputs, dict):  # of MMagic's preprocessor and packing
+        if isinstance(inputs, dict):  # from MMagic's preprocessor
             inputs = inputs["img"]
         if mode == "predict" and isinstance(images := self._own_sizes(inputs, data_samples), list):
             return self._predict_each(images, data_samples)
@@ -116,15 +119,24 @@ class SRModel(BaseModel):
         if mode == "loss":
             if self.generator_ema is not None and not self._stepping:
                 raise UserError(
-                    "model.ema: this wrapper for distributed training would not move the average; "
-                    "set model_wrapper_cfg = dict(type='MMSeparateDistributedDataParallel')"
+                    "model.ema: expected a wrapper for distributed training that updates the "
+                    "average, got another one; set model_wrapper_cfg = "
+                    "dict(type='MMSeparateDistributedDataParallel')"
                 )
             return generator_objective(sr, gt_batch(data_samples), pixel=self.pixel_loss)
         self._warn_of_random_weights()
         return self._predictions(sr, data_samples, inputs)
 
     def train_step(self, data: Config, optim_wrapper: Any) -> dict[str, Tensor]:
-        """One step of the generator."""
+        """Run one step of the generator.
+
+        Args:
+            data: A batch of the loader.
+            optim_wrapper: Optimiser wrapper of the generator.
+
+        Returns:
+            Losses and gradient norm by name, detached.
+        """
         statistics = snapshot_bn_stats(self.generator)
         keep_bn_stats(statistics, optim_wrapper)
         self.untrained = False
@@ -138,7 +150,7 @@ class SRModel(BaseModel):
 
     @property
     def is_static_step(self) -> bool:
-        """Whether each step does the same work, whatever its number."""
+        """Whether every step does the same work."""
         return True
 
     @contextmanager
@@ -150,14 +162,14 @@ class SRModel(BaseModel):
             yield
 
     def init_weights(self) -> None:
-        """As mmengine's; the average begins at what it averages."""
+        """Initialise the weights as in mmengine, and the average as the generator."""
         super().init_weights()
         self.untrained = False  # training begins
         if self.generator_ema is not None:
             self.generator_ema.load_state_dict(unwrap_ddp(self.generator).state_dict())
 
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """As torch's; no key tells whether the networks are wrapped for distributed training."""
+        """Return the state dict, with the same keys with and without distributed training."""
         state: dict[str, Any] = super().state_dict(*args, **kwargs)
         start = kwargs.get("prefix", "")
         for name in [name for name, child in self.named_children() if is_model_wrapper(child)]:
@@ -189,25 +201,25 @@ class SRModel(BaseModel):
             update_ema(self.generator_ema, unwrap_ddp(self.generator), self.ema_decay, updated)
 
     def _warn_of_random_weights(self) -> None:
-        """Say so once where nothing was loaded into the network that predicts."""
+        """Warn once if a network predicts into which no weights were loaded."""
         if self.untrained and not getattr(unwrap_ddp(self.generator), "weights_loaded", False):
             print_log(
-                "the generator predicts from RANDOM weights: no checkpoint was loaded (set "
-                "load_from; init_cfg counts for training alone)",
+                "the generator predicts from RANDOM weights: no checkpoint was loaded; set "
+                "load_from (init_cfg is for training only)",
                 logger="current",
                 level=logging.WARNING,
             )
         self.untrained = False
 
     def _own_sizes(self, inputs: Tensor, data_samples: Any) -> Any:
-        """Return the batch, or a list of its images without padding where their sizes differ."""
+        """Return the batch, or a list of images without padding if their sizes differ."""
         if getattr(self.data_preprocessor, "pad_size_divisor", None) != 1:
             return inputs
         cut = getattr(self.data_preprocessor, "unpadded", None)
         return cut(inputs, data_samples) if cut else inputs
 
     def _predict_each(self, images: list[Tensor], samples: list[Any]) -> list[BaseDataElement]:
-        """Predict without padding, which would show at the borders."""
+        """Predict each image without padding, which would change the borders."""
         for sample in samples:
             sample.set_metainfo({"padding_size": torch.zeros(3)})
         pairs = zip(images, samples, strict=True)
@@ -217,8 +229,8 @@ class SRModel(BaseModel):
         images = self.data_preprocessor.destruct(sr, data_samples)
         if data_samples is None:
             data_samples = [BaseDataElement() for _ in images]
-        elif hasattr(data_samples, "split"):  # MMagic's stacked DataSample
-            # Its visualizers look for the LR image there.
+        elif hasattr(data_samples, "split"):  # a stacked DataSample of MMagic
+            # MMagic's visualizers read the LR image from here.
             data_samples.input = self.data_preprocessor.destruct(inputs, data_samples)
             data_samples = data_samples.split()
         for sample, image in zip(data_samples, images, strict=True):
@@ -236,15 +248,15 @@ def load_state_dict_pre_hook(
     model: nn.Module, state_dict: Config, prefix: str, local_metadata: Config, *_: Any, **__: Any
 ) -> None:
     """Convert weights of any known layout before the model loads them (a torch pre-hook)."""
-    meta = local_metadata.get(NOTE)  # put there by `compat`
+    meta = local_metadata.get(NOTE)  # set in `compat`
     if other := adapt_training_state(state_dict, model, prefix=prefix, meta=meta):
         print_log(
-            f"the discriminator keeps the weights it has, RANDOM ones at a start: {other}",
+            f"the discriminator keeps its weights, RANDOM ones at the start of a run: {other}",
             logger="current",
             level=logging.WARNING,
         )
 
 
 def _note_weights(network: Any, _: Any) -> None:
-    """Note that weights were loaded into the network (a torch post-hook)."""
+    """Mark a network as loaded (a torch post-hook)."""
     network.weights_loaded = True

@@ -27,27 +27,28 @@ _TRAIN_CFG = ("disc_steps", "disc_repeat", "disc_init_steps", "share_fake_logits
 
 @MODELS.register_module()
 class SRGAN(SRModel):
-    """Ledig et al. 2016: a generator and a discriminator, trained in turn.
-
-    Arguments and meaning are those of MMagic's `SRGAN`.
+    """SRGAN (Ledig et al. 2016), with the arguments of MMagic's `SRGAN`.
 
     Args:
-        generator: As in `SRModel`.
-        discriminator: Config of the network, N3HW to logits N1; without it only the generator
-            trains.
-        gan_loss: Config of the adversarial loss; its weight counts for the generator only.
+        generator: See `SRModel`.
+        discriminator: Config of the network, from images (N, 3, H, W) to logits (N, 1). If None,
+            only the generator is trained.
+        gan_loss: Config of the adversarial loss; its weight scales the generator's loss only.
         pixel_loss: Config of the loss between SR and GT.
         perceptual_loss: Config of the content (and style) loss.
-        train_cfg: `disc_steps`: the generator moves every so many steps (1); `disc_repeat`: updates
-            of the discriminator per step (1); `disc_init_steps`: steps before the generator
-            moves (0); `share_fake_logits`: use one pass of the discriminator over the generated
-            batch for both objectives, see `train_step` (False).
-        test_cfg: As in `SRModel`.
-        init_cfg: mmengine's initialisation.
-        data_preprocessor: As in `SRModel`.
-        ema: As in `SRModel`.
-        channels_last: As in `SRModel`.
-        compile: As in `SRModel`.
+        train_cfg: `disc_steps` (1): the generator is updated every `disc_steps` steps;
+            `disc_repeat` (1): updates of the discriminator in a step; `disc_init_steps` (0): steps
+            before the first update of the generator; `share_fake_logits` (False): use one pass of
+            the discriminator over the generated batch for both objectives, see `train_step`.
+        test_cfg: See `SRModel`.
+        init_cfg: See `SRModel`.
+        data_preprocessor: See `SRModel`.
+        ema: See `SRModel`.
+        channels_last: See `SRModel`.
+        compile: See `SRModel`.
+
+    Raises:
+        UserError: `train_cfg` has an unknown key.
     """
 
     def __init__(
@@ -81,8 +82,8 @@ class SRGAN(SRModel):
         self.perceptual_loss = build(perceptual_loss)
         if unknown := set(self.train_cfg) - set(_TRAIN_CFG):
             raise UserError(
-                f"model.train_cfg: {', '.join(sorted(unknown))} is unknown; "
-                f"there are {', '.join(_TRAIN_CFG)}"
+                f"model.train_cfg: expected keys among {', '.join(_TRAIN_CFG)}, got "
+                f"{', '.join(sorted(unknown))}"
             )
         self.disc_steps = self.train_cfg.get("disc_steps", 1)
         self.disc_init_steps = self.train_cfg.get("disc_init_steps", 0)
@@ -91,25 +92,25 @@ class SRGAN(SRModel):
         self.adversarial = self.discriminator is not None and self.gan_loss is not None
         self._set_memory_format(self.discriminator, self.perceptual_loss)
         self._compile(self.discriminator, self.perceptual_loss)
-        # Saved, unlike MMagic's: a resumed run goes on counting.
+        # Saved (unlike in MMagic), so that a resumed run continues to count.
         self.register_buffer("step_counter", torch.tensor(0))
 
     def train_step(self, data: Config, optim_wrapper: Any) -> dict[str, Tensor]:
-        """One step of the generator, then of the discriminator on the same images.
+        """Run one step of the generator, then of the discriminator on the same images.
 
-        The discriminator judges the generated batch twice: for the generator, and again for its own
-        objective. Nothing moves its weights in between, so with `share_fake_logits` the first
-        answer serves both, with the same weights after the step; its running statistics move twice
-        per step instead of three times. Off where one discriminator pass per generator pass is not
-        all there is: repeated or delayed steps, accumulated gradients, several processes.
+        Both objectives need the discriminator's logits of the generated batch, and its weights do
+        not change in between. With `share_fake_logits` they are computed once, with the same
+        weights after the step; running statistics are updated twice in a step instead of three
+        times. The option has no effect with repeated or delayed steps, accumulated gradients or
+        several processes.
 
         Args:
             data: A batch of the loader.
-            optim_wrapper: mmengine's `OptimWrapperDict` with `generator` and `discriminator`.
+            optim_wrapper: `OptimWrapperDict` of mmengine with `generator` and `discriminator`.
 
         Returns:
-            The losses by MMagic's names, BasicSR's `out_d_real` and `out_d_fake` (the mean logits),
-            and each network's gradient norm, detached.
+            Losses by the names in MMagic, mean logits as `out_d_real` and `out_d_fake` (names of
+            BasicSR), and the gradient norm of each network, detached.
         """
         self.untrained = False
         data = self.data_preprocessor(data, True)
@@ -117,26 +118,26 @@ class SRGAN(SRModel):
         discriminator = optim_wrapper["discriminator"] if self.adversarial else None
         lr = self._to_memory_format(data["inputs"], self.generator)
         gt = gt_batch(data["data_samples"])
-        moves = self._generator_is_updated()
-        share = moves and self._can_share_fake_logits(generator, discriminator)
-        seen: dict[str, Tensor] = {}
+        update = self._generator_is_updated()
+        share = update and self._can_share_fake_logits(generator, discriminator)
+        outputs: dict[str, Tensor] = {}
         fake_logits = None
         own, others = snapshot_bn_stats(self.generator), snapshot_bn_stats(self.discriminator)
         statistics = own + others
-        for optimizer in (generator if moves else None, discriminator):
+        for optimizer in (generator if update else None, discriminator):
             keep_bn_stats(statistics, optimizer)
-        with torch.set_grad_enabled(moves):
+        with torch.set_grad_enabled(update):
             with generator.optim_context(self):
                 sr = self.generator(lr)
-            if moves:
-                seen |= self._generator_step(sr, gt, generator, share)
-                fake_logits = seen.pop("fake_logits", None)
-                # The discriminator still differentiates the shared pass, which its own belong to.
+            if update:
+                outputs |= self._generator_step(sr, gt, generator, share)
+                fake_logits = outputs.pop("fake_logits", None)
+                # A shared pass still needs the discriminator's statistics for its backward pass.
                 restore_bn_stats(own if share else statistics, generator)
                 self._update_ema(generator)
         if self.adversarial:
             for _ in range(self.disc_repeat):
-                seen |= self._discriminator_step(sr.detach(), gt, discriminator, fake_logits)
+                outputs |= self._discriminator_step(sr.detach(), gt, discriminator, fake_logits)
                 restore_bn_stats(statistics, discriminator)
                 if self.disc_repeat > 1:
                     statistics = snapshot_bn_stats(self.generator, self.discriminator)
@@ -144,16 +145,16 @@ class SRGAN(SRModel):
         if share:
             restore_bn_stats(others, generator)
         self.step_counter += 1
-        return {name: value.detach() for name, value in seen.items()}
+        return {name: value.detach() for name, value in outputs.items()}
 
     @property
     def is_static_step(self) -> bool:
-        """Whether the generator moves at every step."""
+        """Whether the generator is updated in every step."""
         return bool(self.disc_steps == 1 and self.disc_init_steps == 0)
 
     def _generator_is_updated(self) -> bool:
         if self.is_static_step:
-            return True  # without asking the device how many steps there were
+            return True  # reading step_counter would synchronise with the device
         step = int(self.step_counter)
         return bool(step >= self.disc_init_steps and step % self.disc_steps == 0)
 
@@ -163,7 +164,7 @@ class SRGAN(SRModel):
             and self.adversarial
             and self.disc_repeat == 1
             and not is_model_wrapper(self.discriminator)
-            # Only our wrapper says so, and only ours stops its backward pass where it has to.
+            # Other wrappers have no such attribute, and cannot limit the backward pass.
             and all(getattr(o, "accumulates_over", 0) == 1 for o in optimizers)
         )
 
@@ -179,11 +180,11 @@ class SRGAN(SRModel):
             if self.adversarial and share:
                 fake_logits = self._discriminate(sr)
             elif self.adversarial:
-                # Without the wrapper: this pass leaves no gradients to exchange.
-                judge = unwrap_ddp(self.discriminator)
-                trained = [p for p in judge.parameters() if p.requires_grad]
-                judge.requires_grad_(False)
-                fake_logits = judge(self._to_memory_format(sr, judge))
+                # Without DDP, because this pass has no gradients of weights to reduce.
+                discriminator = unwrap_ddp(self.discriminator)
+                trained = [p for p in discriminator.parameters() if p.requires_grad]
+                discriminator.requires_grad_(False)
+                fake_logits = discriminator(self._to_memory_format(sr, discriminator))
                 for parameter in trained:
                     parameter.requires_grad_(True)
             losses = generator_objective(
@@ -196,8 +197,8 @@ class SRGAN(SRModel):
             )
         total = sum(losses.values())
         if share and fake_logits is not None:
-            # The discriminator's part of the graph is needed once more, and its weights get their
-            # gradients then.
+            # The discriminator's step runs backward through its part of the graph again, and
+            # computes the gradients of its weights.
             parameters = [p for p in self.generator.parameters() if p.requires_grad]
             optimizer.update_params(
                 total, backward_kwargs={"inputs": parameters, "retain_graph": True}
@@ -221,7 +222,7 @@ class SRGAN(SRModel):
         if fake_logits is None:
             optimizer.update_params(total)
         else:
-            # No further than to the discriminator's weights: the generator has moved already.
+            # Only to the discriminator's weights, because the generator has been updated already.
             parameters = [p for p in self.discriminator.parameters() if p.requires_grad]
             optimizer.update_params(total, backward_kwargs={"inputs": parameters})
         means = {f"out_d_{kind}": logits.mean(dtype=torch.float32) for kind, _, logits in terms}

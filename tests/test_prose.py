@@ -1,0 +1,153 @@
+"""Docstrings, comments, messages and documents are in the terms of the field; examples run.
+
+`REPLACEMENTS` are words that stood for something else here. They are forbidden where they can
+hardly be meant; add a word only if it has no right use.
+"""
+
+import ast
+import doctest
+import importlib
+import io
+import re
+import tokenize
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+REPLACEMENTS = {
+    r"pictures?": "image",
+    r"nobody|somebody": "the passive, or what it is",
+    r"judges?|judged": "measure, discriminate",
+    r"anew": "again",
+    r"(that|which) ships?|(weights|networks?|models?) that are shipped": "bundled",
+    r"left out|leaves? out|leaving out": "skipped, or without",
+    r"goes? on (by|with|from|at|without|where)|going on without": "resume, continue",
+    r"mends?|mended|mending": "patch, fix",
+    r"lacks|lacked": "is missing, has no",
+    r"today's": "current",
+    r"ours do|ours does|ours is|of ours|theirs do": "the thing by its name",
+    r"stretch of steps|a stretch": "chunk",
+}
+#: Code whose prose is not rewritten yet; shorten this list.
+PENDING = (
+    "srgan_plugin/checkpoints/",
+    "srgan_plugin/cli/",
+    "srgan_plugin/inference/",
+    "srgan_plugin/reports/",
+    "srgan_plugin/hosts/mmengine/engine/cuda_graph.py",
+    "srgan_plugin/hosts/mmengine/engine/optim_wrapper.py",
+    "srgan_plugin/hosts/mmengine/engine/train_loop.py",
+    "srgan_plugin/hosts/mmengine/engine/step_state.py",
+    "tools/analysis_tools/analyze_logs.py",
+    "tools/release.py",
+)
+#: Words allowed in documents until their pages are rewritten.
+PENDING_DOCUMENTS = (r"ours do", r"left out", r"goes? on")
+#: A function's docstring is an order; these words begin an answer.
+NO_ORDERS = ("Whether", "Where", "What", "How", "Which", "Why", "As", "Of")
+THIRD_PERSON = re.compile(
+    r"(?!(Pass|Process|Compress|Express|Discuss|Address|Access)\b)[A-Z][a-z]+s\b"
+)
+EXAMPLES = (
+    *("networks", "networks.generators", "networks.discriminators", "networks.vgg"),
+    *("networks.ema", "networks.self_ensemble"),
+    *("losses", "losses.adversarial", "losses.perceptual", "losses.pixel"),
+    *("metrics", "metrics.protocols", "metrics.psnr_ssim", "metrics.reference_results"),
+    *("metrics.scoring", "metrics.tables", "data.resize"),
+)
+
+
+def python_files() -> list[Path]:
+    found = [ROOT / "setup.py"]
+    for folder in ("srgan_plugin", "tools", "configs"):
+        found += (ROOT / folder).rglob("*.py")
+    names = {path: path.relative_to(ROOT).as_posix() for path in found}
+    return [p for p in sorted(found) if ".mim" not in p.parts and not names[p].startswith(PENDING)]
+
+
+def documents() -> list[Path]:
+    found = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]
+    return [path for path in sorted(found) if path.name not in ("CHANGELOG.md", "changelog.md")]
+
+
+def prose_of_python(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield comments and strings; names in code are not prose."""
+    for token in tokenize.generate_tokens(io.StringIO(path.read_text("utf-8")).readline):
+        kind = tokenize.tok_name[token.type]
+        if kind in ("COMMENT", "STRING", "FSTRING_MIDDLE"):
+            text = re.sub(r"\{[^{}]*\}|`[^`]*`|^ *(>>>|\.\.\.).*$", "", token.string, flags=re.M)
+            yield token.start[0], " ".join(text.split())
+
+
+def prose_of_markdown(path: Path) -> Iterator[tuple[int, str]]:
+    in_code = False
+    for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
+        in_code ^= line.lstrip().startswith("```")
+        if not in_code:
+            yield number, re.sub(r"`[^`]*`|\([^ ()]*\)", "", line)
+
+
+def findings(path: Path, words: dict[str, str]) -> list[str]:
+    read = prose_of_markdown if path.suffix == ".md" else prose_of_python
+    return [
+        f"{path.relative_to(ROOT)}:{number}: {found[0]!r}: write {better}"
+        for number, text in read(path)
+        for word, better in words.items()
+        if (found := re.search(rf"\b({word})\b" if word[-1] != ")" else rf"\b{word}", text))
+    ]
+
+
+def test_code_says_it_in_the_terms_of_the_field() -> None:
+    assert [line for path in python_files() for line in findings(path, REPLACEMENTS)] == []
+
+
+def test_documents_say_it_in_the_terms_of_the_field() -> None:
+    words = {w: b for w, b in REPLACEMENTS.items() if not w.startswith(PENDING_DOCUMENTS)}
+    assert [line for path in documents() for line in findings(path, words)] == []
+
+
+def test_a_forbidden_word_is_found_in_comments_messages_and_documents(
+    tmp_path, monkeypatch
+) -> None:
+    monkeypatch.setattr(f"{__name__}.ROOT", tmp_path)
+    code, page = tmp_path / "a.py", tmp_path / "a.md"
+    code.write_text('picture = 1  # a picture\nprint(f"nobody {picture}")\n')
+    page.write_text("`picture`\n```\na picture\n```\nmade anew\n")
+    assert [line.split(":")[1] for line in findings(code, REPLACEMENTS)] == ["1", "2"]
+    assert [line.split(":")[1] for line in findings(page, REPLACEMENTS)] == ["5"]
+
+
+def test_a_function_s_docstring_is_an_order() -> None:
+    answers = []
+    for path in python_files():
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            is_property = any(
+                getattr(d, "id", getattr(d, "attr", "")).endswith(("property", "setter"))
+                for d in getattr(node, "decorator_list", ())
+            )
+            if isinstance(node, ast.FunctionDef) and not is_property:
+                first = (ast.get_docstring(node) or "").split(" ")[0]
+                if first in NO_ORDERS or THIRD_PERSON.fullmatch(first):
+                    answers.append(f"{path.relative_to(ROOT)}:{node.lineno}: {first}")
+    assert answers == []
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_the_examples_of_the_reference_run(name: str) -> None:
+    module = importlib.import_module(f"srgan_plugin.{name}")
+    result = doctest.testmod(module)
+    assert result.attempted > 0
+    assert result.failed == 0
+
+
+@pytest.mark.parametrize("name", ["networks", "losses", "metrics"])
+def test_every_public_class_and_function_has_an_example(name: str) -> None:
+    package = importlib.import_module(f"srgan_plugin.{name}")
+    without = [
+        public
+        for public in package.__all__
+        if callable(value := getattr(package, public)) and ">>>" not in (value.__doc__ or "")
+    ]
+    assert without == []
