@@ -25,7 +25,8 @@ pytestmark = pytest.mark.usefixtures("fresh_mmengine")
 def tool(name: str) -> ModuleType:
     path = ROOT / "tools" / "analysis_tools" / f"{name}.py"
     spec = importlib.util.spec_from_file_location(f"tool_{name}", path)
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -62,8 +63,10 @@ def test_flops_and_parameters_equal_the_count_by_hand(capfd: pytest.CaptureFixtu
     found.main([MSRRESNET, "--shape", "3", "32", "32", "--activations", "--out-table"])
     said = capfd.readouterr().out
     assert "Input shape: (3, 32, 32)" in said
-    assert "Flops: 2.597G" in said and "Params: 1.518M" in said
-    assert "Activations: 4.571M" in said and "trunk_net.15.conv2" in said
+    assert "Flops: 2.597G" in said
+    assert "Params: 1.518M" in said
+    assert "Activations: 4.571M" in said
+    assert "trunk_net.15.conv2" in said
     assert "WARNING" not in said
 
 
@@ -115,7 +118,8 @@ def test_bad_usage_ends_with_a_line(
             tool(name).main(arguments)
         said = capfd.readouterr().err
         assert stop.value.code == status
-        assert word in said.splitlines()[-1] and "Traceback" not in said
+        assert word in said.splitlines()[-1]
+        assert "Traceback" not in said
 
 
 BASICSR_LINE = (
@@ -215,4 +219,6 @@ def test_what_the_analysis_of_logs_cannot_do_is_said_in_one_line(
     with pytest.raises(SystemExit):
         tool("analyze_logs").main([str(logs[0]) if a == "LOG" else a for a in arguments])
     said = capfd.readouterr().err
-    assert said.startswith("error: ") and words in said and said.count("\n") == 1
+    assert said.startswith("error: ")
+    assert words in said
+    assert said.count("\n") == 1

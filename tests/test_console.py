@@ -72,9 +72,12 @@ def test_a_training_of_ten_iterations_writes_few_lines_and_logs_the_config_in_it
     shown = "\n".join(lines)
     for word in ("MSRResNet", "ModifiedVGG", f"{photographs}/train", "float32", "RANDOM", "PSNR"):
         assert word in shown
-    assert "Warning" not in shown and "deprecated" not in shown
+    assert "Warning" not in shown
+    assert "deprecated" not in shown
     log = next((tmp_path / "run").glob("*/*.log")).read_text()
-    assert "mid_channels=4" in log and "System environment" in log and "Iter(val)" in log
+    assert "mid_channels=4" in log
+    assert "System environment" in log
+    assert "Iter(val)" in log
 
 
 def test_verbose_shows_the_whole_log_on_the_console(
@@ -84,7 +87,8 @@ def test_verbose_shows_the_whole_log_on_the_console(
     done = subprocess.run(
         line, cwd=tmp_path, capture_output=True, text=True, check=True, env=environment
     )
-    assert "mid_channels=4" in done.stdout and "System environment" in done.stdout
+    assert "mid_channels=4" in done.stdout
+    assert "System environment" in done.stdout
 
 
 def test_on_a_terminal_a_bar_shows_losses_and_psnr_and_no_line_is_wider(

@@ -110,7 +110,8 @@ def test_a_value_that_is_refused_is_one_line_with_it(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     line = explain(error_of(act))
-    assert line is not None and "\n" not in line
+    assert line is not None
+    assert "\n" not in line
     assert [word for word in words if word not in line] == []
 
 
@@ -120,10 +121,12 @@ def test_a_value_that_basicsr_refuses_is_one_line_with_it() -> None:
     build_dataloader = importlib.import_module("basicsr.data").build_dataloader
     options = {"phase": "train", "batch_size_per_gpu": 0, "num_worker_per_gpu": 0}
     line = explain(error_of(lambda: build_dataloader([1], options, num_gpu=0)))
-    assert line is not None and "batch_size=0" in line
+    assert line is not None
+    assert "batch_size=0" in line
     del options["batch_size_per_gpu"]
     line = explain(error_of(lambda: build_dataloader([1], options, num_gpu=0)))
-    assert line is not None and "batch_size_per_gpu" in line
+    assert line is not None
+    assert "batch_size_per_gpu" in line
 
 
 @pytest.mark.parametrize("by", ["itself", "torch", "numpy"])
@@ -178,14 +181,17 @@ def test_a_users_mistake_is_one_line_and_status_1(
         main()
     assert stop.value.code == 1
     said = capsys.readouterr().err
-    assert said.startswith("error: ") and words in said
+    assert said.startswith("error: ")
+    assert words in said
     assert len(said.splitlines()) == 1
 
 
 def test_what_a_file_is_cited_with_neither_commands_the_terminal_nor_fills_it() -> None:
     line = one_line(UserError("x.pth: its keys are \x1b]0;title\x07\x00é " + 10**6 * "k"))
-    assert line.isprintable() and r"\x1b]0;title\x07\x00é" in line
-    assert line.startswith("x.pth") and len(line) < 3000
+    assert line.isprintable()
+    assert r"\x1b]0;title\x07\x00é" in line
+    assert line.startswith("x.pth")
+    assert len(line) < 3000
 
 
 def test_a_full_disk_is_one_line_with_the_file_that_was_written(tmp_path: Path) -> None:
@@ -197,7 +203,9 @@ def test_a_full_disk_is_one_line_with_the_file_that_was_written(tmp_path: Path) 
     with pytest.raises(OSError, match="No space") as caught:
         write(tmp_path / "config.py")
     line = explain(caught.value)
-    assert line is not None and str(tmp_path / "config.py") in line and "No space" in line
+    assert line is not None
+    assert str(tmp_path / "config.py") in line
+    assert "No space" in line
 
 
 def test_a_run_s_workers_end_before_the_process_does() -> None:
@@ -272,10 +280,10 @@ def test_a_workers_error_is_told_like_any_other(error: Exception, line: str | No
 
 def test_file_errors_are_what_other_code_expects_them_to_be() -> None:
     assert issubclass(UserError, ValueError)
-    assert issubclass(FileError, UserError) and issubclass(FileError, OSError)
-    assert issubclass(MissingFileError, FileError) and issubclass(
-        MissingFileError, FileNotFoundError
-    )
+    assert issubclass(FileError, UserError)
+    assert issubclass(FileError, OSError)
+    assert issubclass(MissingFileError, FileError)
+    assert issubclass(MissingFileError, FileNotFoundError)
 
 
 @pytest.mark.parametrize(
@@ -290,7 +298,7 @@ def test_warnings_of_other_libraries_are_shown_with_verbose_alone(
         warnings.warn("of torch", FutureWarning, stacklevel=1)
         warnings.warn("ours", PluginWarning, stacklevel=1)
 
-    with pytest.warns(UserWarning) as found:
+    with pytest.warns(UserWarning) as found:  # noqa: PT030 - the messages are compared below
         command(main)(arguments)
     assert [str(warning.message) for warning in found] == shown
     with pytest.warns(FutureWarning, match="after it"):

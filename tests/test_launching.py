@@ -107,7 +107,8 @@ def test_dist_test_takes_checkpoint_and_gpus_in_mmagics_order(recorder: Path) ->
 def test_a_script_without_its_arguments_says_how_it_is_used(script: str) -> None:
     done = start(f"{script}.sh", "one")
     assert done.returncode == 2
-    assert done.stderr.startswith("usage:") and "CONFIG" in done.stderr
+    assert done.stderr.startswith("usage:")
+    assert "CONFIG" in done.stderr
     assert len(done.stderr.splitlines()) == 1
 
 

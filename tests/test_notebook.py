@@ -33,7 +33,8 @@ def test_the_notebook_is_stored_without_outputs_and_its_links_exist() -> None:
     notebook = json.loads(NOTEBOOK.read_text())
     assert notebook["nbformat"] == 4
     for cell in notebook["cells"]:
-        assert cell.get("outputs", []) == [] and cell.get("execution_count") is None
+        assert cell.get("outputs", []) == []
+        assert cell.get("execution_count") is None
         for target in "".join(cell["source"]).split("](")[1:]:
             if cell["cell_type"] == "markdown":
                 assert (NOTEBOOK.parent / target.partition(")")[0]).exists()

@@ -22,7 +22,8 @@ def test_a_second_run_is_refused_by_the_name_of_the_first_until_it_ends(tmp_path
     folder = tmp_path / "run"
     line = [sys.executable, "-c", CLAIM, str(folder)]
     with subprocess.Popen(line, stdout=subprocess.PIPE, text=True) as first:
-        assert first.stdout is not None and first.stdout.readline() == "held\n"
+        assert first.stdout is not None
+        assert first.stdout.readline() == "held\n"
         with pytest.raises(ValueError, match=f"run.*{first.pid}.*--work-dir"):
             claim_folder(folder)
         first.send_signal(signal.SIGKILL)

@@ -18,7 +18,8 @@ FILES = ("srgan_plugin/__init__.py", "CITATION.cff", "CHANGELOG.md", "setup.py",
 @pytest.fixture
 def release() -> ModuleType:
     spec = importlib.util.spec_from_file_location("tool_release", ROOT / "tools/release.py")
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -57,7 +58,8 @@ def test_a_release_writes_one_version_everywhere_and_dates_the_changelog(
     printed = capsys.readouterr().out
     targets = re.findall(r"make ([\w-]+)", printed)
     makefile = (ROOT / "Makefile").read_text()
-    assert targets and all(f"\n{target}:" in makefile for target in targets)
+    assert targets
+    assert all(f"\n{target}:" in makefile for target in targets)
     # Its own changes make the checkout dirty; committed, the next one is refused for want of notes.
     commit(checkout)
     with pytest.raises(SystemExit):

@@ -202,7 +202,9 @@ CASES = [
 def gives(made, expected):
     with torch.inference_mode():
         out = made(IMAGE)[0].permute(1, 2, 0).numpy()
-    assert expected.std() > 0.02 and expected.min() > 0.01 and expected.max() < 0.99
+    assert expected.std() > 0.02
+    assert expected.min() > 0.01
+    assert expected.max() < 0.99
     np.testing.assert_allclose(out, expected, rtol=0, atol=1e-5)
 
 
@@ -217,7 +219,9 @@ def test_a_file_opens_converts_and_tests_as_the_network_that_wrote_it(
     told = inspect_checkpoint(path)
     owner = "krasserm/super-resolution" if "Keras" in kind.__name__ else "tensorlayer/SRGAN"
     assert f"SRResNet x{2**kind.steps} (4 features, 4 blocks" in told["holds"]
-    assert owner in told["holds"] and told["fits"].endswith("strictly") and "open" not in told
+    assert owner in told["holds"]
+    assert told["fits"].endswith("strictly")
+    assert "open" not in told
     tool("convert_checkpoint").main([str(path), "x.safetensors", "--to", "plugin"])
     gives(open_network("x.safetensors"), expected)
     # As `tools/test.py` does it.
@@ -335,7 +339,8 @@ def test_an_object_array_runs_nothing_and_is_refused_by_what_it_wants(tmp_path):
     np.savez(tmp_path / "x.npz", params=params)
     with pytest.raises(ValueError, match=r"x\.npz wants (posix|nt)\.system") as caught:
         load_checkpoint_file(tmp_path / "x.npz")
-    assert "\n" not in str(caught.value) and not mark.exists()
+    assert "\n" not in str(caught.value)
+    assert not mark.exists()
 
 
 def test_arrays_that_claim_more_than_their_file_has_are_refused(tmp_path):

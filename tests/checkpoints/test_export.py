@@ -222,7 +222,8 @@ def test_a_missing_package_is_answered_by_the_line_that_installs_it(
 
 def test_a_discriminator_is_no_generator_to_export(tmp_path, fails, rough, onnxruntime):
     torch.save(rough(ModifiedVGG, mid_channels=2).state_dict(), tmp_path / "x.pth")
-    assert "generator" in (said := fails("export", "x.pth", "x.onnx")) and "ModifiedVGG" in said
+    assert "generator" in (said := fails("export", "x.pth", "x.onnx"))
+    assert "ModifiedVGG" in said
 
 
 def test_the_metadata_of_safetensors_are_shown_by_inspect_and_kept_by_a_conversion(

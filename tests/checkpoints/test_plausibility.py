@@ -66,7 +66,8 @@ def saved(tmp_path_factory):
 def test_an_original_opens_without_a_word(saved, caplog):
     path, image, expected = saved["original"]
     torch.testing.assert_close(open_network(path)(image).clamp(0, 1), expected, rtol=0, atol=1e-5)
-    assert "strictly" in inspect_checkpoint(path)["fits"] and not caplog.text
+    assert "strictly" in inspect_checkpoint(path)["fits"]
+    assert not caplog.text
 
 
 def test_a_fork_with_other_ranges_is_refused_with_the_options_to_give(saved, tool, fails):
@@ -74,7 +75,9 @@ def test_a_fork_with_other_ranges_is_refused_with_the_options_to_give(saved, too
     with pytest.raises(ValueError, match=r"bubbliiiing.*fork") as caught:
         open_network(path)
     said = str(caught.value)
-    assert '--arch-option output_range="(0,1)"' in said and "\n" not in said and path.name in said
+    assert '--arch-option output_range="(0,1)"' in said
+    assert "\n" not in said
+    assert path.name in said
     assert "output_range" in inspect_checkpoint(path)["fits"]
     assert "output_range" in fails("convert_checkpoint", path, "x.pth", "--to", "plugin")
     own = {"input_range": (0, 1), "output_range": (0, 1)}

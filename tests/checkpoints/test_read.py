@@ -49,7 +49,8 @@ def weights():
 def test_both_formats_of_torch_are_read_with_whatever_plain_values_they_hold(tmp_path, zipped):
     saved = {"state_dict": weights(), "iter": 3, "meta": {"names": ["x", (1, 2.5)], "none": None}}
     loaded = load_checkpoint_file(save(tmp_path / "x.pth", saved, zipped=zipped))
-    assert loaded["meta"] == saved["meta"] and loaded["iter"] == 3
+    assert loaded["meta"] == saved["meta"]
+    assert loaded["iter"] == 3
     assert all(torch.equal(loaded["state_dict"][k], w) for k, w in weights().items())
 
 
@@ -78,10 +79,12 @@ def test_what_mmengine_writes_beside_the_weights_is_read(tmp_path, zipped):
     assert [type(s) for s in scalars] == [np.float64, np.int32, np.bool_]
     np.testing.assert_array_equal(array, np.arange(6.0).reshape(2, 3).T)
     curve = loaded["message_hub"]["loss"]
-    assert isinstance(curve, History) and curve is loaded["message_hub"]["same"]
+    assert isinstance(curve, History)
+    assert curve is loaded["message_hub"]["same"]
     assert (curve.log_history.tolist(), curve.count_history.tolist()) == ([1.0, 3.0], [1, 2])
     resumed = load_checkpoint_file(path, history=logging.HistoryBuffer)["message_hub"]["loss"]
-    assert resumed.mean() == buffer.mean() and resumed.current() == 3.0
+    assert resumed.mean() == buffer.mean()
+    assert resumed.current() == 3.0
 
 
 def test_reading_mmengines_types_does_not_load_mmengine(tmp_path):
@@ -115,7 +118,8 @@ def test_a_call_is_refused_by_name_and_not_made(tmp_path, zipped):
     path = save(tmp_path / "x.pth", saved, zipped=zipped)
     with pytest.raises(ValueError, match=r"x\.pth.*(posix|nt)\.system") as caught:
         load_checkpoint_file(path)
-    assert "\n" not in str(caught.value) and not mark.exists()
+    assert "\n" not in str(caught.value)
+    assert not mark.exists()
 
 
 @pytest.mark.parametrize("protocol", range(6))
@@ -125,7 +129,8 @@ def test_a_bare_pickle_is_refused_by_the_name_of_what_it_wants(tmp_path, protoco
     path.write_bytes(pickle.dumps({"x": Calls(os.system, f"touch {mark}")}, protocol))
     with pytest.raises(ValueError, match=r"(posix|nt)\.system") as caught:
         load_checkpoint_file(path)
-    assert "\n" not in str(caught.value) and not mark.exists()
+    assert "\n" not in str(caught.value)
+    assert not mark.exists()
 
 
 def test_getattr_which_mmengine_uses_reaches_nothing_else(tmp_path):
@@ -180,7 +185,8 @@ def test_files_that_are_no_checkpoints_get_one_line(tmp_path, content, message):
     path.write_bytes(content)
     with pytest.raises(ValueError, match=message) as caught:
         load_checkpoint_file(path)
-    assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -213,7 +219,7 @@ def test_archives_of_other_programs_are_named(tmp_path):
 
 @pytest.mark.parametrize(
     "name",
-    ("code.pth", "code", "constants.pkl.pth", "archive_format.pth", "x.npy.pth", "extra.pth.tar"),
+    ["code.pth", "code", "constants.pkl.pth", "archive_format.pth", "x.npy.pth", "extra.pth.tar"],
 )
 def test_a_files_name_stands_in_its_archive_and_says_nothing(tmp_path, name):
     """torch puts what it saves into a folder that is named after the file."""
@@ -273,7 +279,8 @@ def test_no_protocol_of_pickle_runs_anything(tmp_path, zipped, protocol):
         torch.save({"a": torch.ones(2), "x": call}, path, **options)
         with pytest.raises(ValueError, match=r"(posix|nt)\.system|getattr") as error:
             load_checkpoint_file(path)
-        assert "\n" not in str(error.value) and not mark.exists()
+        assert "\n" not in str(error.value)
+        assert not mark.exists()
 
 
 @pytest.mark.parametrize("protocol", [4, 5])
@@ -331,7 +338,8 @@ def test_no_damage_to_a_file_crashes_or_changes_a_weight_unnoticed(tmp_path, pro
             loaded = load_checkpoint_file(path)["state_dict"]
         except ValueError as error:
             refused += 1
-            assert str(path) in str(error) and "\n" not in str(error)
+            assert str(path) in str(error)
+            assert "\n" not in str(error)
         else:
             assert all(torch.equal(loaded[key], weight) for key, weight in weights().items())
     assert refused > 150

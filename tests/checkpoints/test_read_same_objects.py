@@ -95,7 +95,8 @@ def test_an_object_in_two_places_stays_one_object(tmp_path: Path) -> None:
     torch.save({"a": shared, "b": [shared], "c": cycle}, tmp_path / "x.pth")
     loaded = load_checkpoint_file(tmp_path / "x.pth")
     assert loaded["a"] is loaded["b"][0]
-    assert loaded["c"][1] is loaded["c"] and loaded["c"][0] is loaded["a"]
+    assert loaded["c"][1] is loaded["c"]
+    assert loaded["c"][0] is loaded["a"]
 
 
 class Calls:

@@ -100,7 +100,8 @@ def test_converting_leaves_open_what_nothing_states(bare, tool, capsys, tmp_path
     assert "open     output_range" in capsys.readouterr().out
     tool("inspect_checkpoint").main([name])
     said = capsys.readouterr().out
-    assert "open       output_range" in said and "strictly" in said
+    assert "open       output_range" in said
+    assert "strictly" in said
     arch_options = ["--arch-option", "output_range=(-1,1)"]
     tool("convert_checkpoint").main([name, f"told_{name}", "--to", "plugin", *arch_options])
     assert torch.equal(
@@ -252,7 +253,8 @@ def test_weights_in_mmagics_keys_without_a_word_around_them_are_taken_for_mmagic
         torch.save({"state_dict": network.state_dict(), **around}, tmp_path / "x.pth")
         with caplog.at_level(logging.WARNING):
             assert not open_network(tmp_path / "x.pth").activate_after_shuffle
-        assert "x.pth" in caplog.text and "--arch-option activate_after_shuffle=True" in caplog.text
+        assert "x.pth" in caplog.text
+        assert "--arch-option activate_after_shuffle=True" in caplog.text
         caplog.clear()
     arch_options = {"activate_after_shuffle": True}
     convert(tmp_path / "x.pth", tmp_path / "y.pth", to="plugin", arguments=arch_options)

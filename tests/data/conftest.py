@@ -22,7 +22,8 @@ def noise(height: int, width: int, seed: int = 0) -> Image:
 def tool(name: str) -> ModuleType:
     """Imports a script of `tools/`."""
     spec = importlib.util.spec_from_file_location(f"tool_{name}", ROOT / "tools" / f"{name}.py")
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

@@ -94,7 +94,8 @@ def test_a_batch_gathered_on_the_device_is_the_batch_read_on_the_host(
     assert indices.tolist() == [int(index) for index in sample_indices]
     np.testing.assert_array_equal(lr.numpy(), expected.lr)
     np.testing.assert_array_equal(gt.numpy(), expected.gt)
-    assert lr.is_contiguous() and gt.is_contiguous()
+    assert lr.is_contiguous()
+    assert gt.is_contiguous()
 
 
 @pytest.mark.parametrize(("batch_size", "world_size"), [(16, 1), (5, 3), (200, 2)])
@@ -122,7 +123,8 @@ def test_low_resolution_images_that_are_made_are_the_same_on_the_device(store: P
     places = np.arange(30)
     mine = GPUImagePairs(made, augmentation, CPU).gather(SampleStreamSpec(1), places)
     theirs = GPUImagePairs(given_, augmentation, CPU).gather(SampleStreamSpec(1), places)
-    assert torch.equal(mine.lr, theirs.lr) and torch.equal(mine.gt, theirs.gt)
+    assert torch.equal(mine.lr, theirs.lr)
+    assert torch.equal(mine.gt, theirs.gt)
 
 
 @settings(max_examples=50, deadline=None)

@@ -79,7 +79,8 @@ def test_a_missing_set_is_named_with_every_folder_looked_for(tmp_path):
     with pytest.raises(FileNotFoundError, match="test set B100") as caught:
         find_benchmark("BSD100", tmp_path)
     message = str(caught.value)
-    assert "\n" not in message and "SRGAN_DATA" in message
+    assert "\n" not in message
+    assert "SRGAN_DATA" in message
     for folder in ("B100/GTmod12", "B100/LRbicx4", "BSD100/HR", "BSDS100"):
         assert str(tmp_path / folder) in message
 

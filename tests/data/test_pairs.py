@@ -38,7 +38,8 @@ def test_every_source_gives_the_same_pairs_in_the_same_order(
     all_pairs: dict[str, ImagePairs],
 ) -> None:
     reference = all_pairs["folders"]
-    assert reference.keys == tuple(SIZES) and len(reference) == 3
+    assert reference.keys == tuple(SIZES)
+    assert len(reference) == 3
     for pairs in all_pairs.values():
         assert pairs.keys == reference.keys
         for pair, expected in zip(map(pairs.__getitem__, range(3)), reference, strict=True):
@@ -119,7 +120,8 @@ def test_an_annotation_file_chooses_images(
     ):
         pairs = ImagePairs(gt, lr, ann_file=chosen)
         assert pairs.keys == ("a", "c")
-        assert pairs[1].gt.shape == (72, 36, 3) and pairs[1].lr.shape == (18, 9, 3)
+        assert pairs[1].gt.shape == (72, 36, 3)
+        assert pairs[1].lr.shape == (18, 9, 3)
     chosen.write_text("z.png (1,1,3)\n")
     with pytest.raises(UserError, match=r"list\.txt: .*gt\d*, got z;"):
         ImagePairs(gt_folder, ann_file=chosen)

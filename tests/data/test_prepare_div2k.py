@@ -117,7 +117,8 @@ def test_subimages_names_and_list_are_those_of_basicsr(div2k: Path, workers: int
         sources, div2k, "list.txt", workers=workers, progress=lambda *counts: seen.append(counts)
     )
     names = [f"0001_s{n:03d}.png" for n in range(1, 9)] + ["0002_s001.png", "0002_s002.png"]
-    assert pieces == len(names) and seen == [(1, 2), (2, 2)]
+    assert pieces == len(names)
+    assert seen == [(1, 2), (2, 2)]
     assert (div2k / "list.txt").read_text().splitlines() == [f"{n} (480,480,3)" for n in names]
     folders = {1: "DIV2K_train_HR", 2: "DIV2K_train_LR_bicubic/X2"}
     folders |= {scale: f"DIV2K_train_LR_bicubic/X{scale}" for scale in (3, 4)}
@@ -165,7 +166,8 @@ def test_the_merged_layout_is_read_and_made_and_never_trained_on_without_its_lis
     cut_subimages(find_div2k_images(div2k, [1, 2], [4]), div2k, name, workers=1)
     gt, lr, ann_file = find_div2k_train(div2k.parent, 4)
     keys = ImagePairs(gt, lr, ann_file=ann_file).keys
-    assert len(keys) == 10 and not any(key.startswith("08") for key in keys)
+    assert len(keys) == 10
+    assert not any(key.startswith("08") for key in keys)
 
 
 def test_stores_of_several_scales_share_the_photographs_and_can_be_added_later(
@@ -178,7 +180,8 @@ def test_stores_of_several_scales_share_the_photographs_and_can_be_added_later(
     assert (folder / "GT.lmdb" / "data.mdb").stat().st_mtime_ns == first
     for scale in (2, 4):
         gt, lr, ann_file = find_div2k_train(div2k.parent, scale)
-        assert Path(gt) == folder / "GT.lmdb" and ann_file == ""
+        assert Path(gt) == folder / "GT.lmdb"
+        assert ann_file == ""
         pairs = ImagePairs(gt, lr, scale=scale)
         assert pairs.keys == ("0001", "0002")
         for pair, seed in zip(pairs, (1, 2), strict=True):
@@ -231,7 +234,8 @@ def test_a_full_disk_is_named_and_the_next_call_goes_on(div2k: Path) -> None:
             cut_subimages(sources, div2k, "list.txt", workers=1)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert not stamps(div2k) and not (div2k / "list.txt").exists()
+    assert not stamps(div2k)
+    assert not (div2k / "list.txt").exists()
     assert not list((div2k / "DIV2K_train_HR_sub").iterdir())
     assert cut_subimages(sources, div2k, "list.txt", workers=1) == 10
 
@@ -260,7 +264,8 @@ def test_an_archive_is_unpacked_whole_and_what_is_there_is_left_alone(div2k: Pat
     assert not archive.is_unpacked(div2k)
     unpack(archive, div2k)
     assert archive.is_unpacked(div2k)
-    assert second.read_bytes() == expected and first.stat().st_mtime_ns == stamp
+    assert second.read_bytes() == expected
+    assert first.stat().st_mtime_ns == stamp
 
 
 def test_a_damaged_or_foreign_archive_is_named_and_leaves_no_half_image(div2k: Path) -> None:
@@ -321,7 +326,8 @@ def test_the_tool_fetches_checks_and_stores_everything_by_one_command(
     assert len(list((tmp_path / "data/DIV2K/DIV2K_valid_HR").iterdir())) == 100
     prepare([*arguments, "--layout", "whole"])
     listed = (tmp_path / "data/DIV2K/meta_info_DIV2K800_GT.txt").read_text().splitlines()
-    assert len(listed) == 800 and listed[-1] == "0800.png (24,24,3)"
+    assert len(listed) == 800
+    assert listed[-1] == "0800.png (24,24,3)"
 
 
 def test_the_tool_fails_by_one_line_without_images_and_by_status_2_on_bad_usage(
@@ -332,7 +338,9 @@ def test_the_tool_fails_by_one_line_without_images_and_by_status_2_on_bad_usage(
         prepare(["--data-root", str(tmp_path)])
     said = capfd.readouterr().err
     assert stop.value.code == 1
-    assert "0001.png: " in said and "1600 of 1600 are missing" in said and said.count("\n") == 1
+    assert "0001.png: " in said
+    assert "1600 of 1600 are missing" in said
+    assert said.count("\n") == 1
     for usage in (["--merged"], ["--scale", "5"], ["--workers", "0"]):
         with pytest.raises(SystemExit) as stop:
             prepare(usage)

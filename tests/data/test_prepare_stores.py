@@ -48,7 +48,8 @@ def test_a_store_holds_cropped_photographs_of_nested_folders_and_their_lr(tmp_pa
         progress=lambda *counts: seen.append(counts),
     )
     pairs = ImagePairs(tmp_path / "out", scale=3)
-    assert pairs.keys == ("a/x",) and seen == [(1, 1)]
+    assert pairs.keys == ("a/x",)
+    assert seen == [(1, 1)]
     np.testing.assert_array_equal(np.asarray(pairs[0].gt), image[:30, :48])
     np.testing.assert_array_equal(np.asarray(pairs[0].lr), make_lr(image[:30, :48], 3))
 
@@ -114,7 +115,8 @@ def test_the_tool_makes_a_store_refuses_to_overwrite_it_and_replaces_it_when_tol
     again = tool(gt_folder, "--out", out)
     assert again.returncode == 1
     assert again.stderr.strip().endswith("choose another name or remove it")
-    assert "Traceback" not in again.stderr and len(again.stderr.splitlines()) == 1
+    assert "Traceback" not in again.stderr
+    assert len(again.stderr.splitlines()) == 1
 
     forced = tool(gt_folder, "--out", out, "--force", "--workers", "1")
     assert forced.returncode == 0, forced.stderr
@@ -127,6 +129,7 @@ def test_the_tool_ends_with_one_line_for_bad_input_and_status_2_for_bad_usage(
 ) -> None:
     missing = tool(tmp_path / "nowhere", "--out", tmp_path / "out")
     assert missing.returncode == 1
-    assert len(missing.stderr.splitlines()) == 1 and "no such path" in missing.stderr
+    assert len(missing.stderr.splitlines()) == 1
+    assert "no such path" in missing.stderr
     for usage in (["x"], ["x", "--out", "y", "--scale", "0"], ["x", "--out", "y", "--layout", "z"]):
         assert tool(*usage).returncode == 2

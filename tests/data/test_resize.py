@@ -103,7 +103,8 @@ def test_an_lr_window_reads_no_more_than_the_kernel_reaches() -> None:
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64])
 def test_the_dtype_and_a_constant_survive(dtype: type) -> None:
     result = imresize(np.full((13, 9), 77, dtype), 0.3)
-    assert result.dtype == dtype and result.shape == (4, 3)
+    assert result.dtype == dtype
+    assert result.shape == (4, 3)
     np.testing.assert_allclose(result, 77, rtol=1e-6)
 
 

@@ -78,7 +78,8 @@ def test_streams_seeds_and_neighbours_are_independent(
 
 def test_a_sample_index_is_an_int_with_its_position_and_survives_pickling() -> None:
     sample = pickle.loads(pickle.dumps(SampleIndex(3, seed=5, number=17)))
-    assert sample == 3 and [10, 11, 12, 13][sample] == 13
+    assert sample == 3
+    assert [10, 11, 12, 13][sample] == 13
     assert (sample.seed, sample.number) == (5, 17)
     assert repr(sample) == "SampleIndex(3, seed=5, number=17)"
 

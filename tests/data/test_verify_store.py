@@ -36,7 +36,8 @@ def test_sound_stores_pass_with_status_0(stores: Path, capsys: pytest.CaptureFix
     for path in (stores, stores / "GT.lmdb"):
         verify_store.main([str(path)])
     said = capsys.readouterr()
-    assert said.out.count("0 of 3 images") == 3 and "checksum" in said.out
+    assert said.out.count("0 of 3 images") == 3
+    assert "checksum" in said.out
     assert not said.err
 
 
@@ -50,7 +51,8 @@ def test_damaged_images_are_named_with_status_1(
     said = capsys.readouterr()
     assert status.value.code == 1
     first, second = said.err.splitlines()
-    assert f"b of {stores / 'GT.lmdb'}" in first and f"c of {stores / 'LRx4.lmdb'}" in second
+    assert f"b of {stores / 'GT.lmdb'}" in first
+    assert f"c of {stores / 'LRx4.lmdb'}" in second
     assert said.out.count("1 of 3 images") == 2
 
 
@@ -62,7 +64,8 @@ def test_one_store_that_cannot_be_opened_does_not_hide_the_others(
     with pytest.raises(SystemExit):
         verify_store.main([str(stores)])
     said = capsys.readouterr()
-    assert "GT.lmdb" in said.err and "c of" in said.err
+    assert "GT.lmdb" in said.err
+    assert "c of" in said.err
 
 
 def test_a_store_without_checksums_says_so_and_is_decoded(
@@ -86,4 +89,5 @@ def test_a_folder_that_is_not_a_store_is_one_line(
 ) -> None:
     with pytest.raises(SystemExit) as status:
         verify_store.main([str(tmp_path)])
-    assert status.value.code == 1 and str(tmp_path) in capsys.readouterr().err
+    assert status.value.code == 1
+    assert str(tmp_path) in capsys.readouterr().err

@@ -43,7 +43,8 @@ def run(
     def call(tool: str, opt: dict[str, Any], *words: str) -> str:
         Path("opt.yml").write_text(yaml.safe_dump(opt, sort_keys=False))
         spec = importlib.util.spec_from_file_location(tool, ROOT / "tools" / f"{tool}.py")
-        assert spec is not None and spec.loader is not None
+        assert spec is not None
+        assert spec.loader is not None
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
         forget_logger()
@@ -375,7 +376,9 @@ def test_weights_of_another_function_are_answered_by_one_line(
         with pytest.raises(SystemExit):
             run("basicsr_test", opt, "--force_yml", *words)
         error = capsys.readouterr().err
-        assert said in error and "m.pth" in error and f"set network_g.{NAME}" in error
+        assert said in error
+        assert "m.pth" in error
+        assert f"set network_g.{NAME}" in error
 
 
 def test_without_the_activation_a_checkpoint_is_not_basicsrs(

@@ -76,7 +76,8 @@ def test_a_config_of_mmediting_is_recognised_and_answered_with_ours(
     path.write_text(MMEDITING.format(kind=kind, scale=scale, discriminator=discriminator))
     arguments = [str(path), *(["none"] if name == "test" else [])]
     line = refusal(tool, name, arguments, capsys)
-    assert str(path) in line and "MMEditing 0.x" in line
+    assert str(path) in line
+    assert "MMEditing 0.x" in line
     (named,) = [word for word in line.split() if word.startswith("configs/")]
     assert named.startswith(f"configs/{ours}")
     assert (ROOT / named).is_file()

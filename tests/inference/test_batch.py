@@ -252,7 +252,8 @@ def test_a_folder_that_may_not_be_read_is_one_line_and_the_rest_is_done(run_upsc
     monkeypatch.setattr(os, "scandir", guarded)
     status, out, lines = run_upscale("in", "out")
     assert (status, out) == (1, "1 done, 0 skipped, 1 failed")
-    assert len(lines) == 1 and "in/closed" in lines[0]
+    assert len(lines) == 1
+    assert "in/closed" in lines[0]
 
 
 def test_a_name_may_be_as_long_as_the_system_allows(run_upscale):
@@ -275,7 +276,8 @@ def test_a_pattern_run_again_takes_no_result_for_an_input_and_nothing_but_images
     assert run_upscale("in/**/*", "in/out")[:2] == (0, "1 done, 0 skipped, 0 failed")
     assert run_upscale("in/**/*", "in/out")[1].startswith("0 done, 1 skipped")
     status, _, said = run_upscale("in/*", "in/")
-    assert status == 1 and "is an input" in said[0]
+    assert status == 1
+    assert "is an input" in said[0]
 
 
 def test_a_pattern_and_several_names_go_into_a_folder(run_upscale):
@@ -287,7 +289,8 @@ def test_a_pattern_and_several_names_go_into_a_folder(run_upscale):
     assert run_upscale("b.png", "three/")[1] == "1 done, 0 skipped, 0 failed"
     assert names("three") == ["b.png"]
     status, _, said = run_upscale("a1.png", "b.png", "four.png")
-    assert status == 1 and "four.png" in said[0]
+    assert status == 1
+    assert "four.png" in said[0]
     assert not Path("four.png").exists()
 
 
@@ -383,7 +386,8 @@ def test_one_pixel_and_60_000_by_20_are_images(run_upscale):
     assert run_upscale("strip.png", "s.png")[0] == 0
     assert read_image_content(Path("s.png")).pixels.shape == (80, 240_000, 1)
     status, _, lines = run_upscale("strip.png", "s.jpg")
-    assert status == 1 and all(part in lines[0] for part in ("s.jpg", "240000x80", "65500"))
+    assert status == 1
+    assert all(part in lines[0] for part in ("s.jpg", "240000x80", "65500"))
     assert not Path("s.jpg").exists()
 
 
@@ -408,7 +412,9 @@ def test_outputs_that_cannot_be_are_one_line_and_inputs_stay_as_they_are(run_ups
         ("in/a.png", "file/b.png"): "file",
     }.items():
         status, _, lines = run_upscale(*arguments)
-        assert status == 1 and len(lines) == 1 and lines[0].startswith("error: "), lines
+        assert status == 1
+        assert len(lines) == 1, lines
+        assert lines[0].startswith("error: ")
         assert said in lines[0]
     Path("empty").mkdir()
     assert "empty" in run_upscale("empty", "out")[2][0]
@@ -420,7 +426,9 @@ def test_a_folder_that_may_not_be_written_is_one_line(run_upscale):
     Image.fromarray(noise(8, 9, 3)).save("a.png")
     Path("out").mkdir(mode=0o500)
     status, _, lines = run_upscale("a.png", "out/b.png")
-    assert status == 1 and len(lines) == 1 and "Permission denied" in lines[0]
+    assert status == 1
+    assert len(lines) == 1
+    assert "Permission denied" in lines[0]
 
 
 def test_a_refusal_to_write_is_one_line_and_nothing_is_left(run_upscale, monkeypatch):
@@ -435,7 +443,9 @@ def test_a_refusal_to_write_is_one_line_and_nothing_is_left(run_upscale, monkeyp
 
     monkeypatch.setattr(Path, "open", forbidden)
     status, _, lines = run_upscale("a.png", "b.png")
-    assert status == 1 and len(lines) == 1 and "Permission denied" in lines[0]
+    assert status == 1
+    assert len(lines) == 1
+    assert "Permission denied" in lines[0]
     assert not Path("b.png").exists()
 
 
@@ -451,7 +461,9 @@ def test_on_a_full_disk_nothing_half_is_left_and_the_line_says_so(run_upscale, s
         status, _, lines = run_upscale("a.png", f"out/b{suffix}")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    assert status == 1 and len(lines) == 1 and "make room" in lines[0]
+    assert status == 1
+    assert len(lines) == 1
+    assert "make room" in lines[0]
     assert names("out") == []
 
 
@@ -473,8 +485,11 @@ def test_a_batch_ends_with_one_line_where_nothing_more_can_be_written(
 
     monkeypatch.setattr(os, "fsync", full)
     status, _, lines = run_upscale("in", "out")
-    assert status == 1 and len(lines) == 2 and "in/a.png" in lines[0]
-    assert os.strerror(code) in lines[1] and "1 of 4 images are done" in lines[1]
+    assert status == 1
+    assert len(lines) == 2
+    assert "in/a.png" in lines[0]
+    assert os.strerror(code) in lines[1]
+    assert "1 of 4 images are done" in lines[1]
     assert names("out") == ["b.png"]
 
 
@@ -505,7 +520,8 @@ def test_another_network_a_wrong_name_and_a_wrong_option_are_one_line(capfd):
             main(["upscale", "a.png", "b.png", *options])
         said = capfd.readouterr().err
         assert stop.value.code == status
-        assert said.count("error: ") == 1 and "Traceback" not in said
+        assert said.count("error: ") == 1
+        assert "Traceback" not in said
     assert not Path("b.png").exists()
 
 

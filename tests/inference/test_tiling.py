@@ -96,7 +96,8 @@ def test_parts_of_a_span_cover_it_once_and_none_is_too_large(start, size, larges
     covered = [pixel for part in parts for pixel in range(part.start, part.stop)]
     assert covered == list(range(start, start + size))
     sizes = [part.stop - part.start for part in parts]
-    assert max(sizes) <= largest and max(sizes) - min(sizes) <= 1
+    assert max(sizes) <= largest
+    assert max(sizes) - min(sizes) <= 1
 
 
 def test_16_bit_images_keep_their_levels():
@@ -125,7 +126,8 @@ def test_alpha_is_upscaled_apart_and_what_is_opaque_stays_so(dtype, colours):
     assert apart(out[..., :-1], upscaler(image[..., :-1])) == 0
     smooth = imresize(image[..., -1].astype(float), 4).clip(0, top)
     assert apart(out[..., -1], smooth) < 0.08 * top  # OpenCV's cubic is a little sharper
-    assert (out[:32, :, -1] == top).all() and (out[52:148, 52:68, -1] == 0).all()
+    assert (out[:32, :, -1] == top).all()
+    assert (out[52:148, 52:68, -1] == 0).all()
 
 
 def runs_out_above(network, pixels, error):

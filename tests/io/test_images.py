@@ -48,7 +48,8 @@ def test_a_lossless_file_gives_its_pixels_in_rgb_order(tmp_path: Path, name: str
     path = tmp_path / f"x.{name}"
     path.write_bytes(encoded(RGB, LOSSLESS[name]))
     image = read_image(path)
-    assert image.dtype == np.uint8 and image.flags.c_contiguous
+    assert image.dtype == np.uint8
+    assert image.flags.c_contiguous
     np.testing.assert_array_equal(image, RGB)
 
 
@@ -107,9 +108,11 @@ def test_a_mutilated_file_gives_an_image_or_a_value_error(data: st.DataObject, n
     try:
         image = decode_image(bytes(broken[: data.draw(st.integers(0, len(broken)))]), "x")
     except ValueError as error:
-        assert str(error).startswith("x: ") and "\n" not in str(error)
+        assert str(error).startswith("x: ")
+        assert "\n" not in str(error)
     else:
-        assert image.dtype == np.uint8 and image.shape[2] == 3
+        assert image.dtype == np.uint8
+        assert image.shape[2] == 3
 
 
 @pytest.mark.parametrize("name", ["png", "tif", "bmp"])

@@ -57,7 +57,8 @@ def test_the_discriminator_is_pulled_up_on_real_and_down_on_fake_with_full_weigh
     gan = GANLoss("vanilla", loss_weight=5e-3)
     terms = list(discriminator_objective(lambda images: 2 * images, real, fake, gan))
     assert [kind for kind, _, _ in terms] == ["real", "fake"]
-    assert torch.equal(terms[0][2], 2 * real) and torch.equal(terms[1][2], 2 * fake)
+    assert torch.equal(terms[0][2], 2 * real)
+    assert torch.equal(terms[1][2], 2 * fake)
     up, down = torch.autograd.grad(sum(loss for _, loss, _ in terms), [real, fake])
     torch.testing.assert_close(up, (2 * real).sigmoid() - 1)
     torch.testing.assert_close(down, (2 * fake).sigmoid())
@@ -74,7 +75,8 @@ def test_known_logits_of_generated_images_are_not_computed_again():
     gan = GANLoss("vanilla")
     terms = discriminator_objective(discriminator, real, fake, gan, fake_logits=known)
     assert [logits is known for _, _, logits in terms] == [False, True]
-    assert len(seen) == 1 and seen[0] is real
+    assert len(seen) == 1
+    assert seen[0] is real
 
 
 def test_a_relabelled_or_foreign_gan_loss_is_called_the_way_the_toolboxes_call_theirs():

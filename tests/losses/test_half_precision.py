@@ -155,7 +155,8 @@ def test_a_toolbox_s_losses_get_float32_from_the_objectives_under_autocast() -> 
             fake_logits=half,
         )
         list(discriminator_objective(lambda logits: logits, half, half, loss))
-    assert len(seen) == 7 and set(seen) == {torch.float32}
+    assert len(seen) == 7
+    assert set(seen) == {torch.float32}
 
 
 @pytest.mark.parametrize("kind", [ModifiedVGG, SRGANDiscriminator])

@@ -151,7 +151,8 @@ def test_one_pass_over_each_image_serves_both_terms_and_only_the_generated_one_h
     gt.requires_grad_()
     sum(loss(pred, gt)).backward()
     assert sorted(passes) == [False, True]
-    assert gt.grad is None and pred.grad.abs().sum() > 0
+    assert gt.grad is None
+    assert pred.grad.abs().sum() > 0
 
 
 def test_a_term_without_weight_is_skipped_and_its_layers_are_not_needed(vgg_file):
@@ -159,11 +160,13 @@ def test_a_term_without_weight_is_skipped_and_its_layers_are_not_needed(vgg_file
     content, style = PerceptualLoss({"8": 1.0}, style_weight=0, pretrained=vgg_file).double()(
         pred, gt
     )
-    assert content > 0 and style is None
+    assert content > 0
+    assert style is None
     content, style = PerceptualLoss(
         {"conv5_4": 1.0}, {"8": 1.0}, perceptual_weight=0, pretrained=vgg_file
     ).double()(pred, gt)
-    assert content is None and style > 0
+    assert content is None
+    assert style > 0
     nothing = PerceptualLoss(
         {"34": 1.0}, perceptual_weight=0, style_weight=0, pretrained="never read"
     )
@@ -172,7 +175,8 @@ def test_a_term_without_weight_is_skipped_and_its_layers_are_not_needed(vgg_file
 
 def test_a_perceptual_loss_adds_nothing_to_a_checkpoint(vgg_file):
     loss = PerceptualLoss({"8": 1.0}, pretrained=vgg_file)
-    assert not loss.state_dict() and not list(loss.parameters())
+    assert not loss.state_dict()
+    assert not list(loss.parameters())
 
 
 def test_the_gram_matrix_takes_channels_last_features():

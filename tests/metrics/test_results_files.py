@@ -13,7 +13,8 @@ RESULTS = {"Set5": {"PSNR": 30.0}, "mine": {"PSNR": 20.0}, "BSD100": {"PSNR": 25
 def test_counts_stand_beside_measures_and_are_read_apart() -> None:
     counts = {"Set5": 5, "mine": 3}
     content = json.loads(results_text(RESULTS, counts))
-    assert content["Set5"] == {"PSNR": 30.0, "images": 5} and "images" not in content["BSD100"]
+    assert content["Set5"] == {"PSNR": 30.0, "images": 5}
+    assert "images" not in content["BSD100"]
     assert split_counts(content) == (RESULTS, counts)
     assert split_counts(RESULTS) == (RESULTS, {})  # as files were before
 

@@ -103,8 +103,11 @@ def test_the_description_names_protocols_channels_border_and_rounding():
     text = Scorer(["mmagic-1.x", "openmmlab-2020"], border=2).describe()
     head, mmagic, openmmlab = text.splitlines()
     assert "2 pixels" in head
-    assert "mmagic-1.x" in mmagic and "not rounded" in mmagic
-    assert "openmmlab-2020" in openmmlab and "blue" in openmmlab and "not rounded" not in openmmlab
+    assert "mmagic-1.x" in mmagic
+    assert "not rounded" in mmagic
+    assert "openmmlab-2020" in openmmlab
+    assert "blue" in openmmlab
+    assert "not rounded" not in openmmlab
     assert "not rounded" in Scorer(["openmmlab-2020"], rounding=False).describe()
 
 

@@ -30,7 +30,8 @@ def test_each_published_value_stands_beside_the_measure_that_made_it_and_the_rig
         "Set5  PSNR    30.2252                   30.2300     +0.0048            30.2300",
         "Set5  SSIM     0.8491                    0.8490     -0.0001             0.8650",
     ]
-    assert "OpenMMLab" in lines[7] and "blue" in lines[7]
+    assert "OpenMMLab" in lines[7]
+    assert "blue" in lines[7]
     conditions = "\n".join(lines[9:])
     assert [word for word in ("4 pixels", "openmmlab-2020", "basicsr") if word in conditions]
     assert "LR: given (Set5), MATLAB bicubic of GT (B100)." in conditions

@@ -269,7 +269,8 @@ def test_random_weights_follow_from_the_seed_and_end_at_the_depth():
 def test_an_unknown_layer_gets_the_nearest_names(layer, hint):
     with pytest.raises(ValueError, match=f"'{layer}'") as error:
         VGG19Features([layer], pretrained="never read")
-    assert hint in str(error.value) and "\n" not in str(error.value)
+    assert hint in str(error.value)
+    assert "\n" not in str(error.value)
 
 
 def test_no_layer_at_all_is_refused():

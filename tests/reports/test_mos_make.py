@@ -31,7 +31,8 @@ def images_of(page: Path) -> dict[str, np.ndarray]:
 def test_the_page_holds_every_version_bit_for_bit(made: Made) -> None:
     shown, key = images_of(made.page), unseal(data_of(made.page)["key"])
     assert key["methods"] == ["nearest", "HR", "bicubic", "Mild", HOSTILE]
-    assert len(key["items"]) == 2 * 5 and set(key["items"]) < set(shown)
+    assert len(key["items"]) == 2 * 5
+    assert set(key["items"]) < set(shown)
     for code, (method, image) in key["items"].items():
         lr = cv2.cvtColor(cv2.imread(str(made.lr / f"{image}.png")), cv2.COLOR_BGR2RGB)
         size = (lr.shape[1] * 4, lr.shape[0] * 4)
@@ -74,7 +75,8 @@ def test_no_name_and_no_link_is_in_the_page(made: Made) -> None:
 def test_the_order_of_the_images_in_the_file_says_nothing_of_methods(made: Made) -> None:
     data = data_of(made.page)
     codes = [code for code, _ in data["items"]]
-    assert codes == sorted(codes) and list(images_of(made.page)) == sorted(images_of(made.page))
+    assert codes == sorted(codes)
+    assert list(images_of(made.page)) == sorted(images_of(made.page))
     key = unseal(data["key"])
     assert [key["items"][code][0] for code in codes] != sorted(
         key["items"][code][0] for code in codes
@@ -138,7 +140,9 @@ def test_bad_input_ends_in_one_line(
     with pytest.raises(SystemExit) as ended:
         main([*command, *extra])
     error = capsys.readouterr().err.strip().splitlines()[-1]
-    assert ended.value.code == 1 and error.startswith("error: ") and named in error
+    assert ended.value.code == 1
+    assert error.startswith("error: ")
+    assert named in error
     assert not (tmp_path / "out.html").exists()
 
 
@@ -177,11 +181,13 @@ def test_a_method_s_names_may_all_have_one_more_ending(
 
 def test_a_sealed_key_opens_and_names_its_study() -> None:
     key = {"methods": [HOSTILE, "é"], "items": {}}
-    assert unseal(seal(key)) == key and HOSTILE not in seal(key)
+    assert unseal(seal(key)) == key
+    assert HOSTILE not in seal(key)
     assert study_id(key) == study_id(dict(reversed(key.items()))) != study_id({**key, "items": 1})
 
 
 def test_data_in_a_page_cannot_end_its_element() -> None:
     element = json_element("x", {"name": "</script><script>alert(1)</script>&\u2028"})
-    assert element.count("<") == 2 and "\u2028" not in element
+    assert element.count("<") == 2
+    assert "\u2028" not in element
     assert json.loads(element.partition(">")[2].rpartition("<")[0])["name"].endswith("\u2028")

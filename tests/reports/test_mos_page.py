@@ -71,9 +71,12 @@ def test_a_rater_s_file_says_what_was_pressed(browser: Any, made: Made, tmp_path
         rate(page, score, order := order_of(page))
         page.wait_for_selector("#end:visible")
         file = saved(page, tmp_path / "ann.json")
-    assert file["rater"] == "Ann" and file["study"] == data["id"] and unseal(file["key"]) == key
+    assert file["rater"] == "Ann"
+    assert file["study"] == data["id"]
+    assert unseal(file["key"]) == key
     assert [entry["rating"] for entry in file["ratings"]] == [score(code) for code in order]
-    assert file["order"] == order and sorted(order) == sorted([*scenes, *data["repeats"]])
+    assert file["order"] == order
+    assert sorted(order) == sorted([*scenes, *data["repeats"]])
     assert all(entry["magnification"] == 1 and entry["seconds"] >= 0 for entry in file["ratings"])
     assert file["started"] < file["finished"]
     ratings = read_ratings([tmp_path / "ann.json"])
@@ -120,7 +123,8 @@ def test_a_rating_is_continued_after_the_browser_is_closed(
             assert "4 of 12" in again.inner_text("#known")
             again.click("#resume")
             again.click("#begin")
-            assert again.inner_text("#place") == "Image 5 of 12" and order_of(again) == order
+            assert again.inner_text("#place") == "Image 5 of 12"
+            assert order_of(again) == order
     with open_page(browser, made.page) as page:  # another computer
         page.set_input_files("#file", tmp_path / "part.json")
         page.wait_for_selector("#ready:visible")
@@ -155,9 +159,8 @@ def test_an_example_takes_its_own_score_only_and_a_key_held_down_counts_once(
         start(page, until=0)
         page.wait_for_selector("#image:visible")
         page.keyboard.press("4")
-        assert page.inner_text("#place") == "Example 1 of 2" and "gets 1, bad" in page.inner_text(
-            "#hint"
-        )
+        assert page.inner_text("#place") == "Example 1 of 2"
+        assert "gets 1, bad" in page.inner_text("#hint")
         press(page, 1)
         press(page, 5)
         page.click("#begin")
@@ -243,7 +246,8 @@ def test_a_rater_s_name_is_never_markup(browser: Any, made: Made, tmp_path: Path
         start(page, name, until=0)
         assert name in page.inner_text("#known")
         page.click("#resume")
-        assert name in page.inner_text("#ready") and page.locator("img").count() == 1
+        assert name in page.inner_text("#ready")
+        assert page.locator("img").count() == 1
 
 
 def test_the_page_of_scores_runs_nothing(browser: Any, made: Made, tmp_path: Path) -> None:
@@ -256,5 +260,6 @@ def test_the_page_of_scores_runs_nothing(browser: Any, made: Made, tmp_path: Pat
     files, page_file = map(str, tmp_path.glob("*.json")), tmp_path / "scores.html"
     main(["mos", "score", *files, "--out", str(page_file), "--resamples", "100"])
     with open_page(browser, page_file, viewport={"width": 400, "height": 800}) as page:
-        assert page.locator("script").count() == 0 and HOSTILE in page.inner_text("main")
+        assert page.locator("script").count() == 0
+        assert HOSTILE in page.inner_text("main")
         assert page.evaluate("document.documentElement.scrollWidth") <= 400

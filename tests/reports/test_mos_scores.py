@@ -141,7 +141,8 @@ def test_agreement_is_krippendorff_s_for_ordinal_data() -> None:
     alpha = 1 - (seen * distances).sum() / (expected * distances).sum()
     assert agreement(scores) == pytest.approx(alpha)
     assert agreement(np.repeat(scores[:1], 3, axis=0)) == pytest.approx(1)
-    assert agreement(scores[:1]) is None and agreement(np.full((3, 1, 2), 4)) is None
+    assert agreement(scores[:1]) is None
+    assert agreement(np.full((3, 1, 2), 4)) is None
 
 
 def test_comparisons_leave_out_the_anchors_and_pair_raters_or_images(files: list[Path]) -> None:
@@ -170,11 +171,13 @@ def test_raters_who_fail_the_calibration_are_named_and_excluded_on_demand(
         (tmp_path / f"{name}.json").write_text(json.dumps(content))
     ratings = read_ratings([*files, *tmp_path.iterdir()])
     scores = score(ratings, resamples=100)
-    assert {r.rater for r in scores.raters if r.failed} == {"low", "high"} and not scores.excluded
+    assert {r.rater for r in scores.raters if r.failed} == {"low", "high"}
+    assert not scores.excluded
     without = score(ratings, resamples=100, exclude_failed=True)
     assert set(without.excluded) == {"low", "high"}
     alone = score(read_ratings(files), resamples=100)
-    assert without.methods == alone.methods and without.alpha == alone.alpha
+    assert without.methods == alone.methods
+    assert without.alpha == alone.alpha
     assert not any(r.failed for r in score(ratings, resamples=100, tolerance=2).raters)
 
 
@@ -189,9 +192,11 @@ def test_the_paper_s_scores_stand_beside_a_complete_set_only(files: list[Path]) 
         )
         paper = {m.method: m.paper for m in score(changed, resamples=100).methods}
         assert paper["bicubic"] == (1.97 if shown else None)
-        assert paper["HR"] == (4.32 if shown else None) and paper["Mild"] is None
+        assert paper["HR"] == (4.32 if shown else None)
+        assert paper["Mild"] is None
     assert paper_opinions("BSD100")[0]["srgan"] == 3.56
-    assert paper_opinions("Set14")[0]["srresnet"] == 2.98 and paper_opinions("") == ({}, 0)
+    assert paper_opinions("Set14")[0]["srresnet"] == 2.98
+    assert paper_opinions("") == ({}, 0)
 
 
 def test_the_command_offers_the_paper_s_sets() -> None:
@@ -251,8 +256,10 @@ def test_a_file_that_does_not_fit_is_named_in_one_line(
     with pytest.raises(SystemExit) as ended:
         main(["mos", "score", str(files[0]), str(path)])
     lines = capsys.readouterr().err.strip().splitlines()
-    assert ended.value.code == 1 and len(lines) == 1
-    assert str(path) in lines[0] and named in lines[0]
+    assert ended.value.code == 1
+    assert len(lines) == 1
+    assert str(path) in lines[0]
+    assert named in lines[0]
 
 
 @pytest.mark.parametrize("key", ["", "AAAA", "eJyrrgUAAXUA+Q==", None])
@@ -293,7 +300,8 @@ def test_all_outputs_say_the_same(
         row = [f"{method['mean']:.2f}", f"{method['low']:.2f} to {method['high']:.2f}"]
         assert all(cell in text and f">{cell}<" in html for cell in row)
     assert all(rater["rater"] in text and rater["rater"] in html for rater in data["raters"])
-    assert HOSTILE not in html and "&lt;script&gt;" in html
+    assert HOSTILE not in html
+    assert "&lt;script&gt;" in html
 
 
 def test_a_name_with_commands_of_a_terminal_is_written_out(
@@ -314,4 +322,5 @@ def test_a_library_that_is_missing_is_named_with_what_installs_it(
     with pytest.raises(SystemExit):
         main(["mos", "score", *map(str, files)])
     error = capsys.readouterr().err
-    assert "krippendorff" in error and "srgan_plugin[study]" in error
+    assert "krippendorff" in error
+    assert "srgan_plugin[study]" in error

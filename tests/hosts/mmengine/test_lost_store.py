@@ -56,4 +56,6 @@ def test_a_store_that_is_cut_while_workers_read_it_is_named(tmp_path: Path) -> N
         training.kill()
     last = said.strip().splitlines()[-1].lstrip("\0")  # with which torch ends its own message
     assert training.returncode == 1
-    assert last.startswith("error: ") and str(tmp_path / "x4/GT.lmdb") in last and "8192" in last
+    assert last.startswith("error: ")
+    assert str(tmp_path / "x4/GT.lmdb") in last
+    assert "8192" in last

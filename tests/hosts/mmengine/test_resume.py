@@ -223,7 +223,8 @@ def test_what_the_config_states_otherwise_is_reported_and_stays_as_it_was(
     capfd.readouterr()
     last = resumed(config("stopped", [7], lr=0.02, weight_decay=0.1), stopped)
     said = capfd.readouterr().out
-    assert "MultiStepLR" in said and "milestones=" in said
+    assert "MultiStepLR" in said
+    assert "milestones=" in said
     assert "weight_decay=0 (config: 0.1)" in said
     assert "lr=0.01 (config: 0.02)" in said
     assert differences(schedule_of(whole), schedule_of(last)) == []

@@ -124,7 +124,8 @@ def test_the_tool_prints_a_table_and_writes_the_numbers(
     options = ["--files", str(files.folder), "--rounds", "1", "--seconds", "0.1", "--out", str(out)]
     benchmark_tool(["loader", "--data", str(tmp_path), *options])
     numbers = json.loads(out.read_text())
-    assert numbers["ratio"] is None and numbers["what"] == "loader"
+    assert numbers["ratio"] is None
+    assert numbers["what"] == "loader"
     assert numbers["sides"][0]["images_per_s"] > 0
     assert "| srgan_plugin |" in capsys.readouterr().out
 

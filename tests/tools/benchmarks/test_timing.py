@@ -63,7 +63,8 @@ def test_the_ratio_is_their_time_over_ours_and_nothing_is_made_up() -> None:
     assert numbers["sides"][0]["fraction_of_peak"] is None
     table = format_report(numbers)
     assert "(time of theirs over that of ours): 3.00" in table
-    assert "peak" not in table and "| ours | 1000.00 |" in table
+    assert "peak" not in table
+    assert "| ours | 1000.00 |" in table
     assert report([ours], None)["ratio"] is None
 
 
@@ -127,7 +128,8 @@ def test_the_chart_shows_every_comparison(tmp_path: Path) -> None:
         facts = {"what": "train", "model": "srgan", "machine": machine, "sides": sides}
         (tmp_path / f"{number}.json").write_text(json.dumps({**facts, "ratio": ratio}))
     drawn = draw(tmp_path).read_text()
-    assert "train srgan against mmagic" in drawn and "2.5x" in drawn
+    assert "train srgan against mmagic" in drawn
+    assert "2.5x" in drawn
     assert drawn.count("a card") == 1
 
 

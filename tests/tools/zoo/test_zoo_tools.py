@@ -198,4 +198,5 @@ def test_a_missing_file_ends_it_before_anything_is_done(tool, tmp_path, capsys, 
         tool("train_zoo").main(["--photographs", ".", "--vgg", "vgg.pth", flag, "nowhere"])
     assert stop.value.code == 2
     last = capsys.readouterr().err.splitlines()[-1]
-    assert flag in last and "nowhere" in last
+    assert flag in last
+    assert "nowhere" in last
