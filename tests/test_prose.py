@@ -56,6 +56,8 @@ EXAMPLES = (
     *("losses", "losses.adversarial", "losses.perceptual", "losses.pixel"),
     *("metrics", "metrics.protocols", "metrics.psnr_ssim", "metrics.reference_results"),
     *("metrics.scoring", "metrics.tables", "data.resize"),
+    *("checkpoints.layouts", "checkpoints.load", "checkpoints.read_write", "checkpoints.wrappers"),
+    *("inference.models", "inference.upscaler"),
 )
 
 
@@ -142,7 +144,7 @@ def test_the_examples_of_the_reference_run(name: str) -> None:
     assert result.failed == 0
 
 
-@pytest.mark.parametrize("name", ["networks", "losses", "metrics"])
+@pytest.mark.parametrize("name", ["networks", "losses", "metrics", "checkpoints", "inference"])
 def test_every_public_class_and_function_has_an_example(name: str) -> None:
     package = importlib.import_module(f"srgan_plugin.{name}")
     without = [

@@ -227,10 +227,16 @@ def detect_layout(state: State) -> Detection | None:
 
 
 def describe(state: State) -> str:
-    """Describe weights in words, such as 'MSRResNet x4 (64 features, 16 blocks) in … keys'.
+    """Describe weights, such as "MSRResNet x4 (64 features, 16 blocks) in MMagic's keys".
 
     Args:
         state: Bare weights by key, as `unwrap` returns them.
+
+    Example:
+        >>> from srgan_plugin.checkpoints import describe
+        >>> from srgan_plugin.networks import MSRResNet
+        >>> describe(MSRResNet(mid_channels=8, num_blocks=2).state_dict())
+        "MSRResNet x4 (8 features, 2 blocks) in MMagic's keys"
     """
     found = detect_layout(state)
     if found:

@@ -32,16 +32,25 @@ def load_generator_weights(generator: nn.Module, path: str | os.PathLike[str]) -
     """Load a checkpoint of any known layout into a generator, strictly.
 
     Args:
-        generator: the network; its weights are replaced.
-        path: the file.
+        generator: The network; its weights are replaced.
+        path: File of the checkpoint.
 
     Returns:
-        What the file held, in words.
+        A description of the weights in the file.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        UserError: the file is damaged or holds another network; one line says what was expected,
-            what came and what to do.
+        FileNotFoundError: The file does not exist.
+        UserError: The file is damaged or contains another network.
+
+    Example:
+        >>> import tempfile
+        >>> from srgan_plugin.checkpoints import load_generator_weights, save_atomically
+        >>> from srgan_plugin.networks import MSRResNet
+        >>> trained, network = (MSRResNet(mid_channels=8, num_blocks=2) for _ in range(2))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     save_atomically(trained.state_dict(), f"{folder}/x.pth")
+        ...     load_generator_weights(network, f"{folder}/x.pth")
+        "MSRResNet x4 (8 features, 2 blocks) in MMagic's keys"
     """
     checkpoint = load_checkpoint_file(path)
     with named(path):
@@ -84,23 +93,33 @@ def _argument_of(network: nn.Module, name: str) -> Any:
 def adapt_training_state(
     state: MutableMapping[str, Any], model: nn.Module, *, prefix: str = "", meta: Any = None
 ) -> str:
-    """Brings what is about to be loaded into a training model into that model's layout, in place.
+    """Convert a state dict of any known layout, in place, to that of a model to be trained.
 
-    Afterwards the generator's weights are complete, in our keys, under `generator.`, whatever
-    layout they came in, and keys that no part of the model has are gone.
+    Afterwards the weights of the generator are complete, with the keys of this package under
+    `generator.`, and keys that the model does not have are removed.
 
     Args:
-        state: a state dict of the whole model, or any checkpoint of a generator.
-        model: has the generator as `model.generator`.
-        prefix: with which the model's keys begin in `state`.
-        meta: what lies beside the weights in their checkpoint, where that is known.
+        state: State dict of the complete model, or any checkpoint of a generator.
+        model: Model with the generator as `model.generator`.
+        prefix: Beginning of the model's keys in `state`.
+        meta: `meta` of the checkpoint, if it is known.
 
     Returns:
-        What the state holds and the model cannot take, in words: a discriminator of another kind.
-        Empty if there is nothing of that sort.
+        A description of a discriminator in `state` that does not fit the model; empty if there is
+        none.
 
     Raises:
-        UserError: the generator's weights are missing or belong to another network.
+        UserError: Weights of the generator are missing or of another network.
+
+    Example:
+        >>> from srgan_plugin.checkpoints import adapt_training_state
+        >>> from srgan_plugin.networks import MSRResNet
+        >>> network = MSRResNet(mid_channels=8, num_blocks=2)
+        >>> state = {"state_dict": network.state_dict()}
+        >>> adapt_training_state(state, torch.nn.ModuleDict({"generator": network}))
+        ''
+        >>> next(iter(state))
+        'generator.conv_first.weight'
     """
     for key in [key for key in state if key.startswith(prefix)]:
         bare = prefix + _without_wrapper(key.removeprefix(prefix))
@@ -222,14 +241,21 @@ class UnknownNetworkError(UserError):
 
 @dataclass(frozen=True, kw_only=True)
 class DetectedNetwork:
-    """A checkpoint that holds one of our networks.
+    """Network of this package that was detected in a checkpoint.
 
     Attributes:
-        layout: the keys that it was found in.
-        arguments: the network's arguments, those that the weights show or something states.
-        weights: in our keys, on the CPU, in the type that they were saved in.
-        dropped: what else there was: keys, or how keys begin.
-        assumed: the arguments that nothing but the habit of the layout's repository states.
+        layout: Layout of its keys.
+        arguments: Arguments of the network that follow from the weights or are recorded.
+        weights: Weights with the keys of this package, on the CPU, in the saved dtype.
+        dropped: Other keys of the checkpoint, or their prefixes.
+        assumed: Arguments that are assumed from the repository of the layout.
+
+    Example:
+        >>> from srgan_plugin.checkpoints import identify
+        >>> from srgan_plugin.networks import SRResNet
+        >>> found = identify(SRResNet(mid_channels=8, num_blocks=2).state_dict())
+        >>> found.layout.network, found.arguments["num_blocks"]
+        ('SRResNet', 2)
     """
 
     layout: StateDictLayout
@@ -326,19 +352,24 @@ def identify(
     role: Role = "generator",
     arguments: Mapping[str, Any] | None = None,
 ) -> DetectedNetwork:
-    """Detect which network of this package a checkpoint holds, whatever its layout.
+    """Detect the network in a checkpoint of any known layout.
 
     Args:
-        checkpoint: what `load_checkpoint_file` returned.
-        ema: whether to take averaged weights where there are both.
-        role: which network of a whole-training checkpoint.
-        arguments: what neither the weights nor their layout nor the checkpoint's notes tell, of
-            `NON_INFERABLE_ARGS`.
+        checkpoint: Content of the checkpoint, from `load_checkpoint_file`.
+        ema: Whether to prefer averaged weights.
+        role: Network of a training checkpoint to detect, "generator" or "discriminator".
+        arguments: Values of `NON_INFERABLE_ARGS` that are not recorded in the checkpoint.
 
     Raises:
-        UnknownNetworkError: its weights are of another network.
-        UserError: it holds no weights, its notes are no notes of ours, or it tells otherwise than
+        UnknownNetworkError: The weights are of another network.
+        UserError: There are no weights, the recorded metadata are invalid, or they contradict
             `arguments`.
+
+    Example:
+        >>> from srgan_plugin.checkpoints import identify
+        >>> from srgan_plugin.networks import MSRResNet
+        >>> print(identify({"state_dict": MSRResNet(mid_channels=8, num_blocks=2).state_dict()}))
+        MSRResNet x4 (8 features, 2 blocks) in MMagic's keys
     """
     weights, dropped = unwrap_and_list(checkpoint, ema=ema, role=role)
     found = detect_layout(weights)
@@ -415,14 +446,25 @@ def open_network(
     """Build the network of a checkpoint file: float32, on the CPU, in evaluation mode.
 
     Args:
-        path: any file of which `tools/inspect_checkpoint.py` knows what it is.
-        ema: as for `identify`.
-        role: as for `identify`.
-        arguments: as for `identify`.
+        path: File in any layout that `tools/inspect_checkpoint.py` detects.
+        ema: See `identify`.
+        role: See `identify`.
+        arguments: See `identify`.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        UserError: the file is damaged or holds another network; one line that names it.
+        FileNotFoundError: The file does not exist.
+        UserError: The file is damaged or contains another network.
+
+    Example:
+        >>> import tempfile
+        >>> from srgan_plugin.checkpoints import open_network, save_atomically
+        >>> from srgan_plugin.networks import MSRResNet
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     trained = MSRResNet(mid_channels=8, num_blocks=2, upscale_factor=2)
+        ...     save_atomically(trained.state_dict(), f"{folder}/x.pth")
+        ...     network = open_network(f"{folder}/x.pth")
+        >>> network.upscale_factor, network.training
+        (2, False)
     """
     checkpoint = load_checkpoint_file(path)
     with named(path):
@@ -439,16 +481,23 @@ def open_network(
 def generator_changes(
     generator: Mapping[str, Any], checkpoint: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Tells how a generator's config must change for it to be the network of a checkpoint.
+    """Return the changes to the config of a generator that make it the network of a checkpoint.
 
     Args:
-        generator: the config: `type` and arguments.
-        checkpoint: what `load_checkpoint_file` returned.
+        generator: Config of the generator: `type` and arguments.
+        checkpoint: Content of the checkpoint, from `load_checkpoint_file`.
 
     Returns:
-        New values by argument: features, blocks, PReLU, and what the layout or the checkpoint's
-        notes tell. Empty if nothing differs, and for weights of another network, which loading
-        will refuse.
+        New values by argument: features, blocks, PReLU, and those implied by the layout or
+        recorded. Empty if nothing differs, and for weights of another network, which loading
+        refuses.
+
+    Example:
+        >>> from srgan_plugin.checkpoints import generator_changes
+        >>> from srgan_plugin.networks import MSRResNet
+        >>> weights = MSRResNet(mid_channels=8, num_blocks=2).state_dict()
+        >>> generator_changes({"type": "MSRResNet", "num_blocks": 16}, weights)
+        {'mid_channels': 8, 'num_blocks': 2}
     """
     name = str(generator.get("type")).rpartition(".")[2]
     try:

@@ -54,21 +54,29 @@ def load_checkpoint_file(
     """Read a checkpoint of torch (either format) or safetensors onto the CPU.
 
     Tensors, plain containers, numbers, and the numpy numbers and log histories of mmengine's
-    checkpoints are read. Whatever else a file asks for is not looked up, let alone run. A file
-    whose name closes with the digits of its SHA-256, as published ones do, has to have that hash.
+    checkpoints are read. No other name in a pickle is looked up or run. A file name that ends with
+    digits of a SHA-256, as published ones do, is checked against the content.
 
     Args:
-        path: the file; its content decides how it is read, not its name.
-        history: what to make of mmengine's log histories, called with log_history, count_history
-            (arrays) and max_length; give mmengine's `HistoryBuffer` to resume a run.
+        path: The file; its format is detected from the content, not from the name.
+        history: Class of mmengine's log histories, called with log_history, count_history (arrays)
+            and max_length; use mmengine's `HistoryBuffer` to resume a run.
 
     Returns:
-        What was saved: a state dict, or a dict around one.
+        A state dict, or a dict that contains one.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        UserError: the file is empty, damaged, no checkpoint, or wants to run code; one line that
-            names the file and the cause.
+        FileNotFoundError: The file does not exist.
+        UserError: The file is empty, damaged, not a checkpoint, or would run code.
+
+    Example:
+        >>> import tempfile
+        >>> import torch
+        >>> from srgan_plugin.checkpoints import load_checkpoint_file
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     torch.save({"state_dict": {"weight": torch.ones(2)}}, f"{folder}/x.pth")
+        ...     load_checkpoint_file(f"{folder}/x.pth")
+        {'state_dict': {'weight': tensor([1., 1.])}}
     """
     path = Path(path)
     if not path.is_file():
@@ -241,16 +249,25 @@ def save_atomically(
     *,
     check: Callable[[Path], None] | None = None,
 ) -> None:
-    """Save with `torch.save` under a temporary name, then rename: a reader never sees half a file.
+    """Save by `torch.save` to a temporary file and rename it, so that no incomplete file appears.
 
     Args:
-        obj: what to save; for a path that ends in `.safetensors`, a dict of `state_dict` (weights)
-            and `meta`, which becomes the file's metadata: texts as they are, the rest as JSON.
-        path: the file.
-        check: is given the written file before it gets its name; what it raises prevents that.
+        obj: Object to save; for a path ending in `.safetensors`, a dict of `state_dict` (weights)
+            and `meta`, which becomes its metadata: texts unchanged, the rest as JSON.
+        path: The file.
+        check: Called with the temporary file before it is renamed; an exception prevents that.
 
     Raises:
-        OSError: the file cannot be written; whatever had that name before is untouched.
+        OSError: The file cannot be written; an existing file of this name is unchanged.
+
+    Example:
+        >>> import tempfile
+        >>> import torch
+        >>> from srgan_plugin.checkpoints import load_checkpoint_file, save_atomically
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     save_atomically({"weight": torch.ones(2)}, f"{folder}/x.pth")
+        ...     load_checkpoint_file(f"{folder}/x.pth")
+        {'weight': tensor([1., 1.])}
     """
     path = Path(path)
     content = _encoded(obj, path.suffix)

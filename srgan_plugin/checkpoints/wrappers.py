@@ -45,19 +45,24 @@ class NoWeightsError(UserError):
 def unwrap(
     checkpoint: Mapping[str, Any], *, ema: bool = True, role: Role = "generator"
 ) -> dict[str, Tensor]:
-    """Take a network's bare weights out of a checkpoint.
+    """Return the weights of a network in a checkpoint.
 
-    Wrappers (`state_dict`, `params`, …) and the `module.` of data-parallel training come off. Of a
-    whole-training checkpoint the network asked for remains, of any other all weights.
+    Wrappers (`state_dict`, `params`, …) and the prefix `module.` of data-parallel training are
+    removed. Of a training checkpoint the weights of one network are returned, else all.
 
     Args:
-        checkpoint: what `load_checkpoint_file` returned.
-        ema: whether to take averaged weights where there are both.
-        role: which network of a whole-training checkpoint.
+        checkpoint: Content of the checkpoint, from `load_checkpoint_file`.
+        ema: Whether to prefer averaged weights.
+        role: Network of a training checkpoint, "generator" or "discriminator".
 
     Raises:
-        UserError: there are no weights in it, or those of several networks and nothing that says
-            which are meant.
+        UserError: There are no weights, or those of several networks without known names.
+
+    Example:
+        >>> import torch
+        >>> from srgan_plugin.checkpoints import unwrap
+        >>> unwrap({"params": {"module.conv.weight": torch.ones(2)}, "iter": 3})
+        {'conv.weight': tensor([1., 1.])}
     """
     return unwrap_and_list(checkpoint, ema=ema, role=role)[0]
 

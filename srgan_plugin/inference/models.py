@@ -39,6 +39,12 @@ def open_model(
         FileNotFoundError: There is no such file or name; the message lists those like it.
         UserError: A file is damaged, holds another network or leaves open what it computes, the
             two networks do not fit each other, or `blend` is out of range.
+
+    Example:
+        >>> from srgan_plugin.inference import open_model
+        >>> network = open_model("msrresnet")
+        >>> type(network).__name__, network.upscale_factor
+        ('MSRResNet', 4)
     """
     first = _open(model, arch_options)
     if blend is None:

@@ -71,6 +71,15 @@ class Upscaler:
         UserError: There is no such device, float16 without a GPU, `tile` is below 16, `scale` is
             not positive, or the backend is not installed or cannot run the network.
         MemoryError: The network does not fit on the device.
+
+    Example:
+        >>> import numpy as np
+        >>> from srgan_plugin.inference import Upscaler
+        >>> from srgan_plugin.networks import MSRResNet
+        >>> upscale = Upscaler(MSRResNet(mid_channels=8, num_blocks=2), device="cpu", tile=16)
+        >>> image = np.zeros((20, 24, 3), np.uint8)
+        >>> upscale(image).shape, upscale(image).dtype
+        ((80, 96, 3), dtype('uint8'))
     """
 
     def __init__(
@@ -290,6 +299,12 @@ def upscale(
         FileNotFoundError: There are no such weights.
         UserError: The image, the weights or an option are not what is expected.
         MemoryError: Not even the smallest tile fits on the device.
+
+    Example:
+        >>> import numpy as np
+        >>> from srgan_plugin.inference import upscale
+        >>> upscale(np.zeros((8, 10, 3), np.uint8), model="srgan", device="cpu").shape
+        (32, 40, 3)
     """
     network = open_model(model, blend=blend, blend_with=blend_with, arch_options=arch_options)
     upscaler = Upscaler(

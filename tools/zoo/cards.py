@@ -13,7 +13,7 @@ from .tables import LABELS, Sets, conditions, full_table, short_table, table
 PUBLISHED: Final = {
     "msrresnet": (
         "msrresnet_x4c64b16_1x16_300k_div2k",
-        "300,000 iterations of 16 patches of 128 pixels on DIV2K",
+        "300,000 iterations of 16 crops of 128 pixels on DIV2K",
     ),
     "srgan": (
         "srgan_x4c64b16_1x16_1000k_div2k",

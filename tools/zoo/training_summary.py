@@ -31,7 +31,7 @@ def recipe(config: Any) -> dict[str, str]:
         "gradients clipped": _description(wrapper.get("clip_grad")),
         "learning rate": "; ".join(map(_description, schedule)),
         "average of the weights": _description(model.get("ema")),
-        "batch": f"{loader.batch_size} patches of {_patch(loader)} pixels (HR)",
+        "batch": f"{loader.batch_size} crops of {_crop_size(loader)} pixels (HR)",
     }
     return {name: value for name, value in summary.items() if value}
 
@@ -43,11 +43,11 @@ def curves(log: Log, held_out: Mapping[int, Mapping[str, float]]) -> dict[str, C
         name: [(step, line[name]) for step, line in sorted(log.steps.items()) if name in line]
         for name in sorted(names)
     }
-    measures = {
+    scores = {
         f"held-out {name}": [(step, line[name]) for step, line in sorted(held_out.items())]
         for name in next(iter(held_out.values()), {})
     }
-    return {name: _thinned(curve) for name, curve in (losses | measures).items()}
+    return {name: _thinned(curve) for name, curve in (losses | scores).items()}
 
 
 def validations(log: Log) -> dict[int, dict[str, float]]:
@@ -65,9 +65,9 @@ def _thinned(curve: Curve) -> Curve:
     return [(iteration, round(value, 5)) for iteration, value in curve[step - 1 :: step]]
 
 
-def _patch(loader: Any) -> Any:
-    crops = (t.get("gt_patch_size") for t in loader.dataset.pipeline)
-    return next(size for size in crops if size)
+def _crop_size(loader: Any) -> Any:
+    sizes = (transform.get("gt_patch_size") for transform in loader.dataset.pipeline)
+    return next(size for size in sizes if size)
 
 
 def _description(part: Mapping[str, Any] | None) -> str:

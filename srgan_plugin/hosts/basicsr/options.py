@@ -143,8 +143,8 @@ def check_options(opt: Mapping[str, Any]) -> None:
         _check_spelling(opt.get(section) if section else opt, known.split(), section)
     for name, dataset in opt["datasets"].items():
         _check_spelling(dataset, DATASET.split(), f"datasets.{name}")
-        kind = _check_type(dataset, registry.DATASET_REGISTRY, f"datasets.{name}")
-        if kind.__module__.startswith("srgan_plugin."):
+        dataset_class = _check_type(dataset, registry.DATASET_REGISTRY, f"datasets.{name}")
+        if dataset_class.__module__.startswith("srgan_plugin."):
             needed = ["dataroot_gt", *["gt_size"] * (name.split("_")[0] == "train")]
             if missing := [key for key in needed if dataset.get(key) is None]:
                 raise _missing([f"datasets.{name}.{key}" for key in missing])
@@ -193,6 +193,7 @@ def _check_kind(name: str, value: Any, kind: Kind) -> None:
 
 
 def _check_training(opt: Mapping[str, Any]) -> None:
+    """Check that all options of a training exist."""
     for section, keys in REQUIRED_TO_TRAIN.items():
         given = opt.get(section) or {}
         if missing := [f"{section}.{key}" for key in keys if given.get(key) is None]:
@@ -203,6 +204,7 @@ def _check_training(opt: Mapping[str, Any]) -> None:
 
 
 def _check_spelling(given: Mapping[str, Any] | None, known: Iterable[str], section: str) -> None:
+    """Refuse an unknown key that resembles a known one."""
     known = set(known)
     for key in given or {}:
         near = [] if key in known else get_close_matches(key, known, n=1, cutoff=0.8)
@@ -211,19 +213,21 @@ def _check_spelling(given: Mapping[str, Any] | None, known: Iterable[str], secti
             raise UserError(f"{name}: expected a known option, got {key!r}; nearest: {near[0]}")
 
 
-def _check_type(given: Mapping[str, Any], names: Any, section: str) -> Any:
-    kind = given.get("type")
-    if kind is None:
+def _check_type(given: Mapping[str, Any], classes: Any, section: str) -> Any:
+    """Return the class of the `type` in a section, from a registry of BasicSR."""
+    name = given.get("type")
+    if name is None:
         raise UserError(f"{section}: expected a class by its type, got none")
-    if kind not in names and f"{kind}_basicsr" not in names:
-        near = get_close_matches(str(kind), list(names.keys()), n=3, cutoff=0.5)
+    if name not in classes and f"{name}_basicsr" not in classes:
+        near = get_close_matches(str(name), list(classes.keys()), n=3, cutoff=0.5)
         hint = f"; nearest: {', '.join(near)}" if near else ""
-        raise UserError(f"{section}: expected a registered class, got {kind!r}{hint}")
-    return names.get(kind if kind in names else f"{kind}_basicsr")
+        raise UserError(f"{section}: expected a registered class, got {name!r}{hint}")
+    return classes.get(name if name in classes else f"{name}_basicsr")
 
 
-def _check_arguments(given: Mapping[str, Any], names: Any, section: str) -> None:
-    parameters = inspect.signature(_check_type(given, names, section)).parameters
+def _check_arguments(given: Mapping[str, Any], classes: Any, section: str) -> None:
+    """Check the values and the names of the arguments of a section's class."""
+    parameters = inspect.signature(_check_type(given, classes, section)).parameters
     for key in given.keys() & parameters.keys():
         if kind := KINDS_BY_DEFAULT.get(type(parameters[key].default)):
             _check_kind(f"{section}.{key}", given[key], kind)

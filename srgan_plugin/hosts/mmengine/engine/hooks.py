@@ -19,7 +19,11 @@ from .multi_loops import dataset_name
 
 @HOOKS.register_module()
 class IterTimerHook(MMEngineIterTimerHook):
-    """mmengine's IterTimerHook for chunked hook calls; it also logs the share of time for data."""
+    """mmengine's IterTimerHook for chunked hook calls; it also logs the share of time for data.
+
+    Times are those measured by `SRTrainLoop` (`waited` and `steps`); with another loop this is
+    mmengine's hook.
+    """
 
     def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
         """Time the data, unless the train loop does."""
@@ -123,9 +127,7 @@ class SaveImagesHook(Hook):
             image = predicted.permute(1, 2, 0).cpu().numpy()
             # Samples of MMagic have no key.
             key = sample.metainfo.get("key") or Path(sample.metainfo["gt_path"]).stem
-            path = self.out_dir / name / f"{key}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_image(path, quantize(image / 255))
+            write_image(self.out_dir / name / f"{key}.png", quantize(image / 255))
 
 
 @HOOKS.register_module()
