@@ -254,7 +254,7 @@ def test_a_discriminator_and_a_grey_network_are_refused_by_name(tmp_path):
 
 def test_a_name_means_the_bundled_weights_and_else_says_what_works(tmp_path, monkeypatch):
     monkeypatch.setattr(hub, "WEIGHTS", tmp_path)
-    with pytest.raises(FileNotFoundError, match=r"msrresnet, srgan.*SRGAN"):
+    with pytest.raises(FileNotFoundError, match=r"SRGAN does not exist; models by name: .*srgan"):
         open_model("SRGAN")
     from safetensors.torch import save_file
 
