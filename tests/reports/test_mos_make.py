@@ -164,7 +164,8 @@ def test_a_method_s_missing_or_misshaped_images_are_named(
     with pytest.raises(SystemExit):
         main(command)
     error = capsys.readouterr().err
-    assert all(name in error for name in named) and "more" in error
+    assert all(name in error for name in named)
+    assert "more" in error
 
 
 @pytest.mark.parametrize("ending", ["x4", "_SRGAN"])
