@@ -5,6 +5,7 @@ by the numbers in their names where it does not.
 """
 
 import importlib.util
+import json
 import pickle
 import re
 import zipfile
@@ -34,11 +35,17 @@ _VARIABLES: dict[tuple[int, ...], tuple[str, ...]] = {
 }
 
 
-def array_file_reader(path: Path) -> Callable[[Path], dict[str, Any]] | None:
+Content = tuple[dict[str, Any], dict[str, Any]]
+
+
+def array_file_reader(path: Path) -> Callable[[Path], Content] | None:
     """Return the function that reads a file; None where it is of no such kind, or h5py is missing.
 
     Args:
         path: The file; its content decides.
+
+    Returns:
+        A function that returns weights, and the arguments of SRResNet that the file states.
     """
     with path.open("rb") as file:
         start = file.read(len(_HDF5))
@@ -58,7 +65,7 @@ def _check_growth(claimed: int, path: Path) -> None:
         raise UserError(f"its arrays claim {claimed} bytes, but it has {size}")
 
 
-def _read_npz(path: Path) -> dict[str, Any]:
+def _read_npz(path: Path) -> Content:
     arrays: Arrays = {}
     with zipfile.ZipFile(path) as archive:
         _check_growth(sum(part.file_size for part in archive.infolist()), path)
@@ -66,7 +73,7 @@ def _read_npz(path: Path) -> dict[str, Any]:
             with archive.open(part) as file:
                 value = _read_npy(file)
             arrays |= _flat(part.filename.removesuffix(".npy"), value)
-    return to_state_dict(_by_layer(arrays) or arrays)
+    return to_state_dict(_by_layer(arrays) or arrays), {}
 
 
 def _flat(name: str, value: Any) -> Iterator[tuple[str, NDArray[Any]]]:
@@ -160,7 +167,7 @@ def _settled(loaded: Any) -> Any:
     return loaded
 
 
-def _read_hdf5(path: Path) -> dict[str, Any]:
+def _read_hdf5(path: Path) -> Content:
     import h5py
 
     with h5py.File(path, "r") as file:
@@ -168,10 +175,27 @@ def _read_hdf5(path: Path) -> dict[str, Any]:
         found = _datasets(group)
         _check_growth(sum(item.nbytes for item in found.values()), path)
         if "layer_names" in group.attrs:
-            return to_state_dict({name: found[name][()] for name in _layer_weights(group)})
+            weights = to_state_dict({name: found[name][()] for name in _layer_weights(group)})
+            return weights, _keras_arguments(file.attrs.get("model_config"))
         arrays = {n: item[()] for n, item in found.items() if not n.startswith("optimizer")}
     ordered = _by_layer(arrays)  # HDF5 sorts names as texts
-    return to_state_dict(_named_variables(ordered or arrays), ordered=bool(ordered))
+    return to_state_dict(_named_variables(ordered or arrays), ordered=bool(ordered)), {}
+
+
+def _keras_arguments(config: Any) -> dict[str, Any]:
+    """Read off a Keras model's configuration, in JSON, what no weight shows; empty without one."""
+    if config is None:
+        return {}
+    try:
+        layers = json.loads(config)["config"]["layers"]
+        own = [(layer["class_name"], layer["config"]) for layer in layers]
+        epsilons = {config["epsilon"] for kind, config in own if kind == "BatchNormalization"}
+        last = [config["activation"] for kind, config in own if kind == "Conv2D"]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return {}
+    if len(epsilons) != 1 or not last:
+        return {}
+    return {"norm_eps": epsilons.pop(), "last_act": {"linear": "none"}.get(last[-1], last[-1])}
 
 
 def _datasets(group: Any) -> dict[str, Any]:

@@ -420,7 +420,9 @@ def _stated(
                 "the file was changed, get it again"
             )
     for name, value in layout.facts.items():
-        if name not in shown and plain(stated.setdefault(name, value)) != plain(value):
+        if name in shown or plain(stated.setdefault(name, value)) == plain(value):
+            continue
+        if layout.code_bases:  # a repository's habit gives way to what the file states
             raise UserError(
                 f"{name}: expected {value}, as {layout.origin} keys have it, got {stated[name]} "
                 "in its meta: the file was changed, get it again"

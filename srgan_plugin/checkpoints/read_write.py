@@ -98,7 +98,9 @@ def _read(path: Path, history: Callable[..., object]) -> Any:
     if _SAFETENSORS.match(start):
         return _read_safetensors(path)
     if read_arrays := array_file_reader(path):
-        return read_arrays(path)
+        weights, told = read_arrays(path)
+        note: dict[str, Any] = {"format": 2, "network": "SRResNet", **told}
+        return {"state_dict": weights, "meta": {NOTE: note}} if told else weights
     if start and (kind := kind_of(path)):
         raise _OtherKindError(kind)
     if start.startswith(_ZIP):

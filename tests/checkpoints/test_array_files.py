@@ -61,6 +61,13 @@ class KerasX4(channels_last.Keras):
     steps = 2
 
 
+class ForkOfKeras(KerasX4):
+    epsilon = 0.1
+
+    def end(self, x):
+        return x
+
+
 def as_dict(path, named):
     np.savez(path, **{f"{layer}/{name}:0": value for layer, name, value in named})
 
@@ -368,6 +375,32 @@ def test_an_hdf5_file_without_h5py_says_what_to_install(tmp_path, monkeypatch):
         ValueError, match=r'gan_generator\.h5: .*pip install "srgan_plugin\[keras\]"'
     ):
         load_checkpoint_file(tmp_path / "gan_generator.h5")
+
+
+@needs_h5py
+def test_what_a_whole_keras_model_states_of_itself_overrules_the_habit_of_the_repository(tmp_path):
+    import h5py
+
+    named, expected = network(ForkOfKeras)
+    as_keras_model(tmp_path / "x.h5", named)
+    layers = [
+        {"class_name": "Conv2D", "config": {"activation": "linear"}},
+        {"class_name": "BatchNormalization", "config": {"epsilon": 0.1}},
+        {"class_name": "Lambda", "config": {}},
+        {"class_name": "Conv2D", "config": {"activation": "linear"}},
+    ]
+    with h5py.File(tmp_path / "x.h5", "a") as file:
+        file.attrs["model_config"] = json.dumps({"config": {"layers": layers}})
+    made = open_network(tmp_path / "x.h5")
+    assert (made.norm_eps, made.last_act) == (0.1, "none")
+    with torch.inference_mode():
+        out = made(IMAGE)[0].permute(1, 2, 0).numpy()
+    np.testing.assert_allclose(out, expected, rtol=0, atol=1e-5)
+    layers[-1]["config"]["activation"] = "sigmoid"
+    with h5py.File(tmp_path / "x.h5", "a") as file:
+        file.attrs["model_config"] = json.dumps({"config": {"layers": layers}})
+    with pytest.raises(ValueError, match=r"x\.h5: .*last_act: expected none or tanh.*sigmoid"):
+        open_network(tmp_path / "x.h5")
 
 
 @needs_h5py

@@ -124,6 +124,11 @@ class TensorLayerOfTorch(TensorLayer):
 class Keras(Network):
     """krasserm/super-resolution's sr_resnet: [0, 255] in and out."""
 
+    epsilon = 1e-3
+
+    def end(self, x: Array) -> Array:
+        return np.tanh(x)
+
     def _conv(self, x: Array, outs: int, size: int = 3) -> Array:
         p = self.parameters("conv2d", kernel=(size, size, x.shape[2], outs), bias=(outs,))
         return conv(x, p["kernel"], p["bias"])
@@ -131,7 +136,7 @@ class Keras(Network):
     def _norm(self, x: Array) -> Array:
         names = "gamma", "beta", "moving_mean", "moving_variance"
         p = self.parameters("batch_normalization", **dict.fromkeys(names, (x.shape[2],)))
-        deviation = np.sqrt(p["moving_variance"] + 1e-3)
+        deviation = np.sqrt(p["moving_variance"] + self.epsilon)
         return (x - p["moving_mean"]) / deviation * p["gamma"] + p["beta"]
 
     def _prelu(self, x: Array) -> Array:
@@ -147,4 +152,4 @@ class Keras(Network):
         x = self._norm(self._conv(x, WIDTH)) + first
         for _ in range(steps):
             x = self._prelu(depth_to_space(self._conv(x, 4 * WIDTH)))
-        return (np.tanh(self._conv(x, 3, size=9)) + 1) * 127.5
+        return (self.end(self._conv(x, 3, size=9)) + 1) * 127.5
