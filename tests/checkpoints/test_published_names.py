@@ -1,6 +1,7 @@
 """Published checkpoints by their name: fetched, verified, converted in memory."""
 
 import hashlib
+import json
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -15,6 +16,7 @@ from srgan_plugin.inference import open_model
 from srgan_plugin.networks import MSRResNet
 
 NAME = "msrresnet_x4c64b16_1x16_300k_div2k"
+OWN_NAME = "msrresnet_x4c64b16_g1_1000k_div2k"
 LR = np.random.default_rng(1).integers(0, 256, (11, 13, 3)).astype(np.uint8)
 IMAGE = torch.from_numpy(LR).permute(2, 0, 1)[None] / 255
 
@@ -81,10 +83,29 @@ def test_every_tool_takes_a_published_name_and_one_download_serves_all(server, t
     assert server.target.is_file()  # where torch.hub and mmengine look as well
 
 
+def test_test_py_and_training_take_a_published_name(
+    server, tool, photographs, monkeypatch, fresh_mmengine
+):
+    monkeypatch.setenv("SRGAN_DATA", str(photographs))
+    config = str(Path(__file__).parents[2] / f"configs/{OWN_NAME}.py")
+    for checkpoint, out in ((NAME, "a.json"), (str(server.target), "b.json")):
+        tool("test").main([config, checkpoint, "--work-dir", "w", "--out", out])
+    scores = [json.loads(Path(name).read_text()) for name in ("a.json", "b.json")]
+    assert scores[0] == scores[1]
+    assert set(scores[0]) == {"Set5", "Set14"}
+    from mmengine.config import Config
+
+    cfg = Config.fromfile(config)
+    cfg.merge_from_dict({"load_from": NAME, "work_dir": "w"})
+    tool("train").choose_checkpoint(cfg, None)
+    assert cfg.load_from == str(server.target)
+    assert server.starts == [0]
+
+
 @pytest.mark.parametrize(
     "name",
     [
-        "msrresnet_x4c64b16_g1_1000k_div2k",  # MMEditing 0.x, and this package's config
+        OWN_NAME,  # MMEditing 0.x, and this package's config
         "msrresnet_x4c64b16_1xb16-1000k_div2k",  # MMagic 1.x
     ],
 )
