@@ -23,9 +23,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("what", choices=("loader", "train", "test", "upscale", "files"))
     parser.add_argument(
         "--against",
-        choices=("mmagic", "basicsr", "baseline", "no-hooks"),
-        help="the other side; for `train` also `baseline`, the config without options for speed, "
-        "and `no-hooks`, the same step in a loop without hooks",
+        choices=("mmagic", "basicsr", "copy", "baseline", "no-hooks"),
+        help="the other side; for `loader` also `copy`, a bare copy of the same crops; for `train` "
+        "`baseline`, the config without options for speed, and `no-hooks`, the same step in a loop "
+        "without hooks",
     )
     parser.add_argument("--model", choices=("msrresnet", "srgan"), default="msrresnet")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
@@ -44,9 +45,16 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--size", type=size, default=(1000, 750), metavar="WxH", help="image size for `upscale`"
     )
+    parser.add_argument(
+        "--backends",
+        nargs="+",
+        default=(),
+        metavar="NAME[:PRECISION]",
+        help="sides of `upscale`: torch:bfloat16, openvino, ncnn, … (default: torch)",
+    )
     parser.add_argument("--out", metavar="FILE.json", help="file to write the numbers to")
     args = parser.parse_args(argv)
-    known = {"loader": ("basicsr", "mmagic"), "train": ("mmagic", "baseline", "no-hooks")}
+    known = {"loader": ("basicsr", "mmagic", "copy"), "train": ("mmagic", "baseline", "no-hooks")}
     if args.against and args.against not in known.get(args.what, ("mmagic",)):
         parser.error(f"--against: expected another side for `{args.what}`, got {args.against}")
     return args
@@ -77,7 +85,9 @@ def sides_of(args: argparse.Namespace, device: Any) -> Any:
         from benchmarks.upscaling import upscale_sides
 
         mmagic = args.against == "mmagic"
-        return upscale_sides(*args.size, device=args.device, against_mmagic=mmagic)
+        return upscale_sides(
+            *args.size, device=args.device, against_mmagic=mmagic, backends=args.backends
+        )
     files = BenchmarkFiles(args.data or training_set(), args.files, args.photographs)
     if args.what == "loader":
         return loaders.loader_sides(

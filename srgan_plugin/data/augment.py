@@ -9,15 +9,20 @@ import numpy as np
 from srgan_plugin.errors import UserError
 from srgan_plugin.io.images import Image
 from srgan_plugin.io.lazy_image import LazyImage
+from srgan_plugin.io.lmdb_store import mapped
 
 from .pairs import ImagePairs
 from .sampling import (
+    CROP_LEFT,
+    CROP_TOP,
     HORIZONTAL_FLIP,
     TRANSPOSE,
     VERTICAL_FLIP,
     SampleIndex,
     counter_uniform,
+    place_window,
     random_window,
+    sample_uniforms,
 )
 
 
@@ -78,16 +83,24 @@ def read_batch(
     lr = np.empty((len(sample_indices), size // scale, size // scale, 3), np.uint8)
     gt = np.empty((len(sample_indices), size, size, 3), np.uint8)
     names = []
+    chances = sample_uniforms(sample_indices)
+    taken = chances[_FLIPS] < np.array(probabilities)[:, None]
+    flips: list[tuple[bool, bool, bool]] = taken.T.tolist()
+    places: list[tuple[float, float]] = chances[[CROP_TOP, CROP_LEFT]].T.tolist()
     for number, sample_index in enumerate(sample_indices):
         pair = pairs[sample_index]
-        lr_crop, gt_crop = crop_pair(pair.lr, pair.gt, size, scale, sample_index, pair.gt.name)
-        flips = random_flips(sample_index, *probabilities)
-        augment(lr_crop, *flips, out=lr[number])
-        augment(gt_crop, *flips, out=gt[number])
+        # Of a mapped file, windows are not copied before they are flipped into the batch.
+        small, large = mapped(pair.lr), mapped(pair.gt)
+        side = check_crop(small.shape, large.shape, size, scale, pair.gt.name)
+        height, width, _ = small.shape
+        top, left = place_window(*places[number], height, width, side)
+        augment(small[_square(top, left, side)], *flips[number], out=lr[number])
+        augment(large[_square(top, left, side, scale)], *flips[number], out=gt[number])
         names.append(Names(pair.key, pair.lr.name, pair.gt.name))
     return Batch(lr.transpose(0, 3, 1, 2), gt.transpose(0, 3, 1, 2), names)
 
 
+_FLIPS: Final = [HORIZONTAL_FLIP, VERTICAL_FLIP, TRANSPOSE]
 _FLIP_CODES: Final = {(True, False): 1, (False, True): 0, (True, True): -1}
 
 
@@ -190,7 +203,8 @@ def augment(
     if hflip or vflip:
         image = cv2.flip(image, _FLIP_CODES[hflip, vflip], None if transpose else out)
     if transpose:
-        image = cv2.transpose(image, out)
+        # Column by column, a window of a mapped file would be read from as many pages as rows.
+        image = cv2.transpose(np.ascontiguousarray(image), out)
     if out is None:
         return np.ascontiguousarray(image)
     if not (hflip or vflip or transpose):

@@ -4,6 +4,7 @@ All of them are functions of the seed and of the sample's number in the stream, 
 workers and an interruption do not change the training data.
 """
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, Final, overload
 
@@ -16,6 +17,7 @@ CROP_LEFT: Final = 1
 HORIZONTAL_FLIP: Final = 2
 VERTICAL_FLIP: Final = 3
 TRANSPOSE: Final = 4
+_STREAMS: Final = range(5)
 _MASK: Final = (1 << 64) - 1
 _GOLDEN: Final = 0x9E3779B97F4A7C15
 
@@ -133,11 +135,27 @@ def random_window(
         lr_width: Width of the LR image.
         size: Side of the crop in the LR image, at most the smaller of both.
     """
-    top = counter_uniform(sample_index.seed, sample_index.number, CROP_TOP) * (lr_height - size + 1)
-    left = counter_uniform(sample_index.seed, sample_index.number, CROP_LEFT) * (
-        lr_width - size + 1
+    top, left = (
+        counter_uniform(sample_index.seed, sample_index.number, stream)
+        for stream in (CROP_TOP, CROP_LEFT)
     )
-    return int(top), int(left)
+    return place_window(top, left, lr_height, lr_width, size)
+
+
+def place_window(
+    top: float, left: float, lr_height: int, lr_width: int, size: int
+) -> tuple[int, int]:
+    """Return the top and left of a crop for two random numbers in [0, 1)."""
+    return int(top * (lr_height - size + 1)), int(left * (lr_width - size + 1))
+
+
+def sample_uniforms(sample_indices: Sequence[SampleIndex]) -> NDArray[np.float64]:
+    """Return `counter_uniform` of all decisions on many samples: (streams, samples)."""
+    starts = [[_start(index.seed, stream) for index in sample_indices] for stream in _STREAMS]
+    numbers = np.array([index.number for index in sample_indices], np.uint64)
+    words = _mix_array(np.array(starts, np.uint64) + numbers * np.uint64(_GOLDEN))
+    uniforms: NDArray[np.float64] = (words >> np.uint64(11)).astype(np.float64) * 2.0**-53
+    return uniforms
 
 
 @lru_cache(maxsize=2)

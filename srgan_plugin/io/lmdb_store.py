@@ -79,6 +79,7 @@ class ImageStore:
         self._file, self._identity = mapped, _ = self._map()
         self._entries = self._read_entries(_find_values(self.path / DATA, mapped))
         self._verified: dict[str, NDArray[np.uint8]] = {}
+        self._raw_images: dict[str, RawImage] = {}  # to make one for each crop takes time
         _opened_here.add(self)
 
     @property
@@ -97,19 +98,21 @@ class ImageStore:
 
     def __getitem__(self, key: str) -> LazyImage:
         """Return the image of a key as a lazy image."""
-        name = f"{key} of {self.path}"
-        if self._entry(key).layout == "raw":
-            return RawImage(name=name, shape=self.shape(key), store=self, key=key)
-        return DecodedImage(name, partial(self._decode, key, name), self.shape(key))
+        if (known := self._raw_images.get(key)) is not None:
+            return known
+        name, entry = f"{key} of {self.path}", self._entry(key)
+        if entry.layout != "raw":
+            return DecodedImage(name, partial(self._decode, key, name), entry.shape)
+        image = RawImage(name=name, shape=entry.shape, store=self, key=key)
+        return self._raw_images.setdefault(key, image)
 
-    def read(self, key: str, window: Window) -> Image:
-        """Copy a window of an uncompressed image.
+    def map_image(self, key: str) -> Image:
+        """Return an uncompressed image as it is in the file, read-only.
 
         Raises:
             UserError: The image is damaged.
         """
-        crop: Image = self._bytes(key)[window].copy()
-        return crop
+        return self._bytes(key)
 
     def verify(self, key: str) -> None:
         """Check the bytes of an image, by its checksum or else by decoding.
@@ -140,7 +143,7 @@ class ImageStore:
             )
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_file": None, "_verified": {}}
+        return self.__dict__ | {"_file": None, "_verified": {}, "_raw_images": {}}
 
     def _map(self) -> tuple[mmap.mmap, tuple[int, int, int]]:
         """Map `data.mdb`; return the map and the identity of the file: device, inode, size."""
@@ -253,7 +256,7 @@ def check_lengths() -> None:
 _AGAIN: Final = "the store is damaged, copy or make it again"
 
 
-@dataclass(eq=False)  # created for every crop; frozen, that takes twice as long
+@dataclass(frozen=True, eq=False)
 class RawImage(ArrayMixin):
     """Image of an uncompressed store; a window reads only its own rows."""
 
@@ -263,7 +266,17 @@ class RawImage(ArrayMixin):
     key: str
 
     def __getitem__(self, window: Window, /) -> Image:
-        return self.store.read(self.key, window)
+        crop: Image = self.store.map_image(self.key)[window].copy()
+        return crop
+
+
+def mapped(image: LazyImage) -> LazyImage | Image:
+    """Return the pixels of an uncompressed image as they are in the file, others as they are.
+
+    Raises:
+        UserError: The image is damaged.
+    """
+    return image.store.map_image(image.key) if isinstance(image, RawImage) else image
 
 
 def _lines(path: Path) -> list[str]:

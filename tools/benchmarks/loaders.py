@@ -10,13 +10,18 @@ from pathlib import Path
 from typing import Any, Literal
 
 import cv2
+import numpy as np
 import torch
 from torch.utils.data import DataLoader
+
+from srgan_plugin.data.pairs import ImagePairs
+from srgan_plugin.data.sampling import random_window, sample_index
+from srgan_plugin.io.lmdb_store import mapped
 
 from .files import GT_SUB, LIST, LR_SUB, SCALE, BenchmarkFiles
 from .timing import Measurement, timed_batches
 
-Against = Literal["mmagic", "basicsr"]
+Against = Literal["mmagic", "basicsr", "copy"]
 
 CROP, BATCH = 128, 16
 # BasicSR's configs make epochs this much longer, because starting one takes time.
@@ -109,6 +114,30 @@ def basicsr_loader(files: BenchmarkFiles, workers: int) -> DataLoader[Any]:
     return loader
 
 
+def copied_crops(files: BenchmarkFiles) -> Iterator[dict[str, torch.Tensor]]:
+    """Yield batches of our loader's crops, copied and nothing else: the least that reading takes.
+
+    The stream chooses them before the clock starts, 4096 batches, which are repeated.
+    """
+    pairs, size = ImagePairs(files.store, scale=SCALE), CROP // SCALE
+    windows = []
+    for number in range(4096 * BATCH):
+        sample = sample_index(number, seed=0, length=len(pairs))
+        pair = pairs[sample]
+        lr, gt = (np.asarray(mapped(image)) for image in (pair.lr, pair.gt))
+        height, width, _ = lr.shape
+        windows.append((lr, gt, *random_window(sample, height, width, size)))
+    while True:
+        for start in range(0, len(windows), BATCH):
+            small = np.empty((BATCH, size, size, 3), np.uint8)
+            large = np.empty((BATCH, CROP, CROP, 3), np.uint8)
+            for n, (lr, gt, top, left) in enumerate(windows[start : start + BATCH]):
+                small[n] = lr[top : top + size, left : left + size]
+                y, x = top * SCALE, left * SCALE
+                large[n] = gt[y : y + CROP, x : x + CROP]
+            yield {"lr": torch.from_numpy(small), "gt": torch.from_numpy(large)}
+
+
 def loader_sides(
     files: BenchmarkFiles,
     against: Against | None,
@@ -147,7 +176,9 @@ def _take(
     if name not in _streams:
         torch.set_num_threads(1)  # as in a worker of a training
         cv2.setNumThreads(0)
-        _streams[name] = _endless(_loader(name, files, device, workers))
+        endless = name == "copy"
+        loader = copied_crops(files) if endless else _loader(name, files, device, workers)
+        _streams[name] = loader if endless else _endless(loader)
         timed_batches(_streams[name], seconds, device)
     for _ in range(2 * workers):  # batches that were prefetched while the other side was timed
         next(_streams[name])

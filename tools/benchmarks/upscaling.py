@@ -3,7 +3,7 @@
 import importlib
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -24,20 +24,27 @@ Upscale = Callable[[ImageArray], Any]
 
 
 def upscale_sides(
-    width: int, height: int, *, device: Device, against_mmagic: bool
+    width: int, height: int, *, device: Device, against_mmagic: bool, backends: Sequence[str] = ()
 ) -> dict[str, Callable[[], Measurement]]:
     """Return the sides for `interleave`: each upscales an image of this size by 4.
 
-    On a GPU this package computes in float16. Each round runs in a new process; `peak_bytes` is the
-    memory of the work, without that of libraries and weights.
+    Each round runs in a new process; `peak_bytes` is the memory of the work, without that of
+    libraries and weights.
 
     Args:
         width: Width of the LR image.
         height: Height of the LR image.
         device: Device of both sides.
         against_mmagic: Whether there is another side, MMagic.
+        backends: Sides of this package, such as "torch:bfloat16", the first of which is compared
+            with MMagic; by default torch, in float16 on a GPU.
     """
-    makers = {"srgan_plugin": _plugin, **({"mmagic": _mmagic} if against_mmagic else {})}
+    usual = "torch:float16" if device == "cuda" else "torch:float32"
+    first, *others = [(name, partial(_plugin, name)) for name in backends] or [
+        ("srgan_plugin", partial(_plugin, usual))
+    ]
+    theirs = [("mmagic", _mmagic)] if against_mmagic else []
+    makers: dict[str, Callable[..., Upscale]] = dict([first, *theirs, *others])
     return {
         name: partial(run_in_subprocess, _timed, make, width, height, device)
         for name, make in makers.items()
@@ -61,11 +68,11 @@ def _timed(make: Callable[..., Upscale], width: int, height: int, device: Device
     return Measurement(seconds, images=1, steps=1, peak_bytes=_peak_bytes(where) - before)
 
 
-def _plugin(device: Device) -> Upscale:
+def _plugin(name: str, device: Device) -> Upscale:
     disable_malloc_trim()
-    return Upscaler(
-        MSRResNet(), device=device, precision="float16" if device == "cuda" else "float32"
-    )
+    backend, _, precision = name.partition(":")
+    options: dict[str, Any] = {"backend": backend, "precision": precision or "float32"}
+    return Upscaler(MSRResNet(), device=device, **options)
 
 
 def _mmagic(device: Device) -> Upscale:
