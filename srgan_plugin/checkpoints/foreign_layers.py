@@ -33,6 +33,7 @@ _LEAVES = {
 }
 _KERAS_NORM = ("weight", "bias", "running_mean", "running_var")
 _TENSORLAYER_NORM = ("bias", "weight", "running_mean", "running_var")
+_OF_TORCH = re.compile(r"[./]weight$")
 _NUMBERED = re.compile(r"(.*/)?(arr_)?\d+")
 
 
@@ -63,19 +64,32 @@ def to_state_dict(arrays: Mapping[str, Array], *, ordered: bool = True) -> dict[
         Keys of SRResNet behind `keras.` or `tensorlayer.` where the arrays are those of such a
         generator, else their own. Numbers beside weights, such as an epoch, become plain numbers.
     """
+    if any(_OF_TORCH.search(name) for name in arrays):
+        return _torch_keys(arrays)
     weighty = {name: array for name, array in arrays.items() if array.ndim}
     family, layers = _layers(weighty) if ordered else ("", [])
-    weights = _srresnet(layers, family) if layers else None
-    if weights is None:
-        weights = dict(arrays)
+    weights = (_srresnet(layers, family) if layers else None) or dict(arrays)
     return {name: _tensor(name, array) for name, array in weights.items()}
+
+
+def _torch_keys(arrays: Mapping[str, Array]) -> dict[str, Any]:
+    """Undo what files make of a state dict: groups around its keys, or `/` in the place of dots."""
+    state: dict[str, Any] = {}
+    for name, array in arrays.items():
+        *groups, key = name.split("/")
+        if "." not in key:
+            groups, key = [], name.replace("/", ".")
+        level = state
+        for group in groups:
+            level = level.setdefault(group, {})
+        level[key] = _tensor(key, array)
+    return state
 
 
 def _tensor(name: str, array: Array) -> Any:
     if not array.ndim and not name.endswith("num_batches_tracked"):
         return array.item()
-    native = np.ascontiguousarray(array, array.dtype.newbyteorder("="))
-    return torch.from_numpy(native.copy())
+    return torch.from_numpy(np.array(array, array.dtype.newbyteorder("="), order="C"))
 
 
 def _layers(arrays: Mapping[str, Array]) -> tuple[str, list[_Layer]]:

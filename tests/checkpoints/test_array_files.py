@@ -20,7 +20,7 @@ from srgan_plugin.checkpoints import load_checkpoint_file, load_generator_weight
 from srgan_plugin.checkpoints.inspect import inspect_checkpoint
 from srgan_plugin.checkpoints.load import generator_changes
 from srgan_plugin.io.images import read_image
-from srgan_plugin.networks import MSRResNet, SRResNet
+from srgan_plugin.networks import SRResNet
 
 ROOT = Path(__file__).parents[2]
 LR = np.random.default_rng(1).integers(0, 256, (11, 13, 3)).astype(np.uint8)
@@ -292,15 +292,47 @@ def test_a_config_of_another_network_or_scale_is_refused_by_name(
     assert re.search(rf"error: g\.npz: {message}", said)
 
 
-def test_a_state_dict_in_an_npz_is_that_state_dict(tmp_path, rough):
-    made = rough(MSRResNet, mid_channels=4, num_blocks=2)
-    state = {key: weight.numpy() for key, weight in made.state_dict().items()}
-    np.savez_compressed(tmp_path / "x.npz", epoch=3, name="best", **state)
-    again = open_network(tmp_path / "x.npz")
-    assert all(
-        torch.equal(a, b)
-        for a, b in zip(made.state_dict().values(), again.state_dict().values(), strict=True)
-    )
+def plain_npz(path, state):
+    np.savez_compressed(path, epoch=3, name="best", **state)
+
+
+def grouped_npz(path, state):
+    np.savez(path, generator=state, epoch=3)
+
+
+def flat_h5(path, state, name="{}"):
+    import h5py
+
+    with h5py.File(path, "w") as file:
+        for key, value in state.items():
+            file[name.format(key)] = value
+
+
+def grouped_h5(path, state):
+    flat_h5(path, state, "state_dict/{}")
+
+
+def nested_h5(path, state):
+    flat_h5(path, {key.replace(".", "/"): value for key, value in state.items()})
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        plain_npz,
+        grouped_npz,
+        *(pytest.param(w, marks=needs_h5py) for w in (flat_h5, grouped_h5, nested_h5)),
+    ],
+)
+def test_a_state_dict_of_torch_in_arrays_is_that_state_dict(tmp_path, rough, write):
+    options = {"mid_channels": 4, "num_blocks": 11, "output_range": (-1, 1)}
+    made = rough(SRResNet, **options)
+    path = tmp_path / ("x.npz" if write in (plain_npz, grouped_npz) else "x.h5")
+    write(path, {key: weight.numpy() for key, weight in made.state_dict().items()})
+    again = open_network(path, arguments={"output_range": (-1, 1)}).state_dict()
+    assert again.keys() == made.state_dict().keys()
+    for key, weight in made.state_dict().items():
+        assert torch.equal(again[key], weight)
 
 
 def discriminator(named):
