@@ -319,3 +319,14 @@ def test_a_download_that_failed_is_one_line_with_the_place_for_the_file(
     line = capsys.readouterr().err.strip().splitlines()[-1]
     assert line.startswith("error: http://127.0.0.1:9/vgg.pth: could not be downloaded")
     assert line.endswith(f"put the file at {tmp_path}/checkpoints/vgg.pth")
+
+
+def test_weights_of_another_network_and_a_missing_extra_are_one_line_each() -> None:
+    with pytest.raises(RuntimeError) as found:
+        torch.nn.Linear(2, 3).load_state_dict(torch.nn.Linear(4, 3).state_dict())
+    line = explain(found.value)
+    assert line is not None
+    assert "size mismatch for weight" in line
+    assert "\n" not in line
+    missing = ModuleNotFoundError("No module named 'wandb'", name="wandb")
+    assert explain(missing) == 'wandb: missing; run: pip install "srgan_plugin[wandb]"'

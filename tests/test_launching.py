@@ -1,6 +1,7 @@
 """The scripts for several GPUs: what they start, and that what they start trains."""
 
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -112,6 +113,22 @@ def test_a_script_without_its_arguments_says_how_it_is_used(script: str) -> None
     assert len(done.stderr.splitlines()) == 1
 
 
+def test_a_wrong_number_of_gpus_and_a_machine_without_slurm_are_one_line(tmp_path: Path) -> None:
+    (tmp_path / "dirname").symlink_to("/usr/bin/dirname")
+    bash = shutil.which("bash")
+    assert bash is not None
+    (tmp_path / "bash").symlink_to(bash)
+    for script, words, said in (
+        ("dist_train.sh", ("c.py", "two"), "GPUS: expected a number from 1, got two"),
+        ("dist_test.sh", ("c.py", "x.pth", "0"), "GPUS: expected a number from 1, got 0"),
+        ("slurm_train.sh", ("p", "j", "c.py", "w"), "srun is missing"),
+    ):
+        done = start(script, *words, PATH=str(tmp_path))
+        assert done.returncode != 0
+        assert said in done.stderr
+        assert len(done.stderr.splitlines()) == 1
+
+
 def test_dist_train_trains_with_two_processes(photographs: Path, tmp_path: Path) -> None:
     done = start(
         "dist_train.sh",
@@ -130,6 +147,7 @@ def test_dist_train_trains_with_two_processes(photographs: Path, tmp_path: Path)
     assert done.returncode == 0, done.stdout + done.stderr
     log = next((tmp_path / "run").glob("*/*.log")).read_text()
     assert "GPU number: 2" in log
+    assert "generator MSRResNet" in done.stdout
     assert "Scaling the original LR by 0.125" in log  # two of the published sixteen
     state = torch.load(tmp_path / "run" / "iter_2.pth", weights_only=False)
     assert state["meta"]["iter"] == 2

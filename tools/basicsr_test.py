@@ -10,7 +10,7 @@ from srgan_plugin.cli.errors import command
 @command
 def main(argv: list[str] | None = None) -> None:
     """Check the options, then test as BasicSR does."""
-    root = prepare(__doc__ or "", argv)
+    root = prepare(__doc__ or "", argv, test=True)
     from basicsr.test import test_pipeline
 
     test_pipeline(root)

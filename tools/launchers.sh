@@ -19,6 +19,10 @@ at_least() {
 on_gpus() {
     local gpus=$1 script=$2 meeting
     shift 2
+    if ! [[ $gpus =~ ^([1-9][0-9]*|auto|gpu|cpu)$ ]]; then
+        echo "error: GPUS: expected a number from 1, got $gpus" >&2
+        exit 2
+    fi
     if [[ ${NNODES:-1} == 1 && -z ${PORT:-} ]]; then
         meeting=(--standalone) # takes a free port, so that two jobs can share a machine
     else
@@ -34,6 +38,10 @@ on_slurm() {
     local partition=$1 job=$2 script=$3 gpus=${GPUS:-8} per_node
     shift 3
     per_node=${GPUS_PER_NODE:-$((gpus < 8 ? gpus : 8))}
+    if ! command -v srun > /dev/null; then
+        echo "error: srun is missing: start this on a machine of the Slurm cluster" >&2
+        exit 127
+    fi
     export MASTER_PORT=${PORT:-$((20000 + RANDOM % 10000))}
     # SRUN_ARGS is split into words on purpose.
     # shellcheck disable=SC2086

@@ -10,12 +10,13 @@ from typing import Any
 from srgan_plugin.errors import MissingFileError, UserError
 
 
-def prepare(description: str, argv: list[str] | None = None) -> str:
+def prepare(description: str, argv: list[str] | None = None, *, test: bool = False) -> str:
     """Read the command line, mend BasicSR, register our parts, check the options.
 
     Args:
         description: Of the tool.
         argv: The command line; BasicSR reads it again from `sys.argv`, which is set to it.
+        test: Whether BasicSR tests, and does not train.
 
     Returns:
         The folder in which BasicSR makes `experiments` and `results`: the current one.
@@ -27,7 +28,7 @@ def prepare(description: str, argv: list[str] | None = None) -> str:
     arguments = sys.argv[1:] if argv is None else argv
     args = _parser(description).parse_args(arguments)
     sys.argv[1:] = [argument for argument in arguments if argument != "--verbose"]
-    opt = _check(Path(args.opt), args.force_yml or [])
+    opt = _check(Path(args.opt), args.force_yml or [], test=test)
     if not args.verbose:
         from .basicsr_console import show_console
 
@@ -43,7 +44,7 @@ def _parser(description: str) -> argparse.ArgumentParser:
         "--launcher", choices=["none", "pytorch", "slurm"], default="none", help="job launcher"
     )
     parser.add_argument(
-        "--auto_resume", action="store_true", help="go on from the newest state of the experiment"
+        "--auto_resume", action="store_true", help="resume from the newest state of the experiment"
     )
     parser.add_argument("--debug", action="store_true", help="short intervals, name debug_…")
     parser.add_argument("--local_rank", type=int, default=0)
@@ -56,7 +57,7 @@ def _parser(description: str) -> argparse.ArgumentParser:
     return parser
 
 
-def _check(path: Path, entries: Sequence[str]) -> dict[str, Any]:
+def _check(path: Path, entries: Sequence[str], *, test: bool) -> dict[str, Any]:
     """Return the options, with the changes of the command line, after checking them."""
     if not path.is_file():
         near = ", ".join(sorted(other.name for other in path.parent.glob("*.yml"))) or "none"
@@ -69,7 +70,7 @@ def _check(path: Path, entries: Sequence[str]) -> dict[str, Any]:
         if not isinstance(opt, dict):
             raise UserError(f"expected options by name, got {type(opt).__name__}")
         changed = _changed(opt, entries)
-        check_options(opt)
+        check_options(changed, test=test)
         _check_weights(changed)
     except UserError as error:
         raise UserError(f"{path}: {error}") from error

@@ -29,6 +29,8 @@ P = ParamSpec("P")
 
 _LONGEST_LINE = 2000  # characters
 _SECONDS_TO_END = 5  # of a loader's worker
+_EXTRAS = ("wandb",)  # which a setting of BasicSR's or mmengine's makes them import
+_NOT_ITS_WEIGHTS = "Error(s) in loading state_dict for "
 # What mmengine imports of setuptools: at the start of a run, and for `_base_ = 'package::…'`.
 _OF_SETUPTOOLS = ("distutils", "pkg_resources")
 
@@ -75,9 +77,13 @@ def hide_foreign_warnings() -> None:
 
     What is given by `python -W` and PYTHONWARNINGS holds.
     """
-    if not sys.warnoptions:
-        warnings.simplefilter("ignore")
-        warnings.simplefilter("default", PluginWarning)
+    if sys.warnoptions:
+        return
+    warnings.simplefilter("ignore")
+    warnings.simplefilter("default", PluginWarning)
+    # Both log in every process that they have no folder for a cache where HOME cannot be written.
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
 
 def _expect_no_more_of_workers() -> None:
@@ -94,6 +100,10 @@ def explain(error: Exception) -> str | None:
     """Return the line for an error that the user can correct; None for any other error."""
     if isinstance(error, ModuleNotFoundError) and error.name in _OF_SETUPTOOLS:
         return f'mmengine imports {error.name}, which is missing; run: pip install "setuptools<82"'
+    if isinstance(error, ModuleNotFoundError) and error.name in _EXTRAS:
+        return f'{error.name}: missing; run: pip install "srgan_plugin[{error.name}]"'
+    if isinstance(error, RuntimeError) and str(error).startswith(_NOT_ITS_WEIGHTS):
+        return f"{one_line(error)}; name the checkpoint of a network with these options"
     if isinstance(error, ImportError) and error.name is None:  # raised by code that needs a package
         return one_line(error)
     # A worker that dies while it hands over a batch is a broken connection first.

@@ -15,6 +15,8 @@ from mmengine.hooks import Hook
 from mmengine.logging import MMLogger
 from mmengine.runner import Runner
 
+from srgan_plugin.hosts.mmengine.models.model_utils import unwrap_ddp
+
 from .console import (
     code_version,
     device_name,
@@ -150,7 +152,7 @@ def describe_training(runner: Any) -> list[str]:
     networks = ", ".join(
         f"{name} {type(part).__name__} ({sum(p.numel() for p in part.parameters()) / 1e6:.2f} M "
         "weights)"
-        for name, part in parts.items()
+        for name, part in ((name, unwrap_ddp(part)) for name, part in parts.items())
         if isinstance(part, torch.nn.Module)
     )
     start = runner.cfg.get("load_from")

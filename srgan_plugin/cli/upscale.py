@@ -64,7 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="EXIF and DPI: all, author and copyright alone, or nothing (default: keep)",
     )
     parser.add_argument(
-        "--overwrite", action="store_true", help="make results anew that are there already"
+        "--overwrite", action="store_true", help="write results again that exist already"
     )
 
 

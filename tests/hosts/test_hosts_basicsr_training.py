@@ -285,6 +285,7 @@ def test_the_test_tool_measures_what_ours_measures(run: Run, photographs: Path) 
         ({"datasets": {"train": {"batch_size_per_gpu": 0}}}, r"gpu: expected .* from 1, got 0"),
         ({"datasets": {"train": {"num_worker_per_gpu": -2}}}, r"gpu: expected .* from 0, got -2"),
         ({"train": {"scheduler": {"type": ...}}}, r"expected train\.scheduler\.type"),
+        ({"train": {"scheduler": {"periods": [1, 0, 0, 0]}}}, r"periods: expected at least train"),
         ({"network_g": {"type": ...}}, "network_g: expected a class by its type, got none"),
         ({"val": {"metrics": {"psnr": {"type": "psnrr"}}}}, r"val\.metrics\.psnr: .*'psnrr'"),
         ({"logger": ...}, r"expected logger\.print_freq, logger\.save"),
@@ -328,6 +329,7 @@ def test_a_slip_in_the_options_is_answered_by_one_line_that_names_it(
             ["--force_yml", "trian:total_iter=4"],
             "'trian:total_iter=4'",
         ),
+        (["--force_yml", "train:totl_iter=4"], "got 'totl_iter'; nearest: total_iter"),
     ],
 )
 def test_a_slip_on_the_command_line_is_answered_by_one_line(
@@ -340,6 +342,17 @@ def test_a_slip_on_the_command_line_is_answered_by_one_line(
     with pytest.raises(SystemExit):
         run("basicsr_train", options("train_msrresnet_x4.yml", photographs), *words)
     assert message in capsys.readouterr().err
+
+
+def test_options_that_a_test_needs_are_asked_for_in_one_line(
+    run: Run, photographs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    opt = options("train_msrresnet_x4.yml", photographs)
+    for val, key in (({}, "save_img"), ({"save_img": True}, "suffix")):
+        opt["val"] = val
+        with pytest.raises(SystemExit):
+            run("basicsr_test", opt)
+        assert f"expected val.{key}" in capsys.readouterr().err
 
 
 def test_weights_of_another_layout_are_answered_by_one_line(

@@ -120,13 +120,14 @@ KINDS_BY_DEFAULT: Final = {
 }
 
 
-def check_options(opt: Mapping[str, Any]) -> None:
+def check_options(opt: Mapping[str, Any], *, test: bool = False) -> None:
     """Refuse options that BasicSR would ignore or fail on without naming them.
 
     An unknown key is allowed, because another model may read it, unless it resembles a known key.
 
     Args:
         opt: Content of the YAML file.
+        test: Whether they are of a test, even if the file has a training, too.
 
     Raises:
         UserError: A key is missing, misspelt, or not an argument of the class, a value is of the
@@ -137,7 +138,9 @@ def check_options(opt: Mapping[str, Any]) -> None:
     for name, value in _entries(opt):
         if kind := kind_of(name):
             _check_kind(name, value, kind)
-    if "train" in opt:
+    if test:
+        _check_test(opt.get("val") or {})
+    elif "train" in opt:
         _check_training(opt)
     for section, known in SECTIONS.items():
         _check_spelling(opt.get(section) if section else opt, known.split(), section)
@@ -201,6 +204,24 @@ def _check_training(opt: Mapping[str, Any]) -> None:
     for name in ("optim_g", "scheduler"):
         if not opt["train"][name].get("type"):
             raise _missing([f"train.{name}.type"])
+    scheduler, last = opt["train"]["scheduler"], opt["train"]["total_iter"]
+    periods = scheduler.get("periods")
+    counted = isinstance(periods, list) and all(map(_is_number, periods))
+    if scheduler["type"] == "CosineAnnealingRestartLR" and counted and sum(periods) < last:
+        raise UserError(
+            f"train.scheduler.periods: expected at least train.total_iter = {last} iterations "
+            f"in all, got {sum(periods)}"
+        )
+
+
+def _check_test(val: Mapping[str, Any]) -> None:
+    needed = ["save_img", *["suffix"] * bool(val.get("save_img"))]
+    if missing := [key for key in needed if key not in val]:
+        value = "false" if missing[0] == "save_img" else "none"
+        raise UserError(
+            f"options: expected val.{missing[0]}, which a test reads, got none; for example "
+            f"--force_yml val:{missing[0]}={value}"
+        )
 
 
 def _check_spelling(given: Mapping[str, Any] | None, known: Iterable[str], section: str) -> None:

@@ -196,7 +196,7 @@ class MultiTestLoop(_MultiLoop):
             FileNotFoundError: None of the sets exists.
         """
         if not self.sets:
-            raise MissingFileError(
-                f"test sets: expected at least one, got none: {' | '.join(self.missing)}"
-            )
+            first, others = self.missing[0], len(self.missing) - 1  # a warning names each
+            also = f" (and none of {others} others)" if others else ""
+            raise MissingFileError(f"test sets: expected at least one, got none{also}: {first}")
         return super().run()
