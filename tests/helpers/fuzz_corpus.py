@@ -170,6 +170,18 @@ def _zipped(data: bytes) -> bytes:
     return buffer.getvalue()
 
 
+def _objects(*values: object) -> object:
+    array = np.empty(len(values), dtype=object)
+    array[:] = values
+    return array
+
+
+def _npz(**arrays: object) -> bytes:
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)  # type: ignore[arg-type]
+    return buffer.getvalue()
+
+
 def checkpoints() -> list[Seed]:
     """Return checkpoints of each kind that the readers know, and pickles that they refuse."""
     torch.manual_seed(0)
@@ -222,5 +234,7 @@ def checkpoints() -> list[Seed]:
             batch_norm, metadata={"srgan_plugin": '{"format": 2, "output_range": [0, 1]}'}
         ),
         "empty.safetensors": header,
+        "state.npz": _npz(**{key: weight.numpy() for key, weight in generator.items()}),
+        "list.npz": _npz(params=_objects(np.zeros((3, 3, 3, 4), "f4"), np.zeros(4, "f4"))),
     }
     return [Seed(name, {name: content}) for name, content in files.items()]
