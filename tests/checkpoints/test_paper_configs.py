@@ -152,6 +152,6 @@ def test_a_training_does_not_start_from_weights_of_another_function(data, tool, 
     convert("ours.pth", "noted.pth", to="plugin", arguments=arch_options)
     options = [*STEPS, f"train_dataloader.dataset.gt={data}/train", "load_from=noted.pth"]
     said = fails("train", MSRRESNET, "--cfg-options", *options)
-    assert "set activate_after_shuffle=True in it" in said
+    assert "set activate_after_shuffle=True in the config" in said
     options.append("model.generator.activate_after_shuffle=True")
     tool("train").main([MSRRESNET, "--work-dir", "run", "--cfg-options", *options])
