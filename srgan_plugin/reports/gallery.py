@@ -125,7 +125,7 @@ def read_as_rgb(path: Path) -> Image:
 def conform(images: dict[str, Image], scale: float | None) -> tuple[dict[str, Image], list[str]]:
     """Crop HR as tests do, at the bottom and right, and find what is of another size.
 
-    The size is that of most methods, of the first of them where several are as many.
+    The size is that of most methods; of several that are as many the one that HR has, or the first.
 
     Args:
         images: By method.
@@ -136,7 +136,12 @@ def conform(images: dict[str, Image], scale: float | None) -> tuple[dict[str, Im
     """
     sizes = [image.shape[:2] for method, image in images.items() if method not in (LR, HR)]
     sizes = sizes or [images[method].shape[:2] for method in (HR, LR) if method in images]
-    height, width = max(sizes, key=sizes.count)
+
+    def rank(size: tuple[int, ...]) -> tuple[int, bool]:
+        fits = HR in images and cropped_hr(images[HR], size).shape[:2] == size
+        return sizes.count(size), fits
+
+    height, width = max(sizes, key=rank)
     if HR in images:
         images = images | {HR: cropped_hr(images[HR], (height, width))}
     odd = []
@@ -149,7 +154,7 @@ def conform(images: dict[str, Image], scale: float | None) -> tuple[dict[str, Im
     return images, odd
 
 
-def cropped_hr(image: Image, size: tuple[int, int]) -> Image:
+def cropped_hr(image: Image, size: tuple[int, ...]) -> Image:
     """Crop HR at the bottom and right, as tests do; other sizes are returned as they are."""
     rest = [a - b for a, b in zip(image.shape, size, strict=False)]
     return image[: size[0], : size[1]] if all(0 <= n < MULTIPLE for n in rest) else image

@@ -102,6 +102,8 @@ def test_an_image_of_another_size_is_shown_named_and_not_measured(
     (warning,) = data["warnings"]
     assert "large of 0000 (144x120)" in warning
     assert "0001" not in warning
+    tie = encoded({"large": tmp_path / "large", "a": folders["mine"], "HR": folders["GT"]})
+    assert tie["images"][0]["odd"] == ["large"]  # one of each size: that of HR counts
     pairs = [f"a={folders['GT']}", f"large={tmp_path / 'large'}"]
     with pytest.raises(SystemExit):
         main(["compare", *pairs, "--out", str(tmp_path / "sheet.png")])
