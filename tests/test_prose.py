@@ -36,10 +36,6 @@ PENDING = (
     "srgan_plugin/cli/",
     "srgan_plugin/inference/",
     "srgan_plugin/reports/",
-    "srgan_plugin/hosts/mmengine/engine/cuda_graph.py",
-    "srgan_plugin/hosts/mmengine/engine/optim_wrapper.py",
-    "srgan_plugin/hosts/mmengine/engine/train_loop.py",
-    "srgan_plugin/hosts/mmengine/engine/step_state.py",
     "tools/analysis_tools/analyze_logs.py",
     "tools/release.py",
 )

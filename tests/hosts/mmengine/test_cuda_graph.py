@@ -136,7 +136,7 @@ def test_where_capture_fails_training_goes_on_with_one_warning(
             models[0].train_step(batch(number), plain)
             recorded(batch(number))
     assert [r.getMessage() for r in caplog.records if "cuda_graph" in r.getMessage()] == [
-        "train_cfg.cuda_graph: going on without, recording failed: CUDA error: operation not "
+        "train_cfg.cuda_graph: continuing without, capture failed: CUDA error: operation not "
         "permitted when stream is capturing"
     ]
     for expected, value in zip(models[0].parameters(), models[1].parameters(), strict=True):
@@ -192,7 +192,7 @@ def test_a_setting_that_a_hook_changes_is_captured_anew(
         recorded(batch(number))
     assert len(captures) == 2
     (line,) = [r.getMessage() for r in caplog.records if "cuda_graph" in r.getMessage()]
-    assert re.search(f"anew, {name} was changed", line)
+    assert re.search(f"again, {name} was changed", line)
 
 
 @pytest.mark.parametrize("share", [True, False])
@@ -225,7 +225,7 @@ def test_a_setting_that_changes_again_and_again_ends_the_captures(
             recorded(batch(number))
     lines = [r.getMessage() for r in caplog.records if "cuda_graph" in r.getMessage()]
     assert len(lines) == MAX_CAPTURES
-    assert "going on without, pixel_loss.loss_weight" in lines[-1]
+    assert "continuing without, pixel_loss.loss_weight" in lines[-1]
     assert not recorded.usable
 
 
@@ -370,7 +370,7 @@ def test_steps_that_cannot_be_captured_are_named(monkeypatch: pytest.MonkeyPatch
     assert "Linear" in str(why_not_capturable(torch.nn.Linear(1, 1), wrappers(model)))
     rate, momentum = SimpleNamespace(param_name="lr"), SimpleNamespace(param_name="momentum")
     assert why_not_capturable(model, wrappers(model), [rate]) is None
-    assert "moves momentum" in str(why_not_capturable(model, wrappers(model), [rate, momentum]))
+    assert "changes momentum" in str(why_not_capturable(model, wrappers(model), [rate, momentum]))
 
 
 @pytest.mark.parametrize("clip_grad", [None, {"max_norm": 1.0}])

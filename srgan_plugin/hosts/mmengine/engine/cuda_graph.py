@@ -1,4 +1,4 @@
-"""A training step recorded once and replayed, so that nobody launches its kernels one by one."""
+"""Capture a training step as a CUDA graph and replay it, so that kernels are launched at once."""
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,14 +24,14 @@ logger = logging.getLogger(__name__)
 
 Step = Callable[[], Tensor]
 
-# Of torch 2.6 the second.
+# Private functions of torch that end a capture; torch 2.6 has the second.
 _END_ALLOCATION: Final = ("_cuda_endAllocateToPool", "_cuda_endAllocateCurrentStreamToPool")
 
-#: Steps before the recording: cuDNN chooses its algorithms, optimisers make their state.
+#: Steps before the capture, in which cuDNN chooses algorithms and optimisers create their state.
 WARM_UP: Final = 3
-#: The same with DDP, as torch's documentation asks for: it times its first ten steps by events.
+#: The same with DDP, as required in torch's documentation: it times its first ten steps by events.
 DDP_WARM_UP: Final = 11
-#: Captures in all, where hooks change what a graph holds.
+#: Largest number of captures, if hooks change values in a graph.
 MAX_CAPTURES: Final = 4
 
 
@@ -39,29 +39,29 @@ def capture_cuda_graph(step: Step, stream: Any = None) -> Step:
     """Capture a step as a CUDA graph and return its replay.
 
     Args:
-        step: Does not wait for the device, and finds everything at the same place each time.
-        stream: Where it was run before and is captured; None: a new one.
+        step: Function that does not synchronise with the device and uses the same memory each time.
+        stream: Stream of the warm-up and of the capture; None for a new one.
 
     Returns:
-        A function that replays it and returns a copy of its result.
+        A function that replays the graph and returns a copy of the result.
 
     Raises:
-        RuntimeError: The step cannot be captured; it can be run without.
-        UserError: As `release_failed_capture`.
+        RuntimeError: The step cannot be captured; it can still be run without.
+        UserError: See `release_failed_capture`.
     """
     graph, usual = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
-    pool = torch.cuda.graph_pool_handle()  # a graph that failed does not say which it had
+    pool = torch.cuda.graph_pool_handle()  # a failed graph does not return its pool
     try:
-        # A loader's thread may pin memory meanwhile.
+        # A thread of a loader may pin memory during the capture.
         with torch.cuda.graph(graph, pool, stream, capture_error_mode="thread_local"):
             result = step()
     except RuntimeError as error:
-        torch.cuda.set_stream(usual)  # torch leaves another one where ending the capture fails
-        # Ending it fails because something failed before: that is the reason.
+        torch.cuda.set_stream(usual)  # torch does not restore it if ending the capture fails
+        # Ending fails because of an earlier error, which is the reason.
         reason = error.__context__ or error
         release_failed_capture(graph, pool, reason)
         raise reason from None
-    torch.cuda.empty_cache()  # the recording has memory of its own
+    torch.cuda.empty_cache()  # the graph has separate memory
 
     def replay() -> Tensor:
         graph.replay()
@@ -71,18 +71,18 @@ def capture_cuda_graph(step: Step, stream: Any = None) -> Step:
 
 
 def release_failed_capture(graph: Any, pool: Any, reason: BaseException) -> None:
-    """Tell the allocator that a capture which failed is over, and return its memory.
+    """End a failed capture in torch's allocator and release its memory.
 
-    Where ending a capture fails, torch before 2.12 (pull request 180395) leaves its allocator in a
-    state in which the capture still runs, and a later allocation ends the process.
+    If ending a capture fails, the allocator of torch before 2.12 (pull request 180395) remains in
+    the state of a capture, and a later allocation aborts the process.
 
     Args:
-        graph: The graph that was captured.
-        pool: The handle of its memory pool.
-        reason: Why it failed.
+        graph: The failed graph.
+        pool: Handle of its memory pool.
+        reason: Error of the capture.
 
     Raises:
-        UserError: The allocator cannot be told.
+        UserError: The capture cannot be ended.
     """
     device = torch.cuda.current_device()
     try:
@@ -102,7 +102,7 @@ def release_failed_capture(graph: Any, pool: Any, reason: BaseException) -> None
 
 
 def _settings(name: str, values: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    """Return those values that are numbers, words or collections of them, but no learning rates."""
+    """Return the values that are numbers, strings or collections of them, except learning rates."""
     found: list[tuple[str, Any]] = []
     for key, value in values.items():
         if isinstance(value, bool | int | float | str) and key not in ("lr", "initial_lr"):
@@ -117,12 +117,12 @@ def _first_line(error: BaseException) -> str:
 
 
 class CUDAGraphStep:
-    """`model.train_step`; after the first steps as a recording, if one can be made.
+    """`model.train_step`, replayed from a CUDA graph after the first steps if it can be captured.
 
     Args:
-        model: Of this package, on its device, or that in its wrapper for distributed training.
-        optim_wrapper: What the model is trained by, of this package.
-        capture: Makes the recording.
+        model: Model of this package on its device, or its wrapper for distributed training.
+        optim_wrapper: Optimiser wrapper of this package.
+        capture: Function that captures a step; the default is `capture_cuda_graph`.
     """
 
     def __init__(
@@ -144,16 +144,16 @@ class CUDAGraphStep:
         self.settings_may_differ = False  # hooks were called
         self._replay: Step | None = None
         self._names: list[str] = []
-        self._held: list[tuple[str, Any]] = []  # what the graph holds, by name
+        self._held: list[tuple[str, Any]] = []  # values in the graph, by name
         self._modules, self._parameters = list(model.modules()), list(model.parameters())
         groups = [g for o in iter_optim_wrappers(optim_wrapper) for g in o.optimizer.param_groups]
         device = next(model.parameters()).device
-        # A recording holds numbers as they were; what schedulers change has to be a tensor in it.
+        # A graph contains numbers as constants, so rates that schedulers change must be tensors.
         self._rates = [(group, torch.tensor(0.0, device=device)) for group in groups]
         self._known: list[float | None] = [None] * len(groups)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Tensor]:
-        """Run one step; return what `train_step` returns."""
+        """Run one step and return the losses of `train_step`."""
         lr, gt = stacked(batch["inputs"]), gt_batch(batch["data_samples"])
         if self._replay is not None and self.settings_may_differ:
             self._drop_if_outdated()
@@ -169,7 +169,7 @@ class CUDAGraphStep:
         return dict(zip(self._names, losses.unbind(), strict=True))
 
     def _plain(self, batch: dict[str, Any]) -> dict[str, Tensor]:
-        """Beside the usual stream, where what is recorded later must not have been before."""
+        """Run the step on a side stream, as CUDA graph capture requires."""
         beside = self._beside
         if beside is None or not self.usable:
             return self._train_step(batch)
@@ -196,13 +196,13 @@ class CUDAGraphStep:
             self._replay = self._capture(step)
         except RuntimeError as error:  # CUDA's errors, out of memory among them
             reason = _first_line(error)
-            logger.warning("train_cfg.cuda_graph: going on without, recording failed: %s", reason)
+            logger.warning("train_cfg.cuda_graph: continuing without, capture failed: %s", reason)
             self.usable = False
             for optimizer in iter_optim_wrappers(self.optim_wrapper):
                 optimizer.optimizer.zero_grad(set_to_none=True)
 
     def _held_values(self) -> list[tuple[str, Any]]:
-        """Return what a graph holds as it was when it was captured, and what else may change it."""
+        """Return the values that are constants in a graph, and others on which it depends."""
         model: SRModel = unwrap_ddp(self.model)
         found: list[tuple[str, Any]] = [
             ("requires_grad", [p.requires_grad for p in self._parameters]),
@@ -220,7 +220,7 @@ class CUDAGraphStep:
         return found
 
     def _drop_if_outdated(self) -> None:
-        """Let go of a graph that holds a value which has changed, until there is another."""
+        """Delete the graph if a value in it has changed, to capture another one."""
         self.settings_may_differ = False
         pairs = zip_longest(self._held_values(), self._held, fillvalue=("a setting", None))
         changed = next((now[0] for now, before in pairs if now != before), None)
@@ -228,7 +228,7 @@ class CUDAGraphStep:
             return
         self._replay, self._steps = None, 0
         self.usable = self._captures < MAX_CAPTURES
-        plan = "capturing anew" if self.usable else "going on without"
+        plan = "capturing again" if self.usable else "continuing without"
         logger.warning("train_cfg.cuda_graph: %s, %s was changed", plan, changed)
 
     @contextmanager
@@ -250,7 +250,7 @@ class CUDAGraphStep:
 
 
 def _why_not_distributed(model: Any) -> str | None:
-    """Return what keeps a step of several processes from being captured."""
+    """Return why a step of several processes cannot be captured, or None."""
     if not isinstance(model, MMSeparateDistributedDataParallel):
         wanted = "MMSeparateDistributedDataParallel"
         return f"{type(model).__name__} is not srgan_plugin's {wanted} (model_wrapper_cfg)"
@@ -264,9 +264,11 @@ def _why_not_distributed(model: Any) -> str | None:
 def why_not_capturable(
     model: Any, optim_wrapper: Any, schedulers: Sequence[Any] = ()
 ) -> str | None:
-    """Why a step cannot be recorded, in words; None if it can."""
+    """Return why a step cannot be captured, or None if it can."""
     if other := [s.param_name for s in schedulers if s.param_name != "lr"]:
-        return f"a scheduler moves {other[0]}, and a recording can follow the learning rate only"
+        return (
+            f"a scheduler changes {other[0]}, and a captured step can follow the learning rate only"
+        )
     if not torch.cuda.is_available():
         return "there is no GPU"
     if is_distributed() and (reason := _why_not_distributed(model)):
@@ -275,14 +277,14 @@ def why_not_capturable(
     if not isinstance(model, SRModel):
         return f"{type(model).__name__} is not a model of srgan_plugin"
     if not model.is_static_step:
-        return "the generator does not move at every step (disc_steps, disc_init_steps)"
+        return "the generator is not updated in every step (disc_steps, disc_init_steps)"
     if model.compile_options is not False and model.compile_options.get("mode"):
-        return "the modes of model.compile record by themselves"
+        return "the modes of model.compile capture the step themselves"
     for optimizer in iter_optim_wrappers(optim_wrapper):
         if not (isinstance(optimizer, OptimWrapper) and optimizer.supports_found_inf):
             return "an optimiser is not a fused one in srgan_plugin's OptimWrapper"
         if optimizer.accumulates_over > 1:
             return "gradients are accumulated"
         if getattr(optimizer, "scaler", None) is not None and optimizer.scaler.is_enabled():
-            return "float16 scales its loss anew after each step"
+            return "float16 changes the scale of its loss after each step"
     return None

@@ -21,16 +21,16 @@ Precision = Literal["bfloat16", "float16"]
 
 
 class NonFiniteError(UserError):
-    """Training cannot go on: too many steps in a row had gradients that are not finite."""
+    """Error for too many steps in a row with gradients that are not finite."""
 
 
-# Those of torch whose fused kernel leaves a step out by itself where it is told `found_inf`; SGD's
-# leaves its momentum uninitialised when that is the first one.
+# Optimisers of torch with a fused kernel that skips a step by `found_inf`. That of SGD would leave
+# its momentum uninitialised if the first step is skipped.
 _FUSABLE = (torch.optim.Adam, torch.optim.AdamW)
 
 
 def _fused(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
-    """On a GPU, the same optimiser as one kernel; one whose config chooses otherwise stays."""
+    """Return the fused form of an optimiser on a GPU, unless its config sets `fused`, `foreach`."""
     groups = optimizer.param_groups
     parameters = [parameter for group in groups for parameter in group["params"]]
     chosen = {group.get(name) for group in groups for name in ("fused", "foreach")} != {None}
@@ -48,7 +48,7 @@ def _fused(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
 def _laid_out_as(parameter: Tensor, value: Any) -> Any:
     """Return a tensor of a parameter's shape with the parameter's strides.
 
-    Fused kernels take them for granted, and the machine that saved may have had another format.
+    Fused kernels assume equal strides, and a checkpoint may be from another memory format.
     """
     other_shape = not isinstance(value, Tensor) or value.shape != parameter.shape
     if other_shape or value.stride() == parameter.stride():
@@ -58,43 +58,44 @@ def _laid_out_as(parameter: Tensor, value: Any) -> Any:
 
 @OPTIM_WRAPPERS.register_module()
 class OptimWrapper(MMEngineOptimWrapper):
-    """mmengine's wrapper; a step whose gradients are not finite is left out and counted.
+    """mmengine's OptimWrapper that skips and counts steps with gradients that are not finite.
 
-    On a GPU torch's optimisers are fused, and then the device decides by itself, so that nobody
-    has to wait for it: what a step did is a tensor until somebody asks.
+    On a GPU optimisers of torch are fused, and the device skips steps without synchronising; the
+    outcome of a step is a tensor.
 
     Args:
-        optimizer: torch's.
-        max_nonfinite_steps: End the run when so many steps in a row were left out.
-        kwargs: As mmengine's: `accumulative_counts`, `clip_grad=dict(max_norm=...)`.
+        optimizer: Optimiser of torch.
+        max_nonfinite_steps: End the run after this number of skipped steps in a row.
+        kwargs: Arguments of mmengine's OptimWrapper: `accumulative_counts`,
+            `clip_grad=dict(max_norm=...)`.
     """
 
     def __init__(
         self, optimizer: torch.optim.Optimizer, max_nonfinite_steps: int = 50, **kwargs: Any
     ):
         super().__init__(_fused(optimizer), **kwargs)
-        self.name = "generator"  # whose steps; `MultiOptimWrapperConstructor` sets others
+        self.name = "generator"  # `MultiOptimWrapperConstructor` sets other names
         self.accumulates_over = int(kwargs.get("accumulative_counts", 1))
         self.max_nonfinite_steps = max_nonfinite_steps
         self.sync_each_step = True  # a loop that calls `check` later sets it to False
-        # What the last `update_params` did; none of it where it only accumulated.
+        # Outcome of the last `update_params`; false or None if it only accumulated.
         self.gradient_norm: Tensor | None = None  # before clipping
         self.updated: Tensor | bool = False
         self.skipped: Tensor | bool = False
-        self._skips: Tensor | None = None  # in all, and in a row
-        # Of batch normalisation, before the first batch of a step that accumulates gradients.
+        self._skips: Tensor | None = None  # in total, and in a row
+        # Statistics of batch normalisation before the first batch of a step that accumulates.
         self.statistics: list[Tensor] | None = None
 
     @property
     def supports_found_inf(self) -> bool:
-        """Whether the optimiser's kernel leaves out a step by itself (torch's `found_inf`)."""
+        """Whether the kernel of the optimiser can skip a step (`found_inf` of torch)."""
         able = getattr(self.optimizer, "_step_supports_amp_scaling", False)
         fused = all(group.get("fused") for group in self.optimizer.param_groups)
         return able and fused and type(self.optimizer) in _FUSABLE
 
     @property
     def skips(self) -> tuple[int, int]:
-        """How many steps were skipped, in all and in a row; waits for the device."""
+        """Number of skipped steps, in total and in a row; synchronises with the device."""
         return (0, 0) if self._skips is None else tuple(self._skips.tolist())
 
     def update_params(
@@ -104,19 +105,26 @@ class OptimWrapper(MMEngineOptimWrapper):
         zero_kwargs: dict[str, Any] | None = None,
         backward_kwargs: dict[str, Any] | None = None,
     ) -> None:
-        """As mmengine's; `backward_kwargs` go to `Tensor.backward`."""
+        """Run the backward pass, and the step unless gradients are accumulated further.
+
+        Args:
+            loss: Loss, a scalar.
+            step_kwargs: Arguments of `step`.
+            zero_kwargs: Arguments of `zero_grad`.
+            backward_kwargs: Arguments of `Tensor.backward`.
+        """
         self.updated = self.skipped = False
-        self.gradient_norm = None  # a resumed run does not know that of the step before
+        self.gradient_norm = None  # after a resume that of the step before is unknown
         self.backward(self.scale_loss(loss), **(backward_kwargs or {}))
         if self.should_update():
             self.step(**(step_kwargs or {}))
             self.zero_grad(**(zero_kwargs or {}))
 
     def step(self, **kwargs: Any) -> None:
-        """Clip, then move the parameters, unless a gradient is not finite.
+        """Clip the gradients, then update the parameters unless a gradient is not finite.
 
         Raises:
-            NonFiniteError: As `check`, where this wrapper `sync_each_step`.
+            NonFiniteError: See `check`; only if `sync_each_step` is set.
         """
         self.gradient_norm = self._measure_and_clip()
         self.updated = self.gradient_norm < math.inf  # no norm is negative, and NaN compares false
@@ -143,10 +151,10 @@ class OptimWrapper(MMEngineOptimWrapper):
         return norm
 
     def check(self) -> None:
-        """Note how many steps were left out; waits for the device.
+        """Log the number of skipped steps; synchronises with the device.
 
         Raises:
-            NonFiniteError: `max_nonfinite_steps` steps in a row were left out.
+            NonFiniteError: `max_nonfinite_steps` steps in a row were skipped.
         """
         skipped, in_a_row = self.skips
         hub = MessageHub.get_current_instance()
@@ -176,11 +184,11 @@ class OptimWrapper(MMEngineOptimWrapper):
         return state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Load all of it; earlier checkpoints have no counts."""
+        """Load the state; checkpoints of earlier versions have no counts."""
         state = dict(state_dict)
         accumulated, skips = state.pop("accumulated", None), state.pop("skips", None)
         self._check_kind(state["param_groups"])
-        # How steps are computed is this machine's matter, not that of the one that saved.
+        # How steps are computed depends on this machine, not on the one that saved.
         state["param_groups"] = [
             {**saved, **{name: group[name] for name in ("fused", "capturable") if name in group}}
             for saved, group in zip(state["param_groups"], self.optimizer.param_groups, strict=True)
@@ -211,7 +219,7 @@ class OptimWrapper(MMEngineOptimWrapper):
                 f"--resume: expected optimizer states of {own} parameters (by group), the "
                 f"checkpoint has {saved}: another network, or model.ema added or removed; {ways}"
             )
-        # Either alone may be another torch's.
+        # Only one of both may be due to another version of torch.
         known = set(self.optimizer.defaults)
         missing = known - set(saved_groups[0])
         foreign = {name for name in saved_groups[0] if not name.startswith("initial_")}
@@ -226,13 +234,13 @@ class OptimWrapper(MMEngineOptimWrapper):
 
 @OPTIM_WRAPPERS.register_module()
 class AmpOptimWrapper(OptimWrapper):
-    """`OptimWrapper` with autocast, on any device, and a scaler of its own for float16.
+    """`OptimWrapper` with autocast on any device, and with a loss scaler for float16.
 
     Args:
-        optimizer: torch's.
-        dtype: `"bfloat16"`, `"float16"`, or None for bfloat16 where the device has it.
-        loss_scale: `"dynamic"` or the initial scale; float16 only.
-        kwargs: As `OptimWrapper`.
+        optimizer: Optimiser of torch.
+        dtype: `"bfloat16"`, `"float16"`, or None for bfloat16 if the device has it.
+        loss_scale: `"dynamic"` or the initial scale, for float16.
+        kwargs: See `OptimWrapper`.
     """
 
     def __init__(
@@ -259,11 +267,11 @@ class AmpOptimWrapper(OptimWrapper):
             yield
 
     def backward(self, loss: Tensor, **kwargs: Any) -> None:
-        """Differentiate the scaled loss."""
+        """Run the backward pass of the scaled loss."""
         super().backward(self.scaler.scale(loss), **kwargs)
 
     def step(self, **kwargs: Any) -> None:
-        """Unscale, then as `OptimWrapper`; a scale that overflowed is halved."""
+        """Unscale the gradients, run the step, and halve the scale after an overflow."""
         self.scaler.unscale_(self.optimizer)
         super().step(**kwargs)
         self.scaler.update()
@@ -273,7 +281,7 @@ class AmpOptimWrapper(OptimWrapper):
         return {**super().state_dict(), "loss_scaler": self.scaler.state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Load both; a checkpoint of a run without `--amp` has no scaler's."""
+        """Load both states; a checkpoint of a run without `--amp` has no scaler."""
         state = dict(state_dict)
         if scaler := state.pop("loss_scaler", None):
             self.scaler.load_state_dict(scaler)
@@ -282,14 +290,17 @@ class AmpOptimWrapper(OptimWrapper):
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
 class MultiOptimWrapperConstructor:
-    """Builds an `OptimWrapperDict` from one config per network, as MMagic's does.
+    """Build an `OptimWrapperDict` from one config for each network, as MMagic does.
 
     Args:
         optim_wrapper_cfg: `dict(generator=dict(type='OptimWrapper', optimizer=...),
-            discriminator=...)`. A key is the name of a child, dots for deeper ones, or a regular
-            expression that matches whole names; `modules` in a config, one or a list of them,
-            stands in for its key. With `modules` beside `optimizer` there is one wrapper for all.
-        paramwise_cfg: Has to be given per network instead.
+            discriminator=...)`. A key is the name of a child (with dots for a nested one) or a
+            regular expression that matches full names; `modules` in a config, one or a list,
+            replaces its key. With `modules` beside `optimizer` there is one wrapper for all.
+        paramwise_cfg: Must be None; set it for each network.
+
+    Raises:
+        UserError: `paramwise_cfg` is not None, or a name matches no network.
     """
 
     def __init__(self, optim_wrapper_cfg: dict[str, Any], paramwise_cfg: Any = None) -> None:
@@ -328,7 +339,7 @@ class MultiOptimWrapperConstructor:
 
 
 def _networks(model: nn.Module, name: str, pattern: str) -> list[nn.Module]:
-    """Return what a name means: the network that is called so, else all that it matches."""
+    """Return the network with a name, else all networks that match it as a regular expression."""
     networks = dict(model.named_modules())
     if pattern in networks:
         return [networks[pattern]]
@@ -344,13 +355,13 @@ def _networks(model: nn.Module, name: str, pattern: str) -> list[nn.Module]:
 
 
 def iter_schedulers(schedulers: Any) -> list[Any]:
-    """Of all networks, which mmengine keeps in a list or in lists by network: or their states."""
+    """Return the schedulers (or their states) of all networks, from a list or lists by network."""
     groups = schedulers.values() if isinstance(schedulers, dict) else [schedulers or []]
     return [scheduler for group in groups for scheduler in group]
 
 
 def iter_optim_wrappers(optim_wrapper: Any) -> list[Any]:
-    """Yield the optimiser wrappers of all networks, of any toolbox."""
+    """Return the optimiser wrappers of all networks, of any toolbox."""
     if isinstance(optim_wrapper, OptimWrapperDict):
         return list(optim_wrapper.values())
     return [optim_wrapper]

@@ -1,4 +1,4 @@
-"""A training loop of long stretches, which seeks."""
+"""Training loop with chunked hook calls and constant-time resume."""
 
 import multiprocessing
 import os
@@ -31,12 +31,12 @@ from .resume_hooks import InterruptHook, swaps_weights
 
 
 def _delay_worker_signals(init: Callable[[int], None] | None, training: Any, worker: int) -> None:
-    """Leave signals to the trainer while it trains: a slow step may need its workers for long.
+    """Ignore signals in a worker while the trainer trains, because a step may still need it.
 
     Args:
-        init: What the loader's worker is to do first otherwise.
-        training: Shared with the trainer; its value is false where it has no more use for workers.
-        worker: The worker's number.
+        init: The `worker_init_fn` of the loader, or None.
+        training: Value shared with the trainer; false when it needs no workers any more.
+        worker: Number of the worker.
     """
     trainer = os.getppid()
 
@@ -53,29 +53,30 @@ def _delay_worker_signals(init: Callable[[int], None] | None, training: Any, wor
 
 @LOOPS.register_module()
 class SRTrainLoop(IterBasedTrainLoop):
-    """mmengine's loop over iterations, which runs many steps per call of the hooks, and seeks.
+    """mmengine's IterBasedTrainLoop with chunked hook calls and constant-time resume.
 
-    Hooks, schedulers and logs keep their meaning: a stretch of steps ends where any hook's interval
-    does, a hook whose interval is unknown makes stretches of one, schedulers move at every step,
-    and every step's losses reach the log, fetched from the device at the ends.
+    The effects of hooks, schedulers and logs do not change: a chunk of steps ends at the interval
+    of any hook, a hook with an unknown interval ends it after each step, schedulers step at every
+    step, and the losses of every step are logged, fetched from the device at the end of a chunk.
 
-    Where the sampler is a `StreamSampler`, a resumed run asks for the batches from its iteration
-    on; mmengine's reads and throws away every batch before.
+    With a `StreamSampler`, a resumed run starts reading at its iteration; mmengine would read and
+    discard all batches before it.
 
     Args:
-        args: As mmengine's `IterBasedTrainLoop`.
-        max_steps_per_hook_call: Steps per call of the hooks, at most; 1 is mmengine's own way.
-        cache_dataset_on_gpu: `"auto"`: keep the training set in GPU memory where it fits, and cut
-            the same batches there. True: also on the CPU. False: never.
-        cuda_graph: Record the step once and replay it, which spares the processor the launching of
-            some thousand kernels. Where that cannot be, the log says why and training goes on.
-        kwargs: As mmengine's `IterBasedTrainLoop`.
+        args: See mmengine's `IterBasedTrainLoop`.
+        max_steps_per_hook_call: Largest number of steps in a chunk; 1 calls hooks as mmengine does.
+        cache_dataset_on_gpu: `"auto"` keeps the training set in GPU memory if it fits, and crops
+            the same batches there; True also does so on the CPU, False does not.
+        cuda_graph: Capture the step as a CUDA graph and replay it, which avoids launching some
+            thousand kernels from the CPU. If that is impossible, the reason is logged and training
+            continues without.
+        kwargs: See mmengine's `IterBasedTrainLoop`.
     """
 
-    # Called once for a stretch they do what they would have done at each step. (The timer is ours:
-    # mmengine's would take a stretch for a step.)
+    # Hooks that may be called once for a chunk. (mmengine's IterTimerHook would take a chunk for a
+    # step.)
     _CHUNK_SAFE_HOOKS = (RuntimeInfoHook, IterTimerHook, ParamSchedulerHook)
-    _MAX_CHUNK_SECONDS = 1.0  # seconds; a signal is heeded between stretches
+    _MAX_CHUNK_SECONDS = 1.0  # signals are handled between chunks
 
     def __init__(
         self,
@@ -93,10 +94,10 @@ class SRTrainLoop(IterBasedTrainLoop):
         }
         check_at_least(1, **limits)
         if isinstance(dataloader, dict) and not dataloader.get("num_workers"):
-            dataloader = {**dataloader, "persistent_workers": False}  # there are none to keep
+            dataloader = {**dataloader, "persistent_workers": False}  # without workers
         by_rank = (runner.cfg.get("randomness") or {}).get("diff_rank_seed", False)
         loader = runner.build_dataloader(dataloader, seed=runner.seed, diff_rank_seed=by_rank)
-        # A signal to the whole process group is for the trainer: it needs its workers to finish.
+        # A signal to the process group concerns the trainer, which needs its workers to finish.
         self._training = multiprocessing.RawValue("b", False)
         loader.worker_init_fn = partial(
             _delay_worker_signals, loader.worker_init_fn, self._training
@@ -107,9 +108,9 @@ class SRTrainLoop(IterBasedTrainLoop):
         self._train_step: Callable[[Any], dict[str, Tensor]]
         self.max_steps_per_hook_call, self.cuda_graph = max_steps_per_hook_call, cuda_graph
         self.cache_dataset_on_gpu = cache_dataset_on_gpu
-        self.steps, self.waited = 1, 0.0  # of the stretch just run, for the timer
+        self.steps, self.waited = 1, 0.0  # of the last chunk, for IterTimerHook
         self._validating = False
-        self._between_steps = True  # weights, schedulers and hooks are all at `_iter`
+        self._between_steps = True  # whether weights, schedulers and hooks are at `_iter`
         self._unlogged: list[dict[str, Tensor]] = []
 
     def run(self) -> Any:
@@ -125,11 +126,11 @@ class SRTrainLoop(IterBasedTrainLoop):
             runner.call_hook("after_train_epoch")
             runner.call_hook("after_train")
         except Exception as error:
-            # Validation's workers, say, do not outlive a signal to the whole process group. Where a
-            # step or its hooks failed half way, there is nothing whole to save.
+            # Workers of a validation may have ended by a signal to the process group. If a step or
+            # its hooks failed, the state is inconsistent and not saved.
             interrupted = next((hook for hook in interrupts if hook.received), None)
-            whole = self._between_steps and not (self._validating and swaps_weights(runner))
-            if interrupted is not None and whole and not is_distributed():
+            consistent = self._between_steps and not (self._validating and swaps_weights(runner))
+            if interrupted is not None and consistent and not is_distributed():
                 runner.logger.error(f"while stopping: {type(error).__name__}: {error}")
                 self._log()
                 interrupted.save_and_exit(runner, self._iter)
@@ -139,7 +140,7 @@ class SRTrainLoop(IterBasedTrainLoop):
                 hook.stop_listening()
             self._training.value = False
             self._end_workers()
-            # A graph that holds operations of NCCL has to go before NCCL does.
+            # A graph with operations of NCCL must be deleted before NCCL is shut down.
             if hasattr(self, "_train_step"):
                 del self._train_step
         return runner.model
@@ -158,7 +159,7 @@ class SRTrainLoop(IterBasedTrainLoop):
         self._prepare_step()
 
     def _prepare_step(self) -> None:
-        """Let the device decide about steps that are not finite, and record them if wanted."""
+        """Check non-finite steps on the device, and capture the step if `cuda_graph` is set."""
         runner, wrapper = self.runner, self.runner.optim_wrapper
         self._checked_later = [
             each
@@ -172,22 +173,23 @@ class SRTrainLoop(IterBasedTrainLoop):
             return
         schedulers = iter_schedulers(runner.param_schedulers)
         if reason := why_not_capturable(runner.model, wrapper, schedulers):
-            runner.logger.warning(f"train_cfg.cuda_graph: going on without, {reason}")
+            runner.logger.warning(f"train_cfg.cuda_graph: continuing without, {reason}")
         else:
             self._train_step = CUDAGraphStep(runner.model, wrapper)
 
     def _end_workers(self) -> None:
-        """Let go of what holds the loader's workers; they would wait for the process to end."""
+        """Delete the references to the loader's workers, which end only then."""
         self.dataloader_iterator = iter(())
         if getattr(self.dataloader, "persistent_workers", False):
-            self.dataloader._iterator = None  # torch's own way offers no other
+            self.dataloader._iterator = None  # torch has no public method for this
 
     def _run_chunks(self) -> None:
         runner, periods = self.runner, self._hook_periods()
         self._decide_current_val_interval()
-        # A checkpoint is saved before the validation of its iteration, which a kill may have cost.
+        # A checkpoint is saved before the validation of its iteration, during which the run may
+        # have been killed.
         if self._iter and runner.message_hub.get_info("last_validated", None) != self._iter:
-            # What this validation saves says so, as after the step that it belongs to.
+            # Checkpoints of this validation have the iteration of the step before it.
             runner.message_hub.update_info("iter", self._iter - 1)
             self._validate_if_due()
         while self._iter < self._max_iters and not self.stop_training:
@@ -217,12 +219,12 @@ class SRTrainLoop(IterBasedTrainLoop):
         each = loader.batch_size * sampler.world_size
         stream = {"seed": sampler.seed, "iteration": 0, "sample": 0, "each": each}
         if self._iter:
-            # The stream is that of the run's start, whatever seed this process drew, and however
-            # many samples a step takes now.
+            # The stream is that of the start of the run, for any seed of this process and any
+            # number of samples in a step.
             stream |= info.get_info("stream", {})
             since = self._iter - stream["iteration"]
             sampler.seed, sampler.start = stream["seed"], stream["sample"] + since * stream["each"]
-            self.runner.logger.info(f"the data goes on at sample {sampler.start} of the stream")
+            self.runner.logger.info(f"the data continues at sample {sampler.start} of the stream")
             if each != stream["each"]:
                 stream |= {"iteration": self._iter, "sample": sampler.start, "each": each}
         if self._iter or is_cached:
@@ -230,7 +232,7 @@ class SRTrainLoop(IterBasedTrainLoop):
         info.update_info("stream", stream)
 
     def _hook_periods(self) -> list[tuple[int, int]]:
-        """Interval and first iteration of every hook that is called at steps."""
+        """Return interval and first iteration of every hook that is called at steps."""
         each_step = {"before_train_iter", "after_train_iter"}
         hooks = [h for h in self.runner.hooks if each_step & set(h.get_triggered_stages())]
         return [
@@ -278,7 +280,7 @@ class SRTrainLoop(IterBasedTrainLoop):
         self._between_steps = True
 
     def _hooks_were_called(self) -> None:
-        """Let a captured step look for settings that hooks have changed."""
+        """Make a captured step check settings that hooks may have changed."""
         if isinstance(self._train_step, CUDAGraphStep):
             self._train_step.settings_may_differ = True
 
@@ -301,12 +303,12 @@ class SRTrainLoop(IterBasedTrainLoop):
                 scheduler.step()
 
     def _log_rates(self) -> None:
-        """Hand a step's learning rates to the log, as mmengine's `RuntimeInfoHook` does."""
+        """Log the learning rates of a step, as mmengine's `RuntimeInfoHook` does."""
         for name, rate in self.runner.optim_wrapper.get_lr().items():
             self.runner.message_hub.update_scalar(f"train/{name}", rate[0])
 
     def _log(self) -> None:
-        """Hand the losses of all steps to the log, fetched from the device at once; check them."""
+        """Log the losses of all steps, fetched from the device at once, and check the steps."""
         seen, self._unlogged = self._unlogged, []
         if seen:
             values = torch.stack([v.float() for step in seen for v in step.values()]).tolist()
