@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from srgan_plugin.inference.models import BUNDLED_MODELS
+from srgan_plugin.checkpoints.hub import BUNDLED_MODELS
 
 pytest.importorskip("setuptools", reason="building a wheel needs setuptools")
 pytest.importorskip("pip", reason="installing needs pip")
