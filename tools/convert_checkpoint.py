@@ -9,6 +9,7 @@ from pathlib import Path
 
 from srgan_plugin.cli.errors import command
 from srgan_plugin.cli.options import add_half, add_network_options, network_options
+from srgan_plugin.cli.terminal import write_lines
 
 CODE_BASES = ("mmagic", "mmediting", "basicsr", "kair", "plugin")
 
@@ -38,7 +39,7 @@ def main(argv: list[str] | None = None) -> None:
     source = local_checkpoint(args.source)
     options = {"to": args.to, "origin": args.origin, "half": args.half, **network_options(args)}
     done = convert(source, args.target, **options)
-    print("\n".join(done.report()))
+    write_lines(done.report())
 
 
 if __name__ == "__main__":

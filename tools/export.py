@@ -11,6 +11,7 @@ from typing import Any
 
 from srgan_plugin.cli.errors import command
 from srgan_plugin.cli.options import add_half, add_network_options, network_options
+from srgan_plugin.cli.terminal import write_lines
 
 SUFFIXES = {"onnx": ".onnx", "ncnn": ".param", "safetensors": ".safetensors"}
 OPENVINO = (
@@ -63,7 +64,7 @@ def _export_safetensors(source: Path, args: argparse.Namespace, options: dict[st
 
     options |= {"name": args.name, "license": args.license, "half": args.half}
     done = convert(source, args.target, to="plugin", note_among_weights=True, **options)
-    print("\n".join(done.report()))
+    write_lines(done.report())
 
 
 def _export_graph(source: Path, args: argparse.Namespace, options: dict[str, Any]) -> None:

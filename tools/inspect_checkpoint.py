@@ -7,6 +7,7 @@ python tools/inspect_checkpoint.py FILE
 import argparse
 
 from srgan_plugin.cli.errors import command
+from srgan_plugin.cli.terminal import write_lines
 
 
 @command
@@ -21,7 +22,7 @@ def main(argv: list[str] | None = None) -> None:
     from srgan_plugin.checkpoints.inspect import inspect_checkpoint
 
     for name, description in inspect_checkpoint(local_checkpoint(location)).items():
-        print(f"{name:10s} {description}")
+        write_lines([f"{name:10s} {description}"])
 
 
 if __name__ == "__main__":

@@ -11,13 +11,16 @@ from srgan_plugin.cli.errors import command
 from srgan_plugin.cli.progress import progress_bar
 
 EPILOG = """\
-Reads DIV2K_train_HR.zip, DIV2K_train_LR_bicubic_X4.zip etc., or the folders in them, in the folder
-DIV2K of the data root, and writes one of these layouts there:
+Reads DIV2K_train_HR.zip, DIV2K_train_LR_bicubic_X4.zip etc., or the folders in
+them, in the folder DIV2K of the data root, and writes one of these layouts:
 
-  store      train/GT.lmdb and train/LRx4.lmdb, uncompressed: the fastest to train from
-  subimages  480x480 sub-images in DIV2K_train_HR_sub and DIV2K_train_LR_bicubic/X4_sub, and their
-             annotation file meta_info_DIV2K800sub_GT.txt, as published
-  whole      only the annotation file meta_info_DIV2K800_GT.txt, after checking every image
+  store      train/GT.lmdb and train/LRx4.lmdb, uncompressed: the fastest to
+             train from
+  subimages  480x480 sub-images in DIV2K_train_HR_sub and
+             DIV2K_train_LR_bicubic/X4_sub, and their annotation file
+             meta_info_DIV2K800sub_GT.txt, as published
+  whole      only the annotation file meta_info_DIV2K800_GT.txt, after checking
+             every image
 
 Complete files are not written again; run it again after an interruption.
 """

@@ -16,6 +16,7 @@ from srgan_plugin.cli.options import (
     network_options,
     read_results,
 )
+from srgan_plugin.cli.terminal import write_lines
 from srgan_plugin.errors import MissingFileError, UserError
 
 if TYPE_CHECKING:
@@ -127,7 +128,7 @@ def main(argv: list[str] | None = None) -> None:
     done = publish(source, args.target, to=args.to, half=args.half, **network_options(args))
     entry = metafile_entry(done, name=args.target.stem, config=args.config, results=results)
     add_entry(entry, known, metafile)
-    print("\n".join([*done.report(), f"entry    {entry['Name']} in {metafile}"]))
+    write_lines([*done.report(), f"entry    {entry['Name']} in {metafile}"])
 
 
 if __name__ == "__main__":

@@ -8,9 +8,10 @@ from typing import Any
 from basicsr import train
 from basicsr.utils import MessageLogger
 
-from .console import device_name, log_to_file, needs_attention, write_lines
+from .console import device_name, log_to_file, needs_attention
 from .errors import hide_foreign_warnings
 from .progress import Progress
+from .terminal import write_lines
 
 _SHOWN = ("Validation", "Resuming")  # how BasicSR's lines begin that matter
 

@@ -7,7 +7,7 @@ import contextlib
 import logging
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import TextIO
 
@@ -70,12 +70,6 @@ def log_to_file(
             handler.addFilter(shown)
             handler.setFormatter(_Formatter(handler.stream))
             handler.setStream(_AboveBars(handler.stream))
-
-
-def write_lines(lines: Iterable[str]) -> None:
-    """Write lines to standard output at once, also where that is a pipe."""
-    sys.stdout.write("".join(f"{fit_terminal(line)}\n" for line in lines))
-    sys.stdout.flush()
 
 
 def device_name() -> str:

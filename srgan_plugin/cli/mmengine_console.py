@@ -21,11 +21,10 @@ from .console import (
     code_version,
     device_name,
     log_to_file,
-    write_lines,
 )
 from .errors import hide_foreign_warnings
 from .progress import Progress
-from .terminal import fit_terminal
+from .terminal import fit_terminal, write_lines
 
 _AVERAGED_STEPS = 100
 _SECONDS_BETWEEN_LOOKS = 0.2

@@ -3,6 +3,7 @@
 import os
 import sys
 import textwrap
+from collections.abc import Iterable
 from typing import Any, TextIO
 
 
@@ -29,3 +30,9 @@ def fit_terminal(text: str, stream: TextIO | None = None) -> str:
 def write_note(line: str) -> None:
     """Write a line to standard error."""
     sys.stderr.write(f"{fit_terminal(line, sys.stderr)}\n")
+
+
+def write_lines(lines: Iterable[str]) -> None:
+    """Write lines to standard output at once, also where that is a pipe."""
+    sys.stdout.write("".join(f"{fit_terminal(line)}\n" for line in lines))
+    sys.stdout.flush()

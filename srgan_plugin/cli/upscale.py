@@ -127,7 +127,7 @@ def run(args: argparse.Namespace) -> None:
     if ignored := ignored_files(args.inputs, args.output):
         names = [f"  {path}\n" for path in ignored[:3]] + ["  …\n"] * (len(ignored) > 3)
         sys.stdout.write(f"skipped, not images by their names: {len(ignored)}\n{''.join(names)}")
-    why = " (there already; --overwrite makes them anew)" if count["skipped"] else ""
+    why = " (they exist; --overwrite writes them again)" if count["skipped"] else ""
     sys.stdout.write(
         "{done} done, {skipped} skipped{why}, {failed} failed\n".format(**count, why=why)
     )

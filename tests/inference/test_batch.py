@@ -218,7 +218,7 @@ def test_a_folder_keeps_its_names_and_a_second_run_does_what_is_left(run_upscale
     assert made == {"a.png", "b.jpg", "deep/c.webp"}
     before = Path("in/out/a.png").stat()
     Path("in/out/b.jpg").unlink()
-    said = "1 done, 2 skipped (there already; --overwrite makes them anew), 0 failed"
+    said = "1 done, 2 skipped (they exist; --overwrite writes them again), 0 failed"
     assert run_upscale("in", "in/out")[:2] == (0, left_out + said)
     assert Path("in/out/a.png").stat() == before
     Path("in/out/a.png").write_bytes(b"another model's")

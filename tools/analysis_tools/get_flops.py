@@ -61,8 +61,10 @@ def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     cfg = read_config(args.config, args.cfg_options)
     require_settings(cfg, "model.generator", hint="use the config of a network")
+    from srgan_plugin.cli.mmengine_console import quiet
     from srgan_plugin.registry import MODELS
 
+    quiet()
     generator = MODELS.build(cfg.model.generator)
     found = analyse(generator, args.shape, tables=args.out_table or args.out_arch)
     line = "=" * 30
