@@ -141,12 +141,14 @@ def test_the_help_of_a_tool_loads_nothing_heavy(tool: str) -> None:
     assert "usage:" in result.stdout
 
 
-def test_upscaling_loads_no_toolbox(tmp_path: Path) -> None:
+def test_upscaling_and_comparing_load_no_toolbox_no_store_and_no_logger(tmp_path: Path) -> None:
     write_image(tmp_path / "in.png", np.zeros((8, 8, 3), np.uint8))
+    heavy = [*TOOLBOXES, "lmdb", "tensorboard", "matplotlib"]
     check = (
         "import sys; from srgan_plugin.__main__ import main\n"
         "main(['upscale', 'in.png', 'out.png'])\n"
-        f"sys.exit(', '.join(name for name in {TOOLBOXES} if name in sys.modules) or 0)"
+        "main(['compare', 'in.png', '--models', 'bicubic', '--out', 'sheet.png'])\n"
+        f"sys.exit(', '.join(name for name in {heavy} if name in sys.modules) or 0)"
     )
     done = subprocess.run(
         [sys.executable, "-c", check], cwd=tmp_path, capture_output=True, text=True, check=False
