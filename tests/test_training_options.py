@@ -1,11 +1,13 @@
 """Every option that the documents name for training is one that the config or its parts read."""
 
+import ast
 import re
 from pathlib import Path
 
 import pytest
 
 from srgan_plugin.cli.configs import read_config
+from srgan_plugin.errors import UserError
 from tests.test_tools import tool
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -64,3 +66,15 @@ def test_a_training_with_all_of_these_options_runs(
         [str(ROOT / "configs" / config), "--work-dir", "run", "--cfg-options", *named, *small]
     )
     assert Path("run/iter_1.pth").is_file()
+
+
+@pytest.mark.parametrize("text", ["{'relu2_2': 1.0}", "{'relu2_2': 0.5, 'relu3_1': 0.5}"])
+def test_a_dict_on_the_command_line_replaces_that_of_the_config(text: str) -> None:
+    key = "model.perceptual_loss.layer_weights"
+    cfg = read_config(ROOT / "configs" / CONFIGS[0], [f"{key}={text}", "model.pixel_loss=None"])
+    assert cfg.model.perceptual_loss.layer_weights == ast.literal_eval(text)
+    assert cfg.model.pixel_loss is None
+    new = read_config(ROOT / "configs" / CONFIGS[0], [f"model.generator.more={text}"])
+    assert new.model.generator.more == ast.literal_eval(text)
+    with pytest.raises(UserError, match=f"{key}: expected a dict"):
+        read_config(ROOT / "configs" / CONFIGS[0], [f"{key}={{'relu2_2'"])

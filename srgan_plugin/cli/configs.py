@@ -1,10 +1,11 @@
 """Configs on the command line: read, changed by `--cfg-options`, refused in one line."""
 
 import argparse
+import ast
 import inspect
 import os
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from functools import reduce
 from importlib import import_module
@@ -192,15 +193,32 @@ def _merge(cfg: Any, cfg_options: Sequence[str]) -> None:
 
     parser = argparse.ArgumentParser()
     parser.add_argument("--cfg-options", nargs="+", action=DictAction, default={})
+    pairs = [option.partition("=") for option in cfg_options]
+    mappings = {key: _mapping(cfg, key, text) for key, _, text in pairs if text[:1] == "{"}
+    others = [f"{key}={text}" for key, _, text in pairs if key not in mappings]
     try:
-        arguments = ["--cfg-options", *cfg_options] if cfg_options else []
-        options = parser.parse_args(arguments).cfg_options
+        arguments = ["--cfg-options", *others] if others else []
+        options = {**parser.parse_args(arguments).cfg_options, **mappings}
         for key in options:
             _check_fits(cfg, key)
         cfg.merge_from_dict(options)
     # Unclosed brackets; a=1 beside a.b=1, also in a list.
     except (AssertionError, AttributeError, KeyError, TypeError) as error:
         raise UserError(f"--cfg-options: {one_line(error)}") from error
+
+
+def _mapping(cfg: Any, key: str, text: str) -> dict[str, Any]:
+    """Return the value of KEY="{...}", which mmengine takes for text, and which replaces a dict."""
+    try:
+        value = ast.literal_eval(text)
+    except (SyntaxError, ValueError):
+        value = None
+    if not isinstance(value, dict):
+        raise UserError(f"--cfg-options {key}: expected a dict of Python, got {text}")
+    there = cfg
+    for part in key.split("."):
+        there = there.get(part) if hasattr(there, "get") else None
+    return {**value, "_delete_": True} if isinstance(there, Mapping) else value
 
 
 def _check_fits(cfg: Any, key: str) -> None:
