@@ -61,6 +61,8 @@ class StateDictLayout:
             return None
         # What the keys imply is not read off weights: old InstanceNorm kept averages as well.
         shown = {name: value for name, value in read.items() if value is not None}
+        if not self.code_bases and shown.get("norm") == "instance_affine" != self.facts.get("norm"):
+            del shown["norm"]  # a file without running statistics, which are missing
         return None if any(value == 0 for value in shown.values() if type(value) is int) else shown
 
     def describe(self, arguments: Mapping[str, Any]) -> str:

@@ -383,10 +383,18 @@ def identify(
             f"num_blocks: expected at most {_MOST_BLOCKS}, got {found.arguments['num_blocks']}"
         )
     stated = _stated(found, checkpoint, arguments or {})
+    everything = {**stated, **found.arguments}
+    renamed = found.layout.to_plugin_keys(weights, stated)
+    norm, key = everything.get("norm", "batch"), "trunk_net.0.bn1.running_mean"
+    if not found.layout.code_bases and norm == "batch" and key not in renamed:
+        raise UserError(
+            "expected the running statistics of batch normalisation beside its weights, got none: "
+            "save model.state_dict(), not the parameters alone"
+        )
     return DetectedNetwork(
         layout=found.layout,
-        arguments={**stated, **found.arguments},
-        weights=found.layout.to_plugin_keys(weights, stated),
+        arguments=everything,
+        weights=renamed,
         dropped=dropped,
         assumed=_assumed(found, checkpoint, arguments or {}),
     )

@@ -18,13 +18,17 @@ _AVERAGES = (
     *("params_ema", "ema_state_dict", "state_dict_ema", "model_ema", "ema_model", "ema"),
     *("generator_ema", "netG_ema", "net_g_ema", "G_ema", "g_ema", "gen_ema"),
 )
-_ANY = ("params", "state_dict", "model_state_dict", "model_state", "model", "net")
+_ANY = (
+    *("params", "state_dict", "model_state_dict", "model_state", "model", "net"),
+    *("weights", "checkpoint", "sr_model"),
+)
 # What the weights' own keys may begin with, averaged weights (EMA) first.
 _OF_GENERATOR = ("generator.", "netG.", "net_g.", "G.", "gen.", "model.", "net.")
+_OF_AVERAGE = ("generator_ema.", "netG_ema.", "net_g_ema.", "G_ema.", "g_ema.", "gen_ema.")
 _OF_DISCRIMINATOR = ("discriminator.", "netD.", "net_d.", "D.", "disc.")
 _PREFIXES = {
-    ("generator", True): ("generator_ema.", *_OF_GENERATOR, *_OF_DISCRIMINATOR),
-    ("generator", False): (*_OF_GENERATOR, "generator_ema.", *_OF_DISCRIMINATOR),
+    ("generator", True): (*_OF_AVERAGE, *_OF_GENERATOR, *_OF_DISCRIMINATOR),
+    ("generator", False): (*_OF_GENERATOR, *_OF_AVERAGE, *_OF_DISCRIMINATOR),
     ("discriminator", True): _OF_DISCRIMINATOR,
     ("discriminator", False): _OF_DISCRIMINATOR,
 }
@@ -124,11 +128,19 @@ def _inner(level: Mapping[str, Any], role: Role, *, ema: bool) -> str | None:
     averages = [k for k in held if k in _AVERAGES or "ema" in _words(k)]
     averaged_discriminators = [name for name in averages if _stem(name) in _DISCRIMINATOR_STEMS]
     averages = [name for name in averages if name not in averaged_discriminators]
-    trained = [name for name in held if name in (*_GENERATOR, *_ANY)]
+    trained = [
+        name
+        for name in held
+        if name in _ANY or (_stem(name) in _GENERATOR_STEMS and name not in averages)
+    ]
     if "ema_state_dict" in held and "steps" in level["ema_state_dict"]:
         # mmengine's hook saves the averaged weights as those to use, the trained ones beside them.
         averages, trained = ["state_dict"], ["ema_state_dict"]
-    discriminators = [name for name in held if name in _DISCRIMINATOR] or averaged_discriminators
+    discriminators = [
+        name
+        for name in held
+        if _stem(name) in _DISCRIMINATOR_STEMS and name not in averaged_discriminators
+    ] or averaged_discriminators
     if role == "discriminator" and discriminators:
         order = [discriminators]
     else:
@@ -155,8 +167,8 @@ def _stem(name: str) -> str:
     return "_".join(word for word in _words(name) if word not in ("ema", "state", "dict"))
 
 
-_GENERATOR_STEMS = {_stem(name) for name in _GENERATOR}
-_DISCRIMINATOR_STEMS = {_stem(name) for name in _DISCRIMINATOR}
+_GENERATOR_STEMS = {"model_g", *(_stem(name) for name in _GENERATOR)}
+_DISCRIMINATOR_STEMS = {"model_d", *(_stem(name) for name in _DISCRIMINATOR)}
 
 
 def _same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:

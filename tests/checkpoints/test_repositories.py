@@ -164,6 +164,9 @@ def wrappings(state):
     average = {"n_averaged": torch.tensor(3), **under("module.")}
     spoilt = {key: weight * 0 for key, weight in state.items()}
     yield "average", {"state_dict": spoilt, "ema_state_dict": average, "best_psnr": 27.1}
+    yield "average beside, by prefix", under("net_g.", spoilt) | under("net_g_ema.")
+    for name in ("G_state_dict", "gen_state_dict", "model_G", "netG_state_dict"):
+        yield name, {name: state, name.replace("G", "D").replace("gen", "disc"): OTHER}
     lightning = under("net_g.") | under("net_d.", OTHER) | under("vgg.", OTHER)
     yield "Lightning", {"state_dict": lightning, "pytorch-lightning_version": "2.2", "loops": {}}
     alone = under("model.") | under("loss.vgg.", OTHER)
@@ -177,6 +180,14 @@ def test_each_wrapping_comes_off(name):
         weights = unwrap(checkpoint)
         assert weights.keys() == state.keys(), label
         assert all(torch.equal(weights[key], state[key]) for key in state), label
+
+
+@pytest.mark.parametrize("name", ["sgrvinod", "aladdinpersson", "leftthomas", "weichen283"])
+def test_a_file_without_running_statistics_is_not_read_as_instance_normalisation(tmp_path, name):
+    state = trained_looking(CASES[name].make(4)).state_dict()
+    torch.save({k: v for k, v in state.items() if "running_" not in k}, tmp_path / "x.pth")
+    with pytest.raises(ValueError, match=r"running statistics.*state_dict|unknown network"):
+        open_network(tmp_path / "x.pth")
 
 
 @pytest.mark.parametrize("zipped", [True, False])
