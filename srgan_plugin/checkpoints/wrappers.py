@@ -23,9 +23,19 @@ _ANY = (
     *("weights", "checkpoint", "sr_model"),
 )
 # What the weights' own keys may begin with, averaged weights (EMA) first.
-_OF_GENERATOR = ("generator.", "netG.", "net_g.", "G.", "gen.", "model.", "net.")
+_OF_GENERATOR = (
+    "generator.",
+    "netG.",
+    "net_g.",
+    "G.",
+    "gen.",
+    "model_g.",
+    "model_G.",
+    "model.",
+    "net.",
+)
 _OF_AVERAGE = ("generator_ema.", "netG_ema.", "net_g_ema.", "G_ema.", "g_ema.", "gen_ema.")
-_OF_DISCRIMINATOR = ("discriminator.", "netD.", "net_d.", "D.", "disc.")
+_OF_DISCRIMINATOR = ("discriminator.", "netD.", "net_d.", "D.", "disc.", "model_d.", "model_D.")
 _PREFIXES = {
     ("generator", True): (*_OF_AVERAGE, *_OF_GENERATOR, *_OF_DISCRIMINATOR),
     ("generator", False): (*_OF_GENERATOR, *_OF_AVERAGE, *_OF_DISCRIMINATOR),
@@ -33,7 +43,7 @@ _PREFIXES = {
     ("discriminator", False): _OF_DISCRIMINATOR,
 }
 # Modules that hold a network; where numbers follow, they are a part of it (KAIR, early ESRGAN).
-_HOLDER = re.compile(r"(model|net|module|_orig_mod|generator|netG|net_g|G|gen)\.(?!\d)")
+_HOLDER = re.compile(r"(model|net|module|_orig_mod|generator|netG|net_g|G|gen|model_[gG])\.(?!\d)")
 _NUMBERED = ("model.", "net.")
 # Left by data-parallel training and by torch.compile.
 _WRAPPED = re.compile(r"^((module|_orig_mod)\.)+")

@@ -141,6 +141,7 @@ PREFIXES = (
     "G.",
     "gen.",
     "generator.",
+    "model_g.",
 )
 WRAPPERS = (
     *("generator", "netG", "G", "gen", "net_g", "g_state_dict", "model_state", "state_dict"),
