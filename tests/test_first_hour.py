@@ -52,7 +52,7 @@ def test_the_first_hour_runs_from_one_photo_to_a_report(
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("SRGAN_DATA", raising=False)
     (tmp_path / "configs").symlink_to(ROOT / "configs")
-    cv2.imwrite("photo.jpg", image(96, 160), [cv2.IMWRITE_JPEG_QUALITY, 95])
+    cv2.imwrite("photo.jpg", image(48, 64), [cv2.IMWRITE_JPEG_QUALITY, 95])
     shutil.copytree(photographs / "train", "photographs")
     for name in ("Set5", "Set14"):
         shutil.copytree(photographs / name, f"data/{name}")
@@ -61,6 +61,6 @@ def test_the_first_hour_runs_from_one_photo_to_a_report(
     for line in lines:
         run(line, monkeypatch)
     assert [name for name in WRITTEN if not Path(name).is_file()] == []
-    assert cv2.imread("photo_x4.png").shape == (4 * 96, 4 * 160, 3)
+    assert cv2.imread("photo_x4.png").shape == (4 * 48, 4 * 64, 3)
     printed = capsys.readouterr().out
     assert re.search(r"Set5.*\d\d\.\d+", printed)
