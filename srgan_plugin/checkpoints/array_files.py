@@ -87,12 +87,9 @@ def _flat(name: str, value: Any) -> Iterator[tuple[str, NDArray[Any]]]:
 
 
 def _read_npy(file: IO[bytes]) -> Any:
-    version = np.lib.format.read_magic(file)
-    read_header = (
-        np.lib.format.read_array_header_1_0
-        if version == (1, 0)
-        else np.lib.format.read_array_header_2_0
-    )
+    npy: Any = np.lib.format  # has no types before numpy 2.3
+    version = npy.read_magic(file)
+    read_header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
     shape, fortran, dtype = read_header(file)
     if dtype.hasobject:  # a list of arrays, as TensorLayer saves them
         loaded = _Unpickler(file, encoding="latin1").load()
