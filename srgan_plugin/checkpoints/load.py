@@ -385,8 +385,9 @@ def identify(
     stated = _stated(found, checkpoint, arguments or {})
     everything = {**stated, **found.arguments}
     renamed = found.layout.to_plugin_keys(weights, stated)
-    norm, key = everything.get("norm", "batch"), "trunk_net.0.bn1.running_mean"
-    if not found.layout.code_bases and norm == "batch" and key not in renamed:
+    norm, first = everything.get("norm", "batch"), "trunk_net.0.bn1"
+    of_repository = not found.layout.code_bases and f"{first}.weight" in renamed
+    if of_repository and norm == "batch" and f"{first}.running_mean" not in renamed:
         raise UserError(
             "expected the running statistics of batch normalisation beside its weights, got none: "
             "save model.state_dict(), not the parameters alone"

@@ -1,4 +1,4 @@
-"""Both sides enlarge the same picture, each in a process of its own."""
+"""Both sides upscale the same image, each in a process of its own."""
 
 import numpy as np
 import pytest
@@ -18,6 +18,6 @@ def test_a_measurement_has_the_time_and_the_memory_of_the_image_alone() -> None:
 def test_both_sides_make_8_bit_images_of_four_times_the_size() -> None:
     pytest.importorskip("mmagic")
     image = np.random.default_rng(0).integers(0, 256, (12, 10, 3), np.uint8)
-    for make in (_plugin, _mmagic):
-        result = make("cpu")(image)
+    for upscale in (_plugin("torch", "cpu"), _mmagic("cpu")):
+        result = upscale(image)
         assert (result.shape, result.dtype) == ((48, 40, 3), np.uint8)
