@@ -13,8 +13,9 @@ from srgan_plugin.io.text_files import read_json
 def label(numbers: dict[str, Any]) -> str:
     """Return the label of a bar."""
     network = "" if numbers["what"] == "loader" else f" {numbers['model']}"
-    against = numbers["sides"][1]["name"]
-    return f"{numbers['what']}{network} against {against}\n{numbers['machine']['device']}"
+    ours, against = (side["name"] for side in numbers["sides"][:2])
+    backend = "" if ours == "srgan_plugin" else f" ({ours})"
+    return f"{numbers['what']}{network}{backend} against {against}\n{numbers['machine']['device']}"
 
 
 def draw(folder: Path) -> Path:
