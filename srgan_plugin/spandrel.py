@@ -8,8 +8,8 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
+from .checkpoints.detect import identify, option
 from .checkpoints.layouts import Detection, detect_layout
-from .checkpoints.load import identify, option
 from .checkpoints.read_write import NOTE
 from .checkpoints.recorded_args import NON_INFERABLE_ARGS, note_in_weights
 from .checkpoints.wrappers import unwrap

@@ -52,7 +52,13 @@ EXAMPLES = (
     *("losses", "losses.adversarial", "losses.perceptual", "losses.pixel"),
     *("metrics", "metrics.protocols", "metrics.psnr_ssim", "metrics.reference_results"),
     *("metrics.scoring", "metrics.tables", "data.resize"),
-    *("checkpoints.layouts", "checkpoints.load", "checkpoints.read_write", "checkpoints.wrappers"),
+    *(
+        "checkpoints.layouts",
+        "checkpoints.detect",
+        "checkpoints.load",
+        "checkpoints.read_write",
+        "checkpoints.wrappers",
+    ),
     *("inference.models", "inference.upscaler"),
 )
 

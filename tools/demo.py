@@ -96,7 +96,7 @@ def upscale_photographs(work: Path) -> tuple[dict[str, dict[str, float]], list[d
 
 def train_and_test(name: str, work: Path, *options: str) -> dict[str, float]:
     """Train one of the demo's configs and return its scores."""
-    from srgan_plugin.hosts.mmengine.engine.checkpoint_hook import last_checkpoint
+    from srgan_plugin.hosts.mmengine.engine.checkpoint_files import last_checkpoint
 
     config, folder = str(ROOT / "configs" / f"{CONFIGS[name]}.py"), work / name
     run("train.py", config, "--work-dir", str(folder), "--cfg-options", *options)
@@ -117,7 +117,7 @@ def print_scores(results: Mapping[str, Mapping[str, float]]) -> None:
 
 def smoke_test(work: Path) -> dict[str, dict[str, float]]:
     """Train and test MSRResNet and SRGAN for a few steps; return their scores."""
-    from srgan_plugin.hosts.mmengine.engine.checkpoint_hook import last_checkpoint
+    from srgan_plugin.hosts.mmengine.engine.checkpoint_files import last_checkpoint
     from srgan_plugin.networks.vgg import torchvision_file
 
     run("create_store.py", str(work / "photographs/train"), "--out", str(work / "store"), "--force")

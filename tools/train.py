@@ -114,7 +114,7 @@ def scale_lr(cfg: Any) -> None:
 def choose_checkpoint(cfg: Any, resume: str | None) -> None:
     """Set `resume` and `load_from` by `--resume`, and refuse a file that cannot be used."""
     from srgan_plugin.checkpoints.hub import is_fetched_here, local_checkpoint
-    from srgan_plugin.hosts.mmengine.engine.checkpoint_hook import newest_checkpoint
+    from srgan_plugin.hosts.mmengine.engine.checkpoint_files import newest_checkpoint
 
     if resume:
         newest = newest_checkpoint(cfg.work_dir) if resume == "auto" else resume

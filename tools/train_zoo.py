@@ -147,7 +147,7 @@ def check_start(training: Training, start: Path) -> None:
 def train(training: Training, store: Path, *options: str) -> Any:
     """Train, or resume the training, unless it is complete; return the config."""
     from srgan_plugin.cli.configs import read_config
-    from srgan_plugin.hosts.mmengine.engine.checkpoint_hook import checkpoint_name
+    from srgan_plugin.hosts.mmengine.engine.checkpoint_files import checkpoint_name
 
     path = ROOT / "configs" / training.config
     config = read_config(path)
@@ -179,7 +179,7 @@ def choose(
     from zoo.training_summary import validations
 
     from srgan_plugin.data.benchmark_sets import find_benchmark
-    from srgan_plugin.hosts.mmengine.engine.checkpoint_hook import checkpoint_name
+    from srgan_plugin.hosts.mmengine.engine.checkpoint_files import checkpoint_name
 
     benchmark = find_benchmark(held_out.name, held_out.parent)
     if training.name == "msrresnet":
@@ -195,7 +195,7 @@ def bundle(training: Training, config: Any, *, cpu: bool) -> tuple[Path, dict[st
     from zoo.training_summary import curves, recipe
 
     from srgan_plugin.checkpoints.convert import convert
-    from srgan_plugin.hosts.mmengine.engine.checkpoint_hook import iteration_of
+    from srgan_plugin.hosts.mmengine.engine.checkpoint_files import iteration_of
 
     iterations = config.train_cfg.max_iters
     chosen, chosen_by, measures = choose(training, training.work / "data" / "HeldOut", iterations)

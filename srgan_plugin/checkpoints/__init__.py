@@ -1,14 +1,8 @@
 """Checkpoints: read safely, detect the network, load strictly, convert and export."""
 
+from .detect import DetectedNetwork, generator_changes, identify, open_network
 from .layouts import describe
-from .load import (
-    DetectedNetwork,
-    adapt_training_state,
-    generator_changes,
-    identify,
-    load_generator_weights,
-    open_network,
-)
+from .load import adapt_training_state, load_generator_weights
 from .read_write import load_checkpoint_file, save_atomically
 from .wrappers import unwrap
 

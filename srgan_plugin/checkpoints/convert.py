@@ -15,8 +15,8 @@ from srgan_plugin.errors import UserError
 from srgan_plugin.io.download import sha256
 from srgan_plugin.networks import DISCRIMINATORS
 
+from .detect import DetectedNetwork, identify, option
 from .layouts import CodeBase, StateDictLayout, find_layout
-from .load import DetectedNetwork, identify, option
 from .metadata import metadata_of, stated_metadata
 from .read_write import (
     NOTE,
@@ -151,14 +151,7 @@ def convert(
         OSError: `target` cannot be written.
     """
     target = Path(target)
-    if target.suffix not in (".pth", ".pt", ".safetensors"):
-        raise UserError(f"expected a name ending in .pth or .safetensors, got {target}")
-    if filename_hash(target.name):
-        raise UserError(
-            f"{target.name} closes with the hash of another file: leave it out of the name"
-        )
-    if target.suffix == ".safetensors" and to != "plugin":
-        raise UserError(f"{to} does not read safetensors: end {target} in .pth, or --to plugin")
+    _check_target(target, to)
     checkpoint = load_checkpoint_file(source)
     with named(source):
         found = identify(checkpoint, ema=ema, role=role, arguments=arguments)
@@ -186,6 +179,17 @@ def convert(
 
     save_atomically(content, target, check=check)
     return Conversion(source=found, path=target, sha256=sha256(target), difference=differences[0])
+
+
+def _check_target(target: Path, to: CodeBase) -> None:
+    if target.suffix not in (".pth", ".pt", ".safetensors"):
+        raise UserError(f"expected a name ending in .pth or .safetensors, got {target}")
+    if filename_hash(target.name):
+        raise UserError(
+            f"{target.name} closes with the hash of another file: leave it out of the name"
+        )
+    if target.suffix == ".safetensors" and to != "plugin":
+        raise UserError(f"{to} does not read safetensors: end {target} in .pth, or --to plugin")
 
 
 def probe_input(network: nn.Module, channels: int = 3) -> Tensor:

@@ -18,7 +18,7 @@ from srgan_plugin.io.text_files import read_json
 from srgan_plugin.networks import GENERATORS, Generator
 
 from .convert import require_same_output
-from .load import identify
+from .detect import identify
 from .metadata import metadata_of
 from .model_card import LIBRARY, ModelCard, card_text
 from .read_write import NOTE, load_checkpoint_file, named, save_atomically

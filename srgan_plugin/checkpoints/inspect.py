@@ -6,8 +6,8 @@ from pathlib import Path
 from srgan_plugin.errors import UserError
 from srgan_plugin.io.download import sha256
 
+from .detect import DetectedNetwork, UnknownNetworkError, identify, option
 from .layouts import describe
-from .load import DetectedNetwork, UnknownNetworkError, identify, option
 from .metadata import stated_metadata
 from .read_write import filename_hash, load_checkpoint_file
 from .recorded_args import listed

@@ -102,7 +102,7 @@ def _changed(opt: dict[str, Any], entries: Sequence[str]) -> dict[str, Any]:
 def _check_weights(opt: dict[str, Any]) -> None:
     """Refuse weights that BasicSR's own loading would trip over, or take for another network's."""
     from srgan_plugin.checkpoints import identify, load_checkpoint_file
-    from srgan_plugin.checkpoints.load import UnknownNetworkError
+    from srgan_plugin.checkpoints.detect import UnknownNetworkError
     from srgan_plugin.checkpoints.read_write import named
     from srgan_plugin.checkpoints.wrappers import Role
 

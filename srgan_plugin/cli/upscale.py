@@ -1,7 +1,9 @@
-"""`srgan-plugin upscale`: images enlarged by a trained network."""
+"""`srgan-plugin upscale`: upscale images by a trained network."""
 
 import argparse
 import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from srgan_plugin.errors import FileError, UserError
@@ -11,6 +13,7 @@ from .options import add_arch_option, add_upscale_options
 from .progress import progress_bar
 
 if TYPE_CHECKING:
+    from srgan_plugin.inference import Upscaler
     from srgan_plugin.inference.precision import Precision
 
 
@@ -69,7 +72,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Enlarge; one line on standard error for each image that fails, and then status 1."""
+    """Upscale; write a line on standard error for each image that fails, and end with status 1."""
     from srgan_plugin.inference import Upscaler, open_model
     from srgan_plugin.inference.batch import (
         OutputOptions,
@@ -100,12 +103,7 @@ def run(args: argparse.Namespace) -> None:
         backend=args.backend,
         tta=args.tta,
     )
-    if args.backend == "auto":
-        taken = upscaler.backend
-        sys.stderr.write(f"backend: {taken.name} on {taken.device}, the fastest one here\n")
-    if precision == "auto":
-        name = str(upscaler.dtype).removeprefix("torch.")
-        sys.stderr.write(f"precision: {name}, the faster one on this device\n")
+    _print_choices(args.backend, precision, upscaler)
     count = {"done": 0, "skipped": 0, "failed": 0}
     try:
         with progress_bar("upscale", unit="px") as show:
@@ -124,15 +122,29 @@ def run(args: argparse.Namespace) -> None:
     except OSError as error:  # nothing more can be written
         rest = f"{count['done']} of {len(jobs)} images are done; the same command does the others"
         raise FileError(f"{one_line(error)}; {rest}") from error
-    if ignored := ignored_files(args.inputs, args.output):
+    _print_result(count, ignored_files(args.inputs, args.output))
+    if count["failed"]:
+        raise SystemExit(1)
+
+
+def _print_choices(backend: str, precision: str, upscaler: "Upscaler") -> None:
+    """Print what `auto` stands for."""
+    if backend == "auto":
+        taken = upscaler.backend
+        sys.stderr.write(f"backend: {taken.name} on {taken.device}, the fastest one here\n")
+    if precision == "auto":
+        name = str(upscaler.dtype).removeprefix("torch.")
+        sys.stderr.write(f"precision: {name}, the faster one on this device\n")
+
+
+def _print_result(count: Mapping[str, int], ignored: Sequence[Path]) -> None:
+    if ignored:
         names = [f"  {path}\n" for path in ignored[:3]] + ["  …\n"] * (len(ignored) > 3)
         sys.stdout.write(f"skipped, not images by their names: {len(ignored)}\n{''.join(names)}")
     why = " (they exist; --overwrite writes them again)" if count["skipped"] else ""
     sys.stdout.write(
         "{done} done, {skipped} skipped{why}, {failed} failed\n".format(**count, why=why)
     )
-    if count["failed"]:
-        raise SystemExit(1)
 
 
 def _precision(args: argparse.Namespace) -> "Precision":

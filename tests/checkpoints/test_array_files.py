@@ -17,8 +17,8 @@ import pytest
 import torch
 
 from srgan_plugin.checkpoints import load_checkpoint_file, load_generator_weights, open_network
+from srgan_plugin.checkpoints.detect import generator_changes
 from srgan_plugin.checkpoints.inspect import inspect_checkpoint
-from srgan_plugin.checkpoints.load import generator_changes
 from srgan_plugin.io.images import read_image
 from srgan_plugin.networks import SRResNet
 

@@ -279,9 +279,8 @@ def test_an_arch_option_may_not_contradict_the_file(tmp_path, saved, rough, fail
     note = torch.load(tmp_path / "noted.pth", weights_only=True)["meta"]["srgan_plugin"]
     assert note == {"format": 2, "network": "MSRResNet", **stated}
     arch_options = ["--to", "basicsr", "--arch-option", "activate_after_shuffle=True"]
-    assert "the file itself says False" in fails(
-        "convert_checkpoint", "noted.pth", "x.pth", *arch_options
-    )
+    said = fails("convert_checkpoint", "noted.pth", "x.pth", *arch_options)
+    assert "noted.pth: activate_after_shuffle: expected False, as the file has it, got True" in said
     said = fails("convert_checkpoint", "noted.pth", "x.bin", "--to", "plugin")
     assert ".pth" in said
     assert ".safetensors" in said

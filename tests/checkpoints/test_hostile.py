@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 
-from srgan_plugin.checkpoints.load import identify
+from srgan_plugin.checkpoints.detect import identify
 from srgan_plugin.checkpoints.read_write import load_checkpoint_file
 from srgan_plugin.errors import UserError
 from srgan_plugin.networks import MSRResNet

@@ -12,9 +12,9 @@ import torch
 from srgan_repositories import CASES, trained_looking
 
 from srgan_plugin.checkpoints import load_generator_weights, open_network, unwrap
+from srgan_plugin.checkpoints.detect import generator_changes
 from srgan_plugin.checkpoints.inspect import inspect_checkpoint
 from srgan_plugin.checkpoints.layouts import detect_layout
-from srgan_plugin.checkpoints.load import generator_changes
 from srgan_plugin.checkpoints.read_write import load_checkpoint_file
 from srgan_plugin.checkpoints.repositories import REPOSITORIES
 from srgan_plugin.networks import SRResNet

@@ -11,7 +11,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from same_state import MAY_DIFFER
 
-from srgan_plugin.hosts.mmengine.engine.checkpoint_hook import newest_checkpoint
+from srgan_plugin.hosts.mmengine.engine.checkpoint_files import newest_checkpoint
 
 #: A checkpoint saved at a stop is one more than the undisturbed run has.
 SAVED_AT_STOPS = (*MAY_DIFFER, ("message_hub", "runtime_info", "saved_ckpts"))

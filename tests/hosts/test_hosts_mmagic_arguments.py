@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from srgan_plugin.hosts.mmengine.datasets import transforms as our_transforms
 from srgan_plugin.hosts.mmengine.datasets.transforms import PackInputs
-from srgan_plugin.hosts.mmengine.engine.optim_wrapper import (
+from srgan_plugin.hosts.mmengine.engine.optim_wrapper_constructor import (
     MultiOptimWrapperConstructor,
 )
 from srgan_plugin.hosts.mmengine.evaluation import metrics as our_metrics

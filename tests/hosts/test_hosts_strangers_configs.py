@@ -247,8 +247,8 @@ def test_mmagics_inferencer_predicts_from_the_bundled_weights(
 ) -> None:
     from mmagic.apis import MMagicInferencer
 
+    from srgan_plugin.checkpoints.detect import open_network
     from srgan_plugin.checkpoints.hub import local_checkpoint
-    from srgan_plugin.checkpoints.load import open_network
 
     folder = Path(mmagic.__file__).parent / ".mim/configs/srgan_resnet"
     cfg = Config.fromfile(folder / "msrresnet_x4c64b16_1xb16-1000k_div2k.py")

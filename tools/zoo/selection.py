@@ -9,7 +9,7 @@ import numpy as np
 
 from srgan_plugin.data.benchmark_sets import Benchmark
 from srgan_plugin.errors import MissingFileError
-from srgan_plugin.hosts.mmengine.engine.checkpoint_hook import iteration_of, numbered_checkpoints
+from srgan_plugin.hosts.mmengine.engine.checkpoint_files import iteration_of, numbered_checkpoints
 from srgan_plugin.inference import Upscaler, open_model
 from srgan_plugin.io.atomic import write_text
 from srgan_plugin.io.text_files import read_json, read_text

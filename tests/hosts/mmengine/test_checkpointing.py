@@ -20,7 +20,7 @@ from small_runs import ROOT, SMALL_DISCRIMINATOR, small_config
 
 from srgan_plugin.checkpoints import load_checkpoint_file
 from srgan_plugin.hosts.mmengine.engine import checkpoint_hook
-from srgan_plugin.hosts.mmengine.engine.checkpoint_hook import newest_checkpoint
+from srgan_plugin.hosts.mmengine.engine.checkpoint_files import newest_checkpoint
 from srgan_plugin.hosts.mmengine.engine.optim_wrapper import OptimWrapper
 from srgan_plugin.registry import MODELS
 

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import torch
 
-from srgan_plugin.hosts.mmengine.engine.checkpoint_hook import (
+from srgan_plugin.hosts.mmengine.engine.checkpoint_files import (
     checkpoint_name,
     iteration_of,
     last_checkpoint,

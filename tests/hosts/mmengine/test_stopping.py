@@ -18,7 +18,8 @@ from same_state import assert_same_checkpoint, read_trusted
 from small_runs import ROOT, small_config
 
 from srgan_plugin.hosts.mmengine.engine import checkpoint_hook
-from srgan_plugin.hosts.mmengine.engine.checkpoint_hook import CheckpointHook, newest_checkpoint
+from srgan_plugin.hosts.mmengine.engine.checkpoint_files import newest_checkpoint
+from srgan_plugin.hosts.mmengine.engine.checkpoint_hook import CheckpointHook
 from srgan_plugin.hosts.mmengine.engine.multi_loops import MultiValLoop
 
 pytestmark = pytest.mark.usefixtures("fresh_mmengine")

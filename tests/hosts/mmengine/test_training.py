@@ -19,7 +19,7 @@ from torch import nn
 from srgan_plugin.data.prepare.stores import create_store
 from srgan_plugin.hosts.mmengine.datasets.paired_datasets import PairedImageDataset
 from srgan_plugin.hosts.mmengine.datasets.sampler import StreamSampler
-from srgan_plugin.hosts.mmengine.engine.checkpoint_hook import newest_checkpoint
+from srgan_plugin.hosts.mmengine.engine.checkpoint_files import newest_checkpoint
 from srgan_plugin.hosts.mmengine.engine.optim_wrapper import NonFiniteError, OptimWrapper
 from srgan_plugin.losses import GANLoss, L1Loss
 from srgan_plugin.networks import ModifiedVGG, MSRResNet

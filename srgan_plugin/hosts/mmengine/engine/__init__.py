@@ -8,6 +8,7 @@ from . import (  # noqa: F401 - fills the registries
     hooks,
     multi_loops,
     optim_wrapper,
+    optim_wrapper_constructor,
     resume_hooks,
     schedules,
     train_loop,

@@ -1,9 +1,5 @@
-"""Checkpoints of a run: names, atomic writes, deletion of old ones, and the newest complete one."""
+"""Save checkpoints atomically, and delete old ones only after the new one is complete."""
 
-import logging
-import re
-import sys
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +8,15 @@ from mmengine.dist import is_main_process
 from mmengine.fileio import LocalBackend, register_backend
 from mmengine.hooks import CheckpointHook as MMEngineCheckpointHook
 
-from srgan_plugin.checkpoints.read_write import load_checkpoint_file
 from srgan_plugin.errors import UserError, check_at_least
 from srgan_plugin.io.atomic import remove_abandoned, write_bytes
 from srgan_plugin.registry import HOOKS
 
+from .checkpoint_files import LAST_CHECKPOINT, numbered_checkpoints
 from .optim_wrapper import iter_schedulers
 from .schedules import follow_config
 
-logger = logging.getLogger(__name__)
 ATOMIC_BACKEND = "srgan_plugin_atomic"
-LAST_CHECKPOINT = "last_checkpoint"  # file with the path of the newest checkpoint, as in mmengine
 
 
 class AtomicBackend(LocalBackend):
@@ -264,99 +258,3 @@ def find_checkpoint_hook(runner: Any) -> CheckpointHook:
     hook = CheckpointHook(by_epoch=False, out_dir=runner.work_dir)
     hook.last_ckpt = None
     return hook
-
-
-def checkpoint_name(iterations: int | str) -> str:
-    """Return the file name of the checkpoint after a number of iterations."""
-    return f"iter_{iterations}.pth"
-
-
-def iteration_of(path: Path) -> int | None:
-    """Return the iterations in the name of a checkpoint, also of `best_…`; None for other names."""
-    found = re.fullmatch(r"(?:best_.*_)?iter_(\d+)\.pth", path.name)
-    return int(found[1]) if found else None
-
-
-def last_checkpoint(work_dir: str | Path) -> str:
-    """Return the path in the file `last_checkpoint` of a work dir, empty without that file."""
-    pointer = Path(work_dir) / LAST_CHECKPOINT
-    # A crash of the machine may leave zeros in a file.
-    return pointer.read_text("utf-8", "replace").strip("\0 \n") if pointer.is_file() else ""
-
-
-def numbered_checkpoints(folder: str | Path) -> list[tuple[int, Path]]:
-    """Return the `iter_N.pth` of a folder with their numbers, oldest first."""
-    found = ((iteration_of(path), path) for path in Path(folder).glob(checkpoint_name("*")))
-    return sorted((number, path) for number, path in found if number is not None)
-
-
-def newest_checkpoint(work_dir: str | Path) -> Path | None:
-    """Return the newest valid checkpoint of the last run in a work dir, None if there is none.
-
-    This is the one in the file `last_checkpoint`, which may be in another folder, unless a later
-    one exists, because a run may end between the two writes. Without that file it is the one with
-    the most iterations. A checkpoint that cannot be read completely, or that contains another
-    iteration than its name, is skipped with a warning. In a copy of a work dir the copied file is
-    returned.
-
-    Raises:
-        UserError: There are checkpoints, but none of them is valid.
-    """
-    faults: list[str] = []
-    for path in _newest_first(Path(work_dir)):
-        found = _read(path)
-        if isinstance(found, str):
-            faults.append(found)
-            continue
-        for fault in faults:
-            logger.warning("SKIPPED an invalid checkpoint: %s", fault)
-        if faults:
-            logger.warning("resuming from an older checkpoint, %s", path)
-        return path
-    if faults:
-        raise UserError(
-            f"--resume: expected a valid checkpoint in {work_dir}, got {'; '.join(faults)}; remove "
-            "them to start again, or use another one by --resume FILE"
-        )
-    return None
-
-
-def _newest_first(folder: Path) -> Iterator[Path]:
-    """Yield the checkpoints of the last run, valid or not."""
-    last = last_checkpoint(folder)
-    named = _distinct(p for p in (folder / Path(last).name, Path(last)) if last and p.exists())
-    folders = _distinct([folder, *(path.parent for path in named)])
-    found = sorted((pair for each in folders for pair in numbered_checkpoints(each)), reverse=True)
-    if not named:
-        yield from (path for _, path in found)
-        return
-    when = named[0].stat().st_mtime
-    others = [(n, path) for n, path in found if path.name != named[0].name]
-    # Copying may change the order of times, but those listed in a checkpoint were saved before it.
-    known = _read(named[0])
-    info = {} if isinstance(known, str) else known.get("message_hub", {}).get("runtime_info", {})
-    before = {Path(path).name for path in info.get("saved_ckpts", [])}
-    later = [p for _, p in others if p.stat().st_mtime > when and p.name not in before]
-    yield from later
-    yield from named
-    # Older ones with more iterations are from another run.
-    number = int("".join(filter(str.isdecimal, named[0].stem)) or sys.maxsize)
-    rest = [path for n, path in others if n < number and path not in later]
-    yield from sorted(rest, key=lambda path: path.stat().st_mtime, reverse=True)
-
-
-def _distinct(paths: Iterable[Path]) -> list[Path]:
-    return list({path.resolve(): path for path in reversed([*paths])}.values())[::-1]
-
-
-def _read(path: Path) -> dict[str, Any] | str:
-    """Read a checkpoint completely; return its fault if it is invalid."""
-    try:
-        checkpoint = load_checkpoint_file(path)
-    except (UserError, OSError) as error:
-        return str(error)
-    number, meta = path.stem.removeprefix("iter_"), checkpoint.get("meta")
-    saved = str(meta.get("iter", number)) if isinstance(meta, dict) else number
-    if number.isdecimal() and saved != number:
-        return f"{path}: expected iteration {number}, got iteration {saved}"
-    return checkpoint

@@ -1,0 +1,341 @@
+"""Detect which network of this package a checkpoint holds, and build it."""
+
+import inspect
+import logging
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from srgan_plugin.errors import UserError
+from srgan_plugin.networks import DISCRIMINATORS, GENERATORS, SRResNet
+
+from .layouts import Detection, StateDictLayout, describe, detect_layout
+from .load import remap_strict
+from .plausibility import contradicted
+from .read_write import load_checkpoint_file, named
+from .recorded_args import (
+    NON_INFERABLE_ARGS,
+    arguments_of,
+    checked_argument,
+    is_usual,
+    listed,
+    plain,
+    recorded_arguments,
+)
+from .wrappers import NoWeightsError, Role, unwrap_and_list
+
+logger = logging.getLogger(__name__)
+
+_CLASSES = GENERATORS | DISCRIMINATORS
+_MOST_BLOCKS = 1000  # building more takes seconds, for far more than any network has
+# What a test may take from the weights. Scale and channels are the data's as well.
+_ADAPTABLE = (
+    *("mid_channels", "num_blocks", "prelu", "upsample_norm", "end_kernels"),
+    *("shuffles", "depthwise"),
+    *NON_INFERABLE_ARGS,
+)
+
+
+class UnknownNetworkError(UserError):
+    """Error for weights of a network that is not in this package."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetectedNetwork:
+    """Network of this package that was detected in a checkpoint.
+
+    Attributes:
+        layout: Layout of its keys.
+        arguments: Arguments of the network that follow from the weights or are recorded.
+        weights: Weights with the keys of this package, on the CPU, in the saved dtype.
+        dropped: Other keys of the checkpoint, or their prefixes.
+        assumed: Arguments that are assumed from the repository of the layout.
+
+    Example:
+        >>> from srgan_plugin.checkpoints import identify
+        >>> from srgan_plugin.networks import SRResNet
+        >>> found = identify(SRResNet(mid_channels=8, num_blocks=2).state_dict())
+        >>> found.layout.network, found.arguments["num_blocks"]
+        ('SRResNet', 2)
+    """
+
+    layout: StateDictLayout
+    arguments: Mapping[str, Any]
+    weights: Mapping[str, Tensor]
+    dropped: tuple[str, ...] = ()
+    assumed: frozenset[str] = frozenset()
+
+    def __str__(self) -> str:
+        stated = {
+            n: self.arguments[n]
+            for n in arguments_of(self.layout.network)
+            if n in self.arguments and not is_usual(n, self.arguments[n])
+        }
+        return ", ".join(filter(None, (self.layout.describe(self.arguments), listed(stated))))
+
+    @property
+    def open(self) -> tuple[str, ...]:
+        """The arguments that neither the weights nor the file state, and that matter."""
+        names = (
+            name
+            for name in arguments_of(self.layout.network)
+            if NON_INFERABLE_ARGS[name].unstated != "default" or name in self.layout.asks
+        )
+        return tuple(name for name in names if name not in self.arguments)
+
+    def build(self, *, assume: bool = False) -> nn.Module:
+        """Make the network, float32, in evaluation mode.
+
+        Args:
+            assume: whether to take the default of what nothing states, for uses that do not
+                depend on it, such as comparing two networks.
+
+        Raises:
+            ValueError: weights are missing, too many, of a wrong shape, or not finite; or what the
+                network computes is not stated.
+        """
+        self._require(name for name in self.open if name in self.layout.asks)
+        # On the meta device first: absurd shapes must not allocate what they claim.
+        try:
+            with torch.device("meta"):
+                network = _CLASSES[self.layout.network](**self.arguments)
+        except UserError as error:
+            raise UserError(f"{self}: {error}") from None
+        weights = remap_strict(dict(self.weights), network)
+        if not assume:
+            self._require(n for n in self.open if NON_INFERABLE_ARGS[n].unstated == "ask")
+        single = {k: w.float() if w.is_floating_point() else w for k, w in weights.items()}
+        network.load_state_dict(single, strict=True, assign=True)
+        network.eval()
+        if self.assumed and isinstance(network, SRResNet):
+            self._require_plausible(network)
+        return network
+
+    def _require_plausible(self, network: SRResNet) -> None:
+        if better := contradicted(network, self.assumed):
+            stated = {name: plain(getattr(network, name)) for name in better}
+            raise UserError(
+                f"{listed(stated)}, as {self.layout.origin} scripts have it, is contradicted by "
+                f"the weights, which fit {listed(better)} better: a fork may have changed it. Give "
+                f"what it was trained with, {_as_options(better)} or {_as_options(stated)}, here "
+                "or once to tools/convert_checkpoint.py FILE NEW --to plugin"
+            )
+
+    @staticmethod
+    def _require(names: Iterable[str]) -> None:
+        if missing := list(names):
+            expected = "; ".join(f"{n}: expected {NON_INFERABLE_ARGS[n].expected}" for n in missing)
+            raise UserError(
+                f"{expected}, which weights do not show and this file does not state: give "
+                f"{' '.join(map(option, missing))}, here or once to "
+                "tools/convert_checkpoint.py FILE NEW --to plugin"
+            )
+
+
+def option(name: str) -> str:
+    """Return how the command line states an argument."""
+    return f"--arch-option {name}={NON_INFERABLE_ARGS[name].example}"
+
+
+def _as_options(arguments: Mapping[str, Any]) -> str:
+    """Return how the command line states arguments."""
+    words = {
+        name: f'"({value[0]:g},{value[1]:g})"' if isinstance(value, tuple) else value
+        for name, value in arguments.items()
+    }
+    return " ".join(f"--arch-option {name}={word}" for name, word in words.items())
+
+
+def identify(
+    checkpoint: Mapping[str, Any],
+    *,
+    ema: bool = True,
+    role: Role = "generator",
+    arguments: Mapping[str, Any] | None = None,
+) -> DetectedNetwork:
+    """Detect the network in a checkpoint of any known layout.
+
+    Args:
+        checkpoint: Content of the checkpoint, from `load_checkpoint_file`.
+        ema: Whether to prefer averaged weights.
+        role: Network of a training checkpoint to detect, "generator" or "discriminator".
+        arguments: Values of `NON_INFERABLE_ARGS` that are not recorded in the checkpoint.
+
+    Raises:
+        UnknownNetworkError: The weights are of another network.
+        UserError: There are no weights, the recorded metadata are invalid, or they contradict
+            `arguments`.
+
+    Example:
+        >>> from srgan_plugin.checkpoints import identify
+        >>> from srgan_plugin.networks import MSRResNet
+        >>> print(identify({"state_dict": MSRResNet(mid_channels=8, num_blocks=2).state_dict()}))
+        MSRResNet x4 (8 features, 2 blocks) in MMagic's keys
+    """
+    weights, dropped = unwrap_and_list(checkpoint, ema=ema, role=role)
+    found = detect_layout(weights)
+    if found is None or found.layout.network not in _CLASSES:
+        known = ", ".join(_CLASSES)
+        raise UnknownNetworkError(f"expected weights of {known}, got {describe(weights)}")
+    if role == "discriminator" and found.layout.network not in DISCRIMINATORS:
+        raise UserError(f"expected a discriminator, but all there is is {found}")
+    if int(found.arguments.get("num_blocks", 0)) > _MOST_BLOCKS:
+        raise UserError(
+            f"num_blocks: expected at most {_MOST_BLOCKS}, got {found.arguments['num_blocks']}"
+        )
+    stated = _stated(found, checkpoint, arguments or {})
+    everything = {**stated, **found.arguments}
+    renamed = found.layout.to_plugin_keys(weights, stated)
+    norm, first = everything.get("norm", "batch"), "trunk_net.0.bn1"
+    of_repository = not found.layout.code_bases and f"{first}.weight" in renamed
+    if of_repository and norm == "batch" and f"{first}.running_mean" not in renamed:
+        raise UserError(
+            "expected the running statistics of batch normalisation beside its weights, got none: "
+            "save model.state_dict(), not the parameters alone"
+        )
+    return DetectedNetwork(
+        layout=found.layout,
+        arguments=everything,
+        weights=renamed,
+        dropped=dropped,
+        assumed=_assumed(found, checkpoint, arguments or {}),
+    )
+
+
+def _assumed(
+    found: Detection, checkpoint: Mapping[str, Any], given: Mapping[str, Any]
+) -> frozenset[str]:
+    """Return the names of what a repository's scripts state, and a fork of it may have changed."""
+    if found.layout.code_bases:
+        return frozenset()
+    network = found.layout.network
+    known = {*found.arguments, *recorded_arguments(checkpoint, network), *given}
+    return frozenset(arguments_of(network)) - known
+
+
+def _stated(
+    found: Detection, checkpoint: Mapping[str, Any], given: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return what is known of a network beside what its weights show.
+
+    Raises:
+        UserError: Two of weights, keys, notes and what the user says contradict each other.
+    """
+    layout, shown = found.layout, found.arguments
+    stated = recorded_arguments(checkpoint, layout.network)
+    for name, value in stated.items():
+        if shown.get(name, value) != value:
+            raise UserError(
+                f"{name}: expected {shown[name]}, as its weights show, got {value} in its meta: "
+                "the file was changed, get it again"
+            )
+    for name, value in layout.facts.items():
+        if name in shown or plain(stated.setdefault(name, value)) == plain(value):
+            continue
+        if layout.code_bases:  # a repository's habit gives way to what the file states
+            raise UserError(
+                f"{name}: expected {value}, as {layout.origin} keys have it, got {stated[name]} "
+                "in its meta: the file was changed, get it again"
+            )
+    for name, value in _checked(layout.network, given).items():
+        if name in layout.facts and not layout.code_bases:
+            stated[name] = value  # a habit of the repository, which a fork may have changed
+        known = shown.get(name, stated.setdefault(name, value))
+        if plain(known) != value:
+            raise UserError(
+                f"{name}: expected {known}, as the file has it, got {value}: leave that option out"
+            )
+    return stated
+
+
+def open_network(
+    path: str | os.PathLike[str],
+    *,
+    ema: bool = True,
+    role: Role = "generator",
+    arguments: Mapping[str, Any] | None = None,
+) -> nn.Module:
+    """Build the network of a checkpoint file: float32, on the CPU, in evaluation mode.
+
+    Args:
+        path: File in any layout that `tools/inspect_checkpoint.py` detects.
+        ema: See `identify`.
+        role: See `identify`.
+        arguments: See `identify`.
+
+    Raises:
+        FileNotFoundError: The file does not exist.
+        UserError: The file is damaged or contains another network.
+
+    Example:
+        >>> import tempfile
+        >>> from srgan_plugin.checkpoints import open_network, save_atomically
+        >>> from srgan_plugin.networks import MSRResNet
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     trained = MSRResNet(mid_channels=8, num_blocks=2, upscale_factor=2)
+        ...     save_atomically(trained.state_dict(), f"{folder}/x.pth")
+        ...     network = open_network(f"{folder}/x.pth")
+        >>> network.upscale_factor, network.training
+        (2, False)
+    """
+    checkpoint = load_checkpoint_file(path)
+    with named(path):
+        found = identify(checkpoint, ema=ema, role=role, arguments=arguments)
+        network = found.build()
+    if found.open:
+        logger.warning(
+            "%s: taken for the function that %s keys come with; %s if it was trained otherwise",
+            path, found.layout.origin, ", ".join(map(option, found.open)),
+        )  # fmt: skip
+    return network
+
+
+def generator_changes(
+    generator: Mapping[str, Any], checkpoint: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the changes to the config of a generator that make it the network of a checkpoint.
+
+    Args:
+        generator: Config of the generator: `type` and arguments.
+        checkpoint: Content of the checkpoint, from `load_checkpoint_file`.
+
+    Returns:
+        New values by argument: features, blocks, PReLU, and those implied by the layout or
+        recorded. Empty if nothing differs, and for weights of another network, which loading
+        refuses.
+
+    Example:
+        >>> from srgan_plugin.checkpoints import generator_changes
+        >>> from srgan_plugin.networks import MSRResNet
+        >>> weights = MSRResNet(mid_channels=8, num_blocks=2).state_dict()
+        >>> generator_changes({"type": "MSRResNet", "num_blocks": 16}, weights)
+        {'mid_channels': 8, 'num_blocks': 2}
+    """
+    name = str(generator.get("type")).rpartition(".")[2]
+    try:
+        found = identify(checkpoint)
+    except (UnknownNetworkError, NoWeightsError):  # which loading refuses
+        return {}
+    if found.layout.network != name:
+        return {}
+    if found.assumed and not found.open:
+        found.build(assume=True)  # refuses what the weights contradict
+    parameters = inspect.signature(_CLASSES[name]).parameters
+    now = {key: parameter.default for key, parameter in parameters.items()} | {**generator}
+    wanted = {key: found.arguments[key] for key in _ADAPTABLE if key in found.arguments}
+    return {k: value for k, value in wanted.items() if plain(value) != plain(now.get(k))}
+
+
+def _checked(network: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    accepted = arguments_of(network)
+    for name in arguments:
+        if name not in accepted:
+            expected = f"one of {', '.join(accepted)}" if accepted else "none"
+            raise UserError(
+                f"arguments that {network} can be given: expected {expected}, got {name}"
+            )
+    return {name: checked_argument(name, value) for name, value in arguments.items()}
