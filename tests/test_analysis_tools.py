@@ -172,6 +172,10 @@ def test_curves_of_logs_of_both_toolboxes_are_drawn_under_the_given_texts(
     ]
     assert all(points == losses for _, points in found)
     assert read_image(out).shape[2] == 3
+    both = [ours, "--keys", "l_g_pix", "loss_pix", "--out", str(out)]  # two names of one curve
+    assert [label for label, _ in drawn(tool("analyze_logs"), both, monkeypatch)] == [
+        "ours loss_pix"
+    ]
     named = drawn(tool("analyze_logs"), [*arguments, "--legend", "a", "b", "c"], monkeypatch)
     assert [label for label, _ in named] == ["a", "b", "c"]
     ends = drawn(

@@ -9,10 +9,12 @@ import sys
 import termios
 from pathlib import Path
 
+import numpy as np
 import pytest
 from tqdm import tqdm
 
 from srgan_plugin.cli.progress import Progress
+from srgan_plugin.io.writers import write_image
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIG = ROOT / "configs/srgan_x4c64b16_g1_1000k_div2k.py"
@@ -123,6 +125,26 @@ def test_on_a_terminal_errors_and_warnings_are_broken_into_lines_elsewhere_they_
     assert seen.count("word") == seen.count("more") == 30
     done = subprocess.run(line, capture_output=True, text=True, env=environment, check=False)
     assert len(done.stdout.splitlines()) == len(done.stderr.splitlines()) == 1
+
+
+def test_on_a_terminal_the_line_for_a_file_that_fails_stands_alone(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (folder / "broken image.png").write_bytes(b"no image")
+    network = tmp_path / "x.pth"
+    save = (
+        "import torch; from srgan_plugin.networks import MSRResNet; "
+        f"torch.save(MSRResNet(mid_channels=4, num_blocks=1).state_dict(), {str(network)!r})"
+    )
+    subprocess.run([sys.executable, "-c", save], check=True, cwd=ROOT)
+    write_image(folder / "a.png", np.zeros((64, 64, 3), np.uint8))
+    line = [sys.executable, "-m", "srgan_plugin", "upscale", "in", "out", "--model", str(network)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    seen = on_a_terminal(line, tmp_path, environment, status=1)
+    updates = [text.rstrip() for part in seen.split("\n") for text in part.split("\r")]
+    assert [text for text in updates if len(text) > WIDTH] == []
+    (error,) = [text for text in updates if "error: " in text]
+    assert error.startswith("error: ")
 
 
 def test_without_a_terminal_progress_is_a_line_every_thirty_seconds(

@@ -527,3 +527,11 @@ def test_a_config_that_trains_nothing_and_weights_to_resume_are_one_line_each(
     options = [*SMALL, f"train_dataloader.dataset.gt={data}/train"]
     said = fails("train", MSRRESNET, "--resume", "weights.pth", "--cfg-options", *options)
     assert "load_from" in said
+
+
+def test_a_setting_without_its_section_is_answered_by_the_names_that_end_in_it(
+    fails: Callable[..., str],
+) -> None:
+    said = fails("train", MSRRESNET, "--cfg-options", "max_iters=3")
+    assert "max_iters" in said
+    assert "nearest: train_cfg.max_iters" in said

@@ -6,7 +6,7 @@ from typing import Any
 
 from srgan_plugin.cli.configs import add_config_options, load_config, require_settings
 from srgan_plugin.cli.errors import command
-from srgan_plugin.cli.terminal import write_note
+from srgan_plugin.cli.terminal import write_lines, write_note
 from srgan_plugin.errors import UserError
 
 
@@ -270,7 +270,7 @@ def main(argv: list[str] | None = None) -> None:
         missing_images=notes("missing_images"),
         model=cfg.get("reference_model"),
     )
-    print(table)
+    write_lines(table.splitlines())
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ import inspect
 import logging
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -14,7 +14,7 @@ from srgan_plugin.errors import UserError
 from srgan_plugin.networks import DISCRIMINATORS, GENERATORS, SRResNet
 
 from .layouts import Detection, StateDictLayout, describe, detect_layout
-from .load import remap_strict
+from .load import remap_strict, why_not_loadable
 from .plausibility import contradicted
 from .read_write import load_checkpoint_file, named
 from .recorded_args import (
@@ -54,6 +54,7 @@ class DetectedNetwork:
         weights: Weights with the keys of this package, on the CPU, in the saved dtype.
         dropped: Other keys of the checkpoint, or their prefixes.
         assumed: Arguments that are assumed from the repository of the layout.
+        saved_keys: Keys of the file by the keys of `weights`, for messages.
 
     Example:
         >>> from srgan_plugin.checkpoints import identify
@@ -68,6 +69,7 @@ class DetectedNetwork:
     weights: Mapping[str, Tensor]
     dropped: tuple[str, ...] = ()
     assumed: frozenset[str] = frozenset()
+    saved_keys: Mapping[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
         stated = {
@@ -105,7 +107,8 @@ class DetectedNetwork:
                 network = _CLASSES[self.layout.network](**self.arguments)
         except UserError as error:
             raise UserError(f"{self}: {error}") from None
-        weights = remap_strict(dict(self.weights), network)
+        self._require_known_variant(network)
+        weights = remap_strict(dict(self.weights), network, saved_keys=self.saved_keys)
         if not assume:
             self._require(n for n in self.open if NON_INFERABLE_ARGS[n].unstated == "ask")
         single = {k: w.float() if w.is_floating_point() else w for k, w in weights.items()}
@@ -114,6 +117,15 @@ class DetectedNetwork:
         if self.assumed and isinstance(network, SRResNet):
             self._require_plausible(network)
         return network
+
+    def _require_known_variant(self, network: nn.Module) -> None:
+        if self.layout.code_bases:
+            return
+        if misfit := why_not_loadable(self.weights, network.state_dict(), self.saved_keys):
+            raise UserError(
+                f"{self}: expected the weights of that network alone, got {misfit}; the file is "
+                "damaged, or of a variant of that repository which is not known here"
+            )
 
     def _require_plausible(self, network: SRResNet) -> None:
         if better := contradicted(network, self.assumed):
@@ -203,6 +215,7 @@ def identify(
         weights=renamed,
         dropped=dropped,
         assumed=_assumed(found, checkpoint, arguments or {}),
+        saved_keys={found.layout.to_plugin_key(key): key for key in weights},
     )
 
 

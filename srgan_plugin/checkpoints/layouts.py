@@ -72,6 +72,10 @@ class StateDictLayout:
         words = shown.description.format(network=self.network, words=shown.words(known), **known)
         return f"{words} in {self.origin} keys"
 
+    def to_plugin_key(self, key: str) -> str:
+        """Rename one key; '' for what is not the network's."""
+        return _renamed(key, self.renames)
+
     def to_plugin_keys(
         self, state: State, arguments: Mapping[str, Any] | None = None
     ) -> dict[str, Tensor]:
@@ -86,7 +90,7 @@ class StateDictLayout:
         """
         renamed: dict[str, Tensor] = {}
         for key, weight in state.items():
-            if (new := _renamed(key, self.renames)) in renamed:
+            if (new := self.to_plugin_key(key)) in renamed:
                 own = key if new == key else new
                 raise UserError(f"expected {self.origin} keys, got some of ours as well: {own}")
             if new:

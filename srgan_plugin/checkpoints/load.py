@@ -141,13 +141,17 @@ def _without_wrapper(key: str) -> str:
 
 def _other_discriminator(held: Mapping[str, Any], known: Mapping[str, Any]) -> str:
     own, came = below(known, "discriminator."), below(held, "discriminator.")
-    if not own or not came or not _why_not_loadable(came, own):
+    if not own or not came or not why_not_loadable(came, own):
         return ""
     return f"expected {describe(own)}, the checkpoint holds {describe(came)}"
 
 
 def remap_strict(
-    weights: dict[str, Tensor], network: nn.Module, *, source: str = "the checkpoint"
+    weights: dict[str, Tensor],
+    network: nn.Module,
+    *,
+    source: str = "the checkpoint",
+    saved_keys: Mapping[str, str] | None = None,
 ) -> dict[str, Tensor]:
     """Return the weights under the network's keys, each of its shape and finite.
 
@@ -155,34 +159,38 @@ def remap_strict(
         weights: bare weights of any known layout.
         network: whose weights they are to be; it is not changed, and may be on the meta device.
         source: where they come from, for messages.
+        saved_keys: keys of the file by those of `weights` that differ, for messages.
 
     Raises:
         UserError: they belong to another network, are incomplete, or hold NaN.
     """
     own: dict[str, Tensor] = network.state_dict()
-    misfit = _why_not_loadable(weights, own)
+    misfit = why_not_loadable(weights, own)
     if not misfit:
-        return _finite(weights, source)
+        return _finite(weights, source, saved_keys or {})
     found, wanted = detect_layout(weights), detect_layout(own)
     advice = f"give a checkpoint of that network ({misfit})"
     if found and wanted and found.layout.network == wanted.layout.network:
         act = {"act": getattr(network, "act", "prelu")}
         renamed = found.layout.to_plugin_keys(weights, act)
-        misfit = _why_not_loadable(renamed, own)
+        misfit = why_not_loadable(renamed, own)
         if changes := _changes(found, wanted, network):
             advice = f"set {changes} in the generator's config"
         elif not misfit:
-            return _finite(renamed, source)
+            return _finite(renamed, source, {})
         else:
             advice = f"it is damaged or was changed ({misfit}), get it from its source again"
     raise UserError(f"expected {describe(own)}, {source} holds {describe(weights)}: {advice}")
 
 
-def _finite(weights: dict[str, Tensor], source: str) -> dict[str, Tensor]:
+def _finite(
+    weights: dict[str, Tensor], source: str, saved_keys: Mapping[str, str]
+) -> dict[str, Tensor]:
     for key, weight in weights.items():
         if weight.is_floating_point() and not weight.float().isfinite().all():
             raise UserError(
-                f"expected numbers, {source} holds NaN or infinite values (first in {key}): the "
+                f"expected numbers, {source} holds NaN or infinite values (first in "
+                f"{saved_keys.get(key, key)}): the "
                 "training that saved it had diverged; take an earlier checkpoint"
             )
     return weights
@@ -197,8 +205,19 @@ def _changes(found: Detection, wanted: Detection, network: nn.Module) -> str:
     return listed(changes)
 
 
-def _why_not_loadable(weights: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> str:
-    """Return what prevents strict loading; empty if nothing does."""
+def why_not_loadable(
+    weights: Mapping[str, Tensor],
+    own: Mapping[str, Tensor],
+    saved_keys: Mapping[str, str] | None = None,
+) -> str:
+    """Return what prevents strict loading; empty if nothing does.
+
+    Args:
+        weights: The weights to load.
+        own: State dict of the network.
+        saved_keys: Keys of the file by those of `weights` that differ, for the text.
+    """
+    names = saved_keys or {}
     # torch fills in the counters of batch normalisation, which old checkpoints do not have.
     missing = [k for k in own if k not in weights and not k.endswith(".num_batches_tracked")]
     unexpected = [key for key in weights if key not in own]
@@ -206,5 +225,7 @@ def _why_not_loadable(weights: Mapping[str, Tensor], own: Mapping[str, Tensor]) 
     misshapen = [key for key in weights if key in own and forms[0][key] != forms[1][key]]
     complaints = (("missing", missing), ("unexpected", unexpected), ("of another kind", misshapen))
     return "; ".join(
-        f"{len(keys)} weights {what}, first {keys[0]}" for what, keys in complaints if keys
+        f"{len(keys)} weights {what}, first {names.get(keys[0], keys[0])}"
+        for what, keys in complaints
+        if keys
     )

@@ -10,29 +10,32 @@ from pathlib import Path
 
 from .pickle_protocol import LEGACY_START, to_protocol_2
 
+_MODULES = "torch.nn."
 _HARMLESS = (
-    *("torch._utils.", "torch.nn.", "torch.optim.", "torch.Size", "torch.device", "torch.float"),
+    *("torch._utils.", "torch.optim.", "torch.Size", "torch.device", "torch.float"),
     *(f"torch.{kind}Storage" for kind in ("Float", "Half", "Double", "Long")),
-    *("collections.OrderedDict", "__builtin__.set", "srgan_plugin.set", "numpy.core.multiarray."),
+    *("collections.OrderedDict", "collections.defaultdict", "argparse.Namespace"),
+    *(f"{name}.{kind}" for name in ("__builtin__", "builtins") for kind in ("set", "dict", "list")),
+    *("srgan_plugin.set", "numpy.core.multiarray."),
 )
 _BEFORE_CONTENT = 3  # pickles of the legacy format: magic number, protocol, system
 
 
-def explain_pickled_module(path: Path, wanted: str) -> str | None:
+def explain_pickled_module(path: Path) -> str | None:
     """Say how to make a state dict of a pickled module; None where the file holds no module.
 
     Args:
-        path: A file of `torch.save`.
-        wanted: The class that it wants first, such as `models.Generator`.
+        path: A file of `torch.save`, of a module or of a dict of modules, optimisers and the like.
     """
-    with suppress(Exception):  # damage is somebody else's to tell
+    with suppress(Exception):  # damage is reported by the caller
         content = _content(path)
-        if _is_module(content, wanted):
-            where = _key_before(content, wanted)
+        if found := _module_in(content):
+            outermost, named = found
+            where = _key_before(content, outermost)
             loaded = f"torch.load({str(path)!r}, map_location='cpu', weights_only=False){where}"
             line = f"import torch; torch.save({loaded}.state_dict(), 'NEW.pth')"
             return (
-                f"{path} holds a pickled module, {wanted}, in place of weights; nothing of it was "
+                f"{path} holds a pickled module, {named}, in place of weights; nothing of it was "
                 f"run. If you trust it, in its own repository: python -c {shlex.quote(line)}"
             )
     return None
@@ -52,35 +55,45 @@ def _content(path: Path) -> bytes:
     return to_protocol_2(source)
 
 
-def _is_module(content: bytes, wanted: str) -> bool:
-    """Whether a pickle makes objects of a class as torch saves modules, and calls nothing strange.
+def _module_in(content: bytes) -> tuple[str, str] | None:
+    """Return the class of the outermost module in a pickle, and the first one that is not torch's.
+
+    None if there is none whose loading can be advised.
 
     An object of a module's class is made without a call, and its state holds `_parameters`. Names
-    of other packages than its own and torch's may be anything, and no one shall be advised to run
-    them.
+    of other packages than that of the module's own classes and torch's may be anything, and no one
+    shall be advised to run them.
     """
     ops = [op for op in pickletools.genops(content) if op[0].name not in ("BINPUT", "LONG_BINPUT")]
-    names = [str(value).replace(" ", ".") for op, value, _ in ops if op.name == "GLOBAL"]
-    own = (f"{wanted.partition('.')[0]}.", *_HARMLESS)
-    made = [
-        [op.name for op, _, _ in ops[at + 1 : at + 3]]
-        for at, (op, value, _) in enumerate(ops)
-        if op.name == "GLOBAL" and str(value).replace(" ", ".") == wanted
-    ]
+    at = {index: _dotted(value) for index, (op, value, _) in enumerate(ops) if op.name == "GLOBAL"}
+    classes = {index: name for index, name in at.items() if not name.startswith(_HARMLESS)}
+    foreign = [name for name in classes.values() if not name.startswith(_MODULES)]
+    packages = {name.partition(".")[0] for name in foreign}
     texts = {value for op, value, _ in ops if op.name == "BINUNICODE"}
-    return (
-        {"_parameters", "_modules"} <= texts
-        and all(name.startswith(own) for name in names)
-        and wanted.partition(".")[0] not in sys.stdlib_module_names
-        and (["EMPTY_TUPLE", "NEWOBJ"] in made or "module" in texts)
-    )
+    if not classes or not {"_parameters", "_modules"} <= texts or len(packages) > 1:
+        return None
+    outermost = next(iter(classes.values()))
+    made = [
+        [op.name for op, _, _ in ops[index + 1 : index + 3]]
+        for index, name in classes.items()
+        if name == outermost
+    ]
+    if packages & {*sys.stdlib_module_names, "torch", "__builtin__", "nt"}:
+        return None
+    if ["EMPTY_TUPLE", "NEWOBJ"] not in made and "module" not in texts:
+        return None
+    return outermost, (foreign or [outermost])[0]
 
 
-def _key_before(content: bytes, wanted: str) -> str:
+def _dotted(value: object) -> str:
+    return str(value).replace(" ", ".")
+
+
+def _key_before(content: bytes, found: str) -> str:
     """Return `['key']` for the key under which an object of a class lies; '' if it is the whole."""
     key = ""
     for opcode, value, _ in pickletools.genops(content):
-        if opcode.name == "GLOBAL" and str(value).replace(" ", ".") == wanted:
+        if opcode.name == "GLOBAL" and _dotted(value) == found:
             break
         if opcode.name == "BINUNICODE" and value != "module":  # which the legacy format says
             key = f"[{value!r}]"

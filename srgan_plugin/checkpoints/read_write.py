@@ -208,7 +208,7 @@ def _refusal(path: Path, error: Exception) -> str:
     if isinstance(error, UnpicklingError):
         named = _WANTED.search(str(error))
         if wanted := named[1] if named else _first_foreign_name(path):
-            return explain_pickled_module(path, wanted) or (
+            return explain_pickled_module(path) or (
                 f"{path} wants {wanted}, which is neither weights nor numbers; nothing of it was "
                 "run or loaded: ask its author for a state dict"
             )

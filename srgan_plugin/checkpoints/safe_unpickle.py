@@ -7,6 +7,7 @@ crash at best). So the names are answered by the stand-ins below, which only eve
 fill containers. What comes out equals what was saved, in value and type: a run resumes from it.
 """
 
+import argparse
 import re
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterable
@@ -86,6 +87,15 @@ class _History:
         self.state = state
 
 
+class _Namespace:
+    """`argparse.Namespace`, in which many scripts save their options beside the weights."""
+
+    state: dict[str, Any]
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.state = state
+
+
 def _getattr(owner: object, name: str) -> str:
     """`getattr`, which mmengine needs for `HistoryBuffer.mean` and its like, and nothing else."""
     if owner is not _History:
@@ -152,6 +162,7 @@ def _as_type(factory: Any) -> Any:
 
 STAND_INS: list[Callable[..., Any] | tuple[Any, str]] = [
     (_History, "mmengine.logging.history_buffer.HistoryBuffer"),
+    (_Namespace, "argparse.Namespace"),
     (_getattr, "builtins.getattr"),
     (_Array, "numpy.ndarray"),
     (_Dtype, "numpy.dtype"),
@@ -169,7 +180,7 @@ STAND_INS: list[Callable[..., Any] | tuple[Any, str]] = [
     (_no_bytes, "builtins.bytes"),
     *((_Name(t), f"builtins.{t.__name__}") for t in (list, dict, tuple, int, float, bool, str)),
 ]
-_CALLABLES = (_getattr, _scalar, _reconstruct, _frombuffer, _History, _Set, _bytearray)
+_CALLABLES = (_getattr, _scalar, _reconstruct, _frombuffer, _History, _Namespace, _Set, _bytearray)
 
 
 def materialize(loaded: Any, history: Callable[..., object]) -> Any:
@@ -197,6 +208,8 @@ def materialize(loaded: Any, history: Callable[..., object]) -> Any:
         if isinstance(item, _History):
             log, count = (visit(item.state[key]) for key in ("_log_history", "_count_history"))
             return history(log, count, item.state["max_length"])
+        if isinstance(item, _Namespace):
+            return argparse.Namespace(**visit(item.state))
         if isinstance(item, torch.Tensor):
             visit(vars(item))
         return _settled(item)

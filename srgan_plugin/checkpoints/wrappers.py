@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -224,4 +225,9 @@ def _nothing_in(inner: Mapping[str, Any]) -> str:
             "has no weights: they are in the net_g_….pth that was saved with it, under models/"
         )
     keys = ", ".join(map(str, list(inner)[:5])) or "none"
+    if inner and all(isinstance(value, np.ndarray) for value in inner.values()):
+        return (
+            f"expected tensors, got NumPy arrays ({keys}): save "
+            "{key: torch.from_numpy(value) for key, value in weights.items()}"
+        )
     return f"expected weights in the checkpoint, but its keys are {keys}"

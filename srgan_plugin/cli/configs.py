@@ -5,7 +5,7 @@ import ast
 import inspect
 import os
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from functools import reduce
 from importlib import import_module
@@ -230,8 +230,9 @@ def _check_fits(cfg: Any, key: str) -> None:
                 f"--cfg-options {key}: {first} has gone into other settings when the config was "
                 "read; change those (see tools/analysis_tools/print_config.py), or it in the file"
             )
-        near = get_close_matches(first, [*cfg, *known], n=1, cutoff=0.6)
-        hint = f"; nearest: {near[0]}" if near else ""
+        near = [] if len(parts) > 1 else [name for name in _paths(cfg) if name.endswith(f".{key}")]
+        near = near or get_close_matches(first, [*cfg, *known], n=1, cutoff=0.6)
+        hint = f"; nearest: {', '.join(near[:3])}" if near else ""
         raise UserError(f"--cfg-options {key}: nothing reads {first}, nor has the config it{hint}")
     node = cfg
     for depth, part in enumerate(parts):
@@ -249,6 +250,17 @@ def _check_fits(cfg: Any, key: str) -> None:
             node = node[part]
         else:
             raise UserError(f"--cfg-options {key}: {place} is {node!r}, which has no {part!r}")
+
+
+def _paths(node: Any, prefix: str = "") -> Iterator[str]:
+    """Yield the dotted names of all settings in nested dicts, those of few dots first."""
+    inner = []
+    for name, value in node.items():
+        yield f"{prefix}{name}"
+        if isinstance(value, Mapping):
+            inner.append((value, f"{prefix}{name}."))
+    for value, below in inner:
+        yield from _paths(value, below)
 
 
 def _read_by_runners() -> set[str]:

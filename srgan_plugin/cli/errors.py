@@ -45,6 +45,7 @@ def command(main: Callable[P, None]) -> Callable[P, None]:
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> None:
         # A log that cannot be written, such as on a full disk, prints no stack trace for each line.
         logging.raiseExceptions = bool(os.environ.get("SRGAN_DEBUG"))
+        _show_warnings_as_notes()
         given = args[0] if args and isinstance(args[0], list) else sys.argv[1:]
         try:
             with warnings.catch_warnings():
@@ -70,6 +71,19 @@ def command(main: Callable[P, None]) -> Callable[P, None]:
         raise SystemExit(status)
 
     return wrapper
+
+
+class _NoteHandler(logging.Handler):
+    """Write records as `write_note` does: within the terminal, above a progress bar."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        write_note(self.format(record))
+
+
+def _show_warnings_as_notes() -> None:
+    logger = logging.getLogger("srgan_plugin")
+    if not logger.hasHandlers():
+        logger.addHandler(_NoteHandler(logging.WARNING))
 
 
 def hide_foreign_warnings() -> None:

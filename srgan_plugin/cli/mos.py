@@ -1,13 +1,13 @@
 """`srgan-plugin mos`: a study of opinions as in the SRGAN paper, made and scored."""
 
 import argparse
-import sys
 from pathlib import Path
 from typing import Any
 
 from srgan_plugin.errors import UserError, check_at_least
 
 from .progress import progress_bar
+from .terminal import write_lines
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -90,12 +90,13 @@ def _make(args: argparse.Namespace) -> None:
     with progress_bar("encode") as show:
         made = study_page(study, max_mb=args.max_mb, show=show)
     size = len(made.html.encode()) / 1e6
-    sys.stdout.write(
+    counts = (
         f"study {made.study_id}: {len(study.images)} images, {len(study.methods)} versions of each "
-        f"({', '.join(study.methods)}), {len(study.repeats)} shown twice; {size:.1f} MB\n"
+        f"({', '.join(study.methods)}), {len(study.repeats)} shown twice; {size:.1f} MB"
     )
+    write_lines([counts])
     write_page(made, args.out)
-    sys.stdout.write(f"{args.out}: send it to the raters; each sends back a .json file\n")
+    write_lines([f"{args.out}: send it to the raters; each sends back a .json file"])
 
 
 def _score(args: argparse.Namespace) -> None:
@@ -111,8 +112,10 @@ def _score(args: argparse.Namespace) -> None:
         raise UserError(f"--out: expected a name that ends in .html or .json, got {args.out}")
     options = ("test_over", "tolerance", "exclude_failed", "resamples", "seed")
     scores = score(read_ratings(args.files), **{name: getattr(args, name) for name in options})
-    sys.stdout.write(format_scores(scores) + "\n")
+    write_lines(format_scores(scores).splitlines())
     if suffix == ".html":
         write_text(scores_page(scores), args.out)
     elif suffix == ".json":
         write_text(json.dumps(scores.as_json(), indent=1) + "\n", args.out)
+    if suffix:
+        write_lines([f"scores: {args.out}"])

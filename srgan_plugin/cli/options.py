@@ -2,10 +2,27 @@
 
 import argparse
 import ast
+import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from srgan_plugin.errors import UserError
+
+
+def number(expected: str, fits: Callable[[float], bool]) -> Callable[[str], float]:
+    """Return a type of argparse: a finite number that fits."""
+
+    def read(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not (math.isfinite(value) and fits(value)):
+            raise argparse.ArgumentTypeError(f"expected a number {expected}, got {text}")
+        return value
+
+    return read
 
 
 def add_network_options(parser: argparse.ArgumentParser) -> None:
@@ -45,7 +62,10 @@ def add_arch_option(parser: argparse.ArgumentParser) -> None:
 def add_upscale_options(parser: argparse.ArgumentParser) -> None:
     """Add what `upscale` and `compare` take of how a network is run."""
     parser.add_argument(
-        "--scale", type=float, metavar="S", help="of the result (default: the network's)"
+        "--scale",
+        type=number("above 0", lambda scale: scale > 0),
+        metavar="S",
+        help="of the result (default: the network's)",
     )
     parser.add_argument(
         "--tta",

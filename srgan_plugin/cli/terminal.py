@@ -1,5 +1,6 @@
 """The terminal: whether a stream is one, how wide it is, and lines that fit into it."""
 
+import contextlib
 import os
 import sys
 import textwrap
@@ -28,8 +29,10 @@ def fit_terminal(text: str, stream: TextIO | None = None) -> str:
 
 
 def write_note(line: str) -> None:
-    """Write a line to standard error."""
-    sys.stderr.write(f"{fit_terminal(line, sys.stderr)}\n")
+    """Write a line to standard error, above a progress bar if there is one."""
+    tqdm = sys.modules.get("tqdm")  # without it there is no bar
+    with tqdm.tqdm.external_write_mode(sys.stderr) if tqdm else contextlib.nullcontext():
+        sys.stderr.write(f"{fit_terminal(line, sys.stderr)}\n")
 
 
 def write_lines(lines: Iterable[str]) -> None:

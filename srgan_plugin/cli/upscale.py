@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from srgan_plugin.errors import FileError, UserError
 
 from .errors import one_line, report_failure
-from .options import add_arch_option, add_upscale_options
+from .options import add_arch_option, add_upscale_options, number
 from .progress import progress_bar
 
 if TYPE_CHECKING:
@@ -31,7 +31,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "(default: msrresnet)",
     )
     parser.add_argument(
-        "--blend", type=float, metavar="A", help="mix weights: 0 is --model, 1 is --blend-with"
+        "--blend",
+        type=number("from 0 to 1", lambda share: 0 <= share <= 1),
+        metavar="A",
+        help="mix weights: 0 is --model, 1 is --blend-with",
     )
     parser.add_argument(
         "--blend-with", metavar="msrresnet|srgan|FILE", help="default: srgan, or msrresnet with it"

@@ -55,6 +55,19 @@ class OutputOptions:
     quality: int = 95
     metadata: Keep = "keep"
 
+    def check_for_one(self, target: Path) -> None:
+        """Refuse options that the name of a single result already decides.
+
+        Raises:
+            UserError: One of them is given.
+        """
+        for name, value in (("suffix", self.suffix), ("format", self.format)):
+            if value and target.suffix.lower() != f".{value}":
+                raise UserError(
+                    f"--{name}: expected a folder as OUTPUT, got the file {target}; name the file "
+                    "as it shall be called"
+                )
+
     def rename(self, below: Path) -> Path:
         """Return the result's name for an input's."""
         given = f".{self.format}" if self.format else below.suffix
@@ -90,6 +103,7 @@ def plan_jobs(
     if len(inputs) == 1 and Path(inputs[0]).is_file() and not folder:
         source = Path(inputs[0])
         check_target(target, (1, 1, 1))
+        options.check_for_one(target)
         jobs = [(source, target)]
     else:
         if target.exists() and not target.is_dir():

@@ -1,5 +1,6 @@
 """Checkpoints of SRGAN repositories give what the repository's own network gives with them."""
 
+import argparse
 import importlib
 import shlex
 import sys
@@ -206,7 +207,7 @@ def test_each_pickle_protocol_is_read(saved, tmp_path, zipped, protocol):
 
 @pytest.mark.parametrize("zipped", [True, False])
 @pytest.mark.parametrize("protocol", [2, 4])
-@pytest.mark.parametrize("key", [None, "model", "generator"])
+@pytest.mark.parametrize("key", [None, "model", "generator", "beside its optimiser", "parallel"])
 def test_a_pickled_module_is_refused_with_the_line_that_makes_its_state_dict(
     tmp_path, monkeypatch, zipped, protocol, key
 ):
@@ -218,6 +219,15 @@ def test_a_pickled_module_is_refused_with_the_line_that_makes_its_state_dict(
     (tmp_path / "their_models.py").write_text("\n".join((*lines, *body)))
     network = importlib.import_module("their_models").Net()
     content = network if key is None else {"epoch": 1, key: network}
+    if key == "parallel":
+        content = torch.nn.DataParallel(network)
+    if key == "beside its optimiser":  # as sgrvinod's scripts save it
+        optimizer = torch.optim.Adam(network.parameters())
+        schedule = torch.optim.lr_scheduler.StepLR(optimizer, 3)
+        network.conv1(torch.ones(1, 3, 4, 4)).sum().backward()
+        optimizer.step()
+        args = argparse.Namespace(lr=1e-4)
+        content = {"args": args, "optimizer": optimizer, "schedule": schedule, "model": network}
     options = {"pickle_protocol": protocol, "_use_new_zipfile_serialization": zipped}
     torch.save(content, "it is.pth", **options)
     monkeypatch.delitem(sys.modules, "their_models")
@@ -229,8 +239,36 @@ def test_a_pickled_module_is_refused_with_the_line_that_makes_its_state_dict(
     assert "it is.pth" in said
     _, _, line = shlex.split(said.partition("repository: ")[2])
     exec(line, {})
-    assert set(load_checkpoint_file("NEW.pth")) == {"conv1.weight", "conv1.bias"}
+    assert set(unwrap(load_checkpoint_file("NEW.pth"))) == {"conv1.weight", "conv1.bias"}
     monkeypatch.delitem(sys.modules, "their_models", raising=False)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_fork_and_damage_are_named_by_the_repository_and_the_keys_of_the_file(
+    tmp_path, saved, name
+):
+    state = torch.load(saved(name, CASES[name].scales[0])[0], weights_only=True)
+    origin = detect_layout(state).layout.origin
+    torch.save(state | {"attention.weight": torch.ones(3)}, tmp_path / "fork.pth")
+    with pytest.raises(ValueError, match=r"fork\.pth.*variant") as caught:
+        open_network(tmp_path / "fork.pth", arguments=CASES[name].told)
+    assert "attention.weight" in str(caught.value)
+    assert origin in str(caught.value)
+    assert "our own" not in str(caught.value)
+    last = [key for key, value in state.items() if value.ndim == 4][-1]
+    state[last][0] = torch.nan
+    torch.save(state, tmp_path / "nan.pth")
+    with pytest.raises(ValueError, match="NaN") as caught:
+        open_network(tmp_path / "nan.pth", arguments=CASES[name].told)
+    assert last in str(caught.value)
+
+
+def test_weights_beside_the_options_of_their_script_are_read(tmp_path):
+    args = argparse.Namespace(lr=1e-4, names=["a"])
+    torch.save({"args": args, "model": {"conv.weight": torch.ones(2)}}, tmp_path / "x.pth")
+    checkpoint = load_checkpoint_file(tmp_path / "x.pth")
+    assert checkpoint["args"] == args
+    assert unwrap(checkpoint)["conv.weight"].tolist() == [1, 1]
 
 
 def test_what_is_no_module_is_not_advised_to_be_run(tmp_path):

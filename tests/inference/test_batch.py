@@ -539,3 +539,28 @@ def test_the_tool_is_the_command_and_the_package_has_the_function():
         upscale([1])  # type: ignore[arg-type]
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         srgan_plugin.nothing  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "status"),
+    [
+        ("--suffix", "_x4", 1),
+        ("--format", "jpg", 1),
+        ("--scale", "0", 2),
+        ("--scale", "nan", 2),
+        ("--blend", "2", 2),
+    ],
+)
+def test_an_option_that_cannot_be_followed_is_refused_by_its_name(
+    run_upscale, option, value, status
+):
+    write(Path("a.png"), smooth(8, 9, 3))
+    found, _, lines = run_upscale("a.png", "b.png", option, value)
+    assert (found, Path("b.png").exists()) == (status, False)
+    assert option in lines[-1]
+
+
+def test_a_format_that_the_name_of_the_result_has_is_no_contradiction(run_upscale):
+    write(Path("a.png"), smooth(8, 9, 3))
+    assert run_upscale("a.png", "b.jpg", "--format", "jpg", "--quality", "80")[0] == 0
+    assert Path("b.jpg").is_file()

@@ -108,8 +108,8 @@ def plot_curve(runs: Sequence[Run], args: argparse.Namespace) -> None:
     found = [
         (f"{run.name} {name}", sorted(curve.items()))
         for run in runs
-        for key in args.keys
-        for name, curve in find_curves(run, key)
+        # Two keys may name one curve, such as BasicSR's and MMagic's name of a loss.
+        for name, curve in dict(pair for key in args.keys for pair in find_curves(run, key)).items()
     ]
     legend = args.legend or [name for name, _ in found]
     if len(legend) != len(found):

@@ -1,5 +1,7 @@
 """ncnn: on a CPU, and on any GPU that has Vulkan."""
 
+import ctypes
+import sys
 from collections import Counter
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -42,8 +44,9 @@ class NCNNBackend(Backend):
         """See `Backend`; `"auto"` is the first Vulkan device that is a GPU, or the CPU."""
         import ncnn
 
-        # Builds of ncnn without Vulkan lack the function.
-        count = int(ncnn.get_gpu_count()) if hasattr(ncnn, "get_gpu_count") else 0
+        # Builds of ncnn without Vulkan lack the function; without its library it writes many lines.
+        found = hasattr(ncnn, "get_gpu_count") and _has_vulkan()
+        count = int(ncnn.get_gpu_count()) if found else 0
         if name == "auto":
             gpus = [n for n in range(count) if ncnn.get_gpu_info(n).type() != _SOFTWARE]
             return f"vulkan:{gpus[0]}" if gpus else "cpu"
@@ -63,6 +66,16 @@ class NCNNBackend(Backend):
     def reconstruct(self, features: Tensor, x: Tensor) -> Tensor:
         """See `Backend`."""
         return _run(self._reconstruction, features, x)
+
+
+def _has_vulkan() -> bool:
+    if sys.platform != "linux":
+        return True
+    try:
+        ctypes.CDLL("libvulkan.so.1")
+    except OSError:
+        return False
+    return True
 
 
 def _net(graph: Graph, gpu: int | None, half: bool) -> Any:

@@ -89,7 +89,11 @@ class ImageMetric(BaseMetric):
             if truth.ndim == 3:
                 predicted, truth = predicted[None], truth[None]
             frames = zip(predicted, truth, strict=True)
-            self.results.append(self.compute_metrics([self._measure(*pair) for pair in frames]))
+            try:
+                measured = [self._measure(*pair) for pair in frames]
+            except UserError as error:
+                raise UserError(f"{sample.get('key', 'an image')}: {error}") from error
+            self.results.append(self.compute_metrics(measured))
 
     def prepare(self, module: Any, dataloader: Any) -> None:
         """Store the number of images, which MMagic's evaluator does not pass to `evaluate`."""
