@@ -138,7 +138,7 @@ def test_on_a_terminal_the_line_for_a_file_that_fails_stands_alone(tmp_path: Pat
     )
     subprocess.run([sys.executable, "-c", save], check=True, cwd=ROOT)
     write_image(folder / "a.png", np.zeros((64, 64, 3), np.uint8))
-    line = [sys.executable, "-m", "srgan_plugin", "upscale", "in", "out", "--model", str(network)]
+    line = [sys.executable, "-m", "srgan_plugin", "upscale", "in", "out", "--model", network.name]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     seen = on_a_terminal(line, tmp_path, environment, status=1)
     updates = [text.rstrip() for part in seen.split("\n") for text in part.split("\r")]

@@ -11,8 +11,9 @@ from srgan_plugin.hosts.mmengine.engine.heartbeat import HeartbeatHook
 
 if __name__ == "__main__":
     seconds, steps = float(sys.argv[1]), int(sys.argv[2])
+    # Ranks start seconds apart on a busy machine; only the heartbeat is to be short of patience.
+    join_process_group("pytorch", ConfigDict(env_cfg={"dist_cfg": {"timeout": max(seconds, 30)}}))
     cfg = ConfigDict(env_cfg={"dist_cfg": {"timeout": seconds}})
-    join_process_group("pytorch", cfg)
     hook = HeartbeatHook()
     hook.before_run(SimpleNamespace(cfg=cfg))
     for _ in range(steps):
