@@ -53,7 +53,8 @@ class Upscaler:
     """A network, where it runs, and in how large tiles.
 
     Args:
-        network: See `open_model`. On a CPU and by other backends than torch a copy of it is run.
+        network: A generator, or what `open_model` opens: `"msrresnet"`, `"srgan"`, a file. On a
+            CPU, and by other backends than torch, a copy of it is run.
         scale: Of the result, any positive number; another than the network's is made from its
             result by MATLAB's bicubic. By default the network's.
         device: `"auto"` takes a CUDA GPU where there is one; `"cpu"`, `"cuda"`, `"cuda:1"`,
@@ -84,7 +85,7 @@ class Upscaler:
 
     def __init__(
         self,
-        network: Generator,
+        network: Generator | str | os.PathLike[str],
         *,
         scale: float | None = None,
         device: str = "auto",
@@ -97,6 +98,13 @@ class Upscaler:
             raise UserError(f"scale: expected a positive number, got {scale}")
         if tile != "auto" and tile < _SMALLEST:
             raise UserError(f"expected a tile of at least {_SMALLEST} pixels, got {tile}")
+        if isinstance(network, str | os.PathLike):
+            network = open_model(os.fspath(network))
+        if not isinstance(network, Generator):
+            raise UserError(
+                "network: expected a generator of srgan_plugin, or the name or file of one, got "
+                f"{type(network).__name__}"
+            )
         self.backend = open_backend(network, backend, device=device, precision=precision)
         self.dtype, self._whole = self.backend.dtype, self.backend.needs_whole_image
         large, self._inner = _TILES[self.backend.kind]

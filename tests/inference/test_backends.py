@@ -169,6 +169,17 @@ def test_vulkan_devices_that_do_not_exist_are_refused():
             Upscaler(rough("msrresnet x2"), backend="ncnn", device=device)
 
 
+@pytest.mark.parametrize("precision", ["float32", "float16"])
+def test_ncnn_on_a_vulkan_device_is_at_most_one_level_from_torch(precision):
+    ncnn = pytest.importorskip("ncnn")
+    if not backends.ncnn_backend._has_vulkan() or not ncnn.get_gpu_count():
+        pytest.skip("no Vulkan device (Mesa's llvmpipe is one in software)")
+    network, image = open_model("msrresnet"), noise(24, 30, 3)
+    expected = Upscaler(network, device="cpu")(image).astype(int)
+    upscaler = Upscaler(network, backend="ncnn", device="vulkan", precision=precision, tile=16)
+    assert np.abs(upscaler(image) - expected).max() <= (1 if precision == "float32" else 3)
+
+
 @pytest.fixture
 def timed(monkeypatch):
     """Pretend times; returns what was timed."""

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from srgan_plugin import upscale
 from srgan_plugin.checkpoints import hub
 from srgan_plugin.data.resize import imresize
+from srgan_plugin.errors import UserError
 from srgan_plugin.inference import Upscaler, open_model
 from srgan_plugin.inference.tiling import Interval
 from srgan_plugin.io.download import sha256
@@ -279,3 +280,13 @@ def test_an_overflow_makes_no_white_pixels(dtype):
     upscaler.backend._stored = dtype
     with pytest.raises(ValueError, match=f"MSRResNet.*{dtype}.*{hint}"):
         upscaler(noise(20, 20, 3))
+
+
+def test_a_network_may_be_named_instead_of_opened():
+    image = np.random.default_rng(0).integers(0, 256, (16, 18, 3), np.uint8)
+    expected = Upscaler(open_model("srgan"), device="cpu")(image)
+    np.testing.assert_array_equal(Upscaler("srgan", device="cpu")(image), expected)
+    with pytest.raises(FileNotFoundError, match=r"srgam.*srgan"):
+        Upscaler("srgam")
+    with pytest.raises(UserError, match=r"network.*Conv2d"):
+        Upscaler(torch.nn.Conv2d(3, 3, 1))
