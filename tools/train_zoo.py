@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Train the bundled weights, MSRResNet and then SRGAN (`make train-zoo`).
+"""Train the bundled weights, MSRResNet and then SRGAN, or one of them (`make train-zoo`).
 
 A second run resumes the first. Do not run two at a time, because they write to the same files.
 """
@@ -17,6 +17,8 @@ from srgan_plugin.cli.errors import command
 from srgan_plugin.errors import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
+#: In the order of their training.
+NETWORKS = ("msrresnet", "srgan")
 
 
 class Training(NamedTuple):
@@ -40,6 +42,12 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--vgg", type=Path, required=True, help="VGG-19 weights down to conv2_2, for SRGAN"
+    )
+    parser.add_argument(
+        "--network",
+        choices=NETWORKS,
+        help="train this network only (srgan from the bundled MSRResNet) and keep the other one's "
+        "weights, records and, unless given again, texts (default: both)",
     )
     parser.add_argument("--cpu", action="store_true", help="use the short recipes for a CPU")
     parser.add_argument(
@@ -126,6 +134,17 @@ def prepare(photographs: Path, data: Path, *, cpu: bool) -> dict[str, int]:
     if not cpu and not (data / "train").exists():
         run("create_store.py", data / "photographs", "--out", data / "train")
     return {"training": len(training), "held_out": len(held_out)}
+
+
+def describe(facts: dict[str, Any], card: Path | None, notes: Path | None) -> None:
+    """Put the texts about photographs and training into the summary, or keep those there."""
+    from srgan_plugin.io.text_files import read_text
+
+    if card:
+        facts["photographs"]["about"] = read_text(card, "a dataset card").strip()
+    facts["photographs"].setdefault("about", "Their licence is not recorded.")
+    if notes:
+        facts["note"] = read_text(notes, "notes").strip()
 
 
 def check_start(training: Training, start: Path) -> None:
@@ -228,34 +247,31 @@ def device(*, cpu: bool) -> str:
 
 @command
 def main(argv: list[str] | None = None) -> None:
-    """Train both networks and bundle their weights."""
+    """Train the networks and bundle their weights."""
     args = parse_args(argv)
     from srgan_plugin.io.atomic import write_text
-    from srgan_plugin.io.text_files import read_text
+    from srgan_plugin.io.text_files import read_json
 
     check(args.vgg, args.benchmarks)
+    records = ROOT / "docs/zoo/training.json"
+    facts: dict[str, Any] = {"photographs": {}, "note": "", "models": {}}
+    if args.network:
+        facts = read_json(records, "a summary of earlier trainings")
     say("photographs: some held out, the others into a store")
     data, suffix = args.work_dir / "data", "_cpu" if args.cpu else ""
-    facts: dict[str, Any] = {"photographs": prepare(args.photographs, data, cpu=args.cpu)}
-    about = (
-        read_text(args.dataset_card, "a dataset card")
-        if args.dataset_card
-        else "Their licence is not recorded."
-    )
-    facts["photographs"]["about"] = about.strip()
-    facts["note"] = read_text(args.training_notes, "notes").strip() if args.training_notes else ""
-    facts["models"] = {}
-    options: list[str] = []
-    start: Path | None = None
-    for name in ("msrresnet", "srgan"):
+    facts["photographs"] |= prepare(args.photographs, data, cpu=args.cpu)
+    describe(facts, args.dataset_card, args.training_notes)
+    start = ROOT / "srgan_plugin/checkpoints/weights/msrresnet.safetensors"
+    for name in [args.network] if args.network else NETWORKS:
         say(f"{name}: train, choose a checkpoint, bundle it")
         training = Training(name, f"zoo_{name}_x4c64b16{suffix}.py", args.work_dir)
-        if start is not None:
+        options: list[str] = []
+        if name == "srgan":
             check_start(training, start)
+            options = [f"load_from={start}", f"model.perceptual_loss.pretrained={args.vgg}"]
         config = train(training, data / ("pieces_store" if args.cpu else "train"), *options)
         start, facts["models"][name] = bundle(training, config, cpu=args.cpu)
-        options = [f"load_from={start}", f"model.perceptual_loss.pretrained={args.vgg}"]
-    write_text(json.dumps(facts) + "\n", ROOT / "docs/zoo/training.json")
+    write_text(json.dumps(facts) + "\n", records)
     say("measures, cards, curves, images")
     run("zoo_cards.py", *(["--benchmarks", args.benchmarks] if args.benchmarks else []))
 

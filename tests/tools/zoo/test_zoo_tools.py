@@ -172,6 +172,30 @@ def test_training_is_followed_by_choosing_shipping_and_noting_and_is_not_done_tw
     assert "--work-dir" in capsys.readouterr().err
 
 
+def test_one_network_is_trained_alone_from_the_bundled_weights_and_the_other_one_stays(
+    train_zoo, tmp_path, textured, calculate_niqe
+):
+    module, done = train_zoo
+    for n in range(33):
+        write_image(tmp_path / f"photographs/{n}.png", textured(252, 252, seed=n))
+    weights = tmp_path / "checkout/srgan_plugin/checkpoints/weights/msrresnet.safetensors"
+    weights.parent.mkdir(parents=True)
+    weights.write_bytes(b"bundled")
+    earlier = {"note": "In goes.", "models": {"msrresnet": 1}}
+    earlier["photographs"] = {"about": "All mine."}
+    (tmp_path / "checkout/docs/zoo/training.json").write_text(json.dumps(earlier))
+    line = ["--photographs", "photographs", "--vgg", "vgg.pth", "--cpu", "--work-dir", "work"]
+    module.main([*line, "--network", "srgan"])
+    assert [name for name, *_ in done] == ["create_store.py", "train.py", "zoo_cards.py"]
+    assert f"load_from={weights}" in done[1]
+    assert weights.read_bytes() == b"bundled"
+    facts = json.loads((tmp_path / "checkout/docs/zoo/training.json").read_text())
+    assert facts["photographs"] == {"training": 17, "held_out": 16, "about": "All mine."}
+    assert facts["note"] == "In goes."
+    assert facts["models"]["msrresnet"] == 1
+    assert facts["models"]["srgan"]["config"] == "zoo_srgan_x4c64b16_cpu.py"
+
+
 def test_what_is_needed_at_the_end_is_looked_for_at_the_start(tool, tmp_path, calculate_niqe):
     torch.save(random_vgg19_state_dict(depth="conv1_2"), tmp_path / "shallow.pth")
     with pytest.raises(ValueError, match=r"shallow\.pth"):
