@@ -1,4 +1,4 @@
-"""Upscale images: tile by tile within bounded memory, whole files, whole folders."""
+"""Upscale arrays, files and folders of images, in tiles that bound the memory."""
 
 from .models import open_model
 from .upscaler import Upscaler, upscale

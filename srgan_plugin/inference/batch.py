@@ -1,4 +1,4 @@
-"""Many image files enlarged, one after the other; what goes wrong with one stops no other."""
+"""Upscale many image files, one after the other; an image that fails does not stop the others."""
 
 import errno
 import glob
@@ -17,18 +17,18 @@ from srgan_plugin.io.writers import WRITABLE_SUFFIXES, ImageSpec, check_target, 
 
 from .upscaler import Upscaler
 
-Job = tuple[Path, Path]
+Job = tuple[Path, Path]  # (file to read, file to write)
 
 
 @dataclass(frozen=True, kw_only=True)
 class JobResult:
-    """What became of an image.
+    """Result of upscaling one file.
 
     Attributes:
-        source: The image's file.
-        target: Where its enlargement is, or would be.
-        state: `"skipped"` if it was there already.
-        error: Why it failed.
+        source: File of the image.
+        target: File of the result; it does not exist if `state` is `"failed"`.
+        state: `"skipped"` if the result existed already.
+        error: Reason of a failure.
     """
 
     source: Path
@@ -39,15 +39,15 @@ class JobResult:
 
 @dataclass(frozen=True, kw_only=True)
 class OutputOptions:
-    """How results are written.
+    """Options of the files that are written.
 
     Attributes:
-        suffix: Stands in a file's name before its format, in a folder.
-        format: The format of the files in a folder, such as "jpg"; by default the input's, or PNG
-            where that is not written.
-        quality: Of JPEG and WebP, 1 to 100.
-        metadata: Whether EXIF and resolution are kept, of them author and copyright alone, or
-            nothing.
+        suffix: Text added to the name of each file in a folder, before its extension.
+        format: Extension of the files in a folder, such as `"jpg"`. By default that of the input,
+            or PNG for formats that can only be read.
+        quality: Quality of JPEG and WebP, 1 to 100.
+        metadata: `"keep"` for EXIF and resolution, `"copyright"` for author and copyright only,
+            `"none"` for neither.
     """
 
     suffix: str = ""
@@ -56,23 +56,24 @@ class OutputOptions:
     metadata: Keep = "keep"
 
     def check_for_one(self, target: Path) -> None:
-        """Refuse options that the name of a single result already decides.
+        """Refuse options for files in a folder, if the result is the single file `target`.
 
         Raises:
-            UserError: One of them is given.
+            UserError: `suffix` is given, or `format` is not that of `target`.
         """
         for name, value in (("suffix", self.suffix), ("format", self.format)):
             if value and target.suffix.lower() != f".{value}":
                 raise UserError(
-                    f"--{name}: expected a folder as OUTPUT, got the file {target}; name the file "
-                    "as it shall be called"
+                    f"--{name}: expected a folder as OUTPUT, got the file {target}; give the whole "
+                    "name of the result as OUTPUT"
                 )
 
-    def rename(self, below: Path) -> Path:
-        """Return the result's name for an input's."""
-        given = f".{self.format}" if self.format else below.suffix
-        written = given if given.lower() in WRITABLE_SUFFIXES else ".png"
-        return below.with_name(f"{below.stem}{self.suffix}{written}")
+    def rename(self, path: Path) -> Path:
+        """Return the path of the result for that of an input, both relative to their folders."""
+        extension = f".{self.format}" if self.format else path.suffix
+        if extension.lower() not in WRITABLE_SUFFIXES:
+            extension = ".png"
+        return path.with_name(f"{path.stem}{self.suffix}{extension}")
 
 
 DEFAULT_OUTPUT: Final = OutputOptions()
@@ -81,22 +82,22 @@ DEFAULT_OUTPUT: Final = OutputOptions()
 def plan_jobs(
     inputs: Sequence[str], output: str, options: OutputOptions = DEFAULT_OUTPUT
 ) -> list[Job]:
-    """Tells which files are to be read, and where each enlargement goes.
+    """Return the files to read and the file to write for each.
 
     Args:
-        inputs: Files, folders (with the folders below them), or patterns such as `"**/*.png"`.
-        output: One file for one file. Otherwise, or with a slash at its end, a folder, which gets
-            the names and formats of the inputs; where it lies in an input folder, or a pattern
-            meets it, files in it are no inputs.
-        options: What changes the names and formats in a folder.
+        inputs: Files, folders, which are searched recursively, or patterns such as `"**/*.png"`.
+        output: A file for a single input file. Otherwise, or if it ends with a slash, a folder,
+            in which the results have the names of the inputs. Files in it are never inputs, even
+            if the folder is inside an input folder or matches a pattern.
+        options: Options that change names and formats in a folder.
 
     Returns:
-        (file to read, file to write) for every image, sorted within each input.
+        (file to read, file to write) for each image, sorted within each input.
 
     Raises:
-        FileNotFoundError: An input is not there, or a pattern matches nothing.
-        ValueError: `output` is a folder where a file is wanted or the reverse, there is no image,
-            two results would have one name, or a result would overwrite an input.
+        MissingFileError: An input does not exist, or a pattern matches nothing.
+        UserError: `output` is a file instead of a folder or the reverse, an input holds no image,
+            two results would have the same name, or a result would overwrite an input.
     """
     target = Path(output)
     folder = output.endswith(("/", os.sep))
@@ -107,15 +108,15 @@ def plan_jobs(
         jobs = [(source, target)]
     else:
         if target.exists() and not target.is_dir():
-            raise UserError(f"expected a folder for several images, but {target} is a file")
+            raise UserError(f"OUTPUT: expected a folder for several images, got the file {target}")
         found = [pair for name in inputs for pair in find_images(name, target)]
         if not (target.exists() or folder) and _is_image(target):
             raise UserError(
-                f"expected a folder for several images, but {target} sounds like a file: name a "
-                "folder, or close it with a slash"
+                f"OUTPUT: expected a folder for several images, got {target}, which is named like "
+                "a file; end the name of a folder with a slash"
             )
-        jobs = [(source, target / options.rename(below)) for source, below in found]
-    _check_apart(jobs)
+        jobs = [(source, target / options.rename(path)) for source, path in found]
+    _check_targets(jobs)
     return jobs
 
 
@@ -128,29 +129,29 @@ def upscale_files(
     options: OutputOptions = DEFAULT_OUTPUT,
     overwrite: bool = False,
 ) -> Iterator[JobResult]:
-    """Enlarges files, one for each outcome that is asked for; what is there already is skipped.
+    """Upscale files lazily: each one when its result is requested. Skip those that exist.
 
     Args:
-        upscaler: What enlarges.
-        jobs: See `plan_jobs`.
-        progress: Called with the number of pixels of the images that are done, and of all.
-        started: Called with each file before it is read.
-        options: How results are written.
-        overwrite: Make what is there anew.
+        upscaler: Upscaler of the images.
+        jobs: (file to read, file to write) for each image; see `plan_jobs`.
+        progress: Called with the number of input pixels that are done, and that of all images.
+        started: Called with the path of each image before it is read.
+        options: Options of the files that are written.
+        overwrite: Replace results that exist, instead of skipping them.
 
     Yields:
-        What became of each image, in order. An input that is bad, and a result that its format
-        cannot hold, are outcomes; they raise nothing.
+        The result of each job, in order. An image that cannot be read, and a result that its
+        format cannot hold, are failed results and raise nothing.
 
     Raises:
-        OSError: The disk is full or read-only, or the folder of the results may not be written.
+        OSError: No result can be written: the disk is full or read-only, or its folder forbidden.
     """
     for folder in {target.parent for _, target in jobs}:
         remove_abandoned(folder)
-    there = [target.is_file() and not overwrite for _, target in jobs]
-    areas = [0 if skip else _pixels(job[0]) for job, skip in zip(jobs, there, strict=True)]
+    skipped = [target.is_file() and not overwrite for _, target in jobs]
+    areas = [0 if skip else _pixels(job[0]) for job, skip in zip(jobs, skipped, strict=True)]
     total, before = sum(areas), 0
-    for (source, target), area, skip in zip(jobs, areas, there, strict=True):
+    for (source, target), area, skip in zip(jobs, areas, skipped, strict=True):
 
         def show(done: int, before: int = before) -> None:
             if progress is not None:
@@ -164,7 +165,7 @@ def upscale_files(
         try:
             _upscale_file(upscaler, source, target, options, show)
         except (OSError, UserError, MemoryError) as error:
-            if _ends_all(error, source):
+            if _stops_batch(error, source):
                 raise
             yield JobResult(source=source, target=target, state="failed", error=error)
         else:
@@ -173,11 +174,11 @@ def upscale_files(
         before += area
 
 
-def _ends_all(error: Exception, source: Path) -> bool:
-    """Whether an error is about the place where all results go, not about one image."""
-    closed = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+def _stops_batch(error: Exception, source: Path) -> bool:
+    """Return whether an error means that no further result can be written."""
+    unwritable = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
     about_source = getattr(error, "filename", None) == str(source)
-    return isinstance(error, OSError) and error.errno in closed and not about_source
+    return isinstance(error, OSError) and error.errno in unwritable and not about_source
 
 
 def _upscale_file(
@@ -200,43 +201,42 @@ def _upscale_file(
 
 
 def find_images(name: str, output: Path) -> list[tuple[Path, Path]]:
-    """Return the images that an input names, and their names below the output folder.
+    """Return the images of an input, each with the path of its result below the output folder.
 
     Args:
-        name: A file, a folder (with the folders below it), or a pattern such as `"**/*.png"`.
-        output: The folder or file of results, which are no inputs.
+        name: A file, a folder, which is searched recursively, or a pattern such as `"**/*.png"`.
+        output: Folder or file of the results; files in it are not inputs.
+
+    Returns:
+        Sorted pairs. A folder that cannot be read is among them, to be reported as a failure.
 
     Raises:
-        MissingFileError: There is no such file, or a pattern matches nothing.
-        UserError: A folder holds no image.
+        MissingFileError: The file does not exist, or the pattern matches nothing.
+        UserError: The folder contains no image.
     """
     path = Path(name)
     if path.is_dir():
-        closed: list[OSError] = []  # folders; their turn tells why
-        walk = walk_files(path, onerror=closed.append)
+        unreadable: list[OSError] = []
+        walk = walk_files(path, onerror=unreadable.append)
         paths = [file for file in walk if _is_input(file, path, output)]
-        paths += [Path(error.filename) for error in closed]
-        found = [(file, file.relative_to(path)) for file in paths]
-        if not found:
-            raise UserError(
-                f"{name} holds no image: expected files in {', '.join(READABLE_SUFFIXES)}"
-            )
-        return sorted(found)
+        paths += [Path(error.filename) for error in unreadable]
+        if not paths:
+            raise UserError(f"{name}: expected files in {', '.join(READABLE_SUFFIXES)}, got none")
+        return sorted((file, file.relative_to(path)) for file in paths)
     if path.is_file():
         return [(path, Path(path.name))]
-    # Path.glob takes no absolute pattern.
+    # Path.glob does not accept absolute patterns.
     matches = map(Path, glob.glob(name, recursive=True))  # noqa: PTH207
     files = [file for file in matches if not file.is_dir() and _is_image(file)]
-    # Where nothing else is found, OUTPUT is the folder of the inputs, which is refused later.
+    # If all files are in OUTPUT, it is the folder of the inputs, which `_check_targets` refuses.
     paths = [file for file in files if not _is_result(file, output)] or files
-    found = [(file, Path(file.name)) for file in paths]
-    if not found:
-        raise MissingFileError(f"expected an image, a folder or a pattern, but {name} is none")
-    return sorted(found)
+    if not paths:
+        raise MissingFileError(f"{name}: expected an image, a folder or a pattern, got none")
+    return sorted((file, Path(file.name)) for file in paths)
 
 
 def ignored_files(inputs: Sequence[str], output: str) -> list[Path]:
-    """Return the files in folders among the inputs that `plan_jobs` leaves out, sorted."""
+    """Return the sorted files in input folders that `plan_jobs` skips, as they are not images."""
     folders = [Path(name) for name in inputs if Path(name).is_dir()]
     files = {file for folder in folders for file in walk_files(folder) if not _is_image(file)}
     return sorted(file for file in files if not _is_result(file, Path(output)))
@@ -247,7 +247,7 @@ def _is_image(path: Path) -> bool:
 
 
 def _is_input(file: Path, folder: Path, output: Path) -> bool:
-    """Whether a file found in a folder is an image, and no result of ours."""
+    """Return whether a file found in an input folder is an image, and not one of the results."""
     inside = _real(folder) in _real(output).parents
     return _is_image(file) and not (inside and _is_result(file, output))
 
@@ -258,26 +258,28 @@ def _is_result(file: Path, output: Path) -> bool:
 
 
 def _real(path: Path) -> Path:
-    """Resolve links; `Path.resolve` raises on those that lead to themselves."""
+    """Resolve links; `Path.resolve` raises for a link to itself."""
     return Path(os.path.realpath(path))
 
 
-def _check_apart(jobs: Sequence[Job]) -> None:
+def _check_targets(jobs: Sequence[Job]) -> None:
+    """Refuse results that would overwrite an input or each other."""
     sources = {_real(source) for source, _ in jobs}
     taken: dict[Path, Path] = {}
     for source, target in jobs:
-        if _real(target) in sources or _are_same(target, source):
-            raise UserError(f"{target} is an input: results never overwrite one, name another")
+        # Two names of one file on a file system that ignores case, or by a hard link.
+        same = target.exists() and source.exists() and target.samefile(source)
+        if same or _real(target) in sources:
+            raise UserError(f"OUTPUT: expected another file, got {target}, which is an input")
         if (other := taken.setdefault(_real(target), source)) != source:
-            raise UserError(f"{other} and {source} would both become {target}: do one at a time")
-
-
-def _are_same(target: Path, source: Path) -> bool:
-    return target.exists() and source.exists() and target.samefile(source)
+            raise UserError(
+                f"{other} and {source}: expected results of different names, got {target} for "
+                "both; upscale them into two folders"
+            )
 
 
 def _pixels(path: Path) -> int:
-    """For the progress bar; what is wrong with a file is told when its turn comes."""
+    """Return the number of pixels, for the progress bar; 0 for a file that cannot be read."""
     try:
         height, width = peek_size(path)
     except (OSError, UserError):

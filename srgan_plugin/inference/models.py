@@ -1,4 +1,4 @@
-"""Networks by name or file, and blends of two of them."""
+"""Open generators by name or file, and interpolate the weights of two of them."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -11,7 +11,7 @@ from srgan_plugin.checkpoints.recorded_args import NON_INFERABLE_ARGS
 from srgan_plugin.errors import UserError
 from srgan_plugin.networks import Generator
 
-# Two networks of the same function have these in common, and the shapes of their weights.
+# Attributes that change what a network computes, but not the shapes of its weights.
 _SWITCHES: Final = ("upscale_factor", *NON_INFERABLE_ARGS)
 
 
@@ -22,23 +22,25 @@ def open_model(
     blend_with: str = "srgan",
     arch_options: Mapping[str, Any] | None = None,
 ) -> Generator:
-    """Make a generator from bundled weights, from a checkpoint, or from a blend of two.
+    """Return a generator with bundled weights, those of a checkpoint, or a blend of two.
 
     Args:
-        model: `"msrresnet"`, `"srgan"`, a published checkpoint's name, or a path or URL.
-        blend: Mix the weights of two networks, each (1 - blend) * model + blend * blend_with
-            (network interpolation, ESRGAN, Wang et al. 2018, sec. 3.4). In [0, 1].
-        blend_with: The other network.
-        arch_options: What a checkpoint does not state of its network: `output_range` of an
-            SRResNet, `activate_after_shuffle` of an MSRResNet; for both networks.
+        model: `"msrresnet"`, `"srgan"`, the name of a published checkpoint, a path, or a URL.
+        blend: Weight of `blend_with`, in [0, 1]: every parameter is (1 - blend) * model +
+            blend * blend_with (network interpolation, ESRGAN, Wang et al. 2018, sec. 3.4). By
+            default nothing is blended.
+        blend_with: The second network, named like `model`; of the same architecture and size.
+        arch_options: Arguments of the network that a checkpoint does not record, for both
+            networks: `output_range` of an SRResNet, `activate_after_shuffle` of an MSRResNet.
 
     Returns:
-        The network, float32, on the CPU, in evaluation mode.
+        The network, in float32, on the CPU, in evaluation mode.
 
     Raises:
-        FileNotFoundError: There is no such file or name; the message lists those like it.
-        UserError: A file is damaged, holds another network or leaves open what it computes, the
-            two networks do not fit each other, or `blend` is out of range.
+        MissingFileError: The file or name does not exist; the message lists similar names.
+        UserError: A file is damaged, holds another kind of network or does not record an argument
+            that `arch_options` must give; the two networks differ in architecture or size; or
+            `blend` is out of range.
 
     Example:
         >>> from srgan_plugin.inference import open_model
@@ -50,23 +52,21 @@ def open_model(
     if blend is None:
         return first
     if not 0 <= blend <= 1:
-        raise UserError(f"blend is from 0 ({model} alone) to 1 ({blend_with} alone), got {blend}")
+        raise UserError(f"blend: expected 0 ({model} alone) to 1 ({blend_with} alone), got {blend}")
     if model == blend_with:
-        raise UserError(
-            f"blend mixes two networks, got {model} twice: name another one to blend with"
-        )
+        raise UserError(f"blend_with: expected another network than model, got {model} twice")
     second = _open(blend_with, arch_options)
-    if _form(first) != _form(second):
+    if _signature(first) != _signature(second):
         raise UserError(
-            f"{model} and {blend_with} cannot be blended: expected two networks of the same form, "
-            f"got {_form(first)[0]} and {_form(second)[0]} whose sizes or switches differ"
+            f"blend: expected two networks of the same architecture and size, got {model}, "
+            f"{type(first).__name__}, and {blend_with}, {type(second).__name__}, which differ"
         )
     others = second.state_dict()
-    mixture = {
+    blended = {
         key: torch.lerp(weight, others[key], blend) if weight.is_floating_point() else weight
         for key, weight in first.state_dict().items()
     }
-    first.load_state_dict(mixture)
+    first.load_state_dict(blended)
     return first
 
 
@@ -84,7 +84,8 @@ def _open(model: str, arch_options: Mapping[str, Any] | None) -> Generator:
     return network
 
 
-def _form(network: Generator) -> tuple[object, ...]:
+def _signature(network: Generator) -> tuple[object, ...]:
+    """Return what two networks must have in common to compute the same function."""
     switches = [getattr(network, name, None) for name in _SWITCHES]
     shapes = {key: weight.shape for key, weight in network.state_dict().items()}
     return type(network).__name__, switches, shapes

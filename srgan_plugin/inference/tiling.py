@@ -1,10 +1,11 @@
-"""Run a generator's forward pass tile by tile, without a seam.
+"""Run a generator's forward pass tile by tile, without seams.
 
-The work has two halves. At the image's own size most layers look at each other's surroundings
-(35 pixels to each side in MSRResNet), but a pixel costs little memory; while it is upscaled a pixel
-takes some 10 KB, but hardly looks around. So there are large tiles for the one half and, in each of
-them, small ones for the other. Every tile sees all that its pixels depend on: what comes out is
-what the network makes of the whole image, but for the order of floating-point sums.
+The forward pass has two halves with different needs. Feature extraction, at LR size, has a large
+receptive field (35 pixels to each side in MSRResNet) and needs little memory for each pixel.
+Reconstruction, during and after upsampling, has a small receptive field and needs about 10 KB for
+each LR pixel. Large tiles are therefore used for the first half and, inside each of them, small
+tiles for the second. Every tile is padded with all pixels in the receptive field of its result, so
+the result equals that for the whole image up to the order of floating-point sums.
 """
 
 from collections.abc import Callable
@@ -22,21 +23,21 @@ from .backends.base import Backend
 
 
 class Interval(NamedTuple):
-    """Rows or columns of the LR image, `start` to before `stop`."""
+    """Half-open interval of rows or columns of the LR image, `[start, stop)`."""
 
     start: int
     stop: int
 
     def widened(self, by: int, limits: "Interval") -> "Interval":
-        """With `by` more on both sides, as far as there are more."""
+        """Return the interval extended by `by` on both sides, clipped to `limits`."""
         return Interval(max(self.start - by, limits.start), min(self.stop + by, limits.stop))
 
     def inside(self, outer: "Interval", scale: int = 1) -> slice:
-        """Where it lies in an array that begins where `outer` does, upscaled `scale` times."""
+        """Return the slice of this interval in an array of `outer`, upscaled by `scale`."""
         return slice((self.start - outer.start) * scale, (self.stop - outer.start) * scale)
 
     def parts(self, largest: int) -> list["Interval"]:
-        """Cut into parts of nearly the same size, none above `largest`."""
+        """Divide into intervals of nearly the same size, none longer than `largest`."""
         size = self.stop - self.start
         count = -(-size // largest)
         edges = [self.start + size * i // count for i in range(count + 1)]
@@ -46,7 +47,7 @@ class Interval(NamedTuple):
 def _transformed(
     symmetry: Symmetry, rows: Interval, columns: Interval, height: int, width: int
 ) -> tuple[Interval, Interval]:
-    """Return where a window of an image lies in the transformed image."""
+    """Return the rows and columns of a window after `symmetry` has been applied to the image."""
     if symmetry.flip_rows:
         rows = Interval(height - rows.stop, height - rows.start)
     if symmetry.flip_columns:
@@ -64,9 +65,10 @@ def upscale_tile_ensemble(
     inner: int,
     progress: Callable[[float], None],
 ) -> Tensor:
-    """Upscale a window eight times, flipped and transposed, and return the mean (EDSR's x8).
+    """Upscale a window in its eight flips and transposes, and return the mean.
 
-    Args, result and errors are those of `upscale_tile`.
+    This is the x8 self-ensemble of EDSR (Lim et al. 2017). Arguments, result and errors are those
+    of `upscale_tile`.
     """
     height, width = image.shape[2:]
     total: Tensor | None = None
@@ -98,40 +100,42 @@ def upscale_tile(
     inner: int,
     progress: Callable[[float], None],
 ) -> Tensor:
-    """Upscale a window of an image to what it is in the upscaled whole image.
+    """Upscale a window of an image, using the pixels around it as context.
 
     Args:
-        backend: The network, ready to run.
-        image: The whole LR image, RGB in [0, 1], (1, 3, H, W), anywhere; what is needed of it
-            goes to the backend's device and type.
-        rows: Of the window.
-        columns: Of the window.
-        inner: Largest side of the tiles in which the memory-hungry half is done, in LR pixels.
-        progress: Called with the share of the work that is done.
+        backend: Network on its runtime and device.
+        image: Whole LR image, RGB in [0, 1], (1, 3, H, W), on any device. Only the window and its
+            surroundings are copied to the device and dtype of the backend.
+        rows: Rows of the window.
+        columns: Columns of the window.
+        inner: Largest side of a tile of the second half of the network, in LR pixels.
+        progress: Called with the fraction of the window that is done, in [0, 1].
 
     Returns:
-        RGB, clamped to [0, 1], (3, rows x scale, columns x scale), where the backend computes.
+        The part of the upscaled image that belongs to the window: RGB clamped to [0, 1],
+        (3, rows x scale, columns x scale), on the device of the backend.
 
     Raises:
         UserError: The result is not finite.
-        torch.OutOfMemoryError: The window, or `inner`, is too large for the device.
+        torch.OutOfMemoryError: The window or `inner` is too large for the device. Backends other
+            than torch raise errors of their runtime; see `Backend.is_out_of_memory`.
     """
     far, near = backend.receptive_radius
     height, width = Interval(0, image.shape[2]), Interval(0, image.shape[3])
-    around = rows.widened(far + near, height), columns.widened(far + near, width)
-    window = image[..., around[0].start : around[0].stop, around[1].start : around[1].stop]
+    padded = rows.widened(far + near, height), columns.widened(far + near, width)
+    window = image[..., padded[0].start : padded[0].stop, padded[1].start : padded[1].stop]
     x = backend.to_device(window)
     features = backend.extract_features(x)
     scale = backend.upscale_factor
     out = x.new_empty(3, (rows.stop - rows.start) * scale, (columns.stop - columns.start) * scale)
     tiles = list(product(rows.parts(inner), columns.parts(inner)))
-    for number, (some_rows, some_columns) in enumerate(tiles):
-        progress((1 + number / len(tiles)) / 2)  # the halves take about as long
-        seen = some_rows.widened(near, height), some_columns.widened(near, width)
-        cut = slice(None), slice(None), seen[0].inside(around[0]), seen[1].inside(around[1])
-        sr = backend.reconstruct(features[cut], x[cut])[0]
-        sr = sr[:, some_rows.inside(seen[0], scale), some_columns.inside(seen[1], scale)]
-        out[:, some_rows.inside(rows, scale), some_columns.inside(columns, scale)] = sr
+    for number, (tile_rows, tile_columns) in enumerate(tiles):
+        progress((1 + number / len(tiles)) / 2)  # both halves take about the same time
+        seen = tile_rows.widened(near, height), tile_columns.widened(near, width)
+        crop = slice(None), slice(None), seen[0].inside(padded[0]), seen[1].inside(padded[1])
+        sr = backend.reconstruct(features[crop], x[crop])[0]
+        sr = sr[:, tile_rows.inside(seen[0], scale), tile_columns.inside(seen[1], scale)]
+        out[:, tile_rows.inside(rows, scale), tile_columns.inside(columns, scale)] = sr
     if not out.isfinite().all():
         raise UserError(
             f"{backend.network_name}: expected finite pixels, got NaN or infinite ones in "

@@ -1,4 +1,4 @@
-"""Upscale arrays of pixels by a network: any size, grey or colour, with alpha or without."""
+"""Upscale images of any size: grey or RGB, with or without alpha, 8 or 16 bits per channel."""
 
 import ctypes
 import logging
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from srgan_plugin.data.resize import resize_rows
-from srgan_plugin.errors import UserError
+from srgan_plugin.errors import UserError, check_at_least
 from srgan_plugin.io.image_content import pixels_of, read_image_content
 from srgan_plugin.networks import Generator
 
@@ -31,46 +31,54 @@ Pixels = NDArray[Any]
 AnyImage = Pixels | PIL.Image.Image | str | os.PathLike[str]
 Tile = Literal["auto"] | int
 
-# Sides of the large and of the small tiles, in LR pixels; see `tiles`. On a CPU 400 MB, and small
-# tiles that stay near the caches; on a GPU tiles that fill it.
-_TILES: Final = {
+# Sides of the large and of the small tiles in LR pixels, by device; see `tiling`. On a CPU they
+# take 400 MB, and the small tiles fit into the caches. On a GPU they occupy all its cores.
+_TILE_SIDES: Final = {
     "cpu": (512, 128),
     "cuda": (1024, 256),
     "mps": (512, 256),
     "vulkan": (512, 128),
 }
-_SMALLEST: Final = 16
-# Pixels of an image that a network sees whole, on a CPU: 3.2 GB with 64 features.
-_LARGEST_WHOLE: Final = 1 << 21
-_RESIZED_ROWS: Final = 256  # at a time
-_LARGEST_RESULT: Final = 1 << 32  # pixels, where --scale is given
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's <malloc.h>
+_MIN_TILE: Final = 16
+# For networks that need the whole image at once, on a CPU: 3.2 GB with 64 features.
+_MAX_UNTILED_PIXELS: Final = 1 << 21
+_ROWS_PER_RESIZE: Final = 256
+_MAX_RESIZED_PIXELS: Final = 1 << 32
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # in glibc's <malloc.h>
 
 logger = logging.getLogger(__name__)
 
 
 class Upscaler:
-    """A network, where it runs, and in how large tiles.
+    """Upscale images with a network, in tiles.
 
     Args:
-        network: A generator, or what `open_model` opens: `"msrresnet"`, `"srgan"`, a file. On a
-            CPU, and by other backends than torch, a copy of it is run.
-        scale: Of the result, any positive number; another than the network's is made from its
-            result by MATLAB's bicubic. By default the network's.
-        device: `"auto"` takes a CUDA GPU where there is one; `"cpu"`, `"cuda"`, `"cuda:1"`,
-            `"mps"`; with ncnn `"vulkan"`, `"vulkan:1"`.
-        tile: Largest side of a tile in pixels of the input; a tiled result is the untiled one, but
-            for rounding. When the device runs out of memory the tile is halved for good.
-        precision: `"float32"`; `"bfloat16"`, up to some levels off; `"float16"`, on a GPU only;
-            `"auto"`, bfloat16 where it is faster on this device.
-        backend: `"torch"`, `"openvino"`, `"onnxruntime"`, `"ncnn"`, or `"auto"`, the fastest here
-            of those that are installed; see `open_backend`.
-        tta: Take the mean of the results for the image flipped and transposed (x8 self-ensemble),
-            in eight times the time.
+        network: Generator, or a name, path or URL of one for `open_model`. On a CPU, and with other
+            backends than torch, a copy of it is run.
+        scale: Upscaling factor of the result, any positive number, by default that of the network.
+            For another factor the result of the network is resized by MATLAB's bicubic.
+        device: `"auto"` (a CUDA GPU if there is one, else the CPU), `"cpu"`, `"cuda"`, `"cuda:1"`
+            or `"mps"`; with ncnn also `"vulkan"` and `"vulkan:1"`.
+        tile: Largest side of a tile in pixels of the input, at least 16. It does not change the
+            result, except for rounding. When the device runs out of memory, the tile is halved and
+            stays so for later images.
+        precision: `"float32"`; `"bfloat16"`, which changes pixels by up to some levels;
+            `"float16"`, on a GPU only; `"auto"`, which is bfloat16 where it is faster on the
+            device, else float32.
+        backend: `"torch"`, `"openvino"`, `"onnxruntime"`, `"ncnn"`, or `"auto"` for the fastest
+            installed one; see `open_backend`.
+        tta: Average the results for the eight flips and transposes of the image (x8
+            self-ensemble), which takes eight times as long.
+
+    Attributes:
+        backend: The network on its runtime and device.
+        dtype: Type that the network computes in.
+        scale: Upscaling factor of the result.
+        tile: Largest side of a tile, in pixels of the input.
 
     Raises:
-        UserError: There is no such device, float16 without a GPU, `tile` is below 16, `scale` is
-            not positive, or the backend is not installed or cannot run the network.
+        UserError: An option is out of range, the device does not exist, or the backend is not
+            installed or cannot run the network.
         MemoryError: The network does not fit on the device.
 
     Example:
@@ -96,8 +104,8 @@ class Upscaler:
     ) -> None:
         if scale is not None and not 0 < scale < math.inf:
             raise UserError(f"scale: expected a positive number, got {scale}")
-        if tile != "auto" and tile < _SMALLEST:
-            raise UserError(f"expected a tile of at least {_SMALLEST} pixels, got {tile}")
+        if tile != "auto":
+            check_at_least(_MIN_TILE, tile=tile)
         if isinstance(network, str | os.PathLike):
             network = open_model(os.fspath(network))
         if not isinstance(network, Generator):
@@ -106,8 +114,8 @@ class Upscaler:
                 f"{type(network).__name__}"
             )
         self.backend = open_backend(network, backend, device=device, precision=precision)
-        self.dtype, self._whole = self.backend.dtype, self.backend.needs_whole_image
-        large, self._inner = _TILES[self.backend.kind]
+        self.dtype, self._untiled = self.backend.dtype, self.backend.needs_whole_image
+        large, self._inner_tile = _TILE_SIDES[self.backend.kind]
         self.tile = large if tile == "auto" else tile
         self._factor = network.upscale_factor
         self.scale = scale or self._factor
@@ -123,17 +131,18 @@ class Upscaler:
         """Upscale an image.
 
         Args:
-            image: (H, W) or (H, W, C), C channels: 1 grey, 2 grey and alpha, 3 RGB, 4 RGB and
-                alpha; uint8, or uint16 with the range of 16 bits. Or a file, which is read as
-                `srgan-plugin upscale` does, or an image of Pillow's with 8 bits.
+            image: Array (H, W) or (H, W, C), uint8 in [0, 255] or uint16 in [0, 65535], where C is
+                1 (grey), 2 (grey and alpha), 3 (RGB) or 4 (RGB and alpha); a path of an image
+                file; or a `PIL.Image.Image` with 8 bits per channel.
 
         Returns:
-            For a file (H, W, C), for Pillow's image one of Pillow's, else:
-            The same, of the size that `result_size` tells. Grey goes through the network as RGB of
-            three equal channels, whose mean is taken; alpha is upscaled by bicubic.
+            The upscaled image, of the size that `result_size` returns. A Pillow image for a Pillow
+            image; an array (H, W, C) for a file; else an array with the dtype and the channels of
+            `image`. Grey is upscaled as RGB with three equal channels, of which the mean is
+            returned. Alpha is upscaled by bicubic interpolation.
 
         Raises:
-            ValueError: `image` is something else.
+            UserError: `image` has another type, shape or dtype, or cannot be read.
             MemoryError: Not even the smallest tile fits on the device.
         """
         if isinstance(image, PIL.Image.Image):
@@ -157,17 +166,17 @@ class Upscaler:
     def strips(
         self, image: Pixels, progress: Callable[[int], None] | None = None
     ) -> Iterator[Pixels]:
-        """Upscale an image, handing out the result from top to bottom while it is made.
+        """Upscale an image and return the result in strips, from top to bottom.
 
         Args:
-            image: As for a call.
-            progress: Called with the number of pixels of the image that are done.
+            image: Array, as for `__call__`.
+            progress: Called with the number of pixels of `image` that are done.
 
         Returns:
-            Strips of the result, (rows, width, C). The next one is made when it is asked for.
+            Iterator over strips of the result, (rows, width, C), each computed on demand.
 
         Raises:
-            ValueError: `image` is something else.
+            UserError: `image` has another shape or dtype, or too many pixels.
             MemoryError: Not even the smallest tile fits on the device.
         """
         channels = {2: 1, 3: image.shape[-1]}.get(image.ndim)
@@ -178,56 +187,64 @@ class Upscaler:
             )
         if image.size == 0:
             raise UserError(f"expected an image, got one without pixels, of shape {image.shape}")
-        height, width = image.shape[:2]
-        if self._whole and self.backend.kind == "cpu" and height * width > _LARGEST_WHOLE:
+        self._check_size(*image.shape[:2])
+        image = image.reshape(*image.shape[:2], channels)
+        strips = self._network_strips(image, progress or (lambda _: None))
+        return strips if self.scale == self._factor else self._resize(strips, image.shape)
+
+    def result_size(self, height: int, width: int) -> tuple[int, int]:
+        """Return the height and width of the result, at least 1, for those of an image."""
+        return max(round(self.scale * height), 1), max(round(self.scale * width), 1)
+
+    def _check_size(self, height: int, width: int) -> None:
+        """Refuse an image that this process could not hold."""
+        if self._untiled and self.backend.kind == "cpu" and height * width > _MAX_UNTILED_PIXELS:
             raise UserError(
-                f"expected at most {_LARGEST_WHOLE} pixels, got {width} x {height}: instance "
+                f"expected at most {_MAX_UNTILED_PIXELS} pixels, got {width} x {height}: instance "
                 "normalisation needs the whole image at once; upscale parts of it, or on a GPU"
             )
         result = self.result_size(height, width)
-        if self.scale != self._factor and math.prod(result) > _LARGEST_RESULT:
+        if self.scale != self._factor and math.prod(result) > _MAX_RESIZED_PIXELS:
             raise UserError(
-                f"scale: expected a result of at most {_LARGEST_RESULT >> 20} million pixels, got "
-                f"{result[1]} x {result[0]}, {self.scale:g} times {width} x {height}"
+                f"scale: expected a result of at most {_MAX_RESIZED_PIXELS >> 20} million pixels, "
+                f"got {result[1]} x {result[0]}, {self.scale:g} times {width} x {height}"
             )
-        image = image.reshape(*image.shape[:2], channels)
-        strips = self._strips(image, progress or (lambda _: None))
-        return strips if self.scale == self._factor else self._resized(strips, image.shape)
 
-    def result_size(self, height: int, width: int) -> tuple[int, int]:
-        """Return the height and width of the result for an image: `scale` times, at least 1."""
-        return max(round(self.scale * height), 1), max(round(self.scale * width), 1)
-
-    def _resized(self, strips: Iterator[Pixels], shape: tuple[int, ...]) -> Iterator[Pixels]:
-        """Resize the network's result, which is held as a whole, in strips."""
+    def _resize(self, strips: Iterator[Pixels], shape: tuple[int, ...]) -> Iterator[Pixels]:
+        """Collect the result of the network and yield it resized to `scale`, in strips."""
         sizes = self.result_size(*shape[:2])
         whole = np.concatenate(list(strips))
         largest = np.iinfo(whole.dtype).max
-        for rows in Interval(0, sizes[0]).parts(_RESIZED_ROWS):
+        for rows in Interval(0, sizes[0]).parts(_ROWS_PER_RESIZE):
             strip = resize_rows(whole, sizes, rows.start, rows.stop)
             yield np.floor(strip.clip(0, largest) + 0.5).astype(whole.dtype)
 
-    def _strips(self, image: Pixels, progress: Callable[[int], None]) -> Iterator[Pixels]:
+    def _network_strips(self, image: Pixels, progress: Callable[[int], None]) -> Iterator[Pixels]:
+        """Yield the result of the network, with smaller tiles where memory runs out."""
         whole, top = Interval(0, len(image)), 0
         while top < whole.stop:
-            rows = whole if self._whole else Interval(top, whole.stop).parts(self.tile)[0]
-            if (strip := self._strip_if_it_fits(image, rows, progress)) is not None:
+            rows = whole if self._untiled else Interval(top, whole.stop).parts(self.tile)[0]
+            if (strip := self._try_strip(image, rows, progress)) is not None:
                 yield strip
                 top = rows.stop
-            elif self._whole:
+            elif self._untiled:
                 raise MemoryError(
                     f"out of memory: instance normalisation needs all {len(image)} rows at once"
                 )
-            elif self.tile // 2 < _SMALLEST:
+            elif self.tile // 2 < _MIN_TILE:
                 raise MemoryError(f"out of memory even with tiles of {self.tile} pixels")
             else:
                 self.tile //= 2
-                logger.warning("out of memory: going on with tiles of %d pixels", self.tile)
+                logger.warning("out of memory: continuing with tiles of %d pixels", self.tile)
 
-    def _strip_if_it_fits(
+    def _try_strip(
         self, image: Pixels, rows: Interval, progress: Callable[[int], None]
     ) -> Pixels | None:
-        """None when memory runs out: the retry is outside, where nothing holds the tensors."""
+        """Return a strip of the result, or None if the device runs out of memory.
+
+        The caller retries after this function has returned: until then the traceback of the error
+        keeps the tensors alive.
+        """
         try:
             return self._strip(image, rows, progress)
         except (RuntimeError, MemoryError) as error:
@@ -239,6 +256,7 @@ class Upscaler:
 
     @torch.inference_mode()
     def _strip(self, image: Pixels, rows: Interval, progress: Callable[[int], None]) -> Pixels:
+        """Return the result of the network for some rows of `image`, (rows, width, C)."""
         height, width, channels = image.shape
         colours = 3 if channels > 2 else 1
         out = np.empty(
@@ -253,19 +271,19 @@ class Upscaler:
             pixels = rows.start * width + (rows.stop - rows.start) * done
             progress(int(pixels))
 
-        for columns in Interval(0, width).parts(width if self._whole else self.tile):
+        for columns in Interval(0, width).parts(width if self._untiled else self.tile):
             sr = self._upscale_tile(
                 self.backend,
                 lr,
                 local,
                 columns,
-                inner=min(self._inner, self.tile),
+                inner=min(self._inner_tile, self.tile),
                 progress=partial(report, columns),
             )
             if colours == 1:
                 sr = sr.mean(0, keepdim=True, dtype=torch.float32)
-            where = columns.inside(Interval(0, width), self._factor)
-            out[:, where, :colours] = _from_network(sr, image.dtype)
+            target = columns.inside(Interval(0, width), self._factor)
+            out[:, target, :colours] = _from_network(sr, image.dtype)
         if channels in (2, 4):
             out[..., -1] = _upscale_alpha(image[..., -1], rows, self._factor)
         return out
@@ -285,27 +303,28 @@ def upscale(
     backend: BackendName = "torch",
     tta: bool = False,
 ) -> AnyImage:
-    """Upscale an image; for many of them, make one `Upscaler` and call that.
+    """Upscale one image. For several images, create one `Upscaler` and call it for each.
 
     Args:
-        image: As for an `Upscaler`'s call.
-        model: As for `open_model`, and so are `blend`, `blend_with` and `arch_options`.
-        scale: As for `Upscaler`, and so are `tile`, `device`, `precision`, `backend` and `tta`.
-        blend: See there.
-        blend_with: See there.
-        arch_options: See there.
-        tile: See `Upscaler`.
-        device: See `Upscaler`.
-        precision: See `Upscaler`.
-        backend: See `Upscaler`.
-        tta: See `Upscaler`.
+        image: Array (H, W) or (H, W, C), uint8 or uint16; path of an image file; or Pillow image.
+            See `Upscaler.__call__`.
+        model: `"msrresnet"`, `"srgan"`, the name of a published checkpoint, a path, or a URL.
+        scale: Upscaling factor, by default that of the network.
+        blend: Weight of `blend_with`, in [0, 1]; see `open_model`.
+        blend_with: Network to interpolate `model` with, if `blend` is given.
+        arch_options: Arguments of the network that the checkpoint does not record.
+        tile: Largest side of a tile in pixels of the input, or `"auto"`.
+        device: `"auto"`, `"cpu"`, `"cuda"`, `"cuda:N"` or `"mps"`.
+        precision: `"float32"`, `"bfloat16"`, `"float16"` or `"auto"`.
+        backend: `"torch"`, `"openvino"`, `"onnxruntime"`, `"ncnn"` or `"auto"`.
+        tta: Average the results for the eight flips and transposes of the image.
 
     Returns:
-        See `Upscaler`.
+        The upscaled image, as `Upscaler.__call__` returns it.
 
     Raises:
-        FileNotFoundError: There are no such weights.
-        UserError: The image, the weights or an option are not what is expected.
+        MissingFileError: The weights or the image file do not exist.
+        UserError: The image, the weights or an option are invalid.
         MemoryError: Not even the smallest tile fits on the device.
 
     Example:
@@ -328,11 +347,11 @@ def upscale(
 
 
 def disable_malloc_trim() -> None:
-    """Make glibc keep large freed blocks instead of handing them back to the system.
+    """Make glibc keep large freed blocks instead of returning them to the system.
 
-    Every activation on a CPU is such a block, when upscaling and when training; the system clears
-    each page again before it lends it anew. Keeping them halves the time of a small network's
-    training step. The process keeps its peak until it ends. Other C libraries are left alone.
+    Each activation on a CPU is such a block, and the system clears its pages each time it is
+    allocated. Without that, a training step of a small network takes half as long. The process
+    keeps its peak memory until it ends. Nothing changes with other C libraries.
     """
     # macOS and musl have no mallopt, and Windows has no CDLL(None).
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
@@ -342,18 +361,20 @@ def disable_malloc_trim() -> None:
 
 
 def _to_network(colours: Pixels) -> Tensor:
+    """Convert pixels (H, W, 1 or 3) to the input of a network, (1, 3, H, W) in [0, 1]."""
     scaled = colours.astype(np.float32) / np.float32(np.iinfo(colours.dtype).max)
     return torch.from_numpy(scaled).permute(2, 0, 1)[None].expand(1, 3, -1, -1)
 
 
 def _from_network(sr: Tensor, dtype: np.dtype[Any]) -> Pixels:
+    """Convert the result of a network, (C, H, W) in [0, 1], to pixels (H, W, C)."""
     levels = sr.float().mul_(np.iinfo(dtype).max).round_().permute(1, 2, 0)
-    # The copy from a GPU is of bytes where it can be.
+    # Converted on the device: copying uint8 from a GPU takes a quarter of the bytes of float32.
     return levels.to(torch.uint8 if dtype == np.uint8 else torch.int32).cpu().numpy()
 
 
 def _upscale_alpha(alpha: Pixels, rows: Interval, scale: int) -> Pixels:
-    """By bicubic: a network would put texture, and holes of one level, into what is opaque."""
+    """Upscale alpha by bicubic interpolation; a network would add texture to opaque regions."""
     seen = rows.widened(3, Interval(0, len(alpha)))
     part = np.ascontiguousarray(alpha[seen.start : seen.stop])
     size = part.shape[1] * scale, part.shape[0] * scale

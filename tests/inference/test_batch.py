@@ -400,10 +400,10 @@ def test_outputs_that_cannot_be_are_one_line_and_inputs_stay_as_they_are(run_ups
     before = Path("in/a.png").read_bytes()
     for arguments, said in {
         ("in/a.png", "in"): "in: expected a file to write",
-        ("in/a.png", "in/a.png"): "in/a.png is an input",
-        ("in/a.png", "link.png"): "link.png is an input",
-        ("in", "in"): "is an input",
-        ("in", "file"): "file is a file",
+        ("in/a.png", "in/a.png"): "in/a.png, which is an input",
+        ("in/a.png", "link.png"): "link.png, which is an input",
+        ("in", "in"): "which is an input",
+        ("in", "file"): "the file file",
         ("in/a.png", "a.gif"): ".png",
         ("in/a.png", "a.jpg"): "a.jpg: expected a format with transparency",
         ("in/a.png", "in/sub/a.png", "out"): "out/a.png",
