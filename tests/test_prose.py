@@ -34,6 +34,7 @@ REPLACEMENTS = {
 PENDING = (
     "srgan_plugin/checkpoints/",
     "srgan_plugin/cli/",
+    "srgan_plugin/inference/backends/",
     "srgan_plugin/reports/",
     "tools/analysis_tools/analyze_logs.py",
     "tools/release.py",
