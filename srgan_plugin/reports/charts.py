@@ -1,4 +1,4 @@
-"""Which curves of runs are drawn together, and in which order."""
+"""Group the curves of runs into charts, and order the charts."""
 
 import math
 import re
@@ -7,14 +7,14 @@ from typing import Any, Final, NamedTuple
 
 from .runs import Curve, Run
 
-_MAX_POINTS: Final = 1500  # of a curve in a page
-# Section, pattern of a curve's name, title ("\1" is the pattern's group), unit, the curves that
-# share a chart. The first pattern that matches counts.
+_MAX_POINTS: Final = 1500  # of a curve; longer ones are averaged
+# Section, pattern of a curve's name, title of the chart, unit, label of the curve in the chart.
+# "\1" is the group of the pattern. The first pattern that matches applies.
 _CHARTS: Final = (
     ("Validation", r"(.+/(?:PSNR|SSIM|NIQE|LPIPS|DISTS).*)", r"\1", "", ""),
     ("Validation", r"(PSNR.*|SSIM.*|NIQE.*)", r"\1", "", ""),
     ("Losses", r"loss_(pix|perceptual|gan|style)", r"\1 loss", "", ""),
-    ("Discriminator", r"loss_d_(real|fake)", "discriminator's loss", "", r"\1"),
+    ("Discriminator", r"loss_d_(real|fake)", "discriminator loss", "", r"\1"),
     ("Discriminator", r"out_d_(real|fake)", "D(real) and D(fake), logits", "", r"\1"),
     ("Losses", r"(loss.*|l_.*)", r"\1", "", ""),
     ("Optimisation", r"(?:generator\.|base_)?lr", "learning rate", "", "generator"),
@@ -24,12 +24,20 @@ _CHARTS: Final = (
     ("Speed", r"waiting for data", "waiting for data", "%", ""),
 )
 _SECTIONS: Final = ("Validation", "Losses", "Discriminator", "Optimisation", "Speed", "Other")
+_FIRST: Final = ("PSNR", "SSIM", "NIQE")  # metrics before all others of a test set
 _HIDDEN: Final = ("time", "data_time", "waiting", "data_wait_fraction", "memory", "eta")
 _TITLES: Final = {"pix loss": "pixel loss", "gan loss": "adversarial loss"}
 
 
 class Place(NamedTuple):
-    """Where a curve is drawn."""
+    """Chart in which a curve is drawn.
+
+    Attributes:
+        section: Section of the page.
+        title: Title of the chart; curves of one section and title share a chart.
+        unit: Unit of the values; empty if they have none.
+        label: Label of the curve in its chart; empty if it needs none.
+    """
 
     section: str
     title: str
@@ -38,7 +46,7 @@ class Place(NamedTuple):
 
 
 def place_of(name: str) -> Place:
-    """Return the chart of a curve by the curve's name."""
+    """Return the chart for the curve with this name."""
     for section, pattern, title, unit, label in _CHARTS:
         if found := re.fullmatch(pattern, name):
             expanded = found.expand(title)
@@ -47,17 +55,17 @@ def place_of(name: str) -> Place:
 
 
 def charts(runs: Iterable[Run]) -> list[dict[str, Any]]:
-    """Return the charts of runs for the page, by section.
+    """Return the charts of runs for `assets/curves.js`, ordered by section.
 
     Returns:
-        For each chart `section`, `title`, `unit` and `series`: the number of the `run`, a `label`
-        where a chart has curves of several kinds, `x`, `y`, and `mean`, of how many logged values
-        each point is the mean.
+        Charts with `section`, `title`, `unit` and `series`. Each series has the index of its `run`,
+        a `label` (empty unless the chart has several), the lists `x` and `y`, and `mean`, the
+        number of logged values that were averaged for a point.
     """
     found: dict[tuple[str, str], dict[str, Any]] = {}
     for number, run in enumerate(runs):
         for name in sorted(run.curves):
-            if name in _HIDDEN or not run.curves[name] or _repeats(name, run.curves):
+            if name in _HIDDEN or not run.curves[name] or _is_redundant(name, run.curves):
                 continue
             place = place_of(name)
             chart = found.setdefault(
@@ -73,22 +81,20 @@ def charts(runs: Iterable[Run]) -> list[dict[str, Any]]:
     return sorted(found.values(), key=_rank)
 
 
-def _repeats(name: str, curves: Mapping[str, Curve]) -> bool:
-    """Whether it is mmengine's sum of losses, of a single loss."""
+def _is_redundant(name: str, curves: Mapping[str, Curve]) -> bool:
+    """Return whether a curve is mmengine's sum of losses and there is only one loss."""
     parts = [other for other in curves if other.startswith("loss_")]
     return name == "loss" and len(parts) == 1 and curves[parts[0]] == curves["loss"]
 
 
 def _rank(chart: Mapping[str, Any]) -> tuple[int, str]:
-    name = chart["title"]
-    dataset, _, measure = name.rpartition("/")
-    order = ("PSNR", "SSIM", "NIQE")
-    first = next((i for i, m in enumerate(order) if measure == m), len(order))
-    return (_SECTIONS.index(chart["section"]), f"{dataset}{first}{measure}")
+    dataset, _, metric = chart["title"].rpartition("/")
+    rank = _FIRST.index(metric) if metric in _FIRST else len(_FIRST)
+    return (_SECTIONS.index(chart["section"]), f"{dataset}{rank}{metric}")
 
 
 def _thinned(curve: Curve) -> dict[str, Any]:
-    """Return a curve as lists; where it is long, as means of neighbouring values."""
+    """Return a curve as lists; if it is long, average neighbouring values."""
     points = [(x, y) for x, y in sorted(curve.items()) if math.isfinite(y)]
     size = max(1, -(-len(points) // _MAX_POINTS))
     groups = [points[i : i + size] for i in range(0, len(points), size)]

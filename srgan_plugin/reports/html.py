@@ -1,7 +1,7 @@
-"""Pages in one file: no network, and no script or style but those of this package.
+"""Build HTML pages in one file, which load nothing from a network.
 
-Names of files, methods and people go into a page as text or as data, never as markup; the page's
-policy refuses any script that is not the one written here, should one get in all the same.
+Names of files, methods and people are inserted as text or as JSON, never as markup. As a second
+barrier the content security policy of a page admits only the script of this package, by its hash.
 """
 
 import base64
@@ -35,7 +35,7 @@ _PAGE: Final = """<!DOCTYPE html>
 </body>
 </html>
 """
-# For JSON inside an HTML element: no character of it can end the element.
+# Escapes for JSON inside an HTML element, so that no string can end the element.
 _ESCAPES: Final = {ord(c): f"\\u{ord(c):04x}" for c in "<>&\u2028\u2029"}
 
 
@@ -52,14 +52,14 @@ def page(
     script: str = "",
     data: Mapping[str, object] = MappingProxyType({}),
 ) -> str:
-    """Return a whole HTML page that loads nothing.
+    """Return a complete HTML page.
 
     Args:
-        title: Plain text.
-        body: HTML, with everything from outside escaped.
+        title: Title, as plain text.
+        body: Content, as HTML; text from users must be escaped.
         style: CSS.
-        script: JavaScript, run after the body; the only one that the page's policy admits.
-        data: What the script finds as JSON in the elements of these ids.
+        script: JavaScript, run after the body is parsed; the only script that can run.
+        data: JSON-serialisable data for the script, by the id of the element that holds it.
     """
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     scripts = f"'sha256-{digest}'" if script else "'none'"
@@ -75,13 +75,17 @@ def page(
 
 
 def json_element(name: str, content: object) -> str:
-    """Return a `<script type="application/json">` of the id `name`, which is data and never run."""
+    """Return a `<script>` element with the id `name` that holds JSON and is never executed."""
     text = json.dumps(content, ensure_ascii=False, separators=(",", ":")).translate(_ESCAPES)
     return f'<script type="application/json" id="{escape(name)}">{text}</script>'
 
 
 def encode_image(rgb: Image) -> bytes:
-    """Encode an image as lossless WebP, half to three quarters of a PNG's size."""
+    """Encode an image as lossless WebP, which is half to three quarters the size of a PNG.
+
+    Args:
+        rgb: Image of shape (H, W, 3), uint8, RGB.
+    """
     file = BytesIO()
     options: dict[str, Any] = {"lossless": True, "exact": True, "method": 2, "quality": 50}
     PIL.Image.fromarray(rgb).save(file, "WEBP", **options)
@@ -89,19 +93,24 @@ def encode_image(rgb: Image) -> bytes:
 
 
 def table(
-    header: list[str], rows: list[list[str]], caption: str, *, texts: int = 1, kind: str = ""
+    header: list[str],
+    rows: list[list[str]],
+    caption: str,
+    *,
+    text_columns: int = 1,
+    classes: str = "",
 ) -> str:
-    """Return an HTML table of plain texts, the first cell of each row its header.
+    """Return an HTML table; the first cell of each row is its header.
 
     Args:
-        header: The columns' names.
-        rows: Cells, as many as there are columns.
-        caption: What the table shows.
-        texts: So many columns, from the first, hold words instead of numbers.
-        kind: Classes of the table; the cells of `words` may wrap.
+        header: Names of the columns, as plain text.
+        rows: Cells, as plain text; each row has one for each column.
+        caption: Caption of the table, as plain text.
+        text_columns: Number of columns, from the first, that are aligned as text, not as numbers.
+        classes: CSS classes of the table. With `words`, paths in cells may wrap.
     """
-    place = breakable if "words" in kind else escape
-    sides = [' class="text"' if column < texts else "" for column in range(len(header))]
+    place = _with_line_breaks if "words" in classes else escape
+    sides = [' class="text"' if column < text_columns else "" for column in range(len(header))]
     head = "".join(
         f'<th scope="col"{side}>{escape(cell)}</th>'
         for cell, side in zip(header, sides, strict=True)
@@ -114,11 +123,11 @@ def table(
     ]
     return (
         f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(caption)}">'
-        f'<table class="{kind}"><caption>{escape(caption)}</caption>'
+        f'<table class="{classes}"><caption>{escape(caption)}</caption>'
         f"<thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
     )
 
 
-def breakable(text: str) -> str:
-    """Return escaped text in which paths and dotted names may wrap between their parts."""
+def _with_line_breaks(text: str) -> str:
+    """Escape text and allow line breaks between the parts of paths and dotted names."""
     return re.sub(r"([./_=])(?=[^\W\d])", r"\1<wbr>", escape(text))

@@ -1,4 +1,4 @@
-"""Runs of mmengine: this package's and MMagic's."""
+"""Read runs of mmengine, which are those of this package and of MMagic."""
 
 import ast
 import json
@@ -11,9 +11,10 @@ from typing import Any, Final
 
 from srgan_plugin.errors import UserError
 
-from .runs import Run, flatten, validated_at
+from .runs import Run, flatten, iteration_of_validation
 
 _NOT_CURVES: Final = ("step", "iter", "epoch")
+_TIMINGS: Final = ("time", "data_time", "waiting", "data_wait_fraction")
 _WEIGHTS: Final = "weights at the start"
 _ENVIRONMENT: Final = {
     "Python": r"^\s+Python: (\S+)",
@@ -29,63 +30,68 @@ _ENVIRONMENT: Final = {
 }
 _RESUMED: Final = "INFO - resumed epoch: "
 _VALIDATION_SET: Final = re.compile(r"INFO - val set (.+): (\d+) images$", re.MULTILINE)
-_STAMP: Final = re.compile(r"^(\d{4}/\d\d/\d\d \d\d:\d\d:\d\d) - ", re.MULTILINE)
+_TIME: Final = re.compile(r"^(\d{4}/\d\d/\d\d \d\d:\d\d:\d\d) - ", re.MULTILINE)
 
 
 def mmengine_logs(folder: Path) -> list[Path]:
-    """Return the logs of a run's goes in their order, `TIMESTAMP/vis_data/scalars.json`."""
+    """Return the scalar log of each session, `TIMESTAMP/vis_data/scalars.json`, oldest first."""
     return sorted(folder.glob("*/vis_data/scalars.json"))
 
 
 def mmengine_log_of(file: Path) -> Path | None:
-    """Return the log with numbers that a file is or, for `TIMESTAMP/TIMESTAMP.log`, lies beside."""
+    """Return the scalar log for a JSON log or for the text log `TIMESTAMP/TIMESTAMP.log`."""
     log = file if file.suffix == ".json" else file.parent / "vis_data" / "scalars.json"
     return log if log.is_file() else None
 
 
 def read_mmengine(run: Run, logs: list[Path]) -> None:
-    """Fill in what mmengine logged of all goes of a run; a resumed go replaces what it repeats."""
+    """Add the logs of all sessions to a run; a resumed session replaces what it repeats.
+
+    Args:
+        run: Run to complete.
+        logs: Scalar logs of its sessions, oldest first.
+    """
     run.toolbox = "mmengine"
     _read_config(run, logs)
     trained = []
     for log in logs:
-        lines = list(_complete_lines(log))
-        steps = [line["step"] for line in lines if _is_training(line)]
+        entries = list(_complete_entries(log))
+        steps = [entry["step"] for entry in entries if _is_training(entry)]
         if not steps:
-            continue  # it only tested: the measures are in the file that `--out` named
+            continue  # a test, whose results are in the file of `tools/test.py --out`
         run.drop_from(min(steps))
-        for line in _placed(lines, run):
-            _add_line(run, line)
+        for entry in _with_iterations(entries, run):
+            _add_entry(run, entry)
         trained.append(log)
     inside = [log for log in trained or logs if log.parent.name == "vis_data"]
     _read_text_logs(run, [log.parents[1] for log in inside])
 
 
-def _complete_lines(file: Path) -> Iterator[dict[str, Any]]:
-    """Yield what mmengine appended; a line that a kill cut short is skipped."""
+def _complete_entries(file: Path) -> Iterator[dict[str, Any]]:
+    """Yield the entries of a scalar log without those that a killed process left truncated."""
     for text in file.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
-            line = json.loads(text)
+            entry = json.loads(text)
         except ValueError:
             continue
-        if isinstance(line, dict) and isinstance(line.get("step"), int):
-            yield line
+        if isinstance(entry, dict) and isinstance(entry.get("step"), int):
+            yield entry
 
 
-def _placed(lines: list[dict[str, Any]], run: Run) -> Iterator[dict[str, Any]]:
-    """Yield lines with validations at their iterations.
+def _with_iterations(entries: list[dict[str, Any]], run: Run) -> Iterator[dict[str, Any]]:
+    """Yield entries whose `step` is the iteration, of validations too.
 
-    With `log_metric_by_epoch`, the default of mmengine and so MMagic's, the step of a validation is
-    the epoch: 0 throughout a training by iterations.
+    With `log_metric_by_epoch=True`, the default of mmengine, the step of a validation is the epoch,
+    which is always 0 in a training that counts iterations.
     """
-    every, last = (_count(run, f"train_cfg.{name}") for name in ("val_interval", "max_iters"))
-    step = 0  # of the training
-    for line in lines:
-        if _is_training(line):
-            step = line["step"]
-        elif line["step"] < step:
-            line["step"] = validated_at(step, every, last) if last else step
-        yield line
+    interval, last = (_count(run, f"train_cfg.{name}") for name in ("val_interval", "max_iters"))
+    step = 0  # of the last training entry
+    for entry in entries:
+        if _is_training(entry):
+            step = entry["step"]
+        elif entry["step"] < step:
+            entry["step"] = iteration_of_validation(step, interval, last) if last else step
+        yield entry
 
 
 def _count(run: Run, name: str) -> int:
@@ -93,35 +99,34 @@ def _count(run: Run, name: str) -> int:
     return value if isinstance(value, int) and value > 0 else 0
 
 
-def _is_training(line: dict[str, Any]) -> bool:
-    return any(name.rpartition(".")[2] == "lr" or name.startswith("loss") for name in line)
+def _is_training(entry: dict[str, Any]) -> bool:
+    return any(name.rpartition(".")[2] == "lr" or name.startswith("loss") for name in entry)
 
 
-def _add_line(run: Run, line: dict[str, Any]) -> None:
-    training = _is_training(line)
-    for name, value in line.items():
-        timing = name in ("time", "data_time", "waiting", "data_wait_fraction")
-        if name in _NOT_CURVES or not isinstance(value, int | float) or (timing and not training):
-            continue
-        run.add(name, line["step"], float(value))
+def _add_entry(run: Run, entry: dict[str, Any]) -> None:
+    training = _is_training(entry)
+    skipped = _NOT_CURVES if training else (*_NOT_CURVES, *_TIMINGS)
+    for name, value in entry.items():
+        if name not in skipped and isinstance(value, int | float):
+            run.add(name, entry["step"], float(value))
     if training:
-        _add_speed(run, line)
+        _add_speed(run, entry)
 
 
-def _add_speed(run: Run, line: dict[str, Any]) -> None:
-    """Turn seconds for an iteration into iterations per second, and waiting into percent."""
-    seconds = line.get("time")
-    waiting = line.get("data_wait_fraction", line.get("waiting"))
+def _add_speed(run: Run, entry: dict[str, Any]) -> None:
+    """Add iterations per second, and the percentage of time spent waiting for data."""
+    seconds = entry.get("time")
+    waiting = entry.get("data_wait_fraction", entry.get("waiting"))
     if seconds:
-        run.add("it/s", line["step"], 1 / seconds)
-        if waiting is None and "data_time" in line:
-            waiting = line["data_time"] / seconds
+        run.add("it/s", entry["step"], 1 / seconds)
+        if waiting is None and "data_time" in entry:
+            waiting = entry["data_time"] / seconds
     if waiting is not None:
-        run.add("waiting for data", line["step"], 100 * float(waiting))
+        run.add("waiting for data", entry["step"], 100 * float(waiting))
 
 
 def _read_config(run: Run, logs: list[Path]) -> None:
-    """Read the config of the last training, which mmengine dumps beside each log."""
+    """Read the config of the last training; mmengine writes one beside each scalar log."""
     for log in reversed(logs):
         path = log.with_name("config.py")
         if path.is_file():
@@ -134,7 +139,7 @@ def _read_config(run: Run, logs: list[Path]) -> None:
 
 
 def _config_name(folder: Path, text: str) -> str:
-    """Return the name of the file in the folder that holds the same config, or nothing."""
+    """Return the name of the config file in `folder` with this content, or an empty string."""
     for path in sorted(folder.glob("*.py")):
         if path.read_text(encoding="utf-8", errors="replace").strip() == text.strip():
             return path.name
@@ -142,10 +147,14 @@ def _config_name(folder: Path, text: str) -> str:
 
 
 def literal_config(text: str, path: Path) -> dict[str, Any]:
-    """Read a config as mmengine dumps it: assignments of literals and `dict(…)`. Nothing is run.
+    """Parse a config that mmengine wrote, without executing it.
+
+    Args:
+        text: Content of the config: assignments of literals and of `dict(…)`.
+        path: Its file, named in errors.
 
     Raises:
-        UserError: It holds anything else.
+        UserError: The config contains other code.
     """
     try:
         tree = ast.parse(text)
@@ -157,7 +166,10 @@ def literal_config(text: str, path: Path) -> dict[str, Any]:
             if isinstance(target, ast.Name)
         }
     except (SyntaxError, ValueError, TypeError, RecursionError) as error:
-        raise UserError(f"{path}: expected a config as mmengine dumps it, got {error}") from None
+        raise UserError(
+            f"{path}: expected a config that mmengine wrote, with literals and dict() only, got "
+            f"{error}"
+        ) from None
 
 
 def _literal(node: ast.expr) -> Any:
@@ -174,41 +186,24 @@ def _literal(node: ast.expr) -> Any:
 
 
 def _read_text_logs(run: Run, folders: list[Path]) -> None:
-    """Find when and where it ran in the log files for people."""
-    goes: list[str] = []
+    """Add times and environment from the text logs of sessions, oldest first.
+
+    A session that did not resume started the run again, so sessions before it do not count.
+    """
+    sessions: list[str] = []
     for folder in folders:
         paths = sorted(folder.glob("*.log"))
         text = "".join(path.read_text(encoding="utf-8", errors="replace") for path in paths)
-        goes = [*goes, text] if _RESUMED in text else [text]
-    facts, seconds = defaultdict[str, dict[str, None]](dict), 0.0
-    for text in goes:
-        stamps = [datetime.strptime(s, "%Y/%m/%d %H:%M:%S") for s in _STAMP.findall(text)]
-        if stamps:
-            seconds += (stamps[-1] - stamps[0]).total_seconds()
-            facts["started"][f"{stamps[0]:%Y-%m-%d %H:%M}"] = None
-            run.facts["last entry"] = f"{stamps[-1]:%Y-%m-%d %H:%M}"
+        sessions = [*sessions, text] if _RESUMED in text else [text]
+    facts = defaultdict[str, dict[str, None]](dict)  # of each title the values, in order
+    for text in sessions:
         run.image_counts |= {name: int(count) for name, count in _VALIDATION_SET.findall(text)}
         for title, pattern in _ENVIRONMENT.items():
             found = re.search(pattern, text, re.MULTILINE)
-            if found and (title != _WEIGHTS or text is goes[0]):  # later: what it resumed from
+            # A resumed session loads the checkpoint from which it resumes.
+            if found and (title != _WEIGHTS or text is sessions[0]):
                 facts[title][found[1].strip()] = None
-    started = list(facts.pop("started", ()))
     run.facts |= {title: ", then ".join(values) for title, values in facts.items()}
-    if started:
-        run.facts = {"started": started[0], **run.facts, "time in all": duration(seconds)}
-    if len(goes) > 1:
-        run.facts["resumed"] = ", ".join(started[1:]) or times(len(goes) - 1)
-
-
-def duration(seconds: float) -> str:
-    """Return seconds in words: "3 h 05 min", "2 min 10 s", "10 s"."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes:02} min"
-    return f"{minutes} min {rest:02} s" if minutes else f"{rest} s"
-
-
-def times(count: int) -> str:
-    """Return how often in words."""
-    return "once" if count == 1 else f"{count} times"
+    run.add_times(
+        [[datetime.strptime(t, "%Y/%m/%d %H:%M:%S") for t in _TIME.findall(s)] for s in sessions]
+    )

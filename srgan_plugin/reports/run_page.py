@@ -1,4 +1,4 @@
-"""The page of runs: what ran, curves, results beside published ones, images, configs."""
+"""Build the report of runs: facts, curves, results beside published ones, images, configs."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timezone
@@ -11,11 +11,11 @@ from srgan_plugin.metrics.results_files import IMAGES, incomplete_sets
 
 from .charts import charts
 from .html import asset, page, table
-from .runs import Run, checkpoints, difference
+from .runs import Run, checkpoints, differing_settings
 
 Results = Mapping[str, Mapping[str, float]]
 
-# Facts that a config states: title, the setting of mmengine or of BasicSR.
+# Facts from the config: title, and names of the setting in mmengine and in BasicSR.
 _SETTINGS: Final = (
     ("network", ("model.generator.type", "network_g.type")),
     ("discriminator", ("model.discriminator.type", "network_d.type")),
@@ -31,13 +31,16 @@ _SETTINGS: Final = (
     ),
     ("weights at the start", ("load_from", "path.pretrain_network_g")),
 )
-
-
-_FOLDED: Final = 30  # rows of settings; more are folded
+_MAX_OPEN_ROWS: Final = 30  # of settings; a longer table is folded
 
 
 class Base(NamedTuple):
-    """The config that others are compared with."""
+    """Config with which the configs of runs are compared.
+
+    Attributes:
+        name: Name shown in the page.
+        config: Settings by dotted name.
+    """
 
     name: str
     config: Mapping[str, object]
@@ -52,22 +55,22 @@ def run_page(
     reference: Mapping[str, str] = MappingProxyType({}),
     images: Mapping[str, Any] | None = None,
 ) -> str:
-    """Return the page of runs, one HTML file that loads nothing.
+    """Return the report of runs as one HTML page.
 
     Args:
-        runs: The runs; curves are overlaid.
-        title: Plain text.
-        base: What the configs are compared with.
-        results: More results by title: for each test set, its measures.
-        reference: The published model to compare with by a run's name, of all others by "";
-            by default what each run's config says.
-        images: What `viewer_data` returns.
+        runs: Runs, whose curves are overlaid.
+        title: Title of the page, as plain text.
+        base: Config with which the configs of the runs are compared.
+        results: Further results by title: metrics by test set.
+        reference: Published model to compare with, by name of a run or, with the key "", for all
+            other runs and results. The default is `reference_model` in the config of a run.
+        images: Data of the image viewer, from `viewer_data`.
     """
-    measured = dict(_results(runs, reference)) | {
+    measured = dict(_results_of_runs(runs, reference)) | {
         name: (sets, reference.get("")) for name, sets in (results or {}).items()
     }
     parts = {
-        "run": ("What ran", _what_ran(runs) + _checkpoint_table(runs) if runs else ""),
+        "run": ("What ran", _facts_table(runs) + _checkpoint_table(runs) if runs else ""),
         "curves": ("Curves", asset("curves.html") if any(run.curves for run in runs) else ""),
         "results": ("Results", _result_tables(measured)),
         "viewer": ("Images", asset("viewer.html") if images else ""),
@@ -79,19 +82,20 @@ def run_page(
         data["curves-data"] = {"runs": names_of(runs), "charts": charts(runs)}
     if images:
         data["viewer-data"] = images
-    return report_page(title, "Training report" if runs else "Comparison", parts, data)
+    return _page_of_sections(title, "Training report" if runs else "Comparison", parts, data)
 
 
-def report_page(
+def _page_of_sections(
     title: str, kind: str, parts: Mapping[str, tuple[str, str]], data: Mapping[str, object]
 ) -> str:
-    """Return a page of sections with a list of them at its top.
+    """Return a page of sections with links to them at the top.
 
     Args:
-        title: Plain text.
-        kind: What the page is, in a word or two.
-        parts: By id, title and HTML; an asset's HTML is a section of that id itself.
-        data: What the scripts of assets find.
+        title: Title of the page, as plain text.
+        kind: Kind of the page, shown above the title.
+        parts: Title and HTML of each section by its id. HTML that begins with `<section` is used
+            as it is.
+        data: Data for the scripts, as in `page`.
     """
     links = "".join(f'<li><a href="#{name}">{words}</a></li>' for name, (words, _) in parts.items())
     made = datetime.now(timezone.utc)
@@ -125,7 +129,7 @@ def _section(name: str, title: str, html: str) -> str:
 
 
 def names_of(runs: Sequence[Run]) -> list[str]:
-    """Return the names of runs; of those that share one, the folder above is named, too."""
+    """Return the names of runs, with the parent folder if several runs have the same name."""
     names = [run.name for run in runs]
     return [
         run.name if names.count(run.name) == 1 else f"{run.folder.resolve().parent.name}/{run.name}"
@@ -133,12 +137,13 @@ def names_of(runs: Sequence[Run]) -> list[str]:
     ]
 
 
-def _what_ran(runs: Sequence[Run]) -> str:
-    # What the log says comes before what the config does, which names the last go's checkpoint.
+def _facts_table(runs: Sequence[Run]) -> str:
+    # Facts from the log come first in order and have priority: the config of a resumed run names
+    # the checkpoint from which it resumed.
     columns = [{"toolbox": run.toolbox, **run.facts, **_settings(run), **run.facts} for run in runs]
     titles = dict.fromkeys(title for column in columns for title in column if any(column.values()))
     rows = [[title, *(column.get(title, "–") for column in columns)] for title in titles]
-    return table(["run", *names_of(runs)], rows, "Runs", kind="words")
+    return table(["run", *names_of(runs)], rows, "Runs", classes="words")
 
 
 def _settings(run: Run) -> dict[str, str]:
@@ -146,7 +151,7 @@ def _settings(run: Run) -> dict[str, str]:
     for title, names in _SETTINGS:
         value = next((run.config[name] for name in names if run.config.get(name)), None)
         if title == "weights at the start" and run.config.get("resume"):
-            continue  # the config has what the last go resumed from
+            continue  # the setting is the checkpoint from which the run resumed
         if value is not None:
             found[title] = str(value)
     return found
@@ -158,25 +163,29 @@ def _checkpoint_table(runs: Sequence[Run]) -> str:
         for name, run in zip(names_of(runs), runs, strict=True)
         for path, size, digest in checkpoints(run.folder)
     ]
-    head = ["run", "file", "MB", "SHA-256"]
-    return (
-        table(head, rows, "Checkpoints: the last and the best", kind="words hashes") if rows else ""
-    )
+    if not rows:
+        return ""
+    head, caption = ["run", "file", "MB", "SHA-256"], "Checkpoints: the last and the best"
+    return table(head, rows, caption, classes="words hashes")
 
 
-def _results(
+def _results_of_runs(
     runs: Sequence[Run], reference: Mapping[str, str]
 ) -> Iterator[tuple[str, tuple[Results, str | None]]]:
-    """Yield a title, the results, and what was published: of tests, else the last validation."""
+    """Yield the test results of each run or, without any, those of its last validation.
+
+    Yields:
+        Title, and the results with the published model to compare with.
+    """
     for name, run in zip(names_of(runs), runs, strict=True):
         stated = run.config.get("reference_model")
         given = reference.get(name) or reference.get("")
-        known = given or (stated if isinstance(stated, str) and stated in MODELS else None)
+        model = given or (stated if isinstance(stated, str) and stated in MODELS else None)
         for file, sets in run.tests.items():
-            yield f"{name}, {file}.json", (sets, known)
+            yield f"{name}, {file}.json", (sets, model)
         if not run.tests and (found := _last_validation(run)):
             step, sets = found
-            yield f"{name}, last validation, iteration {step}", (sets, known)
+            yield f"{name}, last validation, iteration {step}", (sets, model)
 
 
 def _last_validation(run: Run) -> tuple[int, dict[str, dict[str, float]]] | None:
@@ -186,9 +195,9 @@ def _last_validation(run: Run) -> tuple[int, dict[str, dict[str, float]]] | None
     last = max(max(curve) for curve in curves.values() if curve)
     sets: dict[str, dict[str, float]] = {}
     for name, curve in curves.items():
-        dataset, _, measure = name.rpartition("/")
+        dataset, _, metric = name.rpartition("/")
         if last in curve:
-            sets.setdefault(dataset, {})[measure] = curve[last]
+            sets.setdefault(dataset, {})[metric] = curve[last]
     for name in sets.keys() & run.image_counts.keys():
         sets[name][IMAGES] = run.image_counts[name]
     return last, sets
@@ -197,29 +206,34 @@ def _last_validation(run: Run) -> tuple[int, dict[str, dict[str, float]]] | None
 def _result_tables(measured: Mapping[str, tuple[Results, str | None]]) -> str:
     if not measured:
         return ""
-    rows, columns = (
+    html = _measured_table([(title, sets) for title, (sets, _) in measured.items()])
+    compared = [row for title, entry in measured.items() for row in _published(title, *entry)]
+    if compared:
+        head = ["results", "set", "metric", "published"]
+        head += ["same protocol", "difference", "proper protocol", "source"]
+        caption = "Beside published values of this network, x4"
+        html += table(head, compared, caption, text_columns=3)
+        html += (
+            '<p class="note">“Same protocol” is the metric with which the published value was '
+            "measured, “proper protocol” the metric that the published table states.</p>"
+        )
+    return html + "".join(f'<p class="note">{escape(note)}</p>' for note in _cautions(measured))
+
+
+def _measured_table(measured: Sequence[tuple[str, Results]]) -> str:
+    rows, metrics = (
         [],
         dict.fromkeys(
-            m for sets, _ in measured.values() for row in sets.values() for m in row if m != IMAGES
+            name for _, sets in measured for row in sets.values() for name in row if name != IMAGES
         ),
     )
-    for title, (sets, _) in measured.items():
+    for title, sets in measured:
         missing = _incomplete(sets)
         for name, row in sets.items():
             count = missing.get(name) or f"{row[IMAGES]:g}" if IMAGES in row else "–"
-            numbers = (_number(row.get(measure)) for measure in columns)
+            numbers = (_number(row.get(metric)) for metric in metrics)
             rows.append([title, name, count.removesuffix(" images"), *numbers])
-    html = table(["results", "set", "images", *columns], rows, "Measured", texts=2)
-    compared = [row for title, entry in measured.items() for row in _published(title, *entry)]
-    if compared:
-        head = ["results", "set", "measure", "published"]
-        head += ["same protocol", "difference", "proper protocol", "source"]
-        html += table(head, compared, "Beside what was published for this network, x4", texts=3)
-        html += (
-            '<p class="note">“Same protocol” is the measure that made the published value, “proper '
-            "protocol” the one that the table says it shows.</p>"
-        )
-    return html + "".join(f'<p class="note">{escape(note)}</p>' for note in _cautions(measured))
+    return table(["results", "set", "images", *metrics], rows, "Measured", text_columns=2)
 
 
 def _incomplete(sets: Results) -> dict[str, str]:
@@ -227,7 +241,7 @@ def _incomplete(sets: Results) -> dict[str, str]:
 
 
 def _cautions(measured: Mapping[str, tuple[Results, str | None]]) -> Iterator[str]:
-    """Yield which sets are not compared, and of which it is not known whether they are complete."""
+    """Yield notes on test sets that are incomplete and on results without image counts."""
     missing = [
         f"{name} ({text}; {title})"
         for title, (sets, _) in measured.items()
@@ -243,22 +257,23 @@ def _cautions(measured: Mapping[str, tuple[Results, str | None]]) -> Iterator[st
     )
     if unknown:
         yield (
-            "Published values are of complete test sets; of how many images these are, their files "
-            f"do not say: {', '.join(unknown)}."
+            "Published values are means over complete test sets; these results do not say over "
+            f"how many images they are: {', '.join(unknown)}."
         )
 
 
 def _published(title: str, sets: Results, model: str | None) -> Iterator[list[str]]:
+    """Yield a row for each published value of the complete test sets."""
     missing = _incomplete(sets)
-    for name, row in sets.items() if model else ():
-        if name in missing:
+    for name, row in sets.items():
+        if not model or name in missing:
             continue
-        for function, entry in reference_results(model or "", name).items():
+        for metric, entry in reference_results(model, name).items():
             same = row.get(entry.metric) if entry.metric else None
             proper = row.get(entry.right) if entry.right else None
             change = None if same is None else same - entry.value
             numbers = [_number(entry.value), _number(same), _number(change, "+"), _number(proper)]
-            yield [title, name, function, *numbers, entry.table.source.partition(",")[0]]
+            yield [title, name, metric, *numbers, entry.table.source.partition(",")[0]]
 
 
 def _number(value: float | None, sign: str = "") -> str:
@@ -268,15 +283,15 @@ def _number(value: float | None, sign: str = "") -> str:
 
 
 def _config_section(runs: Sequence[Run], base: Base | None) -> str:
-    html, known = "", list(zip(names_of(runs), runs, strict=True))
-    for toolbox in dict.fromkeys(run.toolbox for run in runs):  # whose settings have other names
+    html, named = "", list(zip(names_of(runs), runs, strict=True))
+    for toolbox in dict.fromkeys(run.toolbox for run in runs):  # settings have names of a toolbox
         configs: dict[str, Mapping[str, object]] = {}
         if base and toolbox == "mmengine":
             configs[base.name] = base.config
-        configs |= {n: run.config for n, run in known if run.toolbox == toolbox and run.config}
+        configs |= {n: run.config for n, run in named if run.toolbox == toolbox and run.config}
         if len(configs) > 1:
             html += _difference_table(configs)
-    for name, run in zip(names_of(runs), runs, strict=True):
+    for name, run in named:
         if run.config_text:
             summary = f"{name}: {run.config_name or 'the whole config'}"
             html += f"<details><summary>{escape(summary)}</summary>"
@@ -285,16 +300,16 @@ def _config_section(runs: Sequence[Run], base: Base | None) -> str:
 
 
 def _difference_table(configs: Mapping[str, Mapping[str, object]]) -> str:
-    """Return the settings in which configs differ from the first of them."""
+    """Return a table of the settings in which configs differ from the first one."""
     sides = list(configs.values())
-    names = sorted({name for other in sides[1:] for name in difference(sides[0], other)})
+    names = sorted(set().union(*(differing_settings(sides[0], other) for other in sides[1:])))
     rows = [
         [name, *(repr(side[name]) if name in side else "–" for side in sides)] for name in names
     ]
     first = next(iter(configs))
     caption = f"Settings that differ from {first}" if rows else f"No setting differs from {first}"
-    html = table(["setting", *configs], rows, caption, kind="words code")
-    if len(rows) <= _FOLDED:
+    html = table(["setting", *configs], rows, caption, classes="words code")
+    if len(rows) <= _MAX_OPEN_ROWS:
         return html
     summary = f"{len(rows)} settings differ from {escape(first)}"
     return f"<details><summary>{summary}</summary>{html}</details>"

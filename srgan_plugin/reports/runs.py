@@ -1,36 +1,37 @@
-"""A training run as its folder tells it: curves, config, machine, checkpoints, test results."""
+"""Read a training run from its folder: curves, config, environment, checkpoints, test results."""
 
-import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
 from srgan_plugin.errors import FileError, MissingFileError, UserError
+from srgan_plugin.io.download import sha256
 
-Curve = dict[int, float]  # by iteration
+Curve = dict[int, float]  # values by iteration
 
-_MAX_HASHED: Final = 2**33  # bytes of one checkpoint
+_MAX_HASHED: Final = 2**33  # bytes of the largest checkpoint whose SHA-256 is computed
 _CHECKPOINTS: Final = (".pth", ".safetensors")
 
 
 @dataclass
 class Run:
-    """What the folder of a run holds.
+    """A training run, which may consist of several sessions: it was started, then resumed.
 
     Attributes:
-        name: The folder's.
-        folder: The folder.
-        toolbox: "mmengine" (this package's and MMagic's runs) or "BasicSR".
-        curves: By name; names as this package logs them, also of BasicSR's logs.
-        facts: When, where and with which versions it ran, as texts by their titles.
-        config: Settings by their dotted names; empty where the folder holds no config.
-        config_text: The config file as it is.
-        config_name: Its file name.
-        tests: Results by file: for each test set the measures.
-        image_counts: How many images the validation sets have, where the log has it.
+        name: Name of the run, by default of its folder.
+        folder: Folder of the run.
+        toolbox: "mmengine" (runs of this package and of MMagic) or "BasicSR".
+        curves: Logged values by name. BasicSR's losses are renamed to those of this package.
+        facts: Times, versions, seed and devices: text by title.
+        config: Settings by dotted name; empty if the folder has no config.
+        config_text: Content of the config file.
+        config_name: File name of the config.
+        tests: Results by file name without suffix: metrics by test set.
+        image_counts: Number of images by validation set, for the sets of which the log says it.
     """
 
     name: str
@@ -45,26 +46,52 @@ class Run:
     image_counts: dict[str, int] = field(default_factory=dict)
 
     def add(self, name: str, step: int, value: float) -> None:
-        """Add a point to a curve; a later one of the same iteration replaces it."""
+        """Add a point to a curve, or replace the point at the same iteration."""
         self.curves.setdefault(name, {})[step] = value
 
     def drop_from(self, step: int) -> None:
-        """Forget what was logged from `step` on: the run was resumed there."""
+        """Delete the points from iteration `step` on, which a resumed session logs again."""
         self.curves = {
             name: {at: value for at, value in curve.items() if at < step}
             for name, curve in self.curves.items()
         }
 
+    def add_times(self, sessions: Sequence[Sequence[datetime]]) -> None:
+        """Add when the run started, ended and was resumed, and its duration, to the facts.
 
-def validated_at(step: int, every: int, last: int) -> int:
-    """Return at which iteration a validation was of which a log does not say it.
+        Args:
+            sessions: For each session the times of its log entries, in order. Time between
+                sessions does not count.
+        """
+        spans = [(times[0], times[-1]) for times in sessions if times]
+        started = list(dict.fromkeys(f"{first:%Y-%m-%d %H:%M}" for first, _ in spans))
+        if spans:
+            seconds = sum((last - first).total_seconds() for first, last in spans)
+            ends = {"started": started[0], "last entry": f"{spans[-1][1]:%Y-%m-%d %H:%M}"}
+            self.facts = {**ends, **self.facts, "time in all": _duration(seconds)}
+        if len(sessions) > 1:
+            count = "once" if len(sessions) == 2 else f"{len(sessions) - 1} times"
+            self.facts["resumed"] = ", ".join(started[1:]) or count
+
+
+def _duration(seconds: float) -> str:
+    """Format a duration: "3 h 05 min", "2 min 10 s" or "10 s"."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes:02} min"
+    return f"{minutes} min {rest:02} s" if minutes else f"{rest} s"
+
+
+def iteration_of_validation(step: int, interval: int, last: int) -> int:
+    """Return the iteration of a validation whose log entry does not state it.
 
     Args:
-        step: The iteration that was logged last before it.
-        every: A validation is at each multiple of this; 0 where that is not known.
-        last: The last iteration of the training, which has one, too; 0 where that is not known.
+        step: Iteration of the last training entry before the validation.
+        interval: Iterations between validations; 0 if unknown.
+        last: Last iteration of the training, which is validated too; 0 if unknown.
     """
-    at = -(-step // every) * every if every else step
+    at = -(-step // interval) * interval if interval else step
     return min(at, last) if last else at
 
 
@@ -72,12 +99,12 @@ def read_run(path: Path) -> Run:
     """Read a run of mmengine (this package, MMagic) or BasicSR.
 
     Args:
-        path: The folder of the run, or one of its logs: mmengine's `scalars.json`,
-            `TIMESTAMP.json` or `TIMESTAMP.log`, BasicSR's `train_NAME_TIMESTAMP.log`.
+        path: Folder of the run, or one of its logs: mmengine's `scalars.json`, `TIMESTAMP.json` or
+            `TIMESTAMP.log`, or BasicSR's `train_NAME_TIMESTAMP.log`.
 
     Raises:
-        MissingFileError: There is no such folder or file, or no log in it.
-        FileError: The file is not such a log.
+        MissingFileError: `path` does not exist, or the folder has no log.
+        FileError: The file is not a training log.
     """
     from .basicsr_runs import basicsr_logs, read_basicsr
     from .mmengine_runs import mmengine_logs, read_mmengine
@@ -114,25 +141,47 @@ def _read_log(path: Path) -> Run:
             run.name = "/".join(log.resolve().parts[-4:-2])
     if not run.curves:
         raise FileError(
-            f"{path}: expected a log of a training by mmengine or MMagic (scalars.json) or BasicSR "
+            f"{path}: expected a training log of mmengine or MMagic (scalars.json) or of BasicSR "
             "(train_NAME_TIMESTAMP.log), got another file"
         )
     return run
 
 
 def _test_results(folder: Path) -> Iterator[tuple[str, dict[str, dict[str, float]]]]:
-    """Yield what `tools/test.py --out` wrote into the folder."""
+    """Yield name and content of each file that `tools/test.py --out` wrote into the folder."""
     for path in sorted(folder.glob("*.json")):
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            yield path.stem, read_results(path)
+        except (UserError, OSError):
             continue
-        if is_results(content):
-            yield path.stem, content
 
 
-def is_results(content: object) -> bool:
-    """Whether JSON is what `tools/test.py --out` writes: measures by test set."""
+def read_results(path: Path) -> dict[str, dict[str, float]]:
+    """Read a file that `tools/test.py --out` wrote.
+
+    Returns:
+        Metrics by test set.
+
+    Raises:
+        MissingFileError: The file does not exist.
+        UserError: The file has other content.
+    """
+    if not path.is_file():
+        raise MissingFileError(f"{path}: expected results of tools/test.py --out, got no such file")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path}: expected JSON, got {error}") from None
+    if not _is_results(content):
+        raise UserError(
+            f"{path}: expected metrics by test set, as tools/test.py --out writes them, got "
+            "another JSON file"
+        )
+    results: dict[str, dict[str, float]] = content
+    return results
+
+
+def _is_results(content: object) -> bool:
     return (
         isinstance(content, dict)
         and bool(content)
@@ -143,33 +192,15 @@ def is_results(content: object) -> bool:
     )
 
 
-def read_results(path: Path) -> dict[str, dict[str, float]]:
-    """Read a file that `tools/test.py --out` wrote.
-
-    Raises:
-        MissingFileError: There is no such file.
-        UserError: It holds something else.
-    """
-    if not path.is_file():
-        raise MissingFileError(f"{path}: expected results of tools/test.py --out, got no such file")
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{path}: expected JSON, got {error}") from None
-    if not is_results(content):
-        raise UserError(f"{path}: expected measures by test set, as tools/test.py --out writes")
-    results: dict[str, dict[str, float]] = content
-    return results
-
-
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def checkpoints(folder: Path) -> list[tuple[str, int, str]]:
-    """Return name, bytes and SHA-256 of the checkpoints that a run leaves to its user.
+    """List the checkpoints of a run that a user keeps: the best ones and the last one.
 
-    Those are the best ones and the last one; of the numbered ones before, none.
+    Returns:
+        Path relative to `folder`, size in bytes and SHA-256 of each, sorted by path.
     """
     files = [p for p in folder.rglob("*") if p.suffix in _CHECKPOINTS and p.is_file()]
     files = [p for p in files if "training_state" not in p.parent.name]
@@ -189,15 +220,16 @@ def _numbers(text: str) -> list[int]:
 def _sha256(path: Path) -> str:
     if path.stat().st_size > _MAX_HASHED:
         return "not computed: larger than 8 GiB"
-    with path.open("rb") as file:
-        digest = hashlib.sha256()
-        while block := file.read(2**20):
-            digest.update(block)
-    return digest.hexdigest()
+    return sha256(path)
 
 
 def flatten(config: object, prefix: str = "") -> dict[str, object]:
-    """Return the settings of nested mappings and lists by dotted names."""
+    """Flatten nested mappings, and lists that contain mappings or lists, to dotted names.
+
+    Args:
+        config: Config to flatten.
+        prefix: Dotted name of `config` in a larger config.
+    """
     children: Any
     if isinstance(config, Mapping):
         children = config.items()
@@ -213,13 +245,10 @@ def flatten(config: object, prefix: str = "") -> dict[str, object]:
     return found
 
 
-def difference(
-    base: Mapping[str, object], other: Mapping[str, object]
-) -> dict[str, tuple[str | None, str | None]]:
-    """Return the settings that differ, as texts; None where one side lacks a setting."""
-    names = sorted({*base, *other})
-    texts = {
-        name: tuple(repr(side[name]) if name in side else None for side in (base, other))
-        for name in names
+def differing_settings(base: Mapping[str, object], other: Mapping[str, object]) -> set[str]:
+    """Return the names of the settings that differ or that only one of two configs has."""
+    return {
+        name
+        for name in {*base, *other}
+        if name not in base or name not in other or repr(base[name]) != repr(other[name])
     }
-    return {name: (a, b) for name, (a, b) in texts.items() if a != b}

@@ -1,4 +1,4 @@
-"""The page of a run in a browser: controls, keys, hostile names, nothing from outside."""
+"""The report of runs in a browser: controls, keys, hostile names, no external resources."""
 
 import base64
 import hashlib
@@ -21,7 +21,7 @@ from srgan_plugin.reports.html import asset
 
 from .conftest import HOSTILE
 from .test_gallery import data_of
-from .test_runs import CONFIG, step, write_go
+from .test_runs import CONFIG, step, write_session
 
 BAD = HOSTILE.replace("/", "∕") + "\u2028"  # a file name has no slash
 LINES = [
@@ -32,7 +32,7 @@ LINES = [
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory, photographs: Path) -> Path:
-    """A report of two runs and three methods, in whose every name there is a script."""
+    """Return a report of two runs and three methods whose names all contain a script."""
     root = tmp_path_factory.mktemp("report")
     runs = [root / BAD, root / "srgan"]
     for run in runs:
@@ -40,7 +40,7 @@ def report(tmp_path_factory: pytest.TempPathFactory, photographs: Path) -> Path:
         log = (
             "2026/01/01 10:00:00 - mmengine - INFO - \n    PyTorch: <img src=x onerror=alert(1)>\n"
         )
-        write_go(run, "20260101_100000", [*LINES, *validation], log)
+        write_session(run, "20260101_100000", [*LINES, *validation], log)
         (run / f"iter_{BAD}.pth").write_bytes(b"weights")
         (run / f"{BAD}.json").write_text(json.dumps({"Set5": {"PSNR": 30.0, HOSTILE: 1.0}}))
     hr, lr = (photographs / "Set5" / name for name in ("GTmod12", "LRbicx4"))
@@ -59,7 +59,7 @@ def report(tmp_path_factory: pytest.TempPathFactory, photographs: Path) -> Path:
     return page
 
 
-def test_files_of_others_are_as_published_and_their_notice_travels(report: Path) -> None:
+def test_third_party_files_are_unchanged_and_their_licence_is_in_the_page(report: Path) -> None:
     rows = re.findall(r"^\| (\S+) \|.*\| (\w{64}) \|$", asset("SOURCES.md"), re.MULTILINE)
     assert len(rows) == 3
     for name, digest in rows:
@@ -70,7 +70,7 @@ def test_files_of_others_are_as_published_and_their_notice_travels(report: Path)
 
 
 class Markup(HTMLParser):
-    """Tags of a page, and the addresses in them."""
+    """Tags of a page with their attributes."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -81,7 +81,7 @@ class Markup(HTMLParser):
         self.tags.append((tag, dict(attrs)))
 
 
-def test_nothing_comes_from_outside_and_no_name_is_markup(report: Path) -> None:
+def test_the_page_loads_nothing_and_no_name_is_markup(report: Path) -> None:
     text = report.read_text(encoding="utf-8")
     tags = Markup(text).tags
     scripts = [attributes.get("type") for tag, attributes in tags if tag == "script"]
@@ -94,7 +94,7 @@ def test_nothing_comes_from_outside_and_no_name_is_markup(report: Path) -> None:
     assert CONFIG.splitlines()[0] in text
 
 
-def test_the_published_value_is_beside_the_measured_one(report: Path) -> None:
+def test_published_values_are_beside_measured_ones(report: Path) -> None:
     text = re.sub(r"<[^>]+>", " ", report.read_text(encoding="utf-8").partition("viewer-data")[0])
     row = re.search(r"Set5\s+PSNR\s+(\S+)\s+(\S+)\s+(\S+)", text)
     assert row
@@ -106,7 +106,7 @@ def text_of(page: Path) -> str:
     return " ".join(re.sub(r"<[^>]+>", " ", html).split())
 
 
-def test_an_incomplete_test_set_is_named_and_compared_with_nothing(tmp_path: Path) -> None:
+def test_an_incomplete_test_set_is_named_and_not_compared(tmp_path: Path) -> None:
     sets = {"Set5": {"PSNR": 30.0, "images": 3}, "Set14": {"PSNR": 26.0, "images": 14}}
     for name, content in (("now", sets), ("before", {"Set5": {"PSNR": 29.0}})):
         (tmp_path / f"{name}.json").write_text(json.dumps(content))
@@ -120,11 +120,11 @@ def test_an_incomplete_test_set_is_named_and_compared_with_nothing(tmp_path: Pat
     assert "now Set5 PSNR" not in text
     assert "Incomplete, so not compared with published values: Set5 (3 of 5 images; now)." in text
     assert "before Set5 PSNR 30.225 29.000" in text
-    assert re.search(r"of how many images .* do not say: before\.", text)
+    assert "do not say over how many images they are: before." in text
 
 
 @pytest.mark.parametrize(("count", "compared"), [(5, True), (4, False), (None, True)])
-def test_how_complete_a_validation_is_comes_from_the_log(
+def test_the_log_states_whether_a_validation_is_complete(
     tmp_path: Path, count: int | None, compared: bool
 ) -> None:
     log = (
@@ -132,7 +132,7 @@ def test_how_complete_a_validation_is_comes_from_the_log(
         if count is None
         else f"2026/01/01 10:00:00 - mmengine - INFO - val set Set5: {count} images\n"
     )
-    write_go(
+    write_session(
         tmp_path / "run", "20260101_100000", [step(1, 0.1), {"Set5/PSNR": 30.0, "step": 1}], log
     )
     page, model = tmp_path / "page.html", "msrresnet_x4c64b16_1x16_300k_div2k"
@@ -145,7 +145,7 @@ def test_how_complete_a_validation_is_comes_from_the_log(
 
 def test_settings_are_compared_within_a_toolbox(tmp_path: Path) -> None:
     for name, rate in (("a", 1), ("b", 2)):
-        write_go(tmp_path / name, "20260101_100000", [step(1, 0.1)])
+        write_session(tmp_path / name, "20260101_100000", [step(1, 0.1)])
         config = tmp_path / name / "20260101_100000/vis_data/config.py"
         config.write_text(CONFIG + f"rate = {rate}\n")
         (tmp_path / f"{name}2").mkdir()
@@ -219,7 +219,7 @@ def test_keys_choose_images_methods_and_the_error_map(browser: Any, report: Path
             "document.querySelector('[data-part=left-tag]').textContent.startsWith('Error')"
         )
         left = pixels(page, "left-image").reshape(-1, 3)
-        assert np.unique(left, axis=0).tolist() == [[0, 0, 4]]  # HR differs nowhere from itself
+        assert np.unique(left, axis=0).tolist() == [[0, 0, 4]]  # HR against itself
         assert len(np.unique(pixels(page, "right-image").reshape(-1, 3), axis=0)) > 10
         page.keyboard.down(" ")
         assert clip(page) == "inset(0px 0px 0px 100%)"
@@ -227,7 +227,7 @@ def test_keys_choose_images_methods_and_the_error_map(browser: Any, report: Path
         assert clip(page) == "inset(0px 0px 0px 50%)"
 
 
-def test_the_magnifier_shows_one_place_of_all_methods(browser: Any, report: Path) -> None:
+def test_the_magnifier_shows_the_same_place_of_all_methods(browser: Any, report: Path) -> None:
     with open_page(browser, report) as page:
         lenses = page.locator("[data-part=lenses] li")
         assert lenses.all_inner_texts() == ["LR", "bicubic", HOSTILE, "HR"]
@@ -242,7 +242,7 @@ def test_the_magnifier_shows_one_place_of_all_methods(browser: Any, report: Path
         assert page.inner_text("[data-part=zoom-value]") == "×5"
 
 
-def test_equal_images_have_an_infinite_psnr_and_sort_as_the_best(
+def test_images_equal_to_hr_have_an_infinite_psnr_and_rank_first(
     browser: Any, tmp_path: Path, photographs: Path
 ) -> None:
     hr = photographs / "Set5" / "GTmod12"
@@ -252,7 +252,7 @@ def test_equal_images_have_an_infinite_psnr_and_sort_as_the_best(
     images = [f"HR={hr}", f"same={tmp_path / 'sr'}"]
     main(["report", "--images", *images, "--out", str(page_file)])
     with open_page(browser, page_file) as page:
-        shown(page, "0001", "same", "HR")  # the left and the right of one method would be equal
+        shown(page, "0001", "same", "HR")  # left and right are different methods
         assert page.locator("[data-part=strip] small").all_inner_texts()[1] == "∞"
         assert "∞" in page.inner_text("[data-part=scores] tbody")  # the mean over both images
 
@@ -281,7 +281,7 @@ def test_means_are_over_the_images_that_every_method_has(
         assert page.inner_text("[data-part=right-tag]") == "one: no such image"
 
 
-def test_curves_are_smoothed_hidden_and_read_out_by_keys(browser: Any, report: Path) -> None:
+def test_curves_are_smoothed_hidden_and_read_by_keyboard(browser: Any, report: Path) -> None:
     with open_page(browser, report) as page:
         figure = page.locator("#curves figure", has_text="pixel loss")
         assert BAD in figure.get_attribute("aria-label")
@@ -298,7 +298,7 @@ def test_curves_are_smoothed_hidden_and_read_out_by_keys(browser: Any, report: P
         assert plots.count() == 0
 
 
-# What can be clicked is 24 pixels high, WCAG 2.2's least; a label counts for what is inside it.
+# Controls lower than 24 pixels, the minimum of WCAG 2.2; a label counts as its control.
 SMALL_TARGETS = """[...document.querySelectorAll("a, button, select, summary, input")]
   .map((e) => e.closest("label") ?? e)
   .filter((e) => e.checkVisibility() && e.getBoundingClientRect().height < 24)
@@ -307,7 +307,7 @@ SMALL_TARGETS = """[...document.querySelectorAll("a, button, select, summary, in
 
 @pytest.mark.parametrize("width", [400, 1600])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_nothing_is_wider_than_the_window(
+def test_no_content_is_wider_than_the_window(
     browser: Any, report: Path, width: int, scheme: str
 ) -> None:
     size = {"width": width, "height": 900}

@@ -1,4 +1,4 @@
-"""What is read of runs' folders: logs of mmengine and BasicSR, configs, checkpoints, results."""
+"""Reading runs: logs of mmengine and BasicSR, configs, checkpoints, results."""
 
 import hashlib
 import json
@@ -11,7 +11,13 @@ import yaml
 from srgan_plugin.errors import MissingFileError, UserError
 from srgan_plugin.reports.charts import charts, place_of
 from srgan_plugin.reports.mmengine_runs import literal_config
-from srgan_plugin.reports.runs import checkpoints, difference, flatten, read_results, read_run
+from srgan_plugin.reports.runs import (
+    checkpoints,
+    differing_settings,
+    flatten,
+    read_results,
+    read_run,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = """model = dict(
@@ -21,7 +27,7 @@ train_dataloader = dict(batch_size=-4, dataset=dict(gt='<script>alert(1)</script
 """
 
 
-def write_go(folder: Path, stamp: str, lines: list[dict[str, Any]], log: str = "") -> None:
+def write_session(folder: Path, stamp: str, lines: list[dict[str, Any]], log: str = "") -> None:
     data = folder / stamp / "vis_data"
     data.mkdir(parents=True)
     (data / "scalars.json").write_text("".join(json.dumps(line) + "\n" for line in lines))
@@ -33,11 +39,11 @@ def step(number: int, loss: float, **more: float) -> dict[str, Any]:
     return {"lr": 1e-4, "loss_pix": loss, "time": 0.5, "step": number, "iter": number, **more}
 
 
-def test_a_resumed_go_replaces_what_it_repeats(tmp_path: Path) -> None:
+def test_a_resumed_session_replaces_the_points_that_it_repeats(tmp_path: Path) -> None:
     first = [step(n, n / 10) for n in (10, 20, 30)] + [{"Set5/PSNR": 25.0, "step": 30}]
     second = [step(n, n / 100) for n in (30, 40)] + [{"Set5/PSNR": 26.0, "step": 40}]
-    write_go(tmp_path, "20260101_100000", first)
-    write_go(tmp_path, "20260101_110000", second)
+    write_session(tmp_path, "20260101_100000", first)
+    write_session(tmp_path, "20260101_110000", second)
     run = read_run(tmp_path)
     assert run.toolbox == "mmengine"
     assert run.curves["loss_pix"] == {10: 1.0, 20: 2.0, 30: 0.3, 40: 0.4}
@@ -46,32 +52,32 @@ def test_a_resumed_go_replaces_what_it_repeats(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("config", "at"), [(CONFIG, (30, 40)), ("x = 1", (28, 38))])
-def test_a_validation_that_mmengine_logged_by_epoch_is_at_its_iteration(
+def test_a_validation_that_mmengine_logs_by_epoch_gets_its_iteration(
     tmp_path: Path, config: str, at: tuple[int, int]
 ) -> None:
     # `log_metric_by_epoch`, mmengine's default: the step of a validation is 0 throughout.
     lines = [step(28, 1.0), {"Set5/PSNR": 25.0, "step": 0}]
     lines += [step(38, 1.0), {"Set5/PSNR": 26.0, "step": 0}]
-    write_go(tmp_path, "20260101_100000", lines)
+    write_session(tmp_path, "20260101_100000", lines)
     dumped = config.replace("max_iters=40", "max_iters=40, val_interval=15")
     (tmp_path / "20260101_100000/vis_data/config.py").write_text(dumped)
     assert read_run(tmp_path).curves["Set5/PSNR"] == dict(zip(at, (25.0, 26.0), strict=True))
 
 
-def go_log(hour: int, code: str, weights: str, resumed: bool) -> str:
+def session_log(hour: int, code: str, weights: str, resumed: bool) -> str:
     lines = [f"Code: {code}", f"Load checkpoint from {weights}", "val set Set5: 4 images"]
     lines += ["resumed epoch: 0, iter: 10"] if resumed else []
     start, end = f"2026/01/01 {hour}:00:00", f"2026/01/01 {hour}:10:00"
     return "".join(f"{start} - mmengine - INFO - {line}\n" for line in lines) + f"{end} - x\n"
 
 
-def test_a_resumed_run_started_from_the_weights_of_its_first_go(tmp_path: Path) -> None:
-    goes = [("old", "other.pth", False), ("a", "first.pth", False), ("b", "iter_10.pth", True)]
-    for hour, (code, weights, resumed) in enumerate(goes, 10):
-        log = go_log(hour, code, weights, resumed)
-        write_go(tmp_path, f"20260101_{hour}0000", [step(10 + resumed, 1.0)], log)
+def test_initial_weights_are_those_of_the_first_session(tmp_path: Path) -> None:
+    sessions = [("old", "other.pth", False), ("a", "first.pth", False), ("b", "iter_10.pth", True)]
+    for hour, (code, weights, resumed) in enumerate(sessions, 10):
+        log = session_log(hour, code, weights, resumed)
+        write_session(tmp_path, f"20260101_{hour}0000", [step(10 + resumed, 1.0)], log)
     run = read_run(tmp_path)
-    # The second go began anew in the folder of the one before, of which nothing is left.
+    # The second session did not resume, so the first one does not count.
     assert run.facts["started"] == "2026-01-01 11:00"
     assert run.facts["time in all"] == "20 min 00 s"
     assert run.facts["resumed"] == "2026-01-01 12:00"
@@ -80,39 +86,39 @@ def test_a_resumed_run_started_from_the_weights_of_its_first_go(tmp_path: Path) 
     assert run.image_counts == {"Set5": 4}
 
 
-def test_what_a_go_only_tested_is_no_point_of_a_curve(tmp_path: Path) -> None:
-    write_go(tmp_path, "20260101_100000", [step(10, 1.0)])
-    write_go(tmp_path, "20260101_110000", [{"Set5/PSNR": 26.0, "time": 1.0, "step": 0}])
+def test_metrics_of_a_session_that_only_tests_are_not_a_curve(tmp_path: Path) -> None:
+    write_session(tmp_path, "20260101_100000", [step(10, 1.0)])
+    write_session(tmp_path, "20260101_110000", [{"Set5/PSNR": 26.0, "time": 1.0, "step": 0}])
     assert set(read_run(tmp_path).curves) == {"lr", "loss_pix", "time", "it/s"}
 
 
-def test_a_line_that_a_kill_cut_short_is_skipped(tmp_path: Path) -> None:
-    write_go(tmp_path, "20260101_100000", [step(10, 1.0)])
+def test_a_truncated_line_is_skipped(tmp_path: Path) -> None:
+    write_session(tmp_path, "20260101_100000", [step(10, 1.0)])
     with (tmp_path / "20260101_100000/vis_data/scalars.json").open("a") as file:
         file.write('{"lr": 1e-4, "loss_p')
     run = read_run(tmp_path)
     assert run.curves["loss_pix"] == {10: 1.0}
-    assert run.facts == {}  # the log for people is empty: no time is made up
+    assert run.facts == {}  # the text log is empty: no time is guessed
 
 
 @pytest.mark.parametrize(
     ("logged", "percent"),
     [({"waiting": 0.25}, 25), ({"data_wait_fraction": 0.5}, 50), ({"data_time": 0.1}, 20)],
 )
-def test_waiting_for_data_is_a_percentage_by_each_name(
+def test_waiting_for_data_is_a_percentage_under_every_name_of_the_log_entry(
     tmp_path: Path, logged: dict[str, float], percent: float
 ) -> None:
-    write_go(tmp_path, "20260101_100000", [step(10, 1.0, **logged)])
+    write_session(tmp_path, "20260101_100000", [step(10, 1.0, **logged)])
     assert read_run(tmp_path).curves["waiting for data"] == {10: pytest.approx(percent)}
 
 
-def test_when_and_where_it_ran_is_read_from_the_log(tmp_path: Path) -> None:
+def test_times_and_environment_are_read_from_the_text_log(tmp_path: Path) -> None:
     log = (
         "2026/01/01 10:00:00 - mmengine - INFO - \n    PyTorch: 2.14.1+cu130\n    seed: 7\n"
         "    GPU 0: NVIDIA H100\n2026/01/01 11:05:30 - mmengine - INFO - "
         "Code: srgan_plugin 1, commit abc-dirty\n"
     )
-    write_go(tmp_path, "20260101_100000", [step(10, 1.0)], log)
+    write_session(tmp_path, "20260101_100000", [step(10, 1.0)], log)
     facts = read_run(tmp_path).facts
     assert facts["started"] == "2026-01-01 10:00"
     assert facts["time in all"] == "1 h 05 min"
@@ -121,8 +127,8 @@ def test_when_and_where_it_ran_is_read_from_the_log(tmp_path: Path) -> None:
     assert facts["GPU"] == "GPU 0: NVIDIA H100"
 
 
-def test_a_dumped_config_is_read_without_being_run(tmp_path: Path) -> None:
-    write_go(tmp_path, "20260101_100000", [step(10, 1.0)])
+def test_a_dumped_config_is_parsed_without_being_executed(tmp_path: Path) -> None:
+    write_session(tmp_path, "20260101_100000", [step(10, 1.0)])
     config = read_run(tmp_path).config
     assert config["model.generator.mid_channels"] == 64
     assert config["model.betas"] == [0.9, 0.99]
@@ -132,18 +138,18 @@ def test_a_dumped_config_is_read_without_being_run(tmp_path: Path) -> None:
             literal_config(code, Path("c.py"))
 
 
-def test_the_reading_of_a_dumped_config_is_mmengines() -> None:
+def test_a_dumped_config_is_parsed_as_mmengine_loads_it() -> None:
     config = pytest.importorskip("mmengine.config").Config
     for path in sorted((ROOT / "configs").glob("*.py")):
-        whole = config.fromfile(path)
-        text = whole.pretty_text
-        assert literal_config(text, path) == json.loads(json.dumps(whole.to_dict())), path
+        loaded = config.fromfile(path)
+        expected = json.loads(json.dumps(loaded.to_dict()))
+        assert literal_config(loaded.pretty_text, path) == expected, path
 
 
-def test_settings_that_differ_are_named_by_their_paths() -> None:
+def test_differing_settings_are_named_by_their_paths() -> None:
     a = flatten({"x": {"y": 1, "z": [1, 2]}, "l": [{"t": "A"}], "same": {}})
     b = flatten({"x": {"y": 2, "z": [1, 2]}, "l": [{"t": "A"}, {"t": "B"}], "same": {}})
-    assert difference(a, b) == {"x.y": ("1", "2"), "l.1.t": (None, "'B'")}
+    assert differing_settings(a, b) == differing_settings(b, a) == {"x.y", "l.1.t"}
 
 
 BASICSR = """2026-01-01 10:00:00,123 INFO:
@@ -179,7 +185,7 @@ def test_curves_of_basicsr_are_read_from_its_log(tmp_path: Path) -> None:
     assert run.curves["lr 2"] == {80: 2e-4}
     assert run.curves["it/s"] == {80: 4.0, 1240: 2.0}
     assert run.curves["waiting for data"][80] == pytest.approx(20)
-    # The log does not say of which iteration a validation is: every 100th, and the last one.
+    # The log does not state the iteration of a validation: every 100th, and the last one.
     assert run.curves["Set5/PSNR"] == {100: 24.3, 250: 24.5}
     assert run.curves["Set5/NIQE"] == {100: 5.1}
     assert run.facts["time in all"] == "2 min 04 s"
@@ -187,7 +193,17 @@ def test_curves_of_basicsr_are_read_from_its_log(tmp_path: Path) -> None:
     assert run.config == {"network_g.type": "MSRResNet"}
 
 
-def test_hashes_are_of_the_last_and_the_best_checkpoints(tmp_path: Path) -> None:
+def test_times_of_a_resumed_basicsr_run_exclude_the_break(tmp_path: Path) -> None:
+    for hour in (10, 12):
+        text = BASICSR.replace("2026-01-01 10:", f"2026-01-01 {hour}:")
+        (tmp_path / f"train_name_20260101_{hour}0000.log").write_text(text)
+    facts = read_run(tmp_path).facts
+    assert (facts["started"], facts["last entry"]) == ("2026-01-01 10:00", "2026-01-01 12:02")
+    assert facts["time in all"] == "4 min 08 s"
+    assert facts["resumed"] == "2026-01-01 12:00"
+
+
+def test_the_last_and_the_best_checkpoints_are_hashed(tmp_path: Path) -> None:
     for name in ("iter_900.pth", "iter_1000.pth", "best_PSNR_iter_900.pth"):
         (tmp_path / name).write_bytes(name.encode())
     models = tmp_path / "models"
@@ -204,18 +220,18 @@ def test_hashes_are_of_the_last_and_the_best_checkpoints(tmp_path: Path) -> None
 
 
 def test_results_are_read_and_other_json_is_refused(tmp_path: Path) -> None:
-    write_go(tmp_path, "20260101_100000", [step(10, 1.0)])
+    write_session(tmp_path, "20260101_100000", [step(10, 1.0)])
     results = {"Set5": {"PSNR": 30.1, "SSIM": 0.85}}
     (tmp_path / "test.json").write_text(json.dumps(results))
     (tmp_path / "other.json").write_text(json.dumps({"Set5": "x"}))
     assert read_run(tmp_path).tests == {"test": results}
     assert read_results(tmp_path / "test.json") == results
-    for name, words in (("other.json", "expected measures"), ("none.json", "no such file")):
+    for name, words in (("other.json", "expected metrics"), ("none.json", "no such file")):
         with pytest.raises(UserError, match=words):
             read_results(tmp_path / name)
 
 
-def test_a_folder_without_a_log_is_refused_by_name(tmp_path: Path) -> None:
+def test_a_folder_without_a_log_is_refused(tmp_path: Path) -> None:
     with pytest.raises(MissingFileError, match=r"scalars\.json"):
         read_run(tmp_path)
     with pytest.raises(MissingFileError, match="no such file"):
@@ -227,7 +243,7 @@ def test_curves_that_belong_together_share_a_chart(tmp_path: Path) -> None:
         step(n, 0.5, loss_d_real=0.6, loss_d_fake=0.7, out_d_real=0.1, out_d_fake=-0.1)
         for n in range(1, 4000)
     ]
-    write_go(tmp_path, "20260101_100000", lines)
+    write_session(tmp_path, "20260101_100000", lines)
     drawn = {chart["title"]: chart for chart in charts([read_run(tmp_path)] * 2)}
     both = drawn["D(real) and D(fake), logits"]["series"]
     assert [(s["run"], s["label"]) for s in both] == [
@@ -236,6 +252,8 @@ def test_curves_that_belong_together_share_a_chart(tmp_path: Path) -> None:
     assert {s["mean"] for s in both} == {3}
     assert both[0]["x"][:2] == [3, 6]
     assert both[0]["x"][-1] == 3999
-    assert {s["label"] for s in drawn["learning rate"]["series"]} == {""}  # of generators alone
+    assert {s["label"] for s in drawn["learning rate"]["series"]} == {
+        ""
+    }  # only generators have one
     assert place_of("Set14/SSIM_Y").title == "Set14/SSIM_Y"
     assert place_of("generator.lr")[:2] == place_of("discriminator.lr")[:2] == place_of("lr")[:2]
