@@ -18,6 +18,7 @@ from srgan_plugin.cli import mos as mos_command
 from srgan_plugin.cli import report as report_command
 from srgan_plugin.cli import upscale as upscale_command
 from srgan_plugin.cli.errors import command
+from srgan_plugin.cli.parser import Parser
 from srgan_plugin.errors import MissingFileError
 
 
@@ -55,7 +56,7 @@ def run_mmagic(tool: str, arguments: list[str]) -> None:
 @command
 def main(argv: list[str] | None = None) -> None:
     """Run a command."""
-    parser = argparse.ArgumentParser(prog="srgan-plugin", description=__doc__)
+    parser = Parser(prog="srgan-plugin", description=__doc__)
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("doctor", help="check what works on this machine, and print fixes")

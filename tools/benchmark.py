@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from srgan_plugin.cli.errors import command
+from srgan_plugin.cli.parser import Parser
 from srgan_plugin.errors import UserError
 
 # Warm-up steps and timed steps, by device.
@@ -15,7 +16,7 @@ STEPS = {"cpu": (1, 3), "cuda": (200, 1000)}
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         description=f"{__doc__} `files` only writes the files that both sides read.",
         epilog="Crop 128, batch 16, shuffled. Both sides read the same images and are timed in "
         "turn; the table has medians and ranges over the rounds.",

@@ -8,7 +8,14 @@ import argparse
 from pathlib import Path
 
 from srgan_plugin.cli.errors import command
-from srgan_plugin.cli.options import add_half, add_network_options, network_options
+from srgan_plugin.cli.options import (
+    add_half,
+    add_network_options,
+    add_overwrite,
+    check_free,
+    network_options,
+)
+from srgan_plugin.cli.parser import Parser
 from srgan_plugin.cli.terminal import write_lines
 
 CODE_BASES = ("mmagic", "mmediting", "basicsr", "kair", "plugin")
@@ -16,7 +23,7 @@ CODE_BASES = ("mmagic", "mmediting", "basicsr", "kair", "plugin")
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = Parser(description=(__doc__ or "").splitlines()[0])
     add_network_options(parser)
     add_half(parser)
     parser.add_argument("target", metavar="DST", type=Path, help=".pth, or .safetensors")
@@ -26,6 +33,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--from", dest="origin", choices=CODE_BASES, help="refuse layouts of other code bases"
     )
+    add_overwrite(parser)
     return parser.parse_args(argv)
 
 
@@ -33,6 +41,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> None:
     """Convert the checkpoint and print a report."""
     args = parse_args(argv)
+    check_free(args.target, overwrite=args.overwrite)
     from srgan_plugin.checkpoints.convert import convert
     from srgan_plugin.checkpoints.hub import local_checkpoint
 

@@ -4,7 +4,6 @@ The photographs are from scikit-image. The training is a smoke test of the insta
 networks are trained too little to be useful.
 """
 
-import argparse
 import json
 import subprocess
 import sys
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from srgan_plugin.cli.errors import command
+from srgan_plugin.cli.parser import Parser
 from srgan_plugin.errors import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -136,7 +136,7 @@ def smoke_test(work: Path) -> dict[str, dict[str, float]]:
 @command
 def main(argv: list[str] | None = None) -> None:
     """Run the demo."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = Parser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--work-dir", type=Path, default=Path("work_dirs/demo"))
     work = parser.parse_args(argv).work_dir
     from srgan_plugin.io.atomic import write_text

@@ -10,7 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from srgan_plugin.cli.errors import command
-from srgan_plugin.cli.options import add_half, add_network_options, network_options
+from srgan_plugin.cli.options import (
+    add_half,
+    add_network_options,
+    add_overwrite,
+    check_free,
+    network_options,
+)
+from srgan_plugin.cli.parser import Parser
 from srgan_plugin.cli.terminal import write_lines
 
 SUFFIXES = {"onnx": ".onnx", "ncnn": ".param", "safetensors": ".safetensors"}
@@ -22,7 +29,7 @@ OPENVINO = (
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = Parser(description=(__doc__ or "").splitlines()[0])
     add_network_options(parser)
     add_half(parser)
     parser.add_argument(
@@ -31,6 +38,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--to", choices=SUFFIXES, help="the format (default: by DST's ending)")
     parser.add_argument("--name", help="the model's name in the metadata (default: DST's)")
     parser.add_argument("--license", help="of the weights, for the metadata, such as cc-by-4.0")
+    add_overwrite(parser)
     args = parser.parse_args(argv)
     formats = {suffix: name for name, suffix in SUFFIXES.items()}
     args.to = args.to or formats.get(args.target.suffix)
@@ -47,6 +55,9 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> None:
     """Export, check, report."""
     args = parse_args(argv)
+    bin_of_ncnn = [args.target.with_suffix(".bin")] if args.to == "ncnn" else []
+    for target in (args.target, *bin_of_ncnn):
+        check_free(target, overwrite=args.overwrite)
     from srgan_plugin.checkpoints import hub
 
     source, options = hub.local_checkpoint(args.source), network_options(args)

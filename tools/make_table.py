@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from srgan_plugin.cli.errors import command
+from srgan_plugin.cli.parser import Parser
 from srgan_plugin.cli.progress import progress_bar
 from srgan_plugin.errors import MissingFileError, UserError
 
@@ -24,7 +25,7 @@ BUNDLED = {
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = Parser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument(
         "--checkpoint",
         nargs="+",

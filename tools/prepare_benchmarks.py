@@ -8,12 +8,13 @@ import argparse
 from pathlib import Path
 
 from srgan_plugin.cli.errors import command
+from srgan_plugin.cli.parser import Parser
 from srgan_plugin.cli.progress import progress_bar
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = Parser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument(
         "hr_dirs",
         metavar="HR_DIR",

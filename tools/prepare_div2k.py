@@ -8,6 +8,7 @@ import argparse
 from pathlib import Path
 
 from srgan_plugin.cli.errors import command
+from srgan_plugin.cli.parser import Parser
 from srgan_plugin.cli.progress import progress_bar
 
 EPILOG = """\
@@ -28,7 +29,7 @@ Complete files are not written again; run it again after an interruption.
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         description=(__doc__ or "").splitlines()[0],
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -16,6 +16,7 @@ from srgan_plugin.cli.options import (
     network_options,
     read_results,
 )
+from srgan_plugin.cli.parser import Parser
 from srgan_plugin.cli.terminal import write_lines
 from srgan_plugin.errors import MissingFileError, UserError
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = Parser(description=(__doc__ or "").splitlines()[0])
     add_network_options(parser)
     add_half(parser)
     parser.add_argument(

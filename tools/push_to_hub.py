@@ -10,12 +10,13 @@ from pathlib import Path
 
 from srgan_plugin.cli.errors import command
 from srgan_plugin.cli.options import add_network_options, network_options, read_results
+from srgan_plugin.cli.parser import Parser
 from srgan_plugin.errors import UserError
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = Parser(description=(__doc__ or "").splitlines()[0])
     add_network_options(parser)
     parser.add_argument(
         "repo_id", metavar="OWNER/NAME", help="the repository; created if it does not exist"

@@ -4,13 +4,13 @@ Writes the version into `srgan_plugin/__init__.py` and `CITATION.cff`, dates the
 prints what remains to be done by hand (docs/release.md). Nothing is committed, tagged or uploaded.
 """
 
-import argparse
 import datetime
 import re
 import subprocess
 from pathlib import Path
 
 from srgan_plugin.cli.errors import command
+from srgan_plugin.cli.parser import Parser
 from srgan_plugin.errors import UserError
 from srgan_plugin.io.atomic import write_text
 from srgan_plugin.io.text_files import read_text
@@ -102,7 +102,7 @@ def write_version(root: Path, version: str, today: datetime.date) -> None:
 @command
 def main(argv: list[str] | None = None) -> None:
     """Check, and write where a version is given."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = Parser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("version", nargs="?", help="MAJOR.MINOR.PATCH, or with rcN behind it")
     parser.add_argument("--root", type=Path, default=ROOT, help="checkout (default: this one)")
     args = parser.parse_args(argv)

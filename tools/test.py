@@ -6,13 +6,14 @@ from typing import Any
 
 from srgan_plugin.cli.configs import add_config_options, load_config, require_settings
 from srgan_plugin.cli.errors import command
+from srgan_plugin.cli.parser import Parser
 from srgan_plugin.cli.terminal import write_lines, write_note
 from srgan_plugin.errors import UserError
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Read the command line; flags are those of MMagic."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = Parser(description=__doc__)
     parser.add_argument("config", help="config file")
     parser.add_argument(
         "checkpoint",

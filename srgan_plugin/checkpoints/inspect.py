@@ -13,6 +13,8 @@ from .read_write import filename_hash, load_checkpoint_file
 from .recorded_args import listed
 from .wrappers import unwrap_and_list
 
+#: How the topic `fits` begins where the file does not load; the reason follows.
+REFUSED = "no: "
 _FUNCTION = {
     True: "LeakyReLU after each pixel shuffle, as BasicSR's and KAIR's",
     False: "no activation after the pixel shuffles, as MMagic's",
@@ -39,14 +41,14 @@ def inspect_checkpoint(path: str | Path) -> dict[str, str]:
     try:
         weights, rest = unwrap_and_list(checkpoint)
     except UserError as error:
-        return topics | {"holds": str(error)}
+        return topics | {"holds": "no weights", "fits": f"{REFUSED}{error}"}
     beside = {"beside it": ", ".join(rest) or "nothing"}
     try:
         found = identify(checkpoint)
-    except UnknownNetworkError:
-        return topics | {"holds": f"{describe(weights)}; none of our networks"} | beside
     except UserError as error:
-        return topics | {"holds": describe(weights), "fits": f"no: {error}"} | beside
+        known = "; none of our networks" if isinstance(error, UnknownNetworkError) else ""
+        holds = {"holds": f"{describe(weights)}{known}"}
+        return topics | holds | beside | {"fits": f"{REFUSED}{error}"}
     topics |= {"holds": str(found), "arguments": listed(found.arguments)}
     if found.layout.network == "MSRResNet":
         topics["function"] = _FUNCTION[found.arguments.get("activate_after_shuffle")]
@@ -66,6 +68,6 @@ def _fits(found: DetectedNetwork) -> str:
     try:
         network = found.build(assume=True)
     except UserError as error:
-        return f"no: {error}"
+        return f"{REFUSED}{error}"
     count = sum(parameter.numel() for parameter in network.parameters())
     return f"srgan_plugin's {type(network).__name__}, {count} parameters, strictly"

@@ -9,6 +9,8 @@ from typing import Any
 
 from srgan_plugin.errors import MissingFileError, UserError
 
+from .parser import Parser
+
 
 def prepare(description: str, argv: list[str] | None = None, *, test: bool = False) -> str:
     """Read the command line, mend BasicSR, register our parts, check the options.
@@ -38,7 +40,7 @@ def prepare(description: str, argv: list[str] | None = None, *, test: bool = Fal
 
 def _parser(description: str) -> argparse.ArgumentParser:
     """Parse the flags of BasicSR, with BasicSR's meanings."""
-    parser = argparse.ArgumentParser(description=description)
+    parser = Parser(description=description)
     parser.add_argument("-opt", required=True, metavar="FILE", help="the options, a YAML file")
     parser.add_argument(
         "--launcher", choices=["none", "pytorch", "slurm"], default="none", help="job launcher"

@@ -82,6 +82,23 @@ def add_half(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_overwrite(parser: argparse.ArgumentParser) -> None:
+    """Add what every tool takes that writes weights to a name of the user's choice."""
+    parser.add_argument("--overwrite", action="store_true", help="replace DST if it exists")
+
+
+def check_free(target: Path, *, overwrite: bool) -> None:
+    """Refuse to replace a file unless the user said so.
+
+    Raises:
+        UserError: The file exists and `overwrite` is false.
+    """
+    if target.exists() and not overwrite:
+        raise UserError(
+            f"{target}: expected no such file, got one that exists; give --overwrite to replace it"
+        )
+
+
 def network_options(args: argparse.Namespace) -> dict[str, Any]:
     """Return those options as keyword arguments of the zoo's functions."""
     from srgan_plugin.checkpoints.hub import BUNDLED_ARGUMENTS, BUNDLED_MODELS

@@ -185,8 +185,8 @@ def check_sizes(gt: LazyImage, lr: LazyImage, scale: int) -> None:
         )
 
 
-def lr_store_name(scale: int) -> str:
-    """Return the file name of an LR store written by `create_store`."""
+def lr_store_name(scale: int | str) -> str:
+    """Return the file name of an LR store written by `create_store`; of `"*"`, the pattern."""
     return f"LRx{scale}.lmdb"
 
 

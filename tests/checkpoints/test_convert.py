@@ -185,7 +185,9 @@ def test_of_a_whole_training_the_part_asked_for_is_taken_and_the_rest_named(
     path = saved(training_checkpoint(*parts))
     ways = (["--no-ema"], [], ["--network", "discriminator"])
     for options, network in zip(ways, parts, strict=True):
-        tool("convert_checkpoint").main([str(path), "x.pth", "--to", "mmagic", *options])
+        tool("convert_checkpoint").main(
+            [str(path), "x.pth", "--to", "mmagic", "--overwrite", *options]
+        )
         said = capsys.readouterr().out
         assert same(open_network("x.pth").state_dict(), network.state_dict())
         assert hashlib.sha256((tmp_path / "x.pth").read_bytes()).hexdigest() in said
@@ -337,9 +339,61 @@ def test_inspection_tells_network_layout_function_and_company(saved, rough, tool
     assert hashlib.sha256(path.read_bytes()).hexdigest() in said
     assert "strictly" in said
     assert "iteration  7" in said
-    path = saved({"body.0.rdb1.conv1.weight": torch.ones(2, 2, 3, 3)}, "rrdb.pth")
-    tool("inspect_checkpoint").main([str(path)])
-    assert "RRDBNet (ESRGAN) (1 blocks)" in capsys.readouterr().out
+
+
+def damaged_weights(rough):
+    weights = rough(MSRResNet, **SMALL).state_dict()
+    del weights["conv_hr.bias"]
+    return weights
+
+
+@pytest.mark.parametrize(
+    ("content", "described", "reason"),
+    [
+        (lambda _: {"iter": 3}, "no weights", "iter"),
+        (
+            lambda _: {"body.0.rdb1.conv1.weight": torch.ones(2, 2, 3, 3)},
+            "RRDBNet (ESRGAN) (1 blocks)",
+            "expected weights of",
+        ),
+        (damaged_weights, "MSRResNet x4", "conv_hr.bias"),
+    ],
+)
+def test_inspection_of_what_does_not_load_describes_it_and_ends_with_status_1_and_the_reason(
+    saved, rough, tool, capsys, content, described, reason
+):
+    path = saved(content(rough))
+    with pytest.raises(SystemExit) as ended:
+        tool("inspect_checkpoint").main([str(path)])
+    said = capsys.readouterr()
+    assert ended.value.code == 1
+    assert described in said.out
+    assert said.err.startswith(f"error: {path} does not load: ")
+    assert reason in said.err
+    assert len(said.err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("convert_checkpoint", ["x.pth", "--to", "plugin"]),
+        ("export", ["x.safetensors"]),
+        ("export", ["x.param"]),
+    ],
+)
+def test_an_existing_file_is_replaced_only_where_the_command_line_says_so(
+    tmp_path, saved, rough, tool, fails, monkeypatch, name, arguments
+):
+    source = saved({"state_dict": rough(MSRResNet, **SMALL).state_dict()})
+    taken = tmp_path / arguments[0].replace(".param", ".bin")
+    taken.write_bytes(b"of another run")
+    said = fails(name, source, *arguments)
+    assert str(taken.name) in said
+    assert "--overwrite" in said
+    assert taken.read_bytes() == b"of another run"
+    if taken.suffix != ".bin":  # ncnn need not be installed
+        tool(name).main([str(source), *arguments, "--overwrite"])
+        assert identify(load_checkpoint_file(taken)).layout.network == "MSRResNet"
 
 
 def kairs_function(state, x, scale):

@@ -84,6 +84,43 @@ def test_a_store_without_checksums_says_so_and_is_decoded(
         assert "a of" in capsys.readouterr().err
 
 
+def refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> str:
+    with pytest.raises(SystemExit) as status:
+        verify_store.main([str(folder)])
+    assert status.value.code == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ")
+    return line
+
+
+@pytest.mark.parametrize(("gone", "named"), [("LRx4.lmdb", "LRx"), ("GT.lmdb", "GT.lmdb")])
+def test_a_folder_without_one_of_its_parts_is_refused(
+    stores: Path, capsys: pytest.CaptureFixture[str], gone: str, named: str
+) -> None:
+    shutil.rmtree(stores / gone)
+    assert named in refused(stores, capsys)
+
+
+@pytest.mark.parametrize("file", ["data.mdb", "meta_info.txt"])
+def test_a_part_without_one_of_its_files_is_refused(
+    stores: Path, capsys: pytest.CaptureFixture[str], file: str
+) -> None:
+    (stores / "LRx4.lmdb" / file).unlink()
+    assert file in refused(stores, capsys)
+
+
+def test_parts_of_two_different_stores_are_refused(
+    stores: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "images" / "c.png").unlink()
+    create_store(tmp_path / "images", tmp_path / "other", workers=1)
+    shutil.rmtree(stores / "LRx4.lmdb")
+    shutil.move(tmp_path / "other" / "LRx4.lmdb", stores)
+    line = refused(stores, capsys)
+    assert "pairs" in line
+    assert "c of" in line
+
+
 def test_a_folder_that_is_not_a_store_is_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -375,7 +375,7 @@ def main() -> None:
             tools: dict[str, Callable[[], None]] = {
                 "inspect": lambda file=file: inspect_checkpoint.main([str(file)]),
                 "convert": lambda file=file, out=out: convert_checkpoint.main(
-                    [str(file), str(out) + ".pth", "--to", "plugin"]
+                    [str(file), str(out) + ".pth", "--to", "plugin", "--overwrite"]
                 ),
                 "upscale": lambda file=file, out=out: srgan_plugin_main(
                     ["upscale", str(image), str(out) + ".png", "--model", str(file), "--overwrite"]

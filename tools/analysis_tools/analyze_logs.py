@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from srgan_plugin.cli.errors import command
+from srgan_plugin.cli.parser import Parser
 from srgan_plugin.errors import UserError, check_option
 from srgan_plugin.io.atomic import atomic_path
 from srgan_plugin.reports.basicsr_runs import LOSS_NAMES
@@ -24,7 +25,7 @@ FEW = 30  # points that are marked
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     """Read the command line; commands and flags are those of MMDetection's tool."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = Parser(description=(__doc__ or "").splitlines()[0])
     commands = parser.add_subparsers(dest="task", required=True)
     plot = commands.add_parser("plot_curve", help="curves of losses and measures by iteration")
     plot.add_argument(

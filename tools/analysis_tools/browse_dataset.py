@@ -12,13 +12,14 @@ from typing import Any
 
 from srgan_plugin.cli.configs import add_cfg_options, read_config, require_settings
 from srgan_plugin.cli.errors import command
+from srgan_plugin.cli.parser import Parser
 from srgan_plugin.cli.progress import progress_bar
 from srgan_plugin.errors import UserError
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = Parser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("config", help="config file")
     parser.add_argument(
         "--output-dir", default="work_dirs/browse", help="default: work_dirs/browse"

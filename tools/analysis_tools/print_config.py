@@ -8,11 +8,12 @@ import argparse
 
 from srgan_plugin.cli.configs import add_cfg_options, read_config
 from srgan_plugin.cli.errors import command
+from srgan_plugin.cli.parser import Parser
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     """Read the command line; flags are those of MMagic."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = Parser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("config", help="config file")
     add_cfg_options(parser)
     return parser.parse_args(argv)

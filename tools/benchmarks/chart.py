@@ -1,10 +1,10 @@
 """Plot all measured ratios: `python tools/benchmarks/chart.py docs/benchmarks`."""
 
-import argparse
 from pathlib import Path
 from typing import Any
 
 from srgan_plugin.cli.errors import command
+from srgan_plugin.cli.parser import Parser
 from srgan_plugin.errors import UserError
 from srgan_plugin.io.atomic import atomic_path
 from srgan_plugin.io.text_files import read_json
@@ -55,7 +55,7 @@ def draw(folder: Path) -> Path:
 @command
 def main(argv: list[str] | None = None) -> None:
     """Read the command line and draw."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = Parser(description=__doc__)
     parser.add_argument("folder", type=Path, help="folder of reports of tools/benchmark.py --out")
     print(draw(parser.parse_args(argv).folder))
 

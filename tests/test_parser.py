@@ -1,0 +1,83 @@
+"""An unknown option is named, with the nearest known one, by every command line."""
+
+import argparse
+import re
+from pathlib import Path
+
+import pytest
+
+from srgan_plugin.__main__ import main as srgan_plugin
+from srgan_plugin.cli.basicsr import prepare
+from srgan_plugin.cli.parser import Parser
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def refusal(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[str, str]:
+    """Return the usage and the error."""
+    with pytest.raises(SystemExit) as ended:
+        srgan_plugin(list(arguments))
+    assert ended.value.code == 2
+    usage, _, error = capsys.readouterr().err.rpartition("error: ")
+    return usage, error.strip()
+
+
+@pytest.mark.parametrize(
+    ("line", "error"),
+    [
+        ("upscale in.png out.png --scael 4", "unknown option --scael; did you mean --scale?"),
+        ("upscale --scael=4 in.png out.png", "unknown option --scael; did you mean --scale?"),
+        ("upscale in.png --modle", "unknown option --modle; did you mean --model?"),
+        ("upscale a b --xyzzy", "unknown option --xyzzy; --help lists the options"),
+        ("mos make A=a --hr hr --ot x.html", "unknown option --ot; did you mean --out?"),
+        ("mos make A=a --hr hr --o x.html --sed 1", "unknown option --sed; did you mean --seed?"),
+        ("doctor --verbos", "unknown option --verbos; --help lists the options"),
+        ("--versoin", "unknown option --versoin; did you mean --version?"),
+        ("doctor now", "unexpected: now"),
+        ("upscale", "the following arguments are required: INPUT, OUTPUT"),
+        ("upscale -- --scael", "the following arguments are required: OUTPUT"),
+    ],
+)
+def test_an_unknown_option_is_named_with_the_nearest_one(
+    capsys: pytest.CaptureFixture[str], line: str, error: str
+) -> None:
+    usage, said = refusal(capsys, *line.split())
+    assert said == error
+    words = [word for word in line.split() if word in ("upscale", "mos", "make", "doctor")]
+    assert usage.startswith(f"usage: {' '.join(['srgan-plugin', *words])} ")
+
+
+def test_abbreviations_numbers_and_values_behind_short_options_are_known() -> None:
+    parser = Parser()
+    parser.add_argument("--suffix")
+    parser.add_argument("-n", type=float)
+    parser.add_argument("rest", nargs="*")
+    args = parser.parse_args(["--suf", "x", "-n-5", "-1"])
+    assert (args.suffix, args.n, args.rest) == ("x", -5, ["-1"])
+
+
+def test_options_of_basicsr_with_one_dash_are_known_and_corrected(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit):
+        prepare("Train.", ["-opts", "x.yml"])
+    assert "unknown option -opts; did you mean -opt?" in capsys.readouterr().err
+
+
+def test_the_command_line_of_the_process_is_read(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["tool", "--vebrose"])
+    parser = Parser()
+    parser.add_argument("--verbose", action="store_true")
+    with pytest.raises(SystemExit):
+        parser.parse_args()
+    assert "did you mean --verbose?" in capsys.readouterr().err
+
+
+def test_every_command_line_is_read_by_this_parser() -> None:
+    sources = [*(ROOT / "tools").rglob("*.py"), *(ROOT / "srgan_plugin").rglob("*.py")]
+    of_argparse = re.compile(r"(?<!\w)ArgumentParser\(\s*(description|prog|usage)")
+    found = [path.name for path in sources if of_argparse.search(path.read_text("utf-8"))]
+    assert found == []
+    assert issubclass(Parser, argparse.ArgumentParser)
