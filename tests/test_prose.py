@@ -34,7 +34,6 @@ REPLACEMENTS = {
 PENDING = (
     "srgan_plugin/checkpoints/",
     "srgan_plugin/cli/",
-    "srgan_plugin/inference/backends/",
     "srgan_plugin/reports/",
     "tools/analysis_tools/analyze_logs.py",
     "tools/release.py",

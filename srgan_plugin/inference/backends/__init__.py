@@ -1,4 +1,4 @@
-"""Runtimes that run a network: torch, and those that may be installed beside it."""
+"""Runtimes for the networks: torch, and optionally OpenVINO, ONNX Runtime and ncnn."""
 
 import time
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ BackendName = Literal["auto", "torch", "openvino", "onnxruntime", "ncnn"]
 BACKENDS: Final[Mapping[str, type[Backend]]] = {
     kind.name: kind for kind in (TorchBackend, OpenVINOBackend, ONNXRuntimeBackend, NCNNBackend)
 }
-# Sides of what is timed, in LR pixels, of both halves; and how often.
+# What `"auto"` times: sides of the inputs of both halves in LR pixels, and repetitions.
 _PROBED: Final = (64, 40)
 _REPEATS: Final = 2
 _fastest: dict[tuple[object, ...], type[Backend]] = {}
@@ -35,20 +35,20 @@ def open_backend(
     device: str = "auto",
     precision: Precision = "float32",
 ) -> Backend:
-    """Make a network ready to run.
+    """Load a network into a runtime.
 
     Args:
-        network: On the CPU, in evaluation mode.
-        backend: By name; `"auto"` is the fastest here of those that are installed: torch where
-            `device` is or finds a GPU of torch, else what a short timing of both halves says, once
-            in a process for networks of the same shapes.
-        device: `"auto"`, `"cpu"`; for torch `"cuda"`, `"cuda:N"`, `"mps"`; for ncnn `"vulkan"`,
-            `"vulkan:N"`.
-        precision: As for `choose_dtype`; `"auto"` is float32 where a backend has no bfloat16.
+        network: Generator on the CPU, in evaluation mode.
+        backend: Name of the runtime. `"auto"` is torch if `device` is a GPU of torch or `"auto"`
+            finds one; else the fastest installed runtime by a short timing of both halves of the
+            network, made once per process for networks of the same shapes.
+        device: `"auto"` or `"cpu"`; for torch also `"cuda"`, `"cuda:N"` and `"mps"`; for ncnn also
+            `"vulkan"` and `"vulkan:N"`.
+        precision: See `choose_dtype`; `"auto"` is float32 for a runtime without bfloat16.
 
     Raises:
-        UserError: A name is unknown, or the backend lacks a package, the device, the precision or
-            a part of the network.
+        UserError: A name is unknown, a package is not installed, the device does not exist, or the
+            runtime does not support the precision or a layer of the network.
         MemoryError: The network does not fit on the device.
     """
     check_option("backend", backend, ("auto", *BACKENDS))
@@ -56,35 +56,47 @@ def open_backend(
         return _open(BACKENDS[backend], network, device, precision)
     if device.startswith("vulkan"):
         return _open(NCNNBackend, network, device, precision)
-    ours = _open(TorchBackend, network, device, precision)
-    if ours.kind != "cpu":
-        return ours
+    on_torch = _open(TorchBackend, network, device, precision)
+    if on_torch.kind != "cpu":
+        return on_torch
+    return _open_fastest(on_torch, network, device, precision)
+
+
+def _open_fastest(
+    on_torch: Backend, network: Generator, device: str, precision: Precision
+) -> Backend:
+    """Return the network in the fastest of the installed runtimes, one of which is `on_torch`."""
     others = [
         kind
         for kind in BACKENDS.values()
-        if kind is not TorchBackend and ours.dtype in kind.dtypes and not kind.missing_packages()
+        if kind is not TorchBackend
+        and on_torch.dtype in kind.dtypes
+        and not kind.missing_packages()
     ]
     shapes = tuple(weight.shape for weight in network.parameters())
-    key = (*others, device, ours.dtype, torch.get_num_threads(), shapes)
+    key = (*others, device, on_torch.dtype, torch.get_num_threads(), shapes)
     if key in _fastest:
         return _open(_fastest[key], network, device, precision)
-    opened = [ours]
+    opened = [on_torch]
     for kind in others:
-        with suppress(UserError):  # this one cannot run it
+        with suppress(UserError):  # the runtime does not support this network
             opened.append(_open(kind, network, device, precision))
-    best = min(opened, key=_seconds) if len(opened) > 1 else ours
+    best = min(opened, key=_seconds) if len(opened) > 1 else on_torch
     _fastest[key] = type(best)
     return best
 
 
 def _open(kind: type[Backend], network: Generator, device: str, precision: Precision) -> Backend:
     if missing := kind.missing_packages():
-        raise UserError(f"backend {kind.name} needs more packages: pip install {' '.join(missing)}")
-    place = kind.find_device(device)
+        raise UserError(
+            f"backend {kind.name}: expected {' and '.join(missing)}, which is not installed; run: "
+            f"pip install {' '.join(missing)}"
+        )
+    device = kind.find_device(device)
     if precision == "auto" and torch.bfloat16 not in kind.dtypes:
         dtype = torch.float32
     else:
-        dtype = choose_dtype(precision, torch.device(place))
+        dtype = choose_dtype(precision, torch.device(device))
     if dtype not in kind.dtypes:
         known = " or ".join(str(one).removeprefix("torch.") for one in kind.dtypes)
         raise UserError(f"precision: expected {known} for backend {kind.name}, got {precision}")
@@ -93,12 +105,12 @@ def _open(kind: type[Backend], network: Generator, device: str, precision: Preci
             f"backend {kind.name}: expected a network without instance normalisation, got "
             f"{type(network).__name__} with it; use backend torch"
         )
-    return kind(network, place, dtype)
+    return kind(network, device, dtype)
 
 
 @torch.inference_mode()
 def _seconds(backend: Backend) -> float:
-    """Return how long a backend takes for a small image; the first run is not counted."""
+    """Return the seconds that a backend takes for a small image, after a first run."""
     far, near = (backend.to_device(torch.full((1, 3, n, n), 0.5)) for n in _PROBED)
     seconds = []
     for _ in range(1 + _REPEATS):

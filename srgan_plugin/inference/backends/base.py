@@ -1,4 +1,4 @@
-"""What tiling needs of a runtime: both halves of a network, on tensors."""
+"""Interface of the runtimes: both halves of a network, as functions of tensors."""
 
 import importlib.util
 from abc import ABC, abstractmethod
@@ -12,27 +12,28 @@ from srgan_plugin.networks import Generator
 
 
 class Backend(ABC):
-    """A network on one runtime and one device, in the two halves of `Generator`.
+    """A generator loaded into one runtime, on one device, in the two halves of `Generator`.
 
-    Made by `open_backend`, which checks what is asked for.
+    Use `open_backend` to create one; it checks the arguments.
 
     Args:
-        network: On the CPU, in evaluation mode.
-        device: As `find_device` returns it.
-        dtype: One of `dtypes`.
+        network: Generator on the CPU, in evaluation mode.
+        device: Device, as `find_device` returns it.
+        dtype: Type to compute in, one of `dtypes`.
 
     Attributes:
-        name: What `--backend` calls it.
-        packages: What is installed for it.
-        dtypes: What it can compute in.
-        takes_whole_images: Whether it runs networks that take statistics of the whole image.
-        device: Where it runs, such as `"cpu"` or `"cuda:0"`.
-        dtype: What it computes in.
-        network_name: The network's class.
+        name: Value of `--backend`.
+        packages: Packages that the runtime needs beside torch.
+        dtypes: Types that the runtime can compute in.
+        takes_whole_images: Whether the runtime supports instance normalisation, which needs
+            statistics of the whole image.
+        device: Device of the network, such as `"cpu"` or `"cuda:0"`.
+        dtype: Type that the network computes in.
+        network_name: Name of the class of the network.
         upscale_factor: See `Generator`, as are `receptive_radius` and `needs_whole_image`.
 
     Raises:
-        UserError: The processor lacks the type, or the runtime a part of the network.
+        UserError: The processor does not support the type, or the runtime a layer of the network.
         MemoryError: The network does not fit on the device.
     """
 
@@ -55,10 +56,10 @@ class Backend(ABC):
 
     @classmethod
     def find_device(cls, name: str) -> str:
-        """Return the device of a name, or the one that `"auto"` stands for.
+        """Return the name of an existing device, chosen by the runtime if `name` is `"auto"`.
 
         Raises:
-            UserError: The runtime has no such device.
+            UserError: The device does not exist, or the runtime does not support it.
         """
         if name not in ("auto", "cpu"):
             raise UserError(f"device: expected cpu for backend {cls.name}, got {name}")
@@ -66,21 +67,24 @@ class Backend(ABC):
 
     @property
     def kind(self) -> str:
-        """The device's kind: `"cpu"`, `"cuda"`, `"mps"` or `"vulkan"`."""
+        """Kind of the device: `"cpu"`, `"cuda"`, `"mps"` or `"vulkan"`."""
         return self.device.partition(":")[0]
 
     def to_device(self, window: Tensor) -> Tensor:
-        """Return a window of the LR image, (1, 3, H, W), float32, as the halves take it."""
+        """Return a window of the LR image, (1, 3, H, W) in float32, as an input of the halves."""
         return window.contiguous()
 
     @abstractmethod
     def extract_features(self, x: Tensor) -> Tensor:
-        """See `Generator`; the result is valid until the next call."""
+        """Return the features of `x`; see `Generator`. The next call may overwrite them."""
 
     @abstractmethod
     def reconstruct(self, features: Tensor, x: Tensor) -> Tensor:
-        """See `Generator`, for any window of features and image; valid until the next call."""
+        """Return the SR image of a window of features and the same window of the LR image.
+
+        See `Generator`. The next call may overwrite the result.
+        """
 
     def is_out_of_memory(self, error: BaseException) -> bool:
-        """Whether a half failed because the device's memory is full."""
+        """Return whether `error`, raised by one of the halves, means that memory ran out."""
         return isinstance(error, MemoryError) or "bad_alloc" in str(error)

@@ -1,4 +1,4 @@
-"""A generator as lists of operations, from which each runtime builds its own graph."""
+"""Generators as lists of operations, from which each runtime builds its graph."""
 
 import operator
 from collections.abc import Callable, Mapping
@@ -21,14 +21,14 @@ Array = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Op:
-    """One operation on (1, C, H, W).
+    """One operation on tensors (1, C, H, W).
 
     Attributes:
         kind: `conv`, `leaky_relu`, `prelu`, `silu`, `tanh`, `add`, `affine`, `pixel_shuffle`,
             `bilinear`, `channel` or `concat`.
-        inputs: Names of the operations whose results it takes, or of the half's inputs.
-        output: Its own name.
-        options: What a builder's method of that kind takes beside the inputs.
+        inputs: Names of its inputs: outputs of earlier operations, or inputs of the graph.
+        output: Name of its output.
+        options: Keyword arguments of the method `kind` of a builder.
     """
 
     kind: str
@@ -39,12 +39,12 @@ class Op:
 
 @dataclass(frozen=True)
 class Graph:
-    """A half of a generator.
+    """One half of a generator.
 
     Attributes:
-        channels: Of each input, by its name.
-        ops: In the order in which they run.
-        output: Name of the result.
+        channels: Number of channels by name of the input.
+        ops: Operations in the order of execution.
+        output: Name of the output.
     """
 
     channels: Mapping[str, int]
@@ -52,14 +52,15 @@ class Graph:
     output: str
 
     def build(self, builder: Any, inputs: Mapping[str, Any]) -> Any:
-        """Run a builder's methods, which are called as the kinds of operation, in order.
+        """Create all operations in a runtime.
 
         Args:
-            builder: Each method takes handles of its inputs, and the options by name.
-            inputs: Handle of each input.
+            builder: Object with a method for each kind of operation, which takes the handles of
+                the inputs and the options, and returns the handle of the output.
+            inputs: Handles by name of the input.
 
         Returns:
-            The handle of the result.
+            Handle of the output of the graph.
         """
         handles = dict(inputs)
         for op in self.ops:
@@ -83,10 +84,12 @@ class _Reconstruction(_Features):
 
 
 def trace_halves(network: Generator) -> tuple[Graph, Graph]:
-    """Return a network's halves, of inputs `x`, and of `features` and `x`.
+    """Return the graphs of feature extraction and of reconstruction.
+
+    The first has the input `x`, the second `features` and `x`.
 
     Raises:
-        UserError: A part of the network has no row in this module's tables.
+        UserError: A layer of the network has no row in `_MODULES` or `_FUNCTIONS`.
     """
     network = prepare_for_cpu(network)
     colours, features = network.conv_first.in_channels, network.conv_first.out_channels
@@ -97,11 +100,12 @@ def trace_halves(network: Generator) -> tuple[Graph, Graph]:
 
 
 def prepare_for_cpu(network: Generator) -> Generator:
-    """Return a copy of the same function that a CPU computes faster.
+    """Return a copy of a network that computes the same function faster on a CPU.
 
-    Batch normalisations become part of the convolutions before them. CPUs compute 16 channels at
-    a time, so a convolution to 3 wastes most of them: the last one makes the 12 values of 2x2
-    pixels at once (27 of 3x3 at x3), in half the time, and a shuffle puts them in their places.
+    Batch normalisation is folded into the preceding convolution. CPUs compute 16 channels at a
+    time, so a last convolution with 3 output channels wastes most of them. It is replaced by one
+    that computes the 12 values of 2x2 pixels (27 of 3x3 pixels at x3) and a pixel shuffle, which
+    takes half the time.
     """
     network = fold_batch_norm(network).cpu().float()
     block = next((n for n in (2, 3) if network.upscale_factor % n == 0), 1)
@@ -111,7 +115,7 @@ def prepare_for_cpu(network: Generator) -> Generator:
 
 
 def _by_blocks(conv: nn.Conv2d, block: int) -> nn.Module:
-    """Return a convolution of stride 1 as one of stride `block`, followed by a pixel shuffle."""
+    """Return an equivalent of `conv`, of stride 1: one of stride `block` and a pixel shuffle."""
     size, weight = conv.kernel_size[0], conv.weight.detach()
     wide = nn.Conv2d(
         conv.in_channels,
@@ -133,10 +137,11 @@ def _by_blocks(conv: nn.Conv2d, block: int) -> nn.Module:
 
 
 def _trace(half: nn.Module, channels: Mapping[str, int]) -> Graph:
-    # Its branches, on the device and the layout, cannot be traced.
+    """Return the graph of a module, whose inputs have these numbers of channels."""
+    # `pixel_shuffle` branches on the device and the memory format, which cannot be traced.
     nodes = fx.Tracer(autowrap_functions=(pixel_shuffle,)).trace(half).nodes
     ops: list[Op] = []
-    names: dict[str, str] = {}  # of nodes that change nothing: of what they stand for
+    names: dict[str, str] = {}  # input of each identity, by the name of its output
     output = ""
     for node in nodes:
         if node.op == "placeholder":
@@ -154,7 +159,7 @@ def _trace(half: nn.Module, channels: Mapping[str, int]) -> Graph:
 
 
 def _tensor_names(node: fx.Node) -> list[str]:
-    """Return the names of a node's inputs, in order."""
+    """Return the names of the inputs of a node, in order."""
     given = node.args[0] if isinstance(node.args[0], list | tuple) else node.args
     return [value.name for value in given if isinstance(value, fx.Node)]
 
@@ -163,7 +168,7 @@ Lowered = tuple[str, dict[str, Any]]
 
 
 def _lowered(node: fx.Node, half: nn.Module) -> Lowered:
-    """Return the kind of operation of a node, and its options."""
+    """Return the kind and the options of the operation that computes a node."""
     if node.op == "call_module":
         module = half.get_submodule(str(node.target))
         lower = _MODULES.get(type(module))
@@ -171,7 +176,9 @@ def _lowered(node: fx.Node, half: nn.Module) -> Lowered:
             return lower(module)
     elif node.target in _FUNCTIONS:
         return _FUNCTIONS[node.target](*node.args, **node.kwargs)
-    raise UserError(f"expected layers that every backend has, got {node.target}; use backend torch")
+    raise UserError(
+        f"expected layers that every backend supports, got {node.target}; use backend torch"
+    )
 
 
 def _array(tensor: Tensor) -> Array:
@@ -191,7 +198,7 @@ def _conv(conv: nn.Conv2d) -> Lowered:
 
 
 def _arithmetic(function: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Lowered]:
-    """Lower `function` of two tensors to `add`, of a tensor and a number to x * a + b."""
+    """Lower `function` of two tensors to `add`, and of a tensor and a number to `affine`."""
 
     def lower(left: Any, right: Any) -> Lowered:
         if isinstance(left, fx.Node) and isinstance(right, fx.Node):

@@ -1,4 +1,4 @@
-"""ncnn: on a CPU, and on any GPU that has Vulkan."""
+"""Backend for ncnn, on a CPU or a Vulkan device."""
 
 import ctypes
 import sys
@@ -20,11 +20,11 @@ from .graph import Array, Graph, trace_halves
 _MAGIC = "7767517"
 _OUT_OF_MEMORY = -100
 _HALF_OPTIONS = ("fp16_packed", "fp16_storage", "fp16_arithmetic")
-_SOFTWARE = 3  # ncnn's type of a Vulkan device that is the CPU
+_CPU_TYPE = 3  # ncnn's `GpuInfo.type()` of a Vulkan device that runs on the CPU
 
 
 class NCNNBackend(Backend):
-    """See `Backend`; the device is `"cpu"` or `"vulkan:N"`."""
+    """Backend for ncnn, on `"cpu"` or `"vulkan:N"`; see `Backend`."""
 
     name = "ncnn"
     packages = ("ncnn",)
@@ -41,14 +41,14 @@ class NCNNBackend(Backend):
 
     @classmethod
     def find_device(cls, name: str) -> str:
-        """See `Backend`; `"auto"` is the first Vulkan device that is a GPU, or the CPU."""
+        """Implement `Backend`; `"auto"` is the first Vulkan device that is a GPU, or the CPU."""
         import ncnn
 
-        # Builds of ncnn without Vulkan lack the function; without its library it writes many lines.
+        # Builds without Vulkan do not have the function. Without libvulkan it prints many lines.
         found = hasattr(ncnn, "get_gpu_count") and _has_vulkan()
         count = int(ncnn.get_gpu_count()) if found else 0
         if name == "auto":
-            gpus = [n for n in range(count) if ncnn.get_gpu_info(n).type() != _SOFTWARE]
+            gpus = [n for n in range(count) if ncnn.get_gpu_info(n).type() != _CPU_TYPE]
             return f"vulkan:{gpus[0]}" if gpus else "cpu"
         kind, colon, number = name.partition(":")
         if kind not in ("cpu", "vulkan") or (colon and not number.isdecimal()):
@@ -60,15 +60,16 @@ class NCNNBackend(Backend):
         return "cpu" if kind == "cpu" else f"vulkan:{int(number or 0)}"
 
     def extract_features(self, x: Tensor) -> Tensor:
-        """See `Backend`."""
+        """Implement `Backend`."""
         return _run(self._features, x)
 
     def reconstruct(self, features: Tensor, x: Tensor) -> Tensor:
-        """See `Backend`."""
+        """Implement `Backend`."""
         return _run(self._reconstruction, features, x)
 
 
 def _has_vulkan() -> bool:
+    """Return whether the Vulkan loader is installed; elsewhere than on Linux assume that it is."""
     if sys.platform != "linux":
         return True
     try:
@@ -79,6 +80,7 @@ def _has_vulkan() -> bool:
 
 
 def _net(graph: Graph, gpu: int | None, half: bool) -> Any:
+    """Return an `ncnn.Net` of a graph, on Vulkan device `gpu` or on the CPU, maybe in float16."""
     import ncnn
 
     net = ncnn.Net()
@@ -94,13 +96,15 @@ def _net(graph: Graph, gpu: int | None, half: bool) -> Any:
         builder.input(name)
     output = graph.build(builder, {name: name for name in graph.channels})
     structure, weights = builder.files(output)
-    with TemporaryDirectory() as folder:  # ncnn's reader of memory takes no bytes
+    with TemporaryDirectory() as folder:  # ncnn's Python bindings cannot load from bytes
         param, binary = Path(folder, "x.param"), Path(folder, "x.bin")
         param.write_text(structure, encoding="ascii")
         binary.write_bytes(weights)
         failed = net.load_param(str(param)) or net.load_model(str(binary))
     if failed:
-        raise UserError("ncnn cannot load the network; use backend torch")
+        raise UserError(
+            "backend ncnn: expected a network that it can load, got an error; use backend torch"
+        )
     return net
 
 
@@ -110,7 +114,7 @@ def _run(net: Any, *inputs: Tensor) -> Tensor:
     extractor = net.create_extractor()
     arrays = [x[0].contiguous().numpy() for x in inputs]
     for name, array in zip(net.input_names(), arrays, strict=True):
-        # Its own memory: aligned, and some layers work in place.
+        # A copy, as ncnn needs aligned memory and some layers work in place.
         extractor.input(name, ncnn.Mat(array).clone())
     status, result = extractor.extract("output")
     if status == _OUT_OF_MEMORY:
@@ -121,23 +125,24 @@ def _run(net: Any, *inputs: Tensor) -> Tensor:
 
 
 class _Builder:
-    """Lines of a `.param` file for the kinds of `Op`; a handle is a blob's name."""
+    """Collect layers of a `.param` file for the kinds of `Op`; a handle is the name of a blob."""
 
     def __init__(self) -> None:
         self._layers: list[tuple[str, list[str], str, str]] = []
         self._weights: list[Array] = []
 
     def files(self, result: str) -> tuple[str, bytes]:
-        """Return the contents of the `.param` and of the `.bin`; `result` is called `output`."""
+        """Return the contents of the `.param` and `.bin` files; rename `result` to `output`."""
         lines, blobs, copies = [], 0, _copies(self._layers)
         for kind, inputs, output, options in self._layers:
             sources = [copies[name].pop() for name in inputs]
             name = "output" if output == result else output
             lines.append(_line(kind, sources, [name], options))
             blobs += 1
-            if len(made := copies.get(output, [])) > 1:  # a blob may be read once
-                lines.append(_line("Split", [name], made, ""))
-                blobs += len(made)
+            # A blob has one consumer in ncnn; a Split layer makes the copies for several.
+            if len(outputs := copies.get(output, [])) > 1:
+                lines.append(_line("Split", [name], outputs, ""))
+                blobs += len(outputs)
         structure = "\n".join([_MAGIC, f"{len(lines)} {blobs}", *lines, ""])
         return structure, b"".join(weights.tobytes() for weights in self._weights)
 
@@ -156,7 +161,7 @@ class _Builder:
         kind = "ConvolutionDepthWise" if groups > 1 else "Convolution"
         channels, size = weight.shape[0], weight.shape[-1]
         options = f"0={channels} 1={size} 3={stride} 4={padding} 5=1 6={weight.size} 7={groups}"
-        weights = np.zeros(1, np.float32), weight, bias  # the first says: float32
+        weights = np.zeros(1, np.float32), weight, bias  # a flag of zeros stands for float32
         return self._layer(kind, x, options=options, weights=weights)
 
     def leaky_relu(self, x: str, *, slope: float) -> str:
@@ -193,7 +198,7 @@ class _Builder:
 
 
 def _copies(layers: list[tuple[str, list[str], str, str]]) -> dict[str, list[str]]:
-    """Return a name of its own for each time that a blob is read."""
+    """Return for each blob one name for each of its consumers."""
     readers = Counter(name for _, inputs, _, _ in layers for name in inputs)
     return {
         name: [f"{name}_{n}" for n in range(count)] if count > 1 else [name]
@@ -202,5 +207,6 @@ def _copies(layers: list[tuple[str, list[str], str, str]]) -> dict[str, list[str
 
 
 def _line(kind: str, inputs: list[str], outputs: list[str], options: str) -> str:
+    """Return the line of one layer; a layer is named like its first output."""
     counts = f"{len(inputs)} {len(outputs)}"
     return " ".join(filter(None, (kind, outputs[0], counts, *inputs, *outputs, options)))

@@ -1,4 +1,4 @@
-"""ONNX Runtime on a CPU."""
+"""Backend for ONNX Runtime, on a CPU."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ _OPSET = 17
 
 
 class ONNXRuntimeBackend(Backend):
-    """See `Backend`. A graph takes windows of any size."""
+    """Backend for ONNX Runtime. One model accepts windows of any size; see `Backend`."""
 
     name = "onnxruntime"
     packages = ("onnx", "onnxruntime")
@@ -32,15 +32,15 @@ class ONNXRuntimeBackend(Backend):
         )
 
     def extract_features(self, x: Tensor) -> Tensor:
-        """See `Backend`."""
+        """Implement `Backend`."""
         return _run(self._features, x=x)
 
     def reconstruct(self, features: Tensor, x: Tensor) -> Tensor:
-        """See `Backend`."""
+        """Implement `Backend`."""
         return _run(self._reconstruction, features=features, x=x)
 
     def is_out_of_memory(self, error: BaseException) -> bool:
-        """See `Backend`."""
+        """Implement `Backend`."""
         return "Failed to allocate memory" in str(error) or super().is_out_of_memory(error)
 
 
@@ -50,10 +50,11 @@ def _run(session: Any, **inputs: Tensor) -> Tensor:
 
 
 def _model(graph: Graph) -> bytes:
+    """Return the graph as a serialised ONNX model."""
     import onnx
     from onnx import TensorProto, helper
 
-    # An operation may not see an input that it lacks, so unused ones stay declared.
+    # All inputs are declared, since the session is called with all of them, used or not.
     inputs = [
         helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, channels, "height", "width"])
         for name, channels in graph.channels.items()
@@ -69,7 +70,7 @@ def _model(graph: Graph) -> bytes:
 
 
 class _Builder:
-    """Nodes of ONNX for the kinds of `Op`; a handle is a value's name."""
+    """Create ONNX nodes for the kinds of `Op`; a handle is the name of a value."""
 
     def __init__(self) -> None:
         self.nodes: list[Any] = []

@@ -1,4 +1,4 @@
-"""OpenVINO on a CPU."""
+"""Backend for OpenVINO, on a CPU."""
 
 from typing import Any, ClassVar
 
@@ -16,7 +16,7 @@ _PRECISIONS = {torch.float32: "f32", torch.bfloat16: "bf16"}
 
 
 class OpenVINOBackend(Backend):
-    """See `Backend`. Compiled once for windows of any size."""
+    """Backend for OpenVINO. One model accepts windows of any size; see `Backend`."""
 
     name = "openvino"
     packages = ("openvino",)
@@ -30,8 +30,8 @@ class OpenVINOBackend(Backend):
         capabilities = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         if dtype == torch.bfloat16 and "BF16" not in capabilities:
             raise UserError(
-                "precision: expected float32 for backend openvino on this processor, got bfloat16, "
-                "which it lacks"
+                "precision: expected float32 for backend openvino on this processor, which does "
+                "not support bfloat16, got bfloat16"
             )
         options = {
             "INFERENCE_PRECISION_HINT": _PRECISIONS[dtype],
@@ -43,11 +43,11 @@ class OpenVINOBackend(Backend):
         )
 
     def extract_features(self, x: Tensor) -> Tensor:
-        """See `Backend`."""
+        """Implement `Backend`."""
         return _run(self._features, x)
 
     def reconstruct(self, features: Tensor, x: Tensor) -> Tensor:
-        """See `Backend`."""
+        """Implement `Backend`."""
         return _run(self._reconstruction, features, x)
 
 
@@ -68,7 +68,7 @@ def _model(graph: Graph) -> Any:
 
 
 class _Builder:
-    """Nodes of OpenVINO for the kinds of `Op`."""
+    """Create OpenVINO nodes for the kinds of `Op`; a handle is a node."""
 
     def __init__(self, ops: Any) -> None:
         self._ops = ops

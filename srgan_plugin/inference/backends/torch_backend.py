@@ -1,4 +1,4 @@
-"""torch, on any of its devices: the backend that needs no other package."""
+"""Backend for torch, on a CPU, a CUDA GPU or Apple's MPS."""
 
 from typing import ClassVar
 
@@ -13,7 +13,7 @@ from .graph import prepare_for_cpu
 
 
 class TorchBackend(Backend):
-    """See `Backend`."""
+    """Backend for torch; see `Backend`."""
 
     name = "torch"
     dtypes: ClassVar = (torch.float32, torch.bfloat16, torch.float16)
@@ -23,37 +23,37 @@ class TorchBackend(Backend):
         super().__init__(network, device, dtype)
         if dtype == torch.float16 and self.kind == "cpu":
             raise UserError(
-                "precision: float16 is for GPUs; on a CPU take bfloat16, or auto, which takes it "
-                "where it is faster"
+                "precision: expected float32 or bfloat16 on a CPU, got float16, which is for GPUs; "
+                "auto chooses the faster one"
             )
         if self.kind == "cpu":
             network = prepare_for_cpu(network)
-        # In bfloat16 autocast keeps the skip around the network in float32: on Set5 59 dB to
-        # the float32 result of the bundled MSRResNet, 55 with weights in bfloat16.
+        # With autocast the skip connection around the network stays in float32. On Set5 the result
+        # of the bundled MSRResNet is 59 dB from that in float32; with weights in bfloat16, 55 dB.
         self._stored = torch.float16 if dtype == torch.float16 else torch.float32
         try:
             network = network.to(device, self._stored)
         except torch.OutOfMemoryError:
-            raise MemoryError(f"{device} has no room for the network: take the CPU") from None
+            raise MemoryError(f"{device}: out of memory for the network; use cpu") from None
         self._network = network.to(memory_format=torch.channels_last).eval()
 
     @classmethod
     def find_device(cls, name: str) -> str:
-        """See `Backend`."""
+        """Implement `Backend`."""
         return str(find_device(name))
 
     def to_device(self, window: Tensor) -> Tensor:
-        """See `Backend`."""
+        """Implement `Backend`."""
         moved = window.to(self.device, self._stored)
         return moved.contiguous(memory_format=torch.channels_last)
 
     def extract_features(self, x: Tensor) -> Tensor:
-        """See `Backend`."""
+        """Implement `Backend`."""
         with self._autocast():
             return self._network.extract_features(x)
 
     def reconstruct(self, features: Tensor, x: Tensor) -> Tensor:
-        """See `Backend`."""
+        """Implement `Backend`."""
         with self._autocast():
             return self._network.reconstruct(features, x)
 
@@ -61,28 +61,29 @@ class TorchBackend(Backend):
         return torch.autocast(self.kind, torch.bfloat16, self.dtype == torch.bfloat16)
 
     def is_out_of_memory(self, error: BaseException) -> bool:
-        """See `Backend`."""
+        """Implement `Backend`."""
         # On the CPU torch raises a bare RuntimeError that names its allocator.
         of_torch = isinstance(error, torch.OutOfMemoryError) or "CPUAllocator" in str(error)
         return of_torch or super().is_out_of_memory(error)
 
 
 def find_device(name: str) -> torch.device:
-    """Return a device that is there.
+    """Return an existing device.
 
     Args:
-        name: "auto" for a GPU where there is one, "cpu", "cuda", "cuda:1", "mps".
+        name: `"auto"` for a CUDA GPU if there is one, else the CPU; `"cpu"`, `"cuda"`, `"cuda:1"`
+            or `"mps"`.
 
     Raises:
-        UserError: It is not there, or there is no such kind.
+        UserError: The device does not exist, or the name is unknown.
     """
     mps = int(torch.backends.mps.is_available())
-    there = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": mps}
+    counts = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": mps}
     if name == "auto":
-        return torch.device("cuda" if there["cuda"] else "cpu")
+        return torch.device("cuda" if counts["cuda"] else "cpu")
     kind, colon, number = name.partition(":")
-    if kind not in there or (colon and not number.isdecimal()):
+    if kind not in counts or (colon and not number.isdecimal()):
         raise UserError(f"device: expected auto, cpu, cuda, cuda:N or mps, got {name!r}")
-    if int(number or 0) >= there[kind]:
-        raise UserError(f"device {name}: torch sees {there[kind]} such devices here; use cpu")
+    if int(number or 0) >= counts[kind]:
+        raise UserError(f"device {name}: torch finds {counts[kind]} such devices here; use cpu")
     return torch.device(name)
