@@ -1,4 +1,4 @@
-"""Images of one's own upscaled by several models: for the viewer, and as a sheet side by side."""
+"""Upscale images by several models, for the image viewer or as a contact sheet."""
 
 import math
 from collections import Counter
@@ -23,25 +23,26 @@ from .gallery import BICUBIC, HR, LR, Gallery, conform, cropped_hr, read_as_rgb
 from .image_names import without_ending
 
 _LABELS: Final = {"msrresnet": "MSRResNet", "srgan": "SRGAN"}
-_DEFAULT_SCALE: Final = 4  # of bicubic alone, without HR
-_MAX_PIXELS: Final = 2**24  # of an upscaled image in a page
-_MAX_SUM: Final = 2**28  # of all upscaled images by one method: they are held
-_WINDOW, _ZOOM, _WIDE = 128, 3, 480  # of the sheet: a crop's side, its pixels' side, whole images
+_DEFAULT_SCALE: Final = 4  # if there is neither a model with a scale nor HR
+_MAX_PIXELS: Final = 2**24  # of one upscaled image
+_MAX_SUM: Final = 2**28  # of all images upscaled by one method, which stay in memory
+_CROP, _ZOOM, _MAX_WIDTH = 128, 3, 480  # of the sheet: crops, their enlargement, whole images
 
 Method = Callable[[Image], Image]
 
 
 @dataclass(frozen=True, kw_only=True)
 class CompareOptions:
-    """How images are upscaled and compared.
+    """Options of a comparison.
 
     Attributes:
-        hr: A folder with HR images of the same names.
-        crop: Only the window of so many LR pixels with the most detail is upscaled.
-        scale: Of the results; by default the networks'.
-        tta: As for `Upscaler`, and so is `device`.
-        device: See there.
-        arch_options: Of checkpoint files, as for `open_model`.
+        hr: Folder of HR images with the same names.
+        crop: Height and width, in LR pixels, of the part with the most detail; only this part is
+            upscaled. None upscales the whole image.
+        scale: Scale of the results; by default that of the networks.
+        tta: Whether to average over flips and rotations, as in `Upscaler`.
+        device: Device of the networks, as in `Upscaler`.
+        arch_options: Settings that checkpoint files do not record, as in `open_model`.
     """
 
     hr: Path | None = None
@@ -64,30 +65,30 @@ def upscaled_gallery(
     """Upscale images by several models.
 
     Args:
-        inputs: Image files, folders of them, or patterns, read as `srgan-plugin upscale` does.
-        models: "bicubic", names of bundled weights, and checkpoint files.
-        out: The file of the comparison, which is no input.
-        options: How they are upscaled.
-        progress: Called with the numbers of images done and in all.
-        failed: Called with each image that cannot be read or compared, and why.
+        inputs: Image files, folders or patterns, read as `srgan-plugin upscale` reads them.
+        models: "bicubic", names of bundled models, and checkpoint files.
+        out: File of the comparison, which is not an input even if it lies among them.
+        options: How the images are upscaled.
+        progress: Called after each image with the number of images done and in total.
+        failed: Called for each image that cannot be read or compared, with its path and the error.
 
     Raises:
         MissingFileError: An input, a checkpoint or an HR image does not exist.
-        UserError: Models differ in scale, or no image can be compared.
+        UserError: The models have different scales, or no image can be compared.
     """
-    files = _named([pair for name in inputs for pair in find_images(name, out)])
-    files, partners = _partners(options.hr, files)
+    files = _by_name([pair for name in inputs for pair in find_images(name, out)])
+    files, hr_files = _match_hr(options.hr, files)
     methods, scale = _methods(models, options)
     loads: dict[str, Callable[[], dict[str, Image]]] = {}
     pixels, factor = 0, float(_DEFAULT_SCALE)
     for done, (name, path) in enumerate(files.items(), 1):
         try:
             lr = read_as_rgb(path)
-            truth = read_as_rgb(partners[name]) if partners else None
-            factor = scale or _scale_to(truth, lr, path)
-            lr, truth = _cropped(lr, truth, options.crop, factor)
+            hr = read_as_rgb(hr_files[name]) if hr_files else None
+            factor = scale or _scale_between(lr, hr, path)
+            lr, hr = _crop_both(lr, hr, options.crop, factor)
             pixels += _check_size(lr, factor, pixels, path)
-            images = _upscaled(lr, truth, methods, factor, path)
+            images = _upscaled(lr, hr, methods, factor, path)
         except (UserError, OSError) as error:
             failed(path, error)
         else:
@@ -97,28 +98,34 @@ def upscaled_gallery(
         raise UserError(f"expected an image that can be compared, got {len(files)} that cannot")
     crop = options.crop
     notes = (f"Only the {crop}x{crop} LR pixels with the most detail are shown",) if crop else ()
-    shown = (LR, *methods, *([HR] if partners else []))
+    shown = (LR, *methods, *([HR] if hr_files else []))
     return Gallery(loads, shown, factor, notes)
 
 
-def _named(files: Sequence[tuple[Path, Path]]) -> dict[str, Path]:
-    """Return files by their names, without their endings where those are not needed."""
+def _by_name(files: Sequence[tuple[Path, Path]]) -> dict[str, Path]:
+    """Return files by name, with the suffix only where two names differ in nothing else.
+
+    Args:
+        files: Paths, each with its path relative to the input that it was found in.
+    """
     unique = dict(files)
-    stems = Counter(below.with_suffix("").as_posix() for below in unique.values())
+    stems = Counter(relative.with_suffix("").as_posix() for relative in unique.values())
     named: dict[str, Path] = {}
-    for path, below in unique.items():
-        stem = below.with_suffix("").as_posix()
-        name = stem if stems[stem] == 1 else below.as_posix()
+    for path, relative in unique.items():
+        stem = relative.with_suffix("").as_posix()
+        name = stem if stems[stem] == 1 else relative.as_posix()
         if name in named:
-            raise UserError(f"{path}: expected another name than that of {named[name]}")
+            raise UserError(
+                f"{path}: expected a name of its own, got the same as {named[name]}; rename one"
+            )
         named[name] = path
     return named
 
 
-def _partners(
+def _match_hr(
     hr: Path | None, files: dict[str, Path]
 ) -> tuple[dict[str, Path], Mapping[str, Path]]:
-    """Return the inputs by the names of HR images, and those."""
+    """Return the inputs and the HR images, both by the names of the HR images."""
     if hr is None:
         return files, {}
     found = list_images(hr)
@@ -133,7 +140,7 @@ def _partners(
 def _methods(
     models: Sequence[str], options: CompareOptions
 ) -> tuple[dict[str, Method | None], float | None]:
-    """Return the methods by label, None for bicubic, and their scale, None where they have none."""
+    """Return the methods by label, with None for bicubic, and the scale, None if unknown."""
     methods: dict[str, Method | None] = {}
     scales: dict[float, str] = {}
     for model in models:
@@ -160,35 +167,42 @@ def _methods(
     return methods, next(iter(scales), options.scale)
 
 
-def _scale_to(truth: Image | None, lr: Image, path: Path) -> int:
-    """Return the scale from LR to HR; the one of the published networks where there is no HR."""
-    if truth is None:
+def _scale_between(lr: Image, hr: Image | None, path: Path) -> int:
+    """Return the size of HR relative to LR, or the default scale without HR."""
+    if hr is None:
         return _DEFAULT_SCALE
-    scale = int(truth.shape[0] / lr.shape[0] + 0.5)
+    scale = int(hr.shape[0] / lr.shape[0] + 0.5)
     if scale < 1:
-        raise UserError(f"{path}: expected an HR image larger than it, got {truth.shape[:2]}")
+        (h, w), (height, width) = hr.shape[:2], lr.shape[:2]
+        raise UserError(f"{path}: expected an HR image larger than {width}x{height}, got {w}x{h}")
     return scale
 
 
-def _cropped(
-    lr: Image, truth: Image | None, crop: int | None, scale: float
+def _crop_both(
+    lr: Image, hr: Image | None, crop: int | None, scale: float
 ) -> tuple[Image, Image | None]:
-    """Cut the same window out of both."""
+    """Crop both images to the region of LR with the most detail, if `crop` is given."""
     if not crop:
-        return lr, truth
-    window = most_detail(lr, crop)
-    if truth is None:
-        return window.of(lr), None
+        return lr, hr
+    region = most_detail(lr, crop)
+    if hr is None:
+        return region.of(lr), None
     if scale != int(scale):
         raise UserError(f"--crop with --hr: expected a whole --scale, got {scale}")
-    return window.of(lr), Region(*(size * int(scale) for size in window)).of(truth)
+    return region.of(lr), Region(*(size * int(scale) for size in region)).of(hr)
 
 
 def _check_size(lr: Image, scale: float, before: int, path: Path) -> int:
-    """Return how many pixels the result has.
+    """Return the number of pixels of an upscaled image.
+
+    Args:
+        lr: Image before upscaling.
+        scale: Scale of the result.
+        before: Number of pixels of the images upscaled before.
+        path: File of the image, named in errors.
 
     Raises:
-        UserError: They are too many for a page, alone or with those of the images before.
+        UserError: The image, or all images together, would have too many pixels.
     """
     pixels = int(lr.shape[0] * lr.shape[1] * scale**2)
     if pixels > _MAX_PIXELS or before + pixels > _MAX_SUM:
@@ -196,59 +210,59 @@ def _check_size(lr: Image, scale: float, before: int, path: Path) -> int:
         of = "" if pixels > _MAX_PIXELS else " of all images"
         raise UserError(
             f"{path}: expected at most {limit // 2**20} million pixels{of} after upscaling, got "
-            f"{lr.shape[1]}x{lr.shape[0]} times {scale:g}; show a part of each by --crop 256"
+            f"{lr.shape[1]}x{lr.shape[0]} times {scale:g}; crop with --crop 256"
         )
     return pixels
 
 
 def _upscaled(
     lr: Image,
-    truth: Image | None,
+    hr: Image | None,
     methods: Mapping[str, Method | None],
     scale: float,
     path: Path,
 ) -> dict[str, Image]:
-    """Return an image by all methods, with LR before them and HR behind."""
+    """Return LR, the image upscaled by each method, and HR, in this order."""
     height, width = (max(round(scale * size), 1) for size in lr.shape[:2])
     images = {LR: lr}
     for label, method in methods.items():
         images[label] = (
             method(lr) if method else quantize(resize_rows(lr / 255, (height, width), 0, height))
         )
-    if truth is not None:
-        images[HR] = cropped_hr(truth, (height, width))
+    if hr is not None:
+        images[HR] = cropped_hr(hr, (height, width))
         if images[HR].shape[:2] != (height, width):
             raise UserError(
                 f"{path}: expected an HR image of {width}x{height}, {scale:g} times "
-                f"{lr.shape[1]}x{lr.shape[0]}, got {truth.shape[1]}x{truth.shape[0]}"
+                f"{lr.shape[1]}x{lr.shape[0]}, got {hr.shape[1]}x{hr.shape[0]}"
             )
     return images
 
 
 def comparison_sheet(gallery: Gallery) -> Image:
-    """Lay out each image, whole and as a crop, by all methods side by side.
+    """Lay out the versions of each image side by side: the whole image, and an enlarged detail.
 
     Returns:
-        (H, W, 3), uint8, RGB.
+        Image of shape (H, W, 3), uint8, RGB.
 
     Raises:
-        UserError: The images of a name differ in size.
+        UserError: Versions of an image have different sizes.
     """
     rows = []
     for name, load in gallery.images.items():
         images, odd = conform(load(), gallery.scale)
         if odd:
             raise UserError(
-                f"{name}: expected images of one size for a sheet, got another of {odd[0]}; write "
-                "a page (.html), or images of one size"
+                f"{name}: expected images of one size for a sheet, got another size of {odd[0]}; "
+                "write a page (.html) instead"
             )
         if LR in images:
-            images[LR] = _as_squares(images[LR], next(i for n, i in images.items() if n != LR))
-        whole = {label: _shrunk(image, _WIDE) for label, image in images.items()}
+            images[LR] = _nearest(images[LR], next(i for n, i in images.items() if n != LR))
+        whole = {label: _shrunk(image, _MAX_WIDTH) for label, image in images.items()}
         last = [label for label in images if label != HR][-1]
-        window = most_detail(images.get(HR, images[last]), _WINDOW)
+        region = most_detail(images.get(HR, images[last]), _CROP)
         crops = {
-            f"{label}, detail": window.of(image).repeat(_ZOOM, 0).repeat(_ZOOM, 1)
+            f"{label}, detail": region.of(image).repeat(_ZOOM, 0).repeat(_ZOOM, 1)
             for label, image in images.items()
         }
         if len(gallery.images) > 1:
@@ -257,18 +271,18 @@ def comparison_sheet(gallery: Gallery) -> Image:
     return sheet(rows)
 
 
-def _as_squares(image: Image, like: Image) -> Image:
-    """Repeat pixels until an image is as large as another."""
+def _nearest(image: Image, like: Image) -> Image:
+    """Upscale an image to the size of another by nearest-neighbour interpolation."""
     rows, columns = (
         np.arange(large) * small // large
         for large, small in zip(like.shape[:2], image.shape[:2], strict=True)
     )
-    squares: Image = image[rows][:, columns]
-    return squares
+    upscaled: Image = image[rows][:, columns]
+    return upscaled
 
 
 def _shrunk(image: Image, width: int) -> Image:
-    """Return an image at most `width` wide, made smaller by MATLAB's bicubic."""
+    """Return an image that is at most `width` wide, downscaled with `imresize` if necessary."""
     if image.shape[1] <= width:
         return image
     return quantize(imresize(image / 255, width / image.shape[1]))

@@ -1,4 +1,4 @@
-"""Images side by side, labelled."""
+"""Lay out labelled images side by side."""
 
 from collections.abc import Sequence
 from typing import Final, NamedTuple
@@ -8,12 +8,12 @@ import numpy as np
 
 from srgan_plugin.io.images import Image
 
-_BAND: Final = 28  # of a label
-_GAP: Final = 4
+_LABEL_HEIGHT: Final = 28  # pixels
+_GAP: Final = 4  # pixels between images
 
 
 class Region(NamedTuple):
-    """A part of an image, in pixels."""
+    """Rectangle in an image, in pixels."""
 
     top: int
     left: int
@@ -21,12 +21,17 @@ class Region(NamedTuple):
     width: int
 
     def of(self, image: Image) -> Image:
-        """Cut it out."""
+        """Return this part of an image of shape (H, W, ...)."""
         return image[self.top : self.top + self.height, self.left : self.left + self.width]
 
 
 def most_detail(image: Image, side: int) -> Region:
-    """Return the square window of the strongest gradients, at most as large as the image."""
+    """Return the square region with the most detail, measured by the Laplacian.
+
+    Args:
+        image: Image of shape (H, W, 3), uint8, RGB.
+        side: Height and width of the region; limited to those of the image.
+    """
     height, width = (min(side, size) for size in image.shape[:2])
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float32)
     strength = np.abs(cv2.Laplacian(grey, cv2.CV_32F))
@@ -39,22 +44,24 @@ def most_detail(image: Image, side: int) -> Region:
 
 
 def sheet(rows: Sequence[dict[str, Image]], zoom: int = 1) -> Image:
-    """Lay images out in rows, each under its label.
+    """Lay out images in rows, each below its label.
 
     Args:
-        rows: By label, (H, W, 3), uint8, RGB, of one size within a row.
-        zoom: Pixels are shown as squares of this size.
+        rows: Images by label, each of shape (H, W, 3), uint8, RGB; of one height within a row.
+        zoom: Factor by which images are enlarged, by repeating pixels.
 
     Returns:
-        (H', W', 3), uint8, RGB, on white.
+        Image of shape (H', W', 3), uint8, RGB, on white.
     """
     lines = []
     for row in rows:
         cells = []
         for label, image in row.items():
             large = image.repeat(zoom, 0).repeat(zoom, 1)
-            cell = np.full((_BAND + large.shape[0], large.shape[1] + _GAP, 3), 255, np.uint8)
-            cell[_BAND:, _GAP:] = large
+            cell = np.full(
+                (_LABEL_HEIGHT + large.shape[0], large.shape[1] + _GAP, 3), 255, np.uint8
+            )
+            cell[_LABEL_HEIGHT:, _GAP:] = large
             cv2.putText(cell, label, (8, 20), cv2.FONT_HERSHEY_SIMPLEX, 0.6, (0, 0, 0), 1)
             cells.append(cell)
         lines.append(np.concatenate(cells, axis=1))

@@ -1,4 +1,4 @@
-"""Images of several methods for the viewer of a page: matched by name, measured, encoded."""
+"""Match, measure and encode images of several methods for the image viewer of a page."""
 
 import base64
 import math
@@ -25,23 +25,24 @@ from .image_names import match_names
 
 LR, BICUBIC, HR = "LR", "bicubic", "HR"
 _ALIASES: Final = {"lr": LR, "lq": LR, "hr": HR, "gt": HR, "original": HR, "bicubic": BICUBIC}
-_MEASURES: Final = ("PSNR", "SSIM", "PSNR_Y", "SSIM_Y")
-_BUDGET: Final = 2_000_000  # bytes of all images, before base64 makes a third more of them
-_NAMED: Final = 12  # images in a sentence
-_LENS: Final = 48  # pixels in the magnifier, about
-_QUALITIES: Final = (None, 98, 95, 90, 80)  # of WebP; None is lossless
+_METRICS: Final = ("PSNR", "SSIM", "PSNR_Y", "SSIM_Y")
+_BUDGET: Final = 2_000_000  # bytes of all encoded images, before base64 adds a third
+_MAX_LISTED: Final = 12  # images in a warning
+_LENS: Final = 48  # approximate width of the magnifier in pixels
+_QUALITIES: Final = (None, 98, 95, 90, 80)  # of WebP, tried in this order; None is lossless
 
 Load = Callable[[], dict[str, Image]]
 
 
 class Gallery(NamedTuple):
-    """What the viewer shows.
+    """Images of several methods.
 
     Attributes:
-        images: By name, what reads an image's versions: by method, (H, W, 3), uint8, RGB.
-        methods: In the order in which they are shown.
-        scale: HR is so many times larger than LR; None where there is no LR or no scale.
-        notes: What was done to the images before they were compared, as sentences.
+        images: For each image name a function that returns its versions by method, each of shape
+            (H, W, 3), uint8, RGB.
+        methods: Names of the methods in the order in which they are shown.
+        scale: Size of HR relative to LR; None if there is no LR or the scale is unknown.
+        notes: Notes for the page on how images were made.
     """
 
     images: dict[str, Load]
@@ -51,22 +52,24 @@ class Gallery(NamedTuple):
 
 
 def method_name(name: str) -> str:
-    """Return the name of a method, those of LR, bicubic and HR in one spelling."""
+    """Return the name of a method; all spellings of LR, bicubic and HR become one."""
     return _ALIASES.get(name.lower(), name)
 
 
 def gallery_of_folders(folders: Mapping[str, Path]) -> Gallery:
     """Match the images of folders, one folder for each method.
 
-    Images are matched by file name without suffix; a folder's names may all have one more ending,
-    such as `x4` or BasicSR's `_NAME`. Where the LR images are given and bicubic ones are not,
-    those are made by MATLAB's bicubic. A folder may lack images.
+    Images are matched by file name without suffix. All names in a folder may have an additional
+    ending, such as `x4` or `_NAME` of BasicSR. Images may be missing from a folder. If there are LR
+    images and no bicubic ones, bicubic ones are made with `imresize`, as MATLAB does.
 
     Args:
-        folders: By method; "LR" and "HR" (or "GT") are what those say.
+        folders: Folders by method. "LR" and "HR" (also "LQ", "GT", "original") have the meaning of
+            their names.
 
     Raises:
-        UserError: Two images of a folder have one name, or no image is in two folders.
+        UserError: Two images of a folder have the same name, or a folder has no name in common with
+            the others.
     """
     folders = {method_name(method): path for method, path in folders.items()}
     found = match_names(folders, first=HR)
@@ -86,10 +89,10 @@ def gallery_of_folders(folders: Mapping[str, Path]) -> Gallery:
 
 
 def _scale(found: Mapping[str, Mapping[str, Path]], names: Iterable[str]) -> int | None:
-    """Return how many times smaller LR is than the other images, of the first that are there."""
+    """Return the size of other images relative to LR, from the first name that has both."""
     lr = found.get(LR, {})
     for name in names:
-        methods = sorted((m for m in found if m != LR), key=lambda m: m == HR)  # may be uncropped
+        methods = sorted((m for m in found if m != LR), key=lambda m: m == HR)  # HR may be larger
         others = [found[m][name] for m in methods if name in found[m]]
         if name in lr and others:
             small, large = image_shape(lr[name])[0], image_shape(others[0])[0]
@@ -100,16 +103,19 @@ def _scale(found: Mapping[str, Mapping[str, Path]], names: Iterable[str]) -> int
 def _load(files: Mapping[str, Path], scale: int | None) -> dict[str, Image]:
     images = {method: read_as_rgb(path) for method, path in files.items()}
     if LR in images and BICUBIC not in images and scale:
-        made = quantize(imresize(images[LR] / 255, scale))
-        images = {LR: images.pop(LR), BICUBIC: made, **images}
+        bicubic = quantize(imresize(images[LR] / 255, scale))
+        images = {LR: images.pop(LR), BICUBIC: bicubic, **images}
     return images
 
 
 def read_as_rgb(path: Path) -> Image:
-    """Read an image as `srgan-plugin upscale` does; alpha is laid over white, 16 bits are rounded.
+    """Read an image as `srgan-plugin upscale` does, and convert it to 8-bit RGB.
+
+    Transparent images are composited on white, 16-bit values are rounded to 8 bits, and greyscale
+    images get three equal channels.
 
     Returns:
-        (H, W, 3), uint8, RGB.
+        Image of shape (H, W, 3), uint8, RGB.
     """
     pixels = read_image_content(path).pixels
     if pixels.dtype == np.uint16:
@@ -123,16 +129,18 @@ def read_as_rgb(path: Path) -> Image:
 
 
 def conform(images: dict[str, Image], scale: float | None) -> tuple[dict[str, Image], list[str]]:
-    """Crop HR as tests do, at the bottom and right, and find what is of another size.
+    """Crop HR to the size of the other images, and find images of a different size.
 
-    The size is that of most methods; of several that are as many the one that HR has, or the first.
+    The reference size is the most frequent one. Among equally frequent sizes, the size of HR is
+    preferred, then the first one.
 
     Args:
-        images: By method.
-        scale: Of LR.
+        images: Versions of an image by method, each of shape (H, W, 3).
+        scale: Size of HR relative to LR; None if unknown.
 
     Returns:
-        The images, and the methods whose image cannot be compared with others pixel by pixel.
+        The images with HR cropped, and the methods whose images have a different size and cannot
+        be compared pixel by pixel.
     """
     sizes = [image.shape[:2] for method, image in images.items() if method not in (LR, HR)]
     sizes = sizes or [images[method].shape[:2] for method in (HR, LR) if method in images]
@@ -148,46 +156,68 @@ def conform(images: dict[str, Image], scale: float | None) -> tuple[dict[str, Im
     for method, image in images.items():
         factor = scale if method == LR else 1
         sides = zip(image.shape, (height, width), strict=False)
-        # LR of rounded sides fits, too.
+        # A side that is not a multiple of the scale was rounded in LR, by less than one pixel.
         if factor and any(abs(side * factor - size) >= factor for side, size in sides):
             odd.append(method)
     return images, odd
 
 
 def cropped_hr(image: Image, size: tuple[int, ...]) -> Image:
-    """Crop HR at the bottom and right, as tests do; other sizes are returned as they are."""
+    """Crop HR at the bottom and right as test sets are, by less than 12 pixels.
+
+    Args:
+        image: HR image of shape (H, W, 3).
+        size: Height and width of the result.
+
+    Returns:
+        The cropped image, or `image` itself if it is smaller than `size` or larger by 12 or more.
+    """
     rest = [a - b for a, b in zip(image.shape, size, strict=False)]
     return image[: size[0], : size[1]] if all(0 <= n < MULTIPLE for n in rest) else image
 
 
 def measure(images: Mapping[str, Image], scorer: Scorer, pristine: Any) -> dict[str, Any]:
-    """Return the measures of each method: PSNR and SSIM where HR is there, NIQE where it fits."""
+    """Measure PSNR and SSIM against HR, and NIQE.
+
+    Args:
+        images: Versions of an image by method, of one size, except LR.
+        scorer: Measures PSNR and SSIM.
+        pristine: NIQE's model of natural images; None to skip NIQE.
+
+    Returns:
+        Values by metric, by method. An infinite PSNR, of identical images, is None.
+    """
     scores: dict[str, dict[str, float | None]] = {}
     for method, image in images.items():
         if method == LR:
             continue
         row: dict[str, float] = {}
         if HR in images and method != HR:
-            every = scorer.score(image, images[HR])
-            row = {name: round(every[name], 5) for name in _MEASURES if name in every}
+            values = scorer.score(image, images[HR])
+            row = {name: round(values[name], 5) for name in _METRICS if name in values}
         if pristine is not None:
             row |= _niqe(image, pristine, scorer.border)
         if row:
-            # Equal images have an infinite PSNR, which JSON has not: null.
-            scores[method] = {n: None if np.isinf(v) else v for n, v in row.items() if v == v}
+            # JSON has neither infinity nor NaN.
+            scores[method] = {
+                name: None if math.isinf(value) else value
+                for name, value in row.items()
+                if not math.isnan(value)
+            }
     return scores
 
 
 def _niqe(image: Image, pristine: Any, border: int) -> dict[str, float]:
     try:
         return {"NIQE": round(niqe(image, pristine, border=border), 4)}
-    except UserError:  # smaller than two of its patches, or flat
+    except UserError:  # the image is smaller than two patches, or flat
         return {}
 
 
-def _pristine() -> tuple[Any, str]:
+def _pristine_model() -> tuple[Any, str]:
+    """Return NIQE's model of natural images, None if there is none, and a note for the page."""
     try:
-        return pristine_model(), "NIQE: on luma, the lower the more natural"
+        return pristine_model(), "NIQE: on luma, lower is more natural"
     except UserError as error:
         return None, f"NIQE was not measured: {error}"
 
@@ -198,57 +228,51 @@ def viewer_data(
     """Measure and encode the images of a gallery for `assets/viewer.js`.
 
     Args:
-        gallery: The images.
-        quality: Of WebP, 1 to 100, where 100 is lossless; None takes lossless where all images fit
-            into 2 MB, and else the best quality that does, at least 80.
-        progress: Called with the numbers of images done and in all.
+        gallery: Images of several methods.
+        quality: WebP quality from 1 to 100, where 100 is lossless. None chooses lossless if all
+            images fit into 2 MB, or else the best quality with which they do, at least 80.
+        progress: Called after each image with the number of images done and in total.
     """
     border = math.ceil(gallery.scale or 4)
-    scorer, (pristine, about_niqe) = Scorer(("basicsr", "y"), border=border), _pristine()
-    rows: list[dict[str, Any]] = []
-    others: list[str] = []
+    scorer, (pristine, niqe_note) = Scorer(("basicsr", "y"), border=border), _pristine_model()
     qualities = _QUALITIES if quality is None else (None if quality == 100 else quality,)
-    kept, level = 0, 0  # bytes, and which of the qualities
+    rows: list[dict[str, Any]] = []
+    odd_images: list[str] = []
+    size, level = 0, 0  # bytes of the images so far, index of the quality
     for done, (name, load) in enumerate(gallery.images.items(), 1):
         images, odd = conform(load(), gallery.scale)
         fitting = {method: image for method, image in images.items() if method not in odd}
         rows.append(_row(name, fitting, measure(fitting, scorer, pristine)) | {"odd": odd})
-        for method in odd:
-            height, width = images[method].shape[:2]
-            others.append(f"{method} of {name} ({width}x{height})")
-        kept += _encode(rows[-1], images, qualities[level])
-        while kept > _BUDGET and level + 1 < len(qualities):
+        shapes = {method: images[method].shape for method in odd}
+        odd_images += [f"{m} of {name} ({w}x{h})" for m, (h, w, _) in shapes.items()]
+        size += _encode(rows[-1], images, qualities[level])
+        while size > _BUDGET and level + 1 < len(qualities):
             level += 1
-            again = zip(rows, gallery.images.values(), strict=False)
-            kept = sum(
-                _encode(row, conform(read(), gallery.scale)[0], qualities[level])
-                for row, read in again
-            )
+            size = _encode_again(rows, gallery, qualities[level])
         progress(done, len(gallery.images))
-    there = {m for row in rows for m in row["sources"]}
-    methods = [m for m in gallery.methods if m in there]
+    methods = [m for m in gallery.methods if any(m in row["sources"] for row in rows)]
     missing = [f"{m} of {row['name']}" for row in rows for m in methods if m not in row["sources"]]
-    measures = [
-        n for n in (*_MEASURES, "NIQE") if any(n in s for r in rows for s in r["scores"].values())
-    ]
+    measured = {n for row in rows for scores in row["scores"].values() for n in scores}
+    metrics = [name for name in (*_METRICS, "NIQE") if name in measured]
     return {
         "methods": methods,
         "reference": HR if HR in methods else None,
-        "measures": measures,
-        "note": _note(gallery, qualities[level], border, measures, about_niqe),
+        "measures": metrics,
+        "note": _note(gallery, qualities[level], border, metrics, niqe_note),
         "warnings": [
-            *_named("There is no", missing),
-            *_named("Of another size than the others, so scaled to them and not measured:", others),
+            *_listing("There is no", missing),
+            *_listing("Of another size, so shown scaled and not measured:", odd_images),
         ],
         "images": rows,
     }
 
 
-def _named(words: str, names: Sequence[str]) -> Iterator[str]:
-    """Yield a sentence that names the first of many, where there are any."""
+def _listing(text: str, names: Sequence[str]) -> Iterator[str]:
+    """Yield a sentence that lists the first of `names`, unless there are none."""
     if names:
-        rest = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-        yield f"{words} {', '.join(names[:_NAMED])}{rest}."
+        more = len(names) - _MAX_LISTED
+        rest = f" and {more} more" if more > 0 else ""
+        yield f"{text} {', '.join(names[:_MAX_LISTED])}{rest}."
 
 
 def _row(name: str, images: Mapping[str, Image], scores: Mapping[str, Any]) -> dict[str, Any]:
@@ -267,13 +291,19 @@ def _row(name: str, images: Mapping[str, Image], scores: Mapping[str, Any]) -> d
 
 
 def _encode(row: dict[str, Any], images: Mapping[str, Image], quality: int | None) -> int:
-    """Put the images into a row as data URIs; returns their bytes."""
+    """Add images to a row as data URIs, and return their size in bytes."""
     size = 0
     for method, image in images.items():
         content = encode_image(image) if quality is None or method == LR else _lossy(image, quality)
         row["sources"][method] = "data:image/webp;base64," + base64.b64encode(content).decode()
         size += len(content)
     return size
+
+
+def _encode_again(rows: Sequence[dict[str, Any]], gallery: Gallery, quality: int | None) -> int:
+    """Replace the images of the first rows at another quality, and return their size in bytes."""
+    loads = zip(rows, gallery.images.values(), strict=False)  # rows are added one by one
+    return sum(_encode(row, conform(load(), gallery.scale)[0], quality) for row, load in loads)
 
 
 def _lossy(image: Image, quality: int) -> bytes:
@@ -283,17 +313,17 @@ def _lossy(image: Image, quality: int) -> bytes:
 
 
 def _note(
-    gallery: Gallery, quality: int | None, border: int, measures: Sequence[str], about_niqe: str
+    gallery: Gallery, quality: int | None, border: int, metrics: Sequence[str], niqe_note: str
 ) -> str:
     embedded = (
         "Images are embedded without loss"
         if quality is None
-        else f"Images are embedded as WebP of quality {quality}, which magnifier and error map "
-        "show, too; the measures are those of the files"
+        else f"Images are embedded as WebP of quality {quality}, also in the magnifier and the "
+        "error map; metrics are measured on the files"
     )
     compared = (
-        f"PSNR and SSIM: RGB and, with _Y, luma; {border} pixels cut off each edge"
-        if "PSNR" in measures
-        else "There is no HR image of the methods' size, so nothing is compared with one"
+        f"PSNR and SSIM: RGB and, with _Y, luma; {border} pixels cropped from each edge"
+        if "PSNR" in metrics
+        else "There is no HR image of the same size, so PSNR and SSIM were not measured"
     )
-    return ". ".join([embedded, compared, about_niqe, *gallery.notes]) + "."
+    return ". ".join([embedded, compared, niqe_note, *gallery.notes]) + "."

@@ -1,4 +1,4 @@
-"""Which images of several folders are versions of one another: by their names."""
+"""Match images of several folders by file name."""
 
 import os
 import re
@@ -13,15 +13,18 @@ Files = dict[str, Path]
 
 
 def match_names(folders: Mapping[str, Path], *, first: str = "") -> dict[str, Files]:
-    """Return the files of each folder by the names that they have in common.
+    """Return the files of each folder, by names that the folders have in common.
 
     Args:
-        folders: By method.
-        first: The method whose names count, where it is there; else the first one.
+        folders: Folders by method.
+        first: Method whose file names are used; by default, or if missing, the first one.
+
+    Returns:
+        Files by name, by method.
 
     Raises:
-        UserError: Two images of a folder have one name, or a folder has no name in common with the
-            others.
+        UserError: Two images of a folder have the same name, or a folder has no name in common with
+            the others.
     """
     found = {method: _by_name(path) for method, path in folders.items()}
     names = set(found.get(first) or next(iter(found.values())))
@@ -36,10 +39,15 @@ def match_names(folders: Mapping[str, Path], *, first: str = "") -> dict[str, Fi
 
 
 def without_ending(files: Files, names: Collection[str], folder: Path) -> Files:
-    """Return the files of a folder by names that others have: theirs may have one more ending.
+    """Return files by the given names, without an ending that all of the files have.
+
+    Args:
+        files: Files by their names, such as `0001x4`.
+        names: Names to match, such as `0001`.
+        folder: Folder of the files, named in errors.
 
     Raises:
-        UserError: None of them is called like that.
+        UserError: No file has one of the names.
     """
     if not files.keys().isdisjoint(names):
         return files
@@ -50,24 +58,24 @@ def without_ending(files: Files, names: Collection[str], folder: Path) -> Files:
         if all(name.endswith(ending) for name in files) and not short.keys().isdisjoint(names):
             return short
     raise UserError(
-        f"{folder}: expected images called like those of another folder ({min(names)}), got {first}"
+        f"{folder}: expected images with the names of another folder ({min(names)}), got {first}"
     )
 
 
 def _by_name(folder: Path) -> Files:
     files = list_images(folder)
     names = Counter(key.rpartition("/")[2] for key in files)
-    twice = [name for name, count in names.items() if count > 1]
-    if twice:
+    repeated = [name for name, count in names.items() if count > 1]
+    if repeated:
         raise UserError(
-            f"{folder}: expected one image of each name, got several called {twice[0]}; name the "
-            "folder of one test set"
+            f"{folder}: expected one image of each name, got several called {repeated[0]}; give "
+            "the folder of one test set"
         )
     return {key.rpartition("/")[2]: path for key, path in files.items()}
 
 
 def _common_ending(names: Sequence[str]) -> str:
-    """Return what all names end in from a separator or a scale on: `_SRGAN`, `x4`."""
+    """Return the ending that all names share, from a separator or scale on: `_SRGAN`, `x4`."""
     reversed_names = [name[::-1] for name in names]
     common = os.path.commonprefix(reversed_names)[::-1] if len(names) > 1 else ""  # noqa: RUF071
     found = re.search(r"[_.\- ].*$|x\d+$", common)

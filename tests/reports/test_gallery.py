@@ -1,4 +1,4 @@
-"""Which images a page compares, how they are matched, measured and encoded."""
+"""Comparisons of images: matching by name, metrics, encoding, and `srgan-plugin compare`."""
 
 import base64
 import io
@@ -65,14 +65,14 @@ def test_folders_are_matched_measured_and_shown_in_one_order(folders: Folders) -
         np.testing.assert_array_equal(decoded(row["sources"][method]), image)
 
 
-def test_names_with_one_more_ending_are_matched(folders: Folders, tmp_path: Path) -> None:
+def test_names_with_an_additional_ending_are_matched(folders: Folders, tmp_path: Path) -> None:
     for path in (folders["mine"] / "Set5").iterdir():
         write_image(tmp_path / "basicsr" / f"{path.stem}_srgan_x4.png", read_image(path))
-    data = encoded({**folders, "theirs": tmp_path / "basicsr"})
-    assert all({"mine", "theirs"} <= set(row["sources"]) for row in data["images"])
+    data = encoded({**folders, "basicsr": tmp_path / "basicsr"})
+    assert all({"mine", "basicsr"} <= set(row["sources"]) for row in data["images"])
 
 
-def test_hr_is_cropped_as_tests_crop_it(folders: Folders, tmp_path: Path) -> None:
+def test_hr_is_cropped_as_test_sets_are(folders: Folders, tmp_path: Path) -> None:
     for path in folders["GT"].iterdir():
         image = np.pad(read_image(path), ((0, 5), (0, 11), (0, 0)))
         write_image(tmp_path / "larger" / path.name, image)
@@ -85,7 +85,7 @@ def test_hr_is_cropped_as_tests_crop_it(folders: Folders, tmp_path: Path) -> Non
     assert "HR of 0000 (83x74)" in other["warnings"][0]
 
 
-def test_an_image_of_another_size_is_shown_named_and_not_measured(
+def test_an_image_of_another_size_is_shown_and_named_but_not_measured(
     folders: Folders, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     first, second = sorted(folders["GT"].iterdir())
@@ -103,14 +103,14 @@ def test_an_image_of_another_size_is_shown_named_and_not_measured(
     assert "large of 0000 (144x120)" in warning
     assert "0001" not in warning
     tie = encoded({"large": tmp_path / "large", "a": folders["mine"], "HR": folders["GT"]})
-    assert tie["images"][0]["odd"] == ["large"]  # one of each size: that of HR counts
+    assert tie["images"][0]["odd"] == ["large"]  # equally frequent sizes: HR decides
     pairs = [f"a={folders['GT']}", f"large={tmp_path / 'large'}"]
     with pytest.raises(SystemExit):
         main(["compare", *pairs, "--out", str(tmp_path / "sheet.png")])
     assert "0000: expected images of one size" in capsys.readouterr().err
 
 
-def test_missing_grey_and_16_bit_images_are_shown_and_missing_ones_named(
+def test_grey_and_16_bit_images_are_shown_and_missing_ones_are_named(
     folders: Folders, tmp_path: Path
 ) -> None:
     _, second = sorted((folders["mine"] / "Set5").iterdir())
@@ -129,7 +129,7 @@ def test_missing_grey_and_16_bit_images_are_shown_and_missing_ones_named(
     assert np.ptp(decoded(sources["grey"]), axis=2).max() == 0
 
 
-def test_folders_whose_names_all_have_endings_are_matched(folders: Folders, tmp_path: Path) -> None:
+def test_folders_are_matched_if_each_has_an_ending(folders: Folders, tmp_path: Path) -> None:
     for ending in ("_SRGAN", "_rlt", ""):
         for path in (folders["mine"] / "Set5").iterdir():
             write_image(tmp_path / f"m{ending}" / f"{path.stem}{ending}.png", read_image(path))
@@ -138,7 +138,7 @@ def test_folders_whose_names_all_have_endings_are_matched(folders: Folders, tmp_
     assert all(len(row["sources"]) == 3 for row in data["images"])
 
 
-def test_compare_shows_outputs_by_name_and_does_not_upscale_them(
+def test_compare_shows_named_folders_without_upscaling(
     folders: Folders, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     page = ["--out", str(tmp_path / "page.html")]
@@ -157,9 +157,9 @@ def test_compare_shows_outputs_by_name_and_does_not_upscale_them(
         assert words in capsys.readouterr().err
 
 
-def test_images_of_other_names_are_refused(folders: Folders, tmp_path: Path) -> None:
+def test_folders_without_common_names_are_refused(folders: Folders, tmp_path: Path) -> None:
     write_image(tmp_path / "others" / "x.png", np.zeros((60, 72, 3), np.uint8))
-    with pytest.raises(UserError, match=r"others: expected images called like"):
+    with pytest.raises(UserError, match=r"others: expected images with the names of"):
         encoded({**folders, "other": tmp_path / "others"})
     for name in ("a", "b"):
         write_image(tmp_path / "twice" / name / "0000.png", np.zeros((60, 72, 3), np.uint8))
@@ -167,20 +167,20 @@ def test_images_of_other_names_are_refused(folders: Folders, tmp_path: Path) -> 
         encoded({**folders, "other": tmp_path / "twice"})
 
 
-def test_without_hr_nothing_is_measured_against_it(folders: Folders) -> None:
+def test_without_hr_psnr_and_ssim_are_not_measured(folders: Folders) -> None:
     data = encoded({"a": folders["mine"], "b": folders["GT"]})
     assert data["reference"] is None
     assert all(not row["scores"] for row in data["images"])
 
 
-def test_the_psnr_of_equal_images_is_infinite_and_not_missing(folders: Folders) -> None:
+def test_the_infinite_psnr_of_equal_images_is_null(folders: Folders) -> None:
     data = encoded({"HR": folders["GT"], "same": folders["GT"]})
     assert data["measures"][0] == "PSNR"
     assert "PSNR and SSIM" in data["note"]
     assert all(row["scores"]["same"]["PSNR"] is None for row in data["images"])
 
 
-def test_the_quality_falls_until_the_images_fit(
+def test_the_quality_is_reduced_until_the_images_fit(
     folders: Folders, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lossless = encoded(folders)
@@ -197,7 +197,7 @@ def test_the_quality_falls_until_the_images_fit(
     assert encoded(folders, quality=100)["images"] == lossless["images"]
 
 
-def test_compare_makes_a_page_and_a_sheet_of_ones_own_images(
+def test_compare_writes_a_page_and_a_sheet(
     folders: Folders, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     page, sheet = tmp_path / "page.html", tmp_path / "sheet.png"
@@ -222,7 +222,7 @@ def test_compare_makes_a_page_and_a_sheet_of_ones_own_images(
         (["--models", "none.pth", "IMAGE"], "none.pth"),
     ],
 )
-def test_compare_refuses_in_one_line(
+def test_compare_refuses_bad_arguments_in_one_line(
     arguments: list[str],
     words: str,
     folders: Folders,
@@ -241,7 +241,7 @@ def test_compare_refuses_in_one_line(
 
 
 def phone_images(folder: Path) -> np.ndarray:
-    """Write images as people have them; returns the pixels of the one that stands upright."""
+    """Write images in the formats of phones and scanners, and return the pixels of one."""
     folder.mkdir(parents=True)
     rng = np.random.default_rng(0)
     rgb = np.kron(rng.integers(0, 256, (6, 8, 3), np.uint8), np.ones((4, 4, 1), np.uint8))
@@ -257,7 +257,7 @@ def phone_images(folder: Path) -> np.ndarray:
     return rgb
 
 
-def test_compare_reads_what_upscale_reads_and_names_what_fails(
+def test_compare_reads_the_formats_of_upscale_and_names_files_that_fail(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder, page = tmp_path / "Urlaub ü", tmp_path / "Urlaub ü" / "page.html"
@@ -284,7 +284,7 @@ def test_compare_reads_what_upscale_reads_and_names_what_fails(
     assert read_image(sheet).shape[0] > 5 * 2 * 28
 
 
-def test_compare_takes_scale_and_self_ensemble_as_upscale_does(
+def test_compare_applies_scale_and_self_ensemble_as_upscale_does(
     folders: Folders, tmp_path: Path
 ) -> None:
     page, one = tmp_path / "page.html", folders["lr"] / "0000.png"
@@ -304,7 +304,7 @@ def test_compare_takes_scale_and_self_ensemble_as_upscale_does(
     assert read_image(sheet).shape[1] >= 2 * lr.shape[1] * 1.5
 
 
-def test_compare_matches_hr_by_names_with_another_ending_and_crops_it(
+def test_compare_matches_hr_despite_an_ending_and_crops_it(
     folders: Folders, tmp_path: Path
 ) -> None:
     page = tmp_path / "page.html"
