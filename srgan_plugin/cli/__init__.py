@@ -1,1 +1,1 @@
-"""Command lines: one module for each command, one for errors, one for configs."""
+"""Command lines: one module for each command, and modules for errors, configs and progress."""

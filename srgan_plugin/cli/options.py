@@ -11,7 +11,12 @@ from srgan_plugin.errors import UserError
 
 
 def number(expected: str, fits: Callable[[float], bool]) -> Callable[[str], float]:
-    """Return a type of argparse: a finite number that fits."""
+    """Return an argparse type for finite numbers that satisfy a condition.
+
+    Args:
+        expected: Condition in words, such as `"above 0"`, for the error.
+        fits: Return whether a number satisfies the condition.
+    """
 
     def read(text: str) -> float:
         try:
@@ -26,7 +31,7 @@ def number(expected: str, fits: Callable[[float], bool]) -> Callable[[str], floa
 
 
 def add_network_options(parser: argparse.ArgumentParser) -> None:
-    """Add what every tool that reads a network out of a checkpoint takes."""
+    """Add the arguments of tools that read one network from a checkpoint."""
     parser.add_argument(
         "source", metavar="SRC", help="a checkpoint of any layout, its URL or published name"
     )
@@ -34,19 +39,19 @@ def add_network_options(parser: argparse.ArgumentParser) -> None:
         "--ema",
         action=argparse.BooleanOptionalAction,
         default=True,
-        help="take the averaged weights where there are both (default), or the trained ones",
+        help="use the EMA weights of a checkpoint with both (default), or the trained ones",
     )
     parser.add_argument(
         "--network",
         choices=("generator", "discriminator"),
         default="generator",
-        help="which network of a whole-training checkpoint (default: generator)",
+        help="network to read from a training checkpoint (default: generator)",
     )
     add_arch_option(parser)
 
 
 def add_arch_option(parser: argparse.ArgumentParser) -> None:
-    """Add what every tool that builds a network out of a checkpoint takes."""
+    """Add `--arch-option`, for tools that build a network from a checkpoint."""
     parser.add_argument(
         "--arch-option",
         dest="arch_options",
@@ -55,52 +60,52 @@ def add_arch_option(parser: argparse.ArgumentParser) -> None:
         type=_arch_option,
         default=[],
         metavar="KEY=VALUE",
-        help='what the file does not state: output_range="(-1,1)" activate_after_shuffle=True',
+        help="arguments of the network that the checkpoint does not record, such as "
+        'output_range="(-1,1)" activate_after_shuffle=True',
     )
 
 
 def add_upscale_options(parser: argparse.ArgumentParser) -> None:
-    """Add what `upscale` and `compare` take of how a network is run."""
+    """Add the options of `upscale` and `compare` for running a network."""
     parser.add_argument(
         "--scale",
         type=number("above 0", lambda scale: scale > 0),
         metavar="S",
-        help="of the result (default: the network's)",
+        help="upscaling factor of the result (default: that of the network)",
     )
     parser.add_argument(
         "--tta",
         action="store_true",
-        help="mean over the flipped and transposed image (x8 self-ensemble), 8 times the time",
+        help="average over the flipped and transposed image (x8 self-ensemble), in 8 times the "
+        "time",
     )
     parser.add_argument("--device", default="auto", metavar="auto|cpu|cuda|cuda:N|mps")
 
 
 def add_half(parser: argparse.ArgumentParser) -> None:
-    """Add what every tool that writes a network takes."""
+    """Add `--half`, for tools that write a network."""
     parser.add_argument(
-        "--half", action="store_true", help="round the weights to half precision: half the size"
+        "--half", action="store_true", help="write the weights in float16, in half the size"
     )
 
 
 def add_overwrite(parser: argparse.ArgumentParser) -> None:
-    """Add what every tool takes that writes weights to a name of the user's choice."""
+    """Add `--overwrite`, for tools that write to a file named by the user."""
     parser.add_argument("--overwrite", action="store_true", help="replace DST if it exists")
 
 
 def check_free(target: Path, *, overwrite: bool) -> None:
-    """Refuse to replace a file unless the user said so.
+    """Refuse to replace an existing file without `--overwrite`.
 
     Raises:
-        UserError: The file exists and `overwrite` is false.
+        UserError: `target` exists and `overwrite` is false.
     """
     if target.exists() and not overwrite:
-        raise UserError(
-            f"{target}: expected no such file, got one that exists; give --overwrite to replace it"
-        )
+        raise UserError(f"{target}: expected a new file, got an existing one; give --overwrite")
 
 
 def network_options(args: argparse.Namespace) -> dict[str, Any]:
-    """Return those options as keyword arguments of the zoo's functions."""
+    """Return the options of `add_network_options` as arguments of functions in `checkpoints`."""
     from srgan_plugin.checkpoints.hub import BUNDLED_ARGUMENTS, BUNDLED_MODELS
 
     known = BUNDLED_ARGUMENTS if args.source in BUNDLED_MODELS else {}
@@ -109,22 +114,27 @@ def network_options(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def read_results(path: Path) -> dict[str, dict[str, float]]:
-    """Read the measures by test set that `tools/test.py --out` wrote.
+    """Read metrics by test set from a file written by `tools/test.py --out`.
 
-    The names of incomplete sets say so: what is published from here is no result of the whole set.
+    The names of incomplete sets are marked, since their metrics are not comparable with published
+    ones.
+
+    Raises:
+        UserError: The file is not JSON, or not of that form.
     """
     from srgan_plugin.io.text_files import read_json
     from srgan_plugin.metrics.results_files import incomplete_sets, split_counts
 
     results = read_json(path, "the results of tools/test.py --out")
     if not isinstance(results, dict) or not all(isinstance(m, dict) for m in results.values()):
-        raise UserError(f"{path}: expected measures by test set, got {results!r:.80}")
-    measures, counts = split_counts(results)
+        raise UserError(f"{path}: expected metrics by test set, got {results!r:.80}")
+    metrics, counts = split_counts(results)
     missing = incomplete_sets(counts)
-    return {f"{n} ({missing[n]})" if n in missing else n: row for n, row in measures.items()}
+    return {f"{n} ({missing[n]})" if n in missing else n: row for n, row in metrics.items()}
 
 
 def _arch_option(text: str) -> tuple[str, Any]:
+    """Parse KEY=VALUE, where VALUE is a Python literal or a bare word."""
     key, _, value = text.partition("=")
     if value.isidentifier() and value not in ("True", "False", "None"):
         return key, value

@@ -1,4 +1,4 @@
-"""Parse command lines; an unknown option is named, with the known one nearest to it."""
+"""Argument parser that suggests the nearest known option for an unknown one."""
 
 import argparse
 import re
@@ -7,17 +7,17 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 from typing import Any, NoReturn
 
-_LEFT_OVER = "unexpected: "
-# What argparse reports first where an option with a typing error was meant as a required one.
-_FOLLOWS = (_LEFT_OVER, "the following arguments are required")
+_UNEXPECTED = "unexpected: "
+# Errors that a misspelt option can cause: it is unknown, and a required one seems to be missing.
+_CAUSED_BY_TYPO = (_UNEXPECTED, "the following arguments are required")
 _OPTION = re.compile(r"--?[A-Za-z][^\s=]*")
 
 
 class Parser(argparse.ArgumentParser):
-    """An `ArgumentParser` that names an unknown option, and the known one nearest to it.
+    """`ArgumentParser` whose error for an unknown option names the nearest known one.
 
-    The parsers of its subcommands are of this class, too. Each refuses what it does not know, so
-    the usage is that of the subcommand.
+    Parsers of subcommands are of this class as well. Each refuses unknown arguments itself, so the
+    usage in the error is that of the subcommand.
     """
 
     _given: Sequence[str] = ()
@@ -25,16 +25,16 @@ class Parser(argparse.ArgumentParser):
     def parse_known_args(  # type: ignore[override]
         self, args: Sequence[str] | None = None, namespace: Any = None
     ) -> tuple[argparse.Namespace, list[str]]:
-        """Parse the arguments and refuse those that are left over; `parse_args` calls this."""
+        """Parse the arguments and refuse unknown ones; `parse_args` calls this."""
         self._given = list(sys.argv[1:] if args is None else args)
         known, rest = super().parse_known_args(self._given, namespace)
         if rest:
-            self.error(_LEFT_OVER + " ".join(rest))
+            self.error(_UNEXPECTED + " ".join(rest))
         return known, rest
 
     def error(self, message: str) -> NoReturn:
-        """Print the usage and the error, and end with status 2."""
-        unknown = self._unknown_option() if message.startswith(_FOLLOWS) else None
+        """Print the usage and the error, and exit with status 2."""
+        unknown = self._unknown_option() if message.startswith(_CAUSED_BY_TYPO) else None
         if unknown is not None:
             near = get_close_matches(unknown, self._option_string_actions, n=1)
             hint = f"did you mean {near[0]}?" if near else "--help lists the options"
@@ -42,7 +42,7 @@ class Parser(argparse.ArgumentParser):
         super().error(message)
 
     def _unknown_option(self) -> str | None:
-        """Return the first option given that is neither known nor an abbreviation."""
+        """Return the first given option that is neither a known one nor an abbreviation of one."""
         known = self._option_string_actions
         for argument in self._given:
             of_subcommand = self._subparsers is not None and not argument.startswith("-")
@@ -50,7 +50,7 @@ class Parser(argparse.ArgumentParser):
                 break
             found = _OPTION.match(argument)
             name = found[0] if found and " " not in argument else ""
-            short = not name.startswith("--") and name[:2] in known  # with its value behind it
+            short = not name.startswith("--") and name[:2] in known  # such as -n5
             if name and not short and not any(option.startswith(name) for option in known):
                 return name
         return None

@@ -1,4 +1,4 @@
-"""Progress on the console: a bar on a terminal, a line now and then elsewhere."""
+"""Show progress: a bar on a terminal, otherwise a line every 30 seconds."""
 
 import contextlib
 import sys
@@ -12,15 +12,15 @@ _LINE = "{desc}: {n_fmt}/{total_fmt}{unit}, {rate_fmt}, {remaining} left{postfix
 
 
 class _Lines:
-    """Turn what tqdm writes over one line of a terminal into lines of a log."""
+    """Stream that writes each update of a tqdm bar as a line of its own, for logs."""
 
     def __init__(self, stream: TextIO) -> None:
         self.stream = stream
 
     def write(self, text: str) -> None:
-        """Write what there is to see of an update as a line."""
-        if shown := text.strip("\r\n "):
-            self.stream.write(f"{shown}\n")
+        """Write an update as a line, without the characters that move the cursor."""
+        if line := text.strip("\r\n "):
+            self.stream.write(f"{line}\n")
 
     def flush(self) -> None:
         """Flush the stream."""
@@ -28,16 +28,16 @@ class _Lines:
 
 
 class Progress:
-    """Show how much is done, at what rate, and how long the rest takes.
+    """Progress display on standard error: count, rate and remaining time.
 
-    On standard error: a bar where that is a terminal, never wider than it; a line every 30 seconds
-    elsewhere.
+    It is a bar that fits into the terminal. If standard error is not a terminal, it is a line every
+    30 seconds.
 
     Args:
-        what: What is done, such as "upscale"; stands before the rest.
-        total: How much there is; None where that is learnt later.
-        unit: What is counted; "B" for bytes and "px" for pixels, in thousands and millions.
-        initial: How much was done before.
+        what: Name of the task, such as `"upscale"`, at the start of the line.
+        total: Total count; None if it becomes known later.
+        unit: Name of what is counted. `"B"` and `"px"` are shown in thousands and millions.
+        initial: Count that was done before.
     """
 
     def __init__(
@@ -50,23 +50,23 @@ class Progress:
         if not terminal_width(stream):
             style = {"file": _Lines(stream), "mininterval": _SECONDS_BETWEEN_LINES, "miniters": 1}
             style |= {"bar_format": _LINE, "leave": False, "delay": _SECONDS_BETWEEN_LINES}
-            style["position"] = 0  # else tqdm moves the cursor below bars that others left open
+            style["position"] = 0  # otherwise tqdm moves the cursor below other open bars
         short = {"unit_scale": True} if unit in ("B", "px") else {"unit": f" {unit}"}
         self._bar = tqdm(
             desc=what, total=total, initial=initial, **({"unit": unit} | short | style)
         )
 
     def __call__(self, done: int, total: int) -> None:
-        """Show that `done` of `total` are done; 0 for an unknown total."""
+        """Set the count and the total; a total of 0 means that it is unknown."""
         self._bar.total = total or None
         self._bar.update(done - self._bar.n)
 
     def advance(self, count: int = 1) -> None:
-        """Show that so many more are done."""
+        """Increase the count."""
         self._bar.update(count)
 
     def show(self, **values: object) -> None:
-        """Show named values behind the rest, such as the latest loss, from the next update on."""
+        """Set values that are shown at the end of the line, from the next update on."""
         self._bar.set_postfix(values, refresh=False)
 
     def write(self, text: str) -> None:
@@ -75,14 +75,14 @@ class Progress:
         sys.stdout.flush()
 
     def close(self) -> None:
-        """Leave the bar as it is, or remove it where nothing was done."""
+        """End the display; remove the bar if the count has not changed."""
         self._bar.leave = self._bar.leave and self._bar.n > self._bar.initial
         self._bar.close()
 
 
 @contextlib.contextmanager
 def progress_bar(what: str, unit: str = "image") -> Iterator[Progress]:
-    """Show progress while a block runs; yields what is called with done and total."""
+    """Show progress while a block runs; yield a `Progress` of unknown total."""
     progress = Progress(what, unit=unit)
     try:
         yield progress

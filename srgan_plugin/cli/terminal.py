@@ -1,4 +1,4 @@
-"""The terminal: whether a stream is one, how wide it is, and lines that fit into it."""
+"""Write lines that fit into the terminal."""
 
 import contextlib
 import os
@@ -9,17 +9,18 @@ from typing import Any, TextIO
 
 
 def terminal_width(stream: Any) -> int:
-    """Return the columns of a stream's terminal; 0 where it is none, or one without a width."""
-    # Not shutil's function: it believes COLUMNS, which a parent may have set for another terminal.
+    """Return the number of columns of a terminal; 0 if the stream is not a terminal."""
+    # shutil.get_terminal_size() prefers COLUMNS, which may be set for another terminal.
     return os.get_terminal_size(stream.fileno()).columns if stream.isatty() else 0
 
 
 def fit_terminal(text: str, stream: TextIO | None = None) -> str:
-    """Break a line that is wider than the terminal; elsewhere lines stay as they are.
+    """Break a line that is wider than the terminal.
 
     Args:
-        text: The line.
-        stream: Where it is written; by default standard output.
+        text: Line without a newline.
+        stream: Stream of the line, by default standard output. If it is not a terminal, `text` is
+            returned unchanged.
     """
     if not (width := terminal_width(stream or sys.stdout)):
         return text
@@ -30,12 +31,12 @@ def fit_terminal(text: str, stream: TextIO | None = None) -> str:
 
 def write_note(line: str) -> None:
     """Write a line to standard error, above a progress bar if there is one."""
-    tqdm = sys.modules.get("tqdm")  # without it there is no bar
+    tqdm = sys.modules.get("tqdm")  # if it is not imported, there is no bar
     with tqdm.tqdm.external_write_mode(sys.stderr) if tqdm else contextlib.nullcontext():
         sys.stderr.write(f"{fit_terminal(line, sys.stderr)}\n")
 
 
 def write_lines(lines: Iterable[str]) -> None:
-    """Write lines to standard output at once, also where that is a pipe."""
+    """Write lines to standard output and flush it, so that they appear at once in a pipe."""
     sys.stdout.write("".join(f"{fit_terminal(line)}\n" for line in lines))
     sys.stdout.flush()

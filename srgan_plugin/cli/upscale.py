@@ -1,8 +1,9 @@
-"""`srgan-plugin upscale`: upscale images by a trained network."""
+"""`srgan-plugin upscale`: upscale images with a trained network."""
 
 import argparse
 import sys
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,11 +15,12 @@ from .progress import progress_bar
 
 if TYPE_CHECKING:
     from srgan_plugin.inference import Upscaler
+    from srgan_plugin.inference.batch import JobResult
     from srgan_plugin.inference.precision import Precision
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what the command takes."""
+    """Add the arguments of the command."""
     parser.add_argument(
         "inputs", nargs="+", metavar="INPUT", help='images, folders, or "patterns/*.png"'
     )
@@ -27,77 +29,121 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--model",
         default="msrresnet",
         metavar="msrresnet|srgan|NAME|FILE",
-        help="bundled weights, a published model by its name, or a checkpoint of any layout "
-        "(default: msrresnet)",
+        help="bundled weights, name of a published model, or a checkpoint of any layout (default: "
+        "msrresnet)",
     )
     parser.add_argument(
         "--blend",
         type=number("from 0 to 1", lambda share: 0 <= share <= 1),
         metavar="A",
-        help="mix weights: 0 is --model, 1 is --blend-with",
+        help="interpolate the weights: 0 is --model, 1 is --blend-with",
     )
     parser.add_argument(
-        "--blend-with", metavar="msrresnet|srgan|FILE", help="default: srgan, or msrresnet with it"
+        "--blend-with",
+        metavar="msrresnet|srgan|FILE",
+        help="second model for --blend (default: srgan; msrresnet if --model is srgan)",
     )
     add_arch_option(parser)
     parser.add_argument(
-        "--tile", type=_tile, default="auto", metavar="auto|N", help="largest tile of the input"
+        "--tile",
+        type=_tile,
+        default="auto",
+        metavar="auto|N",
+        help="largest side of a tile, in pixels of the input",
     )
     add_upscale_options(parser)
     parser.add_argument(
         "--backend",
         choices=("auto", "torch", "openvino", "onnxruntime", "ncnn"),
         default="torch",
-        help="runtime (default: torch); auto takes the fastest here of those that are installed",
+        help="runtime of the network (default: torch); auto uses the fastest installed one",
     )
     parser.add_argument(
         "--precision",
         choices=("auto", "float32", "bfloat16", "float16"),
-        help="float32 (default); auto takes bfloat16 where it is faster on this device",
+        help="default: float32; auto uses bfloat16 where it is faster on this device",
     )
-    parser.add_argument("--half", action="store_true", help="--precision float16")
-    parser.add_argument("--suffix", default="", help="behind each name in a folder, such as _x4")
+    parser.add_argument("--half", action="store_true", help="same as --precision float16")
+    _add_output_arguments(parser)
+
+
+def _add_output_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--suffix", default="", help="added to each name in a folder, such as _x4")
     parser.add_argument(
-        "--format", choices=("png", "jpg", "webp", "tif"), help="of all files in a folder"
+        "--format", choices=("png", "jpg", "webp", "tif"), help="format of the files in a folder"
     )
     parser.add_argument(
-        "--quality", type=_quality, default=95, metavar="1-100", help="of JPEG and WebP (95)"
+        "--quality",
+        type=_quality,
+        default=95,
+        metavar="1-100",
+        help="quality of JPEG and WebP (default: 95)",
     )
     parser.add_argument(
         "--metadata",
         choices=("keep", "copyright", "none"),
         default="keep",
-        help="EXIF and DPI: all, author and copyright alone, or nothing (default: keep)",
+        help="EXIF and DPI: all, author and copyright only, or none (default: keep)",
     )
-    parser.add_argument(
-        "--overwrite", action="store_true", help="write results again that exist already"
-    )
+    parser.add_argument("--overwrite", action="store_true", help="replace existing results")
 
 
 def run(args: argparse.Namespace) -> None:
-    """Upscale; write a line on standard error for each image that fails, and end with status 1."""
-    from srgan_plugin.inference import Upscaler, open_model
+    """Upscale the images.
+
+    A failed image is reported in one line on standard error; the others are upscaled, and the exit
+    status is 1.
+    """
     from srgan_plugin.inference.batch import (
         OutputOptions,
         ignored_files,
         plan_jobs,
         upscale_files,
     )
-    from srgan_plugin.inference.upscaler import disable_malloc_trim
 
     precision = _precision(args)
     if args.blend_with and args.blend is None:
-        raise UserError("--blend-with says with what, and --blend A how much of it: give both")
-    other = args.blend_with or ("msrresnet" if args.model == "srgan" else "srgan")
+        raise UserError("--blend-with: expected --blend A as well, the weight of that model")
     options = OutputOptions(
         suffix=args.suffix, format=args.format, quality=args.quality, metadata=args.metadata
     )
     jobs = plan_jobs(args.inputs, args.output, options)
+    upscaler = _open_upscaler(args, precision)
+    _print_choices(args.backend, precision, upscaler)
+    counts: Counter[str] = Counter()
+    try:
+        with progress_bar("upscale", unit="px") as show:
+            results = upscale_files(
+                upscaler,
+                jobs,
+                show,
+                started=lambda file: show.show(file=file.name),
+                options=options,
+                overwrite=args.overwrite,
+            )
+            _count_and_report(results, counts)
+    except OSError as error:  # no further result can be written
+        rest = (
+            f"{counts['done']} of {len(jobs)} images are done; run the command again for the rest"
+        )
+        raise FileError(f"{one_line(error)}; {rest}") from error
+    _print_summary(counts, ignored_files(args.inputs, args.output))
+    if counts["failed"]:
+        raise SystemExit(1)
+
+
+def _open_upscaler(args: argparse.Namespace, precision: "Precision") -> "Upscaler":
+    from srgan_plugin.inference import Upscaler, open_model
+    from srgan_plugin.inference.upscaler import disable_malloc_trim
+
     disable_malloc_trim()
     network = open_model(
-        args.model, blend=args.blend, blend_with=other, arch_options=dict(args.arch_options)
+        args.model,
+        blend=args.blend,
+        blend_with=args.blend_with or ("msrresnet" if args.model == "srgan" else "srgan"),
+        arch_options=dict(args.arch_options),
     )
-    upscaler = Upscaler(
+    return Upscaler(
         network,
         scale=args.scale,
         device=args.device,
@@ -106,53 +152,42 @@ def run(args: argparse.Namespace) -> None:
         backend=args.backend,
         tta=args.tta,
     )
-    _print_choices(args.backend, precision, upscaler)
-    count = {"done": 0, "skipped": 0, "failed": 0}
-    try:
-        with progress_bar("upscale", unit="px") as show:
-            outcomes = upscale_files(
-                upscaler,
-                jobs,
-                show,
-                started=lambda file: show.show(file=file.name),
-                options=options,
-                overwrite=args.overwrite,
-            )
-            for outcome in outcomes:
-                count[outcome.state] += 1
-                if outcome.error is not None:
-                    report_failure(outcome.source, outcome.error)
-    except OSError as error:  # nothing more can be written
-        rest = f"{count['done']} of {len(jobs)} images are done; the same command does the others"
-        raise FileError(f"{one_line(error)}; {rest}") from error
-    _print_result(count, ignored_files(args.inputs, args.output))
-    if count["failed"]:
-        raise SystemExit(1)
+
+
+def _count_and_report(results: Iterable["JobResult"], counts: Counter[str]) -> None:
+    """Count the results by state, as they are computed, and report each failure."""
+    for result in results:
+        counts[result.state] += 1
+        if result.error is not None:
+            report_failure(result.source, result.error)
 
 
 def _print_choices(backend: str, precision: str, upscaler: "Upscaler") -> None:
-    """Print what `auto` stands for."""
+    """Print what was chosen for each option that is `auto`."""
     if backend == "auto":
-        taken = upscaler.backend
-        sys.stderr.write(f"backend: {taken.name} on {taken.device}, the fastest one here\n")
+        chosen = upscaler.backend
+        sys.stderr.write(f"backend: {chosen.name} on {chosen.device}, the fastest one here\n")
     if precision == "auto":
         name = str(upscaler.dtype).removeprefix("torch.")
         sys.stderr.write(f"precision: {name}, the faster one on this device\n")
 
 
-def _print_result(count: Mapping[str, int], ignored: Sequence[Path]) -> None:
+def _print_summary(counts: Mapping[str, int], ignored: Sequence[Path]) -> None:
     if ignored:
         names = [f"  {path}\n" for path in ignored[:3]] + ["  …\n"] * (len(ignored) > 3)
         sys.stdout.write(f"skipped, not images by their names: {len(ignored)}\n{''.join(names)}")
-    why = " (they exist; --overwrite writes them again)" if count["skipped"] else ""
+    reason = " (they exist; --overwrite writes them again)" if counts["skipped"] else ""
     sys.stdout.write(
-        "{done} done, {skipped} skipped{why}, {failed} failed\n".format(**count, why=why)
+        f"{counts['done']} done, {counts['skipped']} skipped{reason}, {counts['failed']} failed\n"
     )
 
 
 def _precision(args: argparse.Namespace) -> "Precision":
+    """Return the precision of `--precision` or `--half`."""
     if args.half and args.precision not in (None, "float16"):
-        raise UserError(f"--half is --precision float16, got --precision {args.precision} as well")
+        raise UserError(
+            f"--half: expected no --precision beside it, or float16, got {args.precision}"
+        )
     precision: Precision = args.precision or ("float16" if args.half else "float32")
     return precision
 
