@@ -216,3 +216,42 @@ def test_every_command_has_flags_and_files_that_exist(
     monkeypatch.delenv("SRGAN_DEBUG", raising=False)
     if words := words_of(line):
         check(words)
+
+
+def test_the_training_loop_without_a_toolbox_trains_both_networks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    from srgan_plugin.networks import random_vgg19_state_dict
+
+    monkeypatch.chdir(tmp_path)
+    torch.save(random_vgg19_state_dict(depth="conv2_2"), "vgg.pth")
+    text = (ROOT / "docs/downstream.md").read_text()
+    (block,) = re.findall(r"```python\n(import torch\n.*?)```", text, re.DOTALL)
+    for old, new in (
+        ("MSRResNet()", "MSRResNet(mid_channels=4, num_blocks=1)"),
+        ("ModifiedVGG(input_size=128)", "ModifiedVGG(mid_channels=4, input_size=128)"),
+        ('"conv5_4": 1.0}', '"conv2_2": 1.0}, pretrained="vgg.pth"'),
+    ):
+        assert old in block
+        block = block.replace(old, new)
+    names: dict[str, Any] = {}
+    torch.manual_seed(0)
+    exec(block, names)
+    networks = names["generator"], names["discriminator"]
+    before = [[p.clone() for p in network.parameters()] for network in networks]
+    found = names["train_step"](torch.rand(2, 3, 32, 32), torch.rand(2, 3, 128, 128))
+    assert list(found) == ["loss_pix", "loss_perceptual", "loss_gan", "loss_d_real", "loss_d_fake"]
+    for network, start in zip(networks, before, strict=True):
+        assert all(not torch.equal(p, q) for p, q in zip(network.parameters(), start, strict=True))
+
+
+def test_a_question_is_found_within_a_minute_from_the_front_page() -> None:
+    """At 750 words a minute: the front page up to the link, the list of topics, one topic."""
+    readme = (ROOT / "README.md").read_text()
+    page = (ROOT / "docs/questions.md").read_text()
+    head, *topics = re.split(r"^## ", page, flags=re.M)
+    on_the_way = len((readme.partition("docs/questions.md")[0] + head).split())
+    for topic in topics:
+        assert on_the_way + len(topic.split()) < 500, topic.splitlines()[0]

@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 
 from srgan_plugin.cli.configs import read_config
 from srgan_plugin.errors import UserError
@@ -66,6 +67,33 @@ def test_a_training_with_all_of_these_options_runs(
         [str(ROOT / "configs" / config), "--work-dir", "run", "--cfg-options", *named, *small]
     )
     assert Path("run/iter_1.pth").is_file()
+
+
+@pytest.mark.usefixtures("fresh_mmengine")
+def test_the_config_of_srgan_x2_in_the_documents_trains(
+    photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SRGAN_DATA", str(photographs))
+    (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/training.md").read_text(), re.DOTALL)
+    config = tmp_path / "srgan_x2.py"
+    config.write_text(block.replace("'./", f"'{ROOT}/configs/"))
+    small = [
+        *("model.generator.mid_channels=4", "model.generator.num_blocks=1", "load_from=None"),
+        *("model.discriminator.mid_channels=4", "model.discriminator.input_size=64"),
+        *("model.perceptual_loss=None", "train_dataloader.batch_size=2"),
+        *("train_dataloader.dataset.pipeline.0.gt_patch_size=64", "train_cfg.max_iters=1"),
+        *("train_dataloader.num_workers=0", f"train_dataloader.dataset.gt={photographs}/train"),
+        "train_dataloader.persistent_workers=False",
+        "test_dataloader.0.num_workers=0",
+    ]
+    cfg = read_config(config, [])
+    assert cfg.train_dataloader.dataset.scale == cfg.model.generator.upscale_factor == 2
+    assert {loader.dataset.scale for loader in cfg.test_dataloader + cfg.val_dataloader} == {2}
+    tool("train").main([str(config), "--work-dir", "run", "--cfg-options", *small])
+    state = torch.load("run/iter_1.pth", weights_only=False)["state_dict"]
+    assert state["generator.conv_last.weight"].shape[0] == 3
+    assert not any("upsample2" in key for key in state)  # x4 has two
 
 
 @pytest.mark.parametrize("text", ["{'relu2_2': 1.0}", "{'relu2_2': 0.5, 'relu3_1': 0.5}"])
