@@ -75,7 +75,8 @@ def test_the_config_of_srgan_x2_in_the_documents_trains(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SRGAN_DATA", str(photographs))
-    (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/training.md").read_text(), re.DOTALL)
+    text = (ROOT / "docs/training.md").read_text()
+    (block,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     config = tmp_path / "srgan_x2.py"
     config.write_text(block.replace("'./", f"'{ROOT}/configs/"))
     small = [
