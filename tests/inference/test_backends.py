@@ -1,4 +1,4 @@
-"""Every backend computes what torch computes, in tiles, or says in one line why it does not."""
+"""Test that each backend computes the same as torch, or refuses a network in one line."""
 
 import importlib.util
 
@@ -30,7 +30,7 @@ OTHERS = [name for name in BACKENDS if name != "torch"]
 
 
 def rough(name, seed=0):
-    """Weights of full size, and statistics that a batch normalisation must not lose."""
+    """Return a network with large random weights and batch statistics."""
     cls, options = CASES[name]
     torch.manual_seed(seed)
     network = cls(**SMALL, **options).eval()
@@ -64,7 +64,7 @@ def run(backend, x):
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("name", BACKENDS)
 @torch.inference_mode()
-def test_both_halves_compute_what_the_network_computes_at_any_size(name, case):
+def test_the_halves_of_a_network_compute_the_whole_network_at_any_size(name, case):
     network = rough(case)
     opened = open_backend(network, installed(name), device="cpu")
     for size in ((5, 6), (24, 33), (17, 9)):
@@ -75,7 +75,7 @@ def test_both_halves_compute_what_the_network_computes_at_any_size(name, case):
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_the_network_made_ready_for_a_cpu_is_the_same_function_and_a_copy(case):
+def test_a_network_prepared_for_a_cpu_is_a_copy_that_computes_the_same(case):
     network, x = rough(case), torch.rand(2, 3, 11, 8)
     before = {key: weight.clone() for key, weight in network.state_dict().items()}
     with torch.inference_mode():
@@ -85,7 +85,7 @@ def test_the_network_made_ready_for_a_cpu_is_the_same_function_and_a_copy(case):
 
 
 @pytest.mark.parametrize("options", [{}, {"tta": True}, {"scale": 2.5}], ids=str)
-def test_tiles_self_ensemble_and_scale_are_those_of_torch(backend, options):
+def test_tiles_self_ensemble_and_scale_give_the_result_of_torch(backend, options):
     network, image = rough("msrresnet x4"), noise(37, 41, 3)
     expected = Upscaler(network, device="cpu", **options)(image).astype(int)
     upscaler = Upscaler(network, backend=backend, device="cpu", tile=16, **options)
@@ -96,7 +96,7 @@ def test_tiles_self_ensemble_and_scale_are_those_of_torch(backend, options):
 
 
 @pytest.mark.parametrize("error", [MemoryError(), RuntimeError("std::bad_alloc")])
-def test_when_memory_runs_out_the_tile_is_halved(backend, error, monkeypatch):
+def test_the_tile_is_halved_when_memory_runs_out(backend, error, monkeypatch):
     network, image = rough("msrresnet x2"), noise(40, 40, 3)
     upscaler = Upscaler(network, backend=backend, device="cpu", tile=40)
     extract = upscaler.backend.extract_features
@@ -112,7 +112,7 @@ def test_when_memory_runs_out_the_tile_is_halved(backend, error, monkeypatch):
     assert upscaler.tile == 20
 
 
-def test_bfloat16_by_openvino_is_above_50_db_to_float32():
+def test_bfloat16_in_openvino_is_more_than_50_db_from_float32():
     openvino = pytest.importorskip("openvino")
     if "BF16" not in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         pytest.skip("this processor has no bfloat16")
@@ -127,7 +127,7 @@ def test_bfloat16_by_openvino_is_above_50_db_to_float32():
     assert 10 * np.log10(255**2 / error) > 50
 
 
-def test_a_missing_package_is_one_line_that_says_what_to_install(monkeypatch):
+def test_a_missing_package_is_one_line_with_the_command_that_installs_it(monkeypatch):
     find = importlib.util.find_spec
     for name in OTHERS:
         packages = BACKENDS[name].packages
@@ -145,19 +145,19 @@ def test_a_missing_package_is_one_line_that_says_what_to_install(monkeypatch):
         ({"precision": "float16", "device": "cpu"}, "precision.*float32.*float16"),
     ],
 )
-def test_what_a_backend_lacks_is_refused(backend, options, said):
+def test_an_unsupported_device_or_precision_is_refused(backend, options, said):
     with pytest.raises(UserError, match=said):
         Upscaler(rough("msrresnet x2"), backend=backend, **options)
 
 
-def test_networks_that_see_the_whole_image_are_refused_but_by_torch(backend):
+def test_only_torch_runs_networks_that_need_the_whole_image(backend):
     network = SRResNet(**SMALL, norm="instance").eval()
     with pytest.raises(UserError, match=f"{backend}.*instance.*torch"):
         Upscaler(network, backend=backend)
     assert Upscaler(network, backend="auto", device="cpu").backend.name == "torch"
 
 
-def test_an_unknown_backend_is_refused_with_the_names():
+def test_an_unknown_backend_is_refused_with_the_known_names():
     with pytest.raises(UserError, match=r"backend.*torch.*ncnn.*tensorrt"):
         Upscaler(rough("msrresnet x2"), backend="tensorrt")
 
@@ -182,7 +182,7 @@ def test_ncnn_on_a_vulkan_device_is_at_most_one_level_from_torch(precision):
 
 @pytest.fixture
 def timed(monkeypatch):
-    """Pretend times; returns what was timed."""
+    """Replace the timing by fixed times, and return the list of timed backends."""
     monkeypatch.setattr(backends, "_fastest", {})
     seen = []
 
@@ -194,7 +194,7 @@ def timed(monkeypatch):
     return seen
 
 
-def test_auto_takes_the_fastest_of_what_is_installed_and_times_it_once(timed):
+def test_auto_chooses_the_fastest_installed_backend_and_times_each_once(timed):
     installed("onnxruntime")
     network = rough("msrresnet x4")
     upscalers = [Upscaler(network, backend="auto", device="cpu") for _ in range(2)]
@@ -203,13 +203,13 @@ def test_auto_takes_the_fastest_of_what_is_installed_and_times_it_once(timed):
     assert {"torch", "onnxruntime"} <= set(timed)
 
 
-def test_auto_times_nothing_where_torch_is_alone(timed, monkeypatch):
+def test_auto_times_nothing_if_only_torch_is_installed(timed, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     assert Upscaler(rough("swish"), backend="auto", device="cpu").backend.name == "torch"
     assert not timed
 
 
-def test_the_command_says_which_backend_auto_takes(timed, tmp_path, monkeypatch, capsys):
+def test_the_command_prints_the_backend_that_auto_chose(timed, tmp_path, monkeypatch, capsys):
     installed("onnxruntime")
     from PIL import Image
 

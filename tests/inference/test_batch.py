@@ -1,4 +1,4 @@
-"""Files in, files out: every kind that is met, against Pillow and OpenCV, and what goes wrong."""
+"""Test upscaling of files: formats against Pillow and OpenCV, folders, bad files, full disks."""
 
 import errno
 import io
@@ -35,7 +35,7 @@ def noise(*shape, dtype=np.uint8, seed=0):
 
 
 def smooth(height, width, channels):
-    """What a lossy format keeps nearly as it is."""
+    """Return a smooth image, which a lossy format hardly changes."""
     coarse = noise(3, 4, channels)
     return cv2.resize(coarse, (width, height), interpolation=cv2.INTER_LINEAR).reshape(
         height, width, channels
@@ -66,7 +66,7 @@ def weights():
 
 @pytest.fixture
 def run_upscale(weights, capfd):
-    """Run the command; gives its exit status, its output, and its lines on standard error."""
+    """Return a function that runs the command and returns its status, output and error lines."""
 
     def run(*arguments):
         capfd.readouterr()
@@ -91,7 +91,7 @@ def run_upscale(weights, capfd):
     width=st.integers(1, 20),
     strips=st.integers(1, 5),
 )
-def test_png_and_tiff_are_what_opencv_and_pillow_read(
+def test_opencv_and_pillow_read_the_written_png_and_tiff(
     tmp_path_factory, suffix, dtype, channels, height, width, strips
 ):
     path = tmp_path_factory.mktemp("x") / f"x{suffix}"
@@ -131,7 +131,7 @@ def test_jpeg_and_webp_hold_the_image_in_8_bits(suffix, channels, dtype):
     assert again.icc_profile == (RGB_PROFILE if channels > 2 or suffix == ".webp" else None)
 
 
-def test_a_profile_of_grey_stays_with_grey_pixels_alone():
+def test_a_grey_colour_profile_is_kept_only_with_grey_pixels():
     for suffix, kept in ((".png", GREY_PROFILE), (".jpg", GREY_PROFILE), (".webp", None)):
         write(Path(f"x{suffix}"), noise(8, 8, 1), icc_profile=GREY_PROFILE)
         assert read_image_content(Path(f"x{suffix}")).icc_profile == kept
@@ -139,7 +139,7 @@ def test_a_profile_of_grey_stays_with_grey_pixels_alone():
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".tif"])
-def test_the_camera_is_turned_once_as_pillow_turns_it(orientation, suffix):
+def test_exif_orientation_is_applied_once_as_in_pillow(orientation, suffix):
     exif = Image.Exif()
     exif[0x0112] = orientation
     lossless = {"lossless": True} if suffix == ".webp" else {}
@@ -153,7 +153,7 @@ def test_the_camera_is_turned_once_as_pillow_turns_it(orientation, suffix):
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
-def test_a_turned_camera_with_16_bits_is_turned_once(suffix):
+def test_exif_orientation_is_applied_once_with_16_bits(suffix):
     pixels = noise(6, 9, 3, dtype=np.uint16)
     write(Path(f"x{suffix}"), pixels)
     content = Path(f"x{suffix}").read_bytes()
@@ -178,7 +178,7 @@ def test_a_turned_camera_with_16_bits_is_turned_once(suffix):
     )
 
 
-def test_palettes_and_single_bits_become_colour_and_grey():
+def test_palettes_become_colour_and_single_bits_grey():
     image = Image.fromarray(noise(8, 9, 3)).quantize(16)
     image.save("p.png")
     image.save("t.png", transparency=0)
@@ -188,7 +188,7 @@ def test_palettes_and_single_bits_become_colour_and_grey():
     assert set(np.unique(read_image_content(Path("b.png")).pixels)) == {0, 255}
 
 
-def test_one_image_becomes_what_the_network_makes_of_it(run_upscale, weights):
+def test_the_result_for_one_image_is_that_of_the_network(run_upscale, weights):
     Image.fromarray(noise(20, 30, 3)).save("a.png", icc_profile=RGB_PROFILE)
     assert run_upscale("a.png", "out/b.png")[:2] == (0, "1 done, 0 skipped, 0 failed")
     expected = Upscaler(open_model(weights), device="cpu")(noise(20, 30, 3))
@@ -197,7 +197,7 @@ def test_one_image_becomes_what_the_network_makes_of_it(run_upscale, weights):
     assert again.icc_profile == RGB_PROFILE
 
 
-def test_tiles_of_the_command_line_change_nothing(run_upscale):
+def test_the_option_tile_does_not_change_the_result(run_upscale):
     Image.fromarray(noise(40, 50, 3)).save("a.png")
     run_upscale("a.png", "whole.png")
     run_upscale("a.png", "tiled.png", "--tile", 16)
@@ -207,7 +207,7 @@ def test_tiles_of_the_command_line_change_nothing(run_upscale):
     assert np.abs(whole - tiled).max() <= 1
 
 
-def test_a_folder_keeps_its_names_and_a_second_run_does_what_is_left(run_upscale):
+def test_a_folder_keeps_its_names_and_a_second_run_does_the_rest(run_upscale):
     Path("in/deep").mkdir(parents=True)
     for name in ("a.png", "b.jpg", "deep/c.webp", ".hidden.png"):
         Image.fromarray(noise(8, 9, 3)).save(f"in/{name}")
@@ -229,7 +229,7 @@ def test_a_folder_keeps_its_names_and_a_second_run_does_what_is_left(run_upscale
     assert cv2.imread("in/out/a.png").shape == (32, 36, 3)
 
 
-def test_a_folder_may_go_into_a_folder_that_it_lies_in(run_upscale):
+def test_the_output_folder_may_be_inside_the_input_folder(run_upscale):
     Path("all/low").mkdir(parents=True)
     Image.fromarray(noise(8, 9, 3)).save("all/low/a.png")
     assert run_upscale("all/low", "all")[:2] == (0, "1 done, 0 skipped, 0 failed")
@@ -238,7 +238,7 @@ def test_a_folder_may_go_into_a_folder_that_it_lies_in(run_upscale):
     assert Path("a.png").read_bytes() == Path("all/a.png").read_bytes()
 
 
-def test_a_folder_that_may_not_be_read_is_one_line_and_the_rest_is_done(run_upscale, monkeypatch):
+def test_an_unreadable_folder_is_one_line_and_the_rest_is_upscaled(run_upscale, monkeypatch):
     Path("in/closed").mkdir(parents=True)
     Image.fromarray(noise(8, 9, 3)).save("in/a.png")
     Image.fromarray(noise(8, 9, 3)).save("in/closed/b.png")
@@ -263,13 +263,13 @@ def test_a_name_may_be_as_long_as_the_system_allows(run_upscale):
     assert Path(target).is_file()
 
 
-def test_a_damaged_exif_header_is_no_reason_to_refuse_an_image():
+def test_an_image_with_a_damaged_exif_header_is_read():
     pixels = noise(6, 9, 3)
     Image.fromarray(pixels).save("x.png", exif=b"Exif\0\0no such header")
     np.testing.assert_array_equal(read_image_content(Path("x.png")).pixels, pixels)
 
 
-def test_a_pattern_run_again_takes_no_result_for_an_input_and_nothing_but_images(run_upscale):
+def test_a_pattern_never_matches_results_or_files_that_are_not_images(run_upscale):
     Path("in").mkdir()
     Image.fromarray(noise(8, 9, 3)).save("in/a.png")
     Path("in/notes.txt").write_text("no picture")
@@ -280,7 +280,7 @@ def test_a_pattern_run_again_takes_no_result_for_an_input_and_nothing_but_images
     assert "is an input" in said[0]
 
 
-def test_a_pattern_and_several_names_go_into_a_folder(run_upscale):
+def test_results_of_a_pattern_or_several_names_are_written_to_a_folder(run_upscale):
     for name in ("a1.png", "a2.png", "b.png"):
         Image.fromarray(noise(8, 9, 3)).save(name)
     assert run_upscale("a*.png", "one")[1] == "2 done, 0 skipped, 0 failed"
@@ -294,8 +294,8 @@ def test_a_pattern_and_several_names_go_into_a_folder(run_upscale):
     assert not Path("four.png").exists()
 
 
-def spoil_a_batch():
-    """One good picture and every kind of bad one, with what is to be said of it."""
+def write_bad_batch():
+    """Write one good image and every kind of bad one; return words of the message for each."""
     Path("in").mkdir()
     good = Image.fromarray(noise(8, 9, 3))
     good.save("in/good.png")
@@ -304,7 +304,7 @@ def spoil_a_batch():
     Image.fromarray(np.float32(noise(8, 9))).save("in/float.tif")
     cv2.imwrite("in/float3.tif", np.float32(noise(8, 9, 3)))
     Path("in/empty.png").touch()
-    Path("in/text.jpg").write_text("no picture at all")
+    Path("in/text.jpg").write_text("not an image")
     for name in ("moves.png", "moves.webp", "pages.tif"):
         frames[0].save(f"in/{name}", save_all=True, append_images=frames[1:])
     for name in ("cut.png", "cut.jpg", "cut.webp"):
@@ -350,8 +350,8 @@ def spoil_a_batch():
     }
 
 
-def test_what_is_bad_gets_one_line_each_and_the_rest_is_done(run_upscale):
-    bad = spoil_a_batch()
+def test_each_bad_file_is_one_line_and_the_rest_is_upscaled(run_upscale):
+    bad = write_bad_batch()
     status, out, lines = run_upscale("in", "out")
     assert (status, out) == (1, f"1 done, 0 skipped, {len(bad)} failed")
     assert names("out") == ["good.png"]
@@ -364,7 +364,7 @@ def test_what_is_bad_gets_one_line_each_and_the_rest_is_done(run_upscale):
 
 @settings(max_examples=200, deadline=None)
 @given(data=st.data(), name=st.sampled_from(["x.png", "x.jpg", "x.webp", "x.tif"]))
-def test_a_damaged_file_is_an_image_or_an_error_with_its_name(tmp_path_factory, data, name):
+def test_a_damaged_file_is_read_or_refused_by_name(tmp_path_factory, data, name):
     path = tmp_path_factory.mktemp("x") / name
     write(path, smooth(20, 30, 3))
     damaged = bytearray(path.read_bytes())
@@ -378,7 +378,7 @@ def test_a_damaged_file_is_an_image_or_an_error_with_its_name(tmp_path_factory, 
         assert str(path) in str(error)
 
 
-def test_one_pixel_and_60_000_by_20_are_images(run_upscale):
+def test_images_of_one_pixel_and_of_60_000_by_20_are_upscaled(run_upscale):
     Image.fromarray(noise(1, 1, 3)).save("dot.png")
     Image.fromarray(noise(20, 60_000)).save("strip.png")
     assert run_upscale("dot.png", "d.png")[0] == 0
@@ -391,7 +391,7 @@ def test_one_pixel_and_60_000_by_20_are_images(run_upscale):
     assert not Path("s.jpg").exists()
 
 
-def test_outputs_that_cannot_be_are_one_line_and_inputs_stay_as_they_are(run_upscale):
+def test_invalid_outputs_are_one_line_and_inputs_are_unchanged(run_upscale):
     Path("in/sub").mkdir(parents=True)
     for name in ("in/a.png", "in/sub/a.png"):
         Image.fromarray(noise(8, 9, 4)).save(name)
@@ -422,7 +422,7 @@ def test_outputs_that_cannot_be_are_one_line_and_inputs_stay_as_they_are(run_ups
 
 
 @pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="nothing is forbidden to root")
-def test_a_folder_that_may_not_be_written_is_one_line(run_upscale):
+def test_a_folder_without_permission_to_write_is_one_line(run_upscale):
     Image.fromarray(noise(8, 9, 3)).save("a.png")
     Path("out").mkdir(mode=0o500)
     status, _, lines = run_upscale("a.png", "out/b.png")
@@ -431,8 +431,8 @@ def test_a_folder_that_may_not_be_written_is_one_line(run_upscale):
     assert "Permission denied" in lines[0]
 
 
-def test_a_refusal_to_write_is_one_line_and_nothing_is_left(run_upscale, monkeypatch):
-    """What a folder without permission does, for root as well."""
+def test_a_write_that_is_refused_is_one_line_and_leaves_no_file(run_upscale, monkeypatch):
+    """Simulate a folder without permission to write, which root would be allowed."""
     Image.fromarray(noise(8, 9, 3)).save("a.png")
     plain = Path.open
 
@@ -451,7 +451,7 @@ def test_a_refusal_to_write_is_one_line_and_nothing_is_left(run_upscale, monkeyp
 
 @pytest.mark.parametrize("suffix", WRITABLE_SUFFIXES)
 @pytest.mark.parametrize("size", [30, 100])  # a JPEG of one block, and of several
-def test_on_a_full_disk_nothing_half_is_left_and_the_line_says_so(run_upscale, suffix, size):
+def test_a_full_disk_is_one_line_and_leaves_no_partial_file(run_upscale, suffix, size):
     Image.fromarray(noise(size, size, 3)).save("a.png")
     assert run_upscale("a.png", f"whole{suffix}")[0] == 0
     room = Path(f"whole{suffix}").stat().st_size - 100
@@ -468,9 +468,7 @@ def test_on_a_full_disk_nothing_half_is_left_and_the_line_says_so(run_upscale, s
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS, errno.EACCES])
-def test_a_batch_ends_with_one_line_where_nothing_more_can_be_written(
-    run_upscale, monkeypatch, code
-):
+def test_a_batch_ends_with_one_line_if_no_result_can_be_written(run_upscale, monkeypatch, code):
     Path("in").mkdir()
     for name in "abcd":
         Image.fromarray(noise(8, 9, 3)).save(f"in/{name}.png")
@@ -505,7 +503,7 @@ def test_an_image_that_fails_midway_leaves_no_file(tmp_path):
     assert names(tmp_path) == []
 
 
-def test_another_network_a_wrong_name_and_a_wrong_option_are_one_line(capfd):
+def test_a_wrong_network_name_or_option_is_one_line(capfd):
     Image.fromarray(noise(8, 9, 3)).save("a.png")
     state = SRResNet(mid_channels=4, num_blocks=1).state_dict()
     torch.save({"x" + key: weight for key, weight in state.items()}, "other.pth")
@@ -525,7 +523,7 @@ def test_another_network_a_wrong_name_and_a_wrong_option_are_one_line(capfd):
     assert not Path("b.png").exists()
 
 
-def test_the_tool_is_the_command_and_the_package_has_the_function():
+def test_the_tool_is_the_command_and_the_package_exports_the_function():
     tool = Path(__file__).resolve().parents[2] / "tools" / "upscale.py"
     result = subprocess.run(
         [sys.executable, tool, "--help"], capture_output=True, text=True, check=True
@@ -551,16 +549,14 @@ def test_the_tool_is_the_command_and_the_package_has_the_function():
         ("--blend", "2", 2),
     ],
 )
-def test_an_option_that_cannot_be_followed_is_refused_by_its_name(
-    run_upscale, option, value, status
-):
+def test_an_option_that_does_not_apply_is_refused_by_name(run_upscale, option, value, status):
     write(Path("a.png"), smooth(8, 9, 3))
     found, _, lines = run_upscale("a.png", "b.png", option, value)
     assert (found, Path("b.png").exists()) == (status, False)
     assert option in lines[-1]
 
 
-def test_a_format_that_the_name_of_the_result_has_is_no_contradiction(run_upscale):
+def test_a_format_equal_to_that_of_the_name_is_accepted(run_upscale):
     write(Path("a.png"), smooth(8, 9, 3))
     assert run_upscale("a.png", "b.jpg", "--format", "jpg", "--quality", "80")[0] == 0
     assert Path("b.jpg").is_file()

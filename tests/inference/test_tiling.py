@@ -1,4 +1,4 @@
-"""Tiled is untiled, memory running out halves the tile, and blends are what they say."""
+"""Test tiled upscaling, running out of memory, and interpolation of weights."""
 
 import numpy as np
 import pytest
@@ -27,7 +27,7 @@ CASES = {
 
 
 def rough(cls, seed=0, **options):
-    """Weights of full size: fresh ones hide a seam."""
+    """Return a network with large random weights; initial ones are too small to show a seam."""
     torch.manual_seed(seed)
     network = cls(**SMALL, **options).eval()
     with torch.no_grad():
@@ -41,7 +41,7 @@ def noise(*shape, dtype=np.uint8, seed=0):
 
 
 def whole(network, image):
-    """The picture in one piece, by the network's own forward pass."""
+    """Upscale an image in one piece, by the forward pass of the network."""
     top = np.iinfo(image.dtype).max
     x = torch.from_numpy(image.astype(np.float32) / top).permute(2, 0, 1)[None]
     with torch.no_grad():
@@ -55,15 +55,17 @@ def apart(a, b):
 @pytest.mark.parametrize("name", CASES)
 @settings(max_examples=6, deadline=None)
 @given(height=st.integers(1, 60), width=st.integers(1, 60), tile=st.integers(16, 40))
-def test_a_tiled_image_is_the_untiled_one_to_one_level(name, height, width, tile):
+def test_a_tiled_result_differs_from_the_untiled_one_by_at_most_one_level(
+    name, height, width, tile
+):
     cls, options = CASES[name]
     network, image = rough(cls, **options), noise(height, width, 3, seed=height)
     assert apart(Upscaler(network, tile=tile, device="cpu")(image), whole(network, image)) <= 1
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_the_reach_of_a_network_is_how_far_a_pixel_matters(name):
-    """Measured: which outputs hang on one input, by gradients in float64."""
+def test_the_receptive_radius_is_that_of_the_gradients(name):
+    """Compare with the inputs for which the gradient in float64 is not zero."""
     cls, options = CASES[name]
     network = rough(cls, **options).double()
     scale, middle = network.upscale_factor, 24
@@ -71,7 +73,7 @@ def test_the_reach_of_a_network_is_how_far_a_pixel_matters(name):
     features = network.extract_features(x).detach().requires_grad_()
 
     def extent(output, source):
-        """Over the outputs of the middle pixel: its distance to the furthest input that counts."""
+        """Return the distance of the middle pixel to the furthest input that affects `output`."""
         (gradient,) = torch.autograd.grad(output, source)
         at = gradient.abs().sum((0, 1)).nonzero()
         return int((at - middle).abs().max())
@@ -86,13 +88,13 @@ def test_the_reach_of_a_network_is_how_far_a_pixel_matters(name):
     )
 
 
-def test_full_size_msrresnet_reaches_the_35_pixels_that_its_documentation_states():
+def test_the_receptive_radius_of_a_full_size_msrresnet_is_35_as_documented():
     assert sum(MSRResNet().receptive_radius) == 35
 
 
 @settings(deadline=None)
 @given(start=st.integers(0, 9), size=st.integers(1, 200), largest=st.integers(1, 50))
-def test_parts_of_a_span_cover_it_once_and_none_is_too_large(start, size, largest):
+def test_parts_of_an_interval_cover_it_once_and_none_is_too_large(start, size, largest):
     parts = Interval(start, start + size).parts(largest)
     covered = [pixel for part in parts for pixel in range(part.start, part.stop)]
     assert covered == list(range(start, start + size))
@@ -108,7 +110,7 @@ def test_16_bit_images_keep_their_levels():
     assert apart(out, whole(network, image)) <= 2  # of 65535
 
 
-def test_grey_is_the_mean_of_what_becomes_of_three_equal_channels():
+def test_grey_is_the_mean_of_the_result_for_three_equal_channels():
     network, grey = rough(MSRResNet), noise(20, 31)
     out = Upscaler(network, tile=16, device="cpu")(grey)
     assert out.shape == (80, 124)
@@ -118,7 +120,7 @@ def test_grey_is_the_mean_of_what_becomes_of_three_equal_channels():
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 @pytest.mark.parametrize("colours", [1, 3])
-def test_alpha_is_upscaled_apart_and_what_is_opaque_stays_so(dtype, colours):
+def test_alpha_is_upscaled_separately_and_opaque_pixels_stay_opaque(dtype, colours):
     upscaler = Upscaler(rough(MSRResNet), tile=16, device="cpu")
     top, image = np.iinfo(dtype).max, noise(50, 30, colours + 1, dtype=dtype)
     image[..., -1] = top
@@ -132,7 +134,7 @@ def test_alpha_is_upscaled_apart_and_what_is_opaque_stays_so(dtype, colours):
 
 
 def runs_out_above(network, pixels, error):
-    """A device of little memory."""
+    """Make a network raise `error` for more than `pixels` pixels; return the sizes it was given."""
     features, sizes = network.extract_features, []
 
     def limited(x):
@@ -150,7 +152,7 @@ CPU = RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: t
 
 
 @pytest.mark.parametrize("error", [GPU, CPU, MemoryError()])
-def test_when_memory_runs_out_the_tile_is_halved_and_the_work_goes_on(error):
+def test_the_tile_is_halved_when_memory_runs_out(error):
     network, image = rough(MSRResNet), noise(100, 90, 3)
     expected = whole(network, image)
     runs_out_above(network, 60 * 60, error)
@@ -161,7 +163,7 @@ def test_when_memory_runs_out_the_tile_is_halved_and_the_work_goes_on(error):
     assert max(seen) <= 400 * 360
 
 
-def test_when_no_tile_fits_that_is_said_and_other_errors_pass():
+def test_an_image_of_which_no_tile_fits_is_an_error_and_other_errors_are_raised():
     network = rough(MSRResNet)
     runs_out_above(network, 10, GPU)
     with pytest.raises(MemoryError, match=r"memory.*16"):
@@ -181,7 +183,7 @@ def test_when_no_tile_fits_that_is_said_and_other_errors_pass():
         (noise(0, 4, 3), r"\(0, 4, 3\)"),
     ],
 )
-def test_what_is_no_image_is_refused(image, said):
+def test_arrays_that_are_not_images_are_refused(image, said):
     with pytest.raises(ValueError, match=said):
         Upscaler(rough(MSRResNet), device="cpu")(image)
 
@@ -194,7 +196,7 @@ def test_what_is_no_image_is_refused(image, said):
         ({"device": "tpu"}, "device.*auto.*cpu.*cuda.*tpu"),
     ],
 )
-def test_options_that_cannot_be_met_are_refused(options, said):
+def test_invalid_options_are_refused(options, said):
     with pytest.raises(ValueError, match=said):
         Upscaler(rough(MSRResNet), **options)
 
@@ -217,7 +219,7 @@ def test_a_blend_interpolates_every_weight(tmp_path):
     assert apart(out, whole(b, image)) <= 1
 
 
-def test_networks_that_do_not_fit_are_not_blended(tmp_path):
+def test_networks_of_different_architectures_are_not_blended(tmp_path):
     network = rough(MSRResNet)
     file = saved(tmp_path / "a.pth", network)
     others = {
@@ -235,7 +237,7 @@ def test_networks_that_do_not_fit_are_not_blended(tmp_path):
     with pytest.raises(ValueError, match=r"a\.pth.*basicsr\.pth"):
         open_model(file, blend=0.5, blend_with=str(tmp_path / "basicsr.pth"))
     for name, other in others.items():
-        # What an SRResNet puts out is asked for first.
+        # The output range of an SRResNet is required first.
         with pytest.raises(ValueError, match=rf"a\.pth.*{name}\.pth|srresnet.*output_range"):
             open_model(file, blend=0.5, blend_with=saved(tmp_path / f"{name}.pth", other))
     with pytest.raises(ValueError, match=r"a\.pth twice|a\.pth.*a\.pth"):
@@ -253,7 +255,9 @@ def test_a_discriminator_and_a_grey_network_are_refused_by_name(tmp_path):
         open_model(grey)
 
 
-def test_a_name_means_the_bundled_weights_and_else_says_what_works(tmp_path, monkeypatch):
+def test_a_name_opens_the_bundled_weights_and_an_unknown_one_is_refused_with_the_known_ones(
+    tmp_path, monkeypatch
+):
     monkeypatch.setattr(hub, "WEIGHTS", tmp_path)
     with pytest.raises(FileNotFoundError, match=r"SRGAN does not exist; models by name: .*srgan"):
         open_model("SRGAN")
@@ -269,7 +273,7 @@ def test_a_name_means_the_bundled_weights_and_else_says_what_works(tmp_path, mon
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
-def test_an_overflow_makes_no_white_pixels(dtype):
+def test_an_overflow_is_refused_instead_of_clipped_to_white(dtype):
     hint = "float32" if dtype == torch.float16 else "weights"
     network = rough(MSRResNet)
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""What the upscaler's options change: scale, self-ensemble, metadata, names, kinds of input."""
+"""Test the options of upscaling: scale, self-ensemble, metadata, names, precision."""
 
 from pathlib import Path
 
@@ -29,7 +29,7 @@ def noise(*shape, dtype=np.uint8):
 
 @pytest.fixture
 def upscale(tmp_path, monkeypatch):
-    """Run the command on small weights in an empty folder; returns what it wrote."""
+    """Return a function that runs the command with small weights in an empty folder."""
     monkeypatch.chdir(tmp_path)
     torch.save(NETWORK.state_dict(), "w.pth")
     return lambda *words: main(["upscale", *words, "--model", "w.pth", "--device", "cpu"])
@@ -37,7 +37,7 @@ def upscale(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("scale", [1, 2, 2.5, 3, 6])
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-def test_another_scale_is_matlabs_bicubic_of_the_network_s_result(scale, dtype):
+def test_another_scale_is_matlab_s_bicubic_of_the_result_of_the_network(scale, dtype):
     image = noise(11, 14, 3, dtype=dtype)
     result = Upscaler(NETWORK, device="cpu", scale=scale)(image)
     whole = Upscaler(NETWORK, device="cpu")(image).astype(float)
@@ -45,7 +45,7 @@ def test_another_scale_is_matlabs_bicubic_of_the_network_s_result(scale, dtype):
     expected = np.floor(imresize(whole, output_size=size).clip(0, np.iinfo(dtype).max) + 0.5)
     assert result.dtype == dtype
     assert result.shape == (*size, 3)
-    # The sums are made in another order where rows and columns shrink alike.
+    # The order of the sums differs if rows and columns shrink by the same factor.
     assert np.abs(result - expected).max() <= 1
 
 
@@ -53,7 +53,7 @@ def test_another_scale_is_matlabs_bicubic_of_the_network_s_result(scale, dtype):
     height=st.integers(1, 40), width=st.integers(1, 40), size=st.tuples(*[st.integers(1, 60)] * 2)
 )
 @settings(max_examples=50, deadline=None)
-def test_rows_resized_in_parts_are_those_of_the_whole(height, width, size):
+def test_resizing_rows_in_parts_equals_resizing_the_whole_image(height, width, size):
     image = np.random.default_rng(height * width).random((height, width, 3))
     whole = imresize(image, output_size=size)
     middle = size[0] // 2
@@ -66,13 +66,13 @@ def test_rows_resized_in_parts_are_those_of_the_whole(height, width, size):
 
 
 @pytest.mark.parametrize("scale", [0, -1, float("nan"), float("inf")])
-def test_a_scale_that_is_no_size_is_refused(scale):
+def test_a_scale_that_is_not_positive_is_refused(scale):
     with pytest.raises(UserError, match="scale"):
         Upscaler(NETWORK, scale=scale)
 
 
 def rotated_and_flipped(image, function):
-    """The mean of `function` over four rotations with and without a flip, by NumPy alone."""
+    """Return the mean of `function` over four rotations with and without a flip, with NumPy."""
     results = []
     for turns in range(4):
         for flipped in (False, True):
@@ -106,7 +106,7 @@ def test_self_ensemble_of_the_upscaler_tiles_without_a_seam():
 
 @pytest.fixture
 def photograph(tmp_path):
-    """A JPEG file with EXIF, a place, a resolution, and a camera that was turned."""
+    """Write a JPEG file with EXIF, GPS position, resolution and orientation."""
     exif = Image.Exif()
     exif[Base.Artist], exif[Base.Copyright] = "Ada", "(c) Ada"
     exif[Base.Model], exif[Base.Orientation] = "Camera 1", 6
@@ -118,7 +118,9 @@ def photograph(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tif"])
-def test_exif_and_resolution_are_kept_but_for_what_would_be_wrong(upscale, photograph, suffix):
+def test_exif_and_resolution_are_kept_except_entries_that_would_be_wrong(
+    upscale, photograph, suffix
+):
     upscale(str(photograph), f"out.{suffix}")
     with Image.open(f"out.{suffix}") as result:
         exif = result.getexif()
@@ -141,7 +143,7 @@ def test_exif_and_resolution_are_kept_but_for_what_would_be_wrong(upscale, photo
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tif"])
 @pytest.mark.parametrize("encoding", ["utf-8", "latin-1"])
-def test_texts_of_exif_keep_their_bytes(upscale, suffix, encoding):
+def test_strings_in_exif_keep_their_bytes(upscale, suffix, encoding):
     texts = {Base.Copyright: "© Jörg Süß".encode(encoding), Base.Model: "Straße".encode(encoding)}
     owner = "Zoë".encode(encoding)
     exif = Image.Exif()  # Pillow writes ASCII alone: letters are put in its file afterwards
@@ -160,7 +162,7 @@ def test_texts_of_exif_keep_their_bytes(upscale, suffix, encoding):
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tif"])
-def test_metadata_can_be_limited_to_author_and_copyright_or_left_out(upscale, photograph, suffix):
+def test_metadata_can_be_limited_to_author_and_copyright_or_removed(upscale, photograph, suffix):
     for keep, expected in (("copyright", {"Ada", "(c) Ada"}), ("none", set())):
         upscale(str(photograph), f"out.{suffix}", "--metadata", keep, "--overwrite")
         with Image.open(f"out.{suffix}") as result:
@@ -170,7 +172,7 @@ def test_metadata_can_be_limited_to_author_and_copyright_or_left_out(upscale, ph
             assert not exif.get_ifd(IFD.Exif)
 
 
-def test_a_scale_whose_result_nobody_can_hold_is_one_line(upscale, capfd):
+def test_a_scale_with_too_large_a_result_is_one_line(upscale, capfd):
     Image.fromarray(noise(9, 12, 3)).save("a.png")
     with pytest.raises(SystemExit):
         upscale("a.png", "b.png", "--scale", "10000")
@@ -178,7 +180,7 @@ def test_a_scale_whose_result_nobody_can_hold_is_one_line(upscale, capfd):
     assert not Path("b.png").exists()
 
 
-def test_names_and_formats_in_a_folder_follow_the_options_and_the_rest_is_counted(
+def test_names_and_formats_in_a_folder_follow_the_options_and_other_files_are_counted(
     upscale, tmp_path, capfd
 ):
     (tmp_path / "in/below").mkdir(parents=True)
@@ -196,14 +198,14 @@ def test_names_and_formats_in_a_folder_follow_the_options_and_the_rest_is_counte
     assert {p.suffix for p in Path("out2").rglob("*") if p.is_file()} == {".webp"}
 
 
-def test_quality_decides_on_the_size_of_a_jpeg(upscale):
+def test_a_jpeg_of_higher_quality_is_larger(upscale):
     Image.fromarray(noise(20, 20, 3)).save("a.png")
     for quality in ("20", "95"):
         upscale("a.png", f"{quality}.jpg", "--quality", quality)
     assert Path("20.jpg").stat().st_size < Path("95.jpg").stat().st_size / 2
 
 
-def test_gif_and_avif_are_read_where_pillow_can(upscale):
+def test_gif_and_avif_are_read_if_pillow_supports_them(upscale):
     image = Image.fromarray(noise(6, 5, 3).repeat(2, 0).repeat(2, 1))
     image.save("a.gif")
     with Image.open("a.gif") as saved:
@@ -225,7 +227,7 @@ def test_an_animation_is_refused(upscale, capfd):
 
 
 @pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA", "P", "1"])
-def test_an_image_of_pillow_s_comes_back_as_one(mode):
+def test_a_pillow_image_is_upscaled_to_a_pillow_image(mode):
     image = Image.fromarray(noise(6, 5, 3)).convert(mode)
     result = Upscaler(NETWORK)(image)
     kind = {"P": "RGB", "1": "L"}.get(mode, mode)
@@ -234,30 +236,30 @@ def test_an_image_of_pillow_s_comes_back_as_one(mode):
     assert np.array_equal(np.asarray(result), Upscaler(NETWORK)(pixels))
 
 
-def test_an_image_of_pillow_s_in_cmyk_is_refused():
+def test_a_pillow_image_in_cmyk_is_refused():
     with pytest.raises(UserError, match="CMYK"):
         Upscaler(NETWORK)(Image.new("CMYK", (4, 4)))
 
 
 @pytest.mark.parametrize("name", ["tpu", "cuda:x", "cpu:1", "mps:7", "cuda:99"])
-def test_a_device_that_is_not_there_is_named(name):
+def test_a_device_that_does_not_exist_is_refused_by_name(name):
     with pytest.raises(UserError, match=name):
         find_device(name)
 
 
-def test_devices_are_found_by_torch_s_names():
+def test_devices_have_the_names_of_torch():
     assert find_device("cpu").type == "cpu"
     assert find_device("auto").type in ("cpu", "cuda")
 
 
-def test_bfloat16_is_within_the_four_levels_that_it_costs():
+def test_bfloat16_changes_pixels_by_at_most_four_levels():
     image = noise(24, 31, 3)
     exact = Upscaler(NETWORK, device="cpu")(image).astype(int)
     rounded = Upscaler(NETWORK, device="cpu", precision="bfloat16")(image)
     assert 0 < np.abs(exact - rounded).max() <= 4
 
 
-def test_auto_takes_bfloat16_only_where_a_convolution_is_faster_in_it(monkeypatch):
+def test_auto_chooses_bfloat16_only_if_a_convolution_is_faster_in_it(monkeypatch):
     for speedup, dtype in ((1.1, torch.float32), (2.0, torch.bfloat16)):
         monkeypatch.setattr(
             "srgan_plugin.inference.precision.bfloat16_speedup", lambda _, s=speedup: s
