@@ -64,7 +64,7 @@ def _open(path: Path) -> "ImageStore | None":
 
 
 def _misfits(folder: Path, stores: "Mapping[Path, ImageStore | None]") -> Iterator[str]:
-    """Yield a line for each part that a folder of `create_store.py` lacks or that is no pair."""
+    """Yield a line for each problem of the HR and LR stores in a folder of `create_store.py`."""
     from srgan_plugin.data.pairs import GT_STORE, ImagePairs, lr_store_name
 
     gt, form = folder / GT_STORE, lr_store_name("*")
