@@ -75,7 +75,7 @@ def test_a_release_writes_one_version_everywhere_and_dates_the_changelog(
         ("0.0.1", None, "expected one above"),
         ("99.0.0", ("CHANGELOG.md", "- New.", ""), "expected entries under"),
         ("99.0.0", ("setup.py", "https://example.org/project", ""), "REPOSITORY"),
-        ("99.0.0", ("CITATION.cff", "version: 0", "version: 7"), "expected one, got"),
+        ("99.0.0", ("CITATION.cff", "version: 0", "version: 7"), "in all files, got"),
         ("99.0.0", ("Makefile", "demo", "omed"), "clean checkout"),
     ],
 )

@@ -1,7 +1,8 @@
-"""Prepare a release: `python tools/release.py 1.2.0`, or without a version only check.
+"""Prepare a release: `python tools/release.py 1.2.0`. Without a version, only check.
 
-Writes the version into `srgan_plugin/__init__.py` and `CITATION.cff`, dates the changelog, and
-prints what remains to be done by hand (docs/release.md). Nothing is committed, tagged or uploaded.
+The version is written to `srgan_plugin/__init__.py` and `CITATION.cff`, and the changelog gets the
+date. The remaining steps are printed (see docs/release.md). Nothing is committed, tagged or
+uploaded.
 """
 
 import datetime
@@ -17,13 +18,13 @@ from srgan_plugin.io.text_files import read_text
 
 ROOT = Path(__file__).resolve().parent.parent
 INIT, CITATION, CHANGES = "srgan_plugin/__init__.py", "CITATION.cff", "CHANGELOG.md"
-#: Where the version stands; the group is the version.
+#: Patterns of the line with the version by file; the group is the version.
 VERSIONS = {INIT: r'^__version__ = "(.+)"$', CITATION: r"^version: (.+)$"}
 UNRELEASED = "## [Unreleased]"
 _SEMANTIC = re.compile(r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)(?:rc([1-9]\d*))?")
-_FINAL = 10**6  # above the number of any release candidate
+_FINAL = 10**6  # sorts a final version after its release candidates
 REMAINING = """\
-What remains (docs/release.md):
+Remaining steps (docs/release.md):
   make lint && make test && make test-oldest && make docs && make demo
   git commit --all --message "Release {version}"
   git tag --annotate v{version} --message {version}
@@ -34,10 +35,10 @@ What remains (docs/release.md):
 
 
 def parse_version(text: str) -> tuple[int, ...]:
-    """Return a semantic version as numbers that sort, `1.2.0rc1` before `1.2.0`.
+    """Return a semantic version as numbers that sort correctly, `1.2.0rc1` before `1.2.0`.
 
     Raises:
-        UserError: It is not MAJOR.MINOR.PATCH or MAJOR.MINOR.PATCHrcN.
+        UserError: The version is not MAJOR.MINOR.PATCH or MAJOR.MINOR.PATCHrcN.
     """
     if not (found := _SEMANTIC.fullmatch(text)):
         raise UserError(
@@ -48,10 +49,10 @@ def parse_version(text: str) -> tuple[int, ...]:
 
 
 def current_version(root: Path) -> str:
-    """Return the version that all files state.
+    """Return the version in the files of `VERSIONS`.
 
     Raises:
-        UserError: A file states none, or another one.
+        UserError: A file has no version, or the files have different ones.
     """
     stated = {}
     for name, pattern in VERSIONS.items():
@@ -60,13 +61,13 @@ def current_version(root: Path) -> str:
             raise UserError(f"{root / name}: expected a line {pattern}, got none")
         stated[name] = found[1]
     if len({*stated.values()}) > 1:
-        words = ", ".join(f"{version} in {name}" for name, version in stated.items())
-        raise UserError(f"version: expected one, got {words}")
+        listed = ", ".join(f"{version} in {name}" for name, version in stated.items())
+        raise UserError(f"version: expected the same in all files, got {listed}")
     return stated[INIT]
 
 
 def obstacles(root: Path) -> list[str]:
-    """Return what must be done before a release, one line each."""
+    """Return what must be done before a release, in one line each."""
     found = []
     _, heading, rest = read_text(root / CHANGES, "the changelog").partition(f"{UNRELEASED}\n")
     notes = re.split(r"^## ", rest, maxsplit=1, flags=re.M)[0]
@@ -83,11 +84,11 @@ def obstacles(root: Path) -> list[str]:
 
 
 def write_version(root: Path, version: str, today: datetime.date) -> None:
-    """Write the version where it stands, and date the changelog."""
+    """Write the version to the files of `VERSIONS`, and the date to the changelog."""
     for name, pattern in VERSIONS.items():
         text = read_text(root / name, "a file with the version")
         line = re.search(pattern, text, re.M)
-        assert line is not None, "current_version found it"
+        assert line is not None, "checked by current_version"
         start, end = line.span(1)
         text = text[:start] + version + text[end:]
         if name == CITATION:
@@ -101,9 +102,9 @@ def write_version(root: Path, version: str, today: datetime.date) -> None:
 
 @command
 def main(argv: list[str] | None = None) -> None:
-    """Check, and write where a version is given."""
+    """Check the checkout, and write a given version."""
     parser = Parser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("version", nargs="?", help="MAJOR.MINOR.PATCH, or with rcN behind it")
+    parser.add_argument("version", nargs="?", help="MAJOR.MINOR.PATCH or MAJOR.MINOR.PATCHrcN")
     parser.add_argument("--root", type=Path, default=ROOT, help="checkout (default: this one)")
     args = parser.parse_args(argv)
     before = current_version(args.root)

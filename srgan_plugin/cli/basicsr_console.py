@@ -1,4 +1,4 @@
-"""The console of a run of BasicSR's: what it is, its progress, its measures and warnings."""
+"""Console of a run of BasicSR: description, progress, metrics and warnings."""
 
 import logging
 import os
@@ -13,37 +13,37 @@ from .errors import hide_foreign_warnings
 from .progress import Progress
 from .terminal import write_lines
 
-_SHOWN = ("Validation", "Resuming")  # how BasicSR's lines begin that matter
+_SHOWN = ("Validation", "Resuming")  # first words of lines of BasicSR's log to show
 
 
 class ConsoleLogger(MessageLogger):
-    """BasicSR's logger of the training, which shows the progress on the console as well."""
+    """BasicSR's logger of training, which also shows the progress on the console."""
 
     def __init__(self, opt: dict[str, Any], start_iter: int = 1, tb_logger: Any = None) -> None:
         super().__init__(opt, start_iter, tb_logger)
         self._progress = Progress("train", self.max_iters, "it", initial=start_iter)
 
     def __call__(self, log_vars: dict[str, Any]) -> None:
-        """Log, and show the rate and the losses."""
+        """Log the values, and show the rate and the losses."""
         losses = {k: f"{v:.3g}" for k, v in log_vars.items() if k.startswith("l_")}
         done = log_vars["iter"]
         self._progress.show(**losses)
         self._progress(done, self.max_iters)
-        super().__call__(log_vars)  # takes out of `log_vars` what it logs
+        super().__call__(log_vars)  # removes the values from `log_vars`
         if done > self.max_iters - self.interval:
             self._progress.close()
 
 
 def show_console(opt: dict[str, Any]) -> None:
-    """Describe a run, and leave BasicSR's own log to its file from now on.
+    """Describe a run on the console, and write BasicSR's own log to its file only.
 
     Args:
-        opt: BasicSR's options as the YAML file has them.
+        opt: Options of BasicSR, as in the YAML file.
     """
     hide_foreign_warnings()
     logger = logging.getLogger("basicsr")
 
-    def first_record(record: logging.LogRecord) -> bool:  # BasicSR has made its handlers by then
+    def first_record(record: logging.LogRecord) -> bool:  # the handlers exist by now
         logger.removeFilter(first_record)
         log_to_file(logger, _is_shown)
         return True
@@ -55,10 +55,12 @@ def show_console(opt: dict[str, Any]) -> None:
 
 
 def _is_shown(record: logging.LogRecord) -> bool:
+    """Return whether a record is shown on the console."""
     return needs_attention(record) or record.getMessage().startswith(_SHOWN)
 
 
 def _describe(opt: dict[str, Any]) -> Iterator[str]:
+    """Yield a line for each aspect of a run: model, data, device, length, log."""
     names = [opt[part]["type"] for part in ("network_g", "network_d") if part in opt]
     yield f"model: {opt.get('model_type')}, {', '.join(names)}"
     if start := (opt.get("path") or {}).get("pretrain_network_g"):

@@ -1,4 +1,4 @@
-"""Explain errors by which mmengine, BasicSR or torch refuse a value of a config."""
+"""Explain errors of mmengine, BasicSR and torch that are caused by a value in a config."""
 
 import inspect
 import re
@@ -10,7 +10,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 _FOREIGN = {"mmengine", "mmcv", "mmagic", "basicsr", "torch", "torchvision", "numpy"}
 _FOREIGN |= sys.stdlib_module_names
-# The functions of the toolboxes that build what a config describes, as MODULE:NAME.
+# Functions of the toolboxes that build objects from a config, as MODULE:NAME.
 _BUILDERS = re.compile(
     r"mmengine\.registry\.build_functions:build_from_cfg"
     r"|mmengine\.runner\.runner:(__init__|from_cfg|(build|register|scale|set|setup)_\w+)"
@@ -20,15 +20,14 @@ _VERB = re.compile(r"^_?(build|create|get|init|make|parse|register|set|setup)_|_
 
 
 def explain_refusal(error: Exception) -> str | None:
-    """Return one line on the value of a config that an error is about.
+    """Return one line on the value in a config that caused an error.
 
-    The error is about the config where the deepest call that builds what a config describes was
-    given a value of another type than it documents, or where only code of the toolboxes and of
-    torch ran between that call and the error. An error that passed through other code may be a bug
-    of that code.
+    A value is the cause if the innermost call that builds an object from a config was given a value
+    whose type differs from the annotation, or if only code of the toolboxes and of torch ran
+    between that call and the error. An error that passed through other code may be a bug in it.
 
     Returns:
-        The line; None if the error has another cause.
+        The line, or None if the error has another cause.
     """
     if isinstance(error, TypeError) and "mmengine" in sys.modules:
         from srgan_plugin.registry import explain_bad_kwargs
@@ -41,23 +40,23 @@ def explain_refusal(error: Exception) -> str | None:
         for i, frame in enumerate(frames)
         if _BUILDERS.fullmatch(f"{_module(frame)}:{frame.f_code.co_name}")
     ]
-    if not builders or not _may_be_of_value(error):
+    if not builders or not _can_be_caused_by_value(error):
         return None
     builder, refused = frames[builders[-1]], _is_refused(frames[builders[-1] :])
     reason = f"KeyError: {error}" if isinstance(error, KeyError) else str(error)
-    built = builder.f_locals.get("obj_cls")  # in mmengine's build_from_cfg
+    built = builder.f_locals.get("obj_cls")  # a local of mmengine's build_from_cfg
     if built is None:
         return f"{_VERB.sub('', builder.f_code.co_name) or 'config'}: {reason}" if refused else None
     given = builder.f_locals["args"]
-    if misfit := next(_misfits(inspect.unwrap(built), given), None):
-        return f"{built.__name__}: {misfit}"
+    if mismatch := next(_type_mismatches(inspect.unwrap(built), given), None):
+        return f"{built.__name__}: {mismatch}"
     simple = {k: v for k, v in given.items() if isinstance(v, int | float | str | list | tuple)}
     arguments = ", ".join(f"{name}={value!r}" for name, value in simple.items())
     return f"{built.__name__}({arguments}): {reason}" if refused else None
 
 
-def _may_be_of_value(error: Exception) -> bool:
-    """Whether a value of a config can be the cause: not of a missing attribute of code."""
+def _can_be_caused_by_value(error: Exception) -> bool:
+    """Return whether a value in a config can raise such an error, rather than a bug in code."""
     if isinstance(error, AttributeError):
         return isinstance(error.obj, int | float | str | list | tuple | None)
     return isinstance(
@@ -70,7 +69,11 @@ def _module(frame: FrameType) -> str:
 
 
 def _is_refused(frames: list[FrameType]) -> bool:
-    """Return whether only foreign code ran, or the constructor of a foreign base class failed."""
+    """Return whether only foreign code ran, or the constructor of a foreign base class failed.
+
+    Args:
+        frames: Frames from the call that builds an object to the error.
+    """
     last = frames[-1]
     own = [frame for frame in frames if not _is_foreign(frame)]
     return _is_foreign(last) and all(
@@ -81,34 +84,34 @@ def _is_refused(frames: list[FrameType]) -> bool:
 
 
 def _is_foreign(frame: FrameType) -> bool:
-    module = _module(frame)  # our registry only passes calls on to mmengine's
+    module = _module(frame)  # the registry of this package only forwards calls to mmengine
     return module == "srgan_plugin.registry" or module.partition(".")[0] in _FOREIGN
 
 
-def _misfits(built: Any, given: Mapping[str, Any]) -> Iterator[str]:
-    """Yield a line for each value of another type than its argument documents."""
+def _type_mismatches(built: Any, given: Mapping[str, Any]) -> Iterator[str]:
+    """Yield a line for each value whose type differs from the annotation of its argument."""
     hints: dict[str, Any] = {}
     for owner in reversed(getattr(built, "__mro__", [built])):
         try:
             hints |= get_type_hints(
                 vars(owner).get("__init__") if inspect.isclass(owner) else owner
             )
-        except Exception:  # hints that name what their module imports for the type checker only
+        except Exception:  # an annotation of a name that is imported only for type checkers
             continue
     for name, value in given.items():
-        if name in hints and not _fits(value, hints[name]):
+        if name in hints and not _has_type(value, hints[name]):
             yield f"{name}: expected {inspect.formatannotation(hints[name])}, got {value!r}"
 
 
-def _fits(value: Any, hint: Any) -> bool:
-    """Return whether a value is of the type that a hint names, as far as configs can spell it."""
+def _has_type(value: Any, hint: Any) -> bool:
+    """Return whether a value can be of an annotated type; true if that cannot be decided."""
     kind = get_origin(hint) or hint
     if kind in (Union, UnionType):
-        return any(_fits(value, one) for one in get_args(hint))
+        return any(_has_type(value, one) for one in get_args(hint))
     if kind is Literal:
         return value in get_args(hint)
-    # Configs spell objects as dicts and tuples as lists.
+    # Objects are dicts in configs, and tuples may be lists.
     if isinstance(value, dict | list | tuple) or not isinstance(kind, type):
         return True
-    spelled = kind.__module__ in ("builtins", "collections.abc")
-    return not spelled or isinstance(value, (int, float) if kind is float else kind)
+    decidable = kind.__module__ in ("builtins", "collections.abc")
+    return not decidable or isinstance(value, (int, float) if kind is float else kind)

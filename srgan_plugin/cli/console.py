@@ -1,6 +1,6 @@
-"""The console of a run: what a toolbox logs goes to its file, what needs attention to both.
+"""Limit the console of a run to what needs attention; the whole log goes to its file.
 
-`--verbose` of the tools leaves the toolboxes' logs on the console.
+The flag `--verbose` of the tools keeps the whole log on the console.
 """
 
 import contextlib
@@ -18,18 +18,18 @@ from srgan_plugin import __version__
 from .doctor import cpu_name
 from .terminal import fit_terminal
 
-# Warnings of mmengine's about what its own configs and code do, and no user can change.
+# Warnings of mmengine about its own code, which a user cannot change.
 _NOISE = ("deprecated", "is not a meta file", "prefix is not set in metric class")
 
 
 class _AboveBars:
-    """A stream for lines that do not tear a progress bar."""
+    """Stream that writes above progress bars."""
 
     def __init__(self, stream: TextIO) -> None:
         self.stream = stream
 
     def write(self, text: str) -> None:
-        """Write above the bars."""
+        """Write above progress bars."""
         from tqdm import tqdm
 
         tqdm.write(text, file=self.stream, end="")
@@ -40,20 +40,20 @@ class _AboveBars:
 
 
 class _Formatter(logging.Formatter):
-    """A record's message in one line, after its level where that is a warning or worse."""
+    """Logging formatter for one line that fits into the terminal, with the level of warnings."""
 
     def __init__(self, stream: TextIO) -> None:
         super().__init__()
         self.stream = stream
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the line."""
+        """Return the message in one line, after its level if that is WARNING or above."""
         level = f"{record.levelname}: " if record.levelno >= logging.WARNING else ""
         return fit_terminal(level + " ".join(record.getMessage().split()), self.stream)
 
 
 def needs_attention(record: logging.LogRecord) -> bool:
-    """Whether a record is a warning or an error that a user can do something about."""
+    """Return whether a record is a warning or an error that a user can act upon."""
     message = record.getMessage()
     return record.levelno >= logging.WARNING and not any(noise in message for noise in _NOISE)
 
@@ -61,7 +61,12 @@ def needs_attention(record: logging.LogRecord) -> bool:
 def log_to_file(
     logger: logging.Logger, shown: Callable[[logging.LogRecord], bool] = needs_attention
 ) -> None:
-    """Leave on the console only those records of a logger that `shown` accepts."""
+    """Show only some records of a logger on the console; its files keep all of them.
+
+    Args:
+        logger: Logger with its handlers.
+        shown: Return whether a record is shown.
+    """
     for handler in logger.handlers:
         if isinstance(handler, logging.StreamHandler) and handler.stream in (
             sys.stdout,
@@ -73,19 +78,19 @@ def log_to_file(
 
 
 def device_name() -> str:
-    """Return the name of the GPUs, or of the processor where there is none."""
+    """Return the number and name of the GPUs, or the processor and its number of threads."""
     if torch.cuda.is_available():
         return f"{torch.cuda.device_count()} x {torch.cuda.get_device_name()}"
     return f"CPU {cpu_name()}, threads: {torch.get_num_threads()}"
 
 
 def code_version() -> str:
-    """Return this package's version, and the commit where it runs from a checkout."""
+    """Return the version of this package, and the commit if it is run from a checkout."""
     checkout = Path(__file__).resolve().parents[2]
-    line = ["git", "-C", str(checkout), "describe", "--always", "--dirty", "--abbrev=40"]
+    describe = ["git", "-C", str(checkout), "describe", "--always", "--dirty", "--abbrev=40"]
     commit = ""
     if (checkout / ".git").exists():
         with contextlib.suppress(OSError, subprocess.TimeoutExpired):
-            done = subprocess.run(line, capture_output=True, text=True, timeout=5, check=False)
+            done = subprocess.run(describe, capture_output=True, text=True, timeout=5, check=False)
             commit = done.stdout.strip()
     return f"srgan_plugin {__version__}" + (f", commit {commit}" if commit else "")

@@ -1,4 +1,4 @@
-"""What works on this machine, what had to be mended for it, and the command for what does not."""
+"""`srgan-plugin doctor`: check what works on this machine, and name the commands that fix it."""
 
 import importlib
 import platform
@@ -26,7 +26,7 @@ _PACKAGES = (
 )
 
 
-# Versions of torch: below 2.N, how bad that is, and why.
+# Security holes of torch below 2.N: (N, state, problem).
 _TORCH_HOLES: tuple[tuple[int, State, str], ...] = (
     (6, "broken", "can be tricked into running checkpoints (CVE-2025-32434)"),
     (10, "warning", "works, but has a hole in weights_only (CVE-2026-24747)"),
@@ -35,14 +35,14 @@ _TORCH_HOLES: tuple[tuple[int, State, str], ...] = (
 
 @dataclass(frozen=True, kw_only=True)
 class CheckResult:
-    """What one check found.
+    """Result of one check.
 
     Attributes:
-        name: What was looked at.
-        state: `absent` is something optional that is not there, `broken` something that is there
-            and does not work.
-        detail: One line.
-        fix_command: The command that mends it; empty if nothing is to be done.
+        name: Name of the package or device.
+        state: `"absent"` if an optional package or device is missing, `"broken"` if it exists but
+            does not work.
+        detail: Version or reason, in one line.
+        fix_command: Shell command that fixes a problem; empty if there is none.
     """
 
     name: str
@@ -52,7 +52,7 @@ class CheckResult:
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of the packages that matter and are installed."""
+    """Return the versions of the installed packages that this package can use."""
     found = {}
     for name in _PACKAGES:
         try:
@@ -63,7 +63,7 @@ def versions() -> dict[str, str]:
 
 
 def cpu_name() -> str:
-    """Return the processor's name; empty where the system does not tell."""
+    """Return the name of the processor; empty if the system does not provide it."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -72,7 +72,7 @@ def cpu_name() -> str:
 
 
 def check_torch() -> CheckResult:
-    """Find torch safe enough to load checkpoints."""
+    """Check that torch loads untrusted checkpoints safely."""
     import torch
 
     major, minor = (int(part) for part in torch.__version__.split(".")[:2])
@@ -88,7 +88,7 @@ def check_torch() -> CheckResult:
 
 
 def check_gpu() -> CheckResult:
-    """Find a GPU."""
+    """Check for a CUDA GPU."""
     import torch
 
     if torch.cuda.is_available():
@@ -100,7 +100,7 @@ def check_gpu() -> CheckResult:
 
 
 def check_nccl() -> CheckResult:
-    """Find NCCL, with which several GPUs train."""
+    """Check for NCCL, which training on several GPUs needs."""
     from torch import distributed
 
     if distributed.is_available() and distributed.is_nccl_available():
@@ -113,7 +113,7 @@ def check_nccl() -> CheckResult:
 
 
 def check_opencv() -> CheckResult:
-    """Write and read a PNG: wheels of OpenCV overwrite each other's files."""
+    """Check that OpenCV reads a PNG that it wrote, as its wheels overwrite each other's files."""
     try:
         import cv2
         import numpy as np
@@ -135,7 +135,7 @@ def check_opencv() -> CheckResult:
 
 
 def check_vgg() -> CheckResult:
-    """Find VGG-19's weights, which the content loss needs."""
+    """Check for the weights of VGG-19, which the content loss needs."""
     from srgan_plugin.networks.vgg import URL, torchvision_file
 
     path = torchvision_file()
@@ -150,7 +150,7 @@ def check_vgg() -> CheckResult:
 
 
 def check_mmengine() -> CheckResult:
-    """Find mmengine and our part of it."""
+    """Check that mmengine and the classes of this package for it can be imported."""
     try:
         importlib.import_module("srgan_plugin.hosts.mmengine")
     except ImportError as error:
@@ -166,7 +166,12 @@ def check_mmengine() -> CheckResult:
 
 
 def check_toolbox(name: str, adapter: str) -> CheckResult:
-    """Patch and import a toolbox, which its adapter does."""
+    """Check that a toolbox can be imported with the patches of this package.
+
+    Args:
+        name: Name of the toolbox.
+        adapter: Module of this package that patches and imports it.
+    """
     from srgan_plugin.hosts.compat_patches import NotInstalledError
 
     try:
@@ -176,7 +181,7 @@ def check_toolbox(name: str, adapter: str) -> CheckResult:
         state: State = "absent" if isinstance(error, NotInstalledError) else "broken"
         return CheckResult(name=name, state=state, detail=detail, fix_command=fix_command)
     patches = [
-        f"{patch.name} {'mended' if patch.name in module.APPLIED_PATCHES else 'there'}"
+        f"{patch.name} {'patched' if patch.name in module.APPLIED_PATCHES else 'present'}"
         for patch in module.TOOLBOX.patches
     ]
     detail = f"{module.TOOLBOX.check_version()}, {', '.join(patches)}"
@@ -196,7 +201,7 @@ CHECKS: tuple[Callable[[], CheckResult], ...] = (
 
 
 def report(results: list[CheckResult]) -> str:
-    """Lay the findings out for people, remedies under what they are for."""
+    """Return a table of the results, each with the command that fixes it in the next line."""
     lines = []
     for result in results:
         lines.append(f"{result.name:<9}{result.state:<9}{result.detail}")
