@@ -163,8 +163,8 @@ class OptimWrapper(MMEngineOptimWrapper):
             last = f"the last good checkpoint is {saved}" if saved else "there is no checkpoint yet"
             raise NonFiniteError(
                 f"{in_a_row} steps of the {self.name} in a row had gradients that are "
-                f"not finite; {last}. Resume from it with a lower learning rate, "
-                "gradient clipping, or without --amp"
+                f"not finite; {last}. Resume from it with gradient clipping or without "
+                "--amp, or start from it by load_from with a lower learning rate"
             )
 
     def state_dict(self) -> dict[str, Any]:
