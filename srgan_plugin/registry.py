@@ -132,6 +132,10 @@ VISUALIZERS = _child("VISUALIZERS")
 def explain_bad_kwargs(error: TypeError) -> str | None:
     """Return a line about an unknown or missing argument of a class that mmengine built.
 
+    The class and its arguments are read from the frame of `build_from_cfg`. `PluginRegistry.build`
+    could bind them by `inspect.signature` before the call, but mmengine's runner builds most
+    objects by its root registries, which only look the class up here.
+
     Args:
         error: The error that the build raised.
 
@@ -195,8 +199,9 @@ def resolve_our_prefix() -> None:
     be imported before the config is read, as the tools of this package do. `config_path` works
     with any launcher.
 
-    mmengine has no public function for this. In a version without the private method, only the
-    prefix is unavailable.
+    mmengine has no public function for this: its own method accepts packages in a private table
+    and names with a folder, `mmagic::srgan_resnet/NAME.py`. In a version without the method, only
+    the prefix is unavailable.
     """
     resolve = getattr(Config, "_get_cfg_path", None)
     if resolve is None or getattr(resolve, "knows_our_prefix", False):

@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.conftest import ROOT
 
 # One process for all of them: importing takes most of the time.
@@ -16,6 +18,7 @@ for number, source in enumerate(sys.stdin.read().split("\\0"), 1):
 """
 
 
+@pytest.mark.slow
 def test_the_four_worked_examples_run(tmp_path: Path) -> None:
     text = (ROOT / "CONTRIBUTING.md").read_text()
     examples = re.findall(r"^```python\n(.*?)^```", text, re.M | re.S)

@@ -68,6 +68,7 @@ def test_the_landing_page_leads_to_every_page() -> None:
     assert listed == pages - {"index"}
 
 
+@pytest.mark.slow
 def test_the_reference_has_every_class_that_a_config_can_name() -> None:
     import mmengine.registry
 

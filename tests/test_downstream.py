@@ -89,6 +89,7 @@ def repository(folder: Path, photographs: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["wheel", "editable"])
 def test_a_foreign_repository_trains_from(
     kind: str, checkout: Path, photographs: Path, tmp_path: Path

@@ -129,6 +129,7 @@ def test_a_wrong_number_of_gpus_and_a_machine_without_slurm_are_one_line(tmp_pat
         assert len(done.stderr.splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_dist_train_trains_with_two_processes(photographs: Path, tmp_path: Path) -> None:
     done = start(
         "dist_train.sh",

@@ -12,6 +12,7 @@ pytest.importorskip("skimage", reason="needs the photographs of scikit-image")
 NOTEBOOK = ROOT / "docs/quickstart.ipynb"
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("fresh_mmengine")
 def test_the_notebook_runs_and_the_networks_beat_bicubic(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

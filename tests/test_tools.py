@@ -297,6 +297,7 @@ def test_a_missing_setuptools_is_one_line_with_the_command_that_installs_it(
     assert 'pip install "setuptools<82"' in said
 
 
+@pytest.mark.slow
 def test_workers_that_are_spawned_as_on_windows_and_macos_train_the_same_weights(
     data: Path,
 ) -> None:
@@ -446,6 +447,7 @@ def test_a_wrong_flag_is_a_usage_error(fails: Callable[..., str]) -> None:
     fails("train", MSRRESNET, "--no-such-flag", status=2)
 
 
+@pytest.mark.slow
 def test_on_a_full_disk_the_old_checkpoint_stays_and_one_line_says_so(
     data: Path, tmp_path: Path
 ) -> None:

@@ -8,7 +8,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -53,11 +53,6 @@ def copy_photographs(work: Path) -> None:
             write_image((work / "photographs" / folder / name).with_suffix(".png"), photograph)
 
 
-def means(scores: Sequence[Mapping[Any, float]]) -> dict[str, float]:
-    """Average PSNR and SSIM over images."""
-    return {m: sum(s[m] for s in scores) / len(scores) for m in ("PSNR", "SSIM")}
-
-
 def upscale_photographs(work: Path) -> tuple[dict[str, dict[str, float]], list[dict[str, Any]]]:
     """Upscale the test images.
 
@@ -69,7 +64,7 @@ def upscale_photographs(work: Path) -> tuple[dict[str, dict[str, float]], list[d
     from srgan_plugin.data.benchmark_sets import find_benchmark
     from srgan_plugin.data.resize import imresize
     from srgan_plugin.inference import Upscaler, open_model
-    from srgan_plugin.metrics import Scorer, quantize
+    from srgan_plugin.metrics import Scorer, average, quantize
     from srgan_plugin.reports.contact_sheet import Region
 
     methods: dict[str, Callable[[Any], Any]] = {
@@ -91,7 +86,7 @@ def upscale_photographs(work: Path) -> tuple[dict[str, dict[str, float]], list[d
             scores[label].append(scorer.score(row[label], gt))
         window = Region(*WINDOWS[pair.key], 96, 96)
         rows.append({label: window.of(row[label]) for label in COLUMNS if label in row})
-    return {label: means(each) for label, each in scores.items()}, rows
+    return {label: average(each) for label, each in scores.items()}, rows
 
 
 def train_and_test(name: str, work: Path, *options: str) -> dict[str, float]:

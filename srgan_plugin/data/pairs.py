@@ -1,10 +1,9 @@
 """Pairs of LR and GT images from folders or stores; LR can be computed from GT."""
 
-import itertools
 import math
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple, Protocol
@@ -222,9 +221,11 @@ def _partners(
     keys: tuple[str, ...], gt: ImageSource, lr: ImageSource, scale: int, *, all_lr: bool
 ) -> tuple[str, ...]:
     """Return the LR key of each GT key; with `all_lr`, every LR image must have a GT image."""
-    partners = _match(keys, set(lr.keys), scale)
+    lr_keys = set(lr.keys)
+    # A name as that of GT comes last, because it takes precedence.
+    partners = {key: name for key in keys for name in (f"{key}x{scale}", key) if name in lr_keys}
     gt_only = [key for key in keys if key not in partners]
-    lr_only = sorted(set(lr.keys) - set(partners.values())) if all_lr else []
+    lr_only = sorted(lr_keys - set(partners.values())) if all_lr else []
     if gt_only or lr_only:
         differences = (
             f"{_some(names)} of {source.path} without one in {other.path}"
@@ -235,16 +236,7 @@ def _partners(
     return tuple(partners[key] for key in keys)
 
 
-def _match(keys: Iterable[str], lr_keys: set[str], scale: int) -> Mapping[str, str]:
-    named = ((key, (key, f"{key}x{scale}")) for key in keys)
-    return {
-        key: next(name for name in names if name in lr_keys)
-        for key, names in named
-        if not lr_keys.isdisjoint(names)
-    }
-
-
 def _some(names: list[str]) -> str:
     """Format the first names of a list and the number of others."""
-    shown = ", ".join(itertools.islice(names, 3))
+    shown = ", ".join(names[:3])
     return shown if len(names) <= 3 else f"{shown} and {len(names) - 3} more"

@@ -53,7 +53,7 @@ def _add_ops() -> None:
 
 
 def _lacks_solutions() -> bool:
-    """Return whether mediapipe has no `solutions`, without importing it (which takes seconds)."""
+    """Return whether mediapipe has no `solutions`, without importing it (which takes 9 s)."""
     package = find_spec("mediapipe")
     if _FACES in sys.modules or package is None or package.origin is None:
         return False  # controlnet_aux works without mediapipe

@@ -1,6 +1,5 @@
 """Find image files and read their bytes; refuse files that are not regular or too large."""
 
-import functools
 import os
 import stat
 from collections.abc import Callable, Iterator
@@ -125,7 +124,6 @@ def not_regular(path: Path) -> UserError:
     return UserError(f"{path}: expected an image file, got {kind}; remove it")
 
 
-@functools.cache
 def max_pixels() -> int:
     """Return the largest number of pixels allowed: `$SRGAN_MAX_PIXELS`, or 2**28."""
     text = os.environ.get("SRGAN_MAX_PIXELS", str(_MAX_PIXELS))

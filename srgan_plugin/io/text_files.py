@@ -33,24 +33,28 @@ def read_text(path: Path, expected: str) -> str:
 
 def read_json(path: Path, expected: str) -> Any:
     """Read a JSON file; for arguments and errors see `read_text`."""
-    return _parsed(json.loads, "JSON", path, expected)
+    return _parsed(json.loads, ValueError, "JSON", path, expected)
 
 
 def read_yaml(path: Path, expected: str) -> Any:
     """Read a YAML file of plain data; for arguments and errors see `read_text`."""
     import yaml
 
-    return _parsed(yaml.safe_load, "YAML", path, expected)
+    # ValueError: a number of 5000 digits, the date 2026-13-45, a tag !!int on a text.
+    return _parsed(yaml.safe_load, (ValueError, yaml.YAMLError), "YAML", path, expected)
 
 
-def _parsed(parse: Callable[[str], Any], kind: str, path: Path, expected: str) -> Any:
-    import yaml
-
+def _parsed(
+    parse: Callable[[str], Any],
+    errors: type[Exception] | tuple[type[Exception], ...],
+    kind: str,
+    path: Path,
+    expected: str,
+) -> Any:
     text = read_text(path, expected)
     try:
         return parse(text)
-    # ValueError: also a number of 5000 digits, the date 2026-13-45, a tag !!int on a text.
-    except (ValueError, yaml.YAMLError) as error:
+    except errors as error:
         reason = " ".join(str(error).split())
     except RecursionError:
         reason = "values nested too deeply"

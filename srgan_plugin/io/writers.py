@@ -1,7 +1,8 @@
 """Write image files from strips of rows.
 
 PNG and TIFF are encoded here, because neither Pillow nor OpenCV writes 16-bit colour with a colour
-profile, or an image of which only a strip is in memory.
+profile, or an image of which only a strip is in memory. tifffile writes the former in the same time
+and size, but takes strips only if they are encoded already.
 """
 
 import os

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from srgan_plugin.errors import MissingFileError, UserError
 
-from .blocks import autocast_dtype, widened, without_autocast
+from .blocks import IMAGENET, autocast_dtype, widened, without_autocast
 
 URL = "https://download.pytorch.org/models/vgg19-dcbb9e9d.pth"
 TORCHVISION = "torchvision://vgg19"
@@ -302,7 +302,7 @@ class _MeanStd(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        mean, std = torch.tensor((0.485, 0.456, 0.406)), torch.tensor((0.229, 0.224, 0.225))
+        mean, std = torch.tensor(IMAGENET).T.contiguous()
         self.mean = nn.Buffer(mean.view(1, 3, 1, 1), persistent=False)
         self.std = nn.Buffer(std.view(1, 3, 1, 1), persistent=False)
 

@@ -53,6 +53,7 @@ def round_trips(path, code_bases, tmp_path, **arch_options):
         yield load_checkpoint_file(back)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scale", [2, 3, 4])
 @pytest.mark.parametrize(("activates", "code_bases"), [(False, PLAIN), (True, ACTIVATED)])
 def test_round_trips_over_every_pair_of_layouts_keep_every_bit(
@@ -78,6 +79,7 @@ def test_kairs_discriminator_is_not_taken_for_vgg(saved):
     assert "VGG-19" not in str(error.value)
 
 
+@pytest.mark.slow
 def test_discriminators_make_every_round_trip(tmp_path, saved, rough):
     network = rough(ModifiedVGG, mid_channels=2)
     for back in round_trips(saved(network.state_dict()), JUDGED, tmp_path):

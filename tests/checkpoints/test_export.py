@@ -34,6 +34,7 @@ def ncnn():
     return pytest.importorskip("ncnn")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("cls", "options"),
     [

@@ -174,6 +174,7 @@ def refused_whole(path, original, network):
     return False
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Validating sparse")
 def test_500_mutations_of_a_valid_file_are_refused_whole_or_change_nothing(tmp_path, rough):
     draw, refused = random.Random(0), 0

@@ -87,6 +87,7 @@ def test_what_mmengine_writes_beside_the_weights_is_read(tmp_path, zipped):
     assert resumed.current() == 3.0
 
 
+@pytest.mark.slow
 def test_reading_mmengines_types_does_not_load_mmengine(tmp_path):
     logging = pytest.importorskip("mmengine.logging")
     path = save(tmp_path / "x.pth", {"curve": logging.HistoryBuffer([1.0], [1])})

@@ -19,6 +19,7 @@ KINDS = {
 PARTS = [(registry, name) for registry, names in KINDS.items() for name in names]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("registry", "name"), PARTS)
 def test_ours_takes_every_argument_of_theirs_and_their_order(
     mmagic: ModuleType, registry: Any, name: str

@@ -152,6 +152,7 @@ def test_validation_crops_gt_as_basicsr_does_and_names_results_apart(
         PairedImageDataset({**opt, "phase": "train", "gt_size": 8})[0]
 
 
+@pytest.mark.slow
 def test_basicsrs_own_options_train_with_only_types_and_roots_changed(
     run: Run, photographs: Path, random_vgg: Path, tmp_path: Path
 ) -> None:

@@ -74,6 +74,7 @@ def test_a_half_installed_toolbox_is_answered_with_what_it_misses() -> None:
         toolbox(probes=("no_such_part",)).load()
 
 
+@pytest.mark.slow
 def test_neither_the_package_nor_its_mmengine_host_patches_anything() -> None:
     check = (
         "import sys, numpy, srgan_plugin, srgan_plugin.hosts.mmengine\n"

@@ -83,6 +83,7 @@ def home(
     return {"MMAGIC": str(mim), "VGG": str(random_vgg), "CHECKPOINT": "mm.pth"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("guide", "line"), list(commands()))
 def test_a_command_of_the_guides_runs(
     home: dict[str, str],

@@ -14,6 +14,7 @@ import torch
 from mmengine.config import Config
 from mmengine.optim import OptimWrapper
 
+from srgan_plugin import config_path
 from srgan_plugin.checkpoints import load_checkpoint_file
 from srgan_plugin.networks import MSRResNet
 
@@ -60,6 +61,21 @@ def save(state: dict[str, Any], path: Path) -> str:
     return str(path)
 
 
+@pytest.mark.parametrize("name", ["msrresnet", "srgan"])
+def test_the_published_configs_train_as_mmagics_do(mmagic: ModuleType, name: str) -> None:
+    ours = Config.fromfile(config_path(f"{name}_x4c64b16_g1_1000k_div2k.py"))
+    file = CONFIG.replace("msrresnet_", f"{name}_")
+    theirs = Config.fromfile(Path(mmagic.__file__).parent / file)
+    for part in ("generator", "discriminator", "pixel_loss", "gan_loss"):
+        assert ours.model.get(part) == theirs.model.get(part), part
+    assert ours.param_scheduler == theirs.param_scheduler
+    assert ours.train_cfg.max_iters == theirs.train_cfg.max_iters
+    assert ours.train_dataloader.batch_size == theirs.train_dataloader.batch_size
+    # `constructor` has its default there.
+    assert {**theirs.optim_wrapper, **ours.optim_wrapper} == theirs.optim_wrapper
+
+
+@pytest.mark.slow
 def test_weights_in_bare_keys_start_the_training_of_mmagics_model(
     config: Path, tool: Tool, tmp_path: Path
 ) -> None:
@@ -70,6 +86,7 @@ def test_weights_in_bare_keys_start_the_training_of_mmagics_model(
         assert torch.equal(trained[f"generator.{key}"], weight), key
 
 
+@pytest.mark.slow
 def test_weights_of_another_network_are_refused_by_mmagics_model(
     config: Path, tool: Tool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -79,6 +96,7 @@ def test_weights_of_another_network_are_refused_by_mmagics_model(
     assert "mid_channels=4" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_bare_checkpoint_is_measured_as_the_same_weights_in_mmagics_layout(
     config: Path, tool: Tool, tmp_path: Path
 ) -> None:
@@ -105,6 +123,7 @@ def test_a_network_that_mmagics_class_does_not_compute_is_refused_by_name(
     assert "set model.generator.type=srgan_plugin.MSRResNet" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_mmagics_model_with_averaged_weights_is_told_to_test_the_others(
     config: Path, tool: Tool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -117,6 +136,7 @@ def test_mmagics_model_with_averaged_weights_is_told_to_test_the_others(
     assert json.loads(out.read_text())["Set5"]["PSNR"] > 0
 
 
+@pytest.mark.slow
 def test_a_run_of_mmagics_config_saves_when_it_is_stopped_and_goes_on_by_resume(
     config: Path, tool: Tool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -188,6 +188,7 @@ for _step in range(3, 8):
     del SWAPS["all together"][f"{PIPELINE}.{_step}.type"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", SWAPS)
 def test_a_run_with_this_part_of_ours_ends_with_mmagics_numbers(
     train: Train, expected: dict[str, float], data_root: Path, part: str
@@ -198,6 +199,7 @@ def test_a_run_with_this_part_of_ours_ends_with_mmagics_numbers(
         assert measured[name] == pytest.approx(expected[name], abs=1e-4)
 
 
+@pytest.mark.slow
 def test_our_tools_run_mmagics_own_config_with_its_numbers(
     train: Train,
     expected: dict[str, float],

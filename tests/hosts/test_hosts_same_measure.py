@@ -159,6 +159,7 @@ def plugin_config(root: Path, name: str = "msrresnet_x4c64b16_g1_1000k_div2k.py"
     return cfg
 
 
+@pytest.mark.slow
 def test_same_measure_of_mmagics_whole_test_run_and_ours_with_rounding_off(
     by_mmagic: dict[str, float], root: Path, checkpoint: Path, tmp_path: Path
 ) -> None:
@@ -170,6 +171,7 @@ def test_same_measure_of_mmagics_whole_test_run_and_ours_with_rounding_off(
         assert measured[name] == pytest.approx(value, abs=1e-4), name
 
 
+@pytest.mark.slow
 def test_same_measure_of_mmagics_metrics_inside_our_config(
     by_mmagic: dict[str, float], root: Path, checkpoint: Path, tmp_path: Path
 ) -> None:
@@ -187,6 +189,7 @@ def test_same_measure_of_mmagics_metrics_inside_our_config(
     assert measured["Set5/PSNR"] == pytest.approx(by_mmagic["Set5/PSNR"], abs=1e-4)
 
 
+@pytest.mark.slow
 def test_same_measure_of_our_model_on_mmagics_pipeline_and_evaluators(
     by_mmagic: dict[str, float], root: Path, checkpoint: Path, tmp_path: Path
 ) -> None:

@@ -73,6 +73,7 @@ def wrappers(model: Any) -> OptimWrapperDict:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "train_cfg", [{}, {"disc_init_steps": 1, "disc_steps": 2, "disc_repeat": 2}]
 )
@@ -135,6 +136,7 @@ def basicsr_options(
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("train", [{}, {"ema_decay": 0.9, "net_d_init_iters": 1, "net_d_iters": 2}])
 def test_same_training_as_basicsrs_srganmodel(
     basicsr: ModuleType, random_vgg: Path, train: dict[str, Any]

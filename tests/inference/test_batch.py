@@ -378,6 +378,7 @@ def test_a_damaged_file_is_read_or_refused_by_name(tmp_path_factory, data, name)
         assert str(path) in str(error)
 
 
+@pytest.mark.slow
 def test_images_of_one_pixel_and_of_60_000_by_20_are_upscaled(run_upscale):
     Image.fromarray(noise(1, 1, 3)).save("dot.png")
     Image.fromarray(noise(20, 60_000)).save("strip.png")

@@ -494,6 +494,7 @@ def test_damage_that_pillow_meets_with_an_error_of_any_kind_is_named(tmp_path: P
             read_image_content(tmp_path / "x.png")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
 @pytest.mark.parametrize(
     "soak",

@@ -35,24 +35,21 @@ def test_other_encodings_are_refused_by_name(tmp_path: Path, content: bytes, got
             read(path, "a list")
 
 
-@pytest.mark.parametrize(
-    "text", ["", "{'a': 1}", "[" * 100_000, "9" * 5000, "<html>"], ids=lambda text: text[:9]
-)
-def test_what_is_not_json_is_refused_by_name(tmp_path: Path, text: str) -> None:
-    (tmp_path / "x.json").write_text(text)
-    with pytest.raises(UserError, match=r"x\.json: expected results as JSON, got"):
-        read_json(tmp_path / "x.json", "results")
+NOT_JSON = ["", "{'a': 1}", "[" * 100_000, "9" * 5000, "<html>"]
+NOT_YAML = ["a: [", "a: 2026-13-45", "!!python/object:os.system", "[" * 9000, "? {a: b}\n: c", "\0"]
 
 
 @pytest.mark.parametrize(
-    "text",
-    ["a: [", "a: 2026-13-45", "!!python/object:os.system x", "[" * 9000, "? {a: b}\n: c", "\0"],
+    ("kind", "text"),
+    [*(("JSON", text) for text in NOT_JSON), *(("YAML", text) for text in NOT_YAML)],
     ids=lambda text: repr(text[:9]),
 )
-def test_what_is_not_yaml_is_refused_by_name_and_in_one_line(tmp_path: Path, text: str) -> None:
-    (tmp_path / "x.yml").write_text(text)
-    with pytest.raises(UserError, match=r"x\.yml: expected options as YAML, got .*") as caught:
-        read_yaml(tmp_path / "x.yml", "options")
+def test_what_is_not_json_or_yaml_is_refused_by_name_and_in_one_line(
+    tmp_path: Path, kind: str, text: str
+) -> None:
+    (tmp_path / "x").write_text(text)
+    with pytest.raises(UserError, match=rf"x: expected options as {kind}, got .*") as caught:
+        {"JSON": read_json, "YAML": read_yaml}[kind](tmp_path / "x", "options")
     assert "\n" not in str(caught.value)
 
 

@@ -69,7 +69,7 @@ def test_the_model_is_read_of_the_authors_release_and_of_basicsrs_file(model, tm
 def test_without_a_model_it_is_said_what_brings_one(monkeypatch, tmp_path):
     monkeypatch.setattr(module, "find_spec", lambda name: None)
     with pytest.raises(MissingFileError, match=r"BasicSR or MMagic.*pip install"):
-        pristine_model.__wrapped__()
+        pristine_model()
     with pytest.raises(MissingFileError, match=r"mine\.npz"):
         pristine_model(Path("mine.npz"))
     np.savez(tmp_path / "x.npz", mean=0)

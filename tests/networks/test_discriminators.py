@@ -102,6 +102,7 @@ def test_a_discriminator_tells_its_shape_on_the_meta_device(kind):
     assert small(kind).to("meta")(torch.rand(2, 3, 32, 32, device="meta")).shape == (2, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [ModifiedVGG, SRGANDiscriminator])
 def test_a_discriminator_compiles_into_one_graph(kind):
     network, x = small(kind).eval(), torch.rand(2, 3, 32, 32)

@@ -32,6 +32,7 @@ def names(folder: Path) -> set[str]:
     return {path.name for path in folder.glob("*.pth")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_to_the_whole_process_group_saves_a_checkpoint_though_there_are_workers(
     photographs: Path, tmp_path: Path, number: signal.Signals
@@ -69,6 +70,7 @@ def test_a_signal_to_the_whole_process_group_saves_a_checkpoint_though_there_are
     assert "Traceback" not in said
 
 
+@pytest.mark.slow
 def test_another_run_in_the_same_folder_keeps_its_own_checkpoints_and_the_old_ones(
     photographs: Path, tmp_path: Path
 ) -> None:
@@ -84,6 +86,7 @@ def test_another_run_in_the_same_folder_keeps_its_own_checkpoints_and_the_old_on
     assert names(work) == {"iter_10.pth", "iter_12.pth", "iter_6.pth", "iter_8.pth"}
 
 
+@pytest.mark.slow
 def test_a_run_that_goes_on_from_a_file_elsewhere_leaves_all_that_lies_there(
     photographs: Path, tmp_path: Path
 ) -> None:
@@ -96,6 +99,7 @@ def test_a_run_that_goes_on_from_a_file_elsewhere_leaves_all_that_lies_there(
     assert (names(first), names(second)) == ({"iter_2.pth"}, {"iter_5.pth"})
 
 
+@pytest.mark.slow
 def test_checkpoints_beside_a_best_one_count_among_the_newest(
     photographs: Path, tmp_path: Path
 ) -> None:
@@ -130,6 +134,7 @@ def test_a_run_goes_on_in_a_copy_of_its_folder_and_leaves_the_original(
     assert newest_checkpoint(tmp_path / "copy") == tmp_path / "copy/iter_2.pth"
 
 
+@pytest.mark.slow
 def test_a_changed_schedule_is_not_overlooked_in_silence_and_functions_are_not_saved(
     photographs: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -162,6 +167,7 @@ def test_a_checkpoint_folder_elsewhere_is_found_again(photographs: Path, tmp_pat
     assert found.is_relative_to(tmp_path / "elsewhere")
 
 
+@pytest.mark.slow
 def test_the_best_checkpoint_stays_when_its_successor_cannot_be_written(
     photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -292,6 +298,7 @@ def test_an_average_that_a_wrapper_would_never_move_is_an_error() -> None:
         model(**data, mode="loss")
 
 
+@pytest.mark.slow
 def test_accumulated_gradients_survive_resuming_and_the_average_moves_with_the_weights(
     photographs: Path, tmp_path: Path
 ) -> None:
@@ -311,6 +318,7 @@ def test_accumulated_gradients_survive_resuming_and_the_average_moves_with_the_w
         assert torch.equal(value, resumed.model.state_dict()[key]), key
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("max_steps", [1, 100])
 def test_a_hook_that_begins_late_is_called_when_mmengine_would(
     photographs: Path, tmp_path: Path, max_steps: int
@@ -327,6 +335,7 @@ def test_a_hook_that_begins_late_is_called_when_mmengine_would(
     assert names(tmp_path / "run") == {"iter_3.pth", "iter_7.pth", "iter_11.pth"}
 
 
+@pytest.mark.slow
 def test_a_run_resumed_with_another_batch_size_goes_on_at_the_next_sample(
     photographs: Path, tmp_path: Path
 ) -> None:
@@ -343,6 +352,7 @@ def test_a_run_resumed_with_another_batch_size_goes_on_at_the_next_sample(
     assert offsets == [10, 10 + 2 * 4]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "words"),
     [

@@ -450,6 +450,7 @@ def compiled_srgan(caplog: pytest.LogCaptureFixture, backend: Any) -> list[str]:
     return [r.getMessage() for r in caplog.records if "model.compile" in r.getMessage()]
 
 
+@pytest.mark.slow
 def test_compiled_networks_train_the_same_weights(caplog: pytest.LogCaptureFixture) -> None:
     assert compiled_srgan(caplog, "eager") == []
 

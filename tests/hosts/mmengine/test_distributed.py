@@ -39,6 +39,7 @@ def torchrun(*arguments: str, cwd: Path, nodes: int = 1, processes: int = 2) -> 
     return said
 
 
+@pytest.mark.slow
 def test_one_and_two_processes_move_the_weights_of_srgan_alike_and_name_them_alike(
     tmp_path: Path,
 ) -> None:
@@ -61,6 +62,7 @@ def test_one_and_two_processes_move_the_weights_of_srgan_alike_and_name_them_ali
             torch.testing.assert_close(value, one[key], rtol=0, atol=1e-5, msg=key)
 
 
+@pytest.mark.slow
 def test_two_nodes_train_srgan_and_validate_and_their_checkpoint_measures_the_same_anywhere(
     photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -96,6 +98,7 @@ def test_two_nodes_train_srgan_and_validate_and_their_checkpoint_measures_the_sa
         assert two[name] == pytest.approx(scores, abs=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("fresh_mmengine")
 def test_a_run_goes_on_with_another_number_of_processes_on_the_same_samples(
     photographs: Path, tmp_path: Path

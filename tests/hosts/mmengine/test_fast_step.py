@@ -133,6 +133,7 @@ def test_auto_takes_the_memory_format_that_is_faster_here(
     assert srgan(vgg, channels_last="auto").channels_last == (faster or torch.cuda.is_available())
 
 
+@pytest.mark.slow
 def test_gradients_in_bfloat16_agree_with_the_plain_ones_at_the_published_batch() -> None:
     # L1 has gradients of one size and two signs, so errors average out only over many pixels and
     # towards a mean that is not zero: 16 patches of 128x128 as published, with GT near bicubic.
@@ -185,6 +186,7 @@ class Witness(Hook):
         self.called.append(runner.iter + 1)
 
 
+@pytest.mark.slow
 def test_long_chunks_leave_the_weights_the_schedule_and_the_log_of_single_steps(
     photographs: Path, tmp_path: Path
 ) -> None:
@@ -275,6 +277,7 @@ def test_a_hook_of_unknown_interval_is_called_at_every_step(
     assert witness.called == [1, 2, 3, 4, 5]
 
 
+@pytest.mark.slow
 def test_data_on_the_device_train_the_same_weights_and_a_resumed_run_goes_on_with_them(
     photographs: Path, tmp_path: Path
 ) -> None:

@@ -46,6 +46,7 @@ def start(seconds: float, steps: int, ranks: int = 2) -> list["subprocess.Popen[
     return processes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stopped", [0, 1])
 def test_a_stopped_rank_is_named_and_the_other_ends_with_a_status(stopped: int) -> None:
     processes = start(4, 10**9)
@@ -67,6 +68,7 @@ def test_a_stopped_rank_is_named_and_the_other_ends_with_a_status(stopped: int) 
     assert "Traceback" not in said
 
 
+@pytest.mark.slow
 def test_ranks_that_live_longer_than_the_timeout_and_end_are_left_alone() -> None:
     since = time.monotonic()
     for process in start(2, 12000):
@@ -76,6 +78,7 @@ def test_ranks_that_live_longer_than_the_timeout_and_end_are_left_alone() -> Non
     assert time.monotonic() - since > 2
 
 
+@pytest.mark.slow
 def test_a_run_that_was_suspended_as_a_whole_goes_on() -> None:
     processes = start(6, 3000)
     for number in (signal.SIGSTOP, signal.SIGCONT):

@@ -5,9 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 SCRIPT = Path(__file__).resolve().parents[2] / "soak/kill_and_resume.py"
 
 
+@pytest.mark.slow
 def test_killed_trainings_end_with_every_object_of_an_undisturbed_one() -> None:
     options = ["--kills=3", "--seed=3", "--iterations=14", "--lives=2", "--networks", "srgan"]
     done = subprocess.run(

@@ -14,6 +14,7 @@ from srgan_plugin.io.lmdb_writer import StoreWriter
 ROOT = Path(__file__).resolve().parents[3]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="a mapped file cannot be cut there")
 def test_a_store_that_is_cut_while_workers_read_it_is_named(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)

@@ -164,6 +164,7 @@ class Killed(BaseException):
     """What a kill is within one process: nothing handles it."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("by_signal", [False, True])
 def test_a_validation_that_was_cut_short_is_made_up_for_by_the_resumed_run(
     photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by_signal: bool
@@ -302,6 +303,7 @@ def test_a_best_score_of_the_same_measure_still_stands(photographs: Path, tmp_pa
         assert best == {f"best_PSNR_iter_{6 if until == 6 else 2}.pth"}
 
 
+@pytest.mark.slow
 def test_two_ranks_agree_on_a_signal_that_one_of_them_got(tmp_path: Path) -> None:
     code = """
 import os, signal, sys, torch
@@ -337,6 +339,7 @@ for runner.iter in range(100):
         assert f"20 {STOP.value}" in rank.communicate(timeout=60)[1].splitlines()
 
 
+@pytest.mark.slow
 def test_a_run_survives_a_step_far_longer_than_a_workers_patience(tmp_path: Path) -> None:
     code = """
 import os, signal, sys, time, torch

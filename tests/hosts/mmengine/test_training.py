@@ -37,6 +37,7 @@ PIPELINE = [
 ]
 
 
+@pytest.mark.slow
 def test_folder_png_store_and_raw_store_train_the_same_weights(
     photographs: Path, tmp_path: Path
 ) -> None:
@@ -94,6 +95,7 @@ def test_two_ranks_see_each_sample_of_the_stream_once(
     assert sorted(numbers) == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["msrresnet", "srgan"])
 def test_a_resumed_run_ends_with_the_weights_of_an_undisturbed_one(
     photographs: Path, tmp_path: Path, name: str
@@ -175,6 +177,7 @@ def test_the_training_step_of_srgan_equals_one_written_out_with_torch_alone() ->
             torch.testing.assert_close(value, expected, rtol=0, atol=2e-6, msg=key)
 
 
+@pytest.mark.slow
 def test_srgan_trains_with_vgg_weights_from_a_file_and_keeps_them_out_of_its_checkpoint(
     photographs: Path, tmp_path: Path
 ) -> None:
@@ -210,29 +213,7 @@ def test_srgan_without_a_start_says_so_loudly(
     assert "RANDOM weights" in heard.out + heard.err
 
 
-def test_the_published_hyper_parameters_are_in_the_configs() -> None:
-    pixel = Config.fromfile(ROOT / "configs/msrresnet_x4c64b16_g1_1000k_div2k.py")
-    assert pixel.model.generator == {
-        "type": "MSRResNet",
-        "in_channels": 3,
-        "out_channels": 3,
-        "mid_channels": 64,
-        "num_blocks": 16,
-        "upscale_factor": 4,
-    }
-    assert pixel.optim_wrapper.optimizer == {"type": "Adam", "lr": 2e-4, "betas": (0.9, 0.999)}
-    assert pixel.param_scheduler.periods == [250_000] * 4
-    assert pixel.train_cfg.max_iters == 1_000_000
-    assert pixel.train_dataloader.batch_size == 16
-    gan = Config.fromfile(ROOT / "configs/srgan_x4c64b16_g1_1000k_div2k.py")
-    assert gan.model.pixel_loss.loss_weight == 1e-2
-    assert gan.model.gan_loss.loss_weight == 5e-3
-    assert gan.model.perceptual_loss.layer_weights == {"conv5_4": 1.0}
-    assert gan.optim_wrapper.discriminator.optimizer.lr == 1e-4
-    assert gan.param_scheduler.milestones == [50_000, 100_000, 200_000, 300_000]
-    assert gan.train_cfg.max_iters == 400_000
-
-
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["msrresnet", "srgan"])
 @pytest.mark.parametrize("source", ["folder", "store"])
 def test_stopped_and_resumed_with_workers_and_ema_the_weights_are_those_of_an_undisturbed_run(
@@ -334,6 +315,7 @@ def test_gradients_are_clipped_to_the_norm_that_the_config_says() -> None:
     torch.testing.assert_close(weight.detach(), torch.tensor([-0.6, -0.8, 0.0, 0.0]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_srgan_trains_in_half_precision_with_a_wrapper_for_each_network(
     photographs: Path, tmp_path: Path, dtype: str
@@ -354,6 +336,7 @@ def test_srgan_trains_in_half_precision_with_a_wrapper_for_each_network(
     assert losses(tmp_path / dtype, "grad_norm_discriminator")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_saves_a_checkpoint_and_ends_the_run_with_its_status(
     photographs: Path, tmp_path: Path, number: signal.Signals
@@ -412,6 +395,7 @@ def test_a_discriminator_that_wins_for_long_is_reported(
     assert "discriminator loss: expected" in heard.out + heard.err
 
 
+@pytest.mark.slow
 def test_the_newest_checkpoints_are_kept(photographs: Path, tmp_path: Path) -> None:
     options = {"default_hooks.checkpoint.interval": 1, "default_hooks.checkpoint.max_keep_ckpts": 2}
     name = "msrresnet_x4c64b16_g1_1000k_div2k.py"
@@ -421,6 +405,7 @@ def test_the_newest_checkpoints_are_kept(photographs: Path, tmp_path: Path) -> N
     assert (tmp_path / "run/last_checkpoint").read_text().endswith("iter_5.pth")
 
 
+@pytest.mark.slow
 def test_a_run_resumed_at_iteration_one_million_starts_as_fast_as_a_fresh_one(
     photographs: Path, tmp_path: Path
 ) -> None:
@@ -457,6 +442,7 @@ def test_a_run_resumed_at_iteration_one_million_starts_as_fast_as_a_fresh_one(
     assert resumed < fresh + 5
 
 
+@pytest.mark.slow
 def test_tensorboard_shows_losses_logits_gradients_data_wait_and_images(
     photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -69,6 +69,7 @@ def test_photographs_smaller_than_a_sub_image_are_refused(tmp_path: Path) -> Non
         BenchmarkFiles(tmp_path, tmp_path / "out", photographs=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("against", [None, "mmagic", "basicsr"])
 def test_loaders_are_timed_side_by_side(files: BenchmarkFiles, against: Any) -> None:
     try:
@@ -81,6 +82,7 @@ def test_loaders_are_timed_side_by_side(files: BenchmarkFiles, against: Any) -> 
         assert all(one.images == 16 * one.steps > 0 for one in result.rounds)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("other", ["baseline", "no-hooks", "mmagic"])
 def test_training_runs_are_timed_side_by_side(files: BenchmarkFiles, other: Any) -> None:
     try:
@@ -104,6 +106,7 @@ def test_training_runs_are_timed_side_by_side(files: BenchmarkFiles, other: Any)
     assert results[1].name == other
 
 
+@pytest.mark.slow
 def test_test_runs_are_timed_side_by_side(
     photographs: Path, tmp_path: Path, fresh_mmengine: None
 ) -> None:

@@ -4,15 +4,11 @@ from collections.abc import Iterator
 from itertools import count
 from typing import Any
 
-import numpy as np
 from mmengine.dist import get_dist_info, sync_random_seed
 from torch.utils.data import Sampler
 
-from srgan_plugin.data.sampling import SampleIndex, image_indices
+from srgan_plugin.data.sampling import sample_index
 from srgan_plugin.registry import DATA_SAMPLERS
-
-# Samples looked up at once, which is faster than one by one.
-INDICES_PER_BLOCK = 256
 
 
 @DATA_SAMPLERS.register_module()
@@ -38,15 +34,8 @@ class StreamSampler(Sampler[int]):
         self.rank, self.world_size = get_dist_info()
 
     def __iter__(self) -> Iterator[int]:
-        first = self.start + self.rank
-        for block in count():
-            positions = np.arange(block * INDICES_PER_BLOCK, (block + 1) * INDICES_PER_BLOCK)
-            numbers = first + self.world_size * positions
-            indices = image_indices(
-                numbers, seed=self.seed, length=self.length, shuffle=self.shuffle
-            )
-            for index, number in zip(indices.tolist(), numbers.tolist(), strict=True):
-                yield SampleIndex(index, self.seed, number)
+        for number in count(self.start + self.rank, self.world_size):
+            yield sample_index(number, seed=self.seed, length=self.length, shuffle=self.shuffle)
 
     def __len__(self) -> int:
         return self.length

@@ -148,7 +148,6 @@ class DataPreprocessor(BaseDataPreprocessor):
         super().__init__(non_blocking=non_blocking)
         mean, std = 0.0 if mean is None else mean, 1.0 if std is None else std
         self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1), persistent=False)
-        self._shifts = bool(self.mean.any())
         self.register_buffer("std", torch.tensor(std).view(-1, 1, 1), persistent=False)
         self.pad_size_divisor, self.pad_value, self.pad_mode = pad_size_divisor, pad_value, pad_mode
         self.output_channel_order = output_channel_order
@@ -303,5 +302,4 @@ class DataPreprocessor(BaseDataPreprocessor):
     def _normalised(self, images: Tensor) -> Tensor:
         # Batches of `read_batch` are channels-last; losses are fastest on contiguous tensors.
         floats = images.to(torch.float32, memory_format=torch.contiguous_format)
-        shifted: Tensor = floats - self.mean if self._shifts else floats
-        return shifted / self.std  # type: ignore[no-any-return]
+        return (floats - self.mean) / self.std  # type: ignore[no-any-return]
