@@ -97,7 +97,8 @@ def open_image(content: bytes, name: str, *, more: bool = False) -> ImageFile:
     file = BytesIO(content)
     image = _open(opener, file, name)
     _check_kind(image, content, name)
-    if not _COMPLETE.get(opener, _no_end)(content, file.tell()):
+    is_complete = _COMPLETE.get(opener)
+    if is_complete and not is_complete(content, file.tell()):
         raise damaged(name)
     return image
 
@@ -196,10 +197,6 @@ def channels_of_16_bits(image: ImageFile, content: bytes) -> int:
     if image.format == "TIFF" and 16 in np.atleast_1d(image.tag_v2.get(_TIFF_BITS, 1)):  # type: ignore[attr-defined]
         return len(image.getbands())
     return 0
-
-
-def _no_end(content: bytes, at: int) -> bool:
-    return True
 
 
 def _png_is_complete(content: bytes, _: int) -> bool:

@@ -94,7 +94,11 @@ def _newest_first(folder: Path) -> Iterator[Path]:
 
 
 def _distinct(paths: Iterable[Path]) -> list[Path]:
-    return list({path.resolve(): path for path in reversed([*paths])}.values())[::-1]
+    """Return the first of several paths of a file."""
+    found: dict[Path, Path] = {}
+    for path in paths:
+        found.setdefault(path.resolve(), path)
+    return list(found.values())
 
 
 def _read(path: Path) -> dict[str, Any] | str:
