@@ -314,6 +314,7 @@ def mirror(tmp_path: Path) -> Iterator[str]:
         server.shutdown()
 
 
+@pytest.mark.slow
 def test_the_tool_fetches_checks_and_stores_everything_by_one_command(
     mirror: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -381,6 +381,7 @@ def test_the_log_says_how_long_data_were_waited_for_and_the_curves_stay_short(
     assert len(runner.message_hub.get_scalar("train/loss_pix").data[0]) == 5
 
 
+@pytest.mark.slow
 def test_a_discriminator_that_wins_for_long_is_reported(
     photographs: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
