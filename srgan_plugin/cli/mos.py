@@ -71,7 +71,8 @@ def _named_folder(text: str) -> tuple[str, str]:
 
 
 def _make(args: argparse.Namespace) -> None:
-    from srgan_plugin.reports.mos_page import study_page, write_page
+    from srgan_plugin.io.atomic import write_text
+    from srgan_plugin.reports.mos_page import study_page
     from srgan_plugin.reports.mos_study import StudyOptions, make_study
 
     minima: dict[str, Any] = {"--scale": 2, "--crop": 16, "--max-images": 1, "--max-mb": 0}
@@ -88,14 +89,14 @@ def _make(args: argparse.Namespace) -> None:
     options = StudyOptions(**{name: getattr(args, name) for name in StudyOptions._fields})
     study = make_study(args.hr, args.lr, folders, options, args.calibration)
     with progress_bar("encode") as show:
-        made = study_page(study, max_mb=args.max_mb, show=show)
+        made = study_page(study, max_mb=args.max_mb, progress=show)
     size = len(made.html.encode()) / 1e6
     counts = (
         f"study {made.study_id}: {len(study.images)} images, {len(study.methods)} versions of each "
         f"({', '.join(study.methods)}), {len(study.repeats)} shown twice; {size:.1f} MB"
     )
     write_lines([counts])
-    write_page(made, args.out)
+    write_text(made.html, args.out)
     write_lines([f"{args.out}: send it to the raters; each sends back a .json file"])
 
 

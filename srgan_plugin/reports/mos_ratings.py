@@ -1,8 +1,8 @@
-"""Read and check the files that raters save; they come from strangers and may hold anything."""
+"""Read and validate the files of raters, which are not trusted."""
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,24 +14,26 @@ from srgan_plugin.errors import MissingFileError, UserError
 from .mos_page import FORMAT, VERSION
 from .mos_study import ANCHORS, study_id, unseal
 
-_LARGEST_FILE: Final = 2**25  # bytes
+_MAX_FILE_BYTES: Final = 2**25
 _SCORES: Final = (1, 2, 3, 4, 5)
 
 
 @dataclass(frozen=True)
 class Ratings:
-    """The scores of all raters of a study.
+    """Scores of all raters of a study.
 
     Attributes:
-        study: The study's id.
-        methods: Their names, anchors first.
+        study: Id of the study.
+        methods: Names of the methods, anchors first.
         images: Keys of the images.
-        options: What the study was made with.
-        raters: Their names, as in their files.
-        scores: (raters, methods, images), 1 to 5; of what was shown twice the first score.
-        repeated: (raters, repeats, 2), first and second score of what was shown twice.
-        seconds: (raters, trials), from an image's appearance to its score.
-        magnifications: For each rater, device pixels to a side of an image's pixel.
+        options: Options with which the study was made.
+        raters: Names of the raters.
+        scores: Scores from 1 to 5 of shape (raters, methods, images); the first score of versions
+            that were shown twice.
+        repeated: First and second score of these versions, of shape (raters, repeats, 2).
+        seconds: Time from showing an image to its score, of shape (raters, trials).
+        magnifications: For each rater the widths in device pixels at which an image pixel was
+            shown.
     """
 
     study: str
@@ -45,20 +47,17 @@ class Ratings:
     magnifications: tuple[tuple[int, ...], ...]
 
     def without(self, raters: Iterable[str]) -> "Ratings":
-        """Return the ratings of all other raters.
+        """Return the ratings without those of some raters.
 
         Raises:
-            UserError: No rater is left.
+            UserError: No rater remains.
         """
         excluded = set(raters)
         kept = [i for i, rater in enumerate(self.raters) if rater not in excluded]
         if not kept:
             raise UserError("expected at least one rater who passed the calibration, got none")
-        return Ratings(
-            study=self.study,
-            methods=self.methods,
-            images=self.images,
-            options=self.options,
+        return replace(
+            self,
             raters=tuple(self.raters[i] for i in kept),
             scores=self.scores[kept],
             repeated=self.repeated[kept],
@@ -71,58 +70,48 @@ def read_ratings(files: Iterable[str | Path]) -> Ratings:
     """Read the files of all raters of a study.
 
     Raises:
-        MissingFileError: One does not exist.
-        UserError: One is damaged, incomplete or of another study, or two are of one rater.
+        MissingFileError: A file does not exist.
+        UserError: A file is damaged, incomplete or from another study, or two files are from the
+            same rater.
     """
-    paths = [Path(file) for file in files]
-    if not paths:
+    contents = [(Path(file), _read(Path(file))) for file in files]
+    if not contents:
         raise UserError("expected the file of at least one rater, got none")
-    contents = [_read(path) for path in paths]
-    first, key = contents[0], _key_of(paths[0], contents[0])
-    for path, content in zip(paths, contents, strict=True):
-        if content.get("study") != first["study"]:
-            raise UserError(
-                f"{path}: expected study {first['study']} as {paths[0]} has, got "
-                f"{content.get('study')!r}; score each study by itself"
-            )
-    raters = [_rater(path, content) for path, content in zip(paths, contents, strict=True)]
-    for i, rater in enumerate(raters):
-        if rater in raters[:i]:
-            raise UserError(
-                f"{paths[i]}: expected one file of rater {rater!r}, got "
-                f"{paths[raters.index(rater)]} as well; keep the right one, or rename one inside"
-            )
-    both = [_trials(path, content, key) for path, content in zip(paths, contents, strict=True)]
-    trials = [_by_code(order, entries) for order, entries in both]
-    scores = np.array([_grid(given, key) for given in trials])
-    repeated = [[given[code][:2] for code in key["repeats"]] for given in trials]
+    first, content = contents[0]
+    study, key = content.get("study"), _key_of(first, content)
+    _check_same_study(contents, study, first)
+    raters = _raters(contents)
+    trials = [_trials(path, content, key) for path, content in contents]
+    entries = [[entry for _, entry in trial] for trial in trials]
+    by_code = [_by_code(trial) for trial in trials]
+    repeated = [[given[code][:2] for code in key["repeats"]] for given in by_code]
     return Ratings(
-        study=first["study"],
+        study=str(study),
         methods=tuple(map(_printable, key["methods"])),
         images=tuple(key["images"]),
         options=key["options"],
         raters=tuple(raters),
-        scores=scores,
-        repeated=np.array(repeated, np.int64).reshape(len(paths), len(key["repeats"]), 2),
-        seconds=np.array([[entry["seconds"] for entry in entries] for _, entries in both], float),
+        scores=np.array([_grid(given, key) for given in by_code]),
+        repeated=np.array(repeated, np.int64).reshape(len(raters), len(key["repeats"]), 2),
+        seconds=np.array([[entry["seconds"] for entry in each] for each in entries], float),
         magnifications=tuple(
-            tuple(sorted({entry["magnification"] for entry in entries})) for _, entries in both
+            tuple(sorted({entry["magnification"] for entry in each})) for each in entries
         ),
     )
 
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        small = path.stat().st_size <= _LARGEST_FILE
+        small = path.stat().st_size <= _MAX_FILE_BYTES
         content = json.loads(path.read_text(encoding="utf-8")) if small else None
     except FileNotFoundError:
         raise MissingFileError(f"{path}: expected a rater's file, got no such file") from None
-    except (ValueError, RecursionError):  # of which Unicode's and JSON's errors are
+    except (ValueError, RecursionError):  # includes errors of Unicode and JSON
         content = None
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise UserError(
-            f"{path}: expected a file that a page of `mos make` saved, got something else; "
-            "leave it out"
+            f"{path}: expected a file saved by a page of `mos make`, got another file; remove it "
+            "from the command"
         )
     if content.get("version") != VERSION:
         raise UserError(
@@ -132,16 +121,44 @@ def _read(path: Path) -> dict[str, Any]:
     return content
 
 
+def _check_same_study(
+    contents: Iterable[tuple[Path, dict[str, Any]]], study: object, first: Path
+) -> None:
+    for path, content in contents:
+        if content.get("study") != study:
+            raise UserError(
+                f"{path}: expected study {study}, as in {first}, got {content.get('study')!r}; "
+                "score each study separately"
+            )
+
+
+def _raters(contents: Iterable[tuple[Path, dict[str, Any]]]) -> list[str]:
+    """Return the name of the rater of each file."""
+    files: dict[str, Path] = {}
+    for path, content in contents:
+        rater = content.get("rater")
+        if not isinstance(rater, str) or not rater.strip():
+            raise UserError(f"{path}: expected the name of a rater, got {rater!r}")
+        name = _printable(rater)
+        if name in files:
+            raise UserError(
+                f"{path}: expected one file of rater {name!r}, got {files[name]} as well; remove "
+                'one, or change "rater" in one'
+            )
+        files[name] = path
+    return list(files)
+
+
 def _key_of(path: Path, content: dict[str, Any]) -> dict[str, Any]:
-    """Return what the codes of a study mean."""
+    """Return the key of the study, which maps codes to methods and images."""
     try:
         key = unseal(str(content.get("key")))
     except ValueError:
         key = {}
     if not _is_key(key) or study_id(key) != content.get("study"):
         raise UserError(
-            f"{path}: expected the key of study {content.get('study')!r}, got another or a damaged "
-            "one; ask the rater for the file again"
+            f"{path}: expected the key of study {content.get('study')!r}, got another key or a "
+            "damaged one; ask the rater for the file again"
         )
     return key
 
@@ -166,40 +183,37 @@ def _is_key(key: dict[str, Any]) -> bool:
     )
 
 
-def _rater(path: Path, content: dict[str, Any]) -> str:
-    rater = content.get("rater")
-    if not isinstance(rater, str) or not rater.strip():
-        raise UserError(f"{path}: expected the name of a rater, got {rater!r}")
-    return _printable(rater)
-
-
 def _printable(text: str) -> str:
-    """Write out what is not text, such as commands of a terminal."""
+    """Escape characters that are not printable, such as terminal control sequences."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def _trials(
     path: Path, content: dict[str, Any], key: dict[str, Any]
-) -> tuple[list[str], list[dict[str, Any]]]:
-    """Return the codes in the order shown, and what was given for each."""
+) -> list[tuple[str, dict[str, Any]]]:
+    """Return the code and the rating of each trial, in the order shown."""
     order, entries = content.get("order"), content.get("ratings")
-    wanted = sorted([*key["items"], *key["repeats"]])
-    if not isinstance(order, list) or sorted(map(str, order)) != wanted:
-        raise UserError(f"{path}: expected the study's images in 'order', got others; leave it out")
+    expected = sorted([*key["items"], *key["repeats"]])
+    if not isinstance(order, list) or sorted(map(str, order)) != expected:
+        raise UserError(
+            f"{path}: expected the codes of the study in 'order', got others; remove the file from "
+            "the command"
+        )
     if (
         not isinstance(entries, list)
         or len(entries) > len(order)
         or not all(map(_is_entry, entries))
     ):
         raise UserError(
-            f"{path}: expected whole scores from 1 to 5 in 'ratings', got others; leave it out"
+            f"{path}: expected whole scores from 1 to 5 in 'ratings', got others; remove the file "
+            "from the command"
         )
     if len(entries) < len(order):
         raise UserError(
-            f"{path}: expected {len(order)} scores, got {len(entries)}; let the rater open it in "
-            "the page and finish, or leave it out"
+            f"{path}: expected {len(order)} scores, got {len(entries)}; the rater can open the "
+            "file in the page and finish"
         )
-    return order, entries
+    return list(zip(order, entries, strict=True))
 
 
 def _is_entry(entry: object) -> bool:
@@ -218,15 +232,15 @@ def _is_entry(entry: object) -> bool:
     )
 
 
-def _by_code(order: list[str], entries: list[dict[str, Any]]) -> dict[str, list[int]]:
-    """Return the one or two scores of each code, in the order they were given."""
+def _by_code(trials: list[tuple[str, dict[str, Any]]]) -> dict[str, list[int]]:
+    """Return the scores of each code, one or two, in the order given."""
     given: dict[str, list[int]] = {}
-    for code, entry in zip(order, entries, strict=True):
+    for code, entry in trials:
         given.setdefault(code, []).append(entry["rating"])
     return given
 
 
 def _grid(given: dict[str, list[int]], key: dict[str, Any]) -> list[list[int]]:
-    """Return the first score of each method and image."""
+    """Return the first score of each version: a list of methods, each a list of images."""
     by_cell = {tuple(cell): given[code][0] for code, cell in key["items"].items()}
     return [[by_cell[method, image] for image in key["images"]] for method in key["methods"]]

@@ -1,4 +1,4 @@
-"""What the ratings of a study say: means with intervals, differences with tests, agreement."""
+"""Compute the results of an opinion study: mean scores, intervals, tests, agreement."""
 
 import math
 from collections.abc import Sequence
@@ -16,8 +16,8 @@ from .mos_ratings import Ratings
 from .mos_study import ANCHORS, HR, NEAREST
 
 Unit = Literal["raters", "images"]
-_CHUNK: Final = 500  # resamples at a time, to keep memory small
-_LEVELS: Final = (2.5, 97.5)  # percentiles of an interval of 95 %
+_CHUNK: Final = 500  # resamples computed at a time, which limits memory
+_PERCENTILES: Final = (2.5, 97.5)  # ends of a 95 % interval
 
 
 @dataclass(frozen=True)
@@ -25,12 +25,12 @@ class MethodScore:
     """Mean opinion score of a method.
 
     Attributes:
-        method: Its name.
-        mean: Over raters and images.
-        low: Lower end of the interval of 95 %.
-        high: Its upper end.
-        counts: How often 1 to 5 was given.
-        paper: What the paper has for a method of this name; None where nothing is comparable.
+        method: Name of the method.
+        mean: Mean over raters and images.
+        low: Lower end of the 95 % interval.
+        high: Upper end of the 95 % interval.
+        counts: Number of scores of 1, 2, 3, 4 and 5.
+        paper: Score of the method with this name in the SRGAN paper; None if not comparable.
     """
 
     method: str
@@ -43,16 +43,16 @@ class MethodScore:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two methods rated on the same images by the same raters.
+    """Comparison of two methods on the same images by the same raters.
 
     Attributes:
-        first: A method.
-        second: Another one.
+        first: Name of a method.
+        second: Name of another method.
         difference: Mean of the first minus mean of the second.
-        low: Lower end of the difference's interval of 95 %.
-        high: Its upper end.
-        p: Of Wilcoxon's signed-rank test, two-sided.
-        p_holm: The same, corrected for the number of comparisons (Holm 1979).
+        low: Lower end of the 95 % interval of the difference.
+        high: Upper end of the 95 % interval of the difference.
+        p: Two-sided p-value of Wilcoxon's signed-rank test.
+        p_holm: p-value corrected for the number of comparisons (Holm 1979).
     """
 
     first: str
@@ -66,16 +66,17 @@ class Comparison:
 
 @dataclass(frozen=True)
 class RaterScore:
-    """How a rater used the scale.
+    """Scores of the anchors by a rater, consistency, and viewing conditions.
 
     Attributes:
-        rater: The name.
-        nearest: Mean score of the nearest-neighbour versions, calibrated as 1.
-        hr: That of the HR images, calibrated as 5.
-        failed: Whether one of them is further from that than the tolerance.
-        repeat_difference: Mean distance of the two scores of what was shown twice; None without.
-        seconds: Median of the time for a score.
-        magnifications: Device pixels to a side of an image's pixel, all that occurred.
+        rater: Name of the rater.
+        nearest: Mean score of the nearest-neighbour versions, which were calibrated as 1.
+        hr: Mean score of the HR images, which were calibrated as 5.
+        failed: Whether `nearest` or `hr` is further from its score than the tolerance.
+        repeat_difference: Mean absolute difference between the two scores of versions shown twice;
+            None if there are none.
+        seconds: Median time for a score.
+        magnifications: Widths in device pixels at which an image pixel was shown.
     """
 
     rater: str
@@ -89,7 +90,24 @@ class RaterScore:
 
 @dataclass(frozen=True)
 class Scores:
-    """All of it; what the attributes mean is in docs/opinion-study.md."""
+    """Results of a study; `docs/opinion-study.md` explains the statistics.
+
+    Attributes:
+        study: Id of the study.
+        images: Number of images.
+        dataset: Name of the test set; empty if not stated.
+        crop: Height and width that were shown; None for whole images.
+        tested_over: Unit of the paired tests, "raters" or "images".
+        tolerance: Largest distance of the mean of an anchor from its score.
+        resamples: Number of bootstrap resamples.
+        seed: Seed of the bootstrap.
+        excluded: Names of the raters who were excluded.
+        alpha: Krippendorff's alpha of the raters; None if undefined.
+        methods: Score of each method, anchors first.
+        comparisons: Comparison of each pair of methods, without the anchors.
+        raters: Results of each rater, including those excluded.
+        notes: Notes on limits of the study.
+    """
 
     study: str
     images: int
@@ -107,7 +125,7 @@ class Scores:
     notes: tuple[str, ...]
 
     def as_json(self) -> dict[str, Any]:
-        """Return all values by name."""
+        """Return the attributes as nested dictionaries."""
         return asdict(self)
 
 
@@ -120,18 +138,18 @@ def score(
     resamples: int = 10_000,
     seed: int = 0,
 ) -> Scores:
-    """Compute the scores of a study.
+    """Compute the results of a study.
 
     Args:
-        ratings: Of all raters.
-        test_over: The pairs of a test: each rater's means, or each image's.
-        tolerance: How far from 1 and 5 a rater's means of the anchors may be.
-        exclude_failed: Whether raters whose are further count for nothing.
-        resamples: Of the bootstrap.
-        seed: Of the bootstrap.
+        ratings: Ratings of all raters.
+        test_over: Unit of the paired tests: means of each rater, or means of each image.
+        tolerance: Largest distance of a rater's mean of an anchor from its score, 1 or 5.
+        exclude_failed: Whether to exclude raters who exceed the tolerance.
+        resamples: Number of bootstrap resamples, at least 100.
+        seed: Seed of the bootstrap.
 
     Raises:
-        UserError: SciPy or krippendorff is not installed, or a value is not allowed.
+        UserError: SciPy or krippendorff is not installed, or a value is out of range.
     """
     check_option("test_over", test_over, ("raters", "images"))
     check_at_least(100, resamples=resamples)
@@ -161,18 +179,18 @@ def score(
 
 
 def bootstrap_means(scores: NDArray[np.int64], resamples: int, seed: int) -> NDArray[np.float64]:
-    """Draw raters and images, each with replacement, and average what they gave.
+    """Return the mean scores of bootstrap samples of raters and images.
 
-    Both are drawn (the pigeonhole bootstrap of Owen 2007, mildly conservative): an interval is of
-    other raters and other images.
+    Raters and images are both sampled with replacement (the pigeonhole bootstrap of Owen 2007,
+    which is mildly conservative), so intervals apply to other raters and other images.
 
     Args:
-        scores: (raters, methods, images).
-        resamples: How often.
-        seed: Of the generator.
+        scores: Scores of shape (raters, methods, images).
+        resamples: Number of samples.
+        seed: Seed of the generator.
 
     Returns:
-        (resamples, methods).
+        Means of shape (resamples, methods).
     """
     raters, methods, images = scores.shape
     rng, parts = np.random.default_rng(seed), []
@@ -187,12 +205,12 @@ def bootstrap_means(scores: NDArray[np.int64], resamples: int, seed: int) -> NDA
 
 
 def signed_rank_p(differences: NDArray[np.int64]) -> float:
-    """Return the two-sided p of Wilcoxon's signed-rank test; 1 where all differences are 0."""
+    """Return the two-sided p-value of Wilcoxon's signed-rank test; 1 if all differences are 0."""
     return float(_library("scipy.stats").wilcoxon(differences).pvalue) if differences.any() else 1.0
 
 
 def holm(p: Sequence[float]) -> list[float]:
-    """Correct p-values for their number by Holm's step-down method (1979)."""
+    """Correct p-values for multiple comparisons by Holm's step-down method (1979)."""
     corrected, largest = [1.0] * len(p), 0.0
     for rank, index in enumerate(sorted(range(len(p)), key=p.__getitem__)):
         largest = max(largest, min(1.0, (len(p) - rank) * p[index]))
@@ -201,13 +219,13 @@ def holm(p: Sequence[float]) -> list[float]:
 
 
 def agreement(scores: NDArray[np.int64]) -> float | None:
-    """Return Krippendorff's alpha for ordinal data: 1 is full agreement, 0 that of chance.
+    """Return Krippendorff's alpha for ordinal data: 1 is full agreement, 0 agreement by chance.
 
     Args:
-        scores: (raters, methods, images).
+        scores: Scores of shape (raters, methods, images).
 
     Returns:
-        None for one rater, and where all scores are equal.
+        Alpha, or None if there is one rater only or all scores are equal.
     """
     units = scores.reshape(len(scores), -1)
     if len(units) < 2 or np.unique(units).size < 2:
@@ -234,7 +252,7 @@ def _library(name: str) -> Any:
 def _methods(
     ratings: Ratings, means: NDArray[np.float64], paper: dict[str, float]
 ) -> list[MethodScore]:
-    low, high = np.percentile(means, _LEVELS, axis=0)
+    low, high = np.percentile(means, _PERCENTILES, axis=0)
     return [
         MethodScore(
             method=name,
@@ -249,15 +267,15 @@ def _methods(
 
 
 def _comparisons(ratings: Ratings, means: NDArray[np.float64], over: Unit) -> list[Comparison]:
-    """Compare all pairs of methods; not the anchors, whose scores raters were told."""
+    """Compare all pairs of methods except the anchors, whose scores raters were given."""
     pairs = list(combinations(range(len(ANCHORS), len(ratings.methods)), 2))
-    # Sums instead of means: whole numbers tie exactly where means would by rounding or not.
+    # Sums instead of means: integers that are equal tie exactly, floats may differ by rounding.
     sums = ratings.scores.sum(axis=2 if over == "raters" else 0)
-    sums = sums if over == "raters" else sums.T  # (pairs, methods)
+    sums = sums if over == "raters" else sums.T  # (raters or images, methods)
     p = [signed_rank_p(sums[:, a] - sums[:, b]) for a, b in pairs]
     found = []
     for (a, b), one, corrected in zip(pairs, p, holm(p), strict=True):
-        low, high = np.percentile(means[:, a] - means[:, b], _LEVELS)
+        low, high = np.percentile(means[:, a] - means[:, b], _PERCENTILES)
         difference = float(ratings.scores[:, a].mean() - ratings.scores[:, b].mean())
         names = ratings.methods[a], ratings.methods[b]
         found.append(Comparison(*names, difference, float(low), float(high), one, corrected))
@@ -269,14 +287,16 @@ def _raters(ratings: Ratings, tolerance: float) -> tuple[RaterScore, ...]:
     found = []
     for i, rater in enumerate(ratings.raters):
         nearest, hr = (float(ratings.scores[i, m].mean()) for m in (low, high))
-        twice = ratings.repeated[i]
+        repeated = ratings.repeated[i]
         found.append(
             RaterScore(
                 rater=rater,
                 nearest=nearest,
                 hr=hr,
                 failed=nearest > ANCHORS[NEAREST] + tolerance or hr < ANCHORS[HR] - tolerance,
-                repeat_difference=float(np.abs(np.diff(twice)).mean()) if len(twice) else None,
+                repeat_difference=float(np.abs(np.diff(repeated)).mean())
+                if len(repeated)
+                else None,
                 seconds=float(np.median(ratings.seconds[i])),
                 magnifications=ratings.magnifications[i],
             )
@@ -285,17 +305,19 @@ def _raters(ratings: Ratings, tolerance: float) -> tuple[RaterScore, ...]:
 
 
 def _paper(ratings: Ratings) -> tuple[dict[str, float], list[str]]:
-    """Return the paper's scores of the study's test set, and what differs from the paper."""
+    """Return the paper's scores of the test set, and notes on differences from the paper."""
     dataset, crop = str(ratings.options.get("dataset", "")), ratings.options.get("crop")
     opinions, size = paper_opinions(dataset)
     if not opinions:
         return {}, []
     if len(ratings.images) != size:
-        return {}, [f"{dataset}: {len(ratings.images)} of {size} images, so not beside the paper"]
+        return {}, [
+            f"{dataset}: {len(ratings.images)} of {size} images, so not compared with the paper"
+        ]
     notes = ["The paper's raters, screens, and other methods in the study were different"]
-    return opinions, notes + (
-        [f"Cropped to {crop}x{crop}; the paper says of no crop"] if crop else []
-    )
+    if crop:
+        notes.append(f"Cropped to {crop}x{crop}; the paper does not mention a crop")
+    return opinions, notes
 
 
 def _warnings(ratings: Ratings, over: Unit) -> list[str]:
@@ -308,5 +330,5 @@ def _warnings(ratings: Ratings, over: Unit) -> list[str]:
             f"corrected p is below {min(least, 1):.2g}"
         )
     if raters < 2 or images < 2:
-        notes.append("One rater or one image: the intervals say nothing of others")
+        notes.append("One rater or one image: the intervals do not apply to others")
     return notes

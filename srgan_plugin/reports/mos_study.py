@@ -1,8 +1,9 @@
-"""A study of opinions as in the SRGAN paper: which versions of which images are rated.
+"""Plan an opinion study (MOS) as in the SRGAN paper: choose images, versions and their codes.
 
-Ledig et al. 2016, section 3.3: raters give 1 (bad) to 5 (excellent) to versions of an image in
-random order, among them the nearest-neighbour version and the HR image, on which they were
-calibrated as 1 and 5. A pilot study showed some images twice, for the raters' self-agreement.
+In Ledig et al. 2016, section 3.3, raters score versions of images from 1 (bad) to 5 (excellent) in
+random order. Two versions of each image are anchors, with which raters were calibrated:
+nearest-neighbour interpolation as 1, the HR image as 5. In a pilot study some images were shown
+twice, to measure how consistent raters are.
 """
 
 import base64
@@ -26,27 +27,28 @@ from srgan_plugin.io.images import Image, image_shape, read_image
 
 from .image_names import without_ending
 
-#: The anchors: what raters are calibrated on, and with which score.
 NEAREST: Final = "nearest"
 HR: Final = "HR"
+#: Methods with which raters are calibrated, and the score that each stands for.
 ANCHORS: Final = {NEAREST: 1, HR: 5}
 BICUBIC: Final = "bicubic"
-_CALIBRATION: Final = "/"  # before the keys of images to calibrate on; no file's key begins so
-_LONGEST_KEY: Final = 2**24  # bytes of JSON that a sealed key may hold
+_CALIBRATION: Final = "/"  # prefix of calibration images; keys of files do not begin with it
+_MAX_KEY_BYTES: Final = 2**24  # of an uncompressed study key
 
 
 class StudyOptions(NamedTuple):
-    """What a study shows.
+    """Options of a study.
 
     Attributes:
-        scale: HR is so many times larger than LR.
-        bicubic: Whether MATLAB's bicubic of the LR image is rated, too.
-        crop: Height and width of the central part that is shown; None for whole images.
-        max_images: Images are drawn where there are more.
-        repeats: Versions that are shown twice.
-        calibration_images: Images that raters are calibrated on.
-        dataset: The published test set that the images are, such as "Set14"; empty for others.
-        seed: Of everything that is drawn.
+        scale: Size of HR relative to LR.
+        bicubic: Whether the LR image upscaled with `imresize` is rated, too.
+        crop: Height and width in HR pixels of the central part that is shown; None for the whole
+            image.
+        max_images: Largest number of images; more are sampled. None for all.
+        repeats: Number of versions that are shown twice.
+        calibration_images: Number of images with which raters are calibrated.
+        dataset: Name of the test set, such as "Set14", to compare with the paper; empty if another.
+        seed: Seed of the random numbers for images, repeats and codes.
     """
 
     scale: int = 4
@@ -60,7 +62,14 @@ class StudyOptions(NamedTuple):
 
 
 class Item(NamedTuple):
-    """One version of one image, under the code that the page knows it by."""
+    """Version of an image.
+
+    Attributes:
+        code: Random code by which the page refers to it.
+        method: Method that made it.
+        image: Key of the image.
+        scene: Number of the image in the study; -1 for calibration images.
+    """
 
     code: str
     method: str
@@ -70,17 +79,17 @@ class Item(NamedTuple):
 
 @dataclass(frozen=True)
 class Study:
-    """What is rated, and how to read its images.
+    """Versions of images to rate.
 
     Attributes:
-        options: What was asked for.
-        methods: The names, anchors first.
-        images: Keys of the images that are rated.
-        items: Every version of every image, by code.
-        repeats: Codes of those that are shown twice.
-        calibration: Nearest-neighbour version and HR image of each image to calibrate on.
-        sources: For each image its pairs of LR and HR, and its number among them.
-        folders: For each method the files of its images.
+        options: Options of the study.
+        methods: Names of the methods, anchors first.
+        images: Keys of the images.
+        items: Each version of each image, sorted by code.
+        repeats: Codes of the versions that are shown twice.
+        calibration: Anchors of each calibration image.
+        sources: For each image its LR-HR pairs and its index among them.
+        folders: For each method its files by image.
     """
 
     options: StudyOptions
@@ -93,7 +102,7 @@ class Study:
     folders: Mapping[str, Mapping[str, Path]]
 
     def pixels(self, item: Item) -> Image:
-        """Read or make a version of an image, cropped to what is shown."""
+        """Return the pixels of a version: (H, W, 3), uint8, RGB, cropped as the options say."""
         pairs, index = self.sources[item.image]
         pair, scale = pairs[index], self.options.scale
         lr = np.asarray(pair.lr)
@@ -108,11 +117,6 @@ class Study:
             image = read_image(self.folders[item.method][item.image])
         return _centre(image, self.options.crop, scale)
 
-    def __iter__(self) -> Iterator[Item]:
-        """Every version whose image the page holds."""
-        yield from self.items
-        yield from self.calibration
-
 
 def make_study(
     hr: str | Path,
@@ -121,29 +125,24 @@ def make_study(
     options: StudyOptions,
     calibration: str | Path | None = None,
 ) -> Study:
-    """Plan a study; the images are read when their pixels are asked for.
+    """Plan a study. Images are not read before `Study.pixels`.
 
     Args:
-        hr: The folder of HR images, or a store.
-        lr: That of LR images; None to make them by MATLAB's bicubic.
-        folders: For each method, the folder with its images, called like HR's.
-        options: What is shown.
-        calibration: A folder of other HR images to calibrate raters on, as the paper had it; None
-            to take images of the study.
+        hr: Folder or store of HR images.
+        lr: Folder or store of LR images; None to downscale HR with `imresize`.
+        folders: Folder of images for each method, with the names and sizes of the HR images.
+        options: Options of the study.
+        calibration: Folder or store of HR images for the calibration, as in the paper; None for
+            images of the study.
 
     Raises:
-        UserError: A name is not usable, or images do not pair up.
+        UserError: The name of a method is reserved or empty, or images do not match.
     """
     made = [NEAREST, HR, *([BICUBIC] if options.bicubic else [])]
-    for name in folders:
-        if name in made or not name.strip():
-            raise UserError(
-                f"{name}={folders[name]}: expected a name other than {', '.join(made)} and empty, "
-                f"got {name!r}; these versions are made of HR and LR"
-            )
+    _check_names(folders, made)
     rng = random.Random(options.seed)
     pairs = ImagePairs(hr, lr, scale=options.scale, crop_gt=True)
-    sources = _draw(pairs, options.max_images, rng)
+    sources = _sample(pairs, options.max_images, rng)
     codes = _codes(rng)
     items = sorted(
         Item(next(codes), method, key, scene)
@@ -153,7 +152,7 @@ def make_study(
     candidates = [item.code for item in items if item.method not in ANCHORS]
     repeats = rng.sample(candidates, min(options.repeats, len(candidates) // 2))
     others = ImagePairs(calibration, scale=options.scale) if calibration else pairs
-    shown = _draw(others, options.calibration_images, rng)
+    calibrating = _sample(others, options.calibration_images, rng)
     return Study(
         options=options,
         methods=(*made, *folders),
@@ -161,19 +160,30 @@ def make_study(
         items=tuple(items),
         repeats=tuple(sorted(repeats)),
         calibration=tuple(
-            Item(next(codes), method, _CALIBRATION + key, -1) for key in shown for method in ANCHORS
+            Item(next(codes), method, _CALIBRATION + key, -1)
+            for key in calibrating
+            for method in ANCHORS
         ),
-        sources={**sources, **{_CALIBRATION + key: place for key, place in shown.items()}},
+        sources={**sources, **{_CALIBRATION + key: pair for key, pair in calibrating.items()}},
         folders={
             name: _outputs(name, folder, sources, options.scale) for name, folder in folders.items()
         },
     )
 
 
-def _draw(
+def _check_names(folders: Mapping[str, str | Path], reserved: Sequence[str]) -> None:
+    for name, folder in folders.items():
+        if name in reserved or not name.strip():
+            raise UserError(
+                f"{name}={folder}: expected a name other than {', '.join(reserved)}, which are "
+                f"made from HR and LR, got {name!r}"
+            )
+
+
+def _sample(
     pairs: ImagePairs, count: int | None, rng: random.Random
 ) -> dict[str, tuple[ImagePairs, int]]:
-    """Draw images, sorted by key, or take all where there are not more."""
+    """Return `count` random images sorted by key, or all if there are not more."""
     chosen: Sequence[int] = range(len(pairs))
     if count is not None and count < len(pairs):
         chosen = sorted(rng.sample(chosen, count))
@@ -181,7 +191,7 @@ def _draw(
 
 
 def _codes(rng: random.Random) -> Iterator[str]:
-    """Yield names that say nothing."""
+    """Yield distinct random codes."""
     used: set[str] = set()
     while True:
         code = f"{rng.getrandbits(32):08x}"
@@ -193,36 +203,42 @@ def _codes(rng: random.Random) -> Iterator[str]:
 def _outputs(
     name: str, folder: str | Path, sources: Mapping[str, tuple[ImagePairs, int]], scale: int
 ) -> dict[str, Path]:
-    """Find a method's image of each key: their names may all have one more ending.
+    """Find the image of a method for each key; all names may have an additional ending.
+
+    Args:
+        name: Name of the method, for errors.
+        folder: Folder of its images.
+        sources: For each image its LR-HR pairs and its index among them.
+        scale: Size of HR relative to LR; `x4` is an ending at scale 4.
 
     Raises:
-        MissingFileError: Some are missing.
-        UserError: Some are not of the HR image's size.
+        MissingFileError: An image is missing.
+        UserError: An image does not have the size of the HR image.
     """
     files, keys = list_images(folder), list(sources)
     if not any(f"{key}x{scale}" in files for key in keys):
-        with contextlib.suppress(UserError):  # said below, with what is missing
+        with contextlib.suppress(UserError):  # the missing images are named below
             files = without_ending(files, keys, Path(folder))
     files = {**{key.removesuffix(f"x{scale}"): path for key, path in files.items()}, **files}
     missing = [key for key in keys if key not in files]
     if missing:
         raise MissingFileError(
-            f"{name}={folder}: expected an image of each name that HR has, got none called "
+            f"{name}={folder}: expected an image for each HR image, got none called "
             f"{', '.join(missing[:5])}{' and others' if len(missing) > 5 else ''}; raters see each "
             "image by each method"
         )
-    if wrong := list(_of_other_sizes(files, sources)):
+    if wrong := list(_wrong_sizes(files, sources)):
         raise UserError(
-            f"{name}={folder}: expected images of the size that HR has, got {', '.join(wrong[:5])}"
+            f"{name}={folder}: expected images of the size of HR, got {', '.join(wrong[:5])}"
             f"{' and others' if len(wrong) > 5 else ''}; make them from the LR images, x{scale}"
         )
     return {key: files[key] for key in keys}
 
 
-def _of_other_sizes(
+def _wrong_sizes(
     files: Mapping[str, Path], sources: Mapping[str, tuple[ImagePairs, int]]
 ) -> Iterator[str]:
-    """Yield the files that are not of their HR image's size, in words."""
+    """Yield a description of each file that does not have the size of its HR image."""
     for key, (pairs, index) in sources.items():
         (height, width), (h, w) = pairs[index].gt.shape[:2], image_shape(files[key])
         if (h, w) != (height, width):
@@ -230,7 +246,7 @@ def _of_other_sizes(
 
 
 def _centre(image: Image, size: int | None, scale: int) -> Image:
-    """Cut out the centre, at a place where LR pixels begin."""
+    """Crop to the central `size` pixels, aligned with LR pixels; None for the whole image."""
     if size is None:
         return image
     top, left = (max(length - size, 0) // 2 // scale * scale for length in image.shape[:2])
@@ -238,7 +254,12 @@ def _centre(image: Image, size: int | None, scale: int) -> Image:
 
 
 def study_key(study: Study, digest: str) -> dict[str, Any]:
-    """Return what turns codes into methods and images; `digest` is that of the images' pixels."""
+    """Return the key of a study, which maps codes to methods and images.
+
+    Args:
+        study: Study.
+        digest: Digest of the pixels of all versions.
+    """
     return {
         "methods": list(study.methods),
         "images": list(study.images),
@@ -250,19 +271,19 @@ def study_key(study: Study, digest: str) -> dict[str, Any]:
 
 
 def seal(key: Mapping[str, Any]) -> str:
-    """Return a key as text in which nothing can be read at a glance; it is not a secret."""
+    """Encode a study key as text that is not readable at a glance. It is not encrypted."""
     return base64.b64encode(zlib.compress(_canonical(key))).decode()
 
 
 def unseal(sealed: str) -> dict[str, Any]:
-    """Return the key of `seal`.
+    """Decode a study key that `seal` encoded.
 
     Raises:
-        ValueError: It is not one.
+        ValueError: The text is not an encoded key.
     """
     reader = zlib.decompressobj()
     try:
-        text = reader.decompress(base64.b64decode(sealed, validate=True), _LONGEST_KEY)
+        text = reader.decompress(base64.b64decode(sealed, validate=True), _MAX_KEY_BYTES)
         key = json.loads(text)
     except (ValueError, zlib.error, RecursionError) as error:
         raise ValueError("damaged") from error
@@ -272,7 +293,7 @@ def unseal(sealed: str) -> dict[str, Any]:
 
 
 def study_id(key: Mapping[str, Any]) -> str:
-    """Return the name of a study: it differs wherever the study does."""
+    """Return the id of a study, a hash of its key."""
     return hashlib.sha256(_canonical(key)).hexdigest()[:16]
 
 

@@ -1,4 +1,4 @@
-"""The scores of a study for people: as text, and as a page."""
+"""Format the results of an opinion study as text and as an HTML page."""
 
 from collections.abc import Iterable, Sequence
 from html import escape
@@ -12,7 +12,7 @@ Rows = list[list[str]]
 
 
 def format_scores(scores: Scores) -> str:
-    """Return the scores as lines of text, without a last newline."""
+    """Format scores as lines of text, without a trailing newline."""
     blocks = [_title(scores), _aligned(_method_rows(scores))]
     if scores.comparisons:
         blocks += [f"{_test(scores)}:", _aligned(_comparison_rows(scores))]
@@ -22,7 +22,7 @@ def format_scores(scores: Scores) -> str:
 
 
 def scores_page(scores: Scores) -> str:
-    """Return the scores as one HTML file."""
+    """Format scores as one HTML page."""
     parts = [
         f'<main><h1>Mean opinion scores</h1><p class="soft">{escape(_title(scores))}</p>',
         _figure(scores),
@@ -40,9 +40,10 @@ def scores_page(scores: Scores) -> str:
 
 
 def _section(title: str, rows: Rows, text: str, html: str = "") -> str:
+    """Return a heading, a paragraph, further HTML and a table whose first row is its header."""
     header, *body = rows
-    words = f'<h2>{escape(title)}</h2><p class="soft">{escape(text)}</p>{html}'
-    return words + table(header, body, title)
+    heading = f'<h2>{escape(title)}</h2><p class="soft">{escape(text)}</p>{html}'
+    return heading + table(header, body, title)
 
 
 def _title(scores: Scores) -> str:
@@ -86,7 +87,7 @@ def _failed(scores: Scores) -> list[str]:
 
 def _notes(scores: Scores) -> list[str]:
     paper = any(method.paper is not None for method in scores.methods)
-    source = f"Paper: {SOURCE}; its method of the same name, on {scores.dataset}"
+    source = f"Paper: {SOURCE}; the method of the same name on {scores.dataset}"
     return [*([source] if paper else []), *scores.notes]
 
 
@@ -148,10 +149,10 @@ def _aligned(rows: Sequence[Sequence[str]]) -> str:
 
 
 def _figure(scores: Scores) -> str:
-    """Return means with their intervals on a scale from 1 to 5, and histograms beside them."""
+    """Return a chart of means and intervals on a scale from 1 to 5, with histograms."""
     paper = any(method.paper is not None for method in scores.methods)
-    key = "Dot: mean. Band: interval of 95 %. Bars: how often 1 to 5 was given."
-    caption = key + (" Square: the paper's value." if paper else "")
+    caption = "Dot: mean. Band: 95 % interval. Bars: number of scores from 1 to 5."
+    caption += " Square: score in the paper." if paper else ""
     ticks = "".join(_mark("", value, str(value)) for value in range(1, 6))
     grades = "".join(f"<i>{value}</i>" for value in range(1, 6))
     axis = (

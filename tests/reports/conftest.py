@@ -1,4 +1,4 @@
-"""A small study: two images, two methods, bicubic, and the page that shows it."""
+"""Fixtures: the page of a small study with two images, two methods and bicubic; a browser."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Files as raters save them, made without a browser."""
+"""Make the files of raters without a browser."""
 
 import json
 import random
@@ -11,7 +11,7 @@ from srgan_plugin.reports.mos_study import unseal
 
 
 def data_of(page: Path) -> dict[str, Any]:
-    """What the page's script is given."""
+    """Return the data of the page's script."""
     found = re.search(r'id="study">(.*?)</script>', page.read_text(encoding="utf-8"))
     assert found
     return json.loads(found[1])
@@ -24,7 +24,7 @@ def rater_file(
     seed: int = 0,
     changes: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """The file of a rater who gives `score(method, image)`, one more where that is seen again."""
+    """Return the file of a rater who gives `score(method, image)`, and one more the second time."""
     data = data_of(page)
     cells = unseal(data["key"])["items"]
     order = [*cells, *data["repeats"]]

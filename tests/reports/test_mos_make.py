@@ -1,4 +1,4 @@
-"""The page of a study holds every version of every image, exactly, and no name in the clear."""
+"""`mos make`: the page has every version of every image, bit for bit, and no method name."""
 
 import base64
 import io
@@ -28,7 +28,7 @@ def images_of(page: Path) -> dict[str, np.ndarray]:
     return {code: np.array(image.convert("RGB")) for code, image in decoded.items()}
 
 
-def test_the_page_holds_every_version_bit_for_bit(made: Made) -> None:
+def test_the_page_has_every_version_bit_for_bit(made: Made) -> None:
     shown, key = images_of(made.page), unseal(data_of(made.page)["key"])
     assert key["methods"] == ["nearest", "HR", "bicubic", "Mild", HOSTILE]
     assert len(key["items"]) == 2 * 5
@@ -46,7 +46,7 @@ def test_the_page_holds_every_version_bit_for_bit(made: Made) -> None:
         assert np.array_equal(shown[code], expected), (method, image)
 
 
-def test_the_examples_are_the_nearest_version_as_1_and_the_hr_image_as_5(made: Made) -> None:
+def test_calibration_shows_nearest_neighbour_as_1_and_hr_as_5(made: Made) -> None:
     shown = images_of(made.page)
     (low, one), (high, five) = data_of(made.page)["calibration"]
     assert (one, five) == (1, 5)
@@ -55,7 +55,7 @@ def test_the_examples_are_the_nearest_version_as_1_and_the_hr_image_as_5(made: M
     assert any(np.array_equal(shown[high], read_image(path)) for path in made.hr.iterdir())
 
 
-def test_no_name_and_no_link_is_in_the_page(made: Made) -> None:
+def test_the_page_has_no_method_name_and_no_link(made: Made) -> None:
     text = made.page.read_text(encoding="utf-8")
     names = {
         "Mild",
@@ -72,7 +72,7 @@ def test_no_name_and_no_link_is_in_the_page(made: Made) -> None:
     assert not re.search(r"https?://|src=|href=|url\(|@import", without_images.replace(".src", ""))
 
 
-def test_the_order_of_the_images_in_the_file_says_nothing_of_methods(made: Made) -> None:
+def test_the_order_of_images_in_the_file_does_not_reveal_methods(made: Made) -> None:
     data = data_of(made.page)
     codes = [code for code, _ in data["items"]]
     assert codes == sorted(codes)
@@ -83,9 +83,7 @@ def test_the_order_of_the_images_in_the_file_says_nothing_of_methods(made: Made)
     )
 
 
-def test_the_same_seed_makes_the_same_study_and_another_one_another(
-    made: Made, tmp_path: Path
-) -> None:
+def test_the_seed_determines_the_page(made: Made, tmp_path: Path) -> None:
     options = ("--bicubic", "--repeats", "2", "--calibration-images", "1")
     main(made.command(*options, out=tmp_path / "same.html"))
     main(made.command(*options, "--seed", "1", out=tmp_path / "other.html"))
@@ -93,9 +91,7 @@ def test_the_same_seed_makes_the_same_study_and_another_one_another(
     assert data_of(tmp_path / "other.html")["id"] != data_of(made.page)["id"]
 
 
-def test_crop_shows_the_centre_of_every_version_and_max_images_draws(
-    made: Made, tmp_path: Path
-) -> None:
+def test_crop_shows_the_centre_and_max_images_samples(made: Made, tmp_path: Path) -> None:
     main(made.command("--crop", "32", "--max-images", "1", out=tmp_path / "out.html"))
     key, shown = unseal(data_of(tmp_path / "out.html")["key"]), images_of(tmp_path / "out.html")
     assert len(key["images"]) == 1
@@ -106,7 +102,7 @@ def test_crop_shows_the_centre_of_every_version_and_max_images_draws(
     assert np.array_equal(shown[code], whole[top : top + 32, left : left + 32])
 
 
-def test_other_images_calibrate_where_they_are_given(
+def test_calibration_images_can_come_from_another_folder(
     made: Made, photographs: Path, tmp_path: Path
 ) -> None:
     folder = photographs / "Set14" / "GTmod12"
@@ -130,7 +126,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_bad_input_ends_in_one_line(
+def test_bad_arguments_are_refused_in_one_line(
     case: str, made: Made, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments, named = REFUSED[case]
@@ -150,7 +146,7 @@ def test_bad_input_ends_in_one_line(
     ("rows", "named"),
     [(None, ["0001"]), (32, ["0000.png (72x32 instead of 72x60)", "0001.png (60x32"])],
 )
-def test_a_method_s_missing_or_misshaped_images_are_named(
+def test_missing_images_and_images_of_the_wrong_size_are_named(
     made: Made,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
@@ -169,7 +165,7 @@ def test_a_method_s_missing_or_misshaped_images_are_named(
 
 
 @pytest.mark.parametrize("ending", ["x4", "_SRGAN"])
-def test_a_method_s_names_may_all_have_one_more_ending(
+def test_names_of_a_method_may_have_an_additional_ending(
     made: Made, tmp_path: Path, ending: str
 ) -> None:
     for path in made.folders["Mild"].iterdir():
@@ -180,14 +176,14 @@ def test_a_method_s_names_may_all_have_one_more_ending(
     assert (tmp_path / "same.html").read_bytes() == made.page.read_bytes()
 
 
-def test_a_sealed_key_opens_and_names_its_study() -> None:
+def test_a_key_survives_encoding_and_determines_the_study_id() -> None:
     key = {"methods": [HOSTILE, "é"], "items": {}}
     assert unseal(seal(key)) == key
     assert HOSTILE not in seal(key)
     assert study_id(key) == study_id(dict(reversed(key.items()))) != study_id({**key, "items": 1})
 
 
-def test_data_in_a_page_cannot_end_its_element() -> None:
+def test_json_in_a_page_cannot_end_its_element() -> None:
     element = json_element("x", {"name": "</script><script>alert(1)</script>&\u2028"})
     assert element.count("<") == 2
     assert "\u2028" not in element

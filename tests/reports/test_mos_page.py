@@ -1,4 +1,4 @@
-"""A rater goes through a study in a browser: what is shown, kept, continued and saved."""
+"""The page of a study in a browser: what a rater sees, and what is stored and saved."""
 
 import io
 import json
@@ -41,7 +41,7 @@ def order_of(page: Any, rater: str = "Ann") -> list[str]:
 
 
 def rate(page: Any, score: Callable[[str], int], codes: list[str]) -> None:
-    """Press a key for each image, as soon as it is on show."""
+    """Press a key for each image as soon as it is shown."""
     page.evaluate(
         """async (scores) => {
           for (const score of scores) {
@@ -61,7 +61,9 @@ def saved(page: Any, target: Path, button: str = "#end .save") -> dict[str, Any]
     return json.loads(target.read_text(encoding="utf-8"))
 
 
-def test_a_rater_s_file_says_what_was_pressed(browser: Any, made: Made, tmp_path: Path) -> None:
+def test_the_saved_file_has_the_scores_that_were_pressed(
+    browser: Any, made: Made, tmp_path: Path
+) -> None:
     data = data_of(made.page)
     scenes, key = dict(data["items"]), unseal(data["key"])
     score = {code: 1 + index % 5 for index, code in enumerate(scenes)}.__getitem__
@@ -83,14 +85,12 @@ def test_a_rater_s_file_says_what_was_pressed(browser: Any, made: Made, tmp_path
     cells = {tuple(cell): score(code) for code, cell in key["items"].items()}
     expected = [[cells[method, i] for i in ratings.images] for method in ratings.methods]
     assert ratings.scores.tolist() == [expected]
-    for code in data["repeats"]:  # early once, late once
+    for code in data["repeats"]:  # not directly after one another
         first, second = (index for index, other in enumerate(order) if other == code)
         assert second - first > 1
 
 
-def test_raters_get_orders_of_their_own_without_the_same_scene_in_a_row(
-    browser: Any, made: Made
-) -> None:
+def test_each_rater_gets_a_random_order_without_repeating_a_scene(browser: Any, made: Made) -> None:
     data = data_of(made.page)
     with open_page(browser, made.page) as page:
         orders = []
@@ -101,13 +101,15 @@ def test_raters_get_orders_of_their_own_without_the_same_scene_in_a_row(
     assert len(set(map(tuple, orders))) == 3
     scenes = dict(data["items"])
     for order in orders:
-        # Two scenes alternate until one of them is used up.
+        # Two scenes alternate until one of them is exhausted.
         seen = [scenes[code] for code in order]
-        left = [len(set(seen[i:])) for i in range(len(seen))]
-        assert all(a != b for a, b, more in zip(seen, seen[1:], left[1:], strict=False) if more > 1)
+        remaining = [len(set(seen[i:])) for i in range(len(seen))]
+        assert all(
+            a != b for a, b, more in zip(seen, seen[1:], remaining[1:], strict=False) if more > 1
+        )
 
 
-def test_a_rating_is_continued_after_the_browser_is_closed(
+def test_a_rater_can_resume_after_closing_the_browser(
     browser: Any, made: Made, tmp_path: Path
 ) -> None:
     with open_page(browser, made.page) as page:
@@ -136,7 +138,7 @@ def test_a_rating_is_continued_after_the_browser_is_closed(
     assert [entry["rating"] for entry in file["ratings"]] == [2] * 4 + [5] * (TRIALS - 4)
 
 
-def test_going_back_by_one_changes_a_score(browser: Any, made: Made) -> None:
+def test_a_rater_can_go_back_and_change_a_score(browser: Any, made: Made) -> None:
     with open_page(browser, made.page) as page:
         start(page)
         page.click("#begin")
@@ -152,7 +154,7 @@ def test_going_back_by_one_changes_a_score(browser: Any, made: Made) -> None:
         assert page.get_attribute("[aria-pressed=true]", "data-score") == "4"
 
 
-def test_an_example_takes_its_own_score_only_and_a_key_held_down_counts_once(
+def test_an_example_accepts_only_its_score_and_a_held_key_counts_once(
     browser: Any, made: Made
 ) -> None:
     with open_page(browser, made.page) as page:
@@ -167,17 +169,15 @@ def test_an_example_takes_its_own_score_only_and_a_key_held_down_counts_once(
         page.wait_for_selector("#image:visible")
         page.keyboard.down("3")
         for _ in range(5):
-            page.keyboard.down("3")  # as a keyboard repeats it
+            page.keyboard.down("3")  # key repeat
         page.wait_for_selector("#image:visible")
         page.keyboard.down("3")
         assert page.inner_text("#place") == "Image 2 of 12"
 
 
-# Of the display: what Playwright emulates rounds differently.
+# A flag of the browser, because the ratio that Playwright emulates is rounded differently.
 @pytest.mark.parametrize("ratio", [1, 1.25, 2.625])
-def test_every_pixel_is_shown_by_whole_pixels_of_the_screen(
-    browser: Any, made: Made, ratio: float
-) -> None:
+def test_image_pixels_cover_whole_device_pixels(browser: Any, made: Made, ratio: float) -> None:
     flags = f"--force-device-scale-factor={ratio}", "--window-size=640,701"
     with (
         launch(browser.browser_type, *flags) as sharp,
@@ -200,9 +200,7 @@ def test_every_pixel_is_shown_by_whole_pixels_of_the_screen(
     assert all((pixel == 0x77).all() for pixel in surround)
 
 
-def test_an_image_larger_than_the_window_scrolls_and_nothing_else_does(
-    browser: Any, made: Made
-) -> None:
+def test_only_the_image_scrolls_if_it_is_larger_than_the_window(browser: Any, made: Made) -> None:
     with open_page(browser, made.page, viewport={"width": 400, "height": 240}) as page:
         assert page.evaluate("document.documentElement.scrollWidth") <= 400
         start(page, until=0)
@@ -222,7 +220,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("case", WRONG)
-def test_a_file_that_does_not_fit_is_refused_by_a_line(
+def test_an_invalid_file_is_refused_with_a_message(
     browser: Any, made: Made, tmp_path: Path, case: str
 ) -> None:
     study = data_of(made.page)["id"]
@@ -236,7 +234,7 @@ def test_a_file_that_does_not_fit_is_refused_by_a_line(
         assert page.is_visible("#start")
 
 
-def test_a_rater_s_name_is_never_markup(browser: Any, made: Made, tmp_path: Path) -> None:
+def test_the_name_of_a_rater_is_not_markup(browser: Any, made: Made, tmp_path: Path) -> None:
     name = "<img src=x onerror=alert(1)>"
     with open_page(browser, made.page) as page:
         start(page, name)
@@ -250,7 +248,7 @@ def test_a_rater_s_name_is_never_markup(browser: Any, made: Made, tmp_path: Path
         assert page.locator("img").count() == 1
 
 
-def test_the_page_of_scores_runs_nothing(browser: Any, made: Made, tmp_path: Path) -> None:
+def test_the_page_of_scores_has_no_script(browser: Any, made: Made, tmp_path: Path) -> None:
     pytest.importorskip("krippendorff", reason="needs krippendorff")
     pytest.importorskip("scipy", reason="needs SciPy")
     for name in (HOSTILE, "Bob"):

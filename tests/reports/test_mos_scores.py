@@ -1,4 +1,4 @@
-"""Scores of a study against SciPy, the definitions, and published examples."""
+"""Statistics of a study against SciPy and the definitions, and `mos score`."""
 
 import itertools
 import json
@@ -30,8 +30,8 @@ stats = pytest.importorskip("scipy.stats", reason="needs SciPy")
 pytest.importorskip("krippendorff", reason="needs krippendorff")
 
 
-def meant(rater: int, method: str, image: str) -> int:
-    """What a rater thinks: a table without a pattern."""
+def intended(rater: int, method: str, image: str) -> int:
+    """Return the score that a scripted rater gives."""
     levels = {"nearest": 1, "HR": 5, "bicubic": 2, "Mild": 4, HOSTILE: 3}
     return min(5, levels[method] + (rater * 7 + len(method) + int(image) * 3) % 3 // 2)
 
@@ -40,16 +40,16 @@ def meant(rater: int, method: str, image: str) -> int:
 def files(made: Made, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     folder, paths = tmp_path_factory.mktemp("raters"), []
     for rater in range(6):
-        content = rater_file(made.page, f"R{rater}", lambda m, i, r=rater: meant(r, m, i), rater)
+        content = rater_file(made.page, f"R{rater}", lambda m, i, r=rater: intended(r, m, i), rater)
         paths.append(folder / f"{rater}.json")
         paths[-1].write_text(json.dumps(content), encoding="utf-8")
     return paths
 
 
-def test_a_study_scores_to_what_its_raters_meant(files: list[Path]) -> None:
+def test_scores_are_those_that_raters_gave(files: list[Path]) -> None:
     ratings = read_ratings(files)
     expected = [
-        [[meant(r, m, i) for i in ratings.images] for m in ratings.methods] for r in range(6)
+        [[intended(r, m, i) for i in ratings.images] for m in ratings.methods] for r in range(6)
     ]
     assert ratings.scores.tolist() == expected
     assert ratings.methods == ("nearest", "HR", "bicubic", "Mild", HOSTILE)
@@ -65,10 +65,10 @@ def test_a_study_scores_to_what_its_raters_meant(files: list[Path]) -> None:
     assert scores.raters[0].repeat_difference == np.abs(second - first)[0].mean()
 
 
-def test_the_order_of_the_files_and_of_the_trials_changes_no_mean(
+def test_results_do_not_depend_on_the_order_of_files_and_trials(
     files: list[Path], made: Made, tmp_path: Path
 ) -> None:
-    other = rater_file(made.page, "R0", lambda m, i: meant(0, m, i), seed=99)
+    other = rater_file(made.page, "R0", lambda m, i: intended(0, m, i), seed=99)
     (tmp_path / "again.json").write_text(json.dumps(other))
     one = score(read_ratings(files), resamples=100)
     two = score(read_ratings([*files[:0:-1], tmp_path / "again.json"]), resamples=100)
@@ -77,7 +77,7 @@ def test_the_order_of_the_files_and_of_the_trials_changes_no_mean(
     assert one.alpha == pytest.approx(two.alpha)
 
 
-def test_without_other_raters_the_interval_is_scipy_s_bootstrap_of_images() -> None:
+def test_with_one_rater_the_interval_is_that_of_scipy_over_images() -> None:
     scores = RNG.integers(1, 6, (1, 2, 30))
     low, high = np.percentile(bootstrap_means(scores, 20_000, seed=0), (2.5, 97.5), axis=0)
     for method in range(2):
@@ -87,12 +87,12 @@ def test_without_other_raters_the_interval_is_scipy_s_bootstrap_of_images() -> N
         assert (low[method], high[method]) == pytest.approx(tuple(expected), abs=0.04)
 
 
-def test_the_bootstrap_has_the_variance_that_drawing_raters_and_images_has() -> None:
+def test_the_bootstrap_has_the_variance_of_sampling_raters_and_images() -> None:
     scores = RNG.integers(1, 6, (5, 1, 6))
     drawn = bootstrap_means(scores, 200_000, seed=0)[:, 0]
     x = scores[:, 0].astype(float)
     raters, images = x.shape
-    # Of a product of two independent averages: var(E|raters) + E(var|raters).
+    # Law of total variance: var(E|raters) + E(var|raters).
     of_raters, of_images = x.mean(1).var() / raters, x.mean(0).var() / images
     rest = (x - x.mean(1, keepdims=True) - x.mean(0) + x.mean()).var() / (raters * images)
     assert drawn.mean() == pytest.approx(x.mean(), abs=0.01)
@@ -100,12 +100,12 @@ def test_the_bootstrap_has_the_variance_that_drawing_raters_and_images_has() -> 
 
 
 @pytest.mark.parametrize("count", [1, 4, 9, 26])
-def test_the_paired_test_is_the_share_of_signs_at_least_as_extreme(count: int) -> None:
+def test_the_p_value_is_the_share_of_sign_patterns_at_least_as_extreme(count: int) -> None:
     differences = RNG.integers(1, 40, count) * RNG.choice([-1, 1], count, p=[0.3, 0.7])
     p = signed_rank_p(differences)
     ranks = stats.rankdata(np.abs(differences))
     observed = abs(ranks @ np.sign(differences))
-    if count <= 9:  # by all signs
+    if count <= 9:  # enumerate all sign patterns
         signs = np.array(list(itertools.product([-1, 1], repeat=count)))
         assert p == pytest.approx(float((np.abs(signs @ ranks) >= observed - 1e-9).mean()))
     signs = RNG.choice([-1, 1], (100_000, count))
@@ -116,7 +116,7 @@ def test_equal_methods_have_a_p_of_one() -> None:
     assert signed_rank_p(np.zeros(8, np.int64)) == 1.0
 
 
-def test_holm_is_the_closed_test_of_bonferroni() -> None:
+def test_holm_equals_the_closed_bonferroni_procedure() -> None:
     for _ in range(20):
         p = RNG.random(4) ** 3
         subsets = [s for n in range(1, 5) for s in itertools.combinations(range(4), n)]
@@ -128,12 +128,12 @@ def test_holm_is_the_closed_test_of_bonferroni() -> None:
     assert holm([]) == []
 
 
-def test_agreement_is_krippendorff_s_for_ordinal_data() -> None:
+def test_agreement_follows_the_definition_of_ordinal_alpha() -> None:
     scores = RNG.integers(1, 6, (4, 3, 5))
     units = scores.reshape(4, -1)
     counts = np.array([(units == value).sum(0) for value in range(1, 6)])  # (5, units)
     total = counts.sum(1)
-    # From the definition (Krippendorff 2011): coincidences and squared distances of ranks.
+    # Definition in Krippendorff 2011: coincidences and squared distances of ranks.
     seen = (counts @ counts.T - np.diag(total)) / (len(units) - 1)
     expected = (np.outer(total, total) - np.diag(total)) / (total.sum() - 1)
     ranks = np.cumsum(total) - total / 2
@@ -145,7 +145,7 @@ def test_agreement_is_krippendorff_s_for_ordinal_data() -> None:
     assert agreement(np.full((3, 1, 2), 4)) is None
 
 
-def test_comparisons_leave_out_the_anchors_and_pair_raters_or_images(files: list[Path]) -> None:
+def test_comparisons_exclude_the_anchors_and_pair_raters_or_images(files: list[Path]) -> None:
     ratings = read_ratings(files)
     for over, axis in (("raters", 2), ("images", 0)):
         scores = score(ratings, test_over=over, resamples=100)
@@ -161,12 +161,12 @@ def test_comparisons_leave_out_the_anchors_and_pair_raters_or_images(files: list
         assert [c.p_holm for c in scores.comparisons] == holm([c.p for c in scores.comparisons])
 
 
-def test_raters_who_fail_the_calibration_are_named_and_excluded_on_demand(
+def test_raters_who_fail_the_calibration_are_named_and_excluded_on_request(
     files: list[Path], made: Made, tmp_path: Path
 ) -> None:
     for name, anchor, value in (("low", "nearest", 3), ("high", "HR", 3)):
         content = rater_file(
-            made.page, name, lambda m, i, a=anchor, v=value: v if m == a else meant(1, m, i)
+            made.page, name, lambda m, i, a=anchor, v=value: v if m == a else intended(1, m, i)
         )
         (tmp_path / f"{name}.json").write_text(json.dumps(content))
     ratings = read_ratings([*files, *tmp_path.iterdir()])
@@ -181,7 +181,7 @@ def test_raters_who_fail_the_calibration_are_named_and_excluded_on_demand(
     assert not any(r.failed for r in score(ratings, resamples=100, tolerance=2).raters)
 
 
-def test_the_paper_s_scores_stand_beside_a_complete_set_only(files: list[Path]) -> None:
+def test_only_complete_sets_are_compared_with_the_paper(files: list[Path]) -> None:
     ratings = read_ratings(files)
     for size, shown in ((5, True), (2, False)):
         options = {**ratings.options, "dataset": "Set5"}
@@ -199,7 +199,7 @@ def test_the_paper_s_scores_stand_beside_a_complete_set_only(files: list[Path]) 
     assert paper_opinions("") == ({}, 0)
 
 
-def test_the_command_offers_the_paper_s_sets() -> None:
+def test_the_command_offers_the_test_sets_of_the_paper() -> None:
     import argparse
 
     parser = argparse.ArgumentParser()
@@ -230,7 +230,7 @@ WRONG: dict[str, tuple[Any, str]] = {
         {"ratings": [{"rating": True, "seconds": 1, "magnification": 1}]},
         "1 to 5",
     ),
-    "a time that is none": (
+    "a time that is not a number": (
         {"ratings": [{"rating": 1, "seconds": float("nan"), "magnification": 1}]},
         "1 to 5",
     ),
@@ -242,7 +242,7 @@ WRONG: dict[str, tuple[Any, str]] = {
 
 
 @pytest.mark.parametrize("case", WRONG)
-def test_a_file_that_does_not_fit_is_named_in_one_line(
+def test_an_invalid_file_is_named_in_one_line(
     case: str, made: Made, files: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     changes, named = WRONG[case]
@@ -274,7 +274,7 @@ def test_a_damaged_key_is_named(
     assert "key" in capsys.readouterr().err
 
 
-def test_a_missing_file_and_a_strange_output_are_named(
+def test_a_missing_file_and_an_unknown_output_format_are_named(
     files: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for command, named in (
@@ -286,7 +286,7 @@ def test_a_missing_file_and_a_strange_output_are_named(
         assert named in capsys.readouterr().err
 
 
-def test_all_outputs_say_the_same(
+def test_all_outputs_agree(
     files: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name in ("scores.html", "scores.json"):
@@ -304,7 +304,7 @@ def test_all_outputs_say_the_same(
     assert "&lt;script&gt;" in html
 
 
-def test_a_name_with_commands_of_a_terminal_is_written_out(
+def test_terminal_control_sequences_in_a_name_are_escaped(
     made: Made, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     content = rater_file(made.page, "\x1b[2JX\ud800", lambda m, i: 1)
@@ -315,7 +315,7 @@ def test_a_name_with_commands_of_a_terminal_is_written_out(
     assert "\x1b" not in (tmp_path / "x.html").read_text(encoding="utf-8")
 
 
-def test_a_library_that_is_missing_is_named_with_what_installs_it(
+def test_a_missing_library_is_named_with_the_install_command(
     files: list[Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(sys.modules, "krippendorff", None)

@@ -1,4 +1,4 @@
-"""Colours of the pages: text has the contrast of WCAG 2.2, level AA, in light and dark."""
+"""Colours of the pages: text contrast meets WCAG 2.2, level AA, in light and dark schemes."""
 
 import re
 
@@ -7,7 +7,7 @@ import pytest
 from srgan_plugin.reports.html import asset
 
 SERIES = tuple(f"series-{i}" for i in range(6))
-# Stylesheet, how many schemes it has, colours of text, what they stand on.
+# Stylesheet, number of colour schemes, text colours, background colours.
 PAGES = (
     ("report.css", 3, ("text", "muted", "accent", *SERIES), ("bg", "panel")),
     ("mos_scores.css", 2, ("text", "soft", "alert"), ("back",)),
@@ -16,7 +16,7 @@ PAGES = (
 
 
 def luminance(colour: str) -> float:
-    """Relative luminance as WCAG defines it."""
+    """Return the relative luminance as WCAG defines it."""
     digits = colour if len(colour) == 6 else "".join(2 * c for c in colour)
     shares = [int(digits[i : i + 2], 16) / 255 for i in (0, 2, 4)]
     linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in shares]
@@ -28,7 +28,7 @@ def contrast(one: str, other: str) -> float:
     return (high + 0.05) / (low + 0.05)
 
 
-def test_contrast_is_that_of_wcag() -> None:
+def test_contrast_follows_the_definition_of_wcag() -> None:
     assert contrast("000", "fff") == pytest.approx(21)
     assert contrast("777777", "ffffff") == pytest.approx(4.48, abs=0.005)  # WebAIM's example
 

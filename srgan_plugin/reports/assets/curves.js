@@ -1,4 +1,4 @@
-// Curves of runs: uPlot draws, this smooths, overlays runs and reads values out.
+// Curves of runs: smoothing, overlays and reading of values; uPlot draws them.
 (() => {
   const root = document.getElementById("curves");
   if (!root) return;
@@ -15,7 +15,7 @@
   const show = (value) => (value === null || value === undefined ? "–"
     : Math.abs(value) >= 1e4 || (value && Math.abs(value) < 1e-3) ? (+value.toPrecision(3)).toExponential() : +value.toPrecision(4));
 
-  // Exponential moving average, its start corrected for having no past.
+  // Return the exponential moving average, with bias correction at the start.
   function smooth(values) {
     const beta = state.smoothing;
     let sum = 0;
@@ -37,7 +37,7 @@
     }).join("; ");
   }
 
-  // Which of the three kinds of line a series has: by its label, the same for all runs.
+  // Return the line style (0 to 2) of a series, which depends on its label only.
   const kind = (chart, series) => [...new Set(chart.series.map((s) => s.label))].indexOf(series.label) % 3;
 
   function seriesOf(chart, shown) {
@@ -89,7 +89,7 @@
     const box = figure.querySelector(".plot");
     box.replaceChildren();
     if (!shown.length) return null;
-    // Decibels are logarithms already.
+    // Decibels are logarithmic already.
     const log = state.log && chart.section !== "Validation" && shown.every((series) => series.y.every((v) => v > 0));
     const update = (plot) => readOut(figure, plot, chart, shown);
     const options = {
@@ -161,7 +161,7 @@
     runSwitches();
     layOut();
     const means = Math.max(...data.charts.flatMap((chart) => chart.series.map((series) => series.mean)));
-    part("curves-note").textContent = "Values are over iterations. Drag across a chart to enlarge a range; with the focus on a chart, the arrow keys read values out." +
+    part("curves-note").textContent = "Values are over iterations. Drag across a chart to enlarge a range; when a chart has the focus, the arrow keys show values." +
       (means > 1 ? ` Long curves show means of up to ${means} logged values.` : "");
     part("smoothing").addEventListener("input", (event) => {
       state.smoothing = Number(event.target.value);

@@ -1,20 +1,20 @@
 "use strict";
-// The rating page. `study` holds codes only: which method made an image is not known to this script.
+// The rating page. `study` has codes only; this script never decodes which method made an image.
 (() => {
   const LABELS = ["bad", "poor", "fair", "good", "excellent"]; // ITU-T P.910, five grades of quality
-  const PAUSE = 300; // ms of plain surround, so that no two images are compared by their flicker
+  const PAUSE = 300; // ms of plain grey between images, so that differences do not show as flicker
   const $ = (id) => document.getElementById(id);
   const study = JSON.parse($("study").textContent);
   const scenes = new Map(study.items);
   const image = $("image"), stage = $("stage");
-  let session = null; // what is saved: see `fresh`
-  let position = 0; // of the image on show: among the examples, or in `session.order`
-  let since = 0; // when it was shown; 0 while none is
-  let request = 0; // of the latest image asked for
+  let session = null; // state that is saved; `newSession` has its fields
+  let position = 0; // index of the current image, in the examples or in `session.order`
+  let since = 0; // time at which it was shown; 0 while no image is shown
+  let request = 0; // number of the latest call of `show`
 
   // --- Order -------------------------------------------------------------------------------------
 
-  // mulberry32, a small generator with a seed.
+  // Return the seeded random number generator mulberry32.
   function generator(seed) {
     return () => {
       seed = (seed + 0x6d2b79f5) | 0;
@@ -24,13 +24,13 @@
     };
   }
 
-  // At random; what is shown twice comes once early and once late. The same scene follows itself
-  // only where nothing else is left.
-  function draw(seed) {
-    const random = generator(seed), twice = new Set(study.repeats);
-    const drawn = study.items.map(([code]) => [random() * (twice.has(code) ? 0.5 : 1), code]);
-    for (const code of study.repeats) drawn.push([0.6 + random() * 0.4, code]);
-    const order = drawn.sort((a, b) => a[0] - b[0]).map(([, code]) => code);
+  // Return a random order of the codes. Repeated versions come once in the first half and once in the
+  // last 40 %. A scene follows itself only if no other scene remains.
+  function randomOrder(seed) {
+    const random = generator(seed), repeated = new Set(study.repeats);
+    const keyed = study.items.map(([code]) => [random() * (repeated.has(code) ? 0.5 : 1), code]);
+    for (const code of study.repeats) keyed.push([0.6 + random() * 0.4, code]);
+    const order = keyed.sort((a, b) => a[0] - b[0]).map(([, code]) => code);
     for (let i = 1; i < order.length; i++) {
       const last = scenes.get(order[i - 1]);
       const other = order.findIndex((code, j) => j >= i && scenes.get(code) !== last);
@@ -39,42 +39,42 @@
     return order;
   }
 
-  function fresh(rater) {
+  function newSession(rater) {
     const seed = crypto.getRandomValues(new Uint32Array(1))[0];
     return {
       format: study.format, version: study.version, study: study.id, rater, seed,
       started: new Date().toISOString(), finished: null, calibrated: 0,
-      order: draw(seed), ratings: [], key: study.key,
+      order: randomOrder(seed), ratings: [], key: study.key,
     };
   }
 
   // --- Saving ------------------------------------------------------------------------------------
 
-  const slot = (rater) => `srgan_plugin.mos/${study.id}/${rater}`;
+  const storageKey = (rater) => `srgan_plugin.mos/${study.id}/${rater}`;
 
   function save() {
     try {
-      localStorage.setItem(slot(session.rater), JSON.stringify(session));
+      localStorage.setItem(storageKey(session.rater), JSON.stringify(session));
     } catch {
-      problem("This browser does not keep your scores: use “Save a file” before you close the page.");
+      problem("This browser cannot store your scores: use “Save a file” before you close the page.");
     }
   }
 
   function stored(rater) {
     try {
-      const found = JSON.parse(localStorage.getItem(slot(rater)));
-      return found && !misfit(found) ? found : null;
+      const found = JSON.parse(localStorage.getItem(storageKey(rater)));
+      return found && !whyNotResumable(found) ? found : null;
     } catch {
       return null;
     }
   }
 
-  // Why a saved session cannot be continued here; "" where it can.
-  function misfit(saved) {
+  // Return why a saved session cannot be resumed here; "" if it can.
+  function whyNotResumable(saved) {
     if (!saved || saved.format !== study.format) return "This is not a file of saved scores.";
     if (saved.study !== study.id) return "This file belongs to another study.";
-    const wanted = [...scenes.keys(), ...study.repeats].sort().join();
-    const fits = Array.isArray(saved.order) && [...saved.order].sort().join() === wanted
+    const expected = [...scenes.keys(), ...study.repeats].sort().join();
+    const fits = Array.isArray(saved.order) && [...saved.order].sort().join() === expected
       && Array.isArray(saved.ratings) && saved.ratings.length <= saved.order.length
       && saved.ratings.every((r) => r && [1, 2, 3, 4, 5].includes(r.rating))
       && typeof saved.rater === "string" && saved.rater && Number.isInteger(saved.calibrated);
@@ -104,7 +104,7 @@
     $("problem").hidden = !text;
   }
 
-  const rating = () => session.calibrated >= study.calibration.length;
+  const isCalibrated = () => session.calibrated >= study.calibration.length;
 
   function enter(saved) {
     session = saved;
@@ -112,16 +112,16 @@
     proceed();
   }
 
-  // To where the session stands: an example, the pause before the images, an image, or the end.
+  // Show the next step of the session: an example, the pause before the images, or the end.
   function proceed() {
     const done = session.ratings.length, total = session.order.length;
-    if (!rating()) return show(session.calibrated);
+    if (!isCalibrated()) return show(session.calibrated);
     if (done === total) return view("end");
     $("ready-title").textContent = done ? `Welcome back, ${session.rater}` : "Now the images";
     $("ready-text").textContent = done
       ? `You have rated ${done} of ${total} images.`
       : `The examples are over. ${total} images follow; use all scores from 1 to 5 as they fit. `
-        + "Some images come twice.";
+        + "Some images are shown twice.";
     $("again").hidden = !study.calibration.length;
     view("ready");
     $("begin").focus();
@@ -130,11 +130,11 @@
   // --- An image ----------------------------------------------------------------------------------
 
   async function show(index) {
-    const mine = ++request, examples = !rating();
+    const current = ++request, examples = !isCalibrated();
     position = index;
     since = 0;
     if (document.body.dataset.view !== "rate") view("rate");
-    const [code, wanted] = examples ? study.calibration[index] : [session.order[index], 0];
+    const [code, expected] = examples ? study.calibration[index] : [session.order[index], 0];
     const total = examples ? study.calibration.length : session.order.length;
     $("place").textContent = `${examples ? "Example" : "Image"} ${index + 1} of ${total}`;
     $("bar").max = total;
@@ -142,12 +142,12 @@
     $("back").disabled = index === 0;
     $("hint").hidden = !examples;
     $("hint").textContent = examples
-      ? `Example: an image like this one gets ${wanted}, ${LABELS[wanted - 1]}. Press ${wanted}.` : "";
-    const before = examples ? null : session.ratings[index]?.rating;
+      ? `Example: an image like this one gets ${expected}, ${LABELS[expected - 1]}. Press ${expected}.` : "";
+    const given = examples ? null : session.ratings[index]?.rating;
     for (const button of $("scores").children) {
       const score = Number(button.dataset.score);
-      button.disabled = examples && score !== wanted;
-      button.setAttribute("aria-pressed", String(score === before));
+      button.disabled = examples && score !== expected;
+      button.setAttribute("aria-pressed", String(score === given));
     }
     image.hidden = true;
     const bytes = Uint8Array.from(atob($(`image-${code}`).textContent), (c) => c.charCodeAt(0));
@@ -156,7 +156,7 @@
     next.src = url;
     try {
       await Promise.all([next.decode(), new Promise((resolve) => setTimeout(resolve, PAUSE))]);
-      if (mine !== request) return;
+      if (current !== request) return;
       image.src = url;
       await image.decode();
     } catch {
@@ -170,13 +170,14 @@
     since = performance.now();
   }
 
-  // So many device pixels to a side show one pixel of the image.
+  // Width in device pixels at which an image pixel is shown.
   const magnification = () => Math.max(1, Math.floor(devicePixelRatio));
 
-  // In the middle, at a CSS pixel that is a whole device pixel, too: a browser rounds others.
+  // Centre the image at a position that is a whole number of CSS and of device pixels, because browsers
+  // round others.
   function place() {
     const ratio = devicePixelRatio, box = stage.getBoundingClientRect();
-    // A hundredth more: browsers cut lengths to a 64th of a pixel.
+    // Browsers truncate lengths to 1/64 pixel, so a hundredth is added.
     const length = (pixels) => (pixels * magnification() + 0.01) / ratio;
     const width = length(image.naturalWidth), height = length(image.naturalHeight);
     const start = (edge, room, length) => {
@@ -193,11 +194,11 @@
 
   function give(score) {
     if (!since || document.body.dataset.view !== "rate") return;
-    if (!rating()) {
+    if (!isCalibrated()) {
       if (score !== study.calibration[position][1]) return;
       session.calibrated = position + 1;
       save();
-      return rating() ? proceed() : show(session.calibrated);
+      return isCalibrated() ? proceed() : show(session.calibrated);
     }
     const seconds = Math.round(performance.now() - since) / 1000;
     session.ratings[position] = { rating: score, seconds, magnification: magnification() };
@@ -211,7 +212,7 @@
 
   function back() {
     if (document.body.dataset.view !== "rate" || position === 0) return;
-    if (!rating()) session.calibrated = position - 1;
+    if (!isCalibrated()) session.calibrated = position - 1;
     show(position - 1);
   }
 
@@ -247,7 +248,7 @@
     const rater = $("rater").value.trim();
     if (!rater) return;
     const found = stored(rater);
-    if (!found) return enter(fresh(rater));
+    if (!found) return enter(newSession(rater));
     $("known").hidden = false;
     $("known").firstElementChild.textContent =
       `${rater} has rated ${found.ratings.length} of ${found.order.length} images in this browser. `
@@ -260,9 +261,9 @@
     let saved = null;
     try {
       saved = JSON.parse(await event.target.files[0].text());
-    } catch { /* said below */ }
-    const wrong = misfit(saved);
-    if (wrong) return problem(wrong);
+    } catch { /* reported below */ }
+    const reason = whyNotResumable(saved);
+    if (reason) return problem(reason);
     enter({ ...saved, key: study.key });
   });
 

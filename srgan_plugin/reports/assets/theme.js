@@ -1,4 +1,4 @@
-// Light, dark, or as the system has it.
+// Switch between the light, the dark and the system theme.
 (() => {
   const button = document.getElementById("theme");
   if (!button) return;

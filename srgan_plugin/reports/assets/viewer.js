@@ -1,16 +1,16 @@
-// The image viewer: any two methods under a divider, all of them under a magnifier.
+// The image viewer: two methods with a divider between them, and all methods under a magnifier.
 (() => {
   const root = document.getElementById("viewer");
   if (!root) return;
   const data = JSON.parse(document.getElementById("viewer-data").textContent);
   const part = (name) => root.querySelector(`[data-part="${name}"]`);
   const MAP = [[0, 0, 4], [40, 11, 84], [101, 21, 110], [159, 42, 99], [212, 72, 66],
-    [245, 125, 21], [250, 193, 39], [252, 255, 164]]; // inferno, for errors
+    [245, 125, 21], [250, 193, 39], [252, 255, 164]]; // colour map "inferno" for errors
   const LENS = 168; // CSS pixels
   const methods = data.methods;
   for (const entry of data.images) {
     for (const row of Object.values(entry.scores)) {
-      for (const name of Object.keys(row)) row[name] ??= Infinity; // the PSNR of equal images
+      for (const name of Object.keys(row)) row[name] ??= Infinity; // null in JSON: the PSNR of equal images
     }
   }
   const compared = methods.filter((name) => name !== data.reference && name !== "LR");
@@ -26,7 +26,7 @@
 
   // --- images -------------------------------------------------------------------------------
   const decoded = new Map();
-  function picture(entry, method) {
+  function decode(entry, method) {
     const source = entry.sources[method];
     if (source === undefined) return Promise.resolve(null);
     if (!decoded.has(source)) {
@@ -52,7 +52,7 @@
     return MAP[low].map((v, i) => v + (MAP[low + 1][i] - v) * (place - low));
   }
 
-  // Mean absolute difference of the three channels, white where it is `state.range` levels.
+  // Draw the mean absolute difference of the channels; `state.range` levels and more are white.
   function drawError(canvas, element, reference) {
     const { naturalWidth: width, naturalHeight: height } = reference;
     const out = pixels(element, width, height);
@@ -75,12 +75,12 @@
 
   let turn = 0;
   async function drawStage() {
-    const mine = ++turn;
+    const current = ++turn;
     const entry = image();
     const other = data.reference ?? state.left;
     const [left, right, reference] = await Promise.all(
-      [state.left, state.right, other].map((name) => picture(entry, name)));
-    if (mine !== turn) return;
+      [state.left, state.right, other].map((name) => decode(entry, name)));
+    if (current !== turn) return;
     for (const [side, element] of [["left", left], ["right", right]]) {
       const canvas = part(`${side}-image`);
       const odd = entry.odd.includes(state[side]);
@@ -96,8 +96,8 @@
     root.dataset.shown = `${entry.name}|${state.left}|${state.right}`;
   }
 
-  // A pixel of the image is a whole number of the screen's, so that squares are of one size; an
-  // image that is larger than its room is shown smaller, and then smooth: squares would alias.
+  // An image pixel covers a whole number of device pixels, so that all squares have the same size. An
+  // image that does not fit is shown smaller and smooth, because squares would alias.
   function layOut() {
     const { width, height } = image();
     const stage = part("stage");
@@ -118,7 +118,7 @@
   }
 
   // --- magnifier ----------------------------------------------------------------------------
-  function window_() {
+  function lensArea() {
     const { width, height } = image();
     const side = Math.min(LENS / state.zoom, width, height);
     const place = (share, size) => Math.min(Math.max(share * size - side / 2, 0), size - side);
@@ -127,16 +127,16 @@
 
   async function drawLenses() {
     const entry = image();
-    const { side, x, y } = window_();
+    const { side, x, y } = lensArea();
     const frame = part("frame").style;
     frame.left = `${(x / entry.width) * 100}%`;
     frame.top = `${(y / entry.height) * 100}%`;
     frame.width = `${(side / entry.width) * 100}%`;
     frame.height = `${(side / entry.height) * 100}%`;
     part("zoom-value").textContent = `×${state.zoom}`;
-    for (const method of methods) picture(entry, method); // all begin to decode
+    for (const method of methods) decode(entry, method); // start decoding all of them
     for (const lens of part("lenses").children) {
-      const element = await picture(entry, lens.method);
+      const element = await decode(entry, lens.method);
       lens.hidden = !element;
       if (!element || entry !== image()) continue;
       const size = Math.round(LENS * (window.devicePixelRatio || 1));
@@ -158,13 +158,13 @@
     }));
   }
 
-  // --- measures and order -------------------------------------------------------------------
+  // --- metrics and order --------------------------------------------------------------------
   const digits = (name) => (/^SSIM|LPIPS|DISTS/.test(name) ? 4 : 2);
   const lowerIsBetter = (name) => /NIQE|LPIPS|DISTS/.test(name);
   const score = (entry, method, measure) => entry.scores[method]?.[measure];
   const show = (value, measure) => (value === undefined ? "–"
     : Number.isFinite(value) ? value.toFixed(digits(measure)) : "∞");
-  // Means are compared, so they are over the images of which every method has the measure.
+  // Return the images for which every method has the metric: means over them are comparable.
   function meanOver(measure) {
     const has = (m) => data.images.some((entry) => score(entry, m, measure) !== undefined);
     const needed = methods.filter(has);
@@ -179,7 +179,7 @@
     const sign = lowerIsBetter(measure) ? -1 : 1;
     const value = (i) => score(data.images[i], method, measure);
     const known = state.order.filter((i) => value(i) !== undefined);
-    known.sort((a, b) => sign * (value(a) - value(b)) || a - b); // of two infinite ones NaN, so a - b
+    known.sort((a, b) => sign * (value(a) - value(b)) || a - b); // two infinite values give NaN, then the index decides
     const rest = data.images.map((_, i) => i).filter((i) => !known.includes(i));
     state.order = [...known, ...rest];
     makeStrip(measure, method);
@@ -221,8 +221,8 @@
     }
     const counts = new Set(names.map((name) => meanOver(name).length));
     const over = Math.min(...counts) < data.images.length
-      ? `; means over ${[...counts].join(" or ")} of ${data.images.length} images, of which all methods have one` : "";
-    table.replaceChildren(make("caption", `Measures of ${entry.name}${over}`), head, body);
+      ? `; means over ${[...counts].join(" or ")} of ${data.images.length} images, those that all methods have` : "";
+    table.replaceChildren(make("caption", `Metrics of ${entry.name}${over}`), head, body);
     table.parentElement.hidden = !names.length || !body.children.length;
   }
 
@@ -278,7 +278,7 @@
       plot.append(svg("line", { x1: box.left, x2: width - box.right, y1: Y(hr), y2: Y(hr), class: "hr" }),
         svg("text", { x: width - box.right - 4, y: Y(hr) - 5, "text-anchor": "end", class: "label" }, data.reference));
     }
-    const labels = []; // places taken
+    const labels = []; // positions of labels drawn so far
     measured.forEach((method) => {
       const group = svg("g", { class: `series s${methods.indexOf(method) % 6}` });
       for (const entry of data.images) {
