@@ -1,1 +1,1 @@
-"""Images and pages for people."""
+"""Reports of runs, comparisons of images, and opinion studies, as HTML pages."""
