@@ -1,7 +1,7 @@
-"""Read weights of NumPy archives (.npz) and of HDF5 files (Keras, TensorLayer), running nothing.
+"""Read weights from NumPy archives (.npz) and HDF5 files (Keras, TensorLayer) without running code.
 
-Names and arrays come out in the order of the network's layers where the file knows one, and sorted
-by the numbers in their names where it does not.
+Arrays are returned in the order of the layers that the file records, or else sorted by the numbers
+in their names.
 """
 
 import importlib.util
@@ -24,9 +24,9 @@ Arrays = dict[str, NDArray[Any]]
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _NUMBERS = "fiub"  # kinds of dtypes
-# Of what is unpacked over the size of the file: weights hardly shrink.
-_LARGEST_GROWTH, _ALWAYS_ALLOWED = 4, 1 << 26
-# Variables that Keras 3 numbers, by their dimensions.
+# Largest content: four times the file, as weights hardly compress, and 64 MiB.
+_MAX_GROWTH, _ALWAYS_ALLOWED = 4, 1 << 26
+# Names of the variables that Keras 3 only numbers, by their dimensions.
 _VARIABLES: dict[tuple[int, ...], tuple[str, ...]] = {
     (4,): ("kernel",),
     (4, 1): ("kernel", "bias"),
@@ -39,13 +39,13 @@ Content = tuple[dict[str, Any], dict[str, Any]]
 
 
 def array_file_reader(path: Path) -> Callable[[Path], Content] | None:
-    """Return the function that reads a file; None where it is of no such kind, or h5py is missing.
+    """Return the function that reads a file; None for other formats, and for HDF5 without h5py.
 
     Args:
-        path: The file; its content decides.
+        path: The file; its format is detected from the content, not from the name.
 
     Returns:
-        A function that returns weights, and the arguments of SRResNet that the file states.
+        A function that returns a state dict, and the arguments of SRResNet that the file records.
     """
     with path.open("rb") as file:
         start = file.read(len(_HDF5))
@@ -59,16 +59,25 @@ def array_file_reader(path: Path) -> Callable[[Path], Content] | None:
     return None
 
 
-def _check_growth(claimed: int, path: Path) -> None:
+def require_modest_size(claimed: int, path: Path) -> None:
+    """Refuse a small file with a huge content, which would exhaust the memory.
+
+    Args:
+        claimed: Size of the content in bytes.
+        path: The file.
+
+    Raises:
+        UserError: The content is much larger than the file.
+    """
     size = path.stat().st_size
-    if claimed > _LARGEST_GROWTH * size + _ALWAYS_ALLOWED:
-        raise UserError(f"its arrays claim {claimed} bytes, but it has {size}")
+    if claimed > _MAX_GROWTH * size + _ALWAYS_ALLOWED:
+        raise UserError(f"its weights claim {claimed} bytes, but it has {size}")
 
 
 def _read_npz(path: Path) -> Content:
     arrays: Arrays = {}
     with zipfile.ZipFile(path) as archive:
-        _check_growth(sum(part.file_size for part in archive.infolist()), path)
+        require_modest_size(sum(part.file_size for part in archive.infolist()), path)
         for part in archive.infolist():
             with archive.open(part) as file:
                 value = _read_npy(file)
@@ -77,7 +86,7 @@ def _read_npz(path: Path) -> Content:
 
 
 def _flat(name: str, value: Any) -> Iterator[tuple[str, NDArray[Any]]]:
-    """Name the arrays of nested lists and dicts by their path; skip what is no array."""
+    """Yield the arrays in nested lists and dicts with their paths."""
     if isinstance(value, Mapping | list | tuple):
         items = value.items() if isinstance(value, Mapping) else enumerate(value)
         for key, inner in items:
@@ -87,21 +96,20 @@ def _flat(name: str, value: Any) -> Iterator[tuple[str, NDArray[Any]]]:
 
 
 def _read_npy(file: IO[bytes]) -> Any:
+    """Return an array, a nested list or dict of arrays, or None for an array of texts."""
     npy: Any = np.lib.format  # has no types before numpy 2.3
     version = npy.read_magic(file)
     read_header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
     shape, fortran, dtype = read_header(file)
     if dtype.hasobject:  # a list of arrays, as TensorLayer saves them
-        loaded = _Unpickler(file, encoding="latin1").load()
-        return _settled(loaded)
+        return _materialize(_Unpickler(file, encoding="latin1").load())
     if dtype.kind not in _NUMBERS:
         return None
-    content = file.read()
-    return np.frombuffer(content, dtype).reshape(shape, order="F" if fortran else "C")
+    return np.frombuffer(file.read(), dtype).reshape(shape, order="F" if fortran else "C")
 
 
 class _Dtype:
-    """`numpy.dtype`: of numbers, or of references to other objects of the pickle."""
+    """Stand-in for `numpy.dtype` that allows numbers and objects."""
 
     def __init__(self, name: str, *_: object) -> None:
         if not re.fullmatch(r"b1|[iu][1248]|f[248]|O8?", name):
@@ -113,7 +121,7 @@ class _Dtype:
 
 
 class _Array:
-    """`numpy.ndarray`; `value` is there after its state has come."""
+    """Stand-in for `numpy.ndarray`; its state sets `value`."""
 
     value: Any = None
 
@@ -122,7 +130,7 @@ class _Array:
         if dtype.name.startswith("O"):
             self.value = list(raw) if shape else raw[0]
             return
-        content = raw.encode("latin1") if isinstance(raw, str) else raw  # Python 2 has no bytes
+        content = raw.encode("latin1") if isinstance(raw, str) else raw  # str in Python 2
         flat = np.frombuffer(content, np.dtype(dtype.name).newbyteorder(dtype.order))
         self.value = flat.reshape(shape, order="F" if fortran else "C")
 
@@ -145,7 +153,7 @@ _STAND_INS: dict[tuple[str, str], Callable[..., Any]] = {
 
 
 class _Unpickler(pickle.Unpickler):
-    """Unpickles arrays, lists, dicts, numbers and texts; names of anything else are refused."""
+    """Unpickler for arrays, lists, dicts, numbers and texts that refuses any other global."""
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in _STAND_INS:
@@ -153,14 +161,14 @@ class _Unpickler(pickle.Unpickler):
         return _STAND_INS[module, name]
 
 
-def _settled(loaded: Any) -> Any:
-    """Put arrays in the place of their stand-ins."""
+def _materialize(loaded: Any) -> Any:
+    """Replace the stand-ins by arrays."""
     if isinstance(loaded, _Array):
-        return _settled(loaded.value)
+        return _materialize(loaded.value)
     if isinstance(loaded, dict):
-        return {key: _settled(value) for key, value in loaded.items()}
+        return {key: _materialize(value) for key, value in loaded.items()}
     if isinstance(loaded, list | tuple):
-        return [_settled(value) for value in loaded]
+        return [_materialize(value) for value in loaded]
     return loaded
 
 
@@ -168,19 +176,19 @@ def _read_hdf5(path: Path) -> Content:
     import h5py
 
     with h5py.File(path, "r") as file:
-        group = file.get("model_weights", file)  # beside them, the whole of a Keras model
+        group = file.get("model_weights", file)  # a complete Keras model has this group
         found = _datasets(group)
-        _check_growth(sum(item.nbytes for item in found.values()), path)
+        require_modest_size(sum(item.nbytes for item in found.values()), path)
         if "layer_names" in group.attrs:
             weights = to_state_dict({name: found[name][()] for name in _layer_weights(group)})
             return weights, _keras_arguments(file.attrs.get("model_config"))
         arrays = {n: item[()] for n, item in found.items() if not n.startswith("optimizer")}
-    ordered = _by_layer(arrays)  # HDF5 sorts names as texts
+    ordered = _by_layer(arrays)  # HDF5 sorts names as texts, conv2d_10 before conv2d_9
     return to_state_dict(_named_variables(ordered or arrays), ordered=bool(ordered)), {}
 
 
 def _keras_arguments(config: Any) -> dict[str, Any]:
-    """Read off a Keras model's configuration, in JSON, what no weight shows; empty without one."""
+    """Return `norm_eps` and `last_act` of a Keras model from its configuration in JSON, if any."""
     if config is None:
         return {}
     try:
@@ -196,20 +204,21 @@ def _keras_arguments(config: Any) -> dict[str, Any]:
 
 
 def _datasets(group: Any) -> dict[str, Any]:
-    """Return the arrays below a group by their path."""
+    """Return the datasets of numbers in a group, by their paths."""
     found: dict[str, Any] = {}
 
     def visit(name: str, item: Any) -> None:
         if hasattr(item, "shape") and item.dtype.kind in _NUMBERS:
             if item.external or item.is_virtual:
-                raise UserError(f"its dataset {name} lies in another file")
+                raise UserError(f"its dataset {name} is in another file")
             found[name] = item
 
-    group.visititems(visit)  # which follows no links to other files
+    group.visititems(visit)  # does not follow links to other files
     return found
 
 
 def _layer_weights(group: Any) -> Iterator[str]:
+    """Yield the paths of the weights in the order of the layers."""
     for layer in map(_text, group.attrs["layer_names"]):
         for weight in map(_text, group[layer].attrs.get("weight_names", ())):
             yield f"{layer}/{weight}"
@@ -220,9 +229,9 @@ def _text(name: Any) -> str:
 
 
 def _by_layer(arrays: Arrays) -> Arrays:
-    """Sort arrays by the numbers of their layers; empty where these do not say the order.
+    """Sort arrays by the numbers in their layers' names; return {} if that order is not reliable.
 
-    They do where convolutions are numbered in one row, as `conv2d_10` is behind `conv2d_9`.
+    It is if all convolutions have the same name apart from the number, such as `conv2d_9`.
     """
     keys = {name: _layer_number(name) for name in arrays}
     if len({keys[name][0] for name, array in arrays.items() if array.ndim == 4}) != 1:
@@ -231,7 +240,7 @@ def _by_layer(arrays: Arrays) -> Arrays:
 
 
 def _layer_number(name: str) -> tuple[str, int, str]:
-    """Split a parameter's name into its layer's, that layer's number, and the rest."""
+    """Split a parameter's name into the layer's name, its number, and the rest."""
     layer, rest = name, ""
     if found := re.fullmatch(r"(.*?)((?:/vars/|[/.])[^/.]*)", name):
         layer, rest = found[1], found[2]
@@ -242,7 +251,7 @@ def _layer_number(name: str) -> tuple[str, int, str]:
 
 
 def _named_variables(arrays: Arrays) -> Arrays:
-    """Name the variables that Keras 3 only numbers, `LAYER/vars/0`."""
+    """Rename variables that Keras 3 only numbers: `LAYER/vars/0` to `LAYER/kernel`."""
     layers: dict[str, list[str]] = {}
     for name in arrays:
         if found := re.fullmatch(r"(.+)/vars/\d+", name):

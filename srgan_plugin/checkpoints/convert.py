@@ -1,4 +1,4 @@
-"""Convert and publish checkpoints; every written file is compared with its source."""
+"""Convert and publish checkpoints; each written file is compared with its source."""
 
 import dataclasses
 import os
@@ -34,13 +34,13 @@ HALF_TOLERANCE = 0.5 / 255  # half a level of an 8-bit image
 
 @dataclass(frozen=True, kw_only=True)
 class Conversion:
-    """What was converted.
+    """Result of a conversion.
 
     Attributes:
-        source: what the file held.
-        path: the file written.
-        sha256: of it, in hexadecimal digits.
-        difference: the largest between the two networks' outputs for the fixed image.
+        source: The network in the source.
+        path: The written file.
+        sha256: Its SHA-256 in hexadecimal digits.
+        difference: Largest difference between the outputs of both networks for `probe_input`.
     """
 
     source: DetectedNetwork
@@ -49,12 +49,12 @@ class Conversion:
     difference: float
 
     def report(self) -> list[str]:
-        """Return the report's lines."""
+        """Return the lines of a report."""
         return [
             f"found    {self.source}",
             f"dropped  {', '.join(self.source.dropped) or 'nothing'}",
             *(
-                f"open     {name}, which nothing states: {option(name)}"
+                f"open     {name}, not recorded in the file; give {option(name)}"
                 for name in self.source.open
             ),
             f"compared on a fixed image: largest difference {self.difference:.1e}",
@@ -65,12 +65,13 @@ class Conversion:
 
 @dataclass(frozen=True, kw_only=True)
 class _Rules:
-    """How a code base wraps weights, and which networks its classes can be.
+    """How a code base wraps weights, and which arguments its classes support.
 
     Attributes:
-        wrap: Called with the network's role, its weights in that code base's keys, and our note.
-        activates: Whether MSRResNet has an activation after each shuffle; None where a switch says.
-        forms: The arguments that the class of a network can have, where not any.
+        wrap: Function of role, weights (with keys of the code base) and note that returns the
+            checkpoint.
+        activates: Whether MSRResNet has an activation after each shuffle; None for either.
+        forms: Supported arguments by network; networks that are not listed support all.
     """
 
     wrap: Callable[[Role, Mapping[str, Tensor], Mapping[str, Any]], dict[str, Any]]
@@ -124,30 +125,31 @@ def convert(
     license: str | None = None,
     note_among_weights: bool = False,
 ) -> Conversion:
-    """Write a checkpoint anew in the layout of a code base; the weights stay bit for bit.
+    """Write a checkpoint in the layout of a code base; weights stay equal bit for bit.
 
-    The written file is read again, its network built, and both networks are compared on a fixed
-    image; unless they agree, no `target` is written.
+    The network of the written file is compared with that of the source on an image; if their
+    outputs differ, `target` is not written.
 
     Args:
-        source: a file of any layout.
-        target: the file to write. `.safetensors` holds bare weights, and as metadata our note and
-            what `metadata_of` says.
-        to: whose layout.
-        origin: whose layout the source must have; None takes what it has.
-        ema: whether to take averaged weights where there are both.
-        role: which network of a whole-training checkpoint.
-        arguments: what no file records, see `identify`.
-        half: whether to round the weights to half precision, for a file of half the size; images
-            may then differ by half a level of 255.
-        name: of the model, for the metadata of `.safetensors`.
-        license: of the weights, likewise; by default that which the source states.
-        note_among_weights: whether to write the note as a tensor, too, where the keys alone do not
-            tell what the network computes: spandrel and others hand on tensors alone.
+        source: A checkpoint in any known layout.
+        target: The file to write, `.pth`, `.pt` or `.safetensors`. The last holds bare weights,
+            and the note and `metadata_of` as metadata.
+        to: Code base of the layout to write.
+        origin: Code base of the layout that the source must have; None for any.
+        ema: Whether to prefer averaged weights.
+        role: Network of a training checkpoint, "generator" or "discriminator".
+        arguments: Arguments that the source does not record, see `identify`.
+        half: Whether to round weights to half precision, which halves the file; images may differ
+            by half a level of 255.
+        name: Name of the model, for the metadata of `.safetensors`.
+        license: Licence of the weights, for the metadata; by default that of the source.
+        note_among_weights: Whether to write the note as a tensor too, unless the keys imply all
+            that it records, for readers that pass on tensors only, such as spandrel.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        UserError: the file is damaged or no network of ours, or `to` cannot compute what it does.
+        FileNotFoundError: The source does not exist.
+        UserError: The source is damaged or contains another network, or the code base cannot
+            compute the same function.
         OSError: `target` cannot be written.
     """
     target = Path(target)
@@ -160,13 +162,13 @@ def convert(
         network = found.build(assume=True)
         layout = _target_layout(found, network, to)
     note = note_for(found.layout.network, found.arguments)
-    found_role: Role = "discriminator" if found.layout.network in DISCRIMINATORS else "generator"
     weights = {
         key: weight.half() if half and weight.is_floating_point() else weight
         for key, weight in found.weights.items()
     }
     if note_among_weights:
         weights |= note_tensor(note)
+    found_role: Role = "discriminator" if found.layout.network in DISCRIMINATORS else "generator"
     content = _RULES[to].wrap(found_role, layout.from_plugin_keys(weights), note)
     if target.suffix == ".safetensors":
         license = license or stated_metadata(checkpoint).get("license")
@@ -182,22 +184,27 @@ def convert(
 
 
 def _check_target(target: Path, to: CodeBase) -> None:
+    """Refuse a file name that does not fit the format or contains a hash."""
     if target.suffix not in (".pth", ".pt", ".safetensors"):
         raise UserError(f"expected a name ending in .pth or .safetensors, got {target}")
     if filename_hash(target.name):
         raise UserError(
-            f"{target.name} closes with the hash of another file: leave it out of the name"
+            f"{target.name}: expected a name without a hash, got one with that of another file; "
+            "remove it from the name"
         )
     if target.suffix == ".safetensors" and to != "plugin":
-        raise UserError(f"{to} does not read safetensors: end {target} in .pth, or --to plugin")
+        raise UserError(
+            f"{to}: expected a name ending in .pth, as it does not read safetensors, got {target}; "
+            "change it, or use --to plugin"
+        )
 
 
 def probe_input(network: nn.Module, channels: int = 3) -> Tensor:
-    """Return the image on which networks are compared: (1, channels, H, W) in [0, 1].
+    """Return the image on which networks are compared, (1, channels, H, W) in [0, 1].
 
     Args:
-        network: one of ours; a discriminator is given the size that it takes.
-        channels: of the image.
+        network: A network of this package; the size is a discriminator's input size.
+        channels: Number of channels.
     """
     size = getattr(network, "input_size", None)
     height, width = (size, size) if isinstance(size, int) else (20, 24)
@@ -207,40 +214,45 @@ def probe_input(network: nn.Module, channels: int = 3) -> Tensor:
 
 
 def _target_layout(found: DetectedNetwork, network: nn.Module, to: CodeBase) -> StateDictLayout:
-    """Return the target's layout of this network, if the target has the same function."""
+    """Return the layout of this network in a code base, if that computes the same function."""
     name, rules = found.layout.network, _RULES[to]
     layout = find_layout(name, to)
     if layout is None:
-        raise UserError(f"{to} has no {name}: only --to plugin takes it")
+        raise UserError(f"{to} has no {name}; use --to plugin")
     activates = getattr(network, "activate_after_shuffle", None)
     if activates is not None and rules.activates not in (None, activates):
-        theirs, own = ("has an", "has none") if rules.activates else ("has no", "has one")
-        doubt = "".join(f", or {option(name)} if it was trained so" for name in found.open)
-        others = [base for base, its in _RULES.items() if its.activates in (None, activates)]
+        expected, got = ("an", "without one") if rules.activates else ("no", "with one")
+        retry = "".join(f", or {option(name)} if it was trained so" for name in found.open)
+        others = [base for base, other in _RULES.items() if other.activates in (None, activates)]
         raise UserError(
-            f"{to}'s MSRResNet {theirs} activation after each shuffle, these weights' network "
-            f"{own}: under {to} they would load and give other images. Nothing converts one "
-            f"into the other; use --to {' or '.join(others)}{doubt}"
+            f"{to}'s MSRResNet: expected {expected} activation after each shuffle, got a network "
+            f"{got}; the weights would load and give other images. There is no conversion; use "
+            f"--to {' or '.join(others)}{retry}"
         )
     forms = rules.forms.get(name, [{}])
     if not any(found.arguments.items() >= form.items() for form in forms):
-        expected = " or ".join(map(listed, forms))
+        supported = " or ".join(map(listed, forms))
         got = listed({key: found.arguments[key] for key in forms[0]})
-        raise UserError(f"{to}'s {name}: expected {expected}, got {got}; only --to plugin takes it")
+        raise UserError(f"{to}'s {name}: expected {supported}, got {got}; use --to plugin")
     return layout
 
 
 def require_same_output(written: Path, network: nn.Module, allowed: float = TOLERANCE) -> float:
-    """Return the largest difference between a network and the one that a written file makes.
+    """Return the largest difference between the outputs of a network and of a written file.
+
+    Args:
+        written: The checkpoint.
+        network: The network that it should contain.
+        allowed: Largest difference that is allowed.
 
     Raises:
-        UserError: It is more than is allowed, or not a number.
+        UserError: The difference is larger, or NaN.
     """
     again = identify(load_checkpoint_file(written))
     image = probe_input(network, again.arguments["in_channels"])
     with torch.inference_mode():
         difference = float((network(image) - again.build(assume=True)(image)).abs().max())
-    if not difference <= allowed:  # NaN is no agreement either
+    if not difference <= allowed:  # also true for NaN
         raise UserError(
             f"the converted network differs by {difference:.1e} (allowed {allowed:.0e}) on the "
             "fixed image; nothing was written"
@@ -251,21 +263,21 @@ def require_same_output(written: Path, network: nn.Module, allowed: float = TOLE
 def publish(
     source: str | os.PathLike[str], target: str | os.PathLike[str], **options: Any
 ) -> Conversion:
-    """Write one network alone, under a name that closes with the digits of the file's SHA-256.
+    """Write one network to a file whose name ends with the first digits of its SHA-256.
 
     Args:
-        source: a checkpoint of any layout.
-        target: `NAME.pth` or `NAME.safetensors`; the file becomes `NAME-xxxxxxxx.pth`.
-        options: as for `convert`.
+        source: A checkpoint in any known layout.
+        target: `NAME.pth` or `NAME.safetensors`, which becomes `NAME-xxxxxxxx.pth`.
+        options: Other arguments of `convert`.
 
     Raises:
-        FileNotFoundError: as for `convert`.
-        UserError: as for `convert`.
-        OSError: as for `convert`.
+        FileNotFoundError: See `convert`.
+        UserError: See `convert`.
+        OSError: See `convert`.
     """
     target = Path(target)
     options.setdefault("name", target.stem)
-    # Not to `target` itself: that may well be the source.
+    # Not to `target` itself, which may be the source.
     unnamed = target.with_name(f".{target.stem}.{uuid.uuid4().hex}{target.suffix}")
     try:
         done = convert(source, unnamed, **options)

@@ -31,8 +31,8 @@ from .wrappers import NoWeightsError, Role, unwrap_and_list
 logger = logging.getLogger(__name__)
 
 _CLASSES = GENERATORS | DISCRIMINATORS
-_MOST_BLOCKS = 1000  # building more takes seconds, for far more than any network has
-# What a test may take from the weights. Scale and channels are the data's as well.
+_MAX_BLOCKS = 1000  # building more takes seconds; no known network has that many
+# Arguments of a config that a checkpoint may change. Scale and channels depend on the data too.
 _ADAPTABLE = (
     *("mid_channels", "num_blocks", "prelu", "upsample_norm", "end_kernels"),
     *("shuffles", "depthwise"),
@@ -81,7 +81,7 @@ class DetectedNetwork:
 
     @property
     def open(self) -> tuple[str, ...]:
-        """The arguments that neither the weights nor the file state, and that matter."""
+        """Arguments without a safe default that follow neither from the weights nor the file."""
         names = (
             name
             for name in arguments_of(self.layout.network)
@@ -90,24 +90,24 @@ class DetectedNetwork:
         return tuple(name for name in names if name not in self.arguments)
 
     def build(self, *, assume: bool = False) -> nn.Module:
-        """Make the network, float32, in evaluation mode.
+        """Build the network with its weights: float32, in evaluation mode.
 
         Args:
-            assume: whether to take the default of what nothing states, for uses that do not
-                depend on it, such as comparing two networks.
+            assume: Whether to use defaults for `open` arguments, where the result does not depend
+                on them, such as to compare two networks.
 
         Raises:
-            ValueError: weights are missing, too many, of a wrong shape, or not finite; or what the
-                network computes is not stated.
+            UserError: Weights are missing, unexpected, of a wrong shape or not finite, or an
+                argument must be given.
         """
         self._require(name for name in self.open if name in self.layout.asks)
-        # On the meta device first: absurd shapes must not allocate what they claim.
+        # On the meta device, so that absurd shapes allocate nothing.
         try:
             with torch.device("meta"):
                 network = _CLASSES[self.layout.network](**self.arguments)
         except UserError as error:
             raise UserError(f"{self}: {error}") from None
-        self._require_known_variant(network)
+        self._require_known_keys(network)
         weights = remap_strict(dict(self.weights), network, saved_keys=self.saved_keys)
         if not assume:
             self._require(n for n in self.open if NON_INFERABLE_ARGS[n].unstated == "ask")
@@ -118,43 +118,46 @@ class DetectedNetwork:
             self._require_plausible(network)
         return network
 
-    def _require_known_variant(self, network: nn.Module) -> None:
+    def _require_known_keys(self, network: nn.Module) -> None:
+        """Refuse the weights of an unknown variant of a repository's network."""
         if self.layout.code_bases:
             return
         if misfit := why_not_loadable(self.weights, network.state_dict(), self.saved_keys):
             raise UserError(
-                f"{self}: expected the weights of that network alone, got {misfit}; the file is "
-                "damaged, or of a variant of that repository which is not known here"
+                f"{self}: expected the weights of that network only, got {misfit}; the file is "
+                "damaged, or of a variant of that repository which srgan_plugin does not know"
             )
 
     def _require_plausible(self, network: SRResNet) -> None:
+        """Refuse arguments assumed from a repository that the weights contradict."""
         if better := contradicted(network, self.assumed):
             stated = {name: plain(getattr(network, name)) for name in better}
             raise UserError(
                 f"{listed(stated)}, as {self.layout.origin} scripts have it, is contradicted by "
                 f"the weights, which fit {listed(better)} better: a fork may have changed it. Give "
-                f"what it was trained with, {_as_options(better)} or {_as_options(stated)}, here "
-                "or once to tools/convert_checkpoint.py FILE NEW --to plugin"
+                f"{_as_options(better)} or {_as_options(stated)}, as it was trained, here or once "
+                "to tools/convert_checkpoint.py FILE NEW --to plugin"
             )
 
     @staticmethod
     def _require(names: Iterable[str]) -> None:
+        """Refuse to build a network while any of these arguments is unknown."""
         if missing := list(names):
             expected = "; ".join(f"{n}: expected {NON_INFERABLE_ARGS[n].expected}" for n in missing)
             raise UserError(
-                f"{expected}, which weights do not show and this file does not state: give "
+                f"{expected}, got none: neither weights nor file state it; give "
                 f"{' '.join(map(option, missing))}, here or once to "
                 "tools/convert_checkpoint.py FILE NEW --to plugin"
             )
 
 
 def option(name: str) -> str:
-    """Return how the command line states an argument."""
+    """Return an example of the command-line option that gives an argument."""
     return f"--arch-option {name}={NON_INFERABLE_ARGS[name].example}"
 
 
 def _as_options(arguments: Mapping[str, Any]) -> str:
-    """Return how the command line states arguments."""
+    """Return command-line options that give arguments."""
     words = {
         name: f'"({value[0]:g},{value[1]:g})"' if isinstance(value, tuple) else value
         for name, value in arguments.items()
@@ -191,27 +194,23 @@ def identify(
     weights, dropped = unwrap_and_list(checkpoint, ema=ema, role=role)
     found = detect_layout(weights)
     if found is None or found.layout.network not in _CLASSES:
-        known = ", ".join(_CLASSES)
-        raise UnknownNetworkError(f"expected weights of {known}, got {describe(weights)}")
+        raise UnknownNetworkError(
+            f"expected weights of {', '.join(_CLASSES)}, got {describe(weights)}"
+        )
     if role == "discriminator" and found.layout.network not in DISCRIMINATORS:
-        raise UserError(f"expected a discriminator, but all there is is {found}")
-    if int(found.arguments.get("num_blocks", 0)) > _MOST_BLOCKS:
+        raise UserError(f"expected a discriminator, got only {found}")
+    if int(found.arguments.get("num_blocks", 0)) > _MAX_BLOCKS:
         raise UserError(
-            f"num_blocks: expected at most {_MOST_BLOCKS}, got {found.arguments['num_blocks']}"
+            f"num_blocks: expected at most {_MAX_BLOCKS}, got {found.arguments['num_blocks']}"
         )
     stated = _stated(found, checkpoint, arguments or {})
-    everything = {**stated, **found.arguments}
+    known = {**stated, **found.arguments}
     renamed = found.layout.to_plugin_keys(weights, stated)
-    norm, first = everything.get("norm", "batch"), "trunk_net.0.bn1"
-    of_repository = not found.layout.code_bases and f"{first}.weight" in renamed
-    if of_repository and norm == "batch" and f"{first}.running_mean" not in renamed:
-        raise UserError(
-            "expected the running statistics of batch normalisation beside its weights, got none: "
-            "save model.state_dict(), not the parameters alone"
-        )
+    if not found.layout.code_bases and known.get("norm", "batch") == "batch":
+        _require_running_statistics(renamed)
     return DetectedNetwork(
         layout=found.layout,
-        arguments=everything,
+        arguments=known,
         weights=renamed,
         dropped=dropped,
         assumed=_assumed(found, checkpoint, arguments or {}),
@@ -219,10 +218,19 @@ def identify(
     )
 
 
+def _require_running_statistics(weights: Mapping[str, Tensor]) -> None:
+    norm = "trunk_net.0.bn1"
+    if f"{norm}.weight" in weights and f"{norm}.running_mean" not in weights:
+        raise UserError(
+            "expected the running statistics of batch normalisation beside its weights, got none; "
+            "save model.state_dict(), not the parameters alone"
+        )
+
+
 def _assumed(
     found: Detection, checkpoint: Mapping[str, Any], given: Mapping[str, Any]
 ) -> frozenset[str]:
-    """Return the names of what a repository's scripts state, and a fork of it may have changed."""
+    """Return the names of arguments assumed from a repository, which a fork may have changed."""
     if found.layout.code_bases:
         return frozenset()
     network = found.layout.network
@@ -233,10 +241,10 @@ def _assumed(
 def _stated(
     found: Detection, checkpoint: Mapping[str, Any], given: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Return what is known of a network beside what its weights show.
+    """Merge the arguments that the file records, the layout implies and the user gives.
 
     Raises:
-        UserError: Two of weights, keys, notes and what the user says contradict each other.
+        UserError: Two of them, or one of them and the weights, contradict each other.
     """
     layout, shown = found.layout, found.arguments
     stated = recorded_arguments(checkpoint, layout.network)
@@ -249,18 +257,18 @@ def _stated(
     for name, value in layout.facts.items():
         if name in shown or plain(stated.setdefault(name, value)) == plain(value):
             continue
-        if layout.code_bases:  # a repository's habit gives way to what the file states
+        if layout.code_bases:  # for a repository, the file overrides the assumption
             raise UserError(
                 f"{name}: expected {value}, as {layout.origin} keys have it, got {stated[name]} "
                 "in its meta: the file was changed, get it again"
             )
     for name, value in _checked(layout.network, given).items():
         if name in layout.facts and not layout.code_bases:
-            stated[name] = value  # a habit of the repository, which a fork may have changed
+            stated[name] = value  # the user overrides an assumption
         known = shown.get(name, stated.setdefault(name, value))
         if plain(known) != value:
             raise UserError(
-                f"{name}: expected {known}, as the file has it, got {value}: leave that option out"
+                f"{name}: expected {known}, as the file has it, got {value}; remove that option"
             )
     return stated
 
@@ -301,7 +309,7 @@ def open_network(
         network = found.build()
     if found.open:
         logger.warning(
-            "%s: taken for the function that %s keys come with; %s if it was trained otherwise",
+            "%s: assuming the function of networks with %s keys; give %s if trained otherwise",
             path, found.layout.origin, ", ".join(map(option, found.open)),
         )  # fmt: skip
     return network
@@ -331,7 +339,7 @@ def generator_changes(
     name = str(generator.get("type")).rpartition(".")[2]
     try:
         found = identify(checkpoint)
-    except (UnknownNetworkError, NoWeightsError):  # which loading refuses
+    except (UnknownNetworkError, NoWeightsError):  # loading refuses them
         return {}
     if found.layout.network != name:
         return {}

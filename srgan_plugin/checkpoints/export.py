@@ -1,4 +1,4 @@
-"""Generators for other runtimes: ONNX with any height and width."""
+"""Export generators to ONNX."""
 
 import copy
 import importlib.util
@@ -17,9 +17,9 @@ from srgan_plugin.errors import UserError
 from srgan_plugin.io.atomic import atomic_path
 from srgan_plugin.networks import Generator
 
-TOLERANCE = 1e-4  # of the images' range of 1
-HALF_TOLERANCE = 1 / 255  # one level of an 8-bit image, for weights and computation together
-#: Height and width of the LR images on which an export is checked.
+TOLERANCE = 1e-4  # for images in [0, 1]
+HALF_TOLERANCE = 1 / 255  # one level of an 8-bit image
+#: Height and width of the LR images with which an export is checked.
 SIZES = ((24, 24), (17, 40), (33, 21))
 _PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 
@@ -31,74 +31,85 @@ def export_onnx(
     half: bool = False,
     metadata: Mapping[str, str] | None = None,
 ) -> float:
-    """Write a generator as ONNX and compare it with onnxruntime; it appears only if they agree.
+    """Export a generator to ONNX, and compare ONNX Runtime's output with torch's.
 
-    The graph's `lr`, float32 (1, C, H, W) in [0, 1], has any height and width from 2; its `sr` is
-    what the network returns.
+    The graph's input is `lr`, float32 (1, C, H, W) in [0, 1], with any height and width from 2.
+    Its output is `sr`, (1, C, scale * H, scale * W), the output of `forward`.
 
     Args:
-        network: one of our generators, on the CPU, in evaluation mode.
-        target: the `.onnx` file.
-        half: whether weights and computation are in half precision, for a file of half the size;
-            `lr` and `sr` stay float32.
-        metadata: what the file states beside the graph, see `metadata_of`.
+        network: A generator of this package, on the CPU, in evaluation mode.
+        target: The `.onnx` file. It is only written if the outputs agree.
+        half: Whether weights and computation are in half precision, which halves the file; `lr`
+            and `sr` stay float32.
+        metadata: Metadata of the file, see `metadata_of`.
 
     Returns:
-        The largest difference found.
+        The largest difference between the outputs.
 
     Raises:
-        UserError: no generator, a package is missing (the message has the line that installs
-            it), or the outputs differ by more than `TOLERANCE`, or `HALF_TOLERANCE`.
-        OSError: the file cannot be written.
+        UserError: The network is not a generator, a package is missing, or the outputs differ by
+            more than `TOLERANCE`, or `HALF_TOLERANCE`.
+        OSError: The file cannot be written.
     """
     generator = require_exportable(network, _PACKAGES)
     with atomic_path(target) as temporary:
         write_onnx(generator, temporary, half=half)
         _add_metadata(temporary, metadata or {})
         differences = [_difference(generator, temporary, size) for size in SIZES]
-        if half:  # onnxruntime computes in single precision on a CPU, a GPU does not
-            inside = _HalfInside(copy.deepcopy(generator))
+        if half:  # ONNX Runtime computes in half precision on GPUs only; check torch's instead
+            half_network = _HalfPrecision(copy.deepcopy(generator))
             image = probe_image(generator, SIZES[0])
             with torch.inference_mode():
-                differences.append(largest_difference(generator, image, inside(image)))
+                differences.append(largest_difference(generator, image, half_network(image)))
         require_agreement(difference := max(differences), half=half)
     return difference
 
 
 def require_exportable(network: nn.Module, packages: tuple[str, ...]) -> Generator:
-    """Return the network if it is a generator and the packages that export it are there.
+    """Return the network if it is a generator and the packages are installed.
+
+    Args:
+        network: The network to export.
+        packages: Packages that the export imports.
 
     Raises:
-        UserError: One of both is not so.
+        UserError: The network is not a generator, or a package is missing.
     """
     if missing := [name for name in packages if importlib.util.find_spec(name) is None]:
-        raise UserError(f"this export needs more packages: pip install {' '.join(missing)}")
+        raise UserError(
+            f"expected the packages {', '.join(packages)}, got no {', '.join(missing)}; "
+            f"pip install {' '.join(missing)}"
+        )
     if not isinstance(network, Generator):
         raise UserError(f"expected a generator to export, got {type(network).__name__}")
     return network
 
 
 def allowed_difference(*, half: bool) -> float:
-    """Return by how much an export may differ from torch."""
+    """Return the largest allowed difference between an export's output and torch's."""
     return HALF_TOLERANCE if half else TOLERANCE
 
 
 def require_agreement(difference: float, *, half: bool) -> None:
-    """Refuse an export that differs from torch by more than is allowed.
+    """Refuse an export whose output differs from torch's.
+
+    Args:
+        difference: The largest difference.
+        half: Whether the export is in half precision.
 
     Raises:
-        UserError: It does, or is not a number.
+        UserError: The difference is larger than `allowed_difference`, or NaN.
     """
     allowed = allowed_difference(half=half)
-    if not difference <= allowed:  # NaN is no agreement either
+    if not difference <= allowed:  # also true for NaN
         raise UserError(
             f"the exported network differs from torch by {difference:.1e} (allowed {allowed:.1e})"
             f"{'; export it without --half' * half}; nothing was written"
         )
 
 
-class _HalfInside(nn.Module):
-    """A network in half precision between float32 images."""
+class _HalfPrecision(nn.Module):
+    """A network in half precision with float32 input and output."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -114,9 +125,9 @@ _Network = TypeVar("_Network", bound=nn.Module)
 
 
 def fold_batch_norm(network: _Network) -> _Network:
-    """Return a copy with batch normalisation folded into the convolutions before it.
+    """Return a copy of a network with batch normalisation folded into convolutions.
 
-    They cost a runtime time, and torch 2.6 fails to export them.
+    This makes inference faster, and torch 2.6 fails to export batch normalisation.
     """
     network = copy.deepcopy(network)
     norms = [name for name, part in network.named_modules() if isinstance(part, nn.BatchNorm2d)]
@@ -127,35 +138,41 @@ def fold_batch_norm(network: _Network) -> _Network:
         if conv != last and isinstance(before, nn.Conv2d):
             setattr(block, conv, fuse_conv_bn_eval(before, norm))
             setattr(block, last, nn.Identity())
-        elif norm.running_mean is not None:
+        elif norm.running_mean is not None:  # becomes a depthwise convolution
             channels = norm.num_features
-            alone = nn.Conv2d(channels, channels, 1, groups=channels, bias=False).eval()
-            nn.init.ones_(alone.weight)
-            setattr(block, last, fuse_conv_bn_eval(alone, norm))
+            identity = nn.Conv2d(channels, channels, 1, groups=channels, bias=False).eval()
+            nn.init.ones_(identity.weight)
+            setattr(block, last, fuse_conv_bn_eval(identity, norm))
     return network
 
 
 @contextmanager
 def _quiet_exporter() -> Iterator[None]:
-    """Silence the exporter, which narrates; what matters is checked afterwards."""
-    chatty = logging.getLogger("torch.onnx")
-    level = chatty.level
-    chatty.setLevel(logging.ERROR)
+    """Silence the exporter's log and warnings; the result is checked afterwards."""
+    exporter = logging.getLogger("torch.onnx")
+    level = exporter.level
+    exporter.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        chatty.setLevel(level)
+        exporter.setLevel(level)
 
 
 def write_onnx(network: Generator, target: Path, *, half: bool = False) -> None:
-    """Write a generator's graph, of `lr` and `sr`, unchecked."""
+    """Write a generator as ONNX without metadata and without checking it.
+
+    Args:
+        network: The generator, on the CPU, in evaluation mode.
+        target: The `.onnx` file.
+        half: See `export_onnx`.
+    """
     sides = {axis: torch.export.Dim(name, min=2) for axis, name in ((2, "height"), (3, "width"))}
     folded = fold_batch_norm(network)
     with _quiet_exporter():
         torch.onnx.export(
-            _HalfInside(folded).eval() if half else folded,
+            _HalfPrecision(folded).eval() if half else folded,
             (probe_image(network, (20, 24)),),
             target,
             input_names=["lr"],
@@ -168,7 +185,7 @@ def write_onnx(network: Generator, target: Path, *, half: bool = False) -> None:
 
 
 def _add_metadata(path: Path, metadata: Mapping[str, str]) -> None:
-    """Put metadata into a graph, and take out torch's: stack traces with this machine's paths."""
+    """Replace the metadata of a graph; torch's are stack traces with paths of this machine."""
     import onnx
 
     model = onnx.load(path)
@@ -180,6 +197,7 @@ def _add_metadata(path: Path, metadata: Mapping[str, str]) -> None:
 
 
 def _difference(network: Generator, path: Path, size: tuple[int, int]) -> float:
+    """Return the largest difference between the outputs of ONNX Runtime and torch."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
@@ -189,7 +207,19 @@ def _difference(network: Generator, path: Path, size: tuple[int, int]) -> float:
 
 
 def largest_difference(network: Generator, image: Tensor, exported: Tensor) -> float:
-    """Return the largest difference between a result and torch's; NaN where there is NaN."""
+    """Return the largest difference between torch's output and an exported network's.
+
+    Args:
+        network: The network.
+        image: The LR image, (1, C, H, W).
+        exported: The exported network's output.
+
+    Returns:
+        The difference; NaN if one of them is NaN.
+
+    Raises:
+        UserError: The shapes differ.
+    """
     with torch.inference_mode():
         expected = network(image)
     if expected.shape != exported.shape:
@@ -201,6 +231,6 @@ def largest_difference(network: Generator, image: Tensor, exported: Tensor) -> f
 
 
 def probe_image(network: Generator, size: tuple[int, int]) -> Tensor:
-    """Return a random image of (1, C, *size) in [0, 1]."""
+    """Return a random image in [0, 1], of shape (1, C, *size)."""
     channels = network.conv_first.in_channels
     return torch.rand(1, channels, *size, generator=torch.Generator().manual_seed(0))

@@ -1,4 +1,4 @@
-"""Generators for ncnn, by pnnx, with the blob names of realesrgan-ncnn-vulkan."""
+"""Export generators to ncnn with pnnx."""
 
 import re
 import subprocess
@@ -21,34 +21,35 @@ from .export import (
 )
 
 _PACKAGES = ("onnx", "onnxscript", "pnnx", "ncnn")
-#: pnnx's names of input and output, and those that realesrgan-ncnn-vulkan looks up.
+#: pnnx's names of input and output, and realesrgan-ncnn-vulkan's.
 _BLOBS = {"in0": "data", "out0": "output"}
 
 
 def export_ncnn(network: torch.nn.Module, target: str | Path, *, half: bool = False) -> float:
-    """Write a generator as `NAME.param` and `NAME.bin` and compare it with ncnn's own runtime.
+    """Export a generator to `NAME.param` and `NAME.bin`, and compare ncnn's output with torch's.
 
-    The blob `data` is float32 RGB in [0, 1] of any height and width; `output` is what the network
-    returns. The files appear only if ncnn's result on a CPU agrees with torch's.
+    The input blob is `data`, float32 RGB in [0, 1] with any height and width. The output blob is
+    `output`, the output of `forward`.
 
     Args:
-        network: one of our generators, on the CPU, in evaluation mode.
-        target: the `.param` file; the `.bin` goes beside it.
-        half: whether the weights are stored in half precision, for a file of half the size.
+        network: A generator of this package, on the CPU, in evaluation mode.
+        target: The `.param` file; the `.bin` is written beside it. They are only written if the
+            outputs on a CPU agree.
+        half: Whether to store the weights in half precision, which halves the file.
 
     Returns:
-        The largest difference found.
+        The largest difference between the outputs.
 
     Raises:
-        UserError: no generator, a package is missing (the message has the line that installs
-            it), ncnn lacks a layer, or the outputs differ.
-        OSError: a file cannot be written.
+        UserError: The network is not a generator, a package is missing, ncnn does not have a
+            layer, or the outputs differ.
+        OSError: A file cannot be written.
     """
     generator = require_exportable(network, _PACKAGES)
     target = Path(target)
     with TemporaryDirectory() as folder:
         structure, weights = _run_pnnx(generator, Path(folder), half=half)
-    # The inner one is renamed first: a structure is never there without its weights.
+    # The `.bin` is renamed first, so that no `.param` exists without its weights.
     with atomic_path(target) as param, atomic_path(target.with_suffix(".bin")) as binary:
         param.write_text(structure, encoding="ascii")
         binary.write_bytes(weights)
@@ -58,11 +59,17 @@ def export_ncnn(network: torch.nn.Module, target: str | Path, *, half: bool = Fa
 
 
 def _run_pnnx(network: Generator, folder: Path, *, half: bool) -> tuple[str, bytes]:
-    """Return the `.param` and the `.bin`, converted by way of ONNX, which is not deprecated."""
+    """Return the contents of `.param` and `.bin`.
+
+    Args:
+        network: The generator.
+        folder: An empty folder.
+        half: See `export_ncnn`.
+    """
     import pnnx
 
-    write_onnx(network, folder / "x.onnx")
-    # Two shapes make height and width free.
+    write_onnx(network, folder / "x.onnx")  # TorchScript, pnnx's other input, is deprecated
+    # With two shapes, pnnx makes height and width dynamic.
     channels = network.conv_first.in_channels
     shapes = [f"inputshape{n}=[1,{channels},{h},{w}]" for n, h, w in (("", 20, 24), (2, 33, 17))]
     done = subprocess.run(
@@ -75,21 +82,23 @@ def _run_pnnx(network: Generator, folder: Path, *, half: bool) -> tuple[str, byt
     )
     param, binary = folder / "x.ncnn.param", folder / "x.ncnn.bin"
     if done.returncode or not (param.is_file() and binary.is_file()):
-        said = " ".join((done.stderr or done.stdout).split())[-200:]
-        raise UserError(f"pnnx cannot convert {type(network).__name__} ({said})")
+        output = " ".join((done.stderr or done.stdout).split())[-200:]
+        raise UserError(f"pnnx cannot convert {type(network).__name__} ({output})")
     return _renamed(param.read_text(encoding="ascii")), binary.read_bytes()
 
 
 def _renamed(structure: str) -> str:
+    """Rename the blobs in a `.param`."""
     names = "|".join(_BLOBS)
     return re.sub(rf"(?<!\S)({names})(?!\S)", lambda found: _BLOBS[found[1]], structure)
 
 
 def _difference(network: Generator, param: Path, binary: Path, size: tuple[int, int]) -> float:
+    """Return the largest difference between the outputs of ncnn and torch."""
     import ncnn
 
     net = ncnn.Net()
-    # Single precision: the check is of the file, not of a processor's rounding.
+    # Single precision, to check the file and not the processor's rounding.
     for option in ("fp16_packed", "fp16_storage", "fp16_arithmetic", "bf16_storage"):
         setattr(net.opt, f"use_{option}", False)
     if net.load_param(str(param)) or net.load_model(str(binary)):

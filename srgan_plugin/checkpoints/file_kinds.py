@@ -1,33 +1,33 @@
-"""Files that are no checkpoints of torch: a table of what they are, and what to do with them."""
+"""Recognise files that are not checkpoints of torch, and say what to do with them."""
 
 import difflib
 import re
 import zipfile
 from pathlib import Path
 
-#: How names of checkpoints end.
+#: Suffixes of checkpoints.
 SUFFIXES = (".pth", ".pt", ".ckpt", ".safetensors", ".npz", ".h5")
 _STATE_DICT = "ask its author for torch.save(model.state_dict(), FILE)"
-_UNPACK = "unpack it first, and give the file in it"
+_UNPACK = "unpack it, and give the file in it"
 _TENSORFLOW = (
     "restore it where it was trained and save the weights of its Keras model, "
     "model.save_weights('NEW.h5')"
 )
 _KERAS = "its weights are in it: unzip -p FILE model.weights.h5 > NEW.h5"
-_GRAPH = "a graph has no weights by name: give the checkpoint that it was made of"
+_GRAPH = "a graph has no weights by name: give the checkpoint that it was made from"
 
-# Content (the first 512 bytes), what it is, what to do.
+# Pattern of the first 512 bytes, kind of file, hint.
 _STARTS: tuple[tuple[re.Pattern[bytes], str, str], ...] = tuple(
     (re.compile(start, re.S | re.I), kind, hint)
     for start, kind, hint in (
         (
             rb"(\xef\xbb\xbf)?\s*<(!doctype html|html|head|\?xml)",
             "a web page",
-            "the download saved a page in place of the file: download the file itself",
+            "the download saved a page instead of the file: download the file itself",
         ),
         (
             rb"version https://git-lfs\.github\.com",
-            "a Git LFS pointer in the place of the file",
+            "a Git LFS pointer instead of the file",
             "run git lfs pull in its repository, or download the file itself",
         ),
         (rb"\x1f\x8b", "compressed by gzip", _UNPACK),
@@ -56,11 +56,11 @@ _STARTS: tuple[tuple[re.Pattern[bytes], str, str], ...] = tuple(
         (
             rb"\s*[{\[]",
             "a text (JSON)",
-            "the download may have saved an error message: look into it",
+            "the download may have saved an error message: open it in an editor",
         ),
     )
 )
-# Files that their content hardly tells, by the end of their names.
+# Pattern of the end of the name, kind, hint, for files without a clear signature.
 _NAMES = (
     (r"\.onnx", "an ONNX model", _STATE_DICT),
     (r"\.(data-\d+-of-\d+|index)|ckpt(-\d+)?\.meta", "a TensorFlow checkpoint", _TENSORFLOW),
@@ -73,7 +73,7 @@ _NAMES = (
     (r"\.(engine|trt|plan)", "a TensorRT engine", _STATE_DICT),
     (r"\.mlmodel", "a Core ML model", _STATE_DICT),
 )
-# Archives (zip), by a file that is in them. Those of torch lie in a folder of the file's own name.
+# Pattern of a file in a zip archive, kind, hint. torch puts its files into a folder in the archive.
 _ENTRIES = (
     (
         r"[^/]+/(constants\.pkl|code/.*)",
@@ -89,7 +89,7 @@ _ENTRIES = (
     (r"Manifest\.json", "a Core ML package", _STATE_DICT),
     (r".*\.(pth|pt|ckpt|safetensors)", "a zip archive around a checkpoint", _UNPACK),
 )
-# Folders, by a file that is in them.
+# Pattern of a file in a folder, kind of folder, hint.
 _FOLDERS = (
     ("saved_model.pb", "a TensorFlow SavedModel", _TENSORFLOW),
     ("*.index", "a folder of TensorFlow checkpoints", _TENSORFLOW),
@@ -101,14 +101,14 @@ _FOLDERS = (
     ("data.pkl", "a checkpoint of torch that was unpacked", "zip -0 -r NEW.pth FOLDER"),
     *((f"*{end}", "a folder", "give a file in it") for end in SUFFIXES),
 )
-_TENSORFLOW_INDEX = b"\x57\xfb\x80\x8b\x24\x75\x47\xdb"  # which an .index of it ends with
+_TENSORFLOW_INDEX = b"\x57\xfb\x80\x8b\x24\x75\x47\xdb"  # last bytes of an .index file
 
 
 def missing(path: Path) -> str:
-    """Say what is in the place of a file that does not exist, and what to do.
+    """Return a message for a path that is not a file.
 
     Args:
-        path: Of a folder, of a part of other files' names, or of nothing.
+        path: A folder, the common prefix of a TensorFlow checkpoint's files, or a missing path.
     """
     if path.is_dir():
         for pattern, kind, hint in _FOLDERS:
@@ -123,7 +123,7 @@ def missing(path: Path) -> str:
 
 
 def _near(path: Path) -> str:
-    """Name files beside a missing one whose names are like it."""
+    """Return a hint with similar names in the folder of a missing file; '' if there are none."""
     try:
         names = [other.name for other in path.parent.iterdir() if other.suffix in SUFFIXES]
     except OSError:
@@ -135,7 +135,7 @@ def _near(path: Path) -> str:
 
 
 def kind_of(path: Path) -> str | None:
-    """Return what a file is and what to do, in words; None where it may be a checkpoint of torch.
+    """Return the kind of a file and a hint; None if it may be a checkpoint of torch.
 
     Args:
         path: A file that is not empty.
@@ -154,7 +154,7 @@ def kind_of(path: Path) -> str | None:
 
 
 def _archive(path: Path) -> str | None:
-    if not zipfile.is_zipfile(path):  # cut short
+    if not zipfile.is_zipfile(path):  # truncated
         return None
     with zipfile.ZipFile(path) as archive:
         names = archive.namelist()

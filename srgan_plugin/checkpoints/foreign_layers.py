@@ -1,9 +1,9 @@
-"""Give weights of TensorFlow's kind SRResNet's names, by the order of a generator's layers.
+"""Convert weights of Keras and TensorLayer to SRResNet's keys, by the order of the layers.
 
-Keras and TensorLayer number the layers of a process, so that names say little: the third
-convolution of the file is the second of the first residual block. What differs besides is mended
-here: the axes of convolutions, and the order of channels before `depth_to_space`, which splits
-(row, column, channel) where torch's pixel shuffle splits (channel, row, column).
+Keras and TensorLayer only number layers, so names show little: the third convolution of a file is
+the second one of the first residual block. Axes of kernels are reordered from (height, width, in,
+out). The channels before `depth_to_space`, which are ordered (row, column, channel), are reordered
+to (channel, row, column) for torch's pixel shuffle.
 """
 
 import re
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 Kind = Literal["convolution", "norm", "slopes"]
 
-# What a parameter is called, and torch's name of it.
+# Names of parameters, and torch's names of them.
 _LEAVES = {
     "kernel": "weight",
     "filters": "weight",
@@ -39,7 +39,7 @@ _NUMBERED = re.compile(r"(.*/)?(arr_)?\d+")
 
 @dataclass
 class _Layer:
-    """A layer: its parameters by torch's names."""
+    """The parameters of a layer by torch's names."""
 
     parameters: dict[str, Array] = field(default_factory=dict)
 
@@ -54,26 +54,26 @@ class _Layer:
 
 
 def to_state_dict(arrays: Mapping[str, Array], *, ordered: bool = True) -> dict[str, Any]:
-    """Return arrays as tensors: an SRResNet's under its names, any other's under their own.
+    """Convert arrays to a state dict, with SRResNet's keys if they are those of an SRGAN generator.
 
     Args:
-        arrays: By name.
+        arrays: Arrays by name.
         ordered: Whether they are in the order of the network's layers.
 
     Returns:
-        Keys of SRResNet behind `keras.` or `tensorlayer.` where the arrays are those of such a
-        generator, else their own. Numbers beside weights, such as an epoch, become plain numbers.
+        Tensors; arrays without axes, such as an epoch, become numbers. Keys are SRResNet's with
+        the prefix `keras.` or `tensorlayer.`, or for other networks the names of the arrays.
     """
     if any(_OF_TORCH.search(name) for name in arrays):
         return _torch_keys(arrays)
-    weighty = {name: array for name, array in arrays.items() if array.ndim}
-    family, layers = _layers(weighty) if ordered else ("", [])
+    parameters = {name: array for name, array in arrays.items() if array.ndim}
+    family, layers = _layers(parameters) if ordered else ("", [])
     weights = (_srresnet(layers, family) if layers else None) or dict(arrays)
     return {name: _tensor(name, array) for name, array in weights.items()}
 
 
 def _torch_keys(arrays: Mapping[str, Array]) -> dict[str, Any]:
-    """Undo what files make of a state dict: groups around its keys, or `/` in the place of dots."""
+    """Restore a PyTorch state dict from names with groups, or with `/` instead of dots."""
     state: dict[str, Any] = {}
     for name, array in arrays.items():
         *groups, key = name.split("/")
@@ -93,7 +93,7 @@ def _tensor(name: str, array: Array) -> Any:
 
 
 def _layers(arrays: Mapping[str, Array]) -> tuple[str, list[_Layer]]:
-    """Group arrays by their layer; no layers where one of them has another name than is known."""
+    """Return "keras" or "tensorlayer", and the layers; no layers if a name is unknown."""
     if arrays and all(_NUMBERED.fullmatch(name) for name in arrays):
         return _split(list(arrays.values()))
     layers: dict[str, _Layer] = {}
@@ -108,10 +108,10 @@ def _layers(arrays: Mapping[str, Array]) -> tuple[str, list[_Layer]]:
 
 
 def _split(arrays: list[Array]) -> tuple[str, list[_Layer]]:
-    """Split a bare list into layers, by the dimensions.
+    """Split arrays without names into layers by their dimensions.
 
-    A convolution begins with an array of four; one vector behind it is its bias, four are a
-    normalisation. Only Keras's slopes have three, and only TensorLayer puts beta before gamma.
+    A kernel has four dimensions; one vector after it is its bias, four are a normalisation.
+    Slopes have three dimensions in Keras only. TensorLayer has beta before gamma.
     """
     family = "keras" if any(array.ndim == 3 for array in arrays) else "tensorlayer"
     norm = _KERAS_NORM if family == "keras" else _TENSORLAYER_NORM
@@ -148,7 +148,7 @@ def _places(blocks: int, upsamples: int) -> dict[Kind, list[str]]:
 
 
 def _srresnet(layers: list[_Layer], family: str) -> dict[str, Array] | None:
-    """Return the weights under SRResNet's names; None where the layers are not those of one."""
+    """Return the weights with SRResNet's keys; None if the layers do not fit an SRResNet."""
     kinds: dict[Kind, list[_Layer]] = {"convolution": [], "norm": [], "slopes": []}
     for layer in layers:
         if layer.kind is None:
@@ -181,21 +181,21 @@ def _srresnet(layers: list[_Layer], family: str) -> dict[str, Array] | None:
 
 
 def _to_torch(named: dict[str, dict[str, Array]]) -> bool:
-    """Bring weights into torch's order of axes and channels; whether they are an SRResNet's."""
+    """Reorder axes and channels in place as in torch; return False if shapes do not fit."""
     kernels = [named[name] for name in named if "conv" in name]
     shapes = [kernel["weight"].shape for kernel in kernels]
-    last = all(shape[0] == shape[1] for shape in shapes)  # (height, width, in, out)
-    if last == all(shape[2] == shape[3] for shape in shapes):
+    channels_last = all(shape[0] == shape[1] for shape in shapes)  # (height, width, in, out)
+    if channels_last == all(shape[2] == shape[3] for shape in shapes):
         return False
-    for kernel in kernels if last else ():
+    for kernel in kernels if channels_last else ():
         kernel["weight"] = kernel["weight"].transpose(3, 2, 0, 1)
     features = len(named["conv_first"]["weight"])
     for name, parameters in named.items():
         if name.endswith("upsample_conv"):
             if parameters["weight"].shape[:2] != (4 * features, features):
                 return False
-            # TensorLayer's other backends, which have torch's axes, have its pixel shuffle as well.
-            if last:
+            # TensorLayer's backends with torch's order of axes use torch's pixel shuffle as well.
+            if channels_last:
                 parameters |= {leaf: _shuffled(array) for leaf, array in parameters.items()}
         elif "act" in name:
             parameters["weight"] = parameters["weight"].reshape(-1)
@@ -203,7 +203,7 @@ def _to_torch(named: dict[str, dict[str, Array]]) -> bool:
 
 
 def _shuffled(array: Array) -> Array:
-    """Reorder the channels that `depth_to_space` splits for torch's pixel shuffle."""
+    """Reorder channels from `depth_to_space` by 2 to torch's pixel shuffle."""
     parts = array.reshape(4, len(array) // 4, *array.shape[1:])
     shuffled: Array = parts.swapaxes(0, 1).reshape(array.shape)
     return shuffled

@@ -1,4 +1,4 @@
-"""What a checkpoint file is, in words."""
+"""Describe checkpoint files in words."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,24 +13,24 @@ from .read_write import filename_hash, load_checkpoint_file
 from .recorded_args import listed
 from .wrappers import unwrap_and_list
 
-#: How the topic `fits` begins where the file does not load; the reason follows.
+#: Beginning of the topic `fits` for a file that does not load; the reason follows.
 REFUSED = "no: "
 _FUNCTION = {
-    True: "LeakyReLU after each pixel shuffle, as BasicSR's and KAIR's",
-    False: "no activation after the pixel shuffles, as MMagic's",
-    None: "no activation after the pixel shuffles, unless it was trained with our switch for it",
+    True: "LeakyReLU after each pixel shuffle, as in BasicSR and KAIR",
+    False: "no activation after the pixel shuffles, as in MMagic",
+    None: "no activation after the pixel shuffles, unless trained with activate_after_shuffle=True",
 }
 
 
 def inspect_checkpoint(path: str | Path) -> dict[str, str]:
-    """Describe a file by topic, in the order in which to show it.
+    """Return texts by topic that describe a file, in the order in which to show them.
 
     Args:
-        path: a checkpoint of torch or a safetensors file, of any network.
+        path: A checkpoint of any network, in a format of `load_checkpoint_file`.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        UserError: the file is damaged, no checkpoint, or wants to run code.
+        FileNotFoundError: The file does not exist.
+        UserError: The file is damaged, not a checkpoint, or would run code.
     """
     path = Path(path)
     checkpoint = load_checkpoint_file(path)
@@ -46,16 +46,15 @@ def inspect_checkpoint(path: str | Path) -> dict[str, str]:
     try:
         found = identify(checkpoint)
     except UserError as error:
-        known = "; none of our networks" if isinstance(error, UnknownNetworkError) else ""
+        known = "; not a network of srgan_plugin" if isinstance(error, UnknownNetworkError) else ""
         holds = {"holds": f"{describe(weights)}{known}"}
         return topics | holds | beside | {"fits": f"{REFUSED}{error}"}
     topics |= {"holds": str(found), "arguments": listed(found.arguments)}
     if found.layout.network == "MSRResNet":
         topics["function"] = _FUNCTION[found.arguments.get("activate_after_shuffle")]
     if found.open:
-        topics["open"] = f"{', '.join(found.open)}, which nothing states: " + " ".join(
-            map(option, found.open)
-        )
+        options = " ".join(map(option, found.open))
+        topics["open"] = f"{', '.join(found.open)}, not recorded in the file; give {options}"
     if stated := stated_metadata(checkpoint):
         topics["metadata"] = "; ".join(f"{key}: {value}" for key, value in stated.items())
     topics["fits"] = _fits(found)
@@ -65,6 +64,7 @@ def inspect_checkpoint(path: str | Path) -> dict[str, str]:
 
 
 def _fits(found: DetectedNetwork) -> str:
+    """Say whether the network loads strictly, or why not."""
     try:
         network = found.build(assume=True)
     except UserError as error:

@@ -1,4 +1,4 @@
-"""Known state-dict layouts as one table, how to detect them, and what weights show of a network."""
+"""Known state-dict layouts in one table, and how to detect and rename them."""
 
 import re
 from collections.abc import Mapping
@@ -17,21 +17,21 @@ CodeBase = Literal["mmagic", "mmediting", "basicsr", "kair", "plugin"]
 
 @dataclass(frozen=True)
 class StateDictLayout:
-    """How one code base calls the weights of one network.
+    """The keys that one code base gives the weights of one network.
 
     Attributes:
-        network: The network; the name of its class where `srgan_plugin.networks` has it.
-        origin: Whose keys these are, as a genitive.
-        detect_keys: Keys that together distinguish this layout from those below it in the table,
-            with or without `.weight`; a `!` before one says that it must be missing.
-        renames: How keys begin here, and how they begin in our network; `{}` is a number, `{+1}` in
-            our keys is one more. Weights that become '' are not the network's.
-        facts: Arguments of the network that these keys imply and that no weight shows.
-        asks: Arguments that must be stated beside such weights, or asked for.
-        code_bases: Which code bases read and write these keys, by the names of `--to`; none for a
-            network that is detected, but not loaded, and for repositories whose layout is not
-            written. The facts of such a repository are its habit, and `--arch-option` overrules
-            them.
+        network: Name of the network: its class, if `srgan_plugin.networks` has it.
+        origin: Origin of the keys in the genitive, such as "BasicSR's".
+        detect_keys: Keys that distinguish this layout from those below it in the table, with or
+            without `.weight`; one that begins with `!` must be missing.
+        renames: Pairs of a prefix in this layout and the prefix in this package. `{}` matches a
+            number; `{+1}` in the second prefix adds one to it. Weights whose second prefix is ''
+            are not part of the network.
+        facts: Arguments of the network that the keys imply and that no weight shows.
+        asks: Arguments that must be recorded in the checkpoint or given by the user.
+        code_bases: Code bases that read and write this layout, by the names of `--to`. Empty for
+            networks that are detected but cannot be loaded, and for repositories, whose layouts
+            are only read. `--arch-option` overrides the facts of a repository.
     """
 
     network: str
@@ -43,63 +43,65 @@ class StateDictLayout:
     code_bases: tuple[CodeBase, ...] = ()
 
     @property
-    def _shown(self) -> Network:
+    def _network(self) -> Network:
         return NETWORKS.get(self.network, Network())
 
     def fits(self, state: State) -> bool:
-        """Whether weights have the keys that this layout is detected by."""
+        """Return whether weights have the keys by which this layout is detected."""
         return all(_has(state, key) for key in self.detect_keys)
 
     def read_arguments(self, state: State) -> dict[str, Any] | None:
-        """Read the network's arguments off weights in this layout; None if they are in no such."""
+        """Infer the network's arguments from weights; None if they do not have this layout."""
         if not self.fits(state):
             return None
         renamed = {_renamed(key, self.renames): weight for key, weight in state.items()}
         try:
-            read = {name: reading(renamed) for name, reading in self._shown.arguments.items()}
+            read = {name: reading(renamed) for name, reading in self._network.arguments.items()}
         except (KeyError, IndexError, ZeroDivisionError):  # the right keys, absurd shapes
             return None
-        # What the keys imply is not read off weights: old InstanceNorm kept averages as well.
-        shown = {name: value for name, value in read.items() if value is not None}
-        if not self.code_bases and shown.get("norm") == "instance_affine" != self.facts.get("norm"):
-            del shown["norm"]  # a file without running statistics, which are missing
-        return None if any(value == 0 for value in shown.values() if type(value) is int) else shown
+        inferred = {name: value for name, value in read.items() if value is not None}
+        if not self.code_bases and read.get("norm") == "instance_affine" != self.facts.get("norm"):
+            # Weights without running statistics look like instance normalisation. In a repository
+            # with batch normalisation, the statistics are missing; `identify` refuses the file.
+            del inferred["norm"]
+        empty = any(value == 0 for value in inferred.values() if type(value) is int)
+        return None if empty else inferred
 
     def describe(self, arguments: Mapping[str, Any]) -> str:
-        """Describe the network in words."""
+        """Describe the network, such as "MSRResNet x4 (…) in MMagic's keys"."""
         known = {**self.facts, **arguments}
-        shown = self._shown
-        words = shown.description.format(network=self.network, words=shown.words(known), **known)
-        return f"{words} in {self.origin} keys"
+        words = self._network.words(known)
+        text = self._network.description.format(network=self.network, words=words, **known)
+        return f"{text} in {self.origin} keys"
 
     def to_plugin_key(self, key: str) -> str:
-        """Rename one key; '' for what is not the network's."""
+        """Return a key in this package's layout; '' if it is not part of the network."""
         return _renamed(key, self.renames)
 
     def to_plugin_keys(
         self, state: State, arguments: Mapping[str, Any] | None = None
     ) -> dict[str, Tensor]:
-        """Rename weights in this layout to the keys of our network, and complete them.
+        """Rename weights to this package's keys, and add those that the file may omit.
 
         Args:
-            state: The weights.
-            arguments: The network's, as far as they are known and differ from the facts.
+            state: Weights in this layout.
+            arguments: Known arguments of the network; they override the facts.
 
         Raises:
-            UserError: Two keys would become one.
+            UserError: Two keys have the same new name.
         """
         renamed: dict[str, Tensor] = {}
         for key, weight in state.items():
             if (new := self.to_plugin_key(key)) in renamed:
                 own = key if new == key else new
-                raise UserError(f"expected {self.origin} keys, got some of ours as well: {own}")
+                raise UserError(f"expected {self.origin} keys, got also one of srgan_plugin: {own}")
             if new:
                 renamed[new] = weight
-        return dict(self._shown.complete(renamed, {**self.facts, **(arguments or {})}))
+        return dict(self._network.complete(renamed, {**self.facts, **(arguments or {})}))
 
     def from_plugin_keys(self, state: State) -> dict[str, Tensor]:
-        """Rename weights in our keys to this layout's, which must be one of a code base."""
-        back = tuple((ours, theirs) for theirs, ours in self.renames)
+        """Rename weights from this package's keys to this layout, which has a code base."""
+        back = tuple((new, old) for old, new in self.renames)
         return {_renamed(key, back): weight for key, weight in state.items()}
 
 
@@ -120,13 +122,13 @@ def _renamed(key: str, renames: tuple[tuple[str, str], ...]) -> str:
 
 
 def _filled(template: str, numbers: tuple[str, ...]) -> str:
-    """Put numbers into the braces of a template, each changed by what stands there."""
-    left = iter(numbers)
-    return _NUMBER.sub(lambda brace: str(int(next(left)) + int(brace[1] or 0)), template)
+    """Replace `{}` by the next number, and `{+1}` by the next number plus one."""
+    remaining = iter(numbers)
+    return _NUMBER.sub(lambda brace: str(int(next(remaining)) + int(brace[1] or 0)), template)
 
 
 _UPCONVS = ("upconv{}.", "upsample{}.upsample_conv.")
-#: The first layout that fits is taken.
+#: Detection takes the first layout that fits.
 LAYOUTS = (
     StateDictLayout(
         "SRResNet",
@@ -208,14 +210,14 @@ LAYOUTS = (
 
 
 def find_layout(network: str, code_base: CodeBase) -> StateDictLayout | None:
-    """Return a code base's layout of one of our networks; None if it has no such network."""
+    """Return the layout of a network in a code base; None if the code base does not have it."""
     found = (x for x in LAYOUTS if x.network == network and code_base in x.code_bases)
     return next(found, None)
 
 
 @dataclass(frozen=True)
 class Detection:
-    """A layout that was detected, and the arguments of the network that its weights show."""
+    """A detected layout, and the arguments of the network that follow from the weights."""
 
     layout: StateDictLayout
     arguments: Mapping[str, Any]
@@ -225,7 +227,7 @@ class Detection:
 
 
 def detect_layout(state: State) -> Detection | None:
-    """Return the first layout of the table that the weights have; None if there is none."""
+    """Return the first layout in the table that fits the weights; None if there is none."""
     for layout in LAYOUTS:
         if (arguments := layout.read_arguments(state)) is not None:
             return Detection(layout, arguments)

@@ -47,28 +47,26 @@ def load_generator_weights(generator: nn.Module, path: str | os.PathLike[str]) -
 
 
 def check_function(meta: Any, weights: Mapping[str, Tensor], network: nn.Module) -> None:
-    """Refuse weights that fit a network which computes something else with them.
+    """Refuse weights of a network with the same shapes that computes another function.
 
     Args:
-        meta: what lies beside the weights in their checkpoint, under that key.
-        weights: of any known layout.
-        network: that they go into.
+        meta: Entry `meta` of the checkpoint, or None.
+        weights: Weights in any known layout.
+        network: The network to load them into.
 
     Raises:
-        UserError: `meta` states another function than the network's.
+        UserError: The layout or `meta` states another value of an argument that no weight shows.
     """
     found, wanted = detect_layout(weights), detect_layout(network.state_dict())
     if not found or not wanted or found.layout.network != wanted.layout.network:
-        return  # loading refuses them
+        return  # strict loading refuses them
     stated = {**found.layout.facts, **recorded_arguments({"meta": meta}, found.layout.network)}
     for name, value in stated.items():
-        if name in found.arguments:
-            continue  # the weights show it
         own = _argument_of(network, name)
-        if own != plain(value):
+        if name not in found.arguments and own != plain(value):
             raise UserError(
-                f"expected weights of {name}={own}, got those of {name}={value}, with which they "
-                f"give other images: set {name}={value} in the generator's config"
+                f"{name}: expected weights of a network with {own}, got those of one with {value}, "
+                f"which gives other images; set {name}={value} in the generator's config"
             )
 
 
@@ -113,37 +111,38 @@ def adapt_training_state(
         if bare != key:
             state[bare] = state.pop(key)
     inside = below(state, prefix)
-    # A run goes on with the weights that it trained, not with their average.
+    # Training resumes from the trained weights, not from their average.
     found = unwrap(inside, ema=not below(inside, "generator."))
     generator = model.get_submodule("generator")
-    generator = getattr(generator, "module", generator)  # wrapped for distributed training
+    generator = getattr(generator, "module", generator)  # without the DDP wrapper
     weights = remap_strict(found, generator)
     check_function(meta, found, generator)
     known = {_without_wrapper(key): weight for key, weight in model.state_dict().items()}
     other = _other_discriminator(inside, known)
-    left = ("generator.", "discriminator.") if other else ("generator.",)
-    kept = {key: v for key, v in inside.items() if key in known and not key.startswith(left)}
+    removed = ("generator.", "discriminator.") if other else ("generator.",)
+    kept = {key: v for key, v in inside.items() if key in known and not key.startswith(removed)}
     for key in inside:
         del state[prefix + key]
     state.update({f"{prefix}{key}": value for key, value in kept.items()})
     state.update({f"{prefix}generator.{key}": weight for key, weight in weights.items()})
     if getattr(model, "generator_ema", None) is not None and not below(inside, "generator_ema."):
-        # An average begins at what it averages.
+        # A moving average starts at the weights that it averages.
         state.update({f"{prefix}generator_ema.{key}": w.clone() for key, w in weights.items()})
     return other
 
 
 def _without_wrapper(key: str) -> str:
-    """Strip the `module.` of a DDP wrapper, which mmengine's models leave inside a key."""
+    """Remove the `module.` that DDP adds after the name of a child module."""
     child, wrapped, name = key.partition(".module.")
     return f"{child}.{name}" if wrapped and "." not in child else key
 
 
-def _other_discriminator(held: Mapping[str, Any], known: Mapping[str, Any]) -> str:
-    own, came = below(known, "discriminator."), below(held, "discriminator.")
-    if not own or not came or not why_not_loadable(came, own):
+def _other_discriminator(saved: Mapping[str, Any], known: Mapping[str, Any]) -> str:
+    """Describe a saved discriminator that does not fit the model's; empty if there is none."""
+    own, found = below(known, "discriminator."), below(saved, "discriminator.")
+    if not own or not found or not why_not_loadable(found, own):
         return ""
-    return f"expected {describe(own)}, the checkpoint holds {describe(came)}"
+    return f"expected {describe(own)}, the checkpoint holds {describe(found)}"
 
 
 def remap_strict(
@@ -153,16 +152,16 @@ def remap_strict(
     source: str = "the checkpoint",
     saved_keys: Mapping[str, str] | None = None,
 ) -> dict[str, Tensor]:
-    """Return the weights under the network's keys, each of its shape and finite.
+    """Rename weights to the keys of a network; verify that all keys and shapes match.
 
     Args:
-        weights: bare weights of any known layout.
-        network: whose weights they are to be; it is not changed, and may be on the meta device.
-        source: where they come from, for messages.
-        saved_keys: keys of the file by those of `weights` that differ, for messages.
+        weights: Bare weights in any known layout.
+        network: The network that shall load them; it is not changed and may be on the meta device.
+        source: Name of the file, for messages.
+        saved_keys: Keys in the file by the keys in `weights`, for messages.
 
     Raises:
-        UserError: they belong to another network, are incomplete, or hold NaN.
+        UserError: The weights belong to another network, are incomplete or not finite.
     """
     own: dict[str, Tensor] = network.state_dict()
     misfit = why_not_loadable(weights, own)
@@ -179,7 +178,7 @@ def remap_strict(
         elif not misfit:
             return _finite(renamed, source, {})
         else:
-            advice = f"it is damaged or was changed ({misfit}), get it from its source again"
+            advice = f"it is damaged or was changed ({misfit}), download or copy it again"
     raise UserError(f"expected {describe(own)}, {source} holds {describe(weights)}: {advice}")
 
 
@@ -197,7 +196,7 @@ def _finite(
 
 
 def _changes(found: Detection, wanted: Detection, network: nn.Module) -> str:
-    """Return the arguments of the network that fit the weights."""
+    """Return the arguments with which the network would fit the weights, where they differ."""
     now = wanted.arguments
     changes = {name: value for name, value in found.arguments.items() if value != now.get(name)}
     facts = found.layout.facts.items()
@@ -210,22 +209,22 @@ def why_not_loadable(
     own: Mapping[str, Tensor],
     saved_keys: Mapping[str, str] | None = None,
 ) -> str:
-    """Return what prevents strict loading; empty if nothing does.
+    """Describe keys, shapes and dtypes that prevent strict loading; empty if there are none.
 
     Args:
         weights: The weights to load.
         own: State dict of the network.
-        saved_keys: Keys of the file by those of `weights` that differ, for the text.
+        saved_keys: Keys in the file by the keys in `weights`, for messages.
     """
     names = saved_keys or {}
-    # torch fills in the counters of batch normalisation, which old checkpoints do not have.
+    # torch adds the counters of batch normalisation, which old checkpoints do not have.
     missing = [k for k in own if k not in weights and not k.endswith(".num_batches_tracked")]
     unexpected = [key for key in weights if key not in own]
     forms = [{k: (w.shape, w.is_floating_point()) for k, w in x.items()} for x in (weights, own)]
-    misshapen = [key for key in weights if key in own and forms[0][key] != forms[1][key]]
-    complaints = (("missing", missing), ("unexpected", unexpected), ("of another kind", misshapen))
+    different = [key for key in weights if key in own and forms[0][key] != forms[1][key]]
+    problems = (("missing", missing), ("unexpected", unexpected), ("of another kind", different))
     return "; ".join(
-        f"{len(keys)} weights {what}, first {names.get(keys[0], keys[0])}"
-        for what, keys in complaints
+        f"{len(keys)} weights {problem}, first {names.get(keys[0], keys[0])}"
+        for problem, keys in problems
         if keys
     )

@@ -1,4 +1,4 @@
-"""What an exported file states of its network beside the weights."""
+"""Metadata of exported networks."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -8,7 +8,7 @@ from torch import nn
 from srgan_plugin import __version__
 from srgan_plugin.networks import Generator
 
-#: The keys of `metadata_of`, in the order in which they are shown.
+#: Keys of the metadata, in the order in which they are shown.
 METADATA: Final = (
     *("name", "license", "network", "scale", "input_channels", "output_channels"),
     *("channel_order", "input_range", "output_range", "producer"),
@@ -19,14 +19,14 @@ _ORDERS = {(1, 1): "gray", (3, 3): "RGB"}
 def metadata_of(
     network: nn.Module, *, name: str | None = None, license: str | None = None
 ) -> dict[str, str]:
-    """Return the metadata of an exported network, as text by key.
+    """Return the metadata of a network for an exported file.
 
-    The ranges are those of `forward`, whatever the last convolution was trained to produce.
+    `input_range` and `output_range` are those of `forward`.
 
     Args:
-        network: One of our networks.
-        name: Of the model; left out where it is None.
-        license: Of the weights, such as `cc-by-sa-4.0`; left out where it is None.
+        network: A network of this package.
+        name: Name of the model, or None.
+        license: Licence of the weights, such as `cc-by-sa-4.0`, or None.
     """
     facts: dict[str, str | None] = {"name": name, "license": license}
     facts["network"] = type(network).__name__
@@ -45,11 +45,7 @@ def metadata_of(
 
 
 def stated_metadata(checkpoint: Mapping[str, Any]) -> dict[str, str]:
-    """Return the metadata that a checkpoint states, as text by key.
-
-    Args:
-        checkpoint: What `load_checkpoint_file` returned.
-    """
+    """Return the metadata in a checkpoint, from `load_checkpoint_file`."""
     meta = checkpoint.get("meta")
     if not isinstance(meta, Mapping):
         return {}

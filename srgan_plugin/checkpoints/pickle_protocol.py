@@ -1,7 +1,7 @@
-"""Rewrite pickles of protocols 3 to 5 in protocol 2, the one that torch's safe reader knows.
+"""Rewrite pickles of protocols 3 to 5 in protocol 2, the only one that torch's safe loader reads.
 
-Those that name `bytearray`, which that reader would let reserve any amount of memory, are rewritten
-too, with a stand-in of `safe_unpickle`.
+Pickles that name `bytearray` are rewritten as well, with a stand-in of `safe_unpickle`: torch's
+loader allows it, and `bytearray(n)` allocates n bytes.
 """
 
 import io
@@ -15,12 +15,12 @@ from typing import Any, BinaryIO
 
 from srgan_plugin.errors import UserError
 
-#: How a file starts that torch.save wrote in its legacy format: with a pickled magic number.
+#: Start of a file in torch.save's legacy format: a pickled magic number.
 LEGACY_START = re.compile(rb"\x80[\x02-\x05](\x95.{8})?\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19\.", re.S)
 _LEGACY_PICKLES = 5  # magic number, protocol, system, content, keys of the storages that follow
-_GROWTH = 8  # names that a pickle repeats by a number are written out: an honest one hardly grows
+_MAX_GROWTH = 8  # of the size, as memoised names are written out; usual pickles hardly grow
 _NAME = re.compile(r"[\w.]{1,200}")
-_KNOWN = {  # by torch's reader
+_KNOWN = {  # opcodes of torch's loader
     *("APPEND", "APPENDS", "BINFLOAT", "BINGET", "BININT", "BININT1", "BININT2", "BINPERSID"),
     *("BINUNICODE", "BUILD", "EMPTY_DICT", "EMPTY_LIST", "EMPTY_TUPLE", "GLOBAL", "LONG1"),
     *("LONG_BINGET", "MARK", "NEWFALSE", "NEWOBJ", "NEWTRUE", "NONE", "REDUCE", "SETITEM"),
@@ -29,23 +29,23 @@ _KNOWN = {  # by torch's reader
 _TEXTS = {"SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8"}
 _BYTES = {"SHORT_BINBYTES", "BINBYTES", "BINBYTES8"}
 _TUPLE2_REDUCE = b"\x86R"
-# A set is a stand-in, which BUILD fills.
+# Sets become stand-ins, which BUILD fills.
 _REPLACED = {"EMPTY_SET": b"csrgan_plugin\nset\n)\x81", "ADDITEMS": b"tb"}
 _BYTEARRAY = re.compile(rb"c(builtins|__builtin__)\nbytearray\n")
 
 
 def readable_source(path: Path) -> BinaryIO:
-    """Open what `torch.load` can read in the place of a checkpoint file.
+    """Open a checkpoint for torch's safe loader.
 
     Args:
-        path: A file that `torch.save` wrote, in either format, with any protocol from 2.
+        path: A file of `torch.save`, in either format, with any protocol from 2.
 
     Returns:
-        The file itself where its pickle is of protocol 2, else its content in memory.
+        The file itself if its pickle has protocol 2, else the rewritten content in memory.
 
     Raises:
-        UnpicklingError: It holds an object that protocol 2 has no form for.
-        UserError: It is damaged.
+        UnpicklingError: The pickle has an opcode that protocol 2 cannot express.
+        UserError: The file is damaged.
     """
     with path.open("rb") as file:
         start = file.read(2)
@@ -76,21 +76,30 @@ def _archive(path: Path) -> BinaryIO:
 
 
 class _Rewriter:
-    """A pickle in protocol 2 that grows by one opcode at a time.
+    """Writer of a pickle in protocol 2, opcode by opcode.
+
+    Args:
+        max_size: Largest size in bytes.
 
     Attributes:
-        pieces: The pickle so far, each piece with the string that it puts on the stack, if any.
+        pieces: The opcodes written, each with the string that it pushes on the stack, if any.
     """
 
-    def __init__(self, room: int) -> None:
+    def __init__(self, max_size: int) -> None:
         self.pieces: list[tuple[bytes, str | None]] = [(b"\x80\x02", None)]
-        self._room = room
+        self._remaining = max_size
         self._memo: dict[int, str | None] = {}
-        # Numbers of strings in the memo that went into a GLOBAL, and are gone from it.
+        # Memo numbers of strings that became part of a GLOBAL and are no longer memoised.
         self._inlined: set[int] = set()
 
     def add(self, name: str, value: Any, raw: bytes) -> None:
-        """Add an opcode, of any protocol, with its value and its bytes."""
+        """Append an opcode of any protocol.
+
+        Args:
+            name: Name of the opcode.
+            value: Its argument.
+            raw: Its bytes.
+        """
         if name in _TEXTS:
             self._write(_text(value), value)
         elif name in ("BINGET", "LONG_BINGET") and (text := self._memo.get(value)) is not None:
@@ -114,36 +123,38 @@ class _Rewriter:
             raise UnpicklingError(f"its pickle has the opcode {name}, which no weights need")
 
     def _write(self, piece: bytes, text: str | None = None) -> None:
-        self._room -= len(piece)
-        if self._room < 0:
-            raise UserError("its pickle repeats itself beyond measure")
+        self._remaining -= len(piece)
+        if self._remaining < 0:
+            raise UserError("its pickle repeats names too often")
         self.pieces.append((piece, text))
 
     def _pop_text(self) -> str:
-        """Take back the string that was put on the stack last."""
+        """Remove the string that was pushed last and return it."""
         piece, text = self.pieces.pop()
         while text is None and piece.startswith(b"r"):
             self._inlined.add(*struct.unpack("<I", piece[1:]))
             piece, text = self.pieces.pop()
         if text is None or not _NAME.fullmatch(text):
-            raise UserError("the name of a global is not one")
+            raise UserError("its pickle has an invalid name of a global")
         return text
 
 
 def to_protocol_2(source: io.BytesIO) -> bytes:
-    """Rewrite the pickle at the position of `source`, which is at its end afterwards.
+    """Rewrite the pickle at the position of `source` in protocol 2.
 
-    The opcodes are looked at, and none is run: the reader and the stand-ins that every other file
-    meets decide afterwards what a pickle may name or call.
+    No opcode is run. Which names the pickle may use is left to torch's loader and the stand-ins.
+
+    Args:
+        source: The file; its position is after the pickle afterwards.
 
     Raises:
-        UnpicklingError: It holds an object that protocol 2 has no form for.
-        UserError: It is damaged.
+        UnpicklingError: The pickle has an opcode that protocol 2 cannot express.
+        UserError: The pickle is damaged.
     """
     data = source.getvalue()
     opcodes = list(pickletools.genops(source))
     ends = [place for _, _, place in opcodes[1:]] + [source.tell()]
-    rewriter = _Rewriter(_GROWTH * len(data) + (1 << 20))
+    rewriter = _Rewriter(_MAX_GROWTH * len(data) + (1 << 20))
     for (code, value, place), end in zip(opcodes, ends, strict=True):
         rewriter.add(code.name, value, data[place:end])
     return b"".join(piece for piece, _ in rewriter.pieces)
@@ -159,7 +170,7 @@ def _encoded(function: bytes, raw: bytes) -> bytes:
 
 
 def _global(module: str, name: str) -> bytes:
-    """Name a global; a part of a class as protocol 2 has it, by `getattr`."""
+    """Return opcodes that push a global; for an attribute of a class, a call of `getattr`."""
     owner, _, attribute = name.rpartition(".")
     if (module, name) in (("builtins", "bytearray"), ("__builtin__", "bytearray")):
         module = "srgan_plugin"  # a stand-in

@@ -1,4 +1,4 @@
-"""Files that hold a whole module in place of its weights: named, never unpickled."""
+"""Explain files with a pickled module in place of its weights, without unpickling them."""
 
 import io
 import pickletools
@@ -18,30 +18,30 @@ _HARMLESS = (
     *(f"{name}.{kind}" for name in ("__builtin__", "builtins") for kind in ("set", "dict", "list")),
     *("srgan_plugin.set", "numpy.core.multiarray."),
 )
-_BEFORE_CONTENT = 3  # pickles of the legacy format: magic number, protocol, system
+_HEADER_PICKLES = 3  # of the legacy format: magic number, protocol, system
 
 
 def explain_pickled_module(path: Path) -> str | None:
-    """Say how to make a state dict of a pickled module; None where the file holds no module.
+    """Return a message with the line that saves a module's state dict; None without a module.
 
     Args:
-        path: A file of `torch.save`, of a module or of a dict of modules, optimisers and the like.
+        path: A file of `torch.save` with a module, or with a dict of modules, optimisers, ….
     """
     with suppress(Exception):  # damage is reported by the caller
-        content = _content(path)
-        if found := _module_in(content):
-            outermost, named = found
-            where = _key_before(content, outermost)
+        pickled = _pickle_in(path)
+        if found := _module_in(pickled):
+            outermost, shown = found
+            where = _key_of(outermost, pickled)
             loaded = f"torch.load({str(path)!r}, map_location='cpu', weights_only=False){where}"
             line = f"import torch; torch.save({loaded}.state_dict(), 'NEW.pth')"
             return (
-                f"{path} holds a pickled module, {named}, in place of weights; nothing of it was "
-                f"run. If you trust it, in its own repository: python -c {shlex.quote(line)}"
+                f"{path}: expected weights, got a pickled module, {shown}; nothing was run. "
+                f"If you trust it, in its own repository: python -c {shlex.quote(line)}"
             )
     return None
 
 
-def _content(path: Path) -> bytes:
+def _pickle_in(path: Path) -> bytes:
     """Return the pickle in a file of `torch.save`, in protocol 2."""
     data = path.read_bytes()
     if zipfile.is_zipfile(io.BytesIO(data)):
@@ -50,37 +50,35 @@ def _content(path: Path) -> bytes:
             return to_protocol_2(io.BytesIO(archive.read(name)))
     source = io.BytesIO(data)
     if LEGACY_START.match(data):
-        for _ in range(_BEFORE_CONTENT):
+        for _ in range(_HEADER_PICKLES):
             to_protocol_2(source)
     return to_protocol_2(source)
 
 
-def _module_in(content: bytes) -> tuple[str, str] | None:
-    """Return the class of the outermost module in a pickle, and the first one that is not torch's.
+def _module_in(pickled: bytes) -> tuple[str, str] | None:
+    """Return the class of the outermost module, and the first class outside torch, if there is one.
 
-    None if there is none whose loading can be advised.
-
-    An object of a module's class is made without a call, and its state holds `_parameters`. Names
-    of other packages than that of the module's own classes and torch's may be anything, and no one
-    shall be advised to run them.
+    Return None without a module, or if the pickle has names of the standard library or of several
+    packages: these might be any calls, and the message must not advise to run them. A module is
+    recognised by an object made without a call, whose state has `_parameters`.
     """
-    ops = [op for op in pickletools.genops(content) if op[0].name not in ("BINPUT", "LONG_BINPUT")]
-    at = {index: _dotted(value) for index, (op, value, _) in enumerate(ops) if op.name == "GLOBAL"}
-    classes = {index: name for index, name in at.items() if not name.startswith(_HARMLESS)}
+    ops = [op for op in pickletools.genops(pickled) if op[0].name not in ("BINPUT", "LONG_BINPUT")]
+    names = {i: _dotted(value) for i, (op, value, _) in enumerate(ops) if op.name == "GLOBAL"}
+    classes = {index: name for index, name in names.items() if not name.startswith(_HARMLESS)}
     foreign = [name for name in classes.values() if not name.startswith(_MODULES)]
     packages = {name.partition(".")[0] for name in foreign}
     texts = {value for op, value, _ in ops if op.name == "BINUNICODE"}
     if not classes or not {"_parameters", "_modules"} <= texts or len(packages) > 1:
         return None
     outermost = next(iter(classes.values()))
-    made = [
+    next_opcodes = [
         [op.name for op, _, _ in ops[index + 1 : index + 3]]
         for index, name in classes.items()
         if name == outermost
     ]
     if packages & {*sys.stdlib_module_names, "torch", "__builtin__", "nt"}:
         return None
-    if ["EMPTY_TUPLE", "NEWOBJ"] not in made and "module" not in texts:
+    if ["EMPTY_TUPLE", "NEWOBJ"] not in next_opcodes and "module" not in texts:
         return None
     return outermost, (foreign or [outermost])[0]
 
@@ -89,12 +87,12 @@ def _dotted(value: object) -> str:
     return str(value).replace(" ", ".")
 
 
-def _key_before(content: bytes, found: str) -> str:
-    """Return `['key']` for the key under which an object of a class lies; '' if it is the whole."""
+def _key_of(name: str, pickled: bytes) -> str:
+    """Return `['key']` for the dict entry with the first object of a class; '' outside a dict."""
     key = ""
-    for opcode, value, _ in pickletools.genops(content):
-        if opcode.name == "GLOBAL" and _dotted(value) == found:
+    for opcode, value, _ in pickletools.genops(pickled):
+        if opcode.name == "GLOBAL" and _dotted(value) == name:
             break
-        if opcode.name == "BINUNICODE" and value != "module":  # which the legacy format says
+        if opcode.name == "BINUNICODE" and value != "module":  # a tag of the legacy format
             key = f"[{value!r}]"
     return key

@@ -1,9 +1,9 @@
-"""What a repository's scripts state and a fork may have changed, checked against the weights.
+"""Check arguments assumed from a repository's scripts against trained weights.
 
-Two facts are in trained weights and in no others: the running statistics of batch normalisation
-are those of what came before it, and a super-resolved image resembles its input. Where another
-activation or another range fits them decisively better than the one stated, the reading is wrong.
-Random weights fit nothing, and nothing is said of them.
+In a trained network, the running statistics of batch normalisation match its inputs, and the
+super-resolved image resembles the LR image. If another activation or range fits decisively better
+than the assumed one, a fork has probably changed it. With random weights no choice fits, and none
+is contradicted.
 """
 
 import itertools
@@ -18,23 +18,25 @@ from torch import Tensor, nn
 from srgan_plugin.networks import SRResNet
 from srgan_plugin.networks.blocks import ACTIVATIONS, IMAGENET, LAST_ACTIVATIONS, PIXEL_RANGES
 
-_SIZE, _BORDER = 40, 8  # pixels of the test image, and those that zero padding may spoil
-# Measured on 33 small networks of 11 functions after 100 to 700 steps: no right reading is refuted.
-_ACT_RATIO, _ACT_FITS = 3.0, 0.1
-_RESEMBLES, _PLAINLY = 20.0, 6.0  # dB
-_BETTER, _DISTANCE_RATIO, _DISTANCE_FITS = 1.5, 4.0, 1.5
-_STEPS = torch.linspace(-6, 6, 241)
-_NORMAL = torch.softmax(-(_STEPS**2) / 2, 0)
+_SIZE, _BORDER = 40, 8  # pixels: side of the test image, and border changed by zero padding
+# Thresholds, measured on 33 small networks with 11 combinations of arguments after 100 to 700
+# steps: no correct combination is contradicted.
+_MIN_ACT_RATIO, _MAX_ACT_ERROR = 3.0, 0.1
+_MIN_PSNR, _CLEAR_GAIN, _SMALL_GAIN = 20.0, 6.0, 1.5  # dB
+_MIN_DISTANCE_RATIO, _MAX_DISTANCE = 4.0, 1.5
+# Points and weights for means over a standard normal distribution.
+_POINTS = torch.linspace(-6, 6, 241)
+_NORMAL = torch.softmax(-(_POINTS**2) / 2, 0)
 
 
 @torch.inference_mode()
 def contradicted(network: SRResNet, assumed: Collection[str]) -> dict[str, Any]:
-    """Return the arguments that fit the weights decisively better than those of the network.
+    """Return other values of arguments that fit the weights decisively better; empty if none do.
 
     Args:
-        network: In evaluation mode; it is as before afterwards.
-        assumed: The arguments that may differ, as far as they can be checked: `act`,
-            `input_range`, `output_range`, `last_act`.
+        network: The network with the assumed arguments, in evaluation mode; it is not changed.
+        assumed: Names of assumed arguments. `act`, `input_range`, `output_range` and `last_act`
+            are checked.
     """
     if "act" in assumed and network.act != "prelu" and (act := _better_activation(network)):
         return {"act": act}
@@ -42,6 +44,7 @@ def contradicted(network: SRResNet, assumed: Collection[str]) -> dict[str, Any]:
 
 
 def _better_activation(network: SRResNet) -> str | None:
+    """Return the activation that fits the statistics decisively better; None if none does."""
     if network.norm != "batch":
         return None
     errors = {
@@ -50,36 +53,43 @@ def _better_activation(network: SRResNet) -> str | None:
         if name != "prelu"
     }
     best = min(errors, key=lambda name: errors[name])
-    explained = errors[best] < _ACT_FITS * sum(map(_mean_error, network.trunk_net))
-    return best if explained and errors[network.act] > _ACT_RATIO * errors[best] else None
+    explained = errors[best] < _MAX_ACT_ERROR * sum(map(_mean_error, network.trunk_net))
+    return best if explained and errors[network.act] > _MIN_ACT_RATIO * errors[best] else None
 
 
 def _mean_error(block: Any, act: nn.Module | None = None) -> float:
-    """Compare the mean before the second normalisation with what an activation predicts, or none.
+    """Return the squared error of the predicted mean before a block's second normalisation.
 
-    What leaves the first one is about normal, with its bias and weight as mean and deviation.
+    The output of the first normalisation is about normally distributed, with its bias as mean and
+    its weight as deviation.
+
+    Args:
+        block: Residual block.
+        act: Activation to predict with; None predicts the bias of the convolution.
     """
-    one, two = block.bn1, block.bn2
-    deviation = one.weight.abs() * (one.running_var / (one.running_var + one.eps)).sqrt()
+    first, second = block.bn1, block.bn2
+    deviation = first.weight.abs() * (first.running_var / (first.running_var + first.eps)).sqrt()
     predicted = block.conv2.bias
     if act is not None:
-        mean = (act(one.bias[:, None] + deviation[:, None] * _STEPS) * _NORMAL).sum(1)
+        mean = (act(first.bias[:, None] + deviation[:, None] * _POINTS) * _NORMAL).sum(1)
         predicted = predicted + block.conv2.weight.sum((2, 3)) @ mean
-    return float(((two.running_mean - predicted) ** 2 / (two.running_var + two.eps)).mean())
+    error = (second.running_mean - predicted) ** 2 / (second.running_var + second.eps)
+    return float(error.mean())
 
 
 class _Fit(NamedTuple):
-    resemblance: float  # PSNR between the test image and the result, in the test image's size
-    distance: float  # between the statistics of the first normalisation and the test image's
+    psnr: float  # between the test image and the result, scaled down to its size
+    distance: float  # between the first normalisation's statistics and those of the test image
 
-    def refutes(self, stated: "_Fit") -> bool:
-        """Whether this reading is right and another plainly wrong."""
-        gain = self.resemblance - stated.resemblance
-        nearer = self.distance < min(_DISTANCE_FITS, stated.distance / _DISTANCE_RATIO)
-        return self.resemblance > _RESEMBLES and (gain > _PLAINLY or (nearer and gain > _BETTER))
+    def contradicts(self, assumed: "_Fit") -> bool:
+        """Return whether this fit is good and much better than that of the assumed arguments."""
+        gain = self.psnr - assumed.psnr
+        closer = self.distance < min(_MAX_DISTANCE, assumed.distance / _MIN_DISTANCE_RATIO)
+        return self.psnr > _MIN_PSNR and (gain > _CLEAR_GAIN or (closer and gain > _SMALL_GAIN))
 
 
 def _better_ranges(network: SRResNet, assumed: Collection[str]) -> dict[str, Any]:
+    """Return ranges and last activation that fit decisively better, where they differ."""
     names = ("input_range", "output_range", "last_act")
     now = {name: getattr(network, name) for name in names}
     channels = network.conv_first.in_channels, network.conv_last.out_channels
@@ -91,20 +101,28 @@ def _better_ranges(network: SRResNet, assumed: Collection[str]) -> dict[str, Any
     values = {"input_range": ranges, "output_range": ranges, "last_act": list(LAST_ACTIVATIONS)}
     choices = [values[name] if name in assumed else [now[name]] for name in names]
     fits = _fits(network, *choices)
-    stated = fits[tuple(now.values())]
+    current = tuple(now.values())
 
-    def merit(key: tuple[Any, ...]) -> float:  # a change has to be worth it
-        changed = sum(value != own for value, own in zip(key, now.values(), strict=True))
-        return fits[key].resemblance - _BETTER * float(changed)
+    def score(key: tuple[Any, ...]) -> float:  # each change has to gain more than its penalty
+        changes = sum(value != own for value, own in zip(key, current, strict=True))
+        return fits[key].psnr - _SMALL_GAIN * float(changes)
 
-    better = [key for key, fit in fits.items() if fit.refutes(stated)]
-    best = max(better, key=merit, default=tuple(now.values()))
+    better = [key for key, fit in fits.items() if fit.contradicts(fits[current])]
+    best = max(better, key=score, default=current)
     return {name: value for name, value in zip(names, best, strict=True) if value != now[name]}
 
 
 def _fits(
-    network: SRResNet, inputs: list[Any], outputs: list[Any], ends: list[Any]
+    network: SRResNet, inputs: list[Any], outputs: list[Any], last_acts: list[Any]
 ) -> dict[tuple[Any, ...], _Fit]:
+    """Return the fit of each combination of ranges and last activation.
+
+    Args:
+        network: The network; it is not changed.
+        inputs: Values of `input_range`.
+        outputs: Values of `output_range`.
+        last_acts: Values of `last_act`.
+    """
     image = _natural_image(network.conv_first.in_channels)
     features: list[Tensor] = []
     norm: Any = network.trunk_net.get_submodule("0.bn1")
@@ -116,27 +134,27 @@ def _fits(
         for network.input_range in inputs:
             raw = network(image)
             distance = _distance(norm, features.pop())
-            for output, end in itertools.product(outputs, ends):
-                result = PIXEL_RANGES[output].decode(LAST_ACTIVATIONS[end](raw)).clamp(0, 1)
+            for output, last_act in itertools.product(outputs, last_acts):
+                result = PIXEL_RANGES[output].decode(LAST_ACTIVATIONS[last_act](raw)).clamp(0, 1)
                 small = F.avg_pool2d(result, network.upscale_factor)
-                error = float(_inner(small - image, _BORDER).square().mean())
+                error = float(_crop(small - image, _BORDER).square().mean())
                 fit = _Fit(-10 * math.log10(max(error, 1e-10)), distance)
-                fits[network.input_range, output, end] = fit
+                fits[network.input_range, output, last_act] = fit
     finally:
         hook.remove()
         network.input_range, network.output_range, network.last_act = before
     return fits
 
 
-def _inner(x: Tensor, border: int) -> Tensor:
+def _crop(x: Tensor, border: int) -> Tensor:
     return x[..., border:-border, border:-border]
 
 
 def _distance(norm: Any, features: Tensor) -> float:
-    """Compare running statistics with those of features; 0 if there are none."""
+    """Return the distance between running statistics and those of features; 0 without any."""
     if getattr(norm, "running_mean", None) is None:
         return 0.0
-    inner = _inner(features, _BORDER // 2)
+    inner = _crop(features, _BORDER // 2)
     mean, variance = inner.mean((0, 2, 3)), inner.var((0, 2, 3))
     known = norm.running_var + norm.eps
     spread = ((variance + norm.eps) / known).log().square()
@@ -144,7 +162,7 @@ def _distance(norm: Any, features: Tensor) -> float:
 
 
 def _natural_image(channels: int) -> Tensor:
-    """Return (1, channels, H, W) with mean, deviation and spectrum as photographs have them."""
+    """Return a (1, channels, H, W) image in [0, 1] with the statistics of photographs."""
     random = torch.Generator().manual_seed(0)
     image = torch.zeros(1, 3, _SIZE, _SIZE)
     for size, amplitude in ((2, 7), (4, 6), (10, 4), (20, 2), (40, 1)):

@@ -1,4 +1,4 @@
-"""Checkpoint files: read without running code, told from other files, written atomically."""
+"""Read checkpoint files without running code, refuse other files, write atomically."""
 
 import contextlib
 import io
@@ -18,24 +18,24 @@ from srgan_plugin.errors import MissingFileError, UserError
 from srgan_plugin.io.atomic import atomic_path
 from srgan_plugin.io.download import sha256
 
-from .array_files import array_file_reader
+from .array_files import array_file_reader, require_modest_size
 from .file_kinds import kind_of, missing
 from .pickle_protocol import LEGACY_START, readable_source, to_protocol_2
 from .pickled_modules import explain_pickled_module
 from .safe_unpickle import STAND_INS, History, materialize
 
-NOTE = "srgan_plugin"  # what we note beside weights, under `meta`
+NOTE = "srgan_plugin"  # key of this package's note in `meta`
 _ZIP = b"PK\x03\x04"
 _SAFETENSORS = re.compile(rb".{5}\0{3}\{\s*\"", re.S)  # the header's length, then JSON
 _PICKLE = re.compile(rb"\x80[\x02-\x05]")
-_WANTED = re.compile(r"GLOBAL ([\w.]+)")
+_REFUSED_GLOBAL = re.compile(r"GLOBAL ([\w.]+)")
 _HASH = re.compile(r"-([0-9a-f]{8,64})\.\w+$")
 _DATE = re.compile(r"(19|20)\d{6}")
 
 
 @contextlib.contextmanager
 def named(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Put a file's name before the message of a `UserError` from within."""
+    """Prepend a file's name to the message of a `UserError` raised in the context."""
     try:
         yield
     except UserError as error:
@@ -87,57 +87,49 @@ def load_checkpoint_file(
     except Exception as error:
         raise UserError(_refusal(path, error)) from error
     if not isinstance(loaded, dict):
-        raise UserError(f"expected a dict of weights in {path}, got a {type(loaded).__name__}")
+        raise UserError(f"{path}: expected a dict of weights, got a {type(loaded).__name__}")
     return loaded
 
 
 def _read(path: Path, history: Callable[..., object]) -> Any:
+    """Return the content of a file of any supported format."""
     if (stated := filename_hash(path.name)) and not sha256(path).startswith(stated):
-        raise UserError("its SHA-256 is not the one that its name closes with")
+        raise UserError("its SHA-256 does not begin with the hash in its name")
     start = _start(path, 64)
     if _SAFETENSORS.match(start):
         return _read_safetensors(path)
     if read_arrays := array_file_reader(path):
-        weights, told = read_arrays(path)
-        note: dict[str, Any] = {"format": 2, "network": "SRResNet", **told}
-        return {"state_dict": weights, "meta": {NOTE: note}} if told else weights
+        weights, recorded = read_arrays(path)
+        note: dict[str, Any] = {"format": 2, "network": "SRResNet", **recorded}
+        return {"state_dict": weights, "meta": {NOTE: note}} if recorded else weights
     if start and (kind := kind_of(path)):
         raise _OtherKindError(kind)
     if start.startswith(_ZIP):
         _check_archive(path)
     elif not LEGACY_START.match(start):
         raise UnpicklingError("it was not written by torch.save")
-    # By its content: torch goes by the name where it is given one.
-    with _nothing_else_allowed(), readable_source(path) as source:
+    # An open file, because torch.load selects the format by the name of a path.
+    with _only_stand_ins_allowed(), readable_source(path) as source:
         loaded = torch.load(source, map_location="cpu", weights_only=True)
-    _check_sizes(loaded, path.stat().st_size)
+    require_modest_size(_size_of_tensors(loaded), path)
     return materialize(loaded, history)
 
 
-# Small tensors may be views of one number, and several names may share one tensor.
-_LARGEST_GROWTH, _ALWAYS_ALLOWED = 4, 1 << 26
-
-
-def _check_sizes(loaded: Any, file_size: int) -> None:
-    """Refuse tensors that claim to be far larger than their file, which views of one number can.
-
-    Raises:
-        UserError: Computing with them would take memory out of proportion.
-    """
-    claimed, items, seen = 0, [loaded], set()
+def _size_of_tensors(loaded: Any) -> int:
+    """Return the size in bytes of all tensors, which may be expanded from a single number."""
+    size, items, seen = 0, [loaded], set()
     while items:
         item = items.pop()
         if id(item) in seen:
             continue
         seen.add(id(item))
         if isinstance(item, torch.Tensor):
-            claimed += item.numel() * item.element_size()
+            size += item.numel() * item.element_size()
         elif isinstance(item, dict):
             items += item.values()
         elif isinstance(item, list | tuple | set | frozenset):
             items += item
-    if claimed > _LARGEST_GROWTH * file_size + _ALWAYS_ALLOWED:
-        raise UserError(f"its tensors claim {claimed} bytes, but it has {file_size}")
+    return size
 
 
 def _read_safetensors(path: Path) -> dict[str, Any]:
@@ -155,8 +147,8 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _nothing_else_allowed() -> Iterator[None]:
-    """Allow the stand-ins only, whatever safe globals this process registered before."""
+def _only_stand_ins_allowed() -> Iterator[None]:
+    """Replace torch's safe globals by the stand-ins in the context."""
     before = torch.serialization.get_safe_globals()
     torch.serialization.clear_safe_globals()
     torch.serialization.add_safe_globals(STAND_INS)
@@ -167,19 +159,22 @@ def _nothing_else_allowed() -> Iterator[None]:
         torch.serialization.add_safe_globals(before)
 
 
-_FOLDER = 0x10  # of the attributes of a part, on DOS
+_FOLDER = 0x10  # DOS attribute of a folder
 
 
 def _check_archive(path: Path) -> None:
-    """Check a zip archive for flipped bits, which torch ignores, and for sizes beyond its file.
+    """Refuse a zip archive with damage that torch does not detect.
 
-    A part that is stated to be a folder, or to be empty when packed, torch reads as whatever the
-    memory held before; of two parts of a name it takes another one than is checked here.
+    torch ignores checksums and returns uninitialised memory for parts marked as folders or with a
+    packed size of 0. Of two parts with the same name, it may read another one than `zipfile`.
+
+    Raises:
+        UserError: A checksum, a size or a mark is wrong, or a name occurs twice.
     """
     with zipfile.ZipFile(path) as archive:
         parts = archive.infolist()
         if len({part.filename.lower() for part in parts}) < len(parts):
-            raise UserError("two of its parts have one name")
+            raise UserError("two of its parts have the same name")
         for part in parts:
             packed = part.compress_type != zipfile.ZIP_STORED and part.file_size > 0
             if (packed and not part.compress_size) or (
@@ -187,8 +182,8 @@ def _check_archive(path: Path) -> None:
             ):
                 raise UserError(f"the sizes of its part {part.filename} contradict each other")
             if part.external_attr & _FOLDER and part.file_size:
-                raise UserError(f"its part {part.filename} is stated to be a folder")
-        unpacked = sum(entry.file_size for entry in archive.infolist())
+                raise UserError(f"its part {part.filename} is marked as a folder")
+        unpacked = sum(part.file_size for part in parts)
         if unpacked > path.stat().st_size:
             raise UserError(f"it unpacks to {unpacked} bytes, which torch.save never writes")
         if broken := archive.testzip():
@@ -196,38 +191,38 @@ def _check_archive(path: Path) -> None:
 
 
 class _OtherKindError(UserError):
-    """The file is of another kind, or has notes of another kind."""
+    """Error for a file, or for metadata, of another kind."""
 
 
 def _refusal(path: Path, error: Exception) -> str:
-    """One line on why a file was not read."""
+    """Return one line that says why a file was not read."""
     if not path.stat().st_size:
-        return f"{path} is empty, expected a checkpoint: copy or download it again"
+        return f"{path}: expected a checkpoint, got an empty file; copy or download it again"
     if isinstance(error, _OtherKindError):
         return f"{path}: expected a checkpoint of torch or a safetensors file, got {error}"
     if isinstance(error, UnpicklingError):
-        named = _WANTED.search(str(error))
-        if wanted := named[1] if named else _first_foreign_name(path):
+        found = _REFUSED_GLOBAL.search(str(error))
+        if name := found[1] if found else _first_foreign_name(path):
             return explain_pickled_module(path) or (
-                f"{path} wants {wanted}, which is neither weights nor numbers; nothing of it was "
-                "run or loaded: ask its author for a state dict"
+                f"{path}: expected weights and numbers, got a pickle that calls {name}; nothing "
+                "was run or loaded; ask its author for a state dict"
             )
         if _PICKLE.match(_start(path, 2)) and not LEGACY_START.match(_start(path, 64)):
             return (
                 f"{path}: expected a checkpoint of torch or a safetensors file, got a plain pickle "
-                "(pickle.dump, joblib, PaddlePaddle): ask its author for torch.save(state_dict, …)"
+                "(pickle.dump, joblib, PaddlePaddle); ask its author for torch.save(state_dict, …)"
             )
     cause = " ".join(str(error).split())
-    if not cause or len(cause) > 160:  # torch's advice to switch the check off
+    if not cause or len(cause) > 160:  # torch's message advises to disable the check
         cause = f"{type(error).__name__} while reading it"
     return (
-        f"expected a whole checkpoint, but {path}, which begins with {_start(path, 12)!r}, is none "
-        f"({cause}): copy or download it again"
+        f"{path}: expected a complete checkpoint, got a file that begins with "
+        f"{_start(path, 12)!r} ({cause}); copy or download it again"
     )
 
 
 def _first_foreign_name(path: Path) -> str | None:
-    """Return what a bare pickle would call, without running it."""
+    """Return the first global that a bare pickle would look up outside torch and numpy."""
     content = path.read_bytes()
     with contextlib.suppress(Exception):
         if b"\x80\x02" < content[:2] <= b"\x80\x05":
@@ -251,7 +246,7 @@ def save_atomically(
     *,
     check: Callable[[Path], None] | None = None,
 ) -> None:
-    """Save by `torch.save` to a temporary file and rename it, so that no incomplete file appears.
+    """Save with `torch.save` to a temporary file and rename it, so that no incomplete file appears.
 
     Args:
         obj: Object to save; for a path ending in `.safetensors`, a dict of `state_dict` (weights)
@@ -281,17 +276,17 @@ def save_atomically(
 
 def _encoded(obj: Any, suffix: str) -> bytes:
     if suffix != ".safetensors":
-        # In memory: torch turns a full disk into errors that no longer say so.
+        # In memory, because torch.save reports a full disk by errors that do not mention it.
         buffer = io.BytesIO()
         torch.save(obj, buffer)
         return buffer.getvalue()
     from safetensors.torch import save
 
-    # Copies: safetensors refuses weights that share their memory, as those of one PReLU do.
+    # Copies, because safetensors refuses weights that share memory, as a shared PReLU does.
     weights = {
         key: weight.detach().clone(memory_format=torch.contiguous_format)
         for key, weight in obj["state_dict"].items()
     }
     texts = {k: v if isinstance(v, str) else json.dumps(v) for k, v in obj["meta"].items()}
-    # Other readers, transformers for one, expect the framework's name.
+    # transformers and other readers expect the framework's name.
     return save(weights, metadata={"format": "pt", **texts})

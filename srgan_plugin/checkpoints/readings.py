@@ -1,4 +1,7 @@
-"""What weights show of a network: its arguments, read off shapes and keys under our names."""
+"""Infer the arguments of a network from the keys and shapes of its weights.
+
+Functions that take a `state` expect weights with the keys of this package.
+"""
 
 import math
 import re
@@ -9,21 +12,21 @@ from typing import Any
 from torch import Tensor
 
 State = Mapping[str, Tensor]
-Reading = Callable[[State], Any]  # None where these weights do not show it
+Reading = Callable[[State], Any]  # returns None if the weights do not show the argument
 
 
 def size(key: str, axis: int) -> Reading:
-    """Read the size of a weight along an axis."""
+    """Make a function that returns the size of a weight along an axis."""
     return lambda state: int(state[key].shape[axis])
 
 
 def count(pattern: str) -> Reading:
-    """Count what the group of a pattern finds among the keys, each once."""
+    """Make a function that counts the distinct matches of a pattern's group among the keys."""
     return lambda state: len({found[1] for key in state if (found := re.match(pattern, key))})
 
 
 def _shuffle_factors(state: State) -> tuple[int, ...]:
-    """Read the factors of the pixel shuffles off the convolutions before them, in their order."""
+    """Return the factors of the pixel shuffles, from the channels of the convolutions before."""
     pattern = r"upsample\.?(\d)\.(?:upsample_conv\.)?weight"
     found = ((re.fullmatch(pattern, key), weight.shape) for key, weight in state.items())
     shapes = {match[1]: shape for match, shape in found if match}
@@ -33,24 +36,24 @@ def _shuffle_factors(state: State) -> tuple[int, ...]:
 
 
 def shuffle_scale(state: State) -> int:
-    """Multiply the factors of the pixel shuffles."""
+    """Return the scale: the product of the factors of the pixel shuffles."""
     return math.prod(_shuffle_factors(state))
 
 
 def shuffles(state: State) -> tuple[int, ...] | None:
-    """Read the factors of the pixel shuffles, unless they double repeatedly, or are x3 at once."""
+    """Return the factors of the pixel shuffles; None for the usual ones, (2, 2, …) and (3,)."""
     factors = _shuffle_factors(state)
     return None if factors == (3,) or set(factors) == {2} else factors
 
 
 def depthwise(state: State) -> bool | None:
-    """Read whether the first convolution of a block has one input for each channel, of many."""
+    """Return True if the first convolution of the blocks is depthwise, else None."""
     shape = state["trunk_net.0.conv1.weight"].shape
     return True if shape[1] == 1 < shape[0] else None
 
 
 def input_size(state: State) -> int:
-    """Read a discriminator's input size: each stage halves it, and `linear1` takes what is left."""
+    """Return a discriminator's input size, which each stage halves before `linear1`."""
     stages = {key for key in state if re.fullmatch(r"conv\d_1\.weight", key)}
     pixels = state["linear1.weight"].shape[1] // state["conv3_1.weight"].shape[0]
     return int(math.isqrt(pixels) * 2 ** len(stages))
@@ -66,47 +69,53 @@ def _slopes(state: State) -> list[str]:
 
 
 def prelu(state: State) -> str | None:
-    """Read whether activations have one slope or one for each channel."""
+    """Return "shared" for one slope per activation, "channel" for one per channel."""
     slopes = _slopes(state)
     return ("shared" if state[slopes[0]].numel() == 1 else "channel") if slopes else None
 
 
 def activation(state: State) -> str | None:
-    """Read PReLU off slopes in the blocks; one at the beginning alone may be of all, or its own."""
+    """Return "prelu" if blocks have slopes.
+
+    A slope of `act_first` alone may be shared by all activations or be that activation's only.
+    """
     return "prelu" if set(_slopes(state)) - {"act_first.weight"} else None
 
 
 def norm(state: State) -> str | None:
-    """Read the kind of normalisation; instance normalisation without weights leaves no trace."""
+    """Return the kind of normalisation; None for instance normalisation without weights."""
     if "trunk_net.0.bn1.running_mean" in state:
         return "batch"
     return "instance_affine" if "trunk_net.0.bn1.weight" in state else None
 
 
 def trunk_end(state: State) -> str | None:
-    """Read what follows the convolution behind the blocks, if it has weights."""
+    """Return what follows the convolution after the blocks, if it has weights."""
     if any(key.startswith("bn_trunk.") for key in state):
         return "norm"
     return "act" if "act_trunk.weight" in state else None
 
 
 def upsample_norm(state: State) -> bool:
-    """Read whether there is a normalisation before the shuffles."""
+    """Return whether there is a normalisation before the shuffles."""
     return any(".upsample_bn." in key for key in state)
 
 
 def end_kernels(state: State) -> tuple[int, int]:
-    """Read the sizes of the first and of the last convolution."""
+    """Return the kernel sizes of the first and of the last convolution."""
     first, last = (int(state[f"conv_{end}.weight"].shape[-1]) for end in ("first", "last"))
     return first, last
 
 
 def complete_srresnet(state: State, arguments: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Add the weights that an SRResNet's file may omit because they are redundant.
+    """Add weights of an SRResNet that a file may omit.
 
-    Biases before normalisation, which takes them away again: zeros are exact, where all of them
-    are missing; and where no convolution has one, none. The slopes of a PReLU that all activations
-    share and that is stored once.
+    Biases are zero if no convolution has one, or if none before a normalisation has one, which
+    would subtract it. The slopes of a PReLU that is saved once are those of all activations.
+
+    Args:
+        state: Weights with the keys of this package.
+        arguments: Known arguments of the network; `act` is used.
     """
     complete = dict(state)
     weights = [key for key in state if _CONVOLUTION.fullmatch(key)]
@@ -122,21 +131,24 @@ def complete_srresnet(state: State, arguments: Mapping[str, Any]) -> dict[str, T
     return complete
 
 
-def _srresnet_words(arguments: Mapping[str, Any]) -> str:
-    words = {"prelu": f"PReLU {arguments.get('prelu')}", "leaky_relu": "LeakyReLU"}
-    act = str(arguments.get("act") or ("prelu" if arguments.get("prelu") else "activation open"))
-    return words.get(act, {"relu": "ReLU", "swish": "Swish"}.get(act, act))
+_ACTIVATION_NAMES = {"relu": "ReLU", "leaky_relu": "LeakyReLU", "swish": "Swish"}
+
+
+def _activation_words(arguments: Mapping[str, Any]) -> str:
+    prelu = arguments.get("prelu")
+    act = str(arguments.get("act") or ("prelu" if prelu else "activation open"))
+    return f"PReLU {prelu}" if act == "prelu" else _ACTIVATION_NAMES.get(act, act)
 
 
 @dataclass(frozen=True)
 class Network:
-    """What the weights show of a network, whatever the layout.
+    """How to infer, complete and describe a network, in any layout.
 
     Attributes:
-        description: The network in words, with arguments in braces.
-        arguments: How to read its arguments off its weights under our keys.
-        complete: Adds the weights that a file may omit, given the weights and the arguments.
-        words: Makes `{words}` of the description from the arguments.
+        description: Template of a description, with names of arguments in braces.
+        arguments: Functions that infer the arguments from weights with this package's keys.
+        complete: Function of weights and arguments that adds the weights that a file may omit.
+        words: Function of the arguments that returns `{words}` of the description.
     """
 
     description: str = "{network}"
@@ -175,7 +187,7 @@ NETWORKS = {
         f"{_GENERATOR[:-1]}, {{words}})",
         _GENERATOR_ARGUMENTS | _OUT | _SRRESNET_ARGUMENTS,
         complete_srresnet,
-        _srresnet_words,
+        _activation_words,
     ),
     "MSRResNet": Network(_GENERATOR, _GENERATOR_ARGUMENTS | _OUT),
     "EDSR": Network(_GENERATOR, _GENERATOR_ARGUMENTS),

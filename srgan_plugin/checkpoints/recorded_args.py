@@ -1,4 +1,8 @@
-"""What no weights show of a network, and where it is stated: a note of ours, or a config."""
+"""Arguments of networks that no weight shows, and how checkpoints record them.
+
+A checkpoint records them in a note under `meta.srgan_plugin`, or in the config of the training
+that mmengine saves as `meta.cfg`.
+"""
 
 import ast
 import json
@@ -15,12 +19,12 @@ from srgan_plugin.networks.blocks import ACTIVATIONS, LAST_ACTIVATIONS, NORMS, P
 
 from .read_write import NOTE
 
-#: Of the notes that we write. Those without it may hold a default that nothing had stated.
+#: Format of new notes. Notes without a format may record a default that was only a guess.
 FORMAT = 2
-_LONGEST_CONFIG = 1_000_000  # characters
-#: The note as a tensor among the weights, for readers that hand on nothing else, such as spandrel.
+_MAX_CONFIG_CHARACTERS = 1_000_000
+#: Key of the note as a tensor, for readers that pass on tensors only, such as spandrel.
 NOTE_TENSOR = f"{NOTE}.note"
-_LONGEST_NOTE = 10_000  # bytes
+_MAX_NOTE_BYTES = 10_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,15 +32,15 @@ class Argument:
     """An argument of a network that its weights do not show.
 
     Attributes:
-        network: the class that takes it.
-        expected: its values, in words.
-        accepts: whether a value is one of them.
-        example: as the command line takes them.
-        default: the value of the class, which notes without `FORMAT` hold as a guess.
-        unstated: what happens while nothing states it. `ask`: no network is built. `warn`: it is,
-            with the default, because the keys bring a function along: nobody's MSRResNet but ours
-            has the switch, so MMagic's keys mean MMagic's. `default`: the same without a word,
-            because our own keys are ours and we note it where it is otherwise.
+        network: Name of the class that has it.
+        expected: Its values, for messages.
+        accepts: Function that returns whether a value is valid.
+        example: A value as the command line takes it, other than the default.
+        default: Default of the class, which notes without a format record as a guess.
+        unstated: What to do if nothing states the argument. "ask": refuse to build the network.
+            "warn": use the default with a warning; only the MSRResNet of this package has the
+            switch, so MMagic's keys imply MMagic's function. "default": use the default; other
+            values are always recorded.
     """
 
     network: str
@@ -56,7 +60,7 @@ def _is_range(value: Any) -> bool:
 
 
 def _one_of(default: Any, values: Iterable[str], *also: Any) -> Argument:
-    """Describe an argument of SRResNet that takes one of a few names."""
+    """Make the entry of an argument of SRResNet that takes one of a few names."""
     known = (*values, *also)
     return Argument(
         network="SRResNet",
@@ -113,12 +117,15 @@ NON_INFERABLE_ARGS = {
 
 
 def arguments_of(network: str) -> list[str]:
-    """Return the names of what its weights do not show of a network."""
+    """Return the names of a network's arguments that its weights do not show."""
     return [name for name, argument in NON_INFERABLE_ARGS.items() if argument.network == network]
 
 
 def plain(value: Any) -> Any:
-    """Return a value in one form: configs have (-1, 1) or [-1, 1], networks (-1.0, 1.0)."""
+    """Return lists and tuples as tuples, of floats if they are numbers, to compare values.
+
+    Configs have (-1, 1) or [-1, 1] for a range, networks have (-1.0, 1.0).
+    """
     if not isinstance(value, (list, tuple)):
         return value
     numbers = all(isinstance(part, (int, float)) for part in value)
@@ -126,20 +133,20 @@ def plain(value: Any) -> Any:
 
 
 def listed(arguments: Mapping[str, object]) -> str:
-    """Write arguments as Python has them."""
+    """Format arguments as in a Python call: `name=value, …`."""
     return ", ".join(f"{name}={value!r}" for name, value in arguments.items())
 
 
 def checked_argument(name: str, value: Any, *, where: str = "") -> Any:
-    """Return a value in one form, if the argument takes it.
+    """Return the value of an argument in the form of `plain`.
 
     Args:
-        name: one of `NON_INFERABLE_ARGS`.
-        value: what was given.
-        where: it was given, for the message.
+        name: One of `NON_INFERABLE_ARGS`.
+        value: The value.
+        where: Prefix of the name in the message, such as `meta.cfg, generator.`.
 
     Raises:
-        UserError: it is of another type, or out of range.
+        UserError: The value has the wrong type or is out of range.
     """
     if not NON_INFERABLE_ARGS[name].accepts(value):
         raise UserError(
@@ -149,57 +156,59 @@ def checked_argument(name: str, value: Any, *, where: str = "") -> Any:
 
 
 def note_for(network: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the note to write beside weights: what is stated, and nothing that is not."""
-    stated = {name: arguments[name] for name in arguments_of(network) if name in arguments}
-    # Its absence means the default.
-    told = {k: v for k, v in stated.items() if not is_usual(k, v)}
-    return {"format": FORMAT, "network": network, **told}
+    """Return the note for a checkpoint; it records only arguments that are known.
+
+    Args:
+        network: Name of the class.
+        arguments: Known arguments of the network.
+    """
+    known = {name: arguments[name] for name in arguments_of(network) if name in arguments}
+    recorded = {name: value for name, value in known.items() if not is_usual(name, value)}
+    return {"format": FORMAT, "network": network, **recorded}
 
 
 def is_usual(name: str, value: Any) -> bool:
-    """Whether a value is the default that is taken without a word."""
+    """Return whether a value is a default that needs no record."""
     argument = NON_INFERABLE_ARGS[name]
     return argument.unstated == "default" and plain(value) == plain(argument.default)
 
 
 def note_tensor(note: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Return a note as an entry for the weights; empty where the keys alone tell the function."""
-    arguments = NON_INFERABLE_ARGS.items()
-    if any(
-        n in note and (a.unstated == "ask" or plain(note[n]) != plain(a.default))
-        for n, a in arguments
-    ):
-        # Of four bytes each: spandrel refuses a .pth with bytes.
+    """Return a note as an entry of a state dict; empty if the keys imply all that it records."""
+    recorded = ((note[name], arg) for name, arg in NON_INFERABLE_ARGS.items() if name in note)
+    if any(arg.unstated == "ask" or plain(value) != plain(arg.default) for value, arg in recorded):
+        # int32, because spandrel refuses a .pth with bytes.
         return {NOTE_TENSOR: torch.tensor(list(json.dumps(note).encode()), dtype=torch.int32)}
     return {}
 
 
 def note_in_weights(weights: Mapping[str, Any]) -> Any:
-    """Return what `note_tensor` wrote; an empty note if there is none.
+    """Return the note that `note_tensor` added to a state dict; an empty dict if there is none.
 
     Raises:
-        UserError: It is no text in JSON.
+        UserError: The tensor is not a text in JSON.
     """
     tensor = weights.get(NOTE_TENSOR)
     if tensor is None:
         return {}
     try:
-        return json.loads(bytes(tensor[:_LONGEST_NOTE].tolist()))
+        return json.loads(bytes(tensor[:_MAX_NOTE_BYTES].tolist()))
     except (IndexError, TypeError, ValueError):
-        raise UserError(f"{NOTE_TENSOR}: expected JSON; the file was changed") from None
+        raise UserError(
+            f"{NOTE_TENSOR}: expected JSON, got other bytes; the file was changed, get it again"
+        ) from None
 
 
 def recorded_arguments(checkpoint: Mapping[str, Any], network: str) -> dict[str, Any]:
-    """Return what a checkpoint states of its network that weights do not show.
-
-    Our conversions note it; mmengine saves the training's config.
+    """Return the arguments that a checkpoint records, in a note or in the config of its training.
 
     Args:
-        checkpoint: what `load_checkpoint_file` returned.
-        network: the class that its weights are of.
+        checkpoint: Content of the checkpoint, from `load_checkpoint_file`.
+        network: Name of the class of its network.
 
     Raises:
-        UserError: a note has a wrong type or value, an unknown key, or is of another network.
+        UserError: The note has a wrong type, an unknown key or an invalid value, or is of another
+            network.
     """
     meta = checkpoint.get("meta")
     if not isinstance(meta, Mapping):
@@ -210,6 +219,7 @@ def recorded_arguments(checkpoint: Mapping[str, Any], network: str) -> dict[str,
 
 
 def _noted(note: Any, network: str) -> dict[str, Any]:
+    """Return the arguments in a note, without guesses."""
     where = f"meta.{NOTE}"
     if not isinstance(note, Mapping):
         raise UserError(f"{where}: expected a dict, got {note!r}")
@@ -233,8 +243,8 @@ def _noted(note: Any, network: str) -> dict[str, Any]:
 
 
 def _configured(text: Any, network: str) -> dict[str, Any]:
-    """Return the generator's arguments from the text of an mmengine config, defaults included."""
-    if not isinstance(text, str) or len(text) > _LONGEST_CONFIG:
+    """Return the generator's arguments in the text of an mmengine config, with their defaults."""
+    if not isinstance(text, str) or len(text) > _MAX_CONFIG_CHARACTERS:
         return {}
     try:
         tree = ast.parse(text)
@@ -246,21 +256,22 @@ def _configured(text: Any, network: str) -> dict[str, Any]:
         if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", None) == "model"
     ]
     generator = _keywords(models[-1]).get("generator") if models else None
-    said = {name: _literal(value) for name, value in _keywords(generator).items()}
-    kind = said.get("type")
+    config = {name: _literal(value) for name, value in _keywords(generator).items()}
+    kind = config.get("type")
     if kind is not None and str(kind).rpartition(".")[2] != network:
         return {}
     defaults = {n: NON_INFERABLE_ARGS[n].default for n in arguments_of(network)} if kind else {}
-    stated = defaults | {n: said[n] for n in arguments_of(network) if n in said}
+    stated = defaults | {n: config[n] for n in arguments_of(network) if n in config}
     return {k: checked_argument(k, v, where="meta.cfg, generator.") for k, v in stated.items()}
 
 
 def _keywords(node: ast.expr | None) -> dict[str | None, ast.expr]:
-    """Return the keyword arguments of a call in the text, such as `dict(…)`."""
+    """Return the keyword arguments of a call such as `dict(…)`; empty for other expressions."""
     return {k.arg: k.value for k in node.keywords} if isinstance(node, ast.Call) else {}
 
 
 def _literal(node: ast.expr) -> Any:
+    """Return the value of a literal, or the text of another expression."""
     try:
         return ast.literal_eval(node)
     except ValueError:

@@ -1,15 +1,15 @@
-"""SRGAN repositories as a table: their generators' keys in terms of SRResNet's, and their function.
+"""Table of SRGAN repositories: their generators as SRResNets with other keys and arguments.
 
-Each row was read from the repository's own model, training and test scripts. What they state and no
-weight shows (ranges, last activation, epsilon) is the row's `facts`; what is not in them are the
-defaults of `SRResNet`. A fork may have changed them without changing a key.
+Each row follows the repository's model, training and test scripts. `facts` are arguments that no
+weight shows (ranges, last activation, epsilon); others have the defaults of `SRResNet`. A fork may
+have changed them without changing a key.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-Renames = tuple[tuple[str, str], ...]  # see `StateDictLayout.renames`
+Renames = tuple[tuple[str, str], ...]  # as in `StateDictLayout.renames`
 
 
 @dataclass(frozen=True)
@@ -17,11 +17,11 @@ class Repository:
     """The generator of one repository.
 
     Attributes:
-        name: The repository, or what reads its files.
-        detect_keys: See `StateDictLayout`, separated by spaces.
-        renames: See `StateDictLayout`.
-        facts: Arguments of `SRResNet` that its code states.
-        asks: See `StateDictLayout`.
+        name: Owner and name on GitHub, with the version if there are several layouts.
+        detect_keys: As in `StateDictLayout`, separated by spaces.
+        renames: As in `StateDictLayout`.
+        facts: Arguments of `SRResNet` in its scripts.
+        asks: As in `StateDictLayout`.
     """
 
     name: str
@@ -37,7 +37,14 @@ _LINEAR: dict[str, Any] = {"output_range": (0.0, 1.0), "input_range": (0.0, 1.0)
 
 
 def _ends(first: str, trunk: str, last: str, trunk_end: str = "bn_trunk") -> Renames:
-    """Name the first convolution with its activation, the trunk's end, and the last convolution."""
+    """Rename the first convolution and activation, the end of the trunk and the last convolution.
+
+    Args:
+        first: Prefix of the first convolution and its activation.
+        trunk: Prefix of the convolution and the layer after the blocks.
+        last: Prefix of the last convolution.
+        trunk_end: SRResNet's name of the layer after that convolution.
+    """
     return (
         (f"{first}.0.", "conv_first."),
         (f"{first}.1.", "act_first."),
@@ -48,7 +55,13 @@ def _ends(first: str, trunk: str, last: str, trunk_end: str = "bn_trunk") -> Ren
 
 
 def _block(prefix: str, names: str, number: str = "{}") -> Renames:
-    """Name the parts of a residual block: conv1, bn1, act, conv2, bn2 in this order."""
+    """Rename the layers of the residual blocks.
+
+    Args:
+        prefix: Prefix of a block, with `{}` for its number.
+        names: Names of conv1, bn1, act, conv2 and bn2, separated by spaces.
+        number: Number of the block in SRResNet.
+    """
     parts = ("conv1", "bn1", "act", "conv2", "bn2")
     return tuple(
         (f"{prefix}.{name}.", f"trunk_net.{number}.{part}.")
@@ -57,12 +70,17 @@ def _block(prefix: str, names: str, number: str = "{}") -> Renames:
 
 
 def _upsample(conv: str, act: str) -> Renames:
-    """Name the numbered upsampling blocks, which count from 0, by convolution and activation."""
+    """Rename convolution and activation of upsampling blocks that are numbered from 0."""
     return ((f"{conv}.", "upsample{+1}.upsample_conv."), (f"{act}.", "upsample{+1}.act."))
 
 
 def _flat_upsample(prefix: str, *parts: str) -> Renames:
-    """Name upsampling blocks that lie one after the other in one sequence; '' has no weights."""
+    """Rename up to three upsampling blocks in one `nn.Sequential`.
+
+    Args:
+        prefix: Prefix of the sequence.
+        parts: SRResNet's names of a block's layers, '' for layers without weights.
+    """
     return tuple(
         (f"{prefix}.{len(parts) * n + place}.", f"upsample{n + 1}.{part}.")
         for n in range(3)
@@ -72,7 +90,7 @@ def _flat_upsample(prefix: str, *parts: str) -> Renames:
 
 
 def _by_order(family: str) -> Renames:
-    """Take SRResNet's names that `foreign_layers` gave by the order of the layers."""
+    """Remove the prefix that `foreign_layers` adds to SRResNet's keys."""
     parts = ("conv_", "act_", "bn_", "trunk_net.", "upsample")
     return tuple((f"{family}.{part}", part) for part in parts)
 
@@ -98,7 +116,7 @@ _LORNATANG_2020 = (
     *_block("residual_blocks.{}", "conv1 bn1 prelu conv2 bn2"),
     *_flat_upsample("upsampling", "upsample_conv", "upsample_bn", "", "act"),
 )
-_RANGES = ("input_range", "output_range")  # which its scripts had now so, now otherwise
+_RANGES = ("input_range", "output_range")  # differ between scripts of the same repository
 _TWTYGQYY = (
     ("conv_input.", "conv_first."),
     ("conv_mid.", "conv_trunk."),
@@ -131,7 +149,7 @@ REPOSITORIES = (
             ("initial.cnn.", "conv_first."),
             ("initial.act.", "act_first."),
             *_block("residuals.{}", "block1.cnn block1.bn block1.act block2.cnn block2.bn"),
-            ("residuals.{}.block2.act.", ""),  # made, never applied
+            ("residuals.{}.block2.act.", ""),  # defined, but not used
             ("convblock.cnn.", "conv_trunk."),
             ("convblock.bn.", "bn_trunk."),
             ("convblock.act.", ""),
@@ -218,7 +236,7 @@ REPOSITORIES = (
         (
             *_ends("neck", "bottleneck", "head.0"),
             *_block("stem.{}", "conv1 bn1 relu1 conv2 bn2"),
-            ("stem.{}.act1.", "trunk_net.{}.act."),  # with batch normalisation, 2023
+            ("stem.{}.act1.", "trunk_net.{}.act."),  # of 2023, with batch normalisation
             *_upsample("upsampling.{}.conv", "upsampling.{}.relu"),
         ),
         _TANH_BOTH | {"norm": "instance", "trunk_end": "norm"},
@@ -260,7 +278,7 @@ REPOSITORIES = (
         "twtygqyy/pytorch-SRResNet",
         "conv_input residual.0.in1 conv_mid bn_mid upscale4x.0 conv_output",
         (
-            # torch before 0.4 kept averages that instance normalisation did not use
+            # torch before 0.4 saved running statistics that instance normalisation did not use.
             *((f"residual.{{}}.in{n}.{key}", "") for n in (1, 2) for key in ("running_", "num_")),
             *((f"bn_mid.{key}", "") for key in ("running_", "num_")),
             *_block("residual.{}", "conv1 in1 act conv2 in2"),

@@ -1,10 +1,10 @@
-"""What mmengine writes beside the weights, read without trusting it.
+"""Stand-ins with which torch's safe loader reads what mmengine saves beside the weights.
 
-mmengine's checkpoints hold log histories: objects of its own, numpy arrays and scalars, and, in
-`statistics_methods`, a reference to `getattr`. None of these can be allowed as they are: `getattr`
-reaches any code, and a forged `numpy.dtype` state makes numpy take bytes for object pointers (a
-crash at best). So the names are answered by the stand-ins below, which only ever decode numbers and
-fill containers. What comes out equals what was saved, in value and type: a run resumes from it.
+mmengine's checkpoints have log histories: `HistoryBuffer` objects, numpy arrays and scalars, and
+references to `getattr` in `statistics_methods`. None of these can be allowed as safe globals:
+`getattr` reaches any code, and with a forged state of `numpy.dtype` numpy reads bytes as pointers
+to objects. The stand-ins only decode numbers and fill containers. `materialize` then replaces them
+by objects equal in value and type to those that were saved, so that a run resumes from them.
 """
 
 import argparse
@@ -23,7 +23,7 @@ _NUMBER = re.compile(r"b1|[iu][1248]|f[248]|c8|c16")
 
 
 class History(NamedTuple):
-    """A log history: the values of one curve, and how many samples stand behind each."""
+    """A log history: the values of one curve, and the number of samples for each."""
 
     log_history: NDArray[Any]
     count_history: NDArray[Any]
@@ -31,11 +31,11 @@ class History(NamedTuple):
 
 
 class _Dtype:
-    """`numpy.dtype`: numbers only, and its state tells nothing but the byte order."""
+    """Stand-in for `numpy.dtype` that allows numbers only; its state sets only the byte order."""
 
     def __init__(self, name: str, *_: object) -> None:
         if not _NUMBER.fullmatch(name):
-            raise UserError(f"numpy data of type {name!r}, where only numbers are read")
+            raise UserError(f"expected numpy arrays of numbers, got type {name!r}")
         self.value = np.dtype(name)
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
@@ -53,7 +53,7 @@ def _scalar(dtype: _Dtype, raw: bytes) -> Any:
 
 
 class _Array:
-    """`numpy.ndarray`; `value` is there after its state has come."""
+    """Stand-in for `numpy.ndarray`; its state sets `value`."""
 
     value: NDArray[Any]
 
@@ -67,19 +67,19 @@ def _reconstruct(*_: object) -> _Array:
 
 
 def _frombuffer(raw: bytearray, dtype: _Dtype, shape: tuple[int, ...], order: str) -> NDArray[Any]:
-    """Stand in for the function by which numpy pickles an array since protocol 5."""
+    """Stand in for the function that numpy uses to unpickle arrays in protocol 5."""
     return dtype.decode(bytes(raw), shape, fortran=order == "F")
 
 
 class _Set(set[Any]):
-    """A set, which `protocols` has filled by its state, once for each batch of items."""
+    """Stand-in for a set; `pickle_protocol` writes each batch of its items as a state."""
 
     def __setstate__(self, items: tuple[Any, ...]) -> None:
         self.update(items)
 
 
 class _History:
-    """mmengine's `HistoryBuffer`, whose state also carries functions that are not wanted."""
+    """Stand-in for mmengine's `HistoryBuffer`, whose state also has functions that are ignored."""
 
     state: dict[str, Any]
 
@@ -88,7 +88,7 @@ class _History:
 
 
 class _Namespace:
-    """`argparse.Namespace`, in which many scripts save their options beside the weights."""
+    """Stand-in for `argparse.Namespace`, in which many scripts save their options."""
 
     state: dict[str, Any]
 
@@ -97,23 +97,23 @@ class _Namespace:
 
 
 def _getattr(owner: object, name: str) -> str:
-    """`getattr`, which mmengine needs for `HistoryBuffer.mean` and its like, and nothing else."""
+    """Stand in for `getattr`, only for methods of `HistoryBuffer`."""
     if owner is not _History:
-        raise UserError("a call of getattr")
+        raise UserError("expected getattr for methods of HistoryBuffer only, got another object")
     return name
 
 
 class _Name:
-    """A type that is only referred to, as the factory of a `defaultdict` is; calling it fails."""
+    """Stand-in for a type that is named but not called, such as the factory of a `defaultdict`."""
 
     def __init__(self, value: type) -> None:
         self.value = value
 
 
 class _First:
-    """First item of a list or dict that is to become the items of another container.
+    """First item of a list or dict whose other items belong to another container.
 
-    torch's reader fills no others.
+    torch's safe loader can only fill lists and dicts.
     """
 
     def __init__(self, container: Any) -> None:
@@ -129,16 +129,16 @@ def _defaultdict(factory: Any = None, items: Any = ()) -> dict[Any, Any]:
 
 
 def _no_bytes() -> bytes:
-    """`bytes()`, as which `b""` is saved; with an argument it would reserve that much memory."""
+    """Stand in for `bytes()`, which is how `b""` is pickled; `bytes(n)` would allocate n bytes."""
     return b""
 
 
 def _bytearray(content: bytes | str = b"", encoding: str = "latin1") -> bytearray:
-    """`bytearray` of bytes or text; a number would reserve that much memory."""
+    """Stand in for `bytearray` of bytes or text; `bytearray(n)` would allocate n bytes."""
     if isinstance(content, str):
         content = content.encode(encoding)
     if not isinstance(content, bytes):
-        raise UserError(f"a bytearray of {type(content).__name__}")
+        raise UserError(f"expected a bytearray of bytes, got one of {type(content).__name__}")
     return bytearray(content)
 
 
@@ -153,10 +153,10 @@ _FACTORIES = (list, dict, set, frozenset, tuple, int, float, bool, str, deque, C
 
 
 def _as_type(factory: Any) -> Any:
-    """Return a `defaultdict`'s factory: a plain type, which makes an empty container or zero."""
+    """Return the factory of a `defaultdict`, which must be a plain type."""
     found = factory.value if isinstance(factory, _Name) else _TYPES.get(factory, factory)
     if found is not None and found not in _FACTORIES:
-        raise UserError("a defaultdict of what is not a plain type")
+        raise UserError("expected a plain type as factory of a defaultdict, got something else")
     return found
 
 
@@ -170,7 +170,7 @@ STAND_INS: list[Callable[..., Any] | tuple[Any, str]] = [
     (_bytearray, "srgan_plugin.bytearray"),
     *(
         (stand_in, f"numpy.{package}.multiarray.{name}")
-        for package in ("core", "_core")  # as numpy 1 and numpy 2 call it
+        for package in ("core", "_core")  # in numpy 1 and in numpy 2
         for name, stand_in in (("_reconstruct", _reconstruct), ("scalar", _scalar))
     ),
     *((_frombuffer, f"numpy.{package}.numeric._frombuffer") for package in ("core", "_core")),
@@ -184,14 +184,17 @@ _CALLABLES = (_getattr, _scalar, _reconstruct, _frombuffer, _History, _Namespace
 
 
 def materialize(loaded: Any, history: Callable[..., object]) -> Any:
-    """Put what was saved in the place of what stood in for it; lists and dicts stay the same.
+    """Replace the stand-ins by the objects that were saved; lists and dicts are changed in place.
 
     Args:
-        loaded: What `torch.load` returned under `STAND_INS`.
-        history: Makes a history of `log_history`, `count_history` and `max_length`.
+        loaded: Result of `torch.load` with `STAND_INS` as safe globals.
+        history: Class of log histories, called with log_history, count_history and max_length.
+
+    Raises:
+        UserError: There is a reference to a stand-in's function or class.
     """
     done: dict[int, Any] = {}
-    alive: list[Any] = []  # what is replaced, lest another object gets its id
+    alive: list[Any] = []  # keeps replaced objects alive, so that their ids are not used again
 
     def visit(item: Any) -> Any:
         if id(item) not in done:
@@ -212,7 +215,7 @@ def materialize(loaded: Any, history: Callable[..., object]) -> Any:
             return argparse.Namespace(**visit(item.state))
         if isinstance(item, torch.Tensor):
             visit(vars(item))
-        return _settled(item)
+        return _materialize_leaf(item)
 
     def refill(item: Any) -> Any:
         items = list(item.items() if isinstance(item, dict) else item)
@@ -223,7 +226,7 @@ def materialize(loaded: Any, history: Callable[..., object]) -> Any:
         elif isinstance(item, _Set):
             target = done[id(item)] = set()
         target.clear()  # keeps the attributes of an OrderedDict and the factory of a defaultdict
-        # One at a time: a Counter's `update` would add to what is there.
+        # Item by item, because `update` of a Counter adds.
         if isinstance(target, dict):
             for key, value in items:
                 target[visit(key)] = visit(value)
@@ -236,12 +239,12 @@ def materialize(loaded: Any, history: Callable[..., object]) -> Any:
     return visit(loaded)
 
 
-def _settled(item: Any) -> Any:
-    """Return the value or type that a stand-in without items stood in for."""
+def _materialize_leaf(item: Any) -> Any:
+    """Return the value or type of a stand-in that is not a container."""
     if isinstance(item, _Array | _Dtype | _Name):
         return item.value
     if isinstance(item, type) or callable(item):
         if item in _CALLABLES:
-            raise UserError("a reference to a function or class of mmengine or numpy")
+            raise UserError("expected values, got a function or class of mmengine or numpy")
         return _TYPES.get(item, item)
     return item

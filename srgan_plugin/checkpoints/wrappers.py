@@ -1,4 +1,4 @@
-"""What lies around a network's weights in a checkpoint, and what it says about them."""
+"""Find the weights of one network in a checkpoint: wrappers, prefixes and averages."""
 
 import re
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from srgan_plugin.errors import UserError
 
 Role = Literal["generator", "discriminator"]
 
-# The keys under which code bases put a network's weights.
+# Keys under which code bases save a network's weights.
 _GENERATOR = ("generator", "netG", "net_g", "G", "gen", "g_state_dict", "generator_state_dict")
 _DISCRIMINATOR = ("discriminator", "netD", "net_d", "D", "disc", "d_state_dict")
 _AVERAGES = (
@@ -23,7 +23,7 @@ _ANY = (
     *("params", "state_dict", "model_state_dict", "model_state", "model", "net"),
     *("weights", "checkpoint", "sr_model"),
 )
-# What the weights' own keys may begin with, averaged weights (EMA) first.
+# Prefixes of the weights' keys.
 _OF_GENERATOR = (
     "generator.",
     "netG.",
@@ -43,18 +43,18 @@ _PREFIXES = {
     ("discriminator", True): _OF_DISCRIMINATOR,
     ("discriminator", False): _OF_DISCRIMINATOR,
 }
-# Modules that hold a network; where numbers follow, they are a part of it (KAIR, early ESRGAN).
+# Modules around a network. Followed by a number, they are part of it (KAIR, early ESRGAN).
 _HOLDER = re.compile(r"(model|net|module|_orig_mod|generator|netG|net_g|G|gen|model_[gG])\.(?!\d)")
 _NUMBERED = ("model.", "net.")
-# Left by data-parallel training and by torch.compile.
+# Prefixes added by data-parallel training and by torch.compile.
 _WRAPPED = re.compile(r"^((module|_orig_mod)\.)+")
-# The last is our note as a tensor, see `recorded_args`.
+# The last is the prefix of `recorded_args.NOTE_TENSOR`.
 _NOT_WEIGHTS = ("data_preprocessor.", "step_counter", "steps", "n_averaged", "srgan_plugin.")
-_DEEPEST = 4
+_MAX_DEPTH = 4
 
 
 class NoWeightsError(UserError):
-    """A checkpoint without weights."""
+    """Error for a checkpoint without weights."""
 
 
 def unwrap(
@@ -85,36 +85,45 @@ def unwrap(
 def unwrap_and_list(
     checkpoint: Mapping[str, Any], *, ema: bool = True, role: Role = "generator"
 ) -> tuple[dict[str, Tensor], tuple[str, ...]]:
-    """Do what `unwrap` does, and name what else there was: keys, or how keys begin."""
+    """Return what `unwrap` returns, and the other keys of the checkpoint or their prefixes.
+
+    Args:
+        checkpoint: See `unwrap`.
+        ema: See `unwrap`.
+        role: See `unwrap`.
+
+    Raises:
+        UserError: See `unwrap`.
+    """
     skipped: dict[str, None] = {}
     inner = checkpoint
-    for _ in range(_DEEPEST):  # a dict may hold itself
+    for _ in range(_MAX_DEPTH):  # a dict may hold itself
         if (name := _inner(inner, role, ema=ema)) is None:
             break
         skipped |= {str(key): None for key in inner if inner[key] is not inner[name]}
         inner = inner[name]
     plain = _tensors(inner)
     prefixes = (*_PREFIXES[role, ema], "")
-    prefix = next(p for p in prefixes if not p or any(_lies_in(p, key) for key in plain))
+    prefix = next(p for p in prefixes if not p or any(_has_prefix(key, p) for key in plain))
     weights = {
         _WRAPPED.sub("", key): weight
         for key, weight in below(plain, prefix).items()
         if not key.startswith(_NOT_WEIGHTS)
     }
     if not weights:
-        raise NoWeightsError(_nothing_in(inner))
+        raise NoWeightsError(_explain_no_weights(inner))
     weights = _without_holder(weights)
     taken = {key for key in plain if key.startswith(prefix) and not key.startswith(_NOT_WEIGHTS)}
     rest = [key for key in map(str, inner) if _WRAPPED.sub("", key) not in taken]
     return weights, tuple(skipped | {key.partition(".")[0]: None for key in rest})
 
 
-def _lies_in(prefix: str, key: str) -> bool:
+def _has_prefix(key: str, prefix: str) -> bool:
     return key.startswith(prefix) and (prefix not in _NUMBERED or bool(_HOLDER.match(key)))
 
 
 def _without_holder(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return weights without the names of modules that all of them lie in."""
+    """Remove the names of modules around the network from the keys."""
     while (found := _HOLDER.match(next(iter(weights)))) and all(
         key.startswith(found[0]) and _HOLDER.match(key) for key in weights
     ):
@@ -130,43 +139,40 @@ def below(entries: Mapping[str, Any], prefix: str) -> dict[str, Any]:
 
 
 def _inner(level: Mapping[str, Any], role: Role, *, ema: bool) -> str | None:
-    """Return the key under which the weights lie; None where they lie on this level.
+    """Return the key of the dict with the weights; None if this dict has them itself.
 
     Raises:
-        UserError: several may be meant.
+        UserError: Several dicts match and their weights differ.
     """
     held = [str(key) for key, value in level.items() if _holds_weights(value)]
-    averages = [k for k in held if k in _AVERAGES or "ema" in _words(k)]
-    averaged_discriminators = [name for name in averages if _stem(name) in _DISCRIMINATOR_STEMS]
-    averages = [name for name in averages if name not in averaged_discriminators]
+    averaged = [name for name in held if name in _AVERAGES or "ema" in _words(name)]
+    of_discriminator = [name for name in held if _stem(name) in _DISCRIMINATOR_STEMS]
+    discriminators = [n for n in of_discriminator if n not in averaged] or of_discriminator
+    averages = [name for name in averaged if name not in of_discriminator]
     trained = [
         name
         for name in held
         if name in _ANY or (_stem(name) in _GENERATOR_STEMS and name not in averages)
     ]
     if "ema_state_dict" in held and "steps" in level["ema_state_dict"]:
-        # mmengine's hook saves the averaged weights as those to use, the trained ones beside them.
+        # mmengine's EMA hook saves the averaged weights as `state_dict`, the trained ones here.
         averages, trained = ["state_dict"], ["ema_state_dict"]
-    discriminators = [
-        name
-        for name in held
-        if _stem(name) in _DISCRIMINATOR_STEMS and name not in averaged_discriminators
-    ] or averaged_discriminators
     if role == "discriminator" and discriminators:
-        order = [discriminators]
-    else:
-        order = [averages, trained] if ema else [trained, averages]
-        order.append(discriminators)
-    for names in order:
-        own = [name for name in names if _stem(name) in _GENERATOR_STEMS] or names
-        if any(not _same(level[own[0]], level[name]) for name in own[1:]):
-            raise UserError(
-                f"expected the weights of one network, got {' and '.join(own)}, and nothing says "
-                f"which is meant: save the one, torch.save(torch.load(FILE)[{own[0]!r}], NEW)"
-            )
-        if own:
-            return own[0]
-    return None
+        return _unambiguous(level, discriminators)
+    order = [averages, trained] if ema else [trained, averages]
+    names = next((names for names in (*order, discriminators) if names), [])
+    return _unambiguous(level, names) if names else None
+
+
+def _unambiguous(level: Mapping[str, Any], names: list[str]) -> str:
+    """Return the first key, preferably of a generator, if all such keys hold the same weights."""
+    own = [name for name in names if _stem(name) in _GENERATOR_STEMS] or names
+    if any(not _same(level[own[0]], level[name]) for name in own[1:]):
+        raise UserError(
+            f"expected the weights of one network, got {' and '.join(own)}; save one of them, "
+            f"torch.save(torch.load(FILE)[{own[0]!r}], NEW)"
+        )
+    return own[0]
 
 
 def _words(name: str) -> list[str]:
@@ -174,7 +180,7 @@ def _words(name: str) -> list[str]:
 
 
 def _stem(name: str) -> str:
-    """Return what a key is called after: `netg` of netG, netG_ema and ema_netG."""
+    """Return a key without "ema" and "state_dict": `netg` for netG, netG_ema and ema_netG."""
     return "_".join(word for word in _words(name) if word not in ("ema", "state", "dict"))
 
 
@@ -183,7 +189,7 @@ _DISCRIMINATOR_STEMS = {"model_d", *(_stem(name) for name in _DISCRIMINATOR)}
 
 
 def _same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Whether two dicts hold the same weights."""
+    """Return whether two dicts hold the same weights."""
     a, b = _tensors(one), _tensors(other)
     return a.keys() == b.keys() != set() and all(
         a[key].dtype == b[key].dtype and torch.equal(a[key], b[key]) for key in a
@@ -191,7 +197,7 @@ def _same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
 
 
 def _tensors(level: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Return the tensors of a dict, without what training wrapped their keys in."""
+    """Return the tensors of a dict, without prefixes of DDP and torch.compile."""
     return {
         _WRAPPED.sub("", key): value
         for key, value in level.items()
@@ -200,7 +206,7 @@ def _tensors(level: Mapping[str, Any]) -> dict[str, Tensor]:
 
 
 def _holds_weights(value: object, deep: bool = True) -> bool:
-    """Whether a value is a dict of weights by name, or such a dict in a wrapper."""
+    """Return whether a value is a dict of weights by name, or such a dict in a wrapper."""
     if not isinstance(value, Mapping):
         return False
     if any(isinstance(key, str) and isinstance(held, Tensor) for key, held in value.items()):
@@ -210,7 +216,7 @@ def _holds_weights(value: object, deep: bool = True) -> bool:
 
 
 def _is_plain(value: object) -> bool:
-    """Whether a value is a tensor with all its elements there."""
+    """Return whether a value is a dense tensor, neither on the meta device nor quantised."""
     return (
         isinstance(value, Tensor)
         and value.layout == torch.strided
@@ -218,16 +224,17 @@ def _is_plain(value: object) -> bool:
     )
 
 
-def _nothing_in(inner: Mapping[str, Any]) -> str:
+def _explain_no_weights(inner: Mapping[str, Any]) -> str:
     if "optimizers" in inner and "schedulers" in inner:
         return (
-            f"it is a training state of BasicSR (iteration {inner.get('iter', 'unknown')}), which "
-            "has no weights: they are in the net_g_….pth that was saved with it, under models/"
+            f"expected weights, got a training state of BasicSR (iteration "
+            f"{inner.get('iter', 'unknown')}), which has none; give the net_g_….pth that was saved "
+            "with it under models/"
         )
     keys = ", ".join(map(str, list(inner)[:5])) or "none"
     if inner and all(isinstance(value, np.ndarray) for value in inner.values()):
         return (
-            f"expected tensors, got NumPy arrays ({keys}): save "
+            f"expected tensors, got NumPy arrays ({keys}); save "
             "{key: torch.from_numpy(value) for key, value in weights.items()}"
         )
-    return f"expected weights in the checkpoint, but its keys are {keys}"
+    return f"expected weights in the checkpoint, got the keys {keys}"

@@ -360,7 +360,7 @@ def test_another_network_of_the_same_layers_is_unknown(tmp_path, change):
     with pytest.raises(ValueError, match=r"d\.npz: .*unknown network of \d+ tensors"):
         open_network(tmp_path / "d.npz")
     told = inspect_checkpoint(tmp_path / "d.npz")
-    assert "none of our networks" in told["holds"]
+    assert "not a network of srgan_plugin" in told["holds"]
 
 
 class Calls:
@@ -376,7 +376,7 @@ def test_an_object_array_runs_nothing_and_is_refused_by_what_it_wants(tmp_path):
     params = np.empty(2, dtype=object)
     params[:] = [np.zeros(3, "f4"), Calls(os.system, f"touch {mark}")]
     np.savez(tmp_path / "x.npz", params=params)
-    with pytest.raises(ValueError, match=r"x\.npz wants (posix|nt)\.system") as caught:
+    with pytest.raises(ValueError, match=r"x\.npz: .*calls (posix|nt)\.system") as caught:
         load_checkpoint_file(tmp_path / "x.npz")
     assert "\n" not in str(caught.value)
     assert not mark.exists()

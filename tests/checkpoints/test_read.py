@@ -60,7 +60,7 @@ def test_safetensors_are_read(tmp_path):
     loaded = load_checkpoint_file(tmp_path / "x.safetensors")
     assert torch.equal(loaded["a"], weights()["a"])
     (tmp_path / "x.safetensors").write_bytes(b"\x09" * 40)
-    with pytest.raises(ValueError, match=r"checkpoint.*x\.safetensors"):
+    with pytest.raises(ValueError, match=r"x\.safetensors.*checkpoint"):
         load_checkpoint_file(tmp_path / "x.safetensors")
 
 
@@ -307,7 +307,7 @@ def test_a_missing_file_and_a_folder_are_named(tmp_path):
 
 
 def test_a_checkpoint_that_is_no_dict_is_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"dict.*\.pth.*list"):
+    with pytest.raises(ValueError, match=r"\.pth.*dict.*list"):
         load_checkpoint_file(save(tmp_path / "x.pth", [torch.ones(2)]))
 
 
