@@ -1,4 +1,4 @@
-"""The bundled weights, the published checkpoints, and files on a server."""
+"""Locate checkpoints by name, path or URL: bundled, published, or on a server."""
 
 import difflib
 import functools
@@ -16,17 +16,17 @@ from srgan_plugin.io.download import Progress, download, sha256, split_url
 from .file_kinds import kind_of, missing
 from .read_write import filename_hash
 
-#: The bundled weights, as NAME.safetensors.
+#: Folder of the bundled weights, NAME.safetensors.
 WEIGHTS: Final = Path(__file__).resolve().parent / "weights"
 BUNDLED_MODELS: Final = ("msrresnet", "srgan")
 BUNDLED_LICENSE: Final = "cc-by-sa-4.0"
-#: What their notes, which are older than `format`, leave open.
+#: Arguments of the bundled and of OpenMMLab's networks, which their files do not record.
 BUNDLED_ARGUMENTS: Final = {"activate_after_shuffle": False}
-#: In `WEIGHTS`: what they must hash to, as `sha256sum` writes and reads it.
+#: File in `WEIGHTS` with their SHA-256, in the format of `sha256sum`.
 SUMS: Final = "SHA256SUMS"
 
 _OPENMMLAB = "https://download.openmmlab.com/mmediting/restorers/srresnet_srgan"
-#: By the names that tables have; the digits are the first of the file's SHA-256.
+#: URLs of OpenMMLab's checkpoints by name; file names end with the first digits of the SHA-256.
 PUBLISHED = {
     "msrresnet_x4c64b16_1x16_300k_div2k": (
         f"{_OPENMMLAB}/msrresnet_x4c64b16_1x16_300k_div2k_20200521-61556be5.pth"
@@ -36,19 +36,19 @@ PUBLISHED = {
     ),
 }
 
-# What other versions of MMEditing and MMagic call the same files.
+# Names of the same files in other versions of MMEditing and MMagic.
 _ALIASES: Final = {
     f"{known.partition('_1x16')[0]}_{batch}_div2k": known
     for known in PUBLISHED
     for batch in ("g1_1000k", "1xb16-1000k")
 }
-# Published without a hash: a download is verified by its size and by loading strictly.
+# Published without a hash: downloads are verified by size and strict loading.
 _KAIR: Final = {
     name: f"https://github.com/cszn/KAIR/releases/download/v1.0/{name}.pth"
     for name in ("msrresnet_x4_psnr", "msrresnet_x4_gan")
 }
 _BASICSR_PAGE: Final = "https://github.com/XPixelGroup/BasicSR/blob/master/docs/ModelZoo.md"
-# Published where only a browser gets them.
+# Published on a page that only browsers can use.
 _BASICSR: Final = (
     "001_MSRResNet_x4_f64b16_DIV2K_1000k_B16G1_wandb",
     "002_MSRResNet_x2_f64b16_DIV2K_1000k_B16G1_001pretrain_wandb",
@@ -60,23 +60,23 @@ logger = logging.getLogger(__name__)
 
 
 def is_fetched_here(location: str) -> bool:
-    """Whether `local_checkpoint` takes a location; mmengine loads from others, such as `s3://`."""
+    """Return whether `local_checkpoint` supports a location; mmengine loads others, as `s3://`."""
     return "://" not in location or location.startswith(_FETCHED)
 
 
 def published_url(name: str) -> str | None:
-    """Return where a published checkpoint is downloaded; None if there is none of that name.
+    """Return the URL of a published checkpoint; None for an unknown name.
 
     Args:
-        name: As OpenMMLab's and KAIR's tables, configs or files have it, without `.pth`.
+        name: Name in OpenMMLab's or KAIR's tables, or of a config or file, without `.pth`.
 
     Raises:
-        FileError: It is published where no program can fetch it.
+        FileError: The checkpoint can only be downloaded with a browser.
     """
     if name in _BASICSR:
         raise FileError(
-            f"{name}: expected a checkpoint that can be fetched, but BasicSR publishes it on a "
-            f"page for browsers: download it from {_BASICSR_PAGE} and give its path"
+            f"{name}: expected a checkpoint with a URL, but BasicSR publishes it on a page for "
+            f"browsers; download it from {_BASICSR_PAGE} and give its path"
         )
     urls = {**PUBLISHED, **_KAIR}
     by_file = {url.rpartition("/")[2].removesuffix(".pth"): url for url in urls.values()}
@@ -84,42 +84,44 @@ def published_url(name: str) -> str | None:
 
 
 def stated_arguments(location: str) -> dict[str, Any]:
-    """Return what the name of a model states of it and its file does not."""
-    named = location in (*BUNDLED_MODELS, *PUBLISHED, *_ALIASES)
-    return dict(BUNDLED_ARGUMENTS) if named else {}
+    """Return the arguments of a bundled or published network that its file does not record."""
+    is_known = location in (*BUNDLED_MODELS, *PUBLISHED, *_ALIASES)
+    return dict(BUNDLED_ARGUMENTS) if is_known else {}
 
 
 def _unknown(location: str) -> str:
-    """Say that there is no such file or name, and which are near."""
-    words = missing(Path(location))
+    """Return a message for a missing file or an unknown name, with similar names."""
+    message = missing(Path(location))
     if Path(location).name != location or Path(location).is_dir():
-        return words
-    names = {name.lower(): name for name in (*BUNDLED_MODELS, *PUBLISHED, *_ALIASES, *_KAIR)}
-    names |= {name.lower(): name for name in _BASICSR}
+        return message
+    known = (*BUNDLED_MODELS, *PUBLISHED, *_ALIASES, *_KAIR, *_BASICSR)
+    names = {name.lower(): name for name in known}
     typed = location.removesuffix(".pth").lower()
     near = [names[name] for name in difflib.get_close_matches(typed, names)]
-    return f"{words}; models by name: {', '.join(near or BUNDLED_MODELS)}"
+    return f"{message}; models by name: {', '.join(near or BUNDLED_MODELS)}"
 
 
 def local_checkpoint(
     location: str, *, folder: str | Path | None = None, progress: Progress | None = None
 ) -> Path:
-    """Return where a checkpoint lies on this machine; download one with a URL, once.
+    """Return the path of a checkpoint, after downloading it if necessary.
 
-    Size and, where the name closes with its digits, SHA-256 of a download are verified.
+    A download is verified by its size, and by its SHA-256 if the name ends with the first digits.
 
     Args:
         location: `msrresnet` or `srgan` for the bundled weights, a path, the name of a published
             checkpoint, a URL (`http://`, `https://`), or `hf://OWNER/NAME[@REVISION]` on the
             Hugging Face hub.
-        folder: where downloads go, those without such digits into a folder below it for each
-            URL; by default torch's own folder of checkpoints.
-        progress: see `download`.
+        folder: Folder for downloads, by default torch hub's. Files without a hash in their name
+            are saved in a subfolder for each URL.
+        progress: See `download`.
 
     Raises:
-        MissingFileError: there is no such file or name; the message lists those like it.
-        UserError: the download is not the published file, or the bundled weights were changed.
-        FileError: it cannot be downloaded; the message says where to put it by hand.
+        MissingFileError: The file does not exist or the name is unknown; the message has similar
+            names.
+        UserError: The download differs from the published file, or the bundled weights were
+            changed.
+        FileError: The download fails; the message says where to put the file by hand.
     """
     if location in BUNDLED_MODELS:
         return _bundled(location, WEIGHTS)
@@ -129,7 +131,7 @@ def local_checkpoint(
         repo_id, _, revision = location.removeprefix("hf://").partition("@")
         return local_weights(repo_id, revision=revision or None)
     if not location.startswith(_FETCHED):
-        if os.path.exists(location):  # noqa: PTH110 - False for names that no system takes
+        if os.path.exists(location):  # noqa: PTH110 - returns False for invalid paths
             return Path(location)
         if (url := published_url(location)) is None:
             raise MissingFileError(_unknown(location))
@@ -137,15 +139,16 @@ def local_checkpoint(
     folder = Path(folder or Path(torch.hub.get_dir()) / "checkpoints")
     name = split_url(location).path.rsplit("/", 1)[-1]
     digits = filename_hash(name) or None
-    if digits is None:  # many files are called model.safetensors
+    if digits is None:  # many files have the same name, such as model.safetensors
         folder /= hashlib.sha256(location.encode()).hexdigest()[:8]
     if progress is None and not (folder / name).is_file():
         logger.warning("downloading %s to %s", location, folder)
     return download(location, folder / name, sha256_prefix=digits, progress=progress)
 
 
-@functools.lru_cache  # once in a process
+@functools.lru_cache  # to hash each file only once
 def _bundled(name: str, folder: Path) -> Path:
+    """Return the path of bundled weights after verifying their SHA-256."""
     path, sums = folder / f"{name}.safetensors", folder / SUMS
     if not path.is_file():
         raise MissingFileError(f"{path}: expected the bundled weights, but there is no such file")

@@ -1,4 +1,7 @@
-"""Generators on the Hugging Face hub: weights, their config and a model card, as one repository."""
+"""Save, push and load generators as repositories of the Hugging Face hub.
+
+A repository has three files: weights, their config and a model card.
+"""
 
 import contextlib
 import importlib.util
@@ -28,34 +31,34 @@ if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
-# Whose errors end in one line: the hub's, and those of its connections.
+# Packages whose exceptions are errors of the hub or the connection.
 _REMOTE = {"huggingface_hub", "requests", "urllib3", "httpx", "httpx2", "httpcore", "httpcore2"}
 
 
 def save_pretrained(
     network: nn.Module, folder: str | Path, card: ModelCard, *, repo_id: str = "OWNER/NAME"
 ) -> None:
-    """Write a generator as a repository of the hub: weights, config and card.
+    """Write the files of a repository: weights, config and card.
 
-    The weights are read again and compared before they get their name.
+    The written weights are read and compared before they are renamed to their final name.
 
     Args:
-        network: One of our generators, on the CPU, in evaluation mode.
-        folder: Where the files go; others in it stay.
-        card: What the card states.
-        repo_id: Of the repository that it will be, for the card.
+        network: A generator of this package, on the CPU, in evaluation mode.
+        folder: Folder for the files; other files in it are not changed.
+        card: Content of the card.
+        repo_id: Name of the repository, for the card.
 
     Raises:
-        UserError: It is no generator, or `huggingface_hub` is missing.
+        UserError: The network is not a generator, or `huggingface_hub` is missing.
         OSError: A file cannot be written.
     """
     _require_hub()
     kind = type(network).__name__
     if kind not in GENERATORS or not isinstance(network, Generator):
         raise UserError(f"expected one of {', '.join(GENERATORS)} to save, got {kind}")
-    stated = {name: getattr(network, name) for name in arguments_of(kind)}
-    facts = metadata_of(network, name=card.name, license=card.license)
-    content = {"state_dict": network.state_dict(), "meta": {NOTE: note_for(kind, stated), **facts}}
+    note = note_for(kind, {name: getattr(network, name) for name in arguments_of(kind)})
+    meta = {NOTE: note, **metadata_of(network, name=card.name, license=card.license)}
+    content = {"state_dict": network.state_dict(), "meta": meta}
     path = Path(folder) / WEIGHTS
 
     def check(written: Path) -> None:
@@ -83,23 +86,23 @@ def push_to_hub(
     message: str = "Upload weights, config and card",
     api: "HfApi | None" = None,
 ) -> str:
-    """Make a repository on the hub, or a new commit in it, of a generator.
+    """Push a generator to the hub, as one commit in a new or existing repository.
 
     Args:
-        network: See `save_pretrained`.
-        repo_id: `OWNER/NAME`.
-        card: What the card states.
-        private: Whether a repository that is made is private; by default as the owner's settings.
-        revision: The branch, which must exist; by default `main`.
-        message: Of the commit.
-        api: Where to and as whom; by default the hub, with the token of `hf auth login` or
+        network: A generator of this package, on the CPU, in evaluation mode.
+        repo_id: Name of the repository, `OWNER/NAME`.
+        card: Content of the card.
+        private: Whether to make a new repository private; by default as in the owner's settings.
+        revision: Existing branch; by default `main`.
+        message: Message of the commit.
+        api: Client of a hub; by default of huggingface.co, with the token of `hf auth login` or
             `HF_TOKEN`.
 
     Returns:
-        The commit's URL.
+        URL of the commit.
 
     Raises:
-        UserError: See `save_pretrained`; or the hub refuses, or cannot be reached.
+        UserError: See `save_pretrained`; or the hub refuses the push or cannot be reached.
     """
     api = api or _require_hub().HfApi(library_name=LIBRARY, library_version=__version__)
     with TemporaryDirectory() as folder:
@@ -119,20 +122,20 @@ def from_pretrained(
     local_files_only: bool = False,
     api: "HfApi | None" = None,
 ) -> Generator:
-    """Make the generator of a repository of the hub, or of a folder like it.
+    """Build the generator of a repository of the hub, or of a folder of `save_pretrained`.
 
     Args:
-        repo_id: `OWNER/NAME`, or a folder that `save_pretrained` wrote.
-        revision: A branch, a tag or a commit.
-        local_files_only: Whether to take what was downloaded before, without a connection.
+        repo_id: Name of the repository, `OWNER/NAME`, or path of the folder.
+        revision: Branch, tag or commit.
+        local_files_only: Whether to use earlier downloads only, without a connection.
         api: See `push_to_hub`.
 
     Returns:
         The network, float32, on the CPU, in evaluation mode.
 
     Raises:
-        UserError: The repository is no such, its weights are not those of its config, or the hub
-            cannot be reached.
+        UserError: The repository does not exist or has other files, its weights do not fit its
+            config, or the hub cannot be reached.
     """
     folder = Path(repo_id)
     if not folder.is_dir():
@@ -152,7 +155,12 @@ def from_pretrained(
 
 
 def local_weights(repo_id: str, *, revision: str | None = None, api: "HfApi | None" = None) -> Path:
-    """Return where the verified weights of a repository lie; download them once.
+    """Return the path of a repository's weights, after downloading them if necessary.
+
+    Args:
+        repo_id: Name of the repository, `OWNER/NAME`.
+        revision: Branch, tag or commit.
+        api: See `push_to_hub`.
 
     Raises:
         UserError: See `from_pretrained`.
@@ -163,23 +171,25 @@ def local_weights(repo_id: str, *, revision: str | None = None, api: "HfApi | No
 
 
 def verify_weights(path: Path, config: Mapping[str, Any]) -> None:
-    """Refuse weights whose SHA-256 is not the one that the config states.
+    """Refuse weights whose SHA-256 differs from the one in their config.
 
     Raises:
-        UserError: It is another.
+        UserError: It differs.
+        MissingFileError: The weights do not exist.
     """
     if not path.is_file():
         raise MissingFileError(f"{path}: expected the weights, but there is no such file")
     if (digest := sha256(path)) != config["sha256"]:
         raise UserError(
-            f"{path}: expected SHA-256 {config['sha256']}, as {CONFIG} beside it states, got "
+            f"{path}: expected SHA-256 {config['sha256']}, as in {CONFIG} beside it, got "
             f"{digest}; remove that folder, and download it again"
         )
 
 
 def _downloaded(repo_id: str, revision: str | None, local: bool, api: "HfApi | None") -> Path:
+    """Return the local folder of a repository, with both files of the same commit."""
     api = api or _require_hub().HfApi(library_name=LIBRARY, library_version=__version__)
-    with _one_line(repo_id):  # both files of one commit
+    with _one_line(repo_id):
         folder = api.snapshot_download(
             repo_id,
             revision=revision,
@@ -193,7 +203,7 @@ _FIELDS = {"architectures": list, "arguments": dict, "sha256": str}
 
 
 def _read_config(path: Path) -> dict[str, Any]:
-    """Return a config whose fields have the right types."""
+    """Return a config after checking the types of its fields."""
     if not path.is_file():
         raise MissingFileError(
             f"{path}: expected the config that push_to_hub writes, but there is no such file; give "
@@ -210,14 +220,14 @@ def _read_config(path: Path) -> dict[str, Any]:
 
 def _require_hub() -> Any:
     if importlib.util.find_spec("huggingface_hub") is None:
-        raise UserError("the Hugging Face hub needs one more package: pip install huggingface_hub")
+        raise UserError("expected the package huggingface_hub; pip install huggingface_hub")
     import huggingface_hub
 
     return huggingface_hub
 
 
 def _is_remote(error: BaseException | None) -> bool:
-    """Whether an error, or what caused it, is the hub's or the connection's."""
+    """Return whether an error, or its cause, is of the hub or the connection."""
     if error is None:
         return False
     roots = {cls.__module__.partition(".")[0] for cls in type(error).__mro__}
@@ -226,12 +236,12 @@ def _is_remote(error: BaseException | None) -> bool:
 
 @contextlib.contextmanager
 def _one_line(repo_id: str) -> Iterator[None]:
-    """Convert errors of the hub and of the connection to it."""
+    """Convert errors of the hub or the connection to one line."""
     try:
         yield
     except Exception as error:
         if not _is_remote(error):
             raise
         lines = [line for line in str(error).strip().splitlines() if line.strip()]
-        said = " ".join(lines[:2]) or type(error).__name__
-        raise FileError(f"{repo_id}: the Hugging Face hub: {said}") from error
+        message = " ".join(lines[:2]) or type(error).__name__
+        raise FileError(f"{repo_id}: the Hugging Face hub: {message}") from error

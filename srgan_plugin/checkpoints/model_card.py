@@ -1,4 +1,4 @@
-"""Model cards of the Hugging Face hub: front matter in YAML, and a text in Markdown."""
+"""Write model cards of the Hugging Face hub: front matter in YAML, text in Markdown."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -13,14 +13,14 @@ _METRICS = ("psnr", "ssim", "niqe", "lpips", "dists")
 
 @dataclass(frozen=True, kw_only=True)
 class ModelCard:
-    """What the card states, none of which a network shows.
+    """Content of a card that does not follow from the network.
 
     Attributes:
-        license: Of the weights, as the hub calls it, such as `cc-by-sa-4.0`.
-        name: Of the model.
-        datasets: It was trained on, by their names on the hub.
-        results: For each test set its measures by name, as `tools/test.py --out` writes them.
-        text: Of the card, in Markdown, such as how it was trained.
+        license: Licence of the weights by its name on the hub, such as `cc-by-sa-4.0`.
+        name: Name of the model.
+        datasets: Training datasets by their names on the hub.
+        results: Metrics by name for each test set, as `tools/test.py --out` writes them.
+        text: Further text in Markdown, such as how the model was trained.
     """
 
     license: str
@@ -31,42 +31,17 @@ class ModelCard:
 
 
 def card_text(network: Generator, card: ModelCard, repo_id: str) -> str:
-    """Return the card in Markdown, with its front matter in YAML.
+    """Return the card: front matter and text.
 
     Args:
-        network: One of our generators.
-        card: What is stated of it.
-        repo_id: Of the repository, for the lines that people copy.
+        network: A generator of this package.
+        card: Content of the card.
+        repo_id: Name of the repository, for the commands in the card.
     """
-    import huggingface_hub
-
     scale = network.upscale_factor
-    results = [
-        huggingface_hub.EvalResult(
-            task_type="image-to-image",
-            dataset_type=dataset.lower(),
-            dataset_name=dataset,
-            metric_type=_metric(measure),
-            metric_name=measure,
-            metric_value=value,
-        )
-        for dataset, measures in card.results.items()
-        for measure, value in measures.items()
-        if _metric(measure) and isinstance(value, int | float)
-    ]
-    data = huggingface_hub.ModelCardData(
-        license=card.license,
-        library_name=LIBRARY,
-        pipeline_tag="image-to-image",
-        tags=["super-resolution", "srgan", type(network).__name__.lower(), f"x{scale}"],
-        datasets=list(card.datasets) or None,
-        metrics=sorted({result.metric_type for result in results}) or None,
-        eval_results=results or None,
-        model_name=card.name if results else None,
-    )
     count = sum(parameter.numel() for parameter in network.parameters())
     lines = [
-        f"---\n{data.to_yaml()}\n---\n",
+        f"---\n{_front_matter(network, card)}\n---\n",
         f"# {card.name}\n",
         f"{type(network).__name__}, upscales RGB images {scale} times; {count:,} parameters.\n",
         _USE.replace("OWNER/NAME", repo_id),
@@ -76,6 +51,36 @@ def card_text(network: Generator, card: ModelCard, repo_id: str) -> str:
         "SHA-256 of the weights, which is verified on loading.\n",
     ]
     return "\n".join(filter(None, lines))
+
+
+def _front_matter(network: Generator, card: ModelCard) -> str:
+    import huggingface_hub
+
+    results = [
+        huggingface_hub.EvalResult(
+            task_type="image-to-image",
+            dataset_type=dataset.lower(),
+            dataset_name=dataset,
+            metric_type=_metric_type(metric),
+            metric_name=metric,
+            metric_value=value,
+        )
+        for dataset, metrics in card.results.items()
+        for metric, value in metrics.items()
+        if _metric_type(metric) and isinstance(value, int | float)
+    ]
+    kind, scale = type(network).__name__.lower(), network.upscale_factor
+    data = huggingface_hub.ModelCardData(
+        license=card.license,
+        library_name=LIBRARY,
+        pipeline_tag="image-to-image",
+        tags=["super-resolution", "srgan", kind, f"x{scale}"],
+        datasets=list(card.datasets) or None,
+        metrics=sorted({result.metric_type for result in results}) or None,
+        eval_results=results or None,
+        model_name=card.name if results else None,
+    )
+    return str(data.to_yaml())
 
 
 _USE = """\
@@ -89,21 +94,22 @@ or `srgan-plugin upscale lr.png sr.png --model hf://OWNER/NAME`.
 """
 
 
-def _metric(measure: str) -> str:
-    """Return the hub's name of a measure; empty if there is none."""
-    found = re.match(r"[A-Za-z]+", measure)
+def _metric_type(metric: str) -> str:
+    """Return the hub's name of a metric, such as "psnr" for PSNR_Y; '' if it has none."""
+    found = re.match(r"[A-Za-z]+", metric)
     name = found[0].lower() if found else ""
     return name if name in _METRICS else ""
 
 
 def _table(results: Mapping[str, Mapping[str, float]]) -> str:
-    columns = list(dict.fromkeys(name for measures in results.values() for name in measures))
+    """Return results as a table in Markdown, a row for each test set."""
+    columns = list(dict.fromkeys(name for metrics in results.values() for name in metrics))
     if not columns:
         return ""
     rows = [["", *columns], ["---"] * (len(columns) + 1)]
     rows += [
-        [dataset, *(_number(measures.get(name)) for name in columns)]
-        for dataset, measures in results.items()
+        [dataset, *(_number(metrics.get(name)) for name in columns)]
+        for dataset, metrics in results.items()
     ]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows) + "\n"
 
