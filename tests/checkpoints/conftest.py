@@ -1,4 +1,4 @@
-"""Small networks with telling weights, and the command lines as functions."""
+"""Fixtures: small networks with large weights, and tools that must fail."""
 
 import pytest
 import torch
@@ -6,7 +6,7 @@ import torch
 
 @pytest.fixture(scope="session")
 def rough():
-    """A network whose weights are of full size: fresh ones hide what they are added to."""
+    """Return a function that makes networks whose weights are large enough to change images."""
 
     def make(cls, seed=0, **options):
         torch.manual_seed(seed)
@@ -22,7 +22,7 @@ def rough():
 
 @pytest.fixture
 def fails(tool, capfd):
-    """Run a tool that has to fail with one line, and give that line."""
+    """Return a function that runs a tool that must fail, and returns its one line."""
 
     def run(name, *arguments, status=1):
         capfd.readouterr()

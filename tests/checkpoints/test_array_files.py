@@ -1,4 +1,4 @@
-"""Weights of TensorLayer (.npz) and Keras (.h5) give what the repository's own network gives."""
+"""Weights of TensorLayer (.npz) and Keras (.h5) give the images of the repository's network."""
 
 import importlib.util
 import json
@@ -33,7 +33,7 @@ def single(named):
 
 
 def network(kind):
-    """A network, its parameters by TensorFlow's names, and what it makes of `LR`."""
+    """Return a network, its parameters by TensorFlow's names, and its output for `LR`."""
     made = kind()
     expected = made(LR.astype("f8"), kind.steps) / 255
     # Other layers were made before these, as where the discriminator comes first.
@@ -73,7 +73,7 @@ def as_dict(path, named):
 
 
 def as_sorted_dict(path, named):
-    """Saved again by a program that sorts names as texts: conv2d_10 before conv2d_9."""
+    """Write a file sorted by names as texts: conv2d_10 before conv2d_9."""
     entries = {f"{layer}/{name}:0": value for layer, name, value in named}
     np.savez(path, **{name: entries[name] for name in sorted(entries)})
 
@@ -88,7 +88,7 @@ def as_numbered(path, named):
 
 
 def as_arrays(path, named):
-    """np.savez(FILE, *model.get_weights())."""
+    """Write as np.savez(FILE, *model.get_weights())."""
     np.savez(path, *(value for _, _, value in named))
 
 
@@ -103,7 +103,7 @@ def objects(named):
 
 
 class Python2Pickler(pickle._Pickler):
-    """Writes bytes as Python 2 wrote its strings."""
+    """Pickler that writes bytes as Python 2 writes strings."""
 
     def save_bytes(self, obj):
         self.write(b"T" + struct.pack("<I", len(obj)) + obj)
@@ -124,7 +124,7 @@ def as_paddle(path, named):
 
 
 def as_torch(path, named):
-    """Names of modules, and torch's order of axes."""
+    """Write names of modules, with torch's order of axes."""
     turned = [(layer, name, oihw(value)) for layer, name, value in named]
     modules = {layer: f"residual_block.{n}.{layer[:4]}" for n, (layer, _, _) in enumerate(named)}
     np.savez(path, **{f"{modules[layer]}.{name}": value for layer, name, value in turned})
@@ -155,7 +155,7 @@ def as_keras_model(path, named):
 
 
 def as_keras_3(path, named):
-    """Classes are numbered from 0 in the file, and sorted as texts."""
+    """Write classes numbered from 0 and sorted as texts."""
     import h5py
 
     first, count = {}, {}
@@ -324,7 +324,7 @@ def nested_h5(path, state):
         *(pytest.param(w, marks=needs_h5py) for w in (flat_h5, grouped_h5, nested_h5)),
     ],
 )
-def test_a_state_dict_of_torch_in_arrays_is_that_state_dict(tmp_path, rough, write):
+def test_arrays_of_a_torch_state_dict_are_read_as_that_state_dict(tmp_path, rough, write):
     options = {"mid_channels": 4, "num_blocks": 11, "output_range": (-1, 1)}
     made = rough(SRResNet, **options)
     path = tmp_path / ("x.npz" if write in (plain_npz, grouped_npz) else "x.h5")
@@ -336,17 +336,17 @@ def test_a_state_dict_of_torch_in_arrays_is_that_state_dict(tmp_path, rough, wri
 
 
 def discriminator(named):
-    """As tensorlayer/SRGAN's: as many convolutions, with a dense layer at the end."""
+    """Return a discriminator like tensorlayer/SRGAN's, with a dense layer at the end."""
     return [*named, ("linear_1", "weights", np.zeros((9, 1), "f4"))]
 
 
 def swapped(named):
-    """Another place of the normalisations: none behind the trunk."""
+    """Return a network without normalisation after the trunk."""
     return [entry for entry in named if entry[0] != "batchnorm2d_9"]
 
 
 def resized(named):
-    """Upsampling by interpolation: convolutions that do not widen."""
+    """Return a network that upsamples by interpolation, without more channels."""
     return [
         (layer, name, value[..., : value.shape[-1] // 4] if value.shape[-1] == 16 else value)
         for layer, name, value in named
@@ -371,7 +371,7 @@ class Calls:
         return self.call[0], self.call[1:]
 
 
-def test_an_object_array_runs_nothing_and_is_refused_by_what_it_wants(tmp_path):
+def test_an_object_array_with_a_call_runs_nothing_and_is_refused(tmp_path):
     mark = tmp_path / "mark"
     params = np.empty(2, dtype=object)
     params[:] = [np.zeros(3, "f4"), Calls(os.system, f"touch {mark}")]
@@ -391,7 +391,7 @@ def test_arrays_that_claim_more_than_their_file_has_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize("keep", [0.5, 0.99])
-def test_a_cut_npz_is_refused(tmp_path, keep):
+def test_a_truncated_npz_is_refused(tmp_path, keep):
     as_dict(tmp_path / "x.npz", network(TensorLayerX4)[0])
     content = (tmp_path / "x.npz").read_bytes()
     (tmp_path / "x.npz").write_bytes(content[: int(len(content) * keep)])
@@ -410,7 +410,7 @@ def test_an_hdf5_file_without_h5py_says_what_to_install(tmp_path, monkeypatch):
 
 
 @needs_h5py
-def test_what_a_whole_keras_model_states_of_itself_overrules_the_habit_of_the_repository(tmp_path):
+def test_the_configuration_in_a_keras_model_overrides_the_facts_of_the_repository(tmp_path):
     import h5py
 
     named, expected = network(ForkOfKeras)
@@ -436,7 +436,7 @@ def test_what_a_whole_keras_model_states_of_itself_overrules_the_habit_of_the_re
 
 
 @needs_h5py
-def test_an_hdf5_file_that_takes_its_arrays_from_another_file_is_refused(tmp_path):
+def test_an_hdf5_file_with_datasets_in_another_file_is_refused(tmp_path):
     import h5py
 
     (tmp_path / "secret").write_bytes(bytes(64))
@@ -449,7 +449,7 @@ def test_an_hdf5_file_that_takes_its_arrays_from_another_file_is_refused(tmp_pat
 
 
 @needs_h5py
-def test_layers_without_numbers_have_no_order_and_are_not_guessed(tmp_path):
+def test_layers_without_numbers_are_not_put_into_a_guessed_order(tmp_path):
     import h5py
 
     named, _ = network(TensorLayerX4)

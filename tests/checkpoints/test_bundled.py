@@ -1,4 +1,4 @@
-"""The bundled weights: present, small, good, and described truly."""
+"""The bundled weights exist, are small and good, and their cards are correct."""
 
 import json
 import shutil
@@ -68,7 +68,7 @@ def test_bundled_weights_are_hashed_once_in_a_process(name, monkeypatch):
     assert local_checkpoint(name) == WEIGHTS / f"{name}.safetensors"
 
 
-def test_the_two_networks_differ_and_what_is_blended_lies_between():
+def test_the_two_networks_differ_and_a_blend_lies_between_them():
     image = np.random.default_rng(0).integers(0, 256, (24, 20, 3)).astype(np.uint8)
     soft, half, sharp = (
         Upscaler(open_model(blend=share))(image).astype(int) for share in (0, 0.5, 1)
@@ -95,7 +95,7 @@ def test_the_bundled_msrresnet_beats_bicubic_clearly_on_set5(shared_data):
 
 
 @pytest.mark.parametrize("name", BUNDLED_MODELS)
-def test_a_card_names_the_licence_the_data_and_this_very_file(name):
+def test_a_card_states_the_licence_the_data_and_the_hash_of_its_file(name):
     text = (WEIGHTS / f"{name}.md").read_text()
     digest = sha256(WEIGHTS / f"{name}.safetensors")
     assert digest in text
@@ -109,7 +109,7 @@ def test_a_card_names_the_licence_the_data_and_this_very_file(name):
     assert "https://creativecommons.org/licenses/by-sa/4.0/" in licence
 
 
-def test_every_image_that_a_card_or_the_readme_shows_is_there_and_small():
+def test_every_image_in_a_card_or_the_readme_exists_and_is_small():
     for name in ("msrresnet.svg", "srgan.svg", "before_after.webp"):
         assert 0 < (DOCS / name).stat().st_size < 400_000
     readme = (DOCS.parent.parent / "README.md").read_text()

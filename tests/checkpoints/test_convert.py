@@ -1,4 +1,4 @@
-"""From every layout into every other: the same bits where it is the same function, else nothing."""
+"""Conversions keep every bit if the function is the same; otherwise nothing is written."""
 
 import hashlib
 import itertools
@@ -42,7 +42,7 @@ def saved(tmp_path):
 
 
 def round_trips(path, code_bases, tmp_path, **arch_options):
-    """Go to every layout, from there to every other and back; yield what came back."""
+    """Convert to each layout, then to each other one and back; yield the results."""
     for first, second in itertools.permutations(code_bases, 2):
         there, further, back = (tmp_path / f"{n}.pth" for n in "abc")
         convert(path, there, to=first, **arch_options)
@@ -66,13 +66,13 @@ def test_round_trips_over_every_pair_of_layouts_keep_every_bit(
         assert identify(back).arguments.get("activate_after_shuffle", False) == activates
 
 
-def test_a_name_that_closes_with_a_hash_is_not_given_to_another_file(tmp_path, saved, rough):
+def test_a_name_that_ends_with_the_hash_of_another_file_is_refused(tmp_path, saved, rough):
     source = saved(rough(MSRResNet, **SMALL).state_dict())
     with pytest.raises(ValueError, match=r"x_20200521-61556be5\.pth.*hash"):
         convert(source, tmp_path / "x_20200521-61556be5.pth", to="plugin")
 
 
-def test_kairs_discriminator_is_not_taken_for_vgg(saved):
+def test_kairs_discriminator_is_not_detected_as_vgg(saved):
     bare = {f"features.{n}.weight": torch.zeros(4, 4, 3, 3) for n in (0, 16, 25)}
     with pytest.raises(ValueError, match="MSRResNet") as error:
         identify(bare)
@@ -87,7 +87,7 @@ def test_discriminators_make_every_round_trip(tmp_path, saved, rough):
 
 
 @pytest.mark.parametrize("to", EVERY)
-def test_a_file_looks_as_its_code_base_expects_it(tmp_path, saved, rough, to):
+def test_a_file_has_the_wrapper_and_keys_of_its_code_base(tmp_path, saved, rough, to):
     network = rough(MSRResNet, **SMALL)
     arch_options = {"activate_after_shuffle": to in ("basicsr", "kair")}
     convert(saved(network.state_dict()), tmp_path / "x.pth", to=to, arguments=arch_options)
@@ -98,7 +98,7 @@ def test_a_file_looks_as_its_code_base_expects_it(tmp_path, saved, rough, to):
 
 
 @pytest.mark.parametrize("to", ["basicsr", "kair"])
-def test_a_network_without_the_activation_is_not_written_for_those_who_have_it(
+def test_a_network_without_the_activation_is_not_written_for_code_bases_with_it(
     tmp_path, saved, rough, fails, to
 ):
     path = saved({"state_dict": rough(MSRResNet, **SMALL).state_dict()})
@@ -110,7 +110,7 @@ def test_a_network_without_the_activation_is_not_written_for_those_who_have_it(
 
 
 @pytest.mark.parametrize("to", ["mmagic", "mmediting"])
-def test_a_network_with_the_activation_is_not_written_for_those_who_lack_it(
+def test_a_network_with_the_activation_is_not_written_for_code_bases_without_it(
     tmp_path, saved, rough, fails, to
 ):
     network = rough(MSRResNet, activate_after_shuffle=True, **SMALL)
@@ -148,14 +148,16 @@ def test_a_network_with_the_activation_is_not_written_for_those_who_lack_it(
         ),
     ],
 )
-def test_what_a_code_base_does_not_have_is_not_written_for_it(saved, make, to, said, tmp_path):
+def test_a_network_that_a_code_base_does_not_support_is_not_written_for_it(
+    saved, make, to, said, tmp_path
+):
     with pytest.raises(ValueError, match=said) as caught:
         convert(saved(make().state_dict()), tmp_path / "x.pth", to=to)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "x.pth").exists()
 
 
-def test_a_file_whose_network_answers_otherwise_never_gets_its_name(
+def test_a_file_whose_network_gives_another_output_is_not_renamed_to_its_target(
     tmp_path, saved, rough, monkeypatch
 ):
     path, target = saved(rough(MSRResNet, **SMALL).state_dict()), tmp_path / "x.pth"
@@ -179,7 +181,7 @@ def training_checkpoint(network, averaged, discriminator):
     return {"state_dict": state, "optimizer": {"state": {}}, "meta": {"iter": 7}}
 
 
-def test_of_a_whole_training_the_part_asked_for_is_taken_and_the_rest_named(
+def test_one_network_of_a_training_checkpoint_is_converted_and_the_other_entries_are_listed(
     tmp_path, saved, rough, tool, capsys
 ):
     parts = [rough(MSRResNet, seed, **SMALL) for seed in (1, 2)]
@@ -198,7 +200,7 @@ def test_of_a_whole_training_the_part_asked_for_is_taken_and_the_rest_named(
         assert ("discriminator" in dropped) == ("--network" not in options)
 
 
-def test_mmengines_own_average_lies_the_other_way_round(rough):
+def test_mmengines_ema_hook_saves_averaged_and_trained_weights_in_swapped_places(rough):
     live, averaged = rough(MSRResNet, 1, **SMALL), rough(MSRResNet, 2, **SMALL)
     checkpoint = {
         "state_dict": {f"generator.{k}": w for k, w in averaged.state_dict().items()},
@@ -234,7 +236,7 @@ def test_weights_too_large_for_half_precision_are_not_written(tmp_path, saved, r
     assert not (tmp_path / "x.pth").exists()
 
 
-def test_a_layout_that_was_not_the_one_expected_is_refused(tmp_path, saved, rough, fails):
+def test_another_layout_than_the_expected_one_is_refused(tmp_path, saved, rough, fails):
     path = saved({"params": rough(MSRResNet, **SMALL).state_dict()})
     said = fails("convert_checkpoint", path, "x.pth", "--to", "plugin", "--from", "basicsr")
     assert "basicsr" in said
@@ -249,7 +251,7 @@ def test_a_training_state_of_basicsr_says_where_the_weights_are(saved, fails):
     assert "net_g" in said
 
 
-def test_safetensors_carry_what_the_weights_do_not_tell(tmp_path, saved, rough):
+def test_safetensors_record_arguments_that_no_weight_shows(tmp_path, saved, rough):
     network = rough(SRResNet, prelu="channel", output_range=(-1, 1), **SMALL)
     arch_options = {"output_range": (-1, 1)}
     convert(
@@ -292,7 +294,7 @@ def test_an_arch_option_may_not_contradict_the_file(tmp_path, saved, rough, fail
     assert "is a folder" in fails("inspect_checkpoint", tmp_path)
 
 
-def test_a_discriminator_is_not_found_where_there_is_none(saved, rough, fails):
+def test_a_missing_discriminator_is_refused(saved, rough, fails):
     path = saved(rough(MSRResNet, **SMALL).state_dict())
     asked = [path, "x.pth", "--to", "mmagic", "--network", "discriminator"]
     said = fails("convert_checkpoint", *asked)
@@ -300,7 +302,7 @@ def test_a_discriminator_is_not_found_where_there_is_none(saved, rough, fails):
     assert "MSRResNet x" in said
 
 
-def test_a_published_file_closes_with_its_hash_and_a_changed_one_is_refused(
+def test_a_published_file_ends_with_its_hash_and_a_changed_one_is_refused(
     tmp_path, saved, rough, tool
 ):
     network = rough(MSRResNet, **SMALL)
@@ -332,7 +334,7 @@ def test_publishing_keeps_a_metafile_with_one_entry_for_each_model(tmp_path, sav
     assert (tmp_path / "out" / models[0]["Weights"]).is_file()
 
 
-def test_inspection_tells_network_layout_function_and_company(saved, rough, tool, capsys):
+def test_inspection_shows_network_layout_function_and_other_entries(saved, rough, tool, capsys):
     networks = [rough(MSRResNet, seed, **SMALL) for seed in (1, 2)]
     path = saved(training_checkpoint(*networks, rough(ModifiedVGG, mid_channels=2)))
     tool("inspect_checkpoint").main([str(path)])
@@ -361,7 +363,7 @@ def damaged_weights(rough):
         (damaged_weights, "MSRResNet x4", "conv_hr.bias"),
     ],
 )
-def test_inspection_of_what_does_not_load_describes_it_and_ends_with_status_1_and_the_reason(
+def test_inspection_of_a_file_that_does_not_load_describes_it_and_exits_with_1_and_the_reason(
     saved, rough, tool, capsys, content, described, reason
 ):
     path = saved(content(rough))
@@ -383,7 +385,7 @@ def test_inspection_of_what_does_not_load_describes_it_and_ends_with_status_1_an
         ("export", ["x.param"]),
     ],
 )
-def test_an_existing_file_is_replaced_only_where_the_command_line_says_so(
+def test_an_existing_file_is_replaced_only_with_overwrite(
     tmp_path, saved, rough, tool, fails, monkeypatch, name, arguments
 ):
     source = saved({"state_dict": rough(MSRResNet, **SMALL).state_dict()})
@@ -399,7 +401,7 @@ def test_an_existing_file_is_replaced_only_where_the_command_line_says_so(
 
 
 def kairs_function(state, x, scale):
-    """KAIR's MSRResNet1 step by step, on its own keys."""
+    """Compute KAIR's MSRResNet1 step by step from its own keys."""
 
     def conv(name, y):
         return F.conv2d(y, state[f"{name}.weight"], state[f"{name}.bias"], padding=1)
@@ -415,7 +417,7 @@ def kairs_function(state, x, scale):
 
 
 @pytest.mark.parametrize("scale", [2, 3, 4])
-def test_kairs_function_on_the_converted_weights_gives_our_images(tmp_path, saved, rough, scale):
+def test_kairs_function_gives_the_same_images_with_converted_weights(tmp_path, saved, rough, scale):
     arch_options = {"activate_after_shuffle": True}
     network = rough(MSRResNet, upscale_factor=scale, **arch_options, **SMALL)
     convert(saved(network.state_dict()), tmp_path / "x.pth", to="kair", arguments=arch_options)

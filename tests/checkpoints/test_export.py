@@ -1,4 +1,4 @@
-"""Exports that give torch's pictures at any size, or no file."""
+"""Exports give the same images as torch at any size, or no file is written."""
 
 import importlib.util
 from pathlib import Path
@@ -42,7 +42,7 @@ def ncnn():
         (SRResNet, {"prelu": "channel", "output_range": (-1, 1)}),
     ],
 )
-def test_onnx_gives_torchs_images_at_sizes_it_was_not_traced_with(
+def test_onnx_gives_the_same_images_as_torch_at_sizes_it_was_not_traced_with(
     tmp_path, tool, rough, onnxruntime, cls, options
 ):
     network = rough(cls, **SMALL, **options)
@@ -58,9 +58,7 @@ def test_onnx_gives_torchs_images_at_sizes_it_was_not_traced_with(
     assert sorted(p.name for p in tmp_path.iterdir()) == ["x.onnx", "x.pth"]
 
 
-def test_an_onnx_file_states_what_a_reader_must_know_and_nothing_of_this_machine(
-    tmp_path, tool, rough, onnxruntime
-):
+def test_an_onnx_file_has_metadata_and_no_paths_of_this_machine(tmp_path, tool, rough, onnxruntime):
     network = rough(MSRResNet, **SMALL, upscale_factor=2)
     torch.save(network.state_dict(), tmp_path / "x.pth")
     tool("export").main(["x.pth", "x.onnx", "--name", "mine", "--license", "cc-by-4.0"])
@@ -109,7 +107,7 @@ def test_a_network_that_overflows_half_precision_is_not_written_with_half(
 
 
 class OtherNorms(Generator):
-    """Statistics of the whole image, a normalisation before its convolution, a bounded end."""
+    """A generator with instance normalisation, normalisation before a convolution, and tanh."""
 
     upscale_factor = 2
 
@@ -127,7 +125,9 @@ class OtherNorms(Generator):
 
 
 @pytest.mark.parametrize("write", [export.export_onnx, export_ncnn])
-def test_whole_image_statistics_and_lone_normalisations_are_exported(tmp_path, rough, ncnn, write):
+def test_instance_normalisation_and_normalisation_without_convolution_are_exported(
+    tmp_path, rough, ncnn, write
+):
     pytest.importorskip("onnxruntime")
     assert write(rough(OtherNorms), tmp_path / "x.param") < 1e-5
 
@@ -140,7 +140,7 @@ def test_whole_image_statistics_and_lone_normalisations_are_exported(tmp_path, r
         (SRResNet, {"upscale_factor": 4, "prelu": "channel", "output_range": (-1, 1)}, False),
     ],
 )
-def test_ncnn_gives_torchs_images_by_the_blobs_that_realesrgan_ncnn_vulkan_asks_for(
+def test_ncnn_gives_the_same_images_as_torch_with_the_blobs_of_realesrgan_ncnn_vulkan(
     tmp_path, tool, rough, ncnn, cls, options, half
 ):
     network = rough(cls, **SMALL, **options)
@@ -165,7 +165,7 @@ def test_ncnn_gives_torchs_images_by_the_blobs_that_realesrgan_ncnn_vulkan_asks_
         np.testing.assert_allclose(np.array(result), expected, atol=5e-4 if half else 1e-4, rtol=0)
 
 
-def test_a_layer_that_ncnn_lacks_is_refused_and_nothing_is_written(tmp_path, rough, ncnn):
+def test_a_layer_missing_in_ncnn_is_refused_and_nothing_is_written(tmp_path, rough, ncnn):
     class Sorting(OtherNorms):
         def forward(self, x):
             return super().forward(x).sort(dim=-1).values
@@ -182,7 +182,7 @@ def test_a_layer_that_ncnn_lacks_is_refused_and_nothing_is_written(tmp_path, rou
         (["x.txt"], ".onnx, .param, .safetensors"),
     ],
 )
-def test_a_name_that_does_not_fit_the_format_is_a_wrong_command_line(tool, capsys, arguments, said):
+def test_a_name_that_does_not_fit_the_format_is_a_usage_error(tool, capsys, arguments, said):
     with pytest.raises(SystemExit) as stop:
         tool("export").main(["x.pth", *arguments])
     assert stop.value.code == 2
@@ -190,7 +190,7 @@ def test_a_name_that_does_not_fit_the_format_is_a_wrong_command_line(tool, capsy
 
 
 class CountingGenerator(Generator):
-    """Adds the number of its calls, which no graph can express."""
+    """A generator that adds the number of its calls, which no graph can express."""
 
     upscale_factor = 4
 
@@ -210,7 +210,7 @@ def test_an_export_that_differs_from_torch_is_not_written(tmp_path, onnxruntime)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_missing_package_is_answered_by_the_line_that_installs_it(
+def test_the_message_for_a_missing_package_says_how_to_install_it(
     tmp_path, fails, rough, monkeypatch
 ):
     torch.save(rough(MSRResNet, **SMALL).state_dict(), tmp_path / "x.pth")
@@ -221,7 +221,7 @@ def test_a_missing_package_is_answered_by_the_line_that_installs_it(
     assert fails("export", "x.pth", "x.onnx").endswith("pip install onnxruntime")
 
 
-def test_a_discriminator_is_no_generator_to_export(tmp_path, fails, rough, onnxruntime):
+def test_a_discriminator_is_not_exported(tmp_path, fails, rough, onnxruntime):
     torch.save(rough(ModifiedVGG, mid_channels=2).state_dict(), tmp_path / "x.pth")
     assert "generator" in (said := fails("export", "x.pth", "x.onnx"))
     assert "ModifiedVGG" in said
@@ -240,14 +240,14 @@ def test_the_metadata_of_safetensors_are_shown_by_inspect_and_kept_by_a_conversi
         assert file.metadata()["format"] == "pt"
 
 
-def test_the_bundled_weights_bring_their_licence_along(tool, onnxruntime):
+def test_exports_of_bundled_weights_have_their_licence(tool, onnxruntime):
     tool("export").main(["srgan", "x.safetensors"])
     stated = inspect_checkpoint("x.safetensors")
     assert "license: cc-by-sa-4.0" in stated["metadata"]
     assert "open" not in stated
 
 
-def test_safetensors_are_exported_with_what_they_do_not_tell(tmp_path, tool, rough):
+def test_safetensors_are_exported_with_arguments_that_no_weight_shows(tmp_path, tool, rough):
     network = rough(MSRResNet, activate_after_shuffle=True, **SMALL)
     torch.save(network.state_dict(), tmp_path / "x.pth")
     tool("export").main(["x.pth", "x.safetensors", "--arch-option", "activate_after_shuffle=True"])

@@ -1,4 +1,4 @@
-"""What is no checkpoint of torch is named, with what to do; one line each."""
+"""Files that are not checkpoints are refused in one line with their kind and a hint."""
 
 import zipfile
 
@@ -54,7 +54,7 @@ def test_a_keras_3_model_is_refused_with_the_line_that_unpacks_its_weights(tmp_p
         ((), "a folder without one"),
     ],
 )
-def test_a_folder_is_refused_by_what_lies_in_it(tmp_path, inside, message):
+def test_a_folder_is_refused_with_a_hint_for_its_content(tmp_path, inside, message):
     folder = tmp_path / "model"
     folder.mkdir()
     for name in inside:
@@ -65,7 +65,7 @@ def test_a_folder_is_refused_by_what_lies_in_it(tmp_path, inside, message):
     assert "\n" not in str(caught.value)
 
 
-def test_an_unpacked_checkpoint_opens_again_after_what_the_message_says(tmp_path):
+def test_an_unpacked_checkpoint_opens_again_after_the_command_in_the_message(tmp_path):
     weights = MSRResNet(mid_channels=4, num_blocks=1).state_dict()
     torch.save(weights, tmp_path / "net.pth")
     with zipfile.ZipFile(tmp_path / "net.pth") as archive:
@@ -79,7 +79,7 @@ def test_an_unpacked_checkpoint_opens_again_after_what_the_message_says(tmp_path
     assert all(torch.equal(again[key], weight) for key, weight in weights.items())
 
 
-def test_the_prefix_of_a_tensorflow_checkpoint_is_named_though_no_file_has_that_name(tmp_path):
+def test_the_prefix_of_a_tensorflow_checkpoint_is_recognised(tmp_path):
     for end in ("index", "data-00000-of-00001", "meta"):
         (tmp_path / f"model-200000.{end}").write_bytes(b"x")
     with pytest.raises(FileNotFoundError, match=f"model-200000 is the name of a Tens.*{KERAS}"):
@@ -87,7 +87,7 @@ def test_the_prefix_of_a_tensorflow_checkpoint_is_named_though_no_file_has_that_
 
 
 @pytest.mark.parametrize("typed", ["net_g_40000.pth", "net_g_400000", "net_g_400000.pht"])
-def test_files_with_names_like_a_missing_one_are_listed(tmp_path, typed):
+def test_files_with_names_similar_to_a_missing_one_are_listed(tmp_path, typed):
     for name in ("net_g_400000.pth", "other.txt"):
         (tmp_path / name).write_bytes(b"x")
     with pytest.raises(

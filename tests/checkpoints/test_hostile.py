@@ -1,4 +1,4 @@
-"""Files made to take memory or time out of proportion are refused in one line."""
+"""Files made to exhaust memory or time are refused in one line."""
 
 import os
 import pickle
@@ -23,7 +23,7 @@ SOAK = Path(__file__).resolve().parents[1] / "soak/hostile_checkpoints.py"
 
 
 class Call:
-    """Pickles as the call of a function."""
+    """An object that pickles as the call of a function."""
 
     def __init__(self, function: Callable[..., Any], *arguments: Any) -> None:
         self.function, self.arguments = function, arguments
@@ -41,7 +41,7 @@ def archive_of(content: Any, path: Path, protocol: int) -> Path:
 
 @pytest.mark.parametrize("legacy", [False, True])
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])
-def test_a_call_of_bytearray_reserves_no_memory(
+def test_a_call_of_bytearray_allocates_no_memory(
     tmp_path: Path, protocol: int, legacy: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     content, path = {"a": Call(bytearray, 6 * 10**9)}, tmp_path / "x.pth"
@@ -86,7 +86,7 @@ def test_views_and_shared_tensors_of_a_modest_size_are_read(tmp_path: Path) -> N
     assert all(torch.equal(loaded[key], value) for key, value in content.items())
 
 
-def test_more_blocks_than_anybody_trains_are_refused_before_they_are_built() -> None:
+def test_an_absurd_number_of_blocks_is_refused_before_they_are_built() -> None:
     state = MSRResNet(mid_channels=1, num_blocks=1).state_dict()
     state |= {f"trunk_net.{n}.conv1.weight": torch.ones(1, 1, 3, 3) for n in range(20_000)}
     with pytest.raises(UserError, match=r"num_blocks.*1000.*20000"):
@@ -94,7 +94,7 @@ def test_more_blocks_than_anybody_trains_are_refused_before_they_are_built() -> 
 
 
 @pytest.mark.parametrize("damage", ["a folder", "empty", "two of a name", "two but for case"])
-def test_parts_that_torch_would_not_read_and_leave_to_chance_are_refused(
+def test_parts_that_torch_would_leave_uninitialised_are_refused(
     tmp_path: Path, damage: str
 ) -> None:
     path = tmp_path / "x.pth"
@@ -116,8 +116,8 @@ def test_parts_that_torch_would_not_read_and_leave_to_chance_are_refused(
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
-def test_a_sample_of_hostile_files_harms_nothing() -> None:
-    """The short form of `make soak`."""
+def test_a_sample_of_hostile_files_does_no_harm() -> None:
+    """Run a short form of `make soak`."""
     done = subprocess.run(
         [sys.executable, "-W", "ignore", str(SOAK), "--count", "10", "--seed", "5"],
         capture_output=True,

@@ -1,4 +1,4 @@
-"""Generators on a stand-in for the Hugging Face hub: what is pushed, and what is loaded."""
+"""Generators are pushed to and loaded from a stand-in for the Hugging Face hub."""
 
 import importlib
 import json
@@ -39,7 +39,7 @@ def hub():
 
 @pytest.fixture
 def api(hub, tmp_path, monkeypatch):
-    """The library's own client, for the stand-in, with a cache of its own."""
+    """Return huggingface_hub's client for the stand-in, with an empty cache."""
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True, raising=False)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
     # As HF_ENDPOINT does, which is read once: 0.25 takes some URLs from there whatever the client.
@@ -70,7 +70,7 @@ def api(hub, tmp_path, monkeypatch):
         (SRResNet, {"norm": "instance", "upscale_factor": 3}),
     ],
 )
-def test_what_is_pushed_is_loaded_as_the_same_network(hub, api, rough, cls, options):
+def test_a_pushed_network_is_loaded_as_the_same_network(hub, api, rough, cls, options):
     network = rough(cls, **SMALL, **options)
     url = huggingface.push_to_hub(network, REPO, CARD)
     assert url == f"{hub.url}/{REPO}/commit/{hub.sha(REPO, 0)}"
@@ -83,7 +83,7 @@ def test_what_is_pushed_is_loaded_as_the_same_network(hub, api, rough, cls, opti
         assert torch.equal(open_network(local_checkpoint(f"hf://{REPO}"))(image), network(image))
 
 
-def test_the_card_s_front_matter_states_what_the_hub_searches_by(hub, api, rough):
+def test_the_front_matter_of_the_card_has_the_fields_that_the_hub_searches(hub, api, rough):
     huggingface.push_to_hub(rough(MSRResNet, **SMALL), REPO, CARD)
     files = hub.commits[REPO][-1]
     assert sorted(files) == ["README.md", "config.json", "model.safetensors"]
@@ -108,7 +108,7 @@ def test_the_card_s_front_matter_states_what_the_hub_searches_by(hub, api, rough
     assert config["sha256"] == sha256(files["model.safetensors"]).hexdigest()
 
 
-def test_an_older_revision_stays_what_it_was_and_the_cache_serves_without_a_hub(hub, api, rough):
+def test_an_older_revision_is_unchanged_and_the_cache_works_without_a_hub(hub, api, rough):
     networks = [rough(MSRResNet, **SMALL, seed=seed) for seed in (0, 1)]
     for network in networks:
         huggingface.push_to_hub(network, REPO, CARD)
@@ -156,14 +156,14 @@ def no_json(files):
         (no_json, "JSON"),
     ],
 )
-def test_a_repository_that_is_not_what_it_states_is_refused(hub, api, rough, spoil, said):
+def test_a_repository_that_contradicts_its_config_is_refused(hub, api, rough, spoil, said):
     huggingface.push_to_hub(rough(MSRResNet, **SMALL), REPO, CARD)
     spoil(hub.commits[REPO][-1])
     with pytest.raises(UserError, match=said):
         huggingface.from_pretrained(REPO)
 
 
-def test_a_pickle_under_the_weights_name_runs_nothing(hub, api, rough, tmp_path):
+def test_a_pickle_named_as_the_weights_runs_nothing(hub, api, rough, tmp_path):
     import pickle
 
     class Evil:
@@ -182,13 +182,13 @@ def test_a_pickle_under_the_weights_name_runs_nothing(hub, api, rough, tmp_path)
 
 
 @pytest.mark.parametrize("repo", ["someone/missing", "a/b/c"])
-def test_a_repository_that_does_not_exist_is_one_line(api, repo):
+def test_a_repository_that_does_not_exist_is_refused_in_one_line(api, repo):
     with pytest.raises(UserError, match=repo) as refusal:
         huggingface.from_pretrained(repo)
     assert "\n" not in str(refusal.value)
 
 
-def test_a_push_that_the_hub_refuses_is_one_line(hub, api, rough, monkeypatch):
+def test_a_push_that_the_hub_refuses_ends_in_one_line(hub, api, rough, monkeypatch):
     nobody = hub_library.HfApi().__class__(endpoint=hub.url, token="hf_other")
     with pytest.raises(UserError, match=REPO) as refusal:
         huggingface.push_to_hub(rough(MSRResNet, **SMALL), REPO, CARD, api=nobody)
@@ -197,7 +197,7 @@ def test_a_push_that_the_hub_refuses_is_one_line(hub, api, rough, monkeypatch):
     assert REPO not in hub.commits
 
 
-def test_a_hub_that_breaks_off_during_the_upload_is_one_line(hub, api, rough):
+def test_an_interrupted_upload_ends_in_one_line(hub, api, rough):
     hub.refuses_uploads = True
     try:
         with pytest.raises(UserError, match=REPO):

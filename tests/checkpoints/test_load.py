@@ -1,4 +1,4 @@
-"""Recognising weights and loading them into generators: all of them, or none."""
+"""Weights are recognised and loaded into generators, all of them or none."""
 
 import copy
 
@@ -74,7 +74,7 @@ WRAPPED = {
 
 
 @pytest.mark.parametrize("wrapping", WRAPPED)
-def test_weights_come_out_of_every_wrapping(wrapping):
+def test_weights_are_unwrapped_from_every_wrapper(wrapping):
     expected = STATE if wrapping != "half precision" else WRAPPED[wrapping]
     assert same(unwrap(WRAPPED[wrapping]), dict(expected))
 
@@ -113,7 +113,7 @@ WRAPPED_ELSEWHERE = {
 
 
 @pytest.mark.parametrize("wrapping", WRAPPED_ELSEWHERE)
-def test_of_several_networks_the_generator_comes_out_averaged_or_not(wrapping):
+def test_the_generator_of_several_networks_is_unwrapped_averaged_or_not(wrapping):
     checkpoint, averaged, trained = WRAPPED_ELSEWHERE[wrapping]
     assert same(unwrap(checkpoint), dict(averaged))
     assert same(unwrap(checkpoint, ema=False), dict(trained))
@@ -130,12 +130,12 @@ def test_of_several_networks_the_generator_comes_out_averaged_or_not(wrapping):
         {"params": STATE, "params_ema": OTHER, "slow_ema": STATE},
     ],
 )
-def test_of_several_networks_without_a_word_which_is_meant_none_is_taken(checkpoint):
+def test_several_networks_with_ambiguous_names_are_refused(checkpoint):
     with pytest.raises(ValueError, match=r"(state_dict|params|net|model)\S* and \w+.*torch\.save"):
         unwrap(checkpoint)
 
 
-def test_the_discriminator_beside_a_generator_comes_out_where_asked_for():
+def test_the_discriminator_beside_a_generator_is_unwrapped_on_request():
     for names in (("generator", "discriminator"), ("G", "D"), ("net_g", "net_d")):
         checkpoint = dict(zip(names, (STATE, JUDGE), strict=True))
         assert same(unwrap(checkpoint, role="discriminator"), dict(JUDGE))
@@ -145,18 +145,18 @@ def test_the_discriminator_beside_a_generator_comes_out_where_asked_for():
     assert same(unwrap(averaged | trained, role="discriminator"), dict(JUDGE))
 
 
-def test_without_ema_the_trained_weights_come_out():
+def test_without_ema_the_trained_weights_are_unwrapped():
     assert same(unwrap(WRAPPED["BasicSR with EMA"], ema=False), dict(OTHER))
     assert same(unwrap(WRAPPED["EMA copy beside the weights"], ema=False), dict(OTHER))
 
 
 @pytest.mark.parametrize("checkpoint", [{}, {"meta": {"iter": 3}}, {"state_dict": {}, "iter": 3}])
-def test_a_checkpoint_without_weights_says_what_it_has(checkpoint):
+def test_the_message_for_a_checkpoint_without_weights_lists_its_keys(checkpoint):
     with pytest.raises(ValueError, match=", ".join(checkpoint) or "none"):
         unwrap(checkpoint)
 
 
-def test_wrappers_within_themselves_come_to_an_end():
+def test_wrappers_that_contain_themselves_are_not_followed_forever():
     endless = {"iter": 1}
     endless["model"] = endless
     with pytest.raises(ValueError, match="iter, model"):
@@ -167,7 +167,7 @@ def test_wrappers_within_themselves_come_to_an_end():
 @pytest.mark.parametrize(
     ("names", "origin"), [({}, "MMagic's"), (BASICSR, "BasicSR's"), (KAIR, "KAIR's")]
 )
-def test_an_msrresnet_is_described_by_its_shapes_in_each_layout(scale, names, origin):
+def test_an_msrresnet_is_described_in_each_layout(scale, names, origin):
     state = renamed(network(upscale_factor=scale).state_dict(), names)
     assert describe(state) == f"MSRResNet x{scale} (8 features, 3 blocks) in {origin} keys"
 
@@ -194,7 +194,7 @@ def test_an_srresnet_is_described_with_its_prelu(scale, prelu):
         ),
     ],
 )
-def test_discriminators_are_described_with_the_images_they_take(discriminator, expected):
+def test_discriminators_are_described_with_their_input_size(discriminator, expected):
     assert describe(discriminator.state_dict()).startswith(expected)
 
 
@@ -231,12 +231,12 @@ ZERO = torch.zeros(8, 8, 3, 3)
         ),
     ],
 )
-def test_foreign_networks_and_no_network_are_distinguished(state, expected):
+def test_unknown_networks_and_other_tensors_are_distinguished(state, expected):
     assert describe(state).startswith(expected)
 
 
 @pytest.mark.parametrize("wrapping", WRAPPED)
-def test_a_generator_loads_from_every_wrapping(tmp_path, wrapping):
+def test_a_generator_loads_from_every_wrapper(tmp_path, wrapping):
     generator = network(7)
     held = load_generator_weights(generator, saved(tmp_path, WRAPPED[wrapping]))
     assert held == "MSRResNet x4 (8 features, 3 blocks) in MMagic's keys"
@@ -247,7 +247,7 @@ def test_a_generator_loads_from_every_wrapping(tmp_path, wrapping):
 
 @pytest.mark.parametrize("names", [BASICSR, KAIR])
 @pytest.mark.parametrize("scale", [2, 3, 4])
-def test_basicsr_and_kair_weights_load_where_the_activation_is_on(tmp_path, names, scale):
+def test_basicsr_and_kair_weights_load_into_a_network_with_the_activation(tmp_path, names, scale):
     source = network(upscale_factor=scale, activate_after_shuffle=True)
     path = saved(tmp_path, {"params": renamed(source.state_dict(), names)})
     generator = network(5, upscale_factor=scale, activate_after_shuffle=True)
@@ -257,7 +257,7 @@ def test_basicsr_and_kair_weights_load_where_the_activation_is_on(tmp_path, name
 
 
 def refusal(generator, path):
-    """The one line with which a checkpoint is refused, the generator being untouched."""
+    """Return the line that refuses a checkpoint; the generator must be unchanged."""
     before = copy.deepcopy(generator.state_dict())
     with pytest.raises(ValueError, match="expected") as caught:
         load_generator_weights(generator, path)
@@ -268,7 +268,7 @@ def refusal(generator, path):
 
 
 @pytest.mark.parametrize("names", [BASICSR, KAIR])
-def test_basicsr_weights_are_refused_with_the_option_that_makes_them_right(tmp_path, names):
+def test_basicsr_weights_are_refused_with_the_option_that_they_need(tmp_path, names):
     line = refusal(network(), saved(tmp_path, {"params": renamed(STATE, names)}))
     assert "set activate_after_shuffle=True" in line
 
@@ -282,7 +282,7 @@ def test_other_sizes_of_the_network_are_refused_with_the_options_that_fit_them(t
     )
 
 
-def test_the_prelu_of_the_weights_is_named(tmp_path):
+def test_the_message_names_the_prelu_of_the_weights(tmp_path):
     path = saved(tmp_path, network(cls=SRResNet, prelu="channel").state_dict())
     assert "set prelu='channel' in" in refusal(network(cls=SRResNet), path)
 
@@ -319,11 +319,11 @@ def mutated(change):
         ({"a": ZERO}, "22 weights missing, first conv_first.weight"),
     ],
 )
-def test_incomplete_and_altered_weights_are_refused_whole(tmp_path, state, complaint):
+def test_incomplete_and_altered_weights_are_refused_and_load_nothing(tmp_path, state, complaint):
     assert complaint in refusal(network(), saved(tmp_path, state))
 
 
-def test_a_network_that_is_not_ours_loads_its_own_weights_and_no_others(tmp_path):
+def test_another_network_loads_its_own_weights_only(tmp_path):
     torch.manual_seed(0)
     source, target = nn.Linear(3, 2), nn.Linear(3, 2)
     load_generator_weights(target, saved(tmp_path, {"params": source.state_dict()}))
@@ -341,7 +341,7 @@ def test_old_batch_normalisation_without_counters_loads(tmp_path):
 
 
 class Training(nn.Module):
-    """What a host trains: a generator, a discriminator, losses."""
+    """A model in training: a generator, a discriminator, losses."""
 
     def __init__(self, seed, **options):
         super().__init__()
@@ -351,7 +351,7 @@ class Training(nn.Module):
 
 @pytest.mark.parametrize("prefix", ["", "model."])
 @pytest.mark.parametrize("wrapping", sorted(set(WRAPPED) - {"half precision", "data parallel"}))
-def test_a_training_model_is_given_its_generator_from_any_layout(prefix, wrapping):
+def test_a_training_model_loads_its_generator_from_any_layout(prefix, wrapping):
     inner = WRAPPED[wrapping].get("state_dict", WRAPPED[wrapping])
     state = prefixed(inner, prefix)
     if wrapping == "EMA copy beside the weights":
@@ -377,7 +377,7 @@ def test_a_discriminator_that_mmengine_saved_in_its_wrapper_keeps_its_weights():
     assert same(state, model.state_dict())
 
 
-def test_a_resumed_run_gets_its_own_weights_back_and_not_their_average():
+def test_a_resumed_run_loads_the_trained_weights_and_not_their_average():
     model = Training(5)
     state = model.state_dict()
     before = dict(state)
@@ -387,7 +387,7 @@ def test_a_resumed_run_gets_its_own_weights_back_and_not_their_average():
     model.load_state_dict(state, strict=True)
 
 
-def test_basicsr_weights_enter_training_only_with_the_activation():
+def test_training_starts_from_basicsr_weights_only_with_the_activation():
     theirs = {"params": renamed(STATE, BASICSR)}
     state = dict(theirs)
     adapt_training_state(state, Training(5, activate_after_shuffle=True))

@@ -1,4 +1,4 @@
-"""Networks out of files: built by what the weights tell, or refused whole with one line."""
+"""Networks are built from files by their weights, or refused in one line."""
 
 import hashlib
 import random
@@ -28,7 +28,7 @@ def test_an_srresnet_is_built_from_its_weights_and_the_range_alone(tmp_path, rou
     assert not again.training
 
 
-def test_half_precision_weights_make_a_network_of_single_precision(tmp_path, rough):
+def test_half_precision_weights_give_a_network_in_single_precision(tmp_path, rough):
     network = rough(MSRResNet, **SMALL)
     torch.save({k: w.half() for k, w in network.state_dict().items()}, tmp_path / "x.pth")
     again = open_network(tmp_path / "x.pth").state_dict()
@@ -43,7 +43,7 @@ def renamed(state):
     return {"params": state}
 
 
-def test_a_config_is_told_what_the_checkpoint_has_otherwise(rough):
+def test_changes_to_a_config_are_the_arguments_that_differ_in_the_checkpoint(rough):
     config = {"type": "MSRResNet", "num_blocks": 16, "upscale_factor": 4}
     state = rough(MSRResNet, **SMALL).state_dict()
     assert generator_changes(config, state) == {"mid_channels": 4, "num_blocks": 2}
@@ -52,7 +52,7 @@ def test_a_config_is_told_what_the_checkpoint_has_otherwise(rough):
     assert generator_changes({**config, **SMALL, **changes}, renamed(state)) == {}
 
 
-def test_a_config_of_another_network_or_scale_is_left_to_the_loader(rough):
+def test_a_config_of_another_network_or_scale_is_not_changed(rough):
     state = rough(MSRResNet, upscale_factor=2, **SMALL).state_dict()
     assert generator_changes({"type": "SRResNet"}, state) == {}
     assert generator_changes({"type": "srgan_plugin.MSRResNet", **SMALL}, state) == {}
@@ -60,7 +60,7 @@ def test_a_config_of_another_network_or_scale_is_left_to_the_loader(rough):
 
 
 @pytest.mark.parametrize("text", ["output_range=(\n    -1,\n    1,\n)", "output_range=[-1.0, 1.0]"])
-def test_what_the_config_in_a_training_checkpoint_says_is_heard(rough, text):
+def test_the_config_in_a_training_checkpoint_is_used(rough, text):
     state = rough(SRResNet, **SMALL).state_dict()
     checkpoint = {"state_dict": state, "meta": {"cfg": f"model = dict(generator=dict({text}))"}}
     config = {"type": "SRResNet", **SMALL}
@@ -70,7 +70,7 @@ def test_what_the_config_in_a_training_checkpoint_says_is_heard(rough, text):
 
 
 def test_a_file_that_claims_absurd_shapes_allocates_nothing(tmp_path, rough):
-    """Built in full, this network would take 1.4 terabytes."""
+    """The network would have 1.4 terabytes of weights."""
     state = rough(MSRResNet, **SMALL).state_dict()
     state["conv_first.weight"] = torch.zeros(100_000, 3, 3, 3)
     torch.save(state, tmp_path / "x.pth")
@@ -79,7 +79,7 @@ def test_a_file_that_claims_absurd_shapes_allocates_nothing(tmp_path, rough):
 
 
 class TanhGenerator(nn.Module):
-    """A part of leftthomas's: no batch normalisation before the skip, and no second convolution."""
+    """A part of leftthomas's network, without batch normalisation before the skip."""
 
     def __init__(self):
         super().__init__()
@@ -116,7 +116,7 @@ OTHERS = {
 
 @pytest.mark.parametrize("name", OTHERS)
 @pytest.mark.parametrize("target", [MSRResNet, SRResNet])
-def test_other_networks_are_refused_by_their_names_and_touch_nothing(tmp_path, rough, name, target):
+def test_other_networks_are_refused_by_name_and_nothing_changes(tmp_path, rough, name, target):
     content, said = OTHERS[name]
     torch.save(content, tmp_path / "x.pth")
     with pytest.raises(ValueError, match=said) as caught:
@@ -131,7 +131,7 @@ def test_other_networks_are_refused_by_their_names_and_touch_nothing(tmp_path, r
 
 
 def damaged_bytes(draw, whole):
-    """Flip some bits, cut the end off, or put a piece elsewhere."""
+    """Flip some bits, truncate, or move a part."""
     content = bytearray(whole)
     kind = draw.randrange(4)
     if kind == 0:
@@ -161,7 +161,7 @@ CHANGES = {
 
 
 def refused_whole(path, original, network):
-    """Whether loading is refused: by one line that changes nothing. Else all of it is there."""
+    """Return whether loading is refused, in one line; else all weights must be loaded."""
     before = {key: weight.clone() for key, weight in network.state_dict().items()}
     try:
         load_generator_weights(network, path)
@@ -176,7 +176,7 @@ def refused_whole(path, original, network):
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Validating sparse")
-def test_500_mutations_of_a_valid_file_are_refused_whole_or_change_nothing(tmp_path, rough):
+def test_500_mutations_of_a_valid_file_are_refused_or_load_all_weights(tmp_path, rough):
     draw, refused = random.Random(0), 0
     options = {"mid_channels": 4, "num_blocks": 1}
     original = rough(MSRResNet, 1, **options).state_dict()

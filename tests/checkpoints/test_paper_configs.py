@@ -1,4 +1,4 @@
-"""The paper's four models: three steps of each, and testing by weights."""
+"""Configs of the paper's four models: three steps of each, and tests."""
 
 import json
 from pathlib import Path
@@ -60,7 +60,9 @@ def test_the_pixel_loss_is_the_papers_on_its_range():
 
 
 @pytest.mark.slow
-def test_each_trains_three_iterations_the_srgans_from_the_srresnet(data, tool, tmp_path):
+def test_each_config_trains_three_iterations_and_srgans_start_from_the_srresnet(
+    data, tool, tmp_path
+):
     source = f"train_dataloader.dataset.gt={data}/train"
     tool("train").main([SRRESNET, "--work-dir", "sr", "--cfg-options", *STEPS, source])
     torch.save(random_vgg19_state_dict(depth="relu5_4"), "vgg.pth")
@@ -79,7 +81,7 @@ def test_each_trains_three_iterations_the_srgans_from_the_srresnet(data, tool, t
         assert ("loss_pix" in logs) == (not layers)
 
 
-def test_an_srresnet_of_other_blocks_and_prelu_tests_as_its_weights_say(data, tool, rough, capfd):
+def test_test_py_takes_blocks_and_prelu_of_an_srresnet_from_its_weights(data, tool, rough, capfd):
     network = rough(SRResNet, mid_channels=8, num_blocks=3, prelu="channel", output_range=(-1, 1))
     torch.save(network.state_dict(), "plain.pth")
     tool("test").main([SRRESNET, "plain.pth", "--out", "r.json"])
@@ -96,7 +98,7 @@ def test_an_srresnet_of_other_blocks_and_prelu_tests_as_its_weights_say(data, to
     assert measured == pytest.approx(np.mean(values), abs=0.005)
 
 
-def test_averaged_weights_are_tested_where_a_checkpoint_has_them(data, tool, rough, capfd):
+def test_averaged_weights_are_tested_if_a_checkpoint_has_them(data, tool, rough, capfd):
     trained, averaged = (rough(MSRResNet, s, mid_channels=8, num_blocks=2) for s in (1, 2))
     state = {f"generator.{k}": w for k, w in trained.state_dict().items()}
     torch.save(averaged.state_dict(), "averaged.pth")

@@ -1,4 +1,4 @@
-"""Weights of a fork that changed the function and kept the keys are not read as the original's."""
+"""Weights of a fork with another function and the same keys are refused."""
 
 import pytest
 import torch
@@ -14,7 +14,7 @@ CHECKED = ("act", "input_range", "output_range", "last_act")
 
 
 def images(random, count=6, size=24):
-    """Smooth colour images in [0, 1], and the same at half the size."""
+    """Return smooth colour images in [0, 1], and the same at half the size."""
     large = 0.5 + sum(
         F.interpolate(
             (torch.rand(count, 3, n, n, generator=random) - 0.5) * amplitude,
@@ -49,7 +49,7 @@ def train(network, before=same, after=same, steps=150):
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
-    """Files of bubbliiiing's network: one trained as there, one of a fork on [0, 1]."""
+    """Return files of bubbliiiing's network: one trained as there, one on [0, 1]."""
     case = CASES["bubbliiiing"]
     fork = Case(case.make, (2,), same, same)
     files = {}
@@ -63,7 +63,7 @@ def saved(tmp_path_factory):
     return files
 
 
-def test_an_original_opens_without_a_word(saved, caplog):
+def test_a_network_of_the_original_repository_opens_without_a_warning(saved, caplog):
     path, image, expected = saved["original"]
     torch.testing.assert_close(open_network(path)(image).clamp(0, 1), expected, rtol=0, atol=1e-5)
     assert "strictly" in inspect_checkpoint(path)["fits"]
@@ -89,7 +89,7 @@ def test_a_fork_with_other_ranges_is_refused_with_the_options_to_give(saved, too
     torch.testing.assert_close(result, expected, rtol=0, atol=1e-5)
 
 
-def test_what_the_user_says_is_kept(saved):
+def test_arguments_that_the_user_gives_are_kept(saved):
     path = saved["fork"][0]
     kept = {"input_range": (-1, 1), "output_range": (-1, 1), "last_act": "tanh"}
     assert open_network(path, arguments=kept).output_range == (-1, 1)
@@ -98,7 +98,7 @@ def test_what_the_user_says_is_kept(saved):
 @pytest.mark.parametrize(
     ("act", "others"), [("relu", ["leaky_relu", "swish"]), ("swish", ["relu", "leaky_relu"])]
 )
-def test_an_activation_without_weights_is_told_by_the_statistics(act, others):
+def test_an_activation_without_weights_is_checked_with_the_statistics(act, others):
     options = {"mid_channels": 8, "num_blocks": 2, "upscale_factor": 2}
     torch.manual_seed(0)
     network, random = SRResNet(**options, act=act), torch.Generator().manual_seed(0)
@@ -118,7 +118,7 @@ def test_an_activation_without_weights_is_told_by_the_statistics(act, others):
 
 @pytest.mark.parametrize("norm", ["batch", "instance"])
 @pytest.mark.parametrize("act", ["prelu", "relu", "leaky_relu", "swish"])
-def test_nothing_is_said_of_random_weights_and_nothing_is_changed(act, norm):
+def test_random_weights_are_never_contradicted_and_the_network_is_unchanged(act, norm):
     torch.manual_seed(0)
     ranges = {"input_range": "imagenet", "output_range": (-1, 1), "last_act": "tanh"}
     network = SRResNet(mid_channels=8, num_blocks=2, act=act, norm=norm, **ranges).eval()

@@ -1,4 +1,4 @@
-"""Published checkpoints by their name: fetched, verified, converted in memory."""
+"""Published checkpoints are downloaded by name, verified, and converted in memory."""
 
 import hashlib
 import json
@@ -22,7 +22,7 @@ IMAGE = torch.from_numpy(LR).permute(2, 0, 1)[None] / 255
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Serves one content, from where it is asked to begin; `cut` bytes at once if that is set."""
+    """Handler that serves one file from the requested offset, at most `cut` bytes if set."""
 
     def do_GET(self):
         server = self.server
@@ -41,7 +41,7 @@ class Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server(tmp_path, monkeypatch, rough):
-    """A server with a file of OpenMMLab's layout, whose name closes with its hash."""
+    """Start a server with a file of OpenMMLab's layout, whose name ends with its hash."""
     network = rough(MSRResNet, mid_channels=4, num_blocks=2)
     state = {f"generator.{key}": weight for key, weight in network.state_dict().items()}
     torch.save({"state_dict": state, "meta": {"iter": 1}}, tmp_path / "published")
@@ -65,7 +65,7 @@ def gives(network, expected):
         assert torch.equal(network(IMAGE), expected(IMAGE))
 
 
-def test_every_tool_takes_a_published_name_and_one_download_serves_all(server, tool, capfd, caplog):
+def test_every_tool_takes_a_published_name_and_downloads_it_once(server, tool, capfd, caplog):
     cv2.imwrite("lr.png", LR[..., ::-1])
     tool("upscale").main(["lr.png", "sr.png", "--model", NAME, "--device", "cpu"])
     assert "downloading http://127.0.0.1" in caplog.text
@@ -109,15 +109,17 @@ def test_test_py_and_training_take_a_published_name(
         "msrresnet_x4c64b16_1xb16-1000k_div2k",  # MMagic 1.x
     ],
 )
-def test_the_names_of_other_versions_mean_the_same_file(server, name):
+def test_names_in_other_versions_are_aliases_of_the_same_file(server, name):
     gives(open_model(name), server.network)
 
 
-def test_the_name_of_the_file_means_it_too(server):
+def test_the_name_of_the_file_is_an_alias(server):
     gives(open_model(server.target.stem), server.network)
 
 
-def test_a_file_of_that_name_wins_over_the_published_one(server, tmp_path, monkeypatch, rough):
+def test_a_local_file_of_that_name_has_priority_over_the_published_one(
+    server, tmp_path, monkeypatch, rough
+):
     monkeypatch.chdir(tmp_path)
     own = rough(MSRResNet, 1, mid_channels=4, num_blocks=2)
     torch.save(own.state_dict(), NAME)
@@ -125,14 +127,14 @@ def test_a_file_of_that_name_wins_over_the_published_one(server, tmp_path, monke
     assert server.starts == []
 
 
-def test_a_download_that_breaks_off_goes_on_where_it_was(server):
+def test_an_interrupted_download_resumes(server):
     server.cut = len(server.content) // 3
     gives(open_model(NAME), server.network)
     assert server.starts == [n * server.cut for n in range(len(server.starts))]
     assert len(server.starts) > 2
 
 
-def test_another_file_than_the_published_one_is_refused_and_not_kept(server):
+def test_a_download_that_differs_from_the_published_file_is_refused_and_deleted(server):
     server.content = server.content[:-1] + b"x"
     with pytest.raises(ValueError, match=": expected SHA-256") as caught:
         open_model(NAME)
@@ -160,16 +162,16 @@ def test_without_a_network_the_message_says_where_the_file_goes(tmp_path, monkey
         ("quite another", "msrresnet, srgan"),
     ],
 )
-def test_an_unknown_name_lists_those_like_it(fails, typed, near):
+def test_the_message_for_an_unknown_name_lists_similar_ones(fails, typed, near):
     said = fails("inspect_checkpoint", typed)
     assert f"{typed} does not exist; models by name: " in said
     assert near in said
 
 
-def test_a_path_is_not_taken_for_a_name(fails):
+def test_a_path_is_not_compared_with_names(fails):
     assert "models by name" not in fails("inspect_checkpoint", "weights/msrresnet_x4_pnsr")
 
 
-def test_what_only_a_browser_gets_is_named_with_its_page(fails):
+def test_checkpoints_that_only_a_browser_can_download_are_refused_with_their_page(fails):
     said = fails("inspect_checkpoint", "001_MSRResNet_x4_f64b16_DIV2K_1000k_B16G1_wandb")
     assert "ModelZoo.md and give its path" in said

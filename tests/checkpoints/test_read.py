@@ -1,4 +1,4 @@
-"""Checkpoint files: what is read, what is refused, and that saving is all or nothing."""
+"""Checkpoint files are read without running code, refused in one line, and saved atomically."""
 
 import gzip
 import io
@@ -27,7 +27,7 @@ FORMATS = [pytest.param(True, id="zip"), pytest.param(False, id="legacy")]
 
 
 class Calls:
-    """Pickles as a call of a function."""
+    """An object that pickles as the call of a function."""
 
     def __init__(self, function, *args):
         self.call = function, args
@@ -46,7 +46,7 @@ def weights():
 
 
 @pytest.mark.parametrize("zipped", FORMATS)
-def test_both_formats_of_torch_are_read_with_whatever_plain_values_they_hold(tmp_path, zipped):
+def test_both_formats_of_torch_are_read_with_all_plain_values(tmp_path, zipped):
     saved = {"state_dict": weights(), "iter": 3, "meta": {"names": ["x", (1, 2.5)], "none": None}}
     loaded = load_checkpoint_file(save(tmp_path / "x.pth", saved, zipped=zipped))
     assert loaded["meta"] == saved["meta"]
@@ -65,7 +65,7 @@ def test_safetensors_are_read(tmp_path):
 
 
 @pytest.mark.parametrize("zipped", FORMATS)
-def test_what_mmengine_writes_beside_the_weights_is_read(tmp_path, zipped):
+def test_log_histories_of_mmengine_are_read(tmp_path, zipped):
     logging = pytest.importorskip("mmengine.logging")
     buffer = logging.HistoryBuffer([1.0, 3.0], [1, 2])
     saved = {
@@ -99,7 +99,7 @@ def test_reading_mmengines_types_does_not_load_mmengine(tmp_path):
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_what_else_the_process_allows_to_torch_changes_nothing(tmp_path):
+def test_safe_globals_that_the_process_registered_change_nothing(tmp_path):
     path = save(tmp_path / "x.pth", {"numbers": np.arange(3), "call": Calls(math.sqrt, 4.0)})
     allowed = [np.dtype, np.ndarray, math.sqrt]
     with torch.serialization.safe_globals(allowed):
@@ -113,7 +113,7 @@ def test_what_else_the_process_allows_to_torch_changes_nothing(tmp_path):
 
 
 @pytest.mark.parametrize("zipped", FORMATS)
-def test_a_call_is_refused_by_name_and_not_made(tmp_path, zipped):
+def test_a_call_is_refused_by_name_and_not_run(tmp_path, zipped):
     mark = tmp_path / "mark"
     saved = {"state_dict": weights(), "x": Calls(os.system, f"touch {mark}")}
     path = save(tmp_path / "x.pth", saved, zipped=zipped)
@@ -124,7 +124,7 @@ def test_a_call_is_refused_by_name_and_not_made(tmp_path, zipped):
 
 
 @pytest.mark.parametrize("protocol", range(6))
-def test_a_bare_pickle_is_refused_by_the_name_of_what_it_wants(tmp_path, protocol):
+def test_a_bare_pickle_is_refused_by_the_name_that_it_calls(tmp_path, protocol):
     mark = tmp_path / "mark"
     path = tmp_path / "x.pth"
     path.write_bytes(pickle.dumps({"x": Calls(os.system, f"touch {mark}")}, protocol))
@@ -134,14 +134,14 @@ def test_a_bare_pickle_is_refused_by_the_name_of_what_it_wants(tmp_path, protoco
     assert not mark.exists()
 
 
-def test_getattr_which_mmengine_uses_reaches_nothing_else(tmp_path):
+def test_getattr_reaches_only_methods_of_the_log_history(tmp_path):
     path = save(tmp_path / "x.pth", {"x": Calls(getattr, torch.Tensor, "numpy")})
     with pytest.raises(ValueError, match="getattr"):
         load_checkpoint_file(path)
 
 
 def test_numpy_objects_and_forged_types_are_refused(tmp_path):
-    """A dtype whose flags lie makes real numpy take bytes for pointers, and the process dies."""
+    """With a dtype of wrong flags, numpy reads bytes as pointers, and the process crashes."""
     path = save(tmp_path / "x.pth", {"x": np.array([{}], dtype=object)})
     with pytest.raises(ValueError, match="'O8'"):
         load_checkpoint_file(path)
@@ -155,7 +155,7 @@ def test_numpy_objects_and_forged_types_are_refused(tmp_path):
     assert load_checkpoint_file(path)["x"] == np.frombuffer(b"A" * 8)[0]
 
 
-def test_a_checkpoint_that_holds_itself_is_no_trap(tmp_path):
+def test_a_checkpoint_that_contains_itself_is_read(tmp_path):
     saved = {"state_dict": {}}
     saved["state_dict"]["again"] = saved
     loaded = load_checkpoint_file(save(tmp_path / "x.pth", saved))
@@ -181,7 +181,7 @@ def test_a_checkpoint_that_holds_itself_is_no_trap(tmp_path):
         (b"PK\x03\x04 and so on", "not a zip file"),
     ],
 )
-def test_files_that_are_no_checkpoints_get_one_line(tmp_path, content, message):
+def test_files_that_are_not_checkpoints_are_refused_in_one_line(tmp_path, content, message):
     path = tmp_path / "model.pth"
     path.write_bytes(content)
     with pytest.raises(ValueError, match=message) as caught:
@@ -198,13 +198,13 @@ def test_files_that_are_no_checkpoints_get_one_line(tmp_path, content, message):
         ("model.onnx", "ONNX"),
     ],
 )
-def test_files_that_only_their_names_tell_are_named(tmp_path, name, message):
+def test_files_without_a_signature_are_recognised_by_name(tmp_path, name, message):
     (tmp_path / name).write_bytes(b"\n\x08whatever")
     with pytest.raises(ValueError, match=f"{name}.*{message}"):
         load_checkpoint_file(tmp_path / name)
 
 
-def test_archives_of_other_programs_are_named(tmp_path):
+def test_archives_of_other_programs_are_recognised(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch.jit is deprecated, its files are not
         torch.jit.save(torch.jit.script(nn.Conv2d(3, 3, 3)), str(tmp_path / "jit.pth"))
@@ -222,12 +222,12 @@ def test_archives_of_other_programs_are_named(tmp_path):
     "name",
     ["code.pth", "code", "constants.pkl.pth", "archive_format.pth", "x.npy.pth", "extra.pth.tar"],
 )
-def test_a_files_name_stands_in_its_archive_and_says_nothing(tmp_path, name):
-    """torch puts what it saves into a folder that is named after the file."""
+def test_the_folder_in_an_archive_does_not_decide_its_kind(tmp_path, name):
+    """torch names the folder in its archive after the file."""
     assert torch.equal(load_checkpoint_file(save(tmp_path / name, weights()))["a"], weights()["a"])
 
 
-def test_a_program_is_one_under_every_name(tmp_path):
+def test_a_torchscript_archive_is_refused_under_every_name(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for name in ("code.pth", "x.pth.tar"):
@@ -236,7 +236,7 @@ def test_a_program_is_one_under_every_name(tmp_path):
                 load_checkpoint_file(tmp_path / name)
 
 
-def test_the_content_decides_and_not_the_name(tmp_path):
+def test_the_format_is_detected_from_the_content_and_not_the_name(tmp_path):
     safetensors = pytest.importorskip("safetensors.torch")
     safetensors.save_file(dict(weights()), tmp_path / "x.pth")
     save(tmp_path / "x.safetensors", weights())
@@ -256,7 +256,7 @@ ODD_VALUES = {
 
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])
 @pytest.mark.parametrize("zipped", FORMATS)
-def test_every_protocol_of_pickle_gives_what_was_saved(tmp_path, zipped, protocol):
+def test_every_pickle_protocol_is_read(tmp_path, zipped, protocol):
     state = weights()
     state["view"], state["half"] = state["a"].t(), nn.Parameter(torch.ones(3).half())
     arrays = [np.float64(2.5), np.arange(6.0).reshape(2, 3).T, np.arange(6, dtype=">i4")]
@@ -273,7 +273,7 @@ def test_every_protocol_of_pickle_gives_what_was_saved(tmp_path, zipped, protoco
 
 @pytest.mark.parametrize("protocol", [3, 4, 5])
 @pytest.mark.parametrize("zipped", FORMATS)
-def test_no_protocol_of_pickle_runs_anything(tmp_path, zipped, protocol):
+def test_no_pickle_protocol_runs_anything(tmp_path, zipped, protocol):
     mark, path = tmp_path / "mark", tmp_path / "x.pth"
     for call in (Calls(os.system, f"touch {mark}"), Calls(getattr, torch.Tensor, "numpy")):
         options = {"pickle_protocol": protocol, "_use_new_zipfile_serialization": zipped}
@@ -300,13 +300,13 @@ def test_a_pickle_that_repeats_a_long_name_does_not_fill_the_memory():
         to_protocol_2(io.BytesIO(bomb))
 
 
-def test_a_missing_file_and_a_folder_are_named(tmp_path):
+def test_a_missing_file_and_a_folder_are_refused_by_name(tmp_path):
     for path, what in ((tmp_path / "no.pth", "does not exist"), (tmp_path, "is a folder")):
         with pytest.raises(FileNotFoundError, match=f"{path} {what}"):
             load_checkpoint_file(path)
 
 
-def test_a_checkpoint_that_is_no_dict_is_refused(tmp_path):
+def test_a_checkpoint_that_is_not_a_dict_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"\.pth.*dict.*list"):
         load_checkpoint_file(save(tmp_path / "x.pth", [torch.ones(2)]))
 
@@ -322,7 +322,7 @@ def test_an_archive_that_unpacks_to_more_than_itself_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("protocol", [2, 4])
-def test_no_damage_to_a_file_crashes_or_changes_a_weight_unnoticed(tmp_path, protocol):
+def test_damage_to_a_file_neither_crashes_nor_changes_a_weight(tmp_path, protocol):
     draw = random.Random(0)
     buffer = io.BytesIO()
     torch.save({"state_dict": weights()}, buffer, pickle_protocol=protocol)
@@ -346,14 +346,14 @@ def test_no_damage_to_a_file_crashes_or_changes_a_weight_unnoticed(tmp_path, pro
     assert refused > 150
 
 
-def test_what_is_saved_is_read_again_and_leaves_nothing_else(tmp_path):
+def test_a_saved_file_is_read_again_and_no_temporary_file_remains(tmp_path):
     save_atomically({"a": torch.ones(3)}, tmp_path / "x.pth")
     save_atomically({"a": torch.zeros(3)}, tmp_path / "x.pth")
     assert load_checkpoint_file(tmp_path / "x.pth")["a"].tolist() == [0, 0, 0]
     assert [path.name for path in tmp_path.iterdir()] == ["x.pth"]
 
 
-def test_a_file_that_cannot_be_written_leaves_the_old_one(tmp_path):
+def test_a_failed_write_keeps_the_old_file(tmp_path):
     path = tmp_path / "x.pth"
     save_atomically({"a": torch.ones(3)}, path)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)

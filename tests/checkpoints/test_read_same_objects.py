@@ -1,4 +1,4 @@
-"""What the safe reader returns equals what was saved, in value and type, however often."""
+"""The safe loader returns objects equal to the saved ones in value and type."""
 
 from collections import Counter, OrderedDict, defaultdict, deque
 from pathlib import Path
@@ -65,7 +65,7 @@ OBJECTS: dict[str, Any] = {
 
 @pytest.mark.parametrize(("zipped", "protocol"), [(True, 2), (False, 2), (True, 5)])
 @pytest.mark.parametrize("kind", OBJECTS)
-def test_objects_equal_what_was_saved_after_one_two_and_three_rounds(
+def test_objects_equal_the_saved_ones_after_one_two_and_three_rounds(
     tmp_path: Path, kind: str, zipped: bool, protocol: int
 ) -> None:
     # Protocol 5 has an opcode for frozensets, which nothing else needs.
@@ -77,7 +77,7 @@ def test_objects_equal_what_was_saved_after_one_two_and_three_rounds(
         assert differences({"x": objects}, state) == []
 
 
-def test_what_containers_have_beside_their_items_is_kept(tmp_path: Path) -> None:
+def test_attributes_of_containers_are_kept(tmp_path: Path) -> None:
     saved = {"x": OBJECTS}
     torch.save(saved, tmp_path / "x.pth")
     loaded = load_checkpoint_file(tmp_path / "x.pth")["x"]
@@ -88,7 +88,7 @@ def test_what_containers_have_beside_their_items_is_kept(tmp_path: Path) -> None
     assert loaded["tensors"][-1].note[0].tolist() == [0, 1]
 
 
-def test_an_object_in_two_places_stays_one_object(tmp_path: Path) -> None:
+def test_an_object_in_two_places_remains_one_object(tmp_path: Path) -> None:
     shared = deque([np.arange(2)])
     cycle: list[Any] = [shared]
     cycle.append(cycle)
@@ -100,7 +100,7 @@ def test_an_object_in_two_places_stays_one_object(tmp_path: Path) -> None:
 
 
 class Calls:
-    """Pickles as a call of a function."""
+    """An object that pickles as the call of a function."""
 
     def __init__(self, function: Any, *args: Any) -> None:
         self.call = function, args
@@ -127,7 +127,7 @@ class Calls:
     ],
     ids=repr,
 )
-def test_stand_ins_of_plain_types_are_no_way_to_call_something(tmp_path: Path, code: Any) -> None:
+def test_stand_ins_of_plain_types_call_nothing(tmp_path: Path, code: Any) -> None:
     torch.save({"x": code}, tmp_path / "x.pth")
     with pytest.raises(ValueError, match=r"x\.pth"):
         load_checkpoint_file(tmp_path / "x.pth")
@@ -158,7 +158,7 @@ SCHEDULERS: dict[str, Any] = {
 
 @pytest.mark.filterwarnings("ignore")  # of torch's own deprecations
 @pytest.mark.parametrize("name", SCHEDULERS)
-def test_a_schedule_of_torch_goes_on_over_three_resumes_as_if_there_had_been_none(
+def test_a_schedule_of_torch_is_the_same_after_three_resumes_as_without(
     tmp_path: Path, name: str
 ) -> None:
     def start() -> tuple[torch.optim.SGD, Any]:

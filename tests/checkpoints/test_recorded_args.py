@@ -1,4 +1,4 @@
-"""What no weights show: asked for, or taken from what states it, never assumed."""
+"""Arguments that no weight shows are recorded or required, never guessed."""
 
 import inspect
 import json
@@ -40,7 +40,7 @@ IMAGE = np.random.default_rng(0).integers(0, 256, (12, 10, 3)).astype(np.uint8)
 
 @pytest.fixture
 def bare(tmp_path, rough):
-    """Weights of an SRResNet of (-1, 1), which do not say so, and the network."""
+    """Return weights of an SRResNet of (-1, 1) that do not record it, and the network."""
     network = rough(SRResNet, **RANGE, **SMALL)
     torch.save(network.state_dict(), tmp_path / "bare.pth")
     return tmp_path / "bare.pth", network
@@ -58,7 +58,7 @@ def asks(line, path):
     )
 
 
-def test_every_tool_that_computes_asks_for_the_range(bare, fails, tmp_path):
+def test_every_tool_that_runs_the_network_requires_the_range(bare, fails, tmp_path):
     path, _ = bare
     cv2.imwrite(str(tmp_path / "lr.png"), IMAGE)
     assert asks(fails("upscale", "lr.png", "sr.png", "--model", path), path)
@@ -71,7 +71,7 @@ def test_every_tool_that_computes_asks_for_the_range(bare, fails, tmp_path):
         assert asks(str(caught.value), path)
 
 
-def test_what_is_said_is_computed(bare, tool, tmp_path):
+def test_the_given_range_is_used(bare, tool, tmp_path):
     path, network = bare
     expected = Upscaler(network)(IMAGE)
     cv2.imwrite(str(tmp_path / "lr.png"), IMAGE[..., ::-1])
@@ -86,7 +86,7 @@ def test_what_is_said_is_computed(bare, tool, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["x.pth", "x.safetensors"])
-def test_converting_leaves_open_what_nothing_states(bare, tool, capsys, tmp_path, name):
+def test_a_conversion_records_no_range_that_is_not_given(bare, tool, capsys, tmp_path, name):
     path, network = bare
     tool("convert_checkpoint").main([str(path), name, "--to", "plugin"])
     assert "open     output_range" in capsys.readouterr().out
@@ -110,7 +110,7 @@ def test_converting_leaves_open_what_nothing_states(bare, tool, capsys, tmp_path
     )
 
 
-def test_a_default_in_an_old_note_is_a_guess_and_another_value_is_not(tmp_path, rough):
+def test_a_default_in_an_old_note_is_ignored_and_another_value_is_used(tmp_path, rough):
     network = rough(SRResNet, **RANGE, **SMALL)
     config = {"type": "SRResNet", "output_range": (-1, 1), **SMALL}
     for value in ((0.0, 1.0), [0, 1]):
@@ -145,16 +145,16 @@ def test_an_old_note_does_not_switch_an_activation_off(tmp_path, rough):
         ("type='OtherNet', output_range=(0, 1)", None),
     ],
 )
-def test_the_config_of_a_training_states_its_generators_range(rough, generator, stated):
-    """A range elsewhere in the config is not the generator's."""
+def test_the_config_of_a_training_records_the_range_of_its_generator(rough, generator, stated):
+    """A range elsewhere in the config is ignored."""
     text = f"data = dict(output_range=(0, 1))\nmodel = dict(generator=dict({generator}))\n"
     checkpoint = {"state_dict": rough(SRResNet, **SMALL).state_dict(), "meta": {"cfg": text}}
     assert identify(checkpoint).arguments.get("output_range") == stated
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
-def test_every_bundled_config_states_its_generators_function(path, rough):
-    """GANs name an optimizer after the generator as well."""
+def test_every_bundled_config_records_the_function_of_its_generator(path, rough):
+    """GANs have an optimizer of the same name as the generator as well."""
     config = pytest.importorskip("mmengine").Config.fromfile(path)
     kind = config.model.generator.type
     name, other = ARGUMENT_OF[kind]
@@ -166,7 +166,9 @@ def test_every_bundled_config_states_its_generators_function(path, rough):
         assert identify(checkpoint).arguments.get(name) == value
 
 
-def test_what_the_config_of_a_gan_states_is_built_without_a_question(tmp_path, rough, caplog):
+def test_a_network_whose_gan_config_records_its_arguments_is_built_without_options(
+    tmp_path, rough, caplog
+):
     text = "model = dict(generator=dict(type='{}', {}))\noptim_wrapper = dict(generator=dict(lr=1))"
     for cls, name, value in (
         (MSRResNet, "activate_after_shuffle", True),
@@ -196,7 +198,7 @@ NOTES = [
 
 
 @pytest.mark.parametrize(("note", "said"), NOTES)
-def test_a_note_of_a_wrong_type_is_refused_by_its_key(tmp_path, rough, fails, note, said):
+def test_an_invalid_note_is_refused_by_its_key(tmp_path, rough, fails, note, said):
     network = rough(SRResNet, **SMALL)
     path = with_note(tmp_path / "x.pth", network, note)
     with pytest.raises(ValueError, match=rf"x\.pth: meta\.srgan_plugin.*{said}") as caught:
@@ -208,7 +210,7 @@ def test_a_note_of_a_wrong_type_is_refused_by_its_key(tmp_path, rough, fails, no
     assert "meta.srgan_plugin" in fails("convert_checkpoint", path, "y.pth", "--to", "plugin")
 
 
-def test_the_word_false_is_not_true(tmp_path, rough):
+def test_the_text_false_is_not_a_boolean(tmp_path, rough):
     note = {"format": 2, "network": "MSRResNet", "activate_after_shuffle": "False"}
     path = with_note(tmp_path / "x.pth", rough(MSRResNet, **SMALL), note)
     with pytest.raises(ValueError, match=r"activate_after_shuffle.*True or False.*'F"):
@@ -224,7 +226,7 @@ def test_notes_of_safetensors_are_checked_as_well(tmp_path, rough):
             open_network(path)
 
 
-def test_a_note_against_its_keys_is_refused(tmp_path, rough):
+def test_a_note_that_contradicts_the_keys_is_refused(tmp_path, rough):
     state = rough(MSRResNet, **SMALL).state_dict()
     names = {"trunk_net.": "body.", "upsample1.upsample_conv": "upconv1"}
     names["upsample2.upsample_conv"] = "upconv2"
@@ -237,7 +239,7 @@ def test_a_note_against_its_keys_is_refused(tmp_path, rough):
 
 
 @pytest.mark.parametrize("option", ["output_range", "output_range=x y", "output_range=(0,"])
-def test_an_option_that_is_no_option_gets_one_line(bare, fails, option):
+def test_an_invalid_option_is_refused_in_one_line(bare, fails, option):
     path, _ = bare
     cv2.imwrite("lr.png", IMAGE)
     arguments = ("lr.png", "sr.png", "--model", path, "--arch-option")
@@ -245,9 +247,7 @@ def test_an_option_that_is_no_option_gets_one_line(bare, fails, option):
     assert "imagenet, got 'x'" in fails("upscale", *arguments, "output_range=x")
 
 
-def test_weights_in_mmagics_keys_without_a_word_around_them_are_taken_for_mmagics_aloud(
-    tmp_path, rough, caplog
-):
+def test_bare_weights_in_mmagics_keys_are_read_as_mmagics_with_a_warning(tmp_path, rough, caplog):
     network = rough(MSRResNet, activate_after_shuffle=True, **SMALL)
     for around in ({}, {"meta": {"iter": 3}}, {"meta": {"cfg": "train_cfg = dict()"}}):
         torch.save({"state_dict": network.state_dict(), **around}, tmp_path / "x.pth")
@@ -263,8 +263,8 @@ def test_weights_in_mmagics_keys_without_a_word_around_them_are_taken_for_mmagic
 
 
 @pytest.mark.parametrize("stated", ["note", "config"])
-def test_whoever_loads_a_checkpoint_is_told_that_its_function_is_another(tmp_path, rough, stated):
-    """mmengine hands a model the weights alone, under any launcher."""
+def test_loading_a_checkpoint_of_another_function_is_refused(tmp_path, rough, stated):
+    """mmengine passes only the weights to a model, under any launcher."""
     runner = pytest.importorskip("mmengine.runner")
     from srgan_plugin.hosts.mmengine.models.sr_model import SRModel
 
@@ -310,7 +310,7 @@ STRANGERS = {  # a few keys of each, which are no network
 
 @pytest.mark.parametrize("name", STRANGERS)
 @pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod."])
-def test_parts_of_others_generators_are_refused_by_their_repository(tmp_path, fails, name, prefix):
+def test_incomplete_generators_of_repositories_are_refused_by_name(tmp_path, fails, name, prefix):
     state = {prefix + key: torch.ones(4, 4, 3, 3) for key in STRANGERS[name]}
     torch.save({"model": state} if prefix else state, tmp_path / "x.pth")
     cv2.imwrite(str(tmp_path / "lr.png"), IMAGE)

@@ -1,4 +1,4 @@
-"""`make table` against a server on this machine: fetched, verified, converted, measured."""
+"""`make table` downloads from a local server, verifies, converts and measures."""
 
 import hashlib
 import http.server
@@ -29,7 +29,7 @@ class QuietHandler(http.server.SimpleHTTPRequestHandler):
 
 @pytest.fixture
 def server(tmp_path, monkeypatch, rough):
-    """A mirror with two files of the published layout; their names close with their hashes."""
+    """Start a mirror with two files of the published layout; names end with hashes."""
     folder = tmp_path / "server"
     folder.mkdir()
     networks, reference = {}, {}
@@ -61,7 +61,7 @@ def data(photographs, monkeypatch):
 
 
 def measured_by_hand(network, data, name):
-    """PSNR over RGB of the rounded picture within a border of 4, by scikit-image."""
+    """Return scikit-image's PSNR over RGB of the rounded image without a border of 4."""
     values = []
     for path in sorted((data / name / "GTmod12").iterdir()):
         lr = torch.from_numpy(read_image(data / name / "LRbicx4" / path.name))
@@ -73,7 +73,7 @@ def measured_by_hand(network, data, name):
     return np.mean(values)
 
 
-def test_both_published_models_are_fetched_verified_converted_and_measured(
+def test_both_published_models_are_downloaded_verified_converted_and_measured(
     server, data, tool, capsys, monkeypatch
 ):
     monkeypatch.setattr(
@@ -106,7 +106,7 @@ def test_a_file_that_is_not_the_published_one_is_refused(server, data, fails):
     assert ": expected SHA-256" in fails("make_table", "--mirror", url)
 
 
-def test_files_of_one_name_from_two_places_are_two_files(server, tmp_path):
+def test_files_with_the_same_name_from_two_urls_are_distinguished(server, tmp_path):
     url, folder, _ = server
     for place in "ab":
         (folder / place).mkdir()
@@ -119,7 +119,7 @@ def test_files_of_one_name_from_two_places_are_two_files(server, tmp_path):
     assert {path.name for path in fetched} == {"model.safetensors"}
 
 
-def test_without_a_network_bicubic_and_the_checkpoints_at_hand_are_measured(
+def test_without_a_network_bicubic_and_local_checkpoints_are_measured(
     data, tool, rough, capsys, tmp_path
 ):
     network = rough(MSRResNet, **SMALL)
@@ -135,7 +135,7 @@ def test_without_a_network_bicubic_and_the_checkpoints_at_hand_are_measured(
     assert (tmp_path / "results/bicubic.json").is_file()
 
 
-def test_an_srresnet_that_does_not_tell_its_range_is_not_measured_wrongly(
+def test_an_srresnet_without_a_recorded_range_is_not_measured_with_a_guess(
     data, tool, fails, rough, tmp_path
 ):
     torch.save(rough(SRResNet, **SMALL).state_dict(), tmp_path / "x.pth")

@@ -1,4 +1,4 @@
-"""Checkpoints of SRGAN repositories give what the repository's own network gives with them."""
+"""Checkpoints of SRGAN repositories give the images of the repository's own network."""
 
 import argparse
 import importlib
@@ -27,7 +27,7 @@ IMAGE = torch.from_numpy(LR).permute(2, 0, 1)[None] / 255
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
-    """A checkpoint of a repository, and what its own network makes of `IMAGE`; made once."""
+    """Return a function that returns a checkpoint and its network's output for `IMAGE`."""
     folder, made = tmp_path_factory.mktemp("repositories"), {}
 
     def save(name, scale):
@@ -51,7 +51,7 @@ def gives(network, expected):
 
 
 def told(name):
-    """What has to be told of a network, for a command line."""
+    """Return the arguments that must be given for a network, as command-line options."""
     return [f"--arch-option={key}={value}" for key, value in CASES[name].told.items()]
 
 
@@ -73,7 +73,7 @@ def test_readme_and_docs_name_the_repositories_of_the_table_and_count_them():
 
 
 @pytest.mark.parametrize(("name", "scale"), EVERY)
-def test_a_network_opens_and_converts_to_what_the_repository_s_own_gives(
+def test_opened_and_converted_networks_give_the_images_of_the_repository(
     saved, tool, tmp_path, name, scale
 ):
     path, expected = saved(name, scale)
@@ -84,7 +84,7 @@ def test_a_network_opens_and_converts_to_what_the_repository_s_own_gives(
 
 
 @pytest.mark.parametrize(("name", "scale"), EVERY)
-def test_inspect_names_the_repository_and_finds_the_network_whole(saved, name, scale):
+def test_inspection_shows_the_repository_and_that_the_network_loads_strictly(saved, name, scale):
     said = inspect_checkpoint(saved(name, scale)[0])
     assert f"SRResNet x{scale} (6 features" in said["holds"]
     assert name.partition(" ")[0] in said["holds"]
@@ -97,8 +97,8 @@ def test_inspect_names_the_repository_and_finds_the_network_whole(saved, name, s
 
 
 @pytest.mark.parametrize(("name", "scale"), EVERY)
-def test_a_config_of_another_form_becomes_the_checkpoint_s(saved, name, scale):
-    """As `tools/test.py` does it."""
+def test_a_config_takes_the_arguments_of_the_checkpoint(saved, name, scale):
+    """`tools/test.py` changes its config in the same way."""
     path, expected = saved(name, scale)
     stated = {"output_range": (-1, 1), **CASES[name].told}
     config = {"type": "SRResNet", "upscale_factor": scale, **stated}
@@ -111,7 +111,7 @@ def test_a_config_of_another_form_becomes_the_checkpoint_s(saved, name, scale):
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_upscaling_gives_the_repository_s_levels(saved, tool, tmp_path, name):
+def test_upscaling_gives_the_levels_of_the_repository(saved, tool, tmp_path, name):
     path, expected = saved(name, CASES[name].scales[-1])
     cv2.imwrite("lr.png", LR[..., ::-1])
     line = ["lr.png", "sr.png", "--model", str(path), "--device", "cpu", *told(name)]
@@ -122,7 +122,7 @@ def test_upscaling_gives_the_repository_s_levels(saved, tool, tmp_path, name):
 
 # Each takes seconds: batch normalisation before the shuffle, and instance normalisation.
 @pytest.mark.parametrize("name", ["eriklindernoren", "twtygqyy"])
-def test_the_onnx_gives_what_the_repository_s_own_network_gives(saved, tool, tmp_path, name):
+def test_the_onnx_file_gives_the_images_of_the_repository(saved, tool, tmp_path, name):
     runtime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
     path, expected = saved(name, CASES[name].scales[-1])
@@ -176,7 +176,7 @@ def wrappings(state):
 
 
 @pytest.mark.parametrize("name", ["sgrvinod", "leftthomas", "HasnainRaz", "bubbliiiing"])
-def test_each_wrapping_comes_off(name):
+def test_weights_are_unwrapped_from_each_wrapper(name):
     state = trained_looking(CASES[name].make(4)).state_dict()
     for label, checkpoint in wrappings(state):
         weights = unwrap(checkpoint)
@@ -194,7 +194,7 @@ def test_a_file_without_running_statistics_is_not_read_as_instance_normalisation
 
 @pytest.mark.parametrize("zipped", [True, False])
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])
-def test_each_pickle_protocol_is_read(saved, tmp_path, zipped, protocol):
+def test_each_pickle_protocol_of_a_repository_is_read(saved, tmp_path, zipped, protocol):
     path, expected = saved("aladdinpersson", 4)
     content = {
         "state_dict": torch.load(path),
@@ -208,10 +208,10 @@ def test_each_pickle_protocol_is_read(saved, tmp_path, zipped, protocol):
 @pytest.mark.parametrize("zipped", [True, False])
 @pytest.mark.parametrize("protocol", [2, 4])
 @pytest.mark.parametrize("key", [None, "model", "generator", "beside its optimiser", "parallel"])
-def test_a_pickled_module_is_refused_with_the_line_that_makes_its_state_dict(
+def test_a_pickled_module_is_refused_with_the_line_that_saves_its_state_dict(
     tmp_path, monkeypatch, zipped, protocol, key
 ):
-    """The line is run here as a user would, in the repository of the class."""
+    """The line is run as a user would, with the class importable."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     lines = ("from torch import nn", "", "", "class Net(nn.Module):", "    def __init__(self):")
@@ -244,7 +244,7 @@ def test_a_pickled_module_is_refused_with_the_line_that_makes_its_state_dict(
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_fork_and_damage_are_named_by_the_repository_and_the_keys_of_the_file(
+def test_messages_on_forks_and_damage_name_the_repository_and_the_keys_of_the_file(
     tmp_path, saved, name
 ):
     state = torch.load(saved(name, CASES[name].scales[0])[0], weights_only=True)
@@ -271,7 +271,7 @@ def test_weights_beside_the_options_of_their_script_are_read(tmp_path):
     assert unwrap(checkpoint)["conv.weight"].tolist() == [1, 1]
 
 
-def test_what_is_no_module_is_not_advised_to_be_run(tmp_path):
+def test_the_message_does_not_advise_to_run_a_pickle_without_a_module(tmp_path):
     class Call:
         def __reduce__(self):
             return print, ("_parameters", "_modules")

@@ -1,4 +1,4 @@
-"""SRResNet in the forms that others save it in: no redundant biases, one PReLU for all."""
+"""SRResNet without redundant biases, and with one PReLU for all activations."""
 
 import pytest
 import torch
@@ -12,7 +12,7 @@ RANGE = {"output_range": (0, 1)}
 
 
 def slowly(state, x, blocks=3):
-    """SRResNet by its sums alone, without biases before batch normalisation."""
+    """Compute SRResNet step by step, without biases before batch normalisation."""
 
     def conv(name, y):
         w, bias = state[f"{name}.weight"], state.get(f"{name}.bias")
@@ -45,7 +45,7 @@ def without_biases(state):
 
 
 def with_one_prelu(state):
-    """All activations are one parameter, as where a module is used again and again."""
+    """Share one parameter among all activations, as if they were the same module."""
     slope = state["act_first.weight"]
     return {k: slope if "act" in k else w for k, w in state.items()}
 
@@ -64,7 +64,7 @@ FORMS = {
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("target", ["x.pth", "x.safetensors"])
-def test_it_computes_the_same_sums_in_every_form_and_after_every_conversion(
+def test_the_output_is_the_same_in_every_form_and_after_every_conversion(
     tmp_path, rough, tool, form, target
 ):
     state = FORMS[form](rough(SRResNet, **SMALL).state_dict())
@@ -86,7 +86,7 @@ def test_it_computes_the_same_sums_in_every_form_and_after_every_conversion(
 @pytest.mark.parametrize(
     "lost", ["trunk_net.1.conv2.bias", "upsample2.act.weight", "conv_last.bias"]
 )
-def test_a_file_that_lost_one_weight_is_still_damaged(tmp_path, rough, lost):
+def test_a_file_without_one_of_the_weights_is_refused(tmp_path, rough, lost):
     state = rough(SRResNet, **SMALL).state_dict()
     del state[lost]
     torch.save(state, tmp_path / "x.pth")
