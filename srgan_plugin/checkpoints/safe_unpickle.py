@@ -193,50 +193,58 @@ def materialize(loaded: Any, history: Callable[..., object]) -> Any:
     Raises:
         UserError: There is a reference to a stand-in's function or class.
     """
-    done: dict[int, Any] = {}
-    alive: list[Any] = []  # keeps replaced objects alive, so that their ids are not used again
+    return _Materializer(history).visit(loaded)
 
-    def visit(item: Any) -> Any:
-        if id(item) not in done:
-            alive.append(item)
-            done[id(item)] = item  # containers may hold themselves
-            done[id(item)] = replace(item)
-        return done[id(item)]
 
-    def replace(item: Any) -> Any:
+class _Materializer:
+    """Traversal that visits each object once, as containers may contain themselves."""
+
+    def __init__(self, history: Callable[..., object]) -> None:
+        self._history = history
+        self._done: dict[int, Any] = {}
+        self._alive: list[Any] = []  # visited objects, so that their ids are not used again
+
+    def visit(self, item: Any) -> Any:
+        """Return the object in place of an item."""
+        if id(item) not in self._done:
+            self._alive.append(item)
+            self._done[id(item)] = item
+            self._done[id(item)] = self._replace(item)
+        return self._done[id(item)]
+
+    def _replace(self, item: Any) -> Any:
         if isinstance(item, dict | list | set):
-            return refill(item)
+            return self._refill(item)
         if type(item) in (tuple, frozenset):
-            return type(item)(map(visit, item))
+            return type(item)(map(self.visit, item))
         if isinstance(item, _History):
-            log, count = (visit(item.state[key]) for key in ("_log_history", "_count_history"))
-            return history(log, count, item.state["max_length"])
+            log, count = (self.visit(item.state[k]) for k in ("_log_history", "_count_history"))
+            return self._history(log, count, item.state["max_length"])
         if isinstance(item, _Namespace):
-            return argparse.Namespace(**visit(item.state))
+            return argparse.Namespace(**self.visit(item.state))
         if isinstance(item, torch.Tensor):
-            visit(vars(item))
+            self.visit(vars(item))
         return _materialize_leaf(item)
 
-    def refill(item: Any) -> Any:
+    def _refill(self, item: Any) -> Any:
+        """Fill a container, or the one in its first item, with the visited items."""
         items = list(item.items() if isinstance(item, dict) else item)
         target, first = item, next(iter(item), None)
         if isinstance(first, _First):
             del items[0]
-            target = done[id(item)] = first.container
+            target = self._done[id(item)] = first.container
         elif isinstance(item, _Set):
-            target = done[id(item)] = set()
+            target = self._done[id(item)] = set()
         target.clear()  # keeps the attributes of an OrderedDict and the factory of a defaultdict
         # Item by item, because `update` of a Counter adds.
         if isinstance(target, dict):
             for key, value in items:
-                target[visit(key)] = visit(value)
+                target[self.visit(key)] = self.visit(value)
         elif isinstance(target, set):
-            target.update(map(visit, items))
+            target.update(map(self.visit, items))
         else:
-            target.extend(map(visit, items))
+            target.extend(map(self.visit, items))
         return target
-
-    return visit(loaded)
 
 
 def _materialize_leaf(item: Any) -> Any:
