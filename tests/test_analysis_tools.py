@@ -204,7 +204,7 @@ def test_the_time_of_an_iteration_leaves_the_start_out(
     ("arguments", "words"),
     [
         (["plot_curve", "LOG", "--keys", "loss_gan", "--out", "a.png"], "loss_pix"),
-        (["plot_curve", "LOG", "--legend", "a", "--out", "a.png"], "expected 2 texts"),
+        (["plot_curve", "LOG", "--legend", "a", "--out", "a.png"], "expected 2 names"),
         (["plot_curve", "LOG", "--out", "a.bmp"], ".svg"),
         (["plot_curve", "LOG", "--out", "a.png", "--style", "x"], "ggplot"),
         (["plot_curve", "LOG", "--backend", "x"], "--backend x"),

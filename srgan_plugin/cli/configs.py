@@ -1,12 +1,9 @@
-"""Configs on the command line: read, changed by `--cfg-options`, refused in one line."""
+"""Read mmengine configs, and refuse broken ones in one line."""
 
 import argparse
-import ast
-import inspect
 import os
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
-from difflib import get_close_matches
+from collections.abc import Sequence
 from functools import reduce
 from importlib import import_module
 from importlib.util import find_spec
@@ -15,11 +12,19 @@ from typing import Any
 
 from srgan_plugin.errors import MissingFileError, UserError
 
+from .cfg_options import apply_cfg_options, get_setting
 from .errors import one_line
 
-# What MMEditing 0.x and mmcv 1.x read from a config, and mmengine does not.
-_OLD = ("data", "optimizers", "lr_config", "total_iters", "checkpoint_config", "evaluation")
-# What visualisation backends import at their first use; beside them the package that brings it.
+# Keys of configs of MMEditing 0.x and mmcv 1.x that mmengine does not read.
+_MMEDITING_KEYS = (
+    "data",
+    "optimizers",
+    "lr_config",
+    "total_iters",
+    "checkpoint_config",
+    "evaluation",
+)
+# Modules that visualisation backends import at their first use, with the packages they are in.
 _VIS_BACKENDS = {
     "WandbVisBackend": {"wandb": "wandb"},
     "TensorboardVisBackend": {"tensorboard": "tensorboard"},
@@ -30,7 +35,7 @@ _VIS_BACKENDS = {
     "AimVisBackend": {"aim": "aim"},
 }
 
-# What sections of a config are, where they are given.
+# Types of the sections of a config, all of which are optional.
 _SECTIONS: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(("env_cfg", "env_cfg.dist_cfg", "env_cfg.mp_cfg"), (dict,)),
     **dict.fromkeys(("train_cfg", "val_cfg", "test_cfg", "optim_wrapper"), (dict,)),
@@ -45,7 +50,7 @@ _SECTIONS: dict[str, tuple[type, ...]] = {
 
 
 def add_cfg_options(parser: argparse.ArgumentParser) -> None:
-    """Add `--cfg-options`, for what reads a config and runs nothing."""
+    """Add `--cfg-options`, for tools that read a config."""
     parser.add_argument(
         "--cfg-options",
         nargs="+",
@@ -56,7 +61,7 @@ def add_cfg_options(parser: argparse.ArgumentParser) -> None:
 
 
 def add_config_options(parser: argparse.ArgumentParser) -> None:
-    """Add what every tool that runs a config takes, with MMagic's names."""
+    """Add the options of tools that run a config, with the names they have in MMagic."""
     add_cfg_options(parser)
     parser.add_argument(
         "--launcher", choices=["none", "pytorch", "slurm"], default="none", help="job launcher"
@@ -69,20 +74,24 @@ def add_config_options(parser: argparse.ArgumentParser) -> None:
 
 
 def load_config(args: argparse.Namespace) -> Any:
-    """Return the mmengine config that the command line asks for.
+    """Return the config of a run, with the settings of the command line.
 
-    The work dir is `--work-dir`, else the config's, else `work_dirs/NAME_OF_CONFIG`. A config of
-    another toolbox's makes that toolbox work first.
+    The work dir is `--work-dir`, else that of the config, else `work_dirs/NAME_OF_CONFIG`. If the
+    config has the scope of another toolbox, that toolbox is patched and imported.
+
+    Args:
+        args: Arguments of `add_config_options`, and `config` and `work_dir`.
 
     Raises:
-        MissingFileError: There is no such config.
-        UserError: An option is not of the form KEY=VALUE or does not fit the config, or the
-            config is broken, of MMEditing 0.x, without a model, or names a visualisation backend
-            whose package is missing.
+        MissingFileError: The config does not exist.
+        UserError: An option is not of the form KEY=VALUE or does not fit the config; or the config
+            is broken, of MMEditing 0.x, without a model, or needs a visualisation backend whose
+            package is not installed.
     """
     if args.launcher == "slurm" and "SLURM_PROCID" not in os.environ:
         raise UserError(
-            "--launcher slurm: SLURM_PROCID is not set; start by tools/slurm_train.sh or srun"
+            "--launcher slurm: expected SLURM_PROCID in the environment, got none; start by "
+            "tools/slurm_train.sh or srun"
         )
     os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
     if not args.verbose:
@@ -93,7 +102,9 @@ def load_config(args: argparse.Namespace) -> Any:
     from srgan_plugin.registry import SCOPE_MODULES
 
     if not isinstance(model := cfg.get("model"), dict) or "type" not in model:
-        raise UserError(f"{args.config} has no model; expected model = dict(type='SRModel', ...)")
+        raise UserError(
+            f"{args.config}: expected model = dict(type='SRModel', ...), got {model!r:.80}"
+        )
     _check_sections(cfg)
     _check_vis_backends(cfg)
     if (scope := cfg.get("default_scope")) in SCOPE_MODULES:
@@ -106,17 +117,23 @@ def load_config(args: argparse.Namespace) -> Any:
 
 
 def read_config(path: str | Path, cfg_options: Sequence[str] = ()) -> Any:
-    """Return an mmengine config with what `--cfg-options` changes in it.
+    """Return an mmengine config with some settings changed.
+
+    Args:
+        path: File of the config.
+        cfg_options: Changes of the form KEY=VALUE, as for `--cfg-options`.
 
     Raises:
-        MissingFileError: There is no such config.
-        UserError: An option is not of the form KEY=VALUE or does not fit the config, or the
-            config is broken or of MMEditing 0.x.
+        MissingFileError: The config does not exist.
+        UserError: A change is not of the form KEY=VALUE or does not fit the config, or the config
+            is broken or of MMEditing 0.x.
     """
     path = Path(path)
     if not path.is_file():
         near = ", ".join(sorted(other.name for other in path.parent.glob("*.py"))) or "none"
-        raise MissingFileError(f"there is no config at {path}; configs in that folder: {near}")
+        raise MissingFileError(
+            f"{path}: expected a config, got none; configs in that folder: {near}"
+        )
     if wrong := [option for option in cfg_options if "=" not in option]:
         raise UserError(f"--cfg-options: expected KEY=VALUE, got {wrong[0]!r}")
     from mmengine.config import Config
@@ -125,14 +142,15 @@ def read_config(path: str | Path, cfg_options: Sequence[str] = ()) -> Any:
 
     try:
         cfg = Config.fromfile(path)
-    except Exception as error:  # a config is the user's own code, which can fail in any way
+    except Exception as error:  # a config is code of the user, which can fail in any way
         raise UserError(_broken_config(path, error)) from error
-    _check_generation(cfg, path)
-    _merge(cfg, cfg_options)
+    _refuse_mmediting(cfg, path)
+    apply_cfg_options(cfg, cfg_options)
     return cfg
 
 
 def _check_sections(cfg: Any) -> None:
+    """Refuse a section of another type than `_SECTIONS` lists."""
     for name, kinds in _SECTIONS.items():
         value = cfg
         for key in name.split("."):
@@ -142,165 +160,79 @@ def _check_sections(cfg: Any) -> None:
             raise UserError(f"{name}: expected a {expected}, got {value!r}")
 
 
-def _check_generation(cfg: Any, path: Path) -> None:
-    """Refuse a config of MMEditing 0.x, whose parts mmengine calls otherwise."""
-    old = [name for name in _OLD if name in cfg]
+def _refuse_mmediting(cfg: Any, path: Path) -> None:
+    """Refuse a config of MMEditing 0.x, which has other keys than one of mmengine."""
+    old = [name for name in _MMEDITING_KEYS if name in cfg]
     if len(old) < 2 or "train_dataloader" in cfg:
         return
     model = cfg.get("model") if isinstance(cfg.get("model"), dict) else {}
     gan = "discriminator" in model or model.get("type") in ("SRGAN", "ESRGAN")
     scale = (model.get("generator") or {}).get("upscale_factor", 4)
-    ours = "srgan_x4c64b16_g1_1000k_div2k" if gan else f"msrresnet_x{scale}c64b16_g1_1000k_div2k"
+    start = "srgan_x4c64b16_g1_1000k_div2k" if gan else f"msrresnet_x{scale}c64b16_g1_1000k_div2k"
     raise UserError(
-        f"{path} is a config of MMEditing 0.x (it has {', '.join(old)}), which neither MMagic nor "
-        f"this package runs; start from configs/{ours}.py and change its settings (see "
-        "docs/from-mmagic.md); checkpoints of MMEditing 0.x load as they are"
+        f"{path}: expected a config of mmengine, got one of MMEditing 0.x (it has "
+        f"{', '.join(old)}), which neither MMagic nor this package runs; start from "
+        f"configs/{start}.py and change its settings (see docs/from-mmagic.md); checkpoints of "
+        "MMEditing 0.x load without conversion"
     )
 
 
 def _check_vis_backends(cfg: Any) -> None:
-    """Refuse a backend whose package is missing, which mmengine finds out late."""
+    """Refuse a backend whose package is missing; mmengine would fail later, during the run."""
     visualizer = cfg.get("visualizer")
     backends = visualizer.get("vis_backends") if isinstance(visualizer, dict) else None
     backends = [backends] if isinstance(backends, dict) else backends or []
-    given = (one.get("type") for one in backends if isinstance(one, dict))
-    for kind in (str(name).rpartition(".")[2] for name in given):
+    types = (backend.get("type") for backend in backends if isinstance(backend, dict))
+    for kind in (str(name).rpartition(".")[2] for name in types):
         needed = _VIS_BACKENDS.get(kind, {})
         missing = [package for module, package in needed.items() if find_spec(module) is None]
         if missing:
             raise UserError(
-                f"visualizer.vis_backends: {kind} needs {' and '.join(missing)}; "
-                f"run: pip install {' '.join(missing)}, or leave that backend out"
+                f"visualizer.vis_backends: expected {' and '.join(missing)}, which {kind} needs, "
+                f"got none; run: pip install {' '.join(missing)}, or remove that backend"
             )
 
 
 def _broken_config(path: Path, error: Exception) -> str:
-    """One line on why a config could not be read, with the line's number."""
-    if isinstance(error, SyntaxError):  # mmengine's message has the file and the line
+    """Return one line on why a config could not be read, with its file and line."""
+    if isinstance(error, SyntaxError):  # the message of mmengine has both
         return one_line(error)
-    own = [
+    frames = [
         frame
         for frame in traceback.extract_tb(error.__traceback__)
         if frame.name == "<module>" and frame.filename.endswith(".py")
     ]
-    where = f"{own[-1].filename}, line {own[-1].lineno}" if own else str(path)
+    place = f"{frames[-1].filename}, line {frames[-1].lineno}" if frames else str(path)
     kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
-    return f"{where}: {kind}{one_line(error)}"
-
-
-def _merge(cfg: Any, cfg_options: Sequence[str]) -> None:
-    from mmengine.config import DictAction
-
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--cfg-options", nargs="+", action=DictAction, default={})
-    pairs = [option.partition("=") for option in cfg_options]
-    mappings = {key: _mapping(cfg, key, text) for key, _, text in pairs if text[:1] == "{"}
-    others = [f"{key}={text}" for key, _, text in pairs if key not in mappings]
-    try:
-        arguments = ["--cfg-options", *others] if others else []
-        options = {**parser.parse_args(arguments).cfg_options, **mappings}
-        for key in options:
-            _check_fits(cfg, key)
-        cfg.merge_from_dict(options)
-    # Unclosed brackets; a=1 beside a.b=1, also in a list.
-    except (AssertionError, AttributeError, KeyError, TypeError) as error:
-        raise UserError(f"--cfg-options: {one_line(error)}") from error
-
-
-def _mapping(cfg: Any, key: str, text: str) -> dict[str, Any]:
-    """Return the value of KEY="{...}", which mmengine takes for text, and which replaces a dict."""
-    try:
-        value = ast.literal_eval(text)
-    except (SyntaxError, ValueError):
-        value = None
-    if not isinstance(value, dict):
-        raise UserError(f"--cfg-options {key}: expected a dict of Python, got {text}")
-    there = cfg
-    for part in key.split("."):
-        there = there.get(part) if hasattr(there, "get") else None
-    return {**value, "_delete_": True} if isinstance(there, Mapping) else value
-
-
-def _check_fits(cfg: Any, key: str) -> None:
-    """Refuse a setting that nobody reads, lies beyond the end of a list, or inside a number."""
-    first, *_ = parts = key.split(".")
-    if first not in (known := _read_by_runners()):
-        if first in cfg:
-            raise UserError(
-                f"--cfg-options {key}: {first} has gone into other settings when the config was "
-                "read; change those (see tools/analysis_tools/print_config.py), or it in the file"
-            )
-        near = [] if len(parts) > 1 else [name for name in _paths(cfg) if name.endswith(f".{key}")]
-        near = near or get_close_matches(first, [*cfg, *known], n=1, cutoff=0.6)
-        hint = f"; nearest: {', '.join(near[:3])}" if near else ""
-        raise UserError(f"--cfg-options {key}: nothing reads {first}, nor has the config it{hint}")
-    node = cfg
-    for depth, part in enumerate(parts):
-        place = ".".join(parts[:depth]) or "the config"
-        if isinstance(node, list):
-            if not part.isdigit() or int(part) >= len(node):
-                raise UserError(
-                    f"--cfg-options {key}: {place} is a list of {len(node)}; "
-                    f"expected an index below that, got {part!r}"
-                )
-            node = node[int(part)]
-        elif hasattr(node, "keys"):
-            if part not in node:
-                return
-            node = node[part]
-        else:
-            raise UserError(f"--cfg-options {key}: {place} is {node!r}, which has no {part!r}")
-
-
-def _paths(node: Any, prefix: str = "") -> Iterator[str]:
-    """Yield the dotted names of all settings in nested dicts, those of few dots first."""
-    inner = []
-    for name, value in node.items():
-        yield f"{prefix}{name}"
-        if isinstance(value, Mapping):
-            inner.append((value, f"{prefix}{name}."))
-    for value, below in inner:
-        yield from _paths(value, below)
-
-
-def _read_by_runners() -> set[str]:
-    """Return the keys that a runner reads from a config."""
-    from mmengine.runner import Runner
-
-    return {
-        *inspect.signature(Runner.__init__).parameters,
-        *("model_wrapper_cfg", "find_unused_parameters", "sync_bn", "compile", "reference_model"),
-    } - {"self", "cfg"}
+    return f"{place}: {kind}{one_line(error)}"
 
 
 def require_settings(cfg: Any, *names: str, hint: str) -> None:
-    """Refuse a config without a setting.
+    """Refuse a config in which a setting is missing.
 
     Args:
-        cfg: mmengine's config.
-        names: The settings, such as `model.generator`.
-        hint: What to do where one is missing.
+        cfg: Config of mmengine.
+        names: Names of the settings, such as `model.generator`.
+        hint: Advice at the end of the error.
 
     Raises:
         UserError: A setting is missing or empty; the message names all of these.
     """
-
-    def get(node: Any, key: str) -> Any:
-        return node.get(key) if hasattr(node, "get") else None
-
-    if missing := ", ".join(name for name in names if not reduce(get, name.split("."), cfg)):
-        raise UserError(f"{cfg.filename}: expected {', '.join(names)}, has no {missing}; {hint}")
+    if missing := ", ".join(
+        name for name in names if not reduce(get_setting, name.split("."), cfg)
+    ):
+        raise UserError(f"{cfg.filename}: expected {', '.join(names)}, got no {missing}; {hint}")
 
 
 def check_resumable(path: str | Path) -> int:
-    """Refuse a checkpoint that a run cannot go on from. Remote ones are left to mmengine.
+    """Refuse a checkpoint from which a run cannot resume. Remote ones are not checked.
 
     Returns:
-        How many iterations it has; -1 for a remote one.
+        Iteration of the checkpoint; -1 for a remote one.
 
     Raises:
-        MissingFileError: There is no such file.
-        UserError: It is no checkpoint, or has no iteration or no optimizer's state.
+        MissingFileError: The file does not exist.
+        UserError: The file is not a checkpoint, or has no iteration or no state of an optimizer.
     """
     if "://" in str(path):
         return -1
@@ -310,7 +242,7 @@ def check_resumable(path: str | Path) -> int:
     meta = checkpoint.get("meta")
     if not isinstance(meta, dict) or "iter" not in meta or "optimizer" not in checkpoint:
         raise UserError(
-            f"--resume: {path} holds weights only; to start from them, leave --resume out and use "
-            f"--cfg-options load_from={path}"
+            f"--resume: expected a checkpoint of a training, got {path} with weights only; to "
+            f"start from them, replace --resume by --cfg-options load_from={path}"
         )
     return int(meta["iter"])

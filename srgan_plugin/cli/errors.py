@@ -1,7 +1,7 @@
-"""How every tool ends: one line on standard error where the cause is the user's input.
+"""Convert errors that the user can correct into one line on standard error and an exit status.
 
-Exit status 0 is success, 1 a failure, 2 a wrong command line (argparse's own), 130 an interrupt.
-`SRGAN_DEBUG=1` shows the stack trace.
+The exit status is 0 for success, 1 for a failure, 2 for a wrong command line (set by argparse) and
+130 for an interrupt. With `SRGAN_DEBUG=1` the stack trace is shown instead.
 """
 
 import errno
@@ -27,12 +27,12 @@ from .terminal import write_note
 
 P = ParamSpec("P")
 
-_LONGEST_LINE = 2000  # characters
-_SECONDS_TO_END = 5  # of a loader's worker
-_EXTRAS = ("wandb",)  # which a setting of BasicSR's or mmengine's makes them import
-_NOT_ITS_WEIGHTS = "Error(s) in loading state_dict for "
-# What mmengine imports of setuptools: at the start of a run, and for `_base_ = 'package::…'`.
-_OF_SETUPTOOLS = ("distutils", "pkg_resources")
+_MAX_LINE = 2000  # characters
+_WORKER_GRACE_SECONDS = 5  # for a worker of a data loader to terminate
+_EXTRAS = ("wandb",)  # packages that mmengine or BasicSR import if a setting needs them
+_STATE_DICT_MISMATCH = "Error(s) in loading state_dict for "  # of `torch.nn.Module`
+# Parts of setuptools that mmengine imports: at the start of a run, and for `_base_ = 'package::…'`.
+_SETUPTOOLS_MODULES = ("distutils", "pkg_resources")
 
 
 def command(main: Callable[P, None]) -> Callable[P, None]:
@@ -43,7 +43,7 @@ def command(main: Callable[P, None]) -> Callable[P, None]:
 
     @functools.wraps(main)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> None:
-        # A log that cannot be written, such as on a full disk, prints no stack trace for each line.
+        # Without this, logging prints a stack trace for each line that a full disk cannot take.
         logging.raiseExceptions = bool(os.environ.get("SRGAN_DEBUG"))
         _show_warnings_as_notes()
         given = args[0] if args and isinstance(args[0], list) else sys.argv[1:]
@@ -56,17 +56,17 @@ def command(main: Callable[P, None]) -> Callable[P, None]:
         except KeyboardInterrupt:
             line, status = "interrupted", 130
         except Exception as error:
-            _expect_no_more_of_workers()
+            _ignore_worker_signals()
             reason = explain(error)
             if os.environ.get("SRGAN_DEBUG") or reason is None:
                 raise
             line, status = f"error: {reason}", 1
-        # Outside the handler, whose error keeps the run alive: a loader's workers end with it now,
-        # and not at the exit of the process, where torch takes their end for a crash.
+        # The error, which references the run, is released by now. The workers of its data loaders
+        # are ended here, since at the exit of the process torch reports their end as a crash.
         gc.collect()
         for worker in multiprocessing.active_children():
             worker.terminate()
-            worker.join(_SECONDS_TO_END)
+            worker.join(_WORKER_GRACE_SECONDS)
         write_note(line)
         raise SystemExit(status)
 
@@ -74,7 +74,7 @@ def command(main: Callable[P, None]) -> Callable[P, None]:
 
 
 class _NoteHandler(logging.Handler):
-    """Write records as `write_note` does: within the terminal, above a progress bar."""
+    """Logging handler that writes records by `write_note`."""
 
     def emit(self, record: logging.LogRecord) -> None:
         write_note(self.format(record))
@@ -87,23 +87,20 @@ def _show_warnings_as_notes() -> None:
 
 
 def hide_foreign_warnings() -> None:
-    """Show only this package's warnings from now on.
-
-    What is given by `python -W` and PYTHONWARNINGS holds.
-    """
+    """Hide warnings of other packages, unless `python -W` or PYTHONWARNINGS is used."""
     if sys.warnoptions:
         return
     warnings.simplefilter("ignore")
     warnings.simplefilter("default", PluginWarning)
-    # Both log in every process that they have no folder for a cache where HOME cannot be written.
+    # If HOME is read-only, both log in every process that they have no folder for their cache.
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
 
-def _expect_no_more_of_workers() -> None:
-    """Keep torch's handler from raising, at the end of another worker, in the handling of an error.
+def _ignore_worker_signals() -> None:
+    """Reset SIGCHLD, whose handler in torch raises when a worker of a data loader ends.
 
-    The process is about to end.
+    It would raise while an error is being handled.
     """
     in_main = threading.current_thread() is threading.main_thread()
     if in_main and hasattr(signal, "SIGCHLD") and multiprocessing.active_children():
@@ -112,15 +109,13 @@ def _expect_no_more_of_workers() -> None:
 
 def explain(error: Exception) -> str | None:
     """Return the line for an error that the user can correct; None for any other error."""
-    if isinstance(error, ModuleNotFoundError) and error.name in _OF_SETUPTOOLS:
-        return f'mmengine imports {error.name}, which is missing; run: pip install "setuptools<82"'
-    if isinstance(error, ModuleNotFoundError) and error.name in _EXTRAS:
-        return f'{error.name}: missing; run: pip install "srgan_plugin[{error.name}]"'
-    if isinstance(error, RuntimeError) and str(error).startswith(_NOT_ITS_WEIGHTS):
-        return f"{one_line(error)}; name the checkpoint of a network with these options"
-    if isinstance(error, ImportError) and error.name is None:  # raised by code that needs a package
+    if isinstance(error, UserError):
         return one_line(error)
-    # A worker that dies while it hands over a batch is a broken connection first.
+    if isinstance(error, ImportError):
+        return _explain_import(error)
+    if isinstance(error, RuntimeError) and str(error).startswith(_STATE_DICT_MISMATCH):
+        return f"{one_line(error)}; name the checkpoint of a network with these options"
+    # A worker that dies while it sends a batch first shows up as a broken connection.
     of_worker = isinstance(error, RuntimeError) and "DataLoader worker" in str(error)
     if of_worker or isinstance(error, ConnectionError | EOFError):
         line = _explain_dead_worker()
@@ -128,12 +123,10 @@ def explain(error: Exception) -> str | None:
             return line
     if isinstance(error, URLError) and (line := _explain_download(error)):
         return line
-    from_system = isinstance(error, OSError) and "[Errno " in str(error)
-    out_of_memory = type(error).__name__ in ("MemoryError", "OutOfMemoryError")  # torch has its own
-    named = isinstance(error, UserError) or getattr(error, "filename", None) is not None
-    if isinstance(error, OSError) and from_system and not named:
-        return one_line(OSError(f"{error}{_open_file(error)}"))
-    if isinstance(error, UserError) or from_system or out_of_memory:
+    if isinstance(error, OSError) and "[Errno " in str(error):  # raised by the system
+        file = "" if error.filename is not None else _open_file(error)
+        return one_line(OSError(f"{error}{file}"))
+    if type(error).__name__ in ("MemoryError", "OutOfMemoryError"):  # the latter is torch's
         return one_line(error)
     if not {"mmengine", "basicsr"} & sys.modules.keys():
         return None
@@ -143,8 +136,19 @@ def explain(error: Exception) -> str | None:
     return line and " ".join(line.split())
 
 
+def _explain_import(error: ImportError) -> str | None:
+    """Return the line for a package that must be installed."""
+    if error.name is None:  # raised by a library to name the package; Python sets the name
+        return one_line(error)
+    if isinstance(error, ModuleNotFoundError) and error.name in _SETUPTOOLS_MODULES:
+        return f'mmengine imports {error.name}, which is missing; run: pip install "setuptools<82"'
+    if isinstance(error, ModuleNotFoundError) and error.name in _EXTRAS:
+        return f'{error.name}: missing; run: pip install "srgan_plugin[{error.name}]"'
+    return None
+
+
 def _open_file(error: OSError) -> str:
-    """Return the file that was written when an error without a name occurred, and what to do."""
+    """Return a note on the file that was being written when an error without a name occurred."""
     for frame, _ in reversed(list(traceback.walk_tb(error.__traceback__))):
         for value in frame.f_locals.values():
             writes = {*"wax+"} & {*str(getattr(value, "mode", ""))}
@@ -155,7 +159,7 @@ def _open_file(error: OSError) -> str:
 
 
 def _explain_download(error: URLError) -> str | None:
-    """Return the line for a file that torch or mmengine could not download: where to put it."""
+    """Return the line for a file that torch or mmengine could not download."""
     for frame, _ in reversed(list(traceback.walk_tb(error.__traceback__))):
         url, target = (frame.f_locals.get(name) for name in ("url", "dst"))
         if isinstance(url, str) and isinstance(target, str | Path):
@@ -165,7 +169,7 @@ def _explain_download(error: URLError) -> str | None:
 
 
 def _explain_dead_worker() -> str | None:
-    """Return the line for a loader's worker that read a store whose file became shorter."""
+    """Return the line if an open LMDB store was truncated, which kills the process reading it."""
     if store := sys.modules.get("srgan_plugin.io.lmdb_store"):
         try:
             store.check_lengths()
@@ -175,22 +179,22 @@ def _explain_dead_worker() -> str | None:
 
 
 def one_line(error: BaseException) -> str:
-    """Return the cause of an error in one line, also where it comes from a loader's worker.
+    """Return the message of an error in one line of printable characters.
 
-    What a damaged or hostile file is cited with may hold anything, such as commands of a terminal,
-    and be as long as the file.
+    Messages can quote a damaged or hostile file, of any length and with control sequences of the
+    terminal. The traceback that torch adds to an error in a worker is removed.
     """
     lines = str(error).strip().splitlines() or [type(error).__name__]
     if any(line.startswith("Original Traceback") for line in lines):
         lines = [lines[-1].partition(": ")[2] or lines[-1]]
     line = " ".join(" ".join(lines).split())
-    if len(line) > _LONGEST_LINE:
-        line = f"{line[: _LONGEST_LINE // 2]} … {line[-_LONGEST_LINE // 2 :]}"
+    if len(line) > _MAX_LINE:
+        line = f"{line[: _MAX_LINE // 2]} … {line[-_MAX_LINE // 2 :]}"
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
 
 
 def report_failure(source: Path, error: Exception) -> None:
-    """Write the line for one file of several that failed, on standard error."""
+    """Write the line for one failed file of several to standard error."""
     line = one_line(error)
     named = "" if str(source) in line else f"{source}: "
     write_note(f"error: {named}{line}")

@@ -1,4 +1,4 @@
-"""The console of a run of mmengine's: what it is, its progress, its measures and warnings."""
+"""Console of a run of mmengine: description, progress, metrics and warnings."""
 
 import contextlib
 import io
@@ -17,63 +17,59 @@ from mmengine.runner import Runner
 
 from srgan_plugin.hosts.mmengine.models.model_utils import unwrap_ddp
 
-from .console import (
-    code_version,
-    device_name,
-    log_to_file,
-)
+from .console import code_version, device_name, log_to_file
 from .errors import hide_foreign_warnings
 from .progress import Progress
 from .terminal import fit_terminal, write_lines
 
 _AVERAGED_STEPS = 100
-_SECONDS_BETWEEN_LOOKS = 0.2
+_UPDATE_SECONDS = 0.2  # between two averages of the losses, which take time
 
 
 def quiet() -> None:
-    """Show only what needs attention from now on: for the time before a run has a log file."""
+    """Show only what needs attention, until a run has its log file."""
     log_to_file(MMLogger.get_current_instance())
     hide_foreign_warnings()
 
 
 class ConsoleRunner(Runner):
-    """mmengine's runner with a console that one can read."""
+    """mmengine's runner with a short console."""
 
     def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
-        """Build mmengine's logger; the log goes to the file, warnings to the console as well."""
+        """Build mmengine's logger, and show only its warnings on the console."""
         logger = super().build_logger(*args, **kwargs)
         log_to_file(logger)
         return logger
 
     def register_hooks(self, *args: Any, **kwargs: Any) -> None:
-        """Register the config's hooks, and the one that writes to the console."""
+        """Register the hooks of the config, and `ConsoleHook`."""
         super().register_hooks(*args, **kwargs)
         if is_main_process():
             self.register_hook(ConsoleHook(), priority="VERY_LOW")
 
     def load_checkpoint(self, filename: str, *args: Any, **kwargs: Any) -> Any:
-        """Load a checkpoint; what mmengine prints goes to the log, and in short to the console."""
+        """Load a checkpoint; log what mmengine prints, and warn of keys that do not match."""
         with contextlib.redirect_stdout(io.StringIO()) as printed:
             checkpoint = super().load_checkpoint(filename, *args, **kwargs)
         self.logger.info(printed.getvalue())
         for line in printed.getvalue().splitlines():
-            what, colon, keys = line.partition(": ")
-            if colon and "state_dict" in what:
-                self.logger.warning(f"{filename}: {what}: {_by_module(keys.split(', '))}")
+            problem, colon, keys = line.partition(": ")
+            if colon and "state_dict" in problem:
+                self.logger.warning(f"{filename}: {problem}: {_by_module(keys.split(', '))}")
         return checkpoint
 
 
 def _by_module(keys: Sequence[str]) -> str:
-    """Return the first parts of keys, with how many there are of each."""
+    """Return the top-level modules of state-dict keys, with the number of keys of each."""
     counts = Counter(key.strip().partition(".")[0] for key in keys)
     return ", ".join(f"{name} ({count})" if count > 1 else name for name, count in counts.items())
 
 
 def open_runner(cfg: Any, *, verbose: bool = False) -> Runner:
-    """Build the runner of a config.
+    """Return the runner of a config, and log the version of the code and the device.
 
     Args:
-        cfg: mmengine's config.
+        cfg: Config of mmengine.
         verbose: Show the whole log on the console, as mmengine does.
     """
     runner = (Runner if verbose else ConsoleRunner).from_cfg(cfg)
@@ -83,17 +79,17 @@ def open_runner(cfg: Any, *, verbose: bool = False) -> Runner:
 
 
 class ConsoleHook(Hook):
-    """Show on the console what is trained or tested, the progress, and the measures."""
+    """Show the description, the progress and the metrics of a run on the console."""
 
-    chunk_safe = True  # called once for several steps it shows what it would have shown
+    chunk_safe = True  # one call for several steps shows the same as one for each
 
     def __init__(self) -> None:
         self._progress: Progress | None = None
-        self._measured: dict[str, str] = {}
-        self._next_look = 0.0
+        self._last_metrics: dict[str, str] = {}
+        self._next_update = 0.0
 
     def before_train(self, runner: Any) -> None:
-        """Describe the training, and begin its progress."""
+        """Describe the training, and start its progress."""
         write_lines(describe_training(runner))
         self._progress = Progress("train", runner.max_iters, "it", initial=runner.iter)
 
@@ -103,9 +99,9 @@ class ConsoleHook(Hook):
         """Show the rate, the losses, and the PSNR of the last validation."""
         if self._progress is None:
             return
-        if (now := time.monotonic()) > self._next_look:  # averages are not for nothing
-            self._next_look = now + _SECONDS_BETWEEN_LOOKS
-            self._progress.show(**self._measured, **_losses(runner))
+        if (now := time.monotonic()) > self._next_update:
+            self._next_update = now + _UPDATE_SECONDS
+            self._progress.show(**self._last_metrics, **_losses(runner))
         self._progress(runner.iter + 1, runner.max_iters)
 
     def after_train(self, runner: Any) -> None:
@@ -113,22 +109,22 @@ class ConsoleHook(Hook):
         self._close()
 
     def after_val_epoch(self, runner: Any, metrics: dict[str, float] | None = None) -> None:
-        """Write the measures of a validation."""
+        """Write the metrics of a validation."""
         by_set = _by_set(metrics or {})
         first: dict[str, float] = next(iter(by_set.values()), {})
-        self._measured = {"PSNR": f"{first['PSNR']:.2f}"} if "PSNR" in first else {}
+        self._last_metrics = {"PSNR": f"{first['PSNR']:.2f}"} if "PSNR" in first else {}
         text = "; ".join(f"{name} {_numbers(values)}".lstrip() for name, values in by_set.items())
         if text and self._progress is not None:
             self._progress.write(fit_terminal(f"validation at {runner.iter:,}: {text}"))
 
     def before_test(self, runner: Any) -> None:
-        """Begin the progress of a test."""
+        """Start the progress of a test."""
         self._progress = Progress("test", _image_count(runner.test_loop))
 
     def after_test_iter(
         self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None
     ) -> None:
-        """Show the progress of a test, and the image."""
+        """Show the progress of a test, and the name of the image."""
         if (progress := self._progress) is not None:
             samples = outputs or ()
             progress.show(**_name(samples))
@@ -145,21 +141,15 @@ class ConsoleHook(Hook):
 
 
 def describe_training(runner: Any) -> list[str]:
-    """Describe what a runner is about to train, in a line for each aspect."""
-    model, loader = getattr(runner.model, "module", runner.model), runner.train_dataloader
-    parts = {name: getattr(model, name, None) for name in ("generator", "discriminator")}
-    networks = ", ".join(
-        f"{name} {type(part).__name__} ({sum(p.numel() for p in part.parameters()) / 1e6:.2f} M "
-        "weights)"
-        for name, part in ((name, unwrap_ddp(part)) for name, part in parts.items())
-        if isinstance(part, torch.nn.Module)
-    )
+    """Return a line for each aspect of a training: model, data, device, length, log."""
+    model, loader = unwrap_ddp(runner.model), runner.train_dataloader
+    networks = (_network(model, name) for name in ("generator", "discriminator"))
     start = runner.cfg.get("load_from")
     begin = f"from iteration {runner.iter:,} " if runner.iter else ""
     dataset = loader.dataset
     source = (getattr(dataset, "metainfo", None) or {}).get("source")
     return [
-        f"model: {type(model).__name__}, {networks}",
+        ", ".join([f"model: {type(model).__name__}", *filter(None, networks)]),
         *([f"start: {start}"] if start and not runner.iter else []),
         f"data: {len(dataset):,} images{f' of {source}' if source else ''}, batches of "
         f"{loader.batch_size} ({type(dataset).__name__})",
@@ -169,45 +159,61 @@ def describe_training(runner: Any) -> list[str]:
     ]
 
 
+def _network(model: Any, name: str) -> str:
+    """Return the name, class and size of a network of a model; empty if it does not exist."""
+    network = unwrap_ddp(getattr(model, name, None))
+    if not isinstance(network, torch.nn.Module):
+        return ""
+    millions = sum(weight.numel() for weight in network.parameters()) / 1e6
+    return f"{name} {type(network).__name__} ({millions:.2f} M weights)"
+
+
 def _intervals(runner: Any) -> str:
+    """Return the interval of validation in words; empty if there is none."""
     interval = getattr(runner.train_loop, "val_interval", 0)
     return f", validation every {interval:,}" if runner.val_loop is not None and interval else ""
 
 
 def _precision(optim_wrapper: Any) -> str:
-    """Name what the networks compute in; ours holds `dtype`, mmengine's `cast_dtype` or none."""
+    """Return the names of the dtypes that the networks compute in.
+
+    Wrappers of this package have the dtype as `dtype`, those of mmengine as `cast_dtype` or not.
+    """
     wrappers = getattr(optim_wrapper, "optim_wrappers", {"": optim_wrapper}).values()
     default = torch.get_autocast_dtype("cuda" if torch.cuda.is_available() else "cpu")
     dtypes = {
-        str(getattr(each, "dtype", None) or getattr(each, "cast_dtype", None) or default)
-        for each in wrappers
-        if "Amp" in type(each).__name__
+        str(getattr(wrapper, "dtype", None) or getattr(wrapper, "cast_dtype", None) or default)
+        for wrapper in wrappers
+        if "Amp" in type(wrapper).__name__
     }
     return ", ".join(dtype.removeprefix("torch.") for dtype in sorted(dtypes)) or "float32"
 
 
 def _losses(runner: Any) -> dict[str, str]:
+    """Return the averages of the last losses, by short name."""
     scalars = runner.message_hub.log_scalars
     losses = {
         name.removeprefix("train/"): scalar
         for name, scalar in scalars.items()
         if name.startswith("train/loss")
     }
-    if len(losses) > 1:  # their sum says nothing that they do not
-        losses.pop("loss", None)
+    if len(losses) > 1:
+        losses.pop("loss", None)  # the sum of the others
     short = {name.removeprefix("loss_") or name: value for name, value in losses.items()}
     return {name: f"{value.mean(_AVERAGED_STEPS):.3g}" for name, value in short.items()}
 
 
 def _by_set(metrics: Mapping[str, float]) -> dict[str, dict[str, float]]:
+    """Group metrics called SET/METRIC by test set."""
     sets: dict[str, dict[str, float]] = {}
     for name, value in metrics.items():
-        dataset, _, measure = name.rpartition("/")
-        sets.setdefault(dataset, {})[measure] = float(value)
+        dataset, _, metric = name.rpartition("/")
+        sets.setdefault(dataset, {})[metric] = float(value)
     return sets
 
 
 def _numbers(values: Mapping[str, float]) -> str:
+    """Return metrics in one line, without those of the luma channel if there are others."""
     shown = {name: value for name, value in values.items() if not name.endswith("_Y")} or values
     return " ".join(
         f"{name} {value:.{2 if name == 'PSNR' else 4}f}" for name, value in shown.items()
@@ -215,7 +221,8 @@ def _numbers(values: Mapping[str, float]) -> str:
 
 
 def _image_count(loop: Any) -> int | None:
-    loaders = getattr(loop, "dataloaders", None) or [each for each, _ in getattr(loop, "sets", ())]
+    """Return the number of images of a test loop; None if it is unknown."""
+    loaders = getattr(loop, "dataloaders", None) or [pair[0] for pair in getattr(loop, "sets", ())]
     try:
         return sum(len(loader.dataset) for loader in loaders or [loop.dataloader])
     except TypeError:  # an iterable dataset has no length
@@ -223,6 +230,7 @@ def _image_count(loop: Any) -> int | None:
 
 
 def _name(samples: Any) -> dict[str, str]:
+    """Return the name of the first of some samples, as a value to show."""
     for sample in list(samples)[:1]:
         metainfo = getattr(sample, "metainfo", {})
         if key := metainfo.get("key") or Path(metainfo.get("gt_path", "")).stem:

@@ -30,6 +30,26 @@ def number(expected: str, fits: Callable[[float], bool]) -> Callable[[str], floa
     return read
 
 
+def named_folder(text: str) -> tuple[str, Path]:
+    """Parse NAME=FOLDER; an argparse type."""
+    name, sign, folder = text.partition("=")
+    if not (name and sign and folder):
+        raise argparse.ArgumentTypeError(
+            f"expected NAME=FOLDER such as SRGAN=out/srgan, got {text}"
+        )
+    return name, Path(folder)
+
+
+def check_suffix(path: Path, *suffixes: str) -> None:
+    """Refuse an output file whose format is not one of `suffixes`.
+
+    Raises:
+        UserError: `path` has another suffix.
+    """
+    if path.suffix.lower() not in suffixes:
+        raise UserError(f"--out: expected a name ending in {' or '.join(suffixes)}, got {path}")
+
+
 def add_network_options(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of tools that read one network from a checkpoint."""
     parser.add_argument(

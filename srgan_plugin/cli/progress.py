@@ -1,8 +1,7 @@
 """Show progress: a bar on a terminal, otherwise a line every 30 seconds."""
 
-import contextlib
 import sys
-from collections.abc import Iterator
+from contextlib import AbstractContextManager, closing
 from typing import Any, TextIO
 
 from .terminal import terminal_width
@@ -80,11 +79,6 @@ class Progress:
         self._bar.close()
 
 
-@contextlib.contextmanager
-def progress_bar(what: str, unit: str = "image") -> Iterator[Progress]:
-    """Show progress while a block runs; yield a `Progress` of unknown total."""
-    progress = Progress(what, unit=unit)
-    try:
-        yield progress
-    finally:
-        progress.close()
+def progress_bar(what: str, unit: str = "image") -> AbstractContextManager[Progress]:
+    """Return a context manager that yields a `Progress` of unknown total, and closes it."""
+    return closing(Progress(what, unit=unit))

@@ -1,0 +1,124 @@
+"""Apply `--cfg-options` to a config, and refuse keys that have no effect."""
+
+import argparse
+import ast
+import inspect
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from difflib import get_close_matches
+from functools import reduce
+from typing import Any
+
+from srgan_plugin.errors import UserError
+
+from .errors import one_line
+
+
+def apply_cfg_options(cfg: Any, cfg_options: Sequence[str]) -> None:
+    """Change settings of a config.
+
+    Args:
+        cfg: Config of mmengine, changed in place.
+        cfg_options: Changes of the form KEY=VALUE.
+
+    Raises:
+        UserError: A run does not read a key, a key does not fit the config, or a value is not
+            valid.
+    """
+    from mmengine.config import DictAction
+
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--cfg-options", nargs="+", action=DictAction, default={})
+    pairs = [option.partition("=") for option in cfg_options]
+    mappings = {key: _mapping(cfg, key, text) for key, _, text in pairs if text[:1] == "{"}
+    others = [f"{key}={text}" for key, _, text in pairs if key not in mappings]
+    try:
+        arguments = ["--cfg-options", *others] if others else []
+        options = {**parser.parse_args(arguments).cfg_options, **mappings}
+        for key in options:
+            _check_key(cfg, key)
+        cfg.merge_from_dict(options)
+    # Unclosed brackets; a=1 beside a.b=1, also in a list.
+    except (AssertionError, AttributeError, KeyError, TypeError) as error:
+        raise UserError(f"--cfg-options: {one_line(error)}") from error
+
+
+def _mapping(cfg: Any, key: str, text: str) -> dict[str, Any]:
+    """Parse the value of KEY="{...}", which mmengine would read as a string.
+
+    Returns:
+        The dict. If KEY is a dict in the config, it is marked to replace that dict.
+    """
+    try:
+        value = ast.literal_eval(text)
+    except (SyntaxError, ValueError):
+        value = None
+    if not isinstance(value, dict):
+        raise UserError(f"--cfg-options {key}: expected a dict of Python, got {text}")
+    replaced = reduce(get_setting, key.split("."), cfg)
+    return {**value, "_delete_": True} if isinstance(replaced, Mapping) else value
+
+
+def get_setting(node: Any, key: str) -> Any:
+    """Return a setting of a section; None if it does not exist."""
+    return node.get(key) if hasattr(node, "get") else None
+
+
+def _check_key(cfg: Any, key: str) -> None:
+    """Refuse a key that mmengine does not read, or that does not fit the config."""
+    first, *_ = parts = key.split(".")
+    if first not in (known := _runner_keys()):
+        raise UserError(f"--cfg-options {key}: {_explain_unknown(cfg, key, known)}")
+    node = cfg
+    for depth, part in enumerate(parts):
+        place = ".".join(parts[:depth]) or "the config"
+        if isinstance(node, list):
+            if not part.isdigit() or int(part) >= len(node):
+                raise UserError(
+                    f"--cfg-options {key}: expected an index below {len(node)}, the length of "
+                    f"{place}, got {part!r}"
+                )
+            node = node[int(part)]
+        elif hasattr(node, "keys"):
+            if part not in node:
+                return
+            node = node[part]
+        else:
+            raise UserError(
+                f"--cfg-options {key}: expected {place} to be a dict with {part!r}, got {node!r}"
+            )
+
+
+def _explain_unknown(cfg: Any, key: str, known: Collection[str]) -> str:
+    """Return why a key is refused whose first part is not one of `known`, and the nearest one."""
+    first, _, rest = key.partition(".")
+    if first in cfg:
+        return (
+            f"expected a setting of the run, got {first}, a variable that was used when the config "
+            "was read; change the settings that have its value (see "
+            "tools/analysis_tools/print_config.py), or edit the file"
+        )
+    near = [] if rest else [name for name in _paths(cfg) if name.endswith(f".{key}")]
+    near = near or get_close_matches(first, [*cfg, *known], n=1, cutoff=0.6)
+    hint = f"; nearest: {', '.join(near[:3])}" if near else ""
+    return f"unknown config key {first}{hint}"
+
+
+def _paths(node: Any, prefix: str = "") -> Iterator[str]:
+    """Yield the dotted names of the settings in nested dicts, outer ones first."""
+    nested = []
+    for name, value in node.items():
+        yield f"{prefix}{name}"
+        if isinstance(value, Mapping):
+            nested.append((value, f"{prefix}{name}."))
+    for value, inner_prefix in nested:
+        yield from _paths(value, inner_prefix)
+
+
+def _runner_keys() -> set[str]:
+    """Return the top-level keys of a config that a run reads."""
+    from mmengine.runner import Runner
+
+    return {
+        *inspect.signature(Runner.__init__).parameters,
+        *("model_wrapper_cfg", "find_unused_parameters", "sync_bn", "compile", "reference_model"),
+    } - {"self", "cfg"}
