@@ -1,36 +1,42 @@
-"""What our tools for BasicSR do before they hand over to its pipelines."""
+"""Prepare a run of BasicSR: read the command line, check the options, set up the console."""
 
 import argparse
 import sys
 from collections.abc import Sequence
 from copy import deepcopy
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from srgan_plugin.errors import MissingFileError, UserError
 
 from .parser import Parser
 
+if TYPE_CHECKING:
+    from srgan_plugin.checkpoints.wrappers import Role
+
 
 def prepare(description: str, argv: list[str] | None = None, *, test: bool = False) -> str:
-    """Read the command line, mend BasicSR, register our parts, check the options.
+    """Read the command line, check the options, and set up the console.
+
+    Importing the module that checks the options patches BasicSR and registers this package in it.
 
     Args:
-        description: Of the tool.
-        argv: The command line; BasicSR reads it again from `sys.argv`, which is set to it.
-        test: Whether BasicSR tests, and does not train.
+        description: Description of the tool, for `--help`.
+        argv: Command line, by default that of the process. It is written to `sys.argv`, from which
+            BasicSR reads it again.
+        test: Check the options of a test, instead of those of a training.
 
     Returns:
-        The folder in which BasicSR makes `experiments` and `results`: the current one.
+        Folder in which BasicSR creates `experiments` and `results`: the current one.
 
     Raises:
-        MissingFileError: There is no such file of options.
-        UserError: The file is not YAML, or has options that BasicSR cannot run.
+        MissingFileError: The file with the options does not exist.
+        UserError: The file is not YAML, or BasicSR cannot run its options.
     """
     arguments = sys.argv[1:] if argv is None else argv
     args = _parser(description).parse_args(arguments)
     sys.argv[1:] = [argument for argument in arguments if argument != "--verbose"]
-    opt = _check(Path(args.opt), args.force_yml or [], test=test)
+    opt = _read_options(Path(args.opt), args.force_yml or [], test=test)
     if not args.verbose:
         from .basicsr_console import show_console
 
@@ -39,7 +45,7 @@ def prepare(description: str, argv: list[str] | None = None, *, test: bool = Fal
 
 
 def _parser(description: str) -> argparse.ArgumentParser:
-    """Parse the flags of BasicSR, with BasicSR's meanings."""
+    """Return a parser for the flags of BasicSR's own scripts, and `--verbose`."""
     parser = Parser(description=description)
     parser.add_argument("-opt", required=True, metavar="FILE", help="the options, a YAML file")
     parser.add_argument(
@@ -59,11 +65,17 @@ def _parser(description: str) -> argparse.ArgumentParser:
     return parser
 
 
-def _check(path: Path, entries: Sequence[str], *, test: bool) -> dict[str, Any]:
-    """Return the options, with the changes of the command line, after checking them."""
+def _read_options(path: Path, entries: Sequence[str], *, test: bool) -> dict[str, Any]:
+    """Read the options of a file, apply the entries of `--force_yml`, and check the result.
+
+    Returns:
+        The changed options.
+    """
     if not path.is_file():
         near = ", ".join(sorted(other.name for other in path.parent.glob("*.yml"))) or "none"
-        raise MissingFileError(f"there are no options at {path}; files in that folder: {near}")
+        raise MissingFileError(
+            f"{path}: expected a file with options, got none; files in that folder: {near}"
+        )
     from srgan_plugin.hosts.basicsr.options import check_options
     from srgan_plugin.io.text_files import read_yaml
 
@@ -71,7 +83,7 @@ def _check(path: Path, entries: Sequence[str], *, test: bool) -> dict[str, Any]:
     try:
         if not isinstance(opt, dict):
             raise UserError(f"expected options by name, got {type(opt).__name__}")
-        changed = _changed(opt, entries)
+        changed = _with_entries(opt, entries)
         check_options(changed, test=test)
         _check_weights(changed)
     except UserError as error:
@@ -79,8 +91,8 @@ def _check(path: Path, entries: Sequence[str], *, test: bool) -> dict[str, Any]:
     return changed
 
 
-def _changed(opt: dict[str, Any], entries: Sequence[str]) -> dict[str, Any]:
-    """Return the options with the values of `--force_yml`, which BasicSR puts in later."""
+def _with_entries(opt: dict[str, Any], entries: Sequence[str]) -> dict[str, Any]:
+    """Return a copy of the options with the values of `--force_yml`; BasicSR applies them later."""
     import yaml
 
     opt = deepcopy(opt)
@@ -102,65 +114,81 @@ def _changed(opt: dict[str, Any], entries: Sequence[str]) -> dict[str, Any]:
 
 
 def _check_weights(opt: dict[str, Any]) -> None:
-    """Refuse weights that BasicSR's own loading would trip over, or take for another network's."""
-    from srgan_plugin.checkpoints import identify, load_checkpoint_file
-    from srgan_plugin.checkpoints.detect import UnknownNetworkError
-    from srgan_plugin.checkpoints.read_write import named
-    from srgan_plugin.checkpoints.wrappers import Role
-
-    given = opt["path"] or {}
-    averages = (opt.get("train") or {}).get("ema_decay") or 0
+    """Refuse pretrained weights that BasicSR cannot load, or that belong to another network."""
+    paths = opt["path"] or {}
+    uses_ema = ((opt.get("train") or {}).get("ema_decay") or 0) > 0
     networks: dict[str, Role] = {"g": "generator", "d": "discriminator"}
-    for part, network in networks.items():
-        location = given.get(f"pretrain_network_{part}")
-        wanted = [given.get(f"param_key_{part}", "params")]
-        if part == "g" and averages > 0:
-            wanted.append("params_ema")  # whatever the options say
+    for part, role in networks.items():
+        location = paths.get(f"pretrain_network_{part}")
         if not location or not Path(location).is_file():
             continue
-        checkpoint = load_checkpoint_file(location)
-        readable = "params" in checkpoint or {*wanted} <= {None, *checkpoint}
-        if not readable or not _torch_reads(location):
-            found = identify(checkpoint, role=network)
-            raise UserError(
-                f"path.pretrain_network_{part}: BasicSR reads its own layout only, and {location} "
-                f"holds {found}: convert it by tools/convert_checkpoint.py --to basicsr, or, where "
-                "that is refused, test it by tools/test.py"
-            )
+        keys = [paths.get(f"param_key_{part}", "params")]
+        if part == "g" and uses_ema:
+            keys.append("params_ema")  # BasicSR always loads this one into the averaged network
+        checkpoint = _check_layout(f"path.pretrain_network_{part}", location, keys, role)
         if part == "g":
-            with named(f"path.pretrain_network_g: {location}"):
-                try:
-                    _check_function(identify(checkpoint), opt["network_g"])
-                except UnknownNetworkError:  # BasicSR has more networks than we know
-                    continue
+            _check_generator(location, checkpoint, opt["network_g"])
 
 
-def _torch_reads(location: str) -> bool:
-    """Whether BasicSR's own call of torch does: of pickles, protocol 2 alone."""
+def _check_layout(
+    option: str, location: str, keys: Sequence[str | None], role: "Role"
+) -> dict[str, Any]:
+    """Return a checkpoint, or refuse it if BasicSR cannot load it.
+
+    Args:
+        option: Name of the option, for the error.
+        location: File of the checkpoint.
+        keys: Keys of the state dicts that BasicSR loads; None for the file itself.
+        role: Network that the weights are for.
+    """
+    from srgan_plugin.checkpoints import identify, load_checkpoint_file
+
+    checkpoint = load_checkpoint_file(location)
+    readable = "params" in checkpoint or {*keys} <= {None, *checkpoint}
+    if readable and _torch_can_load(location):
+        return checkpoint
+    raise UserError(
+        f"{option}: expected BasicSR's own layout, got {identify(checkpoint, role=role)} in "
+        f"{location}; convert it by tools/convert_checkpoint.py --to basicsr or, if that is "
+        "refused, test it by tools/test.py"
+    )
+
+
+def _torch_can_load(location: str) -> bool:
+    """Return whether BasicSR's call of `torch.load` succeeds, which needs pickle protocol 2."""
     import torch
 
     try:
         torch.load(location, map_location="cpu", weights_only=True)
-    except Exception:  # whatever it is, our own loader read the file
+    except Exception:  # the loader of this package has read the file, so no error is unexpected
         return False
     return not location.endswith(".safetensors")
 
 
-def _check_function(found: Any, network_g: dict[str, Any]) -> None:
-    """Refuse weights that would load into `network_g` and give other images."""
-    name = "activate_after_shuffle"
-    if found.layout.network != "MSRResNet":
-        if str(network_g.get("type")).startswith("MSRResNet"):
-            raise UserError(f"expected an MSRResNet, got {found}")
-        return
-    here = network_g.get(name, True)
-    if found.arguments.get(name, here) != here:
-        raise UserError(
-            f"it was trained with {name}={not here}, and network_g has {here}: it would load and "
-            f"give other images; set network_g.{name}"
-        )
-    if name in found.open and name not in network_g:
-        raise UserError(
-            f"its keys are {found.layout.origin}, whose network has no activation after the "
-            f"shuffles, and network_g has one by default: set network_g.{name}"
-        )
+def _check_generator(location: str, checkpoint: dict[str, Any], network_g: dict[str, Any]) -> None:
+    """Refuse weights that load into `network_g`, but were trained as another function."""
+    from srgan_plugin.checkpoints import identify
+    from srgan_plugin.checkpoints.detect import UnknownNetworkError
+    from srgan_plugin.checkpoints.read_write import named
+
+    with named(f"path.pretrain_network_g: {location}"):
+        try:
+            found = identify(checkpoint)
+        except UnknownNetworkError:  # a network of BasicSR that this package does not know
+            return
+        name = "activate_after_shuffle"
+        if found.layout.network != "MSRResNet":
+            if str(network_g.get("type")).startswith("MSRResNet"):
+                raise UserError(f"expected an MSRResNet, got {found}")
+            return
+        value = network_g.get(name, True)
+        if found.arguments.get(name, value) != value:
+            raise UserError(
+                f"expected weights trained with {name}={value}, as in network_g, got {not value}; "
+                f"they would load and give other images; set network_g.{name}"
+            )
+        if name in found.open and name not in network_g:
+            raise UserError(
+                f"its keys are {found.layout.origin}, whose network has no activation after the "
+                f"shuffles, and network_g has one by default; set network_g.{name}"
+            )

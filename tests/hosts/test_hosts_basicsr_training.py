@@ -325,7 +325,7 @@ def test_a_slip_in_the_options_is_answered_by_one_line_that_names_it(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["-opt", "missing.yml"], "there are no options at missing.yml"),
+        (["-opt", "missing.yml"], "missing.yml: expected a file with options"),
         (
             ["--force_yml", "trian:total_iter=4"],
             "'trian:total_iter=4'",
@@ -368,7 +368,7 @@ def test_weights_of_another_layout_are_answered_by_one_line(
         with pytest.raises(SystemExit):
             run("basicsr_train", opt, "--force_yml", f"path:pretrain_network_g={path}")
         (line,) = [x for x in capsys.readouterr().err.splitlines() if x.startswith("error: ")]
-        assert "BasicSR reads its own layout only" in line or "expected weights of" in line
+        assert "expected BasicSR's own layout" in line or "expected weights of" in line
 
 
 NAME = "activate_after_shuffle"
@@ -384,7 +384,7 @@ def test_weights_of_another_function_are_answered_by_one_line(
     words = ["path:pretrain_network_g=m.pth", "path:param_key_g=state_dict"]
     for arch_options, said in (
         ({}, "keys are MMagic's"),
-        ({NAME: False}, f"was trained with {NAME}=False"),
+        ({NAME: False}, f"expected weights trained with {NAME}=True"),
     ):
         convert(weights, "m.pth", to="plugin", arguments=arch_options)
         with pytest.raises(SystemExit):
