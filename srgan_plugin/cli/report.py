@@ -1,4 +1,4 @@
-"""`srgan-plugin report` and `srgan-plugin compare`: pages in one file that need no network."""
+"""`srgan-plugin report` and `srgan-plugin compare`: write pages that work without a network."""
 
 import argparse
 import sys
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from srgan_plugin.errors import MissingFileError, UserError, check_option
 
 from .errors import report_failure
-from .options import add_arch_option, add_upscale_options
+from .options import add_arch_option, add_upscale_options, check_suffix, named_folder
 from .progress import progress_bar
 
 if TYPE_CHECKING:
@@ -23,23 +23,23 @@ _MODELS = "bicubic,msrresnet,srgan"
 
 
 def add_report_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what `report` takes."""
+    """Add the arguments of `report`."""
     parser.add_argument(
         "runs",
         nargs="*",
         type=Path,
         metavar="WORK_DIR",
-        help="folders of runs, or logs of them, overlaid",
+        help="folders of runs, or their logs; their curves are overlaid",
     )
     parser.add_argument("--out", type=Path, default=Path("report.html"), metavar="FILE.html")
     parser.add_argument(
         "--images",
         nargs="+",
         default=[],
-        type=_named_folder,
+        type=named_folder,
         metavar="NAME=FOLDER",
-        help="images of a method, such as what tools/test.py --save-images wrote; LR and HR are "
-        "the names of those",
+        help="images of a method, such as those of tools/test.py --save-images; name the folders "
+        "of LR and HR images LR and HR",
     )
     parser.add_argument(
         "--results",
@@ -47,21 +47,21 @@ def add_report_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         type=Path,
         metavar="FILE.json",
-        help="what tools/test.py --out wrote; such files in a WORK_DIR are found",
+        help="results of tools/test.py --out; those in a WORK_DIR are found without it",
     )
     parser.add_argument(
         "--base",
         metavar="CONFIG",
-        help="config to compare with (default: the one of this package of the same name)",
+        help="config to compare with (default: that of this package with the same name)",
     )
     parser.add_argument(
         "--reference",
         nargs="+",
         default=[],
         metavar="[RUN=]MODEL",
-        help="published model to compare with, of all runs or of one (default: config's)",
+        help="published model to compare all runs or one run with (default: that of the config)",
     )
-    parser.add_argument("--title", help="default: the runs' names")
+    parser.add_argument("--title", help="default: names of the runs")
     _add_quality(parser)
 
 
@@ -70,19 +70,19 @@ def _add_quality(parser: argparse.ArgumentParser) -> None:
         "--quality",
         type=_quality,
         metavar="auto|1…100",
-        help="of the images in the page, as WebP, 100 is lossless (default: auto, lossless where "
+        help="WebP quality of the images in the page; 100 is lossless (default: auto, lossless if "
         "all images fit into 2 MB)",
     )
 
 
 def run_report(args: argparse.Namespace) -> None:
-    """Write the page."""
+    """Write a page with the curves, results, images and configs of runs."""
     from srgan_plugin.io.atomic import write_text
     from srgan_plugin.metrics.reference_results import MODELS
     from srgan_plugin.reports.run_page import run_page
     from srgan_plugin.reports.runs import read_results, read_run
 
-    _check_suffix(args.out, ".html")
+    check_suffix(args.out, ".html")
     reference = {text.rpartition("=")[0]: text.rpartition("=")[2] for text in args.reference}
     for model in reference.values():
         check_option("--reference", model, MODELS)
@@ -101,16 +101,17 @@ def run_report(args: argparse.Namespace) -> None:
     )
     write_text(page, args.out)
     if images:
-        _warn(images)
-    _say(args.out)
+        _print_warnings(images)
+    _print_size(args.out)
 
 
-def _warn(images: dict[str, Any]) -> None:
+def _print_warnings(images: dict[str, Any]) -> None:
     for text in images["warnings"]:
         sys.stderr.write(f"WARNING: {text}\n")
 
 
 def _folder_images(args: argparse.Namespace) -> dict[str, Any]:
+    """Return the images of `report --images` as data for the page."""
     from srgan_plugin.reports.gallery import gallery_of_folders, viewer_data
 
     folders = _unique(args.images, "--images")
@@ -119,7 +120,13 @@ def _folder_images(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _base(given: str | None, runs: Sequence["Run"]) -> "Base | None":
-    """Return the config to compare with: the given one, or this package's of the runs' name."""
+    """Return the config to compare the runs with.
+
+    Args:
+        given: Value of `--base`. By default the config of this package that has the same name as
+            that of all runs, if there is one.
+        runs: Runs on the page.
+    """
     from srgan_plugin import config_path
     from srgan_plugin.reports.mmengine_runs import literal_config
     from srgan_plugin.reports.run_page import Base
@@ -141,13 +148,13 @@ def _base(given: str | None, runs: Sequence["Run"]) -> "Base | None":
 
 
 def add_compare_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what `compare` takes."""
+    """Add the arguments of `compare`."""
     parser.add_argument(
         "inputs",
         nargs="+",
         metavar="IMAGE|NAME=FOLDER",
-        help='images to upscale, folders, or "patterns/*.png"; with a NAME, images of a method, '
-        "shown as they are (LR and HR are the names of those)",
+        help='images to upscale, folders, or "patterns/*.png"; with a NAME, images of a method to '
+        "show as they are (name the folders of LR and HR images LR and HR)",
     )
     parser.add_argument(
         "--models",
@@ -159,16 +166,16 @@ def add_compare_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         default=Path("comparison.html"),
         metavar="FILE",
-        help="a page (.html) or a sheet side by side (.png)",
+        help="a page (.html), or a sheet with the images side by side (.png)",
     )
     parser.add_argument(
-        "--hr", type=Path, metavar="FOLDER", help="HR images of the same names, to measure against"
+        "--hr", type=Path, metavar="FOLDER", help="HR images of the same names, for the metrics"
     )
     parser.add_argument(
         "--crop",
         type=int,
         metavar="N",
-        help="upscale only the NxN pixels of the most detail of each image",
+        help="upscale only the NxN pixels with the most detail of each image",
     )
     add_upscale_options(parser)
     add_arch_option(parser)
@@ -177,14 +184,14 @@ def add_compare_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run_compare(args: argparse.Namespace) -> None:
-    """Upscale by each model, and write the page or the sheet."""
+    """Upscale images with each model, and write a page or a sheet that compares the results."""
     from srgan_plugin.io.atomic import write_text
     from srgan_plugin.io.writers import write_image
     from srgan_plugin.reports.comparison import comparison_sheet
     from srgan_plugin.reports.gallery import gallery_of_folders, viewer_data
     from srgan_plugin.reports.run_page import run_page
 
-    _check_suffix(args.out, ".html", ".png")
+    check_suffix(args.out, ".html", ".png")
     failures: list[Path] = []
     folders = _folders_of_methods(args)
     gallery = gallery_of_folders(folders) if folders else _upscaled(args, failures)
@@ -193,15 +200,15 @@ def run_compare(args: argparse.Namespace) -> None:
     else:
         with progress_bar("images") as show:
             images = viewer_data(gallery, quality=args.quality, progress=show)
-        _warn(images)
+        _print_warnings(images)
         write_text(run_page((), title=args.title, images=images), args.out)
-    _say(args.out)
+    _print_size(args.out)
     if failures:
         raise SystemExit(1)
 
 
 def _upscaled(args: argparse.Namespace, failures: list[Path]) -> "Gallery":
-    """Upscale the inputs; those that cannot be compared are reported and added to `failures`."""
+    """Upscale the inputs; report images that cannot be compared and add them to `failures`."""
     from srgan_plugin.reports.comparison import CompareOptions, upscaled_gallery
 
     def failed(path: Path, error: Exception) -> None:
@@ -225,7 +232,7 @@ def _upscaled(args: argparse.Namespace, failures: list[Path]) -> "Gallery":
 
 
 def _folders_of_methods(args: argparse.Namespace) -> dict[str, Path]:
-    """Return the folders of `compare NAME=FOLDER …`; none where images are to be upscaled."""
+    """Return the folders of `compare NAME=FOLDER …` by name; empty if the inputs are images."""
     from srgan_plugin.reports.gallery import HR
 
     named = [text for text in args.inputs if "=" in text and not Path(text).exists()]
@@ -234,18 +241,23 @@ def _folders_of_methods(args: argparse.Namespace) -> dict[str, Path]:
         return {}
     if len(named) < len(args.inputs):
         other = next(text for text in args.inputs if text not in named)
-        raise UserError(f"{other}: expected NAME=FOLDER as {named[0]} is, got no NAME")
+        raise UserError(f"{other}: expected NAME=FOLDER, as in {named[0]}, got no NAME")
     if any((args.models, args.crop, args.scale, args.tta, args.arch_options)):
         raise UserError(
             "NAME=FOLDER: expected no --models, --crop, --scale, --tta or --arch-option, got one; "
             "these images are shown as they are"
         )
-    pairs = [_named_folder(text) for text in named] + ([(HR, args.hr)] if args.hr else [])
+    try:
+        pairs = [named_folder(text) for text in named]
+    except argparse.ArgumentTypeError as error:
+        raise UserError(str(error)) from None
+    if args.hr:
+        pairs.append((HR, args.hr))
     return _unique(pairs, "NAME=FOLDER")
 
 
 def _refuse_outputs(folders: Sequence[Path]) -> None:
-    """Refuse folders with versions of the same images, which are to be shown, not upscaled.
+    """Refuse folders with images of the same names, which are results rather than inputs.
 
     Raises:
         UserError: Two folders have images of the same names.
@@ -260,35 +272,25 @@ def _refuse_outputs(folders: Sequence[Path]) -> None:
         if set.intersection(*map(set, found.values())):
             names = f"{one.name}={one} {other.name}={other}"
             raise UserError(
-                f"{one} and {other}: expected images to upscale, got two versions of the same; to "
-                f"show them as they are: compare {names}"
+                f"{one} and {other}: expected images to upscale, got two versions of the same "
+                f"images; to show them as they are, run: compare {names}"
             )
 
 
-def _unique(pairs: Sequence[tuple[str, Path]], what: str) -> dict[str, Path]:
+def _unique(pairs: Sequence[tuple[str, Path]], option: str) -> dict[str, Path]:
+    """Return folders by name, or refuse a name that is given twice."""
     folders = dict(pairs)
     if len(folders) < len(pairs):
-        raise UserError(f"{what}: expected another NAME for each folder, got one twice")
+        raise UserError(f"{option}: expected a different NAME for each folder, got one twice")
     return folders
 
 
-def _say(path: Path) -> None:
+def _print_size(path: Path) -> None:
     sys.stdout.write(f"{path}: {path.stat().st_size / 1e6:.2f} MB\n")
 
 
-def _check_suffix(path: Path, *suffixes: str) -> None:
-    if path.suffix.lower() not in suffixes:
-        raise UserError(f"--out: expected a name ending in {' or '.join(suffixes)}, got {path}")
-
-
-def _named_folder(text: str) -> tuple[str, Path]:
-    name, sign, folder = text.partition("=")
-    if not (name and sign and folder):
-        raise argparse.ArgumentTypeError(f"expected NAME=FOLDER, got {text}")
-    return name, Path(folder)
-
-
 def _quality(text: str) -> int | None:
+    """Parse `--quality`; None for auto."""
     if text == "auto":
         return None
     if not text.isdigit() or not 1 <= int(text) <= 100:

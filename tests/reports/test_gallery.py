@@ -216,6 +216,7 @@ def test_compare_writes_a_page_and_a_sheet(
     ("arguments", "words"),
     [
         (["none.png"], "none.png"),
+        (["=folder"], "NAME=FOLDER"),
         (["--models", ",", "IMAGE"], "--models: expected"),
         (["--out", "x.jpg", "IMAGE"], "--out: expected a name"),
         (["--hr", "EMPTY", "IMAGE"], "expected images"),
