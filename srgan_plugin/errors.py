@@ -1,6 +1,7 @@
 """Errors that a user causes. Every package may import this module."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from numbers import Real
 
 
@@ -23,8 +24,17 @@ class MissingFileError(FileError, FileNotFoundError):
     """Error for a file or folder that does not exist."""
 
 
+@contextmanager
+def prefix_errors(name: object) -> Iterator[None]:
+    """Prepend `name`, such as a path, to the message of a `UserError` raised in the context."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{name}: {error}") from None
+
+
 def check_option(name: str, value: object, options: Iterable[object]) -> None:
-    """Refuse `value` unless it is one of `options`.
+    """Raise `UserError` if `value` is not one of `options`.
 
     Args:
         name: Name of the argument, as the user wrote it.
@@ -40,7 +50,7 @@ def check_option(name: str, value: object, options: Iterable[object]) -> None:
 
 
 def check_at_least(minimum: int, **values: object) -> None:
-    """Refuse each of `values` that is not a number of at least `minimum`.
+    """Raise `UserError` if one of `values` is not a number of at least `minimum`.
 
     Args:
         minimum: Smallest value allowed.

@@ -13,7 +13,7 @@ from typing import Any
 from srgan_plugin.cli.errors import command
 from srgan_plugin.cli.parser import Parser
 from srgan_plugin.cli.progress import progress_bar
-from srgan_plugin.errors import MissingFileError, UserError
+from srgan_plugin.errors import MissingFileError, UserError, prefix_errors
 
 SCALE = 4
 #: The bundled networks, and the published model that each is compared with.
@@ -101,11 +101,10 @@ def upscaler(path: str) -> Callable[[Any], Any]:
     import torch
 
     from srgan_plugin.checkpoints import identify, load_checkpoint_file
-    from srgan_plugin.checkpoints.read_write import named
 
     checkpoint = load_checkpoint_file(path)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    with named(path):
+    with prefix_errors(path):
         found = identify(checkpoint)
         if found.arguments.get("upscale_factor") != SCALE:
             raise UserError(f"checkpoint: expected an x{SCALE} generator, got {found}")

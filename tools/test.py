@@ -8,7 +8,7 @@ from srgan_plugin.cli.configs import add_config_options, load_config, require_se
 from srgan_plugin.cli.errors import command
 from srgan_plugin.cli.parser import Parser
 from srgan_plugin.cli.terminal import write_lines, write_note
-from srgan_plugin.errors import UserError
+from srgan_plugin.errors import UserError, prefix_errors
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -90,7 +90,6 @@ def follow_checkpoint(model: Any, location: str, *, is_plugin: bool) -> str:
     """
     from srgan_plugin.checkpoints import generator_changes, identify, load_checkpoint_file
     from srgan_plugin.checkpoints.hub import is_fetched_here, local_checkpoint
-    from srgan_plugin.checkpoints.read_write import named
     from srgan_plugin.checkpoints.recorded_args import NON_INFERABLE_ARGS
 
     generator = model.get("generator")
@@ -100,7 +99,7 @@ def follow_checkpoint(model: Any, location: str, *, is_plugin: bool) -> str:
     if generator is None:
         return str(path)
     checkpoint = load_checkpoint_file(path)
-    with named(path):
+    with prefix_errors(path):
         refuse_other_network(generator, checkpoint)
         changes = generator_changes(generator, checkpoint)
     if changes:

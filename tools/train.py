@@ -14,7 +14,7 @@ from srgan_plugin.cli.configs import (
 from srgan_plugin.cli.errors import command
 from srgan_plugin.cli.parser import Parser
 from srgan_plugin.cli.terminal import write_note
-from srgan_plugin.errors import MissingFileError, UserError
+from srgan_plugin.errors import MissingFileError, UserError, prefix_errors
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -83,14 +83,13 @@ def check_start(generator: Any, location: str) -> None:
     """Refuse a checkpoint with matching weights of a network that computes something else."""
     from srgan_plugin.checkpoints import generator_changes, load_checkpoint_file
     from srgan_plugin.checkpoints.hub import is_fetched_here, local_checkpoint
-    from srgan_plugin.checkpoints.read_write import named
     from srgan_plugin.checkpoints.recorded_args import NON_INFERABLE_ARGS
 
     if generator is None or not is_fetched_here(location):
         return
     path = local_checkpoint(location)
     checkpoint = load_checkpoint_file(path)
-    with named(path):
+    with prefix_errors(path):
         changes = generator_changes(generator, checkpoint)
     if wrong := ", ".join(
         f"{name}={changes[name]!r}" for name in NON_INFERABLE_ARGS if name in changes

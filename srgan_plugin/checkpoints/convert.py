@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from srgan_plugin.errors import UserError
+from srgan_plugin.errors import UserError, prefix_errors
 from srgan_plugin.io.download import sha256
 from srgan_plugin.networks import DISCRIMINATORS
 
@@ -22,7 +22,6 @@ from .read_write import (
     NOTE,
     filename_hash,
     load_checkpoint_file,
-    named,
     save_atomically,
 )
 from .recorded_args import listed, note_for, note_tensor
@@ -155,7 +154,7 @@ def convert(
     target = Path(target)
     _check_target(target, to)
     checkpoint = load_checkpoint_file(source)
-    with named(source):
+    with prefix_errors(source):
         found = identify(checkpoint, ema=ema, role=role, arguments=arguments)
         if origin is not None and origin not in found.layout.code_bases:
             raise UserError(f"expected {origin}'s layout, got {found}")

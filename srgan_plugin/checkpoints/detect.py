@@ -10,13 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from srgan_plugin.errors import UserError
+from srgan_plugin.errors import UserError, prefix_errors
 from srgan_plugin.networks import DISCRIMINATORS, GENERATORS, SRResNet
 
 from .layouts import Detection, StateDictLayout, describe, detect_layout
 from .load import remap_strict, why_not_loadable
 from .plausibility import contradicted
-from .read_write import load_checkpoint_file, named
+from .read_write import load_checkpoint_file
 from .recorded_args import (
     NON_INFERABLE_ARGS,
     arguments_of,
@@ -304,7 +304,7 @@ def open_network(
         (2, False)
     """
     checkpoint = load_checkpoint_file(path)
-    with named(path):
+    with prefix_errors(path):
         found = identify(checkpoint, ema=ema, role=role, arguments=arguments)
         network = found.build()
     if found.open:

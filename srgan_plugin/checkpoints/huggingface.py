@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from srgan_plugin import __version__
-from srgan_plugin.errors import FileError, MissingFileError, UserError
+from srgan_plugin.errors import FileError, MissingFileError, UserError, prefix_errors
 from srgan_plugin.io.atomic import write_text
 from srgan_plugin.io.download import sha256
 from srgan_plugin.io.text_files import read_json
@@ -24,7 +24,7 @@ from .convert import require_same_output
 from .detect import identify
 from .metadata import metadata_of
 from .model_card import LIBRARY, ModelCard, card_text
-from .read_write import NOTE, load_checkpoint_file, named, save_atomically
+from .read_write import NOTE, load_checkpoint_file, save_atomically
 from .recorded_args import arguments_of, note_for, plain
 
 if TYPE_CHECKING:
@@ -143,7 +143,7 @@ def from_pretrained(
     config = _read_config(folder / CONFIG)
     path = folder / WEIGHTS
     verify_weights(path, config)
-    with named(path):
+    with prefix_errors(path):
         found = identify(load_checkpoint_file(path))
         own = {key: plain(value) for key, value in found.arguments.items()}
         stated = {key: plain(value) for key, value in config["arguments"].items()}

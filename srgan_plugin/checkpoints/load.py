@@ -6,10 +6,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from srgan_plugin.errors import UserError
+from srgan_plugin.errors import UserError, prefix_errors
 
 from .layouts import Detection, describe, detect_layout
-from .read_write import load_checkpoint_file, named
+from .read_write import load_checkpoint_file
 from .recorded_args import NON_INFERABLE_ARGS, listed, plain, recorded_arguments
 from .wrappers import below, unwrap
 
@@ -39,7 +39,7 @@ def load_generator_weights(generator: nn.Module, path: str | os.PathLike[str]) -
         "MSRResNet x4 (8 features, 2 blocks) in MMagic's keys"
     """
     checkpoint = load_checkpoint_file(path)
-    with named(path):
+    with prefix_errors(path):
         weights = unwrap(checkpoint)
         check_function(checkpoint.get("meta"), weights, generator)
     generator.load_state_dict(remap_strict(weights, generator, source=str(path)))

@@ -33,15 +33,6 @@ _HASH = re.compile(r"-([0-9a-f]{8,64})\.\w+$")
 _DATE = re.compile(r"(19|20)\d{6}")
 
 
-@contextlib.contextmanager
-def named(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Prepend a file's name to the message of a `UserError` raised in the context."""
-    try:
-        yield
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from None
-
-
 def filename_hash(name: str) -> str:
     """Return the SHA-256 prefix at the end of a published file name; empty if there is none."""
     found = _HASH.search(name)

@@ -7,7 +7,7 @@ from copy import deepcopy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from srgan_plugin.errors import MissingFileError, UserError
+from srgan_plugin.errors import MissingFileError, UserError, prefix_errors
 
 from .parser import Parser
 
@@ -169,9 +169,8 @@ def _check_generator(location: str, checkpoint: dict[str, Any], network_g: dict[
     """Refuse weights that load into `network_g`, but were trained as another function."""
     from srgan_plugin.checkpoints import identify
     from srgan_plugin.checkpoints.detect import UnknownNetworkError
-    from srgan_plugin.checkpoints.read_write import named
 
-    with named(f"path.pretrain_network_g: {location}"):
+    with prefix_errors(f"path.pretrain_network_g: {location}"):
         try:
             found = identify(checkpoint)
         except UnknownNetworkError:  # a network of BasicSR that this package does not know
