@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from difflib import get_close_matches
 from numbers import Real
 
 
@@ -42,11 +43,14 @@ def check_option(name: str, value: object, options: Iterable[object]) -> None:
         options: Values allowed.
 
     Raises:
-        UserError: `value` is not among `options`; the message lists them.
+        UserError: `value` is not among `options`; the message lists them and names the nearest.
     """
     allowed = list(options)
     if value not in allowed:
-        raise UserError(f"{name}: expected one of {', '.join(map(repr, allowed))}, got {value!r}")
+        near = get_close_matches(str(value), map(str, allowed), n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        expected = ", ".join(map(repr, allowed))
+        raise UserError(f"{name}: expected one of {expected}, got {value!r}{hint}")
 
 
 def check_at_least(minimum: int, **values: object) -> None:

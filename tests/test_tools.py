@@ -238,6 +238,10 @@ def test_a_truncated_image_is_named(data: Path, tmp_path: Path, fails: Callable[
         ("train_cfg.max_iters=2.5", "SRTrainLoop max_iters int 2.5"),
         ("optim_wrapper.optimizer.beta=1", "Adam 'beta' betas"),
         ("optim_wrapper.optimizer.lr=-1", "Adam lr=-1"),
+        ("optim_wrapper.optimizer.lr=1e-3x", "optim_wrapper.optimizer.lr: number '1e-3x'"),
+        ("optim_wrapper.optimizer.lr=fast", "Adam lr: number 'fast'"),
+        ("optim_wrapper.optimizer.weight_decay=1e-4x", "Adam weight_decay: number '1e-4x'"),
+        ("optim_wrapper.optimizer.betas=[0.9,0.99.9]", "betas: number '0.99.9'"),
         ("optim_wrapper.accumulative_counts=0", "OptimWrapper accumulative_counts=0"),
         ("train_dataloader.batch_size=0", "batch_size=0"),
         ("param_scheduler.periods=[1]", "CosineRestartLR periods=[1] restart_weights"),
@@ -261,6 +265,34 @@ def test_a_slip_in_a_setting_is_one_line_that_names_it(
     options = [*SMALL, f"train_dataloader.dataset.gt={data}/train", "visualizer=None", option]
     said = fails("train", MSRRESNET, "--cfg-options", *options)
     assert [word for word in words.split() if word not in said] == []
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        (None, "custom_imports my_networks_of_a_test PYTHONPATH"),
+        ("import no_such_dependency", "custom_imports my_networks_of_a_test no_such_dependency"),
+    ],
+)
+def test_a_module_that_cannot_be_imported_is_one_short_line(
+    data: Path,
+    fails: Callable[..., str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    source: str | None,
+    words: str,
+) -> None:
+    if source is not None:
+        (tmp_path / "my_networks_of_a_test.py").write_text(source)
+        monkeypatch.syspath_prepend(tmp_path)
+    config = tmp_path / "own.py"
+    text = f"_base_ = {MSRRESNET!r}\ncustom_imports = dict(imports=['my_networks_of_a_test'])\n"
+    config.write_text(text)
+    said = fails("train", str(config))
+    assert [word for word in words.split() if word not in said] == []
+    assert ("PYTHONPATH" in said) == (source is None)
+    assert "sys.path" not in said
+    assert len(said) < 300
 
 
 @pytest.mark.parametrize("name", ["train", "test"])

@@ -7,9 +7,11 @@ python tools/create_store.py data/DIV2K/DIV2K_train_HR --out data/DIV2K/train_x4
 import argparse
 from pathlib import Path
 
-from srgan_plugin.cli.errors import command
+from srgan_plugin.cli.errors import command, one_line
 from srgan_plugin.cli.parser import Parser
 from srgan_plugin.cli.progress import progress_bar
+from srgan_plugin.cli.terminal import write_note
+from srgan_plugin.errors import UserError
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
@@ -45,8 +47,9 @@ def main(argv: list[str] | None = None) -> None:
     """Create the store, showing progress."""
     args = parse_args(argv)
 
-    from srgan_plugin.data.pairs import GT_STORE, open_images
+    from srgan_plugin.data.pairs import GT_STORE, ImageFolder, open_images
     from srgan_plugin.data.prepare.stores import create_store
+    from srgan_plugin.io.image_files import skipped_files
 
     with progress_bar("store") as show:
         create_store(
@@ -58,9 +61,15 @@ def main(argv: list[str] | None = None) -> None:
             workers=args.workers,
             progress=show,
             replace=args.force,
+            failed=lambda reason: write_note(f"error: {one_line(UserError(reason))}"),
         )
     store = open_images(Path(args.out) / GT_STORE)
     size = sum(file.stat().st_size for file in Path(args.out).rglob("*") if file.is_file())
+    for folder in filter(None, (args.hr_dir, args.lr)):
+        is_folder = isinstance(open_images(folder), ImageFolder)
+        if is_folder and (kinds := skipped_files(folder)):
+            listed = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
+            print(f"skipped in {folder}, not images by their names: {listed}")
     print(f"{len(store.keys)} images, {size / 1e6:.0f} MB in {args.out}")
 
 

@@ -6,11 +6,12 @@ python tools/make_table.py --checkpoint srresnet=work_dirs/srresnet/iter_1000000
 
 import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from srgan_plugin.cli.errors import command
+from srgan_plugin.cli.errors import command, one_line
 from srgan_plugin.cli.parser import Parser
 from srgan_plugin.cli.progress import progress_bar
 from srgan_plugin.errors import MissingFileError, UserError, prefix_errors
@@ -51,13 +52,29 @@ def say(text: str) -> None:
     print(text, file=sys.stderr)
 
 
-def published_checkpoints(folder: Path, *, mirror: str | None, known: Any) -> dict[str, str]:
+class Refusals(dict[str, str]):
+    """Why a checkpoint is not measured, by its name."""
+
+    @contextmanager
+    def caught(self, name: str) -> Iterator[None]:
+        """Note and print why a checkpoint is refused, so that the others are measured."""
+        try:
+            yield
+        except UserError as error:
+            self[name] = one_line(error)
+            say(f"{name} is not measured: {self[name]}")
+
+
+def published_checkpoints(
+    folder: Path, *, mirror: str | None, known: Any, refusals: Refusals
+) -> dict[str, str]:
     """Download and convert the published files.
 
     Args:
         folder: Folder to write to.
         mirror: URL of a folder of the files instead of the official ones.
         known: Names to skip.
+        refusals: Takes why a file is not used.
 
     Returns:
         Path by name.
@@ -69,16 +86,17 @@ def published_checkpoints(folder: Path, *, mirror: str | None, known: Any) -> di
     for name, url in PUBLISHED.items():
         if name in known:
             continue
-        try:
-            with progress_bar(name, unit="B") as progress:
-                location = f"{mirror.rstrip('/')}/{url.rsplit('/', 1)[-1]}" if mirror else url
-                fetched = local_checkpoint(location, folder=folder, progress=progress)
-        except OSError as error:
-            say(f"{name} is skipped: {error}")
-            continue
-        done = convert(fetched, folder / f"{name}.pth", to="plugin", origin="mmagic")
-        say(f"{name}: {done.source}, verified and converted")
-        files[name] = str(done.path)
+        with refusals.caught(name):
+            try:
+                with progress_bar(name, unit="B") as progress:
+                    location = f"{mirror.rstrip('/')}/{url.rsplit('/', 1)[-1]}" if mirror else url
+                    fetched = local_checkpoint(location, folder=folder, progress=progress)
+            except OSError as error:
+                say(f"{name} is skipped: {error}")
+                continue
+            done = convert(fetched, folder / f"{name}.pth", to="plugin", origin="mmagic")
+            say(f"{name}: {done.source}, verified and converted")
+            files[name] = str(done.path)
     return files
 
 
@@ -135,7 +153,7 @@ def test_sets(names: list[str]) -> list[Any]:
 
 @command
 def main(argv: list[str] | None = None) -> None:
-    """Measure, write `results/*.json`, print the tables."""
+    """Measure, write `results/*.json`, print the tables; then name what was refused."""
     args = parse_args(argv)
     from srgan_plugin.io.atomic import write_text
     from srgan_plugin.metrics import (
@@ -154,11 +172,15 @@ def main(argv: list[str] | None = None) -> None:
     scorer = Scorer(dict.fromkeys([*DEFAULT_PROTOCOLS, *PROTOCOLS]), border=SCALE)
     files = {} if args.no_bundled else bundled_checkpoints()
     files |= args.checkpoint
+    refusals = Refusals()
     if not args.offline:
         files |= published_checkpoints(
-            args.out / "checkpoints", mirror=args.mirror, known=args.checkpoint
+            args.out / "checkpoints", mirror=args.mirror, known=args.checkpoint, refusals=refusals
         )
-    methods = {"bicubic": bicubic} | {name: upscaler(path) for name, path in files.items()}
+    methods: dict[str, Callable[[Any], Any]] = {"bicubic": bicubic}
+    for name, path in files.items():
+        with refusals.caught(name):
+            methods[name] = upscaler(path)
     measured: dict[str, dict[str, Any]] = {}
     counts = {each.name: len(each.pairs) for each in sets}
     for name, upscale in methods.items():
@@ -166,17 +188,20 @@ def main(argv: list[str] | None = None) -> None:
         measured[name] = {each.name: evaluate(upscale, each, scorer) for each in sets}
         write_text(results_text(measured[name], counts), args.out / f"{name}.json")
     missing = {each.name: each.missing_images for each in sets}
-    for name in (*measured, *(name for name in MODELS if name not in measured)):
+    for name in dict.fromkeys((*measured, *MODELS, *refusals)):
         results = measured.get(name) or {each.name: {} for each in sets}
         model = BUNDLED.get(name, name)
         beside = f", beside {model}" if model != name else ""
-        absent = "" if name in measured else " – not measured: no checkpoint (--checkpoint)"
+        reason = refusals.get(name, "no checkpoint (--checkpoint)")
+        absent = "" if name in measured else f" – not measured: {reason}"
         parts = [f"{name}{beside}{absent}"]
         parts += [format_measures(results, scorer)] if name in measured else []
         parts += [format_comparison(results, model, missing)] if model in MODELS else []
         print("\n\n".join(filter(None, parts)), end="\n\n")
     origins = {each.name: each.lr_origin for each in sets}
     print(format_conditions(origins, scorer, origins, missing))
+    if refusals:
+        raise UserError("; ".join(f"{name}: {reason}" for name, reason in refusals.items()))
 
 
 if __name__ == "__main__":

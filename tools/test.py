@@ -2,13 +2,14 @@
 
 import argparse
 from collections import defaultdict
+from collections.abc import Iterable
 from typing import Any
 
 from srgan_plugin.cli.configs import add_config_options, load_config, require_settings
 from srgan_plugin.cli.errors import command
 from srgan_plugin.cli.parser import Parser
 from srgan_plugin.cli.terminal import write_lines, write_note
-from srgan_plugin.errors import UserError, prefix_errors
+from srgan_plugin.errors import UserError, check_option, prefix_errors
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -45,7 +46,18 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "takes eight times as long",
     )
     add_config_options(parser)
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    check_protocols("--protocol", args.protocol)
+    return args
+
+
+def check_protocols(name: str, protocols: Iterable[str]) -> None:
+    """Refuse an unknown protocol; the message names the nearest one."""
+    if protocols := list(protocols):
+        from srgan_plugin.metrics import PROTOCOLS
+
+        for protocol in protocols:
+            check_option(name, protocol, PROTOCOLS)
 
 
 _CONFIGS = {
@@ -160,6 +172,7 @@ def choose_metrics(cfg: Any, protocols: list[str], others: list[str]) -> None:
         protocols: Names of protocols; empty for those in the config.
         others: Types of further metrics.
     """
+    _check_metrics(cfg, others)
     given = cfg.test_evaluator
     evaluators = given if isinstance(given, list) else [given]
     if "metrics" in evaluators[0]:  # configs of MMagic have an evaluator for each test set
@@ -167,6 +180,15 @@ def choose_metrics(cfg: Any, protocols: list[str], others: list[str]) -> None:
             evaluator["metrics"] = _chosen(evaluator["metrics"], protocols, others)
     else:
         cfg.test_evaluator = _chosen(evaluators, protocols, others)
+
+
+def _check_metrics(cfg: Any, names: Iterable[str]) -> None:
+    """Refuse an unknown metric, before test sets are looked for."""
+    from mmengine.registry import METRICS
+
+    with METRICS.switch_scope_and_registry(cfg.get("default_scope")) as registry:
+        for name in names:
+            registry.get(name)  # of this package's, raises an error that names the nearest one
 
 
 def _chosen(metrics: list[Any], protocols: list[str], others: list[str]) -> list[Any]:
@@ -179,8 +201,10 @@ def _chosen(metrics: list[Any], protocols: list[str], others: list[str]) -> list
             f"{', '.join(str(metric.get('type')) for metric in metrics)}; add "
             "dict(type='srgan_plugin.BenchmarkMetric')"
         )
-    for metric in chosen if protocols else ():
-        metric["protocols"] = protocols
+    for metric in chosen:
+        if protocols:
+            metric["protocols"] = protocols
+        check_protocols("protocols", metric.get("protocols") or ())
     return [*metrics, *({"type": name, **prefix} for name in others)]
 
 

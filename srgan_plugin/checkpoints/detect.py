@@ -14,7 +14,7 @@ from srgan_plugin.errors import UserError, prefix_errors
 from srgan_plugin.networks import DISCRIMINATORS, GENERATORS, SRResNet
 
 from .layouts import Detection, StateDictLayout, describe, detect_layout
-from .load import remap_strict, why_not_loadable
+from .load import file_keys, remap_strict, why_not_loadable
 from .plausibility import contradicted
 from .read_write import load_checkpoint_file
 from .recorded_args import (
@@ -26,6 +26,7 @@ from .recorded_args import (
     plain,
     recorded_arguments,
 )
+from .weight_forms import explain_form
 from .wrappers import NoWeightsError, Role, unwrap_and_list
 
 logger = logging.getLogger(__name__)
@@ -108,7 +109,8 @@ class DetectedNetwork:
         except UserError as error:
             raise UserError(f"{self}: {error}") from None
         self._require_known_keys(network)
-        weights = remap_strict(dict(self.weights), network, saved_keys=self.saved_keys)
+        names = file_keys(self.layout, self.saved_keys.values(), network)
+        weights = remap_strict(dict(self.weights), network, saved_keys=names)
         if not assume:
             self._require(n for n in self.open if NON_INFERABLE_ARGS[n].unstated == "ask")
         single = {k: w.float() if w.is_floating_point() else w for k, w in weights.items()}
@@ -122,7 +124,8 @@ class DetectedNetwork:
         """Refuse the weights of an unknown variant of a repository's network."""
         if self.layout.code_bases:
             return
-        if misfit := why_not_loadable(self.weights, network.state_dict(), self.saved_keys):
+        names = file_keys(self.layout, self.saved_keys.values(), network)
+        if misfit := why_not_loadable(self.weights, network.state_dict(), names):
             raise UserError(
                 f"{self}: expected the weights of that network only, got {misfit}; the file is "
                 "damaged, or of a variant of that repository which srgan_plugin does not know"
@@ -193,10 +196,14 @@ def identify(
     """
     weights, dropped = unwrap_and_list(checkpoint, ema=ema, role=role)
     found = detect_layout(weights)
+    form = explain_form(weights)
     if found is None or found.layout.network not in _CLASSES:
+        also = f"; {form}" if form else ""
         raise UnknownNetworkError(
-            f"expected weights of {', '.join(_CLASSES)}, got {describe(weights)}"
+            f"expected weights of {', '.join(_CLASSES)}, got {describe(weights)}{also}"
         )
+    if form:
+        raise UserError(f"{found}: expected plain weights, got {form}")
     if role == "discriminator" and found.layout.network not in DISCRIMINATORS:
         raise UserError(f"expected a discriminator, got only {found}")
     if int(found.arguments.get("num_blocks", 0)) > _MAX_BLOCKS:

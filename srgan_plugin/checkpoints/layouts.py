@@ -78,6 +78,14 @@ class StateDictLayout:
         """Return a key in this package's layout; '' if it is not part of the network."""
         return _renamed(key, self.renames)
 
+    def from_plugin_key(self, key: str) -> str:
+        """Return how this layout calls a weight of the network, with `*` for an unknown number."""
+        for theirs, ours in self.renames:
+            saved = _renamed_back(key, theirs, ours) if ours else None
+            if saved is not None and self.to_plugin_key(saved.replace("*", "0")) == key:
+                return saved
+        return key
+
     def to_plugin_keys(
         self, state: State, arguments: Mapping[str, Any] | None = None
     ) -> dict[str, Tensor]:
@@ -125,6 +133,17 @@ def _filled(template: str, numbers: tuple[str, ...]) -> str:
     """Replace `{}` by the next number, and `{+1}` by the next number plus one."""
     remaining = iter(numbers)
     return _NUMBER.sub(lambda brace: str(int(next(remaining)) + int(brace[1] or 0)), template)
+
+
+def _renamed_back(key: str, theirs: str, ours: str) -> str | None:
+    """Undo a rename; None where it does not give this key."""
+    pattern = r"(\d+)".join(map(re.escape, _NUMBER.split(ours)[::2]))
+    if not (found := re.match(pattern, key)):
+        return None
+    offsets = [int(brace[1] or 0) for brace in _NUMBER.finditer(ours)]
+    numbers = [int(text) - by for text, by in zip(found.groups(), offsets, strict=True)]
+    left = iter(map(str, numbers))
+    return _NUMBER.sub(lambda _: next(left, "*"), theirs) + key[found.end() :]
 
 
 _UPCONVS = ("upconv{}.", "upsample{}.upsample_conv.")

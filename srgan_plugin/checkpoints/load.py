@@ -1,16 +1,17 @@
 """Load weights of any known layout into an existing network, strictly."""
 
 import os
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Iterable, Mapping, MutableMapping
 from typing import Any
 
 from torch import Tensor, nn
 
 from srgan_plugin.errors import UserError, prefix_errors
 
-from .layouts import Detection, describe, detect_layout
+from .layouts import Detection, StateDictLayout, describe, detect_layout
 from .read_write import load_checkpoint_file
 from .recorded_args import NON_INFERABLE_ARGS, listed, plain, recorded_arguments
+from .weight_forms import explain_form
 from .wrappers import below, unwrap
 
 
@@ -172,14 +173,32 @@ def remap_strict(
     if found and wanted and found.layout.network == wanted.layout.network:
         act = {"act": getattr(network, "act", "prelu")}
         renamed = found.layout.to_plugin_keys(weights, act)
-        misfit = why_not_loadable(renamed, own)
+        names = saved_keys or file_keys(found.layout, weights, network)
+        misfit = why_not_loadable(renamed, own, names)
         if changes := _changes(found, wanted, network):
             advice = f"set {changes} in the generator's config"
         elif not misfit:
-            return _finite(renamed, source, {})
+            return _finite(renamed, source, names)
         else:
             advice = f"it is damaged or was changed ({misfit}), download or copy it again"
+    if form := explain_form(weights):
+        advice = form
     raise UserError(f"expected {describe(own)}, {source} holds {describe(weights)}: {advice}")
+
+
+def file_keys(layout: StateDictLayout, saved: Iterable[str], network: nn.Module) -> dict[str, str]:
+    """Return how a file calls the weights of a network, also those that it does not hold.
+
+    Args:
+        layout: Layout of the file's keys.
+        saved: The file's keys.
+        network: Network of this package.
+
+    Returns:
+        Keys of the file by keys of the network.
+    """
+    names = {key: layout.from_plugin_key(key) for key in network.state_dict()}
+    return names | {layout.to_plugin_key(key): key for key in saved}
 
 
 def _finite(

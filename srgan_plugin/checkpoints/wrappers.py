@@ -10,6 +10,8 @@ from torch import Tensor
 
 from srgan_plugin.errors import UserError
 
+from .weight_forms import explain_form
+
 Role = Literal["generator", "discriminator"]
 
 # Keys under which code bases save a network's weights.
@@ -102,6 +104,8 @@ def unwrap_and_list(
             break
         skipped |= {str(key): None for key in inner if inner[key] is not inner[name]}
         inner = inner[name]
+    if any(isinstance(value, Tensor) and value.is_quantized for value in inner.values()):
+        raise NoWeightsError(f"expected plain weights, got {explain_form(inner)}")
     plain = _tensors(inner)
     prefixes = (*_PREFIXES[role, ema], "")
     prefix = next(p for p in prefixes if not p or any(_has_prefix(key, p) for key in plain))

@@ -3,6 +3,7 @@
 import argparse
 import ast
 import inspect
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from functools import reduce
@@ -11,6 +12,8 @@ from typing import Any
 from srgan_plugin.errors import UserError
 
 from .errors import one_line
+
+_LIKE_NUMBER = re.compile(r"[-+.]*\d")
 
 
 def apply_cfg_options(cfg: Any, cfg_options: Sequence[str]) -> None:
@@ -34,8 +37,9 @@ def apply_cfg_options(cfg: Any, cfg_options: Sequence[str]) -> None:
     try:
         arguments = ["--cfg-options", *others] if others else []
         options = {**parser.parse_args(arguments).cfg_options, **mappings}
-        for key in options:
+        for key, value in options.items():
             _check_key(cfg, key)
+            _check_numbers(key, reduce(get_setting, key.split("."), cfg), value)
         cfg.merge_from_dict(options)
     # Unclosed brackets; a=1 beside a.b=1, also in a list.
     except (AssertionError, AttributeError, KeyError, TypeError) as error:
@@ -58,8 +62,20 @@ def _mapping(cfg: Any, key: str, text: str) -> dict[str, Any]:
     return {**value, "_delete_": True} if isinstance(replaced, Mapping) else value
 
 
+def _check_numbers(key: str, now: Any, value: Any) -> None:
+    """Refuse a text like a number, such as 1e-3x, in the place of a number."""
+    if isinstance(value, list | tuple) and isinstance(now, list | tuple):
+        for old, new in zip(now, value, strict=False):
+            _check_numbers(key, old, new)
+    is_number = isinstance(now, int | float) and not isinstance(now, bool)
+    if is_number and isinstance(value, str) and _LIKE_NUMBER.match(value):
+        raise UserError(f"--cfg-options {key}: expected a number, got {value!r}")
+
+
 def get_setting(node: Any, key: str) -> Any:
-    """Return a setting of a section; None if it does not exist."""
+    """Return a setting of a section or list; None if it does not exist."""
+    if isinstance(node, list):
+        return node[int(key)] if key.isdigit() and int(key) < len(node) else None
     return node.get(key) if hasattr(node, "get") else None
 
 

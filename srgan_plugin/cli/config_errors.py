@@ -1,5 +1,6 @@
 """Explain errors of mmengine, BasicSR and torch that are caused by a value in a config."""
 
+import contextlib
 import inspect
 import re
 import sys
@@ -98,6 +99,15 @@ def _type_mismatches(built: Any, given: Mapping[str, Any]) -> Iterator[str]:
             )
         except Exception:  # an annotation of a name that is imported only for type checkers
             continue
+    with contextlib.suppress(TypeError, ValueError):  # a class of C has no signature
+        numbers = {
+            name
+            for name, parameter in inspect.signature(built).parameters.items()
+            if type(parameter.default) in (int, float)
+        }
+        for name in sorted(numbers & given.keys()):
+            if isinstance(given[name], str):
+                yield f"{name}: expected a number, got {given[name]!r}"
     for name, value in given.items():
         if name in hints and not _has_type(value, hints[name]):
             yield f"{name}: expected {inspect.formatannotation(hints[name])}, got {value!r}"

@@ -35,6 +35,7 @@ _VIS_BACKENDS = {
     "AimVisBackend": {"aim": "aim"},
 }
 
+_FAILED_IMPORT = "Failed to import custom modules from "  # as mmengine says it
 # Types of the sections of a config, all of which are optional.
 _SECTIONS: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(("env_cfg", "env_cfg.dist_cfg", "env_cfg.mp_cfg"), (dict,)),
@@ -202,9 +203,25 @@ def _broken_config(path: Path, error: Exception) -> str:
         for frame in traceback.extract_tb(error.__traceback__)
         if frame.name == "<module>" and frame.filename.endswith(".py")
     ]
+    if (line := _failed_import(error)) is not None:
+        return f"{path}: {line}"
     place = f"{frames[-1].filename}, line {frames[-1].lineno}" if frames else str(path)
     kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
     return f"{place}: {kind}{one_line(error)}"
+
+
+def _failed_import(error: Exception) -> str | None:
+    """Return the line on a module of `custom_imports` that mmengine could not import."""
+    by_mmengine, own = error.__cause__, error.__cause__ and error.__cause__.__context__
+    if not str(error).startswith(_FAILED_IMPORT) or own is None:
+        return None
+    module = str(by_mmengine).rpartition(" ")[2]
+    if isinstance(own, ModuleNotFoundError) and f"{module}.".startswith(f"{own.name}."):
+        return (
+            f"custom_imports: expected modules that can be imported, got {module}; set PYTHONPATH "
+            "to the folder that contains it, or install it"
+        )
+    return f"custom_imports: {module} cannot be imported: {one_line(own)}"
 
 
 def require_settings(cfg: Any, *names: str, hint: str) -> None:

@@ -137,6 +137,14 @@ def find_benchmark(name: str, root: str | os.PathLike[str], scale: int = 4) -> B
             )
             cropped = "" if lr else f" cropped to mod {MULTIPLE}"
             return Benchmark(name, pairs, pairs.lr_origin + cropped)
+    for row in layouts:
+        if row[0].is_dir():
+            path = next(path for path in row if path and not _is_usable(path))
+            got = "a folder without images directly inside" if path.is_dir() else "no such path"
+            raise MissingFileError(
+                f"test set {name} (x{scale}): expected its images at {path}, got {got}; "
+                "put them there, or remove the folder"
+            )
     looked_for = ", ".join(" + ".join(str(path) for path in row if path) for row in layouts)
     raise MissingFileError(
         f"test set {name} (x{scale}): expected one of {looked_for}, got none of them; put it into "

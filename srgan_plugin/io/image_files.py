@@ -2,6 +2,7 @@
 
 import os
 import stat
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
@@ -9,6 +10,7 @@ from typing import Final
 from srgan_plugin.errors import MissingFileError, UserError
 
 SUFFIXES: Final = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
+_MOST_REFUSED: Final = 10  # in one message
 _MAX_PIXELS: Final = 2**28
 _MAX_BYTES_PER_PIXEL: Final = 8  # 16 bits of RGB and alpha
 _MAX_METADATA: Final = 2**26
@@ -34,6 +36,7 @@ def list_images(folder: str | os.PathLike[str], *, nested: bool = True) -> dict[
 
     Raises:
         MissingFileError: The folder does not exist.
+        OSError: A folder cannot be read.
         UserError: The folder has no image, two files with one key (`0001.png`, `0001.jpg`), or a
             pipe, a device or a broken link with the name of an image.
     """
@@ -41,21 +44,52 @@ def list_images(folder: str | os.PathLike[str], *, nested: bool = True) -> dict[
     if not folder.is_dir():
         raise MissingFileError(f"{folder}: expected a folder of images, got no such folder")
     found: dict[str, Path] = {}
-    for path in sorted(walk_files(folder, nested=nested)):
+    refused: list[str] = []
+    for path in sorted(walk_files(folder, nested=nested, onerror=_raise)):
         if path.suffix.lower() not in SUFFIXES:
             continue
         key = path.relative_to(folder).with_suffix("").as_posix()
         if key in found:
-            raise UserError(
+            refused.append(
                 f"{folder}: expected one image with the key {key}, got both {found[key].name} and "
                 f"{path.name}; keep one of them"
             )
-        found[key] = path
-        if not path.is_file():
-            raise not_regular(path)
+        elif not path.is_file():
+            refused.append(str(not_regular(path)))
+        found.setdefault(key, path)
+    if refused:
+        more = len(refused) - _MOST_REFUSED
+        raise UserError(
+            "; ".join(refused[:_MOST_REFUSED]) + (f"; and {more} more" if more > 0 else "")
+        )
     if not found:
         raise UserError(f"{folder}: expected images ending in {', '.join(SUFFIXES)}, got none")
     return dict(sorted(found.items()))
+
+
+def _raise(error: OSError) -> None:
+    raise error
+
+
+def skipped_files(folder: str | os.PathLike[str]) -> dict[str, int]:
+    """Count the files below a folder that `list_images` skips.
+
+    Returns:
+        Numbers by suffix (`.txt`), `no suffix` and `hidden` (names that begin with a dot; hidden
+        folders count once), most frequent first.
+    """
+    folder = Path(folder)
+    files = (path for path in walk_files(folder) if path.suffix.lower() not in SUFFIXES)
+    kinds = Counter(path.suffix.lower() or "no suffix" for path in files)
+    kinds["hidden"] = sum(name.startswith(".") for name in _names(folder))
+    return {kind: count for kind, count in kinds.most_common() if count}
+
+
+def _names(folder: Path) -> Iterator[str]:
+    """Yield the names of all files and folders outside hidden folders."""
+    for _, folders, names in os.walk(folder):
+        yield from (*folders, *names)
+        folders[:] = [name for name in folders if not name.startswith(".")]
 
 
 def walk_files(

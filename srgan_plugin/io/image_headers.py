@@ -130,7 +130,8 @@ def _opener(head: bytes, name: str, *, more: bool = False) -> type[ImageFile]:
                 ) from None
             return other
     kinds = ", TIFF, GIF, AVIF or HEIC" if more else " or TIFF"
-    raise UserError(f"{name}: expected PNG, JPEG, WebP, BMP{kinds} data, got something else")
+    got = "something else" if head else "an empty file; copy it again, or remove it"
+    raise UserError(f"{name}: expected PNG, JPEG, WebP, BMP{kinds} data, got {got}")
 
 
 def _open(opener: type[ImageFile], file: IO[bytes], name: str) -> ImageFile:

@@ -135,6 +135,29 @@ def test_without_a_network_bicubic_and_local_checkpoints_are_measured(
     assert (tmp_path / "results/bicubic.json").is_file()
 
 
+def test_a_refused_checkpoint_is_a_line_of_the_tables_and_the_others_are_measured(
+    data, fails, rough, capfd, tmp_path, monkeypatch
+):
+    network = rough(MSRResNet, **SMALL)
+    for name, scale in (("good", 4), ("double", 2)):
+        other = rough(MSRResNet, **SMALL, upscale_factor=scale)
+        torch.save({"state_dict": (network if scale == 4 else other).state_dict()}, f"{name}.pth")
+    Path("bad.pth").write_text("a page")
+    given = [f"{name}={name}.pth" for name in ("bad", "double", "good")]
+    printed = []
+    monkeypatch.setattr("builtins.print", lambda *words, **_: printed.append(str(words[0])))
+    said = fails("make_table", "--offline", "--no-bundled", "--checkpoint", *given)
+    assert all(word in said for word in ("bad.pth", "double.pth", "x4"))
+    tables = "\n".join(printed)
+    assert "bad – not measured: " in tables
+    assert "double – not measured: " in tables
+    scores = json.loads((tmp_path / "results/good.json").read_text())
+    assert scores["Set5"]["PSNR"] == pytest.approx(
+        measured_by_hand(network, data, "Set5"), abs=1e-6
+    )
+    assert not (tmp_path / "results/bad.json").exists()
+
+
 def test_an_srresnet_without_a_recorded_range_is_not_measured_with_a_guess(
     data, tool, fails, rough, tmp_path
 ):

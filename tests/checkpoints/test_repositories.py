@@ -1,6 +1,7 @@
 """Checkpoints of SRGAN repositories give the images of the repository's own network."""
 
 import argparse
+import fnmatch
 import importlib
 import shlex
 import sys
@@ -261,6 +262,25 @@ def test_messages_on_forks_and_damage_name_the_repository_and_the_keys_of_the_fi
     with pytest.raises(ValueError, match="NaN") as caught:
         open_network(tmp_path / "nan.pth", arguments=CASES[name].told)
     assert last in str(caught.value)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_missing_weight_is_named_as_the_file_calls_it(tmp_path, saved, name):
+    state = torch.load(saved(name, CASES[name].scales[0])[0], weights_only=True)
+    found, named = detect_layout(state), 0
+    for key in [key for key in state if not key.endswith(".num_batches_tracked")][::4]:
+        rest = {other: weight for other, weight in state.items() if other != key}
+        if detect_layout(rest) != found:
+            continue
+        torch.save(rest, tmp_path / "x.pth")
+        try:
+            open_network(tmp_path / "x.pth", arguments=CASES[name].told)
+        except ValueError as error:
+            words = [word.strip(";,()") for word in str(error).split()]
+            if "statistics" not in words:
+                assert any(fnmatch.fnmatchcase(key, word) for word in words if "." in word), error
+                named += 1
+    assert named > 2
 
 
 def test_weights_beside_the_options_of_their_script_are_read(tmp_path):

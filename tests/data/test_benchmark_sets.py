@@ -85,6 +85,21 @@ def test_a_missing_set_is_named_with_every_folder_looked_for(tmp_path):
         assert str(tmp_path / folder) in message
 
 
+@pytest.mark.parametrize("folder", ["Set5", "Set5/GTmod12", "BSD100"])
+def test_an_empty_folder_of_a_set_is_named_as_empty_and_not_as_missing(tmp_path, folder):
+    (tmp_path / folder).mkdir(parents=True)
+    with pytest.raises(FileNotFoundError, match="without images") as caught:
+        find_benchmark(folder.partition("/")[0], tmp_path)
+    assert f"{tmp_path / folder}," in str(caught.value)
+
+
+def test_a_set_whose_list_is_missing_names_the_list(tmp_path):
+    write_image(tmp_path / "DIV2K_train_HR_sub/0801_s001.png", image(24, 24))
+    write_image(tmp_path / "DIV2K_train_LR_bicubic/X4_sub/0801_s001.png", image(6, 6))
+    with pytest.raises(FileNotFoundError, match=r"meta_info_DIV2K100sub_GT\.txt.*no such path"):
+        find_benchmark("DIV2Ksub", tmp_path)
+
+
 def test_a_folder_of_other_layouts_is_not_taken_for_images(tmp_path):
     write_image(tmp_path / "Set5/LRbicx4/baby.png", image(6, 6))
     with pytest.raises(FileNotFoundError):

@@ -72,6 +72,61 @@ def test_a_broken_image_is_named_and_leaves_nothing_behind(tmp_path: Path, worke
     assert [path.name for path in tmp_path.iterdir()] == ["hr"]
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_all_bad_images_are_named_before_the_end_and_nothing_is_written(
+    tmp_path: Path, workers: int
+) -> None:
+    for number in range(6):
+        write_image(tmp_path / "hr" / f"{number}.png", noise(16, 16))
+    (tmp_path / "hr" / "1.png").write_bytes(b"")
+    (tmp_path / "hr" / "4.png").write_text("a page")
+    named: list[str] = []
+    with pytest.raises(UserError, match=r"2 of 6.*nothing was written") as caught:
+        create_store(tmp_path / "hr", tmp_path / "out", workers=workers, failed=named.append)
+    assert [Path(reason.partition(":")[0]).name for reason in named] == ["1.png", "4.png"]
+    assert "an empty file" in named[0]
+    assert "4.png" not in str(caught.value)
+    with pytest.raises(UserError, match=r"1\.png.*4\.png"):
+        create_store(tmp_path / "hr", tmp_path / "out", workers=workers)
+    assert [path.name for path in tmp_path.iterdir()] == ["hr"]
+
+
+def test_of_very_many_bad_images_the_first_ones_are_named(tmp_path: Path) -> None:
+    (tmp_path / "hr").mkdir()
+    for number in range(25):
+        (tmp_path / "hr" / f"{number}.png").touch()
+    named: list[str] = []
+    with pytest.raises(UserError, match="20 or more of 25"):
+        create_store(tmp_path / "hr", tmp_path / "out", workers=1, failed=named.append)
+    assert len(named) == 20
+
+
+def test_all_names_that_stand_for_one_image_are_listed(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        write_image(tmp_path / "hr" / f"{name}.png", noise(16, 16))
+        (tmp_path / "hr" / f"{name}.jpg").touch()
+    with pytest.raises(UserError, match=r"a\.jpg and a\.png.*b\.jpg and b\.png"):
+        create_store(tmp_path / "hr", tmp_path / "out", workers=1)
+
+
+def test_skipped_files_are_counted_by_their_kind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.syspath_prepend(ROOT / "tools")
+    import create_store as create_store_tool
+
+    hr = tmp_path / "hr"
+    write_image(hr / "a" / "x.png", noise(16, 16))
+    for name in ("a/x.txt", "list.TXT", "README", "y.gif", "a/.hidden.png", ".git/config"):
+        (hr / name).parent.mkdir(exist_ok=True)
+        (hr / name).touch()
+    create_store_tool.main([str(hr), "--out", str(tmp_path / "out"), "--workers", "1"])
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "skipped" in line]
+    assert str(hr) in line
+    kinds = set(line.rpartition(": ")[2].split(", "))
+    assert kinds == {"2 .txt", "2 hidden", "1 no suffix", "1 .gif"}
+
+
 def test_a_folder_that_is_no_store_is_never_replaced(tmp_path: Path, gt_folder: Path) -> None:
     with pytest.raises(FileError, match=r"expected a store.*not a store"):
         create_store(gt_folder, tmp_path, replace=True, workers=1)

@@ -1,7 +1,7 @@
 """Make training stores from HR images."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -9,13 +9,15 @@ from pathlib import Path
 import numpy as np
 
 from srgan_plugin.data.pairs import GT_STORE, ImagePairs, lr_store_name
-from srgan_plugin.errors import FileError
+from srgan_plugin.errors import FileError, UserError
 from srgan_plugin.io.atomic import atomic_directory
 from srgan_plugin.io.lmdb_store import StoreLayout
 from srgan_plugin.io.lmdb_writer import StoreWriter, encode
 
 from .div2k import DIV2KImage, read_div2k_image
 from .parallel import Progress, ordered_map
+
+_MOST_BAD = 20  # images that are reported
 
 
 def create_store(
@@ -28,6 +30,7 @@ def create_store(
     workers: int | None = None,
     progress: Progress | None = None,
     replace: bool = False,
+    failed: Callable[[str], object] | None = None,
 ) -> None:
     """Create a folder with `GT.lmdb` and `LRx4.lmdb` (for scale 4), for `ImagePairs`.
 
@@ -45,11 +48,13 @@ def create_store(
             processor.
         progress: Called with the number of images done and the total.
         replace: Whether to replace an existing store once the new one is complete.
+        failed: Called with the reason for each image that cannot be used, of at most 20; all are
+            looked for before the error is raised.
 
     Raises:
         FileNotFoundError: A folder does not exist.
         FileError: `out` exists, and `replace` is false or `out` contains anything but this store.
-        UserError: An image cannot be read, or LR and HR images are not pairs.
+        UserError: Images cannot be read, or LR and HR images are not pairs; nothing was written.
         OSError: The disk is full.
     """
     out = Path(out)
@@ -70,10 +75,33 @@ def create_store(
         StoreWriter(folder / GT_STORE, layout) as gt_store,
         StoreWriter(folder / lr_store_name(scale), layout) as lr_store,
     ):
+        bad: list[str] = []
         encode_pair = partial(_encode_pair, pairs, layout)
-        for key, (lr, gt) in ordered_map(encode_pair, range(len(pairs)), workers, progress):
-            gt_store.put_encoded(key, *gt)
-            lr_store.put_encoded(key, *lr)
+        for encoded in ordered_map(encode_pair, range(len(pairs)), workers, progress):
+            if isinstance(encoded, str):
+                bad.append(encoded)
+                if failed is not None:
+                    failed(encoded)
+                if len(bad) == _MOST_BAD:
+                    break
+            elif not bad:
+                key, (lr, gt) = encoded
+                gt_store.put_encoded(key, *gt)
+                lr_store.put_encoded(key, *lr)
+        if bad:
+            raise UserError(_refusal(hr_dir, bad, len(pairs), named=failed is not None))
+
+
+def _refusal(hr_dir: str | os.PathLike[str], bad: Sequence[str], total: int, *, named: bool) -> str:
+    """Return the message on images that cannot be used; `named` if each was reported before."""
+    if len(bad) == 1 and not named:
+        return bad[0]
+    reasons = "" if named else f" ({'; '.join(bad)})"
+    more = "or more " if len(bad) == _MOST_BAD else ""
+    return (
+        f"{hr_dir}: expected images that can be used, got {len(bad)} {more}of {total} that cannot"
+        f"{reasons}; nothing was written: mend or remove them"
+    )
 
 
 def create_div2k_stores(
@@ -117,7 +145,10 @@ def create_div2k_stores(
 
 def _encode_pair(
     pairs: ImagePairs, layout: StoreLayout, index: int
-) -> tuple[str, list[tuple[bytes, tuple[int, ...]]]]:
-    """Read a pair; return its key, then bytes and shape of LR and of GT."""
-    key, *images = pairs[index]
-    return key, [(encode(np.asarray(image), layout), image.shape) for image in images]
+) -> tuple[str, list[tuple[bytes, tuple[int, ...]]]] | str:
+    """Read a pair; return its key, then bytes and shape of LR and of GT, or why it is refused."""
+    try:
+        key, *images = pairs[index]
+        return key, [(encode(np.asarray(image), layout), image.shape) for image in images]
+    except (UserError, OSError) as error:  # here files are read, none is written
+        return str(error)

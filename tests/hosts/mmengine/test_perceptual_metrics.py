@@ -222,6 +222,31 @@ def test_a_wrong_protocol_or_metric_is_one_line(
     assert [word for word in words if word not in last] == []
 
 
+@pytest.mark.usefixtures("fresh_mmengine")
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--protocol", "basicsrr"], ["--protocol", "did you mean 'basicsr'?"]),
+        (["--metric", "NIQUE"], ["NIQUE", "NIQE"]),
+        (["--cfg-options", "test_evaluator.protocols=[yy]"], ["protocols", "'yy'", "'y'"]),
+    ],
+)
+def test_a_wrong_protocol_or_metric_is_refused_before_the_test_sets_are_looked_for(
+    tmp_path: Path,
+    tool: Callable[[str], Any],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: Any,
+    arguments: list[str],
+    words: list[str],
+) -> None:
+    monkeypatch.setenv("SRGAN_DATA", str(tmp_path / "no_data"))
+    with pytest.raises(SystemExit) as ended:
+        tool("test").main([str(ROOT / "configs/bicubic_x4.py"), "none", *arguments])
+    assert ended.value.code == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert [word for word in words if word not in line] == []
+
+
 def test_niqe_takes_a_file_of_the_model(tmp_path: Path) -> None:
     pred, gt = pair()
     np.savez(tmp_path / "x.npz", mu_pris_param=np.zeros(36), cov_pris_param=np.eye(36))

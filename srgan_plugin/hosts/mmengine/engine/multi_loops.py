@@ -49,7 +49,7 @@ class _MultiLoop(BaseLoop):
         self.fp16 = fp16
         loaders = list(dataloader) if isinstance(dataloader, Sequence) else [dataloader]
         evaluators = _one_per_set(evaluator, len(loaders))
-        self.missing: list[str] = []
+        self.missing: dict[str, str] = {}
         self.several = len(loaders) > 1
         self.sets: list[tuple[Any, Evaluator]] = [
             (loader, self._evaluator(config, loader))
@@ -79,7 +79,8 @@ class _MultiLoop(BaseLoop):
         try:
             return self.runner.build_dataloader(config, seed=self.runner.seed)
         except FileNotFoundError as error:
-            self.missing.append(str(error))
+            dataset = config.get("dataset") or {}
+            self.missing[str(dataset.get("name") or f"set {len(self.missing) + 1}")] = str(error)
             print_log(f"skipped: {error}", logger="current", level=logging.WARNING)
             return None
 
@@ -196,7 +197,8 @@ class MultiTestLoop(_MultiLoop):
             FileNotFoundError: None of the sets exists.
         """
         if not self.sets:
-            first, others = self.missing[0], len(self.missing) - 1  # a warning names each
-            also = f" (and none of {others} others)" if others else ""
-            raise MissingFileError(f"test sets: expected at least one, got none{also}: {first}")
+            reasons = list(self.missing.values())
+            told = reasons[0] if len(reasons) == 1 else "the warnings above say why"
+            names = ", ".join(self.missing)
+            raise MissingFileError(f"test sets: expected at least one of {names}, got none: {told}")
         return super().run()

@@ -1,0 +1,93 @@
+"""Weights that are not plain real tensors are called what they are, with what helps."""
+
+import pytest
+import torch
+from torch.nn.utils import (
+    parametrizations,
+    parametrize,
+    prune,
+    remove_spectral_norm,
+    remove_weight_norm,
+    spectral_norm,
+    weight_norm,
+)
+
+from srgan_plugin.checkpoints import load_generator_weights, open_network
+from srgan_plugin.networks import MSRResNet
+
+SMALL = {"mid_channels": 4, "num_blocks": 2}
+# How a layer gets its form, how plain weights are made of it again, and what the message names.
+FORMS = {
+    "spectral": (spectral_norm, remove_spectral_norm, "remove_spectral_norm"),
+    "weight": (weight_norm, remove_weight_norm, "remove_weight_norm"),
+    "pruned": (
+        lambda layer: prune.l1_unstructured(layer, "weight", 0.5),
+        lambda layer: prune.remove(layer, "weight"),
+        "prune.remove",
+    ),
+    "parametrised": (
+        parametrizations.spectral_norm,
+        lambda layer: parametrize.remove_parametrizations(layer, "weight"),
+        "parametrize.remove_parametrizations",
+    ),
+    "parametrised by two": (
+        parametrizations.weight_norm,
+        lambda layer: parametrize.remove_parametrizations(layer, "weight"),
+        "parametrize.remove_parametrizations",
+    ),
+}
+LAYERS = ("conv_first", "trunk_net.1.conv2", "conv_hr")
+
+
+def refusals(path):
+    """Return the messages of opening the file and of loading it into a network."""
+    for attempt in (
+        lambda: open_network(path),
+        lambda: load_generator_weights(MSRResNet(**SMALL), path),
+    ):
+        with pytest.raises(ValueError, match=path.name) as caught:
+            attempt()
+        assert "\n" not in str(caught.value)
+        assert "damaged" not in str(caught.value)
+        yield str(caught.value)
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm:FutureWarning")
+@pytest.mark.parametrize("layers", [LAYERS, ("conv_hr",)], ids=["several", "one"])
+@pytest.mark.parametrize("form", FORMS)
+def test_a_reparametrised_layer_is_named_and_the_remedy_makes_the_file_load(
+    tmp_path, rough, form, layers
+):
+    wrap, remedy, named = FORMS[form]
+    network = rough(MSRResNet, **SMALL)
+    for layer in layers:
+        wrap(network.get_submodule(layer))
+    image = torch.rand(1, 3, 8, 8)
+    network(image)  # the pre-hooks compute the weights
+    path = tmp_path / "x.pth"
+    torch.save(network.state_dict(), path)
+    for said in refusals(path):
+        assert named in said
+        assert f"{layers[0]}." in said
+    for layer in layers:
+        remedy(network.get_submodule(layer))
+    torch.save(network.state_dict(), path)
+    with torch.inference_mode():
+        torch.testing.assert_close(open_network(path)(image), network(image))
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (lambda w: torch.quantize_per_tensor(w, 0.1, 0, torch.qint8), "quantised to 8 bits"),
+        (lambda w: (w * 100).to(torch.int8), "quantised to 8 bits"),
+        (lambda w: w.to(torch.complex64), "complex64"),
+    ],
+)
+def test_quantised_and_complex_weights_are_named(tmp_path, rough, change, named):
+    state = rough(MSRResNet, **SMALL).state_dict()
+    state["conv_hr.weight"] = change(state["conv_hr.weight"])
+    torch.save({"state_dict": state}, tmp_path / "x.pth")
+    for said in refusals(tmp_path / "x.pth"):
+        assert named in said
+        assert "conv_hr.weight" in said
