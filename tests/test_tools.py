@@ -23,6 +23,7 @@ from srgan_plugin.registry import MODELS
 
 ROOT = Path(__file__).resolve().parent.parent
 MSRRESNET = str(ROOT / "configs/msrresnet_x4c64b16_g1_1000k_div2k.py")
+SRGAN = str(ROOT / "configs/srgan_x4c64b16_g1_1000k_div2k.py")
 BICUBIC = str(ROOT / "configs/bicubic_x4.py")
 SMALL = (
     "model.generator.mid_channels=8",
@@ -111,6 +112,41 @@ def test_training_validates_keeps_the_best_checkpoint_and_its_result_can_be_test
     scores = json.loads(Path("r.json").read_text())["Set14"]
     assert list(scores) == ["PSNR", "SSIM", "PSNR_Y", "SSIM_Y", "SSIM_B", "images"]
     assert scores["images"] == len(list((data / "Set14/GTmod12").iterdir()))
+
+
+def test_a_generator_alone_starts_a_gan_without_a_warning_of_its_missing_discriminator(
+    data: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    torch.save({"state_dict": MSRResNet(mid_channels=8, num_blocks=2).state_dict()}, "g.pth")
+    small = (
+        *("model.discriminator.mid_channels=4", "model.discriminator.input_size=64"),
+        *("model.perceptual_loss=None", "train_cfg.max_iters=1", "val_cfg=None"),
+        *("val_dataloader=None", "val_evaluator=None", "load_from=g.pth"),
+    )
+    options = [*SMALL, f"train_dataloader.dataset.gt={data}/train", *small]
+    tool("train").main([SRGAN, "--work-dir", "run", "--cfg-options", *options])
+    said = capfd.readouterr()
+    assert "missing keys" not in said.out + said.err
+    assert "missing keys" in next(Path("run").glob("*/*.log")).read_text()
+
+
+@pytest.mark.parametrize(
+    ("state", "missing", "resumes", "expected"),
+    [
+        ("generator.a", "discriminator.a, step_counter", False, True),
+        ("generator.a", "discriminator.a", True, False),
+        ("generator.a", "discriminator.a, other.a", False, False),
+        ("discriminator.b", "discriminator.a", False, False),
+    ],
+)
+def test_only_a_new_run_from_a_generator_alone_may_lack_a_discriminator(
+    state: str, missing: str, resumes: bool, expected: bool
+) -> None:
+    from srgan_plugin.cli.mmengine_console import ConsoleRunner
+
+    runner = object.__new__(ConsoleRunner)
+    runner.resumes = resumes
+    assert runner._is_start({"state_dict": {state: 0}}, f"{missing}\n") == expected
 
 
 def test_a_config_that_is_not_there_is_answered_by_those_that_are(

@@ -282,5 +282,9 @@ def publish(
         done = convert(source, unnamed, **options)
         path = target.with_name(f"{target.stem}-{done.sha256[:8]}{target.suffix}")
         return dataclasses.replace(done, path=unnamed.replace(path))
+    except OSError as error:
+        if error.filename not in (str(unnamed), str(unnamed.resolve())):
+            raise
+        raise OSError(error.errno, error.strerror, str(target)) from error
     finally:
         unnamed.unlink(missing_ok=True)

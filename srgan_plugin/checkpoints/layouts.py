@@ -1,7 +1,7 @@
 """Known state-dict layouts in one table, and how to detect and rename them."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -78,13 +78,17 @@ class StateDictLayout:
         """Return a key in this package's layout; '' if it is not part of the network."""
         return _renamed(key, self.renames)
 
-    def from_plugin_key(self, key: str) -> str:
-        """Return how this layout calls a weight of the network, with `*` for an unknown number."""
-        for theirs, ours in self.renames:
-            saved = _renamed_back(key, theirs, ours) if ours else None
-            if saved is not None and self.to_plugin_key(saved.replace("*", "0")) == key:
-                return saved
-        return key
+    def from_plugin_key(self, key: str, saved: Iterable[str] = ()) -> str:
+        """Return how this layout calls a weight of the network, with `*` for an unknown number.
+
+        Args:
+            key: Key of the network.
+            saved: Keys of a file; of several names, that is taken which other blocks have there.
+        """
+        renamed = [_renamed_back(key, theirs, ours) for theirs, ours in self.renames if ours]
+        names = [n for n in renamed if n and self.to_plugin_key(n.replace("*", "0")) == key]
+        forms = set(map(_form, saved)) if len(names) > 1 else set()
+        return next((name for name in names if _form(name) in forms), (names or [key])[0])
 
     def to_plugin_keys(
         self, state: State, arguments: Mapping[str, Any] | None = None
@@ -133,6 +137,11 @@ def _filled(template: str, numbers: tuple[str, ...]) -> str:
     """Replace `{}` by the next number, and `{+1}` by the next number plus one."""
     remaining = iter(numbers)
     return _NUMBER.sub(lambda brace: str(int(next(remaining)) + int(brace[1] or 0)), template)
+
+
+def _form(key: str) -> str:
+    """Return a key without its numbers."""
+    return re.sub(r"\d+|\*", "#", key)
 
 
 def _renamed_back(key: str, theirs: str, ours: str) -> str | None:

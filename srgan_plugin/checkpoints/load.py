@@ -197,7 +197,8 @@ def file_keys(layout: StateDictLayout, saved: Iterable[str], network: nn.Module)
     Returns:
         Keys of the file by keys of the network.
     """
-    names = {key: layout.from_plugin_key(key) for key in network.state_dict()}
+    saved = list(saved)
+    names = {key: layout.from_plugin_key(key, saved) for key in network.state_dict()}
     return names | {layout.to_plugin_key(key): key for key in saved}
 
 

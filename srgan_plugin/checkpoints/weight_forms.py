@@ -49,11 +49,11 @@ def explain_form(entries: Mapping[str, Any]) -> str | None:
         One line; None for plain real weights.
     """
     weights = {key: value for key, value in entries.items() if isinstance(value, Tensor)}
-    for ends, kind, remedy in _SUFFIXES:
+    for ends, kind, undo in _SUFFIXES:
         first = next((key for key in weights if _ends(key, ends[0])), None)
         if first is not None and all(any(_ends(key, end) for key in weights) for end in ends[1:]):
             return (
-                f"weights under {kind}, first {first}: where it was trained, call {remedy} for "
+                f"weights under {kind}, first {first}: where it was trained, call {undo} for "
                 "each such layer, and save model.state_dict() again"
             )
     if key := next((key for key in map(str, entries) if _QUANTIZED.search(key)), None):

@@ -35,6 +35,8 @@ def quiet() -> None:
 class ConsoleRunner(Runner):
     """mmengine's runner with a short console."""
 
+    resumes = False
+
     def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
         """Build mmengine's logger, and show only its warnings on the console."""
         logger = super().build_logger(*args, **kwargs)
@@ -54,9 +56,25 @@ class ConsoleRunner(Runner):
         self.logger.info(printed.getvalue())
         for line in printed.getvalue().splitlines():
             problem, colon, keys = line.partition(": ")
+            if problem.startswith("missing") and self._is_start(checkpoint, keys):
+                continue
             if colon and "state_dict" in problem:
                 self.logger.warning(f"{filename}: {problem}: {_by_module(keys.split(', '))}")
         return checkpoint
+
+    def resume(self, filename: str, *args: Any, **kwargs: Any) -> None:
+        """Resume a run, for which every network has to be in the checkpoint."""
+        self.resumes = True
+        super().resume(filename, *args, **kwargs)
+
+    def _is_start(self, checkpoint: Any, missing: str) -> bool:
+        """Return whether a new run starts from weights of a generator alone, as is usual."""
+        state, part = checkpoint.get("state_dict", checkpoint), "discriminator."
+        return (
+            not self.resumes
+            and not any(part in str(key) for key in state)
+            and all(key.startswith((part, "step_counter")) for key in missing.strip().split(", "))
+        )
 
 
 def _by_module(keys: Sequence[str]) -> str:

@@ -192,6 +192,11 @@ def run_compare(args: argparse.Namespace) -> None:
     from srgan_plugin.reports.run_page import run_page
 
     check_suffix(args.out, ".html", ".png")
+    if args.quality is not None and args.out.suffix.lower() == ".png":
+        raise UserError(
+            f"--quality: expected a page (.html) as --out, got {args.out}, which is lossless; "
+            "leave it out"
+        )
     failures: list[Path] = []
     folders = _folders_of_methods(args)
     gallery = gallery_of_folders(folders) if folders else _upscaled(args, failures)

@@ -12,10 +12,11 @@ from srgan_plugin.errors import FileError, UserError
 from .errors import one_line, report_failure
 from .options import add_arch_option, add_upscale_options, number
 from .progress import progress_bar
+from .terminal import write_note
 
 if TYPE_CHECKING:
     from srgan_plugin.inference import Upscaler
-    from srgan_plugin.inference.batch import JobResult
+    from srgan_plugin.inference.batch import Job, JobResult, OutputOptions
     from srgan_plugin.inference.precision import Precision
 
 
@@ -75,7 +76,6 @@ def _add_output_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--quality",
         type=_quality,
-        default=95,
         metavar="1-100",
         help="quality of JPEG and WebP (default: 95)",
     )
@@ -83,7 +83,8 @@ def _add_output_arguments(parser: argparse.ArgumentParser) -> None:
         "--metadata",
         choices=("keep", "copyright", "none"),
         default="keep",
-        help="EXIF and DPI: all, author and copyright only, or none (default: keep)",
+        help="EXIF, DPI, XMP, texts and comments: all, author and copyright only, or none "
+        "(default: keep)",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace existing results")
 
@@ -105,12 +106,16 @@ def run(args: argparse.Namespace) -> None:
     if args.blend_with and args.blend is None:
         raise UserError("--blend-with: expected --blend A as well, the weight of that model")
     options = OutputOptions(
-        suffix=args.suffix, format=args.format, quality=args.quality, metadata=args.metadata
+        suffix=args.suffix, format=args.format, quality=args.quality or 95, metadata=args.metadata
     )
     jobs = plan_jobs(args.inputs, args.output, options)
+    if args.quality is not None:
+        _check_quality([target for _, target in jobs])
+    _print_renamed(jobs, options)
     upscaler = _open_upscaler(args, precision)
     _print_choices(args.backend, precision, upscaler)
     counts: Counter[str] = Counter()
+    unwritten: dict[str, list[Path]] = {}
     try:
         with progress_bar("upscale", unit="px") as show:
             results = upscale_files(
@@ -121,12 +126,17 @@ def run(args: argparse.Namespace) -> None:
                 options=options,
                 overwrite=args.overwrite,
             )
-            _count_and_report(results, counts)
+            _count_and_report(results, counts, unwritten)
     except OSError as error:  # no further result can be written
         rest = (
             f"{counts['done']} of {len(jobs)} images are done; run the command again for the rest"
         )
         raise FileError(f"{one_line(error)}; {rest}") from error
+    for part, targets in unwritten.items():
+        more = f" and {len(targets) - 1} more" if len(targets) > 1 else ""
+        write_note(
+            f"metadata not kept, for which the format has no place: {part} ({targets[0]}{more})"
+        )
     _print_summary(counts, ignored_files(args.inputs, args.output))
     if counts["failed"]:
         raise SystemExit(1)
@@ -154,12 +164,41 @@ def _open_upscaler(args: argparse.Namespace, precision: "Precision") -> "Upscale
     )
 
 
-def _count_and_report(results: Iterable["JobResult"], counts: Counter[str]) -> None:
-    """Count the results by state, as they are computed, and report each failure."""
+def _count_and_report(
+    results: Iterable["JobResult"], counts: Counter[str], unwritten: dict[str, list[Path]]
+) -> None:
+    """Count the results by state, as they are computed, and report each failure.
+
+    `unwritten` gets the results without a part of their metadata, by the name of that part.
+    """
     for result in results:
         counts[result.state] += 1
+        for part in result.unwritten:
+            unwritten.setdefault(part, []).append(result.target)
         if result.error is not None:
             report_failure(result.source, result.error)
+
+
+def _check_quality(targets: Sequence[Path]) -> None:
+    """Refuse `--quality` where no result is of a format that has it."""
+    if not any(target.suffix.lower() in (".jpg", ".jpeg", ".webp") for target in targets):
+        raise UserError(
+            f"--quality: expected a JPEG or WebP file as result, got {targets[0]}; leave it out, "
+            "or write .jpg or .webp"
+        )
+
+
+def _print_renamed(jobs: "Sequence[Job]", options: "OutputOptions") -> None:
+    """Print which results have the formats of their inputs in their names."""
+    renamed = [
+        (source, target)
+        for source, target in jobs
+        if source.suffix and target.name.startswith(f"{source.name}{options.suffix}.")
+    ]
+    if len(renamed) > 1:
+        shown = ", ".join(f"{source} -> {target}" for source, target in renamed[:4])
+        more = f" and {len(renamed) - 4} more" if len(renamed) > 4 else ""
+        write_note(f"images of one name in several formats: {shown}{more}")
 
 
 def _print_choices(backend: str, precision: str, upscaler: "Upscaler") -> None:

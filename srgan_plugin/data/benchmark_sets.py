@@ -36,6 +36,10 @@ class Benchmark:
         return missing_images(self.name, len(self.pairs))
 
 
+class IncompleteSetError(MissingFileError):
+    """Error for a set whose folder exists and has no images, or none in the layout of the set."""
+
+
 def missing_images(name: str, count: int) -> str:
     """Return the number of existing images, such as "4 of 5 images"; empty for a complete set."""
     size = SIZES.get(_known(name)[0], count)
@@ -141,7 +145,7 @@ def find_benchmark(name: str, root: str | os.PathLike[str], scale: int = 4) -> B
         if row[0].is_dir():
             path = next(path for path in row if path and not _is_usable(path))
             got = "a folder without images directly inside" if path.is_dir() else "no such path"
-            raise MissingFileError(
+            raise IncompleteSetError(
                 f"test set {name} (x{scale}): expected its images at {path}, got {got}; "
                 "put them there, or remove the folder"
             )

@@ -3,6 +3,7 @@
 import errno
 import glob
 import os
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,13 @@ from srgan_plugin.io.atomic import remove_abandoned
 from srgan_plugin.io.image_content import READABLE_SUFFIXES, peek_size, read_image_content
 from srgan_plugin.io.image_files import walk_files
 from srgan_plugin.io.metadata import Keep
-from srgan_plugin.io.writers import WRITABLE_SUFFIXES, ImageSpec, check_target, write_strips
+from srgan_plugin.io.writers import (
+    WRITABLE_SUFFIXES,
+    ImageSpec,
+    check_target,
+    unwritten_metadata,
+    write_strips,
+)
 
 from .upscaler import Upscaler
 
@@ -29,12 +36,14 @@ class JobResult:
         target: File of the result; it does not exist if `state` is `"failed"`.
         state: `"skipped"` if the result existed already.
         error: Reason of a failure.
+        unwritten: Parts of the metadata that the format of the result cannot hold.
     """
 
     source: Path
     target: Path
     state: Literal["done", "skipped", "failed"]
     error: Exception | None = None
+    unwritten: Sequence[str] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,8 +55,8 @@ class OutputOptions:
         format: Extension of the files in a folder, such as `"jpg"`. By default that of the input,
             or PNG for formats that can only be read.
         quality: Quality of JPEG and WebP, 1 to 100.
-        metadata: `"keep"` for EXIF and resolution, `"copyright"` for author and copyright only,
-            `"none"` for neither.
+        metadata: `"keep"` for EXIF, resolution, XMP, texts and comment, `"copyright"` for author
+            and copyright only, `"none"` for nothing.
     """
 
     suffix: str = ""
@@ -75,6 +84,22 @@ class OutputOptions:
             extension = ".png"
         return path.with_name(f"{path.stem}{self.suffix}{extension}")
 
+    def rename_all(self, paths: Sequence[Path]) -> list[Path]:
+        """Return the path of the result for each input.
+
+        Where inputs differ in their extension only, results have it in their names: `x.jpg.png`.
+        """
+        names = [self.rename(path) for path in paths]
+        inputs: dict[Path, set[Path]] = defaultdict(set)
+        for path, name in zip(paths, names, strict=True):
+            inputs[name].add(path)
+        return [
+            name
+            if len(inputs[name]) == 1
+            else self.rename(path.with_name(f"{path.name}{path.suffix}"))
+            for path, name in zip(paths, names, strict=True)
+        ]
+
 
 DEFAULT_OUTPUT: Final = OutputOptions()
 
@@ -87,8 +112,9 @@ def plan_jobs(
     Args:
         inputs: Files, folders, which are searched recursively, or patterns such as `"**/*.png"`.
         output: A file for a single input file. Otherwise, or if it ends with a slash, a folder,
-            in which the results have the names of the inputs. Files in it are never inputs, even
-            if the folder is inside an input folder or matches a pattern.
+            in which the results have the names of the inputs (see `OutputOptions.rename_all`).
+            Files in it are never inputs, even if the folder is inside an input folder or matches a
+            pattern.
         options: Options that change names and formats in a folder.
 
     Returns:
@@ -115,7 +141,8 @@ def plan_jobs(
                 f"OUTPUT: expected a folder for several images, got {target}, which is named like "
                 "a file; end the name of a folder with a slash"
             )
-        jobs = [(source, target / options.rename(path)) for source, path in found]
+        names = options.rename_all([path for _, path in found])
+        jobs = [(source, target / name) for (source, _), name in zip(found, names, strict=True)]
     _check_targets(jobs)
     return jobs
 
@@ -163,13 +190,13 @@ def upscale_files(
         if started is not None:
             started(source)
         try:
-            _upscale_file(upscaler, source, target, options, show)
+            unwritten = _upscale_file(upscaler, source, target, options, show)
         except (OSError, UserError, MemoryError) as error:
             if _stops_batch(error, source):
                 raise
             yield JobResult(source=source, target=target, state="failed", error=error)
         else:
-            yield JobResult(source=source, target=target, state="done")
+            yield JobResult(source=source, target=target, state="done", unwritten=unwritten)
         show(area)
         before += area
 
@@ -187,7 +214,8 @@ def _upscale_file(
     target: Path,
     options: OutputOptions,
     progress: Callable[[int], None],
-) -> None:
+) -> list[str]:
+    """Upscale a file; return the parts of its metadata that the result cannot hold."""
     image = read_image_content(source)
     height, width, channels = image.pixels.shape
     spec = ImageSpec(
@@ -198,6 +226,7 @@ def _upscale_file(
         quality=options.quality,
     )
     write_strips(target, upscaler.strips(image.pixels, progress), spec)
+    return unwritten_metadata(target.suffix, spec.metadata)
 
 
 def find_images(name: str, output: Path) -> list[tuple[Path, Path]]:

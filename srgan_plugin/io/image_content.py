@@ -52,7 +52,7 @@ class ImageContent:
         pixels: (H, W, C), upright, uint8 or uint16; C is 1 for grey, 2 for grey and alpha, 3 for
             RGB, 4 for RGB and alpha.
         icc_profile: Colour profile; None if the file has none.
-        metadata: EXIF and resolution.
+        metadata: EXIF, resolution, XMP, texts and comment.
     """
 
     pixels: Pixels

@@ -1,7 +1,12 @@
-"""Read EXIF and resolution of image files, and encode them for an image of another size."""
+"""Read metadata of image files, and encode them for an image of another size.
 
+Metadata are EXIF, the resolution, XMP, the texts of PNG and the comments of JPEG and GIF.
+"""
+
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 import PIL.Image
@@ -22,28 +27,70 @@ _DESCRIPTIVE: Final = (
 # A maker note contains offsets in its file; the other two are the size of the image.
 _NOT_COPIED: Final = (Base.MakerNote, Base.ExifImageWidth, Base.ExifImageHeight)
 _METRES_PER_INCH: Final = 0.0254
+_COPYRIGHT_TEXTS: Final = ("Author", "Copyright")  # keywords of PNG
+XMP_KEYWORD: Final = "XML:com.adobe.xmp"  # of PNG
+XMP_MARKER: Final = b"http://ns.adobe.com/xap/1.0/\0"  # of JPEG
+# EXIF and the like in a text, as ImageMagick writes them; Pillow reads EXIF from there.
+_RAW_PROFILE: Final = "Raw profile type "
+# What XMP states of the pixels, as an attribute or an element; the last group is the value.
+_XMP_VALUE: Final = rb"(?<!/)((?:%b)(?:\s*=\s*[\"']|(?:\s[^<>]*)?>)\s*)(\d+)"
+_XMP_TURN, _XMP_WIDTH, _XMP_HEIGHT = (
+    re.compile(_XMP_VALUE % names)
+    for names in (
+        b"tiff:Orientation",
+        b"tiff:ImageWidth|exif:PixelXDimension",
+        b"tiff:ImageLength|exif:PixelYDimension",
+    )
+)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Metadata:
-    """EXIF and resolution of an image file.
+    """Metadata of an image file.
 
     Attributes:
         tags: Values of the main directory of EXIF, by tag.
         directories: The directories Exif and GPS, by tag.
         dpi: Dots per inch, horizontally and vertically; None if the file does not contain them.
+        texts: Texts of PNG by keyword.
+        comment: Comment of JPEG or GIF.
+        xmp: XMP packet in UTF-8.
     """
 
     tags: dict[int, Any]
     directories: dict[int, dict[int, Any]]
     dpi: tuple[float, float] | None = None
+    texts: dict[str, str] = field(default_factory=dict)
+    comment: bytes = b""
+    xmp: bytes = b""
 
     def limited_to(self, keep: Keep) -> "Metadata":
         """Return all metadata, author and copyright only, or none."""
         if keep == "keep":
             return self
-        kept = _COPYRIGHT if keep == "copyright" else ()
-        return Metadata(tags={k: v for k, v in self.tags.items() if k in kept}, directories={})
+        if keep == "none":
+            return NO_METADATA
+        return Metadata(
+            tags={tag: value for tag, value in self.tags.items() if tag in _COPYRIGHT},
+            directories={},
+            texts={key: text for key, text in self.texts.items() if key in _COPYRIGHT_TEXTS},
+        )
+
+    def xmp_for(self, width: int, height: int) -> bytes:
+        """Return the XMP packet for an upright image of this size."""
+        xmp = self.xmp
+        for pattern, value in ((_XMP_TURN, 1), (_XMP_WIDTH, width), (_XMP_HEIGHT, height)):
+            xmp = pattern.sub(rb"\g<1>%d" % value, xmp)
+        return xmp
+
+    def texts_with_comment(self) -> dict[str, str]:
+        """Return the texts for PNG, which has no other place for a comment."""
+        comment = {"Comment": _decoded(self.comment)} if self.comment else {}
+        return {**comment, **self.texts}
+
+    def comment_with_text(self) -> bytes:
+        """Return the comment for JPEG; that of PNG if there is no other."""
+        return self.comment or self.texts.get("Comment", "").encode()
 
     def exif(self, width: int, height: int) -> bytes:
         """Encode as a TIFF stream for an upright image of this size; empty if there is no EXIF.
@@ -81,7 +128,11 @@ NO_METADATA: Final = Metadata(tags={}, directories={})
 
 
 def read_metadata(image: ImageFile) -> Metadata:
-    """Read EXIF and resolution of an image opened by Pillow; damaged EXIF is ignored."""
+    """Read the metadata of an image that Pillow has loaded; damaged parts are ignored."""
+    others: dict[str, Any] = {"dpi": _dpi(image)}
+    for name, read in (("texts", _texts), ("comment", _comment), ("xmp", _xmp)):
+        with suppress(*PILLOW_ERRORS):
+            others[name] = read(image)
     try:
         exif = image.getexif()
         tags = {tag: value for tag, value in exif.items() if tag in _DESCRIPTIVE}
@@ -90,16 +141,43 @@ def read_metadata(image: ImageFile) -> Metadata:
             for tag in (IFD.Exif, IFD.GPSInfo)
             if (entries := exif.get_ifd(tag))
         }
-        metadata = Metadata(tags=tags, directories=directories, dpi=_dpi(image))
+        metadata = Metadata(tags=tags, directories=directories, **others)
         metadata.exif(1, 1)  # damage may also show when encoding
     except PILLOW_ERRORS:
-        return Metadata(tags={}, directories={}, dpi=_dpi(image))
+        return Metadata(tags={}, directories={}, **others)
     return metadata
 
 
 def dots_per_metre(dpi: tuple[float, float]) -> tuple[int, int]:
     """Convert a resolution from dots per inch to dots per metre, the unit of PNG."""
     return round(dpi[0] / _METRES_PER_INCH), round(dpi[1] / _METRES_PER_INCH)
+
+
+def _texts(image: ImageFile) -> dict[str, str]:
+    texts: Mapping[str, str] = getattr(image, "text", {})
+    skipped = (_RAW_PROFILE, XMP_KEYWORD)
+    return {key: str(text) for key, text in texts.items() if not key.startswith(skipped)}
+
+
+def _comment(image: ImageFile) -> bytes:
+    comment = image.info.get("comment", b"") if image.format in ("JPEG", "GIF") else b""
+    return comment if isinstance(comment, bytes) else str(comment).encode()
+
+
+def _xmp(image: ImageFile) -> bytes:
+    """Return the XMP packet; empty if there is none, or one that is not in UTF-8."""
+    markers = (data for _, data in getattr(image, "applist", ()))  # of Pillow before 11
+    of_jpeg = (data[len(XMP_MARKER) :] for data in markers if data.startswith(XMP_MARKER))
+    xmp = image.info.get("xmp") or image.info.get(XMP_KEYWORD) or next(of_jpeg, b"")
+    xmp = xmp if isinstance(xmp, bytes) else str(xmp).encode()
+    return b"" if b"\0" in xmp.rstrip(b"\0") else xmp.rstrip(b"\0")
+
+
+def _decoded(comment: bytes) -> str:
+    try:
+        return comment.decode()
+    except UnicodeDecodeError:
+        return comment.decode("latin-1")
 
 
 def _dpi(image: ImageFile) -> tuple[float, float] | None:

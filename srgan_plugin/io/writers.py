@@ -23,12 +23,13 @@ from srgan_plugin.errors import UserError
 
 from .atomic import atomic_path
 from .images import Image, Pixels
-from .metadata import NO_METADATA, Metadata, dots_per_metre
+from .metadata import NO_METADATA, XMP_KEYWORD, XMP_MARKER, Metadata, dots_per_metre
 
 _ROWS: Final = 64  # filtered at a time, to limit memory
 _LEVEL: Final = 4
 _PNG_COLOURS: Final = {1: 0, 2: 4, 3: 2, 4: 6}
 _PNG_UP: Final = 2
+_JPEG_SEGMENT: Final = 65533  # largest number of bytes
 # Bytes of a profile with its colour space (ICC.1:2022, table 17).
 _PROFILE_COLOURS: Final = slice(16, 20)
 
@@ -41,7 +42,7 @@ class ImageSpec:
         shape: (H, W, C); C is 1 for grey, 2 for grey and alpha, 3 for RGB, 4 for RGB and alpha.
         dtype: uint8 or uint16.
         icc_profile: Colour profile; dropped if its colour space is not that of the channels.
-        metadata: EXIF and resolution. TIFF files get only the main directory of EXIF.
+        metadata: What the format can hold of it is written, see `unwritten_metadata`.
         quality: Quality of JPEG and WebP, 1 to 100.
     """
 
@@ -68,6 +69,11 @@ class ImageSpec:
         return self.metadata.exif(self.shape[1], self.shape[0])
 
     @property
+    def xmp(self) -> bytes:
+        """XMP packet, or empty bytes."""
+        return self.metadata.xmp_for(self.shape[1], self.shape[0])
+
+    @property
     def profile(self) -> bytes | None:
         """The profile if its colour space is that of the channels."""
         return self.profile_for(grey=self.shape[2] < 3)
@@ -85,6 +91,10 @@ def write_png(file: BinaryIO, strips: Iterable[Pixels], spec: ImageSpec) -> None
         _chunk(file, b"pHYs", struct.pack(">IIB", *dots_per_metre(dpi), 1))
     if exif := spec.exif:
         _chunk(file, b"eXIf", exif)
+    for keyword, text in spec.metadata.texts_with_comment().items():
+        _text_chunk(file, keyword, text.encode())
+    if xmp := spec.xmp:
+        _text_chunk(file, XMP_KEYWORD, xmp)
     packer = zlib.compressobj(_LEVEL)
     above: NDArray[np.uint8] = np.zeros((1, width * channels * spec.bits // 8), np.uint8)
     for rows in _blocks(strips):
@@ -103,6 +113,11 @@ def write_png(file: BinaryIO, strips: Iterable[Pixels], spec: ImageSpec) -> None
 def _chunk(file: BinaryIO, kind: bytes, data: bytes) -> None:
     checksum = zlib.crc32(data, zlib.crc32(kind))
     file.write(struct.pack(">I", len(data)) + kind + data + struct.pack(">I", checksum))
+
+
+def _text_chunk(file: BinaryIO, keyword: str, text: bytes) -> None:
+    """Write a text in UTF-8, uncompressed, without a language."""
+    _chunk(file, b"iTXt", keyword.encode("latin-1", "replace") + bytes(5) + text)
 
 
 def write_tiff(file: BinaryIO, strips: Iterable[Pixels], spec: ImageSpec) -> None:
@@ -138,6 +153,8 @@ def write_tiff(file: BinaryIO, strips: Iterable[Pixels], spec: ImageSpec) -> Non
         tags |= {282: ("Q", dots[0]), 283: ("Q", dots[1]), 296: ("H", (2,))}  # inches
     if spec.profile:
         tags[34675] = ("B", spec.profile)
+    if xmp := spec.xmp:
+        tags[700] = ("b", xmp)
     _write_directory(file, tags)
 
 
@@ -150,11 +167,11 @@ def _texts(metadata: Metadata) -> dict[int, bytes]:
 def _write_directory(file: BinaryIO, tags: dict[int, tuple[str, tuple[int, ...] | bytes]]) -> None:
     """Write values longer than an entry, then the entries, then the offset of the entries."""
     # Code -> type in TIFF, and numbers in a value.
-    types = {"s": (2, 1), "B": (7, 1), "H": (3, 1), "I": (4, 1), "Q": (5, 2)}
+    types = {"s": (2, 1), "b": (1, 1), "B": (7, 1), "H": (3, 1), "I": (4, 1), "Q": (5, 2)}
     entries = []
     for tag, (code, values) in sorted(tags.items()):
         kind, each = types[code]
-        letter = {"s": "B", "Q": "I"}.get(code, code)
+        letter = {"s": "B", "b": "B", "Q": "I"}.get(code, code)
         packed = struct.pack(f"<{len(values)}{letter}", *values)
         if len(packed) > 4:
             offset = file.tell()
@@ -170,6 +187,10 @@ def _write_directory(file: BinaryIO, tags: dict[int, tuple[str, tuple[int, ...] 
 def write_jpeg(file: BinaryIO, strips: Iterable[Pixels], spec: ImageSpec) -> None:
     """Write a JPEG file without chroma subsampling."""
     image, encoded = _joined(strips, spec), BytesIO()
+    comment, xmp = (
+        part if len(part) <= room else b"" for part, room in _jpeg_parts(spec.metadata, spec.xmp)
+    )
+    segment = XMP_MARKER + xmp
     image.save(
         encoded,
         "JPEG",
@@ -178,17 +199,27 @@ def write_jpeg(file: BinaryIO, strips: Iterable[Pixels], spec: ImageSpec) -> Non
         icc_profile=spec.profile,
         dpi=spec.metadata.dpi or (0, 0),
         exif=_prefixed(spec.exif),
+        comment=comment,
+        extra=b"\xff\xe1" + struct.pack(">H", 2 + len(segment)) + segment if xmp else b"",
     )
     # Written by Pillow directly, a full disk would raise no error.
     file.write(encoded.getbuffer())
+
+
+def _jpeg_parts(metadata: Metadata, xmp: bytes) -> tuple[tuple[bytes, int], ...]:
+    """Return comment and XMP, each with its largest size."""
+    return (
+        (metadata.comment_with_text(), _JPEG_SEGMENT),
+        (xmp, _JPEG_SEGMENT - len(XMP_MARKER)),
+    )
 
 
 def write_webp(file: BinaryIO, strips: Iterable[Pixels], spec: ImageSpec) -> None:
     """Write a WebP file; the format has no grey, so grey becomes RGB."""
     profile = spec.profile_for(grey=False)
     image = _joined(strips, spec)
-    exif = _prefixed(spec.exif)
-    image.save(file, "WEBP", quality=spec.quality, icc_profile=profile or b"", exif=exif)
+    options = {"icc_profile": profile or b"", "exif": _prefixed(spec.exif), "xmp": spec.xmp}
+    image.save(file, "WEBP", quality=spec.quality, **options)
 
 
 def _prefixed(exif: bytes) -> bytes:
@@ -237,6 +268,26 @@ _WRITERS: Final = {
     ".tiff": (write_tiff, 2**31 - 1),
 }
 WRITABLE_SUFFIXES: Final = tuple(_WRITERS)
+
+
+def unwritten_metadata(suffix: str, metadata: Metadata) -> list[str]:
+    """Name the parts of metadata that files of a format do not get, such as `text Title`.
+
+    Args:
+        suffix: Suffix of the file, one of `WRITABLE_SUFFIXES`.
+        metadata: Metadata of the image.
+    """
+    write, _ = _WRITERS[suffix.lower()]
+    if write is write_png:
+        return []
+    parts = [f"text {key}" for key in metadata.texts if write is not write_jpeg or key != "Comment"]
+    if write is write_jpeg:
+        sizes = zip(("comment", "XMP"), _jpeg_parts(metadata, metadata.xmp), strict=True)
+        return parts + [f"{name} of over 64 KB" for name, (part, room) in sizes if len(part) > room]
+    parts += ["comment"] if metadata.comment else []
+    return parts + (
+        ["EXIF of camera or place"] if write is write_tiff and metadata.directories else []
+    )
 
 
 def check_target(path: Path, shape: tuple[int, int, int]) -> None:

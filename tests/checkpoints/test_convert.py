@@ -1,8 +1,10 @@
 """Conversions keep every bit if the function is the same; otherwise nothing is written."""
 
+import errno
 import hashlib
 import itertools
 import json
+import os
 from functools import partial
 
 import pytest
@@ -398,6 +400,22 @@ def test_an_existing_file_is_replaced_only_with_overwrite(
     if taken.suffix != ".bin":  # ncnn need not be installed
         tool(name).main([str(source), *arguments, "--overwrite"])
         assert identify(load_checkpoint_file(taken)).layout.network == "MSRResNet"
+
+
+def test_publishing_to_a_full_disk_names_the_target_and_leaves_nothing(
+    tmp_path, saved, rough, fails, monkeypatch
+):
+    source = saved({"state_dict": rough(MSRResNet, **SMALL).state_dict()})
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("pathlib.Path.write_bytes", full)
+    said = fails("publish_model", source, "published/mine.pth")
+    assert "published/mine.pth" in said
+    assert "No space left" in said
+    assert "/." not in said  # of a temporary name
+    assert list((tmp_path / "published").iterdir()) == []
 
 
 def kairs_function(state, x, scale):

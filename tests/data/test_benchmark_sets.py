@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from srgan_plugin.data.benchmark_sets import data_root, find_benchmark
+from srgan_plugin.data.benchmark_sets import IncompleteSetError, data_root, find_benchmark
 from srgan_plugin.data.resize import make_lr
 from srgan_plugin.io.writers import write_image
 
@@ -88,7 +88,7 @@ def test_a_missing_set_is_named_with_every_folder_looked_for(tmp_path):
 @pytest.mark.parametrize("folder", ["Set5", "Set5/GTmod12", "BSD100"])
 def test_an_empty_folder_of_a_set_is_named_as_empty_and_not_as_missing(tmp_path, folder):
     (tmp_path / folder).mkdir(parents=True)
-    with pytest.raises(FileNotFoundError, match="without images") as caught:
+    with pytest.raises(IncompleteSetError, match="without images") as caught:
         find_benchmark(folder.partition("/")[0], tmp_path)
     assert f"{tmp_path / folder}," in str(caught.value)
 

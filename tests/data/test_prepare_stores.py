@@ -121,7 +121,7 @@ def test_skipped_files_are_counted_by_their_kind(
         (hr / name).parent.mkdir(exist_ok=True)
         (hr / name).touch()
     create_store_tool.main([str(hr), "--out", str(tmp_path / "out"), "--workers", "1"])
-    (line,) = [line for line in capsys.readouterr().out.splitlines() if "skipped" in line]
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line[:8] == "skipped "]
     assert str(hr) in line
     kinds = set(line.rpartition(": ")[2].split(", "))
     assert kinds == {"2 .txt", "2 hidden", "1 no suffix", "1 .gif"}

@@ -2,13 +2,16 @@
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
+import tifffile
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, features
 from PIL.ExifTags import IFD, Base
+from PIL.PngImagePlugin import PngInfo
 
 from srgan_plugin.__main__ import main
 from srgan_plugin.data.resize import imresize, resize_rows
@@ -170,6 +173,123 @@ def test_metadata_can_be_limited_to_author_and_copyright_or_removed(upscale, pho
             assert {v for v in exif.values() if isinstance(v, str)} == expected
             assert not exif.get_ifd(IFD.GPSInfo)
             assert not exif.get_ifd(IFD.Exif)
+
+
+XMP = (
+    '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+    '<rdf:Description rdf:about="" xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="6" '
+    'tiff:ImageWidth="12"><exif:PixelYDimension xmlns:exif="http://ns.adobe.com/exif/1.0/">8'
+    "</exif:PixelYDimension><dc:title xmlns:dc='http://purl.org/dc/elements/1.1/'>Süß</dc:title>"
+    "</rdf:Description></rdf:RDF></x:xmpmeta>"
+).encode()
+KEPT_XMP = (
+    XMP.replace(b'"6"', b'"1"').replace(b'Width="12"', b'Width="32"').replace(b">8<", b">48<")
+)
+
+
+@pytest.fixture
+def described(tmp_path):
+    """A PNG and a JPEG file with XMP, texts and a comment."""
+    texts = PngInfo()
+    texts.add_text("Author", "Ada")
+    texts.add_text("Title", "line 1\nline 2", zip=True)
+    texts.add_itxt("Comment", "Ωmega", "el", "σχόλιο")
+    texts.add_itxt("XML:com.adobe.xmp", XMP.decode())
+    Image.fromarray(noise(8, 12, 3)).save(tmp_path / "a.png", pnginfo=texts)
+    Image.fromarray(noise(8, 12, 3)).save(
+        tmp_path / "b.jpg", comment="© Jörg".encode("latin-1"), xmp=XMP, progressive=True
+    )
+
+
+@pytest.mark.usefixtures("described")
+@pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "tif"])
+@pytest.mark.parametrize("source", ["a.png", "b.jpg"])
+def test_xmp_texts_and_comments_are_kept_where_the_format_has_a_place_else_named(
+    upscale, capfd, source, suffix
+):
+    upscale(source, f"out.{suffix}")
+    said = capfd.readouterr().err
+    with Image.open(f"out.{suffix}") as result:
+        result.load()
+        xmp = result.info.get("xmp") or result.info["XML:com.adobe.xmp"].encode()
+        texts, comment = getattr(result, "text", {}), result.info.get("comment")
+    assert xmp == KEPT_XMP
+    if suffix == "png":
+        texts.pop("XML:com.adobe.xmp")
+        of_png = {"Author": "Ada", "Title": "line 1\nline 2", "Comment": "Ωmega"}
+        assert texts == (of_png if source == "a.png" else {"Comment": "© Jörg"})
+        assert "not kept" not in said
+    elif suffix == "jpg":
+        assert comment == ("Ωmega".encode() if source == "a.png" else "© Jörg".encode("latin-1"))
+        assert ("text Title" in said) == ("text Author" in said) == (source == "a.png")
+    else:
+        assert ("text Comment" if source == "a.png" else "comment") in said
+        assert f"out.{suffix}" in said
+
+
+@pytest.mark.usefixtures("described")
+def test_of_texts_and_xmp_only_author_and_copyright_can_be_kept_or_nothing(upscale, capfd):
+    for keep, expected in (("copyright", {"Author": "Ada"}), ("none", {})):
+        upscale("a.png", "out.png", "--metadata", keep, "--overwrite")
+        with Image.open("out.png") as result:
+            result.load()
+            assert result.text == expected
+            assert "xmp" not in result.info
+    upscale("b.jpg", "out.webp", "--metadata", "none")
+    assert "not kept" not in capfd.readouterr().err
+
+
+def test_xmp_too_large_for_a_jpeg_segment_is_named_and_the_image_written(upscale, capfd):
+    texts = PngInfo()
+    texts.add_itxt("XML:com.adobe.xmp", "x" * 70_000)
+    Image.fromarray(noise(8, 12, 3)).save("a.png", pnginfo=texts)
+    upscale("a.png", "out.jpg")
+    assert "XMP of over 64 KB (out.jpg)" in capfd.readouterr().err
+    with Image.open("out.jpg") as result:
+        assert result.size == (48, 32)
+        assert "xmp" not in result.info
+
+
+@pytest.mark.usefixtures("described")
+def test_other_programs_read_what_is_written(upscale):
+    """OpenCV and tifffile, to which these parts are unknown or are tag 700."""
+    for suffix in ("png", "jpg", "webp", "tif"):
+        upscale("a.png", f"out.{suffix}")
+        assert cv2.imread(f"out.{suffix}").shape == (48, 32, 3)
+    with tifffile.TiffFile("out.tif") as file:
+        assert file.pages[0].tags[700].value == KEPT_XMP
+
+
+def test_images_that_differ_in_their_format_only_keep_it_in_the_names_of_their_results(
+    upscale, capfd
+):
+    Path("in/sub").mkdir(parents=True)
+    for value, name in ((50, "x.jpg"), (200, "x.png"), (9, "y.png"), (9, "sub/x.png")):
+        Image.new("RGB", (6, 5), (value,) * 3).save(f"in/{name}")
+    upscale("in", "out", "--format", "png", "--suffix", "_big")
+    found = {str(p.relative_to("out")) for p in Path("out").rglob("*") if p.is_file()}
+    assert found == {"x.jpg_big.png", "x.png_big.png", "y_big.png", "sub/x_big.png"}
+    expected = {
+        value: Upscaler(NETWORK)(np.full((5, 6, 3), value, np.uint8)) for value in (50, 200)
+    }
+    for value, name in ((50, "x.jpg"), (200, "x.png")):
+        with Image.open(f"out/{name}_big.png") as result:
+            assert np.array_equal(np.asarray(result), expected[value])
+    said = capfd.readouterr()
+    assert "in/x.jpg -> out/x.jpg_big.png" in said.err
+    assert "y.png" not in said.err
+    assert "4 done" in said.out
+
+
+@pytest.mark.parametrize("target", ["b.png", "b.tif", "out/"])
+def test_quality_without_a_lossy_result_is_one_line(upscale, capfd, target):
+    Image.fromarray(noise(6, 5, 3)).save("a.png")
+    with pytest.raises(SystemExit) as ended:
+        upscale("a.png", target, "--quality", "95")
+    assert ended.value.code == 1
+    said = capfd.readouterr().err
+    assert said.startswith("error: --quality: ")
+    assert len(said.splitlines()) == 1
 
 
 def test_a_scale_with_too_large_a_result_is_one_line(upscale, capfd):

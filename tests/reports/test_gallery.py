@@ -220,6 +220,7 @@ def test_compare_writes_a_page_and_a_sheet(
         (["--models", ",", "IMAGE"], "--models: expected"),
         (["--out", "x.jpg", "IMAGE"], "--out: expected a name"),
         (["--hr", "EMPTY", "IMAGE"], "expected images"),
+        (["--quality", "80", "--out", "x.png", "IMAGE"], "--quality: expected a page"),
         (["--models", "none.pth", "IMAGE"], "none.pth"),
     ],
 )

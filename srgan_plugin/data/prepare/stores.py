@@ -48,8 +48,8 @@ def create_store(
             processor.
         progress: Called with the number of images done and the total.
         replace: Whether to replace an existing store once the new one is complete.
-        failed: Called with the reason for each image that cannot be used, of at most 20; all are
-            looked for before the error is raised.
+        failed: Called with the reason for each image that cannot be used, if there are several (at
+            most 20 are looked for), before the error is raised.
 
     Raises:
         FileNotFoundError: A folder does not exist.
@@ -80,8 +80,6 @@ def create_store(
         for encoded in ordered_map(encode_pair, range(len(pairs)), workers, progress):
             if isinstance(encoded, str):
                 bad.append(encoded)
-                if failed is not None:
-                    failed(encoded)
                 if len(bad) == _MOST_BAD:
                     break
             elif not bad:
@@ -89,18 +87,21 @@ def create_store(
                 gt_store.put_encoded(key, *gt)
                 lr_store.put_encoded(key, *lr)
         if bad:
+            if failed is not None and len(bad) > 1:
+                for reason in bad:
+                    failed(reason)
             raise UserError(_refusal(hr_dir, bad, len(pairs), named=failed is not None))
 
 
 def _refusal(hr_dir: str | os.PathLike[str], bad: Sequence[str], total: int, *, named: bool) -> str:
-    """Return the message on images that cannot be used; `named` if each was reported before."""
-    if len(bad) == 1 and not named:
+    """Return the message on images that cannot be used; `named` if each has its own line."""
+    if len(bad) == 1:
         return bad[0]
     reasons = "" if named else f" ({'; '.join(bad)})"
     more = "or more " if len(bad) == _MOST_BAD else ""
     return (
         f"{hr_dir}: expected images that can be used, got {len(bad)} {more}of {total} that cannot"
-        f"{reasons}; nothing was written: mend or remove them"
+        f"{reasons}; nothing was written: repair or remove them"
     )
 
 

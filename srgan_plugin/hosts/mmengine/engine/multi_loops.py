@@ -14,6 +14,7 @@ from mmengine.runner.amp import autocast
 from mmengine.runner.base_loop import BaseLoop
 from torch.utils.data import DataLoader
 
+from srgan_plugin.data.benchmark_sets import IncompleteSetError
 from srgan_plugin.errors import MissingFileError, UserError
 from srgan_plugin.inference.upscaler import disable_malloc_trim
 from srgan_plugin.registry import LOOPS, known_arguments
@@ -49,7 +50,7 @@ class _MultiLoop(BaseLoop):
         self.fp16 = fp16
         loaders = list(dataloader) if isinstance(dataloader, Sequence) else [dataloader]
         evaluators = _one_per_set(evaluator, len(loaders))
-        self.missing: dict[str, str] = {}
+        self.missing: dict[str, FileNotFoundError] = {}
         self.several = len(loaders) > 1
         self.sets: list[tuple[Any, Evaluator]] = [
             (loader, self._evaluator(config, loader))
@@ -79,8 +80,9 @@ class _MultiLoop(BaseLoop):
         try:
             return self.runner.build_dataloader(config, seed=self.runner.seed)
         except FileNotFoundError as error:
-            dataset = config.get("dataset") or {}
-            self.missing[str(dataset.get("name") or f"set {len(self.missing) + 1}")] = str(error)
+            dataset = config.get("dataset")
+            name = dataset.get("name") if isinstance(dataset, dict) else None
+            self.missing[name or f"set {len(self.missing) + 1}"] = error
             print_log(f"skipped: {error}", logger="current", level=logging.WARNING)
             return None
 
@@ -197,8 +199,12 @@ class MultiTestLoop(_MultiLoop):
             FileNotFoundError: None of the sets exists.
         """
         if not self.sets:
-            reasons = list(self.missing.values())
-            told = reasons[0] if len(reasons) == 1 else "the warnings above say why"
+            # A warning names each; the likely mistake is a folder that exists.
+            errors = sorted(
+                self.missing.values(), key=lambda error: not isinstance(error, IncompleteSetError)
+            )
             names = ", ".join(self.missing)
-            raise MissingFileError(f"test sets: expected at least one of {names}, got none: {told}")
+            raise MissingFileError(
+                f"test sets: expected at least one of {names}, got none: {errors[0]}"
+            )
         return super().run()
