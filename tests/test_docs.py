@@ -55,6 +55,19 @@ def test_every_internal_link_and_anchor_exists(page: Path) -> None:
             assert anchor in anchors(file), f"{target}: {file.name} has {sorted(anchors(file))}"
 
 
+@pytest.mark.parametrize("folder", ["srgan_plugin", "tools", "configs", ".github"])
+def test_a_page_that_a_message_names_exists(folder: str) -> None:
+    files = [
+        path
+        for path in (ROOT / folder).rglob("*.*")
+        if path.suffix in (".py", ".sh", ".yml") and ".mim" not in path.parts
+    ]
+    for path in files:
+        for name, _, anchor in re.findall(r"\b(docs/[a-z/-]+\.md)(#([\w-]+))?", path.read_text()):
+            assert (ROOT / name).is_file(), f"{path}: {name}"
+            assert not anchor or anchor in anchors(ROOT / name), f"{path}: {name}#{anchor}"
+
+
 def test_the_landing_page_leads_to_every_page() -> None:
     text = (ROOT / "docs/index.md").read_text()
     listed = set(

@@ -441,16 +441,20 @@ def test_a_config_that_trains_nothing_is_told_from_one_that_does() -> None:
         {"weight": torch.ones(2)},
         {"state_dict": {}, "meta": {"epoch": 1}, "optimizer": {}},
         {"state_dict": {}, "meta": {"iter": 300_000}},
+        {"state_dict": {}, "meta": {"iter": 300_000}, "optimizer": {}},  # of mmcv 1.x
     ],
 )
-def test_weights_alone_are_not_resumed(checkpoint: dict[str, object]) -> None:
+def test_weights_alone_and_checkpoints_of_mmcv_1_are_not_resumed(
+    checkpoint: dict[str, object],
+) -> None:
     torch.save(checkpoint, "weights.pth")
     with pytest.raises(ValueError, match=r"weights\.pth .*load_from=weights"):
         check_resumable("weights.pth")
 
 
 def test_what_a_run_saved_can_be_resumed() -> None:
-    torch.save({"state_dict": {}, "meta": {"iter": 2}, "optimizer": {}}, "iter_2.pth")
+    saved = {"state_dict": {}, "meta": {"iter": 2}, "optimizer": {}, "message_hub": {}}
+    torch.save(saved, "iter_2.pth")
     assert check_resumable("iter_2.pth") == 2
     check_resumable("s3://bucket/iter_2.pth")
     with pytest.raises(FileNotFoundError, match=r"no\.pth"):

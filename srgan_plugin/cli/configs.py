@@ -173,8 +173,9 @@ def _refuse_mmediting(cfg: Any, path: Path) -> None:
     raise UserError(
         f"{path}: expected a config of mmengine, got one of MMEditing 0.x (it has "
         f"{', '.join(old)}), which neither MMagic nor this package runs; start from "
-        f"configs/{start}.py and change its settings (see docs/from-mmagic.md); checkpoints of "
-        "MMEditing 0.x load without conversion"
+        f"configs/{start}.py and change its settings: each key and its new name are in "
+        "docs/from-mmagic.md#a-config-of-mmediting-0x ; checkpoints of MMEditing 0.x load without "
+        "conversion"
     )
 
 
@@ -249,7 +250,8 @@ def check_resumable(path: str | Path) -> int:
 
     Raises:
         MissingFileError: The file does not exist.
-        UserError: The file is not a checkpoint, or has no iteration or no state of an optimizer.
+        UserError: The file is not a checkpoint of mmengine, or has no iteration or no state of an
+            optimizer.
     """
     if "://" in str(path):
         return -1
@@ -261,5 +263,10 @@ def check_resumable(path: str | Path) -> int:
         raise UserError(
             f"--resume: expected a checkpoint of a training, got {path} with weights only; to "
             f"start from them, replace --resume by --cfg-options load_from={path}"
+        )
+    if "message_hub" not in checkpoint:
+        raise UserError(
+            f"--resume: expected a checkpoint of mmengine, got {path} of mmcv 1.x (MMEditing 0.x); "
+            f"to start from its weights, replace --resume by --cfg-options load_from={path}"
         )
     return int(meta["iter"])

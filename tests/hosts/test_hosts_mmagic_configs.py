@@ -4,6 +4,7 @@ import itertools
 import json
 import os
 import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -15,8 +16,10 @@ from mmengine.config import Config
 from mmengine.optim import OptimWrapper
 
 from srgan_plugin import config_path
+from srgan_plugin.__main__ import run_mmagic
 from srgan_plugin.checkpoints import load_checkpoint_file
 from srgan_plugin.networks import MSRResNet
+from tests.conftest import forget_mmengine
 
 CONFIG = ".mim/configs/srgan_resnet/msrresnet_x4c64b16_1xb16-1000k_div2k.py"
 Tool = Callable[[str], ModuleType]
@@ -157,3 +160,37 @@ def test_a_run_of_mmagics_config_saves_when_it_is_stopped_and_goes_on_by_resume(
     tool("train").main([str(config), "--resume", *options, f"experiment_name={tmp_path.name}_2"])
     assert next(calls) == 7  # three steps before, three after
     assert load_checkpoint_file(work_dir / "iter_6.pth")["meta"]["iter"] == 6
+
+
+@pytest.mark.slow
+def test_a_checkpoint_of_mmagics_own_tool_is_resumed_with_its_optimiser_state(
+    config: Path, tool: Tool, photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In MMagic's config, and in the one of this package with the same network."""
+    monkeypatch.setattr(sys, "argv", sys.argv)
+    monkeypatch.setitem(os.environ, "LOCAL_RANK", "0")
+    run_mmagic("train", [str(config), "--cfg-options", "train_cfg.max_iters=2"])
+    (saved,) = (tmp_path / "work_dirs").rglob("iter_2.pth")
+    before = load_checkpoint_file(saved)["optimizer"]["state"]
+    assert {int(state["step"]) for state in before.values()} == {2}
+    theirs = [str(config)]
+    ours = [
+        *(config_path("msrresnet_x4c64b16_g1_1000k_div2k.py"), "--cfg-options"),
+        *("model.generator.mid_channels=8", "model.generator.num_blocks=1"),
+        *("train_dataloader.num_workers=0", "train_dataloader.persistent_workers=False"),
+        *("train_dataloader.batch_size=2", "train_dataloader.dataset.pipeline.0.gt_patch_size=48"),
+        f"train_dataloader.dataset.gt={photographs / 'Set5/GTmod12'}",
+    ]
+    for name, (path, *options) in (("theirs", theirs), ("ours", ours)):
+        forget_mmengine()
+        out = tmp_path / name
+        options = [*(options or ["--cfg-options"]), "train_cfg.max_iters=4"]
+        if name == "theirs":
+            options.append(f"default_hooks.checkpoint.out_dir={out}")
+        tool("train").main([path, "--resume", str(saved), "--work-dir", str(out), *options])
+        (resumed,) = out.rglob("iter_4.pth")
+        checkpoint = load_checkpoint_file(resumed)
+        after = checkpoint["optimizer"]["state"]
+        assert {int(state["step"]) for state in after.values()} == {4}, name
+        assert after.keys() == before.keys()
+        assert checkpoint["meta"]["iter"] == 4

@@ -2,6 +2,8 @@
 
 import json
 import pickle
+import re
+import runpy
 import sys
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -14,8 +16,9 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from srgan_plugin.cli.configs import _VIS_BACKENDS
+from srgan_plugin.cli.configs import _VIS_BACKENDS, read_config
 from srgan_plugin.data.resize import make_lr
+from srgan_plugin.errors import UserError
 from srgan_plugin.io.images import read_image
 from srgan_plugin.io.writers import write_image
 from tests.conftest import ROOT, image
@@ -81,6 +84,36 @@ def test_a_config_of_mmediting_is_recognised_and_answered_with_ours(
     (named,) = [word for word in line.split() if word.startswith("configs/")]
     assert named.startswith(f"configs/{ours}")
     assert (ROOT / named).is_file()
+
+
+def test_the_example_of_a_config_of_mmediting_is_refused_and_its_translation_is_equivalent(
+    tmp_path: Path,
+) -> None:
+    page = (ROOT / "docs/from-mmagic.md").read_text()
+    _, section, *_ = re.split(r"^## A config of MMEditing 0\.x$", page, flags=re.M)
+    blocks = re.findall(r"```python\n(.*?)```", section, re.S)[:2]
+    old, new = (tmp_path / f"{name}.py" for name in ("old", "new"))
+    for path, block in zip((old, new), blocks, strict=True):
+        path.write_text(block)
+    with pytest.raises(UserError, match=r"from-mmagic\.md#a-config-of-mmediting-0x ") as refused:
+        read_config(old)
+    assert "configs/msrresnet_x4c64b16" in str(refused.value)
+    before, after = runpy.run_path(str(old)), read_config(new)
+    data, generator = before["data"], before["model"]["generator"]
+    folders = data["train"]["dataset"]
+    assert {**after.model.generator, **generator} == after.model.generator
+    assert after.model.pixel_loss == before["model"]["pixel_loss"]
+    assert after.optim_wrapper.optimizer == before["optimizers"]["generator"]
+    assert after.param_scheduler.milestones == before["lr_config"]["step"]
+    assert after.param_scheduler.gamma == before["lr_config"]["gamma"]
+    assert after.train_cfg.max_iters == before["total_iters"]
+    assert after.train_cfg.val_interval == before["evaluation"]["interval"]
+    assert after.default_hooks.checkpoint.interval == before["checkpoint_config"]["interval"]
+    assert after.default_hooks.logger.interval == before["log_config"]["interval"]
+    assert after.train_dataloader.num_workers == data["workers_per_gpu"]
+    assert after.train_dataloader.batch_size == data["train_dataloader"]["samples_per_gpu"]
+    for name, old_name in (("gt", "gt_folder"), ("lr", "lq_folder"), ("ann_file", "ann_file")):
+        assert after.train_dataloader.dataset[name] == folders[old_name]
 
 
 @pytest.mark.parametrize("kind", _VIS_BACKENDS)
