@@ -16,7 +16,7 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from srgan_plugin.cli.configs import _VIS_BACKENDS, read_config
+from srgan_plugin.cli.configs import _MMEDITING_KEYS, _VIS_BACKENDS, read_config
 from srgan_plugin.data.resize import make_lr
 from srgan_plugin.errors import UserError
 from srgan_plugin.io.images import read_image
@@ -91,6 +91,7 @@ def test_the_example_of_a_config_of_mmediting_is_refused_and_its_translation_is_
 ) -> None:
     page = (ROOT / "docs/from-mmagic.md").read_text()
     _, section, *_ = re.split(r"^## A config of MMEditing 0\.x$", page, flags=re.M)
+    assert [key for key in _MMEDITING_KEYS if f"`{key}" not in section] == []
     blocks = re.findall(r"```python\n(.*?)```", section, re.S)[:2]
     old, new = (tmp_path / f"{name}.py" for name in ("old", "new"))
     for path, block in zip((old, new), blocks, strict=True):
