@@ -205,6 +205,14 @@ def test_a_checkpoint_of_another_scale_is_refused(data: Path, fails: Callable[..
     assert "upscale_factor=2" in said
 
 
+def test_a_checkpoint_of_another_network_is_refused_with_the_config_of_its_scale(
+    data: Path, fails: Callable[..., str]
+) -> None:
+    torch.save(MSRResNet(mid_channels=8, num_blocks=2, upscale_factor=2).state_dict(), "x2.pth")
+    said = fails("test", MSRRESNET.replace("msrresnet", "srresnet"), "x2.pth")
+    assert "configs/msrresnet_x2c64b16_g1_1000k_div2k.py" in said
+
+
 def test_weights_of_basicsr_are_tested_with_their_activation_and_not_trained_without(
     data: Path, fails: Callable[..., str], capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,4 +1,4 @@
-"""Test a checkpoint on the benchmark sets: `python tools/test.py CONFIG CHECKPOINT`."""
+"""Test a checkpoint on the test sets of a config: `python tools/test.py CONFIG CHECKPOINT`."""
 
 import argparse
 from collections import defaultdict
@@ -11,15 +11,24 @@ from srgan_plugin.cli.parser import Parser
 from srgan_plugin.cli.terminal import write_lines, write_note
 from srgan_plugin.errors import UserError, check_option, prefix_errors
 
+# For the hint to a config, by network and scale.
+_CONFIGS = {
+    (network, scale): f"configs/{network.lower()}_x{scale}c64b16_g1_1000k_div2k.py"
+    for network, scale in (("MSRResNet", 2), ("MSRResNet", 3), ("MSRResNet", 4), ("SRResNet", 4))
+}
+_NETWORKS = ("MSRResNet", "SRResNet")
+# By hand, because `srgan_plugin.metrics` imports torch, for which --help would wait.
+_PROTOCOLS = ("openmmlab-2020", "mmagic-1.x", "basicsr", "paper", "y")
+
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    """Read the command line; flags are those of MMagic."""
+    """Parse the command line; flags shared with MMagic keep their names."""
     parser = Parser(description=__doc__)
     parser.add_argument("config", help="config file")
     parser.add_argument(
         "checkpoint",
-        help="a path, a URL, the name of a published model, msrresnet or srgan for the bundled "
-        "weights, or 'none' for configs without weights",
+        help="path, URL, hf://OWNER/NAME[@REVISION], name of a published checkpoint, 'msrresnet' "
+        "or 'srgan' (bundled), or 'none' if the network has no weights (bicubic)",
     )
     parser.add_argument("--work-dir", help="folder of the log")
     parser.add_argument("--out", metavar="FILE.json", help="file to write the results to")
@@ -28,8 +37,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         nargs="+",
         default=[],
         metavar="NAME",
-        help="protocols to use instead of those in the config: openmmlab-2020, mmagic-1.x, "
-        "basicsr, paper, y (docs/protocols.md)",
+        help="protocols to use instead of those in the config: "
+        f"{', '.join(_PROTOCOLS)} (docs/protocols.md)",
     )
     parser.add_argument("--save-images", metavar="DIR", help="save images as DIR/SET/NAME.png")
     parser.add_argument(
@@ -52,7 +61,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def check_protocols(name: str, protocols: Iterable[str]) -> None:
-    """Refuse an unknown protocol; the message names the nearest one."""
+    """Raise `UserError` for an unknown protocol.
+
+    Args:
+        name: Name of the flag or setting, for the message.
+        protocols: Names to check.
+    """
     if protocols := list(protocols):
         from srgan_plugin.metrics import PROTOCOLS
 
@@ -60,49 +74,56 @@ def check_protocols(name: str, protocols: Iterable[str]) -> None:
             check_option(name, protocol, PROTOCOLS)
 
 
-_CONFIGS = {
-    name: f"configs/{name.lower()}_x4c64b16_g1_1000k_div2k.py" for name in ("MSRResNet", "SRResNet")
-}
+def require_matching_network(generator: Any, checkpoint: Any) -> None:
+    """Check that the checkpoint's network and scale are those of the config.
 
+    Skipped for networks of other packages, which mmengine checks on load.
 
-def refuse_other_network(generator: Any, checkpoint: Any) -> None:
-    """Refuse a checkpoint of another network or scale than that of the config.
+    Args:
+        generator: Config of the generator.
+        checkpoint: Content of the checkpoint.
 
-    Networks of another package are checked when they are loaded.
+    Raises:
+        UserError: The checkpoint is of another network or scale, or not of a generator.
     """
     from srgan_plugin.checkpoints import identify
 
-    own, scale = network_name({"generator": generator}), generator.get("upscale_factor", 4)
-    if own not in _CONFIGS:
+    expected, scale = network_name({"generator": generator}), generator.get("upscale_factor", 4)
+    if expected not in _NETWORKS:
         return
     found = identify(checkpoint)
-    if found.layout.network not in _CONFIGS:
+    network = found.layout.network
+    if network not in _NETWORKS:
         raise UserError(f"expected a generator, got {found}")
-    if found.layout.network != own:
-        config = _CONFIGS[found.layout.network]
-        raise UserError(f"expected {own} as in the config, got {found}; test it with {config}")
-    if (factor := found.arguments["upscale_factor"]) != scale:
+    factor = found.arguments["upscale_factor"]
+    if network != expected:
+        config = _CONFIGS.get((network, factor), f"a config of {network} x{factor}")
+        raise UserError(f"expected {expected} as in the config, got {found}; test it with {config}")
+    if factor != scale:
         raise UserError(
             f"expected x{scale} as in the config and its test sets, got {found}; use a config with "
             f"upscale_factor={factor}"
         )
 
 
-def follow_checkpoint(model: Any, location: str, *, is_plugin: bool) -> str:
-    """Set the generator of a config to that in a checkpoint, and print the changes.
+def adapt_generator_to_checkpoint(model: Any, location: str, *, is_plugin: bool) -> str:
+    """Set the generator of a config to the one in a checkpoint, and print the changes.
 
     Args:
         model: Config of the model, changed in place.
         location: Path, URL or name of the checkpoint.
-        is_plugin: Whether the model is of this package. Arguments that models of another toolbox
-            do not have are refused for those.
+        is_plugin: Whether the model is defined in this package. A foreign network is refused if the
+            checkpoint needs arguments that only the plugin's networks have (`NON_INFERABLE_ARGS`).
 
     Returns:
         The path of the checkpoint, or `location` if only mmengine can read it, such as `s3://`.
+
+    Raises:
+        MissingFileError: The checkpoint does not exist.
+        UserError: The file is not a checkpoint, or of a network that the config cannot build.
     """
-    from srgan_plugin.checkpoints import generator_changes, identify, load_checkpoint_file
+    from srgan_plugin.checkpoints import generator_changes, load_checkpoint_file
     from srgan_plugin.checkpoints.hub import is_fetched_here, local_checkpoint
-    from srgan_plugin.checkpoints.recorded_args import NON_INFERABLE_ARGS
 
     generator = model.get("generator")
     if not is_fetched_here(location):
@@ -112,25 +133,54 @@ def follow_checkpoint(model: Any, location: str, *, is_plugin: bool) -> str:
         return str(path)
     checkpoint = load_checkpoint_file(path)
     with prefix_errors(path):
-        refuse_other_network(generator, checkpoint)
+        require_matching_network(generator, checkpoint)
         changes = generator_changes(generator, checkpoint)
     if changes:
-        foreign = not is_plugin and "." not in str(generator.type)
-        if foreign and {*changes} & {*NON_INFERABLE_ARGS}:
-            raise UserError(
-                f"{path}: expected a network for the config's {generator.type}, got "
-                f"{identify(checkpoint)}; set model.generator.type=srgan_plugin.{generator.type}"
-            )
-        settings = ", ".join(f"{name}={value!r}" for name, value in changes.items())
-        note = f"{path} holds {identify(checkpoint)}: testing with {settings}, unlike the config"
-        write_note(f"NOTE: {note}")
-        generator.update(changes)
-    if any(str(k).startswith("generator_ema.") for k in checkpoint.get("state_dict", ())):
-        which = "those" if is_plugin else f"the others, because {model.type} has no average"
-        write_note(f"NOTE: {path} has averaged weights: testing {which}")
-        if is_plugin:
-            model["ema"] = model.get("ema") or {"decay": 0.999}  # a test does not use the decay
+        is_foreign = not is_plugin and "." not in str(generator.type)
+        _apply_changes(generator, changes, path, checkpoint, is_foreign=is_foreign)
+    _use_ema_weights(model, checkpoint, path, is_plugin=is_plugin)
     return str(path)
+
+
+def _apply_changes(
+    generator: Any, changes: dict[str, Any], path: Any, checkpoint: Any, *, is_foreign: bool
+) -> None:
+    """Change the arguments of a generator, and print them.
+
+    Args:
+        generator: Config of the generator, changed in place.
+        changes: Arguments to set.
+        path: Path of the checkpoint, for messages.
+        checkpoint: Content of the checkpoint.
+        is_foreign: Whether the generator is a network of another package.
+
+    Raises:
+        UserError: A foreign network has no such argument.
+    """
+    from srgan_plugin.checkpoints import identify
+    from srgan_plugin.checkpoints.recorded_args import NON_INFERABLE_ARGS
+
+    if is_foreign and set(changes) & set(NON_INFERABLE_ARGS):
+        raise UserError(
+            f"{path}: expected a network for the config's {generator.type}, got "
+            f"{identify(checkpoint)}; set model.generator.type=srgan_plugin.{generator.type}"
+        )
+    settings = ", ".join(f"{name}={value!r}" for name, value in changes.items())
+    write_note(
+        f"NOTE: {path} holds {identify(checkpoint)}: testing with {settings}, unlike the config"
+    )
+    generator.update(changes)
+
+
+def _use_ema_weights(model: Any, checkpoint: Any, path: Any, *, is_plugin: bool) -> None:
+    """Enable the EMA of a model of this package if the checkpoint has EMA weights."""
+    if not any(str(key).startswith("generator_ema.") for key in checkpoint.get("state_dict", ())):
+        return
+    if is_plugin:
+        write_note(f"NOTE: {path}: testing the EMA weights")
+        model["ema"] = model.get("ema") or {"decay": 0.999}  # a test does not use the decay
+    else:
+        write_note(f"NOTE: {path}: testing the non-averaged weights: {model.type} has no EMA")
 
 
 def network_name(model: Any) -> str:
@@ -138,27 +188,30 @@ def network_name(model: Any) -> str:
     return str((model.get("generator") or model).get("type")).rpartition(".")[2]
 
 
-def by_set(measured: dict[str, float]) -> dict[str, dict[str, float]]:
+def group_by_dataset(metrics: dict[str, float]) -> dict[str, dict[str, float]]:
     """Convert `{"Set5/PSNR": …}` to `{"Set5": {"PSNR": …}}`."""
     sets: dict[str, dict[str, float]] = defaultdict(dict)
-    for name, value in measured.items():
-        dataset, _, measure = name.rpartition("/")
-        sets[dataset or "test"][measure] = float(value)
+    for name, value in metrics.items():
+        dataset, _, metric = name.rpartition("/")
+        sets[dataset or "test"][metric] = float(value)
     return dict(sets)
 
 
-def measure(runner: Any) -> dict[str, float]:
-    """Test, and return the results, for MMagic's loop from the log of mmengine's hook."""
-    measured: dict[str, float] | None = runner.test()
-    if measured is not None:
-        return measured
+def run_test(runner: Any) -> dict[str, float]:
+    """Run the test loop and return its metrics.
+
+    MMagic's loop returns None; its metrics are read from the message hub.
+    """
+    metrics: dict[str, float] | None = runner.test()
+    if metrics is not None:
+        return metrics
     scalars = runner.message_hub.log_scalars
     timing = ("test/time", "test/data_time")
     names = [name for name in scalars if name.startswith("test/") and name not in timing]
     return {name.removeprefix("test/"): scalars[name].current() for name in names}
 
 
-def scorer_of(runner: Any) -> Any:
+def find_scorer(runner: Any) -> Any:
     """Return the scorer of the test loop, or None if it has only other metrics."""
     metrics = getattr(getattr(runner.test_loop, "evaluator", None), "metrics", ())
     return next((m.scorer for m in metrics if hasattr(m, "scorer")), None)
@@ -171,29 +224,32 @@ def choose_metrics(cfg: Any, protocols: list[str], others: list[str]) -> None:
         cfg: Config, changed in place.
         protocols: Names of protocols; empty for those in the config.
         others: Types of further metrics.
+
+    Raises:
+        UserError: A protocol or metric is unknown, or protocols are given, but the config has no
+            `BenchmarkMetric`.
     """
     _check_metrics(cfg, others)
     given = cfg.test_evaluator
     evaluators = given if isinstance(given, list) else [given]
     if "metrics" in evaluators[0]:  # configs of MMagic have an evaluator for each test set
         for evaluator in evaluators:
-            evaluator["metrics"] = _chosen(evaluator["metrics"], protocols, others)
+            evaluator["metrics"] = _select_metrics(evaluator["metrics"], protocols, others)
     else:
-        cfg.test_evaluator = _chosen(evaluators, protocols, others)
+        cfg.test_evaluator = _select_metrics(evaluators, protocols, others)
 
 
 def _check_metrics(cfg: Any, names: Iterable[str]) -> None:
-    """Refuse an unknown metric, before test sets are looked for."""
+    """Raise an error for an unknown metric, before test sets are looked for."""
     from mmengine.registry import METRICS
 
     with METRICS.switch_scope_and_registry(cfg.get("default_scope")) as registry:
         for name in names:
-            registry.get(name)  # of this package's, raises an error that names the nearest one
+            registry.get(name)  # this package's registries raise an error with the nearest name
 
 
-def _chosen(metrics: list[Any], protocols: list[str], others: list[str]) -> list[Any]:
+def _select_metrics(metrics: list[Any], protocols: list[str], others: list[str]) -> list[Any]:
     """Return the metrics of a test set with these protocols, and further metrics."""
-    prefix = {"prefix": metrics[0]["prefix"]} if "prefix" in metrics[0] else {}
     chosen = [metric for metric in metrics if str(metric.get("type")).endswith("BenchmarkMetric")]
     if protocols and not chosen:
         raise UserError(
@@ -205,17 +261,29 @@ def _chosen(metrics: list[Any], protocols: list[str], others: list[str]) -> list
         if protocols:
             metric["protocols"] = protocols
         check_protocols("protocols", metric.get("protocols") or ())
+    # Configs of MMagic set the name of the test set in every metric, the same in all of a set.
+    prefix = {"prefix": metrics[0]["prefix"]} if "prefix" in metrics[0] else {}
     return [*metrics, *({"type": name, **prefix} for name in others)]
 
 
 def choose_checkpoint(cfg: Any, location: str) -> None:
-    """Set `load_from`, and the generator to that in the checkpoint; `none` loads no weights."""
-    from srgan_plugin.hosts.mmengine.compat import scope_of
-    from srgan_plugin.registry import SCOPE
+    """Set `load_from`, and the generator to the one in the checkpoint.
+
+    Args:
+        cfg: Config, changed in place.
+        location: Path, URL or name of the checkpoint; `none` loads no weights.
+
+    Raises:
+        MissingFileError: The checkpoint does not exist.
+        UserError: The checkpoint does not match the config, or is `none` for a network with
+            weights.
+    """
+    from srgan_plugin.hosts.mmengine.compat import is_plugin_model
 
     if location.lower() != "none":
-        is_plugin = scope_of(cfg) == SCOPE
-        cfg.load_from = follow_checkpoint(cfg.model, location, is_plugin=is_plugin)
+        cfg.load_from = adapt_generator_to_checkpoint(
+            cfg.model, location, is_plugin=is_plugin_model(cfg)
+        )
     elif (network := network_name(cfg.model)) != "Bicubic":
         raise UserError(
             f"checkpoint: expected one for the network {network} of {cfg.filename}, got 'none', "
@@ -223,26 +291,33 @@ def choose_checkpoint(cfg: Any, location: str) -> None:
         )
 
 
-def keep_test_settings(cfg: Any) -> None:
-    """Remove the settings of training and validation from a config."""
+def drop_training_settings(cfg: Any) -> None:
+    """Remove the settings of training and validation, so that no data or VGG weights are needed.
+
+    Args:
+        cfg: Config, changed in place.
+    """
     if "perceptual_loss" in cfg.model:
-        cfg.model.perceptual_loss = None  # VGG-19 weights may be missing
-    for name in (
-        *("train_dataloader", "train_cfg", "optim_wrapper", "param_scheduler"),
-        *("val_dataloader", "val_cfg", "val_evaluator"),
-    ):
+        cfg.model.perceptual_loss = None
+    training = ("train_dataloader", "train_cfg", "optim_wrapper", "param_scheduler")
+    validation = ("val_dataloader", "val_cfg", "val_evaluator")
+    for name in training + validation:
         cfg[name] = None
 
 
 def use_self_ensemble(cfg: Any) -> None:
-    """Set x8 self-ensemble, which only models of this package have."""
-    from srgan_plugin.hosts.mmengine.compat import scope_of
+    """Enable x8 self-ensemble.
+
+    Args:
+        cfg: Config, changed in place.
+
+    Raises:
+        UserError: The model is not defined in this package.
+    """
+    from srgan_plugin.hosts.mmengine.compat import is_plugin_model
     from srgan_plugin.registry import SCOPE
 
-    is_plugin = str(cfg.model.type).startswith(f"{SCOPE}.") or (
-        "." not in str(cfg.model.type) and scope_of(cfg) == SCOPE
-    )
-    if not is_plugin:
+    if not is_plugin_model(cfg):
         raise UserError(
             f"--tta: expected a model of {SCOPE}, got {cfg.model.type}; set "
             f"--cfg-options model.type={SCOPE}.SRModel"
@@ -250,51 +325,70 @@ def use_self_ensemble(cfg: Any) -> None:
     cfg.model.test_cfg = {**(cfg.model.get("test_cfg") or {}), "tta": True}
 
 
+def report(runner: Any, results: dict[str, dict[str, float]], out: str | None) -> None:
+    """Print the table of results, and write them to a file.
+
+    Args:
+        runner: Runner after the test.
+        results: Values by test set and metric.
+        out: JSON file to write; None for no file.
+    """
+    from srgan_plugin.hosts.mmengine.engine.multi_loops import MultiTestLoop
+    from srgan_plugin.io.atomic import write_text
+    from srgan_plugin.metrics.results_files import results_text
+    from srgan_plugin.metrics.tables import format_table
+
+    loop = runner.test_loop
+    counts, lr_origins, missing_images = {}, {}, {}
+    if isinstance(loop, MultiTestLoop):  # other loops do not record these
+        counts = loop.image_counts()
+        lr_origins = loop.notes("lr_origin")
+        missing_images = loop.notes("missing_images")
+    if out:
+        write_text(results_text(results, counts), out)
+    table = format_table(
+        results,
+        scorer=find_scorer(runner),
+        lr_origins=lr_origins,
+        missing_images=missing_images,
+        model=runner.cfg.get("reference_model"),
+    )
+    write_lines(table.splitlines())
+
+
 @command
 def main(argv: list[str] | None = None) -> None:
-    """Build the runner, test, print the table."""
+    """Test a checkpoint and print a table."""
     args = parse_args(argv)
     cfg = load_config(args)
     require_settings(
         cfg,
-        *("test_dataloader", "test_cfg", "test_evaluator"),
+        "test_dataloader",
+        "test_cfg",
+        "test_evaluator",
         hint="copy them from another config",
     )
     choose_checkpoint(cfg, args.checkpoint)
-    keep_test_settings(cfg)
+    drop_training_settings(cfg)
     choose_metrics(cfg, args.protocol, args.metric)
     if args.tta:
         use_self_ensemble(cfg)
     if args.save_images:
         saving = {"type": "SaveImagesHook", "out_dir": args.save_images}
         cfg.custom_hooks = [*(cfg.get("custom_hooks") or []), saving]
+    # Imported here, so that an error in the command line does not wait for torch and mmengine.
     from mmengine.dist import is_main_process
 
     from srgan_plugin.cli.mmengine_console import open_runner
     from srgan_plugin.hosts.mmengine.compat import convert_on_load
     from srgan_plugin.hosts.mmengine.engine.distributed import join_process_group
-    from srgan_plugin.io.atomic import write_text
-    from srgan_plugin.metrics.results_files import results_text
-    from srgan_plugin.metrics.tables import format_table
 
     join_process_group(args.launcher, cfg)
     runner = open_runner(cfg, verbose=args.verbose)
-    convert_on_load(runner.model)
-    results = by_set(measure(runner))
-    if not is_main_process():
-        return
-    if args.out:
-        counts: dict[str, int] = getattr(runner.test_loop, "image_counts", dict)()  # of our loop
-        write_text(results_text(results, counts), args.out)
-    notes: Any = getattr(runner.test_loop, "notes", lambda key: {})
-    table = format_table(
-        results,
-        scorer=scorer_of(runner),
-        lr_origins=notes("lr_origin"),
-        missing_images=notes("missing_images"),
-        model=cfg.get("reference_model"),
-    )
-    write_lines(table.splitlines())
+    convert_on_load(runner.model)  # so that models of MMagic load BasicSR's layouts, too
+    results = group_by_dataset(run_test(runner))
+    if is_main_process():
+        report(runner, results, args.out)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 
 from srgan_plugin.errors import UserError
-from srgan_plugin.io.images import Image
+from srgan_plugin.io.array_types import RGBArray
 from srgan_plugin.io.lazy_image import LazyImage
 from srgan_plugin.io.lmdb_store import mapped
 
@@ -61,8 +61,8 @@ class Batch(NamedTuple):
         names: Names of the pair of each sample.
     """
 
-    lr: Image
-    gt: Image
+    lr: RGBArray
+    gt: RGBArray
     names: list[Names]
 
 
@@ -116,13 +116,13 @@ def random_flips(
 
 
 def crop_pair(
-    lr: LazyImage | Image,
-    gt: LazyImage | Image,
+    lr: LazyImage | RGBArray,
+    gt: LazyImage | RGBArray,
     gt_patch_size: int,
     scale: int,
     sample_index: SampleIndex,
     name: str,
-) -> tuple[Image, Image]:
+) -> tuple[RGBArray, RGBArray]:
     """Crop both images of a pair at the position of the sample.
 
     Args:
@@ -185,8 +185,8 @@ def check_crop(
 
 
 def augment(
-    image: Image, hflip: bool, vflip: bool, transpose: bool, out: Image | None = None
-) -> Image:
+    image: RGBArray, hflip: bool, vflip: bool, transpose: bool, out: RGBArray | None = None
+) -> RGBArray:
     """Flip columns, flip rows, then swap rows and columns.
 
     Args:

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from srgan_plugin.io.images import Shape
+from srgan_plugin.io.array_types import Shape
 from srgan_plugin.io.lazy_image import LazyImage
 
 from .augment import AugmentationParams, check_crop

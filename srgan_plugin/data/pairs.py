@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Final, NamedTuple, Protocol
 
 from srgan_plugin.errors import MissingFileError, UserError
+from srgan_plugin.io.array_types import RGBArray
 from srgan_plugin.io.image_files import list_images
-from srgan_plugin.io.images import Image, read_image, read_source_image
+from srgan_plugin.io.images import read_image, read_source_image
 from srgan_plugin.io.lazy_image import CroppedImage, DecodedImage, LazyImage
 from srgan_plugin.io.lmdb_store import ImageStore
 from srgan_plugin.io.text_files import read_text
@@ -57,7 +58,7 @@ class ImageFolder:
         """Return the image of a key as a lazy image."""
         return DecodedImage(str(self._files[key]), partial(self._read, key))
 
-    def _read(self, key: str) -> Image:
+    def _read(self, key: str) -> RGBArray:
         if key in self._read_before:
             return read_image(self._files[key])
         image = read_source_image(self._files[key])

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srgan_plugin.errors import UserError
-from srgan_plugin.io.images import Image, Shape
+from srgan_plugin.io.array_types import RGBArray, Shape
 from srgan_plugin.io.lazy_image import ArrayMixin, LazyImage, Window, clip_slice
 
 
@@ -281,7 +281,7 @@ class DownscaledImage(ArrayMixin):
         height, width, channels = self.hr.shape
         return height // self.scale, width // self.scale, channels
 
-    def __getitem__(self, window: Window, /) -> Image:
+    def __getitem__(self, window: Window, /) -> RGBArray:
         height, width, _ = self.shape
         if not (height and width):
             least = f"{self.scale}x{self.scale}"

@@ -14,16 +14,17 @@ import PIL.Image
 
 from srgan_plugin.errors import UserError
 
+from .array_types import Pixels
 from .image_files import SUFFIXES, not_regular, read_image_bytes
 from .image_headers import (
     MODES,
     PILLOW_ERRORS,
     channels_of_16_bits,
-    damage_named,
     header_size,
     open_image,
+    pillow_errors_as_user_error,
 )
-from .images import Pixels, opencv_decode
+from .images import opencv_decode
 from .jpeg import check_pixels_complete
 from .metadata import Metadata, read_metadata
 
@@ -74,7 +75,7 @@ def read_image_content(path: Path) -> ImageContent:
     content, name = read_image_bytes(path), str(path)
     with open_image(content, name, more=True) as image:
         channels = channels_of_16_bits(image, content)
-        with damage_named(name):
+        with pillow_errors_as_user_error(name):
             image.load()
             if image.format == "JPEG":
                 check_pixels_complete(image, content, name)
@@ -123,7 +124,7 @@ def pixels_of(image: PIL.Image.Image, name: str = "image") -> Pixels:
     mode = _CONVERTED.get(image.mode)
     if "transparency" in image.info and image.mode in ("P", "RGB", "L", "1"):
         mode = "LA" if image.mode in ("L", "1") else "RGBA"
-    with damage_named(name):
+    with pillow_errors_as_user_error(name):
         pixels = np.asarray(image.convert(mode) if mode else image)
     if pixels.dtype != np.uint8:
         raise UserError(f"{name}: expected 8 or 16 bits, got pixels of {pixels.dtype}")

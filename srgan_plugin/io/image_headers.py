@@ -156,7 +156,7 @@ def _check_kind(image: ImageFile, content: bytes, name: str) -> None:
     elif packing == "TIFF":
         packing = str(image.info.get("compression", ""))
     _check_bounds(image.size, content, name, packing, bits)
-    with damage_named(name):
+    with pillow_errors_as_user_error(name):
         frames = getattr(image, "n_frames", 1)
     if frames > 1:
         raise UserError(
@@ -181,8 +181,8 @@ def damaged(name: str, reason: object = "") -> UserError:
 
 
 @contextmanager
-def damage_named(name: str) -> Iterator[None]:
-    """Convert errors of Pillow for a damaged file to a `UserError`."""
+def pillow_errors_as_user_error(name: str) -> Iterator[None]:
+    """Convert Pillow's errors for a damaged file to a `UserError` with the name of the image."""
     try:
         yield
     except UserError:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Protocol
 
-from .images import Image, Shape
+from .array_types import RGBArray, Shape
 
 Window = tuple[slice, slice]
 
@@ -21,20 +21,20 @@ class LazyImage(Protocol):
     def shape(self) -> Shape:
         """(H, W, 3)."""
 
-    def __getitem__(self, window: Window, /) -> Image:
+    def __getitem__(self, window: Window, /) -> RGBArray:
         """Return a contiguous copy of a slice of rows and a slice of columns."""
 
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Image:
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> RGBArray:
         """Return all pixels, for `np.asarray`."""
 
 
 class ArrayMixin:
     """Mixin that implements `np.asarray(image)` by `__getitem__`."""
 
-    def __getitem__(self, window: Window, /) -> Image:
+    def __getitem__(self, window: Window, /) -> RGBArray:
         raise NotImplementedError
 
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Image:
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> RGBArray:
         pixels = self[:, :]
         return pixels if dtype is None else pixels.astype(dtype, copy=False)
 
@@ -50,11 +50,11 @@ class DecodedImage(ArrayMixin):
     """
 
     name: str
-    decode: Callable[[], Image] = field(repr=False)
+    decode: Callable[[], RGBArray] = field(repr=False)
     listed: Shape | None = None
 
     @cached_property
-    def _pixels(self) -> Image:
+    def _pixels(self) -> RGBArray:
         return self.decode()
 
     @property
@@ -63,8 +63,8 @@ class DecodedImage(ArrayMixin):
         height, width, channels = self.listed or self._pixels.shape
         return height, width, channels
 
-    def __getitem__(self, window: Window, /) -> Image:
-        pixels: Image = self._pixels[window].copy()
+    def __getitem__(self, window: Window, /) -> RGBArray:
+        pixels: RGBArray = self._pixels[window].copy()
         return pixels
 
 
@@ -91,7 +91,7 @@ class CroppedImage(ArrayMixin):
         height, width, channels = self.full.shape
         return height - height % self.multiple, width - width % self.multiple, channels
 
-    def __getitem__(self, window: Window, /) -> Image:
+    def __getitem__(self, window: Window, /) -> RGBArray:
         height, width, _ = self.shape
         return self.full[clip_slice(window[0], height), clip_slice(window[1], width)]
 

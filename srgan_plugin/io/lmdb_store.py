@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 
 from srgan_plugin.errors import MissingFileError, UserError
 
-from .images import Image, Shape, decode_image
+from .array_types import RGBArray, Shape
+from .images import decode_image
 from .lazy_image import ArrayMixin, DecodedImage, LazyImage, Window
 from .lmdb_pages import DamagedError, Value, find_values
 from .text_files import read_text
@@ -107,7 +108,7 @@ class ImageStore:
         image = RawImage(name=name, shape=entry.shape, store=self, key=key)
         return self._raw_images.setdefault(key, image)
 
-    def map_image(self, key: str) -> Image:
+    def map_image(self, key: str) -> RGBArray:
         """Return an uncompressed image as it is in the file, read-only.
 
         Raises:
@@ -208,7 +209,7 @@ class ImageStore:
         except KeyError:
             raise UserError(f"{self.path}: expected a key of its {META}, got {key}") from None
 
-    def _decode(self, key: str, name: str) -> Image:
+    def _decode(self, key: str, name: str) -> RGBArray:
         image = decode_image(self._bytes(key).data, name)
         if image.shape != self.shape(key):
             raise UserError(
@@ -262,12 +263,12 @@ class RawImage(ArrayMixin):
     store: ImageStore
     key: str
 
-    def __getitem__(self, window: Window, /) -> Image:
-        crop: Image = self.store.map_image(self.key)[window].copy()
+    def __getitem__(self, window: Window, /) -> RGBArray:
+        crop: RGBArray = self.store.map_image(self.key)[window].copy()
         return crop
 
 
-def mapped(image: LazyImage) -> LazyImage | Image:
+def mapped(image: LazyImage) -> LazyImage | RGBArray:
     """Return the pixels of an uncompressed image as they are in the file, others as they are.
 
     Raises:

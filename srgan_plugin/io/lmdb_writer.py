@@ -12,8 +12,8 @@ import lmdb
 
 from srgan_plugin.errors import FileError, UserError
 
+from .array_types import RGBArray
 from .atomic import atomic_directory, write_text
-from .images import Image
 from .lmdb_store import META, StoreLayout
 from .writers import encode_png
 
@@ -52,7 +52,7 @@ class StoreWriter:
     ) -> None:
         self._building.__exit__(kind, error, trace)
 
-    def put(self, key: str, rgb: Image) -> None:
+    def put(self, key: str, rgb: RGBArray) -> None:
         """Add an image, RGB, (H, W, 3), uint8."""
         self.put_encoded(key, encode(rgb, self.layout), rgb.shape)
 
@@ -108,7 +108,7 @@ class StoreWriter:
             write_text(text, folder / META)
 
 
-def encode(rgb: Image, layout: StoreLayout) -> bytes:
+def encode(rgb: RGBArray, layout: StoreLayout) -> bytes:
     """Encode an image, RGB, (H, W, 3), uint8, for a store."""
     return encode_png(rgb, _COMPRESS_LEVEL) if layout == "png" else rgb.tobytes()
 

@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 
 from srgan_plugin.errors import UserError
 
+from .array_types import Pixels, RGBArray
 from .atomic import atomic_path
-from .images import Image, Pixels
 from .metadata import NO_METADATA, XMP_KEYWORD, XMP_MARKER, Metadata, dots_per_metre
 
 _ROWS: Final = 64  # filtered at a time, to limit memory
@@ -344,7 +344,7 @@ def write_strips(path: Path, strips: Iterable[Pixels], spec: ImageSpec) -> None:
         write(file, strips, spec)
 
 
-def encode_png(rgb: Image, compress_level: int = 1) -> bytes:
+def encode_png(rgb: RGBArray, compress_level: int = 1) -> bytes:
     """Encode an image as PNG.
 
     Args:
@@ -358,7 +358,7 @@ def encode_png(rgb: Image, compress_level: int = 1) -> bytes:
     return encoded.tobytes()
 
 
-def write_image(path: str | os.PathLike[str], rgb: Image) -> None:
+def write_image(path: str | os.PathLike[str], rgb: RGBArray) -> None:
     """Write a PNG file; it appears under its name when it is complete.
 
     Args:

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from srgan_plugin.errors import UserError, check_option
-from srgan_plugin.networks.blocks import widened
+from srgan_plugin.networks.blocks import at_least_float32
 
 GANType = Literal["vanilla", "lsgan", "l1", "wgan", "wgan_softplus", "hinge"]
 
@@ -80,7 +80,9 @@ def gan_loss(
     """
     check_option("gan_type", gan_type, _GAN_LOSSES)
     label = real_label_val if target_is_real else fake_label_val
-    return _GAN_LOSSES[gan_type](widened(logits), label=label, real=target_is_real, is_disc=is_disc)
+    return _GAN_LOSSES[gan_type](
+        at_least_float32(logits), label=label, real=target_is_real, is_disc=is_disc
+    )
 
 
 class GANLoss(nn.Module):
@@ -190,7 +192,7 @@ def generator_objective(
     """
     if (gan is None) != (fake_logits is None):
         raise UserError("gan, fake_logits: expected both or neither, got only one")
-    pred, gt = widened(pred), widened(gt)
+    pred, gt = at_least_float32(pred), at_least_float32(gt)
     content, style = perceptual(pred, gt) if perceptual else (None, None)
     losses = {
         "loss_pix": pixel(pred, gt) if pixel else None,
@@ -198,7 +200,7 @@ def generator_objective(
         "loss_style": style,
     }
     if gan is not None and fake_logits is not None:
-        losses["loss_gan"] = gan(widened(fake_logits), True, is_disc=False)
+        losses["loss_gan"] = gan(at_least_float32(fake_logits), True, is_disc=False)
     found = {name: loss for name, loss in losses.items() if loss is not None}
     if not found:
         raise UserError(
@@ -240,6 +242,6 @@ def discriminator_objective(
         [('real', 0.0), ('fake', 1.0)]
     """
     logits = discriminator(real)
-    yield "real", gan(widened(logits), True, is_disc=True), logits
+    yield "real", gan(at_least_float32(logits), True, is_disc=True), logits
     logits = discriminator(fake) if fake_logits is None else fake_logits
-    yield "fake", gan(widened(logits), False, is_disc=True), logits
+    yield "fake", gan(at_least_float32(logits), False, is_disc=True), logits

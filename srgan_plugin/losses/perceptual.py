@@ -9,18 +9,20 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from srgan_plugin.errors import check_option
-from srgan_plugin.networks.blocks import widened, without_autocast
+from srgan_plugin.networks.blocks import at_least_float32, autocast_disabled
 from srgan_plugin.networks.vgg import TORCHVISION, VGG19Features
 
 
 def gram_matrix(features: Tensor) -> Tensor:
-    """Compute Gram matrices F F^T / (C H W), F being C rows of H W features (Gatys et al. 2016).
+    """Compute Gram matrices F F^T / (C H W), where F is the (C, H*W) feature matrix.
+
+    The definition is that of Gatys et al. 2016.
 
     Args:
         features: (N, C, H, W).
 
     Returns:
-        (N, C, C), float32 for features in half precision.
+        (N, C, C), float64 for features in float64, otherwise float32.
 
     Example:
         >>> import torch
@@ -30,8 +32,9 @@ def gram_matrix(features: Tensor) -> Tensor:
                  [0.5000, 0.5000]]])
     """
     _, c, h, w = features.shape
-    rows = widened(features).flatten(2)
-    with without_autocast(features):  # sums over H W exceed the range of float16
+    rows = at_least_float32(features).flatten(2)
+    # autocast would run bmm in float16, where sums over H*W overflow
+    with autocast_disabled(features):
         gram: Tensor = rows.bmm(rows.transpose(1, 2))
     return gram / (c * h * w)
 
@@ -44,26 +47,30 @@ _CRITERIA: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 
 
 class PerceptualLoss(nn.Module):
-    """Distance of VGG-19 features, and of their Gram matrices (Ledig et al. 2016, eq. 5).
+    """Distance between VGG-19 features, and between their Gram matrices (style).
 
-    Features are compared in float32, also where autocast computes VGG in half precision.
+    The perceptual term is that of Ledig et al. 2016, eq. 5. Features are compared in float32, even
+    where autocast computes VGG in half precision.
 
     Args:
-        layer_weights: Weight by layer of the perceptual term (layers as in `VGG19Features`).
-        layer_weights_style: Weight by layer of the style term; `layer_weights` if None.
-        vgg_type: 'vgg19'.
-        use_input_norm: Normalise the input of VGG (see `VGG19Features`).
-        perceptual_weight: Factor of the perceptual term; 0 or less switches it off.
-        style_weight: Factor of the style term; 0 or less switches it off.
-        norm_img: Map images from [-1, 1] to [0, 1] by (x + 1) / 2 first.
-        pretrained: File of the VGG weights (see `VGG19Features`); not read if both terms are off.
+        layer_weights: Weights of the perceptual term, {layer: weight}; layers as in
+            `VGG19Features`.
+        layer_weights_style: Weights of the style term, {layer: weight}; None: `layer_weights`.
+        vgg_type: Must be 'vgg19'; accepted for configs of MMagic.
+        use_input_norm: Whether VGG normalises its input (see `VGG19Features`).
+        perceptual_weight: Weight of the perceptual term; 0 or less switches it off.
+        style_weight: Weight of the style term; 0 or less switches it off.
+        norm_img: Whether images are in [-1, 1] (the default, as in MMagic) and mapped to [0, 1] by
+            (x + 1) / 2, or are in [0, 1] already (False).
+        pretrained: File with the VGG weights (see `VGG19Features`); not read if both terms are off.
         criterion: 'l1' or 'mse', means over all elements, or 'fro', the norm of the difference
             over the whole batch, as in BasicSR.
-        feature_scale: Factor of the features before the comparison; 1 / 12.75 in the paper.
+        feature_scale: Factor applied to VGG features before both terms, so that Gram matrices are
+            of scaled features; the paper uses 1 / 12.75.
 
     Raises:
         UserError: An option or layer is unknown, or the file does not hold VGG-19 weights.
-        FileNotFoundError: The file does not exist and cannot be downloaded.
+        MissingFileError: The file does not exist and cannot be downloaded.
 
     Example:
         >>> import tempfile
@@ -97,6 +104,7 @@ class PerceptualLoss(nn.Module):
         check_option("vgg_type", vgg_type, ("vgg19",))
         check_option("criterion", criterion, _CRITERIA)
         style = layer_weights if layer_weights_style is None else layer_weights_style
+        # A term that is switched off needs no layers, so VGG ends at the deepest of the other term.
         self.layer_weights = dict(layer_weights) if perceptual_weight > 0 else {}
         self.layer_weights_style = dict(style) if style_weight > 0 else {}
         self.perceptual_weight = perceptual_weight
@@ -104,7 +112,7 @@ class PerceptualLoss(nn.Module):
         self.norm_img = norm_img
         self.criterion = criterion
         self.feature_scale = feature_scale
-        layers = {**self.layer_weights, **self.layer_weights_style}
+        layers = [*self.layer_weights, *self.layer_weights_style]
         self.vgg = (
             VGG19Features(layers, pretrained=pretrained, use_input_norm=use_input_norm)
             if layers
@@ -115,7 +123,8 @@ class PerceptualLoss(nn.Module):
         """Compute the perceptual and the style term.
 
         Args:
-            x: Generated RGB in [0, 1], or [-1, 1] with `norm_img`, (N, 3, H, W).
+            x: SR images, RGB, (N, 3, H, W), in [-1, 1] (the default `norm_img=True`) or [0, 1]
+                (`norm_img=False`).
             gt: GT images of the same shape and range; no gradient reaches them.
 
         Returns:
@@ -140,6 +149,9 @@ class PerceptualLoss(nn.Module):
         )
 
     def _features(self, vgg: VGG19Features, x: Tensor) -> dict[str, Tensor]:
-        x = widened(x)  # mapping to [0, 1] in half precision would round away levels
+        """Compute the scaled features of images; `vgg` is `self.vgg` where it is not None."""
+        x = at_least_float32(x)  # mapping to [0, 1] in half precision would round away levels
         features: dict[str, Tensor] = vgg((x + 1) * 0.5 if self.norm_img else x)
-        return {name: widened(feat) * self.feature_scale for name, feat in features.items()}
+        return {
+            name: at_least_float32(feat) * self.feature_scale for name, feat in features.items()
+        }

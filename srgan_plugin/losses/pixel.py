@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from srgan_plugin.errors import UserError, check_option
-from srgan_plugin.networks.blocks import widened
+from srgan_plugin.networks.blocks import at_least_float32
 
 _CRITERIA: dict[str, Callable[..., Tensor]] = {"l1": F.l1_loss, "mse": F.mse_loss}
 _REDUCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -55,12 +55,12 @@ def pixel_loss(
     check_option("criterion", criterion, _CRITERIA)
     check_option("reduction", reduction, _REDUCTIONS)
     _check_shapes(pred, target, weight)
-    loss = _CRITERIA[criterion](widened(pred), widened(target), reduction="none")
+    loss = _CRITERIA[criterion](at_least_float32(pred), at_least_float32(target), reduction="none")
     if weight is None:
         return _REDUCTIONS[reduction](loss)
     if reduction != "mean":
         return _REDUCTIONS[reduction](loss * weight)
-    weight = widened(weight).expand_as(loss)
+    weight = at_least_float32(weight).expand_as(loss)
     if sample_wise:
         share = weight.sum(dim=(1, 2, 3), keepdim=True) + _EPS
         return (loss * weight / share).sum() / len(loss)

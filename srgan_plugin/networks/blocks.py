@@ -202,15 +202,15 @@ def is_channels_last(x: Tensor) -> bool:
     return not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
 
 
-# Losses are computed in float32 or wider, whatever the type of the networks.
+# Losses are computed in float32 or float64, whatever the type of the networks.
 
 
-def widened(x: Tensor) -> Tensor:
+def at_least_float32(x: Tensor) -> Tensor:
     """Return `x` in float32, or unchanged if it is float64; gradients get the type of `x`."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
-def without_autocast(x: Tensor) -> AbstractContextManager[object]:
+def autocast_disabled(x: Tensor) -> AbstractContextManager[object]:
     """Return a context without autocast; torch has no autocast for the device `meta`."""
     return nullcontext() if x.is_meta else torch.autocast(x.device.type, enabled=False)
 

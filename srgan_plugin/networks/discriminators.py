@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from srgan_plugin.errors import UserError
 
-from .blocks import without_autocast
+from .blocks import autocast_disabled
 
 
 class _PairedConvDiscriminator(nn.Module):
@@ -99,7 +99,7 @@ class _PairedConvDiscriminator(nn.Module):
         # flatten, not view: features in channels_last cannot be viewed as (N, C*H*W)
         feat = F.leaky_relu(self.linear1(feat.flatten(1)), 0.2, inplace=True)
         # Not under autocast: bfloat16 has 8 bits, so logits near 100 would be multiples of 0.5.
-        with without_autocast(x):
+        with autocast_disabled(x):
             logits: Tensor = self.linear2(feat.to(self.linear2.weight.dtype))
         return logits
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from srgan_plugin.errors import MissingFileError, UserError
 
-from .blocks import IMAGENET, autocast_dtype, widened, without_autocast
+from .blocks import IMAGENET, at_least_float32, autocast_disabled, autocast_dtype
 
 URL = "https://download.pytorch.org/models/vgg19-dcbb9e9d.pth"
 TORCHVISION = "torchvision://vgg19"
@@ -268,7 +268,7 @@ class VGG19Features(nn.Module):
         needed = set(self.layers.values())
         weights = self._weights(x)
         # Normalised in float32, then in the type of the weights; autocast may still change it.
-        feat: Tensor = self.input_norm(widened(x)).to(self.conv1_1_weight.dtype)
+        feat: Tensor = self.input_norm(at_least_float32(x)).to(self.conv1_1_weight.dtype)
         for before, name in zip(("", *self._walk[:-1]), self._walk, strict=True):
             if name in CONV_SHAPES:
                 feat = F.conv2d(feat, weights[f"{name}_weight"], weights[f"{name}_bias"], padding=1)
@@ -320,5 +320,5 @@ class _PointwiseConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         # Not under autocast: half precision would quantise the image before VGG.
-        with without_autocast(x):
+        with autocast_disabled(x):
             return F.conv2d(x.to(self.weight.dtype), self.weight, self.bias)

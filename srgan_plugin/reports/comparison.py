@@ -14,8 +14,8 @@ from srgan_plugin.data.resize import imresize, resize_rows
 from srgan_plugin.errors import MissingFileError, UserError
 from srgan_plugin.inference import Upscaler, open_model
 from srgan_plugin.inference.batch import find_images
+from srgan_plugin.io.array_types import RGBArray
 from srgan_plugin.io.image_files import list_images
-from srgan_plugin.io.images import Image
 from srgan_plugin.metrics import quantize
 
 from .contact_sheet import Region, most_detail, sheet
@@ -28,7 +28,7 @@ _MAX_PIXELS: Final = 2**24  # of one upscaled image
 _MAX_SUM: Final = 2**28  # of all images upscaled by one method, which stay in memory
 _CROP, _ZOOM, _MAX_WIDTH = 128, 3, 480  # of the sheet: crops, their enlargement, whole images
 
-Method = Callable[[Image], Image]
+Method = Callable[[RGBArray], RGBArray]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +79,7 @@ def upscaled_gallery(
     files = _by_name([pair for name in inputs for pair in find_images(name, out)])
     files, hr_files = _match_hr(options.hr, files)
     methods, scale = _methods(models, options)
-    loads: dict[str, Callable[[], dict[str, Image]]] = {}
+    loads: dict[str, Callable[[], dict[str, RGBArray]]] = {}
     pixels, factor = 0, float(_DEFAULT_SCALE)
     for done, (name, path) in enumerate(files.items(), 1):
         try:
@@ -167,7 +167,7 @@ def _methods(
     return methods, next(iter(scales), options.scale)
 
 
-def _scale_between(lr: Image, hr: Image | None, path: Path) -> int:
+def _scale_between(lr: RGBArray, hr: RGBArray | None, path: Path) -> int:
     """Return the size of HR relative to LR, or the default scale without HR."""
     if hr is None:
         return _DEFAULT_SCALE
@@ -179,8 +179,8 @@ def _scale_between(lr: Image, hr: Image | None, path: Path) -> int:
 
 
 def _crop_both(
-    lr: Image, hr: Image | None, crop: int | None, scale: float
-) -> tuple[Image, Image | None]:
+    lr: RGBArray, hr: RGBArray | None, crop: int | None, scale: float
+) -> tuple[RGBArray, RGBArray | None]:
     """Crop both images to the region of LR with the most detail, if `crop` is given."""
     if not crop:
         return lr, hr
@@ -192,7 +192,7 @@ def _crop_both(
     return region.of(lr), Region(*(size * int(scale) for size in region)).of(hr)
 
 
-def _check_size(lr: Image, scale: float, before: int, path: Path) -> int:
+def _check_size(lr: RGBArray, scale: float, before: int, path: Path) -> int:
     """Return the number of pixels of an upscaled image.
 
     Args:
@@ -216,12 +216,12 @@ def _check_size(lr: Image, scale: float, before: int, path: Path) -> int:
 
 
 def _upscaled(
-    lr: Image,
-    hr: Image | None,
+    lr: RGBArray,
+    hr: RGBArray | None,
     methods: Mapping[str, Method | None],
     scale: float,
     path: Path,
-) -> dict[str, Image]:
+) -> dict[str, RGBArray]:
     """Return LR, the image upscaled by each method, and HR, in this order."""
     height, width = (max(round(scale * size), 1) for size in lr.shape[:2])
     images = {LR: lr}
@@ -239,7 +239,7 @@ def _upscaled(
     return images
 
 
-def comparison_sheet(gallery: Gallery) -> Image:
+def comparison_sheet(gallery: Gallery) -> RGBArray:
     """Lay out the versions of each image side by side: the whole image, and an enlarged detail.
 
     Returns:
@@ -271,17 +271,17 @@ def comparison_sheet(gallery: Gallery) -> Image:
     return sheet(rows)
 
 
-def _nearest(image: Image, like: Image) -> Image:
+def _nearest(image: RGBArray, like: RGBArray) -> RGBArray:
     """Upscale an image to the size of another by nearest-neighbour interpolation."""
     rows, columns = (
         np.arange(large) * small // large
         for large, small in zip(like.shape[:2], image.shape[:2], strict=True)
     )
-    upscaled: Image = image[rows][:, columns]
+    upscaled: RGBArray = image[rows][:, columns]
     return upscaled
 
 
-def _shrunk(image: Image, width: int) -> Image:
+def _shrunk(image: RGBArray, width: int) -> RGBArray:
     """Return an image that is at most `width` wide, downscaled with `imresize` if necessary."""
     if image.shape[1] <= width:
         return image

@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 import cv2
 import numpy as np
 
-from srgan_plugin.io.images import Image
+from srgan_plugin.io.array_types import RGBArray
 
 _LABEL_HEIGHT: Final = 28  # pixels
 _GAP: Final = 4  # pixels between images
@@ -20,12 +20,12 @@ class Region(NamedTuple):
     height: int
     width: int
 
-    def of(self, image: Image) -> Image:
+    def of(self, image: RGBArray) -> RGBArray:
         """Return this part of an image of shape (H, W, ...)."""
         return image[self.top : self.top + self.height, self.left : self.left + self.width]
 
 
-def most_detail(image: Image, side: int) -> Region:
+def most_detail(image: RGBArray, side: int) -> Region:
     """Return the square region with the most detail, measured by the Laplacian.
 
     Args:
@@ -43,7 +43,7 @@ def most_detail(image: Image, side: int) -> Region:
     return Region(int(top), int(left), height, width)
 
 
-def sheet(rows: Sequence[dict[str, Image]], zoom: int = 1) -> Image:
+def sheet(rows: Sequence[dict[str, RGBArray]], zoom: int = 1) -> RGBArray:
     """Lay out images in rows, each below its label.
 
     Args:

@@ -14,8 +14,9 @@ import PIL.Image
 from srgan_plugin.data.prepare.benchmark_sets import MULTIPLE
 from srgan_plugin.data.resize import imresize
 from srgan_plugin.errors import UserError
+from srgan_plugin.io.array_types import RGBArray
 from srgan_plugin.io.image_content import read_image_content
-from srgan_plugin.io.images import Image, image_shape
+from srgan_plugin.io.images import image_shape
 from srgan_plugin.metrics import Scorer, quantize
 from srgan_plugin.metrics.niqe import niqe, pristine_model
 
@@ -31,7 +32,7 @@ _MAX_LISTED: Final = 12  # images in a warning
 _LENS: Final = 48  # approximate width of the magnifier in pixels
 _QUALITIES: Final = (None, 98, 95, 90, 80)  # of WebP, tried in this order; None is lossless
 
-Load = Callable[[], dict[str, Image]]
+Load = Callable[[], dict[str, RGBArray]]
 
 
 class Gallery(NamedTuple):
@@ -100,7 +101,7 @@ def _scale(found: Mapping[str, Mapping[str, Path]], names: Iterable[str]) -> int
     return None
 
 
-def _load(files: Mapping[str, Path], scale: int | None) -> dict[str, Image]:
+def _load(files: Mapping[str, Path], scale: int | None) -> dict[str, RGBArray]:
     images = {method: read_as_rgb(path) for method, path in files.items()}
     if LR in images and BICUBIC not in images and scale:
         bicubic = quantize(imresize(images[LR] / 255, scale))
@@ -108,7 +109,7 @@ def _load(files: Mapping[str, Path], scale: int | None) -> dict[str, Image]:
     return images
 
 
-def read_as_rgb(path: Path) -> Image:
+def read_as_rgb(path: Path) -> RGBArray:
     """Read an image as `srgan-plugin upscale` does, and convert it to 8-bit RGB.
 
     Transparent images are composited on white, 16-bit values are rounded to 8 bits, and greyscale
@@ -128,7 +129,9 @@ def read_as_rgb(path: Path) -> Image:
     return np.ascontiguousarray(np.broadcast_to(image, (*image.shape[:2], 3)))
 
 
-def conform(images: dict[str, Image], scale: float | None) -> tuple[dict[str, Image], list[str]]:
+def conform(
+    images: dict[str, RGBArray], scale: float | None
+) -> tuple[dict[str, RGBArray], list[str]]:
     """Crop HR to the size of the other images, and find images of a different size.
 
     The reference size is the most frequent one. Among equally frequent sizes, the size of HR is
@@ -162,7 +165,7 @@ def conform(images: dict[str, Image], scale: float | None) -> tuple[dict[str, Im
     return images, odd
 
 
-def cropped_hr(image: Image, size: tuple[int, ...]) -> Image:
+def cropped_hr(image: RGBArray, size: tuple[int, ...]) -> RGBArray:
     """Crop HR at the bottom and right as test sets are, by less than 12 pixels.
 
     Args:
@@ -176,7 +179,7 @@ def cropped_hr(image: Image, size: tuple[int, ...]) -> Image:
     return image[: size[0], : size[1]] if all(0 <= n < MULTIPLE for n in rest) else image
 
 
-def measure(images: Mapping[str, Image], scorer: Scorer, pristine: Any) -> dict[str, Any]:
+def measure(images: Mapping[str, RGBArray], scorer: Scorer, pristine: Any) -> dict[str, Any]:
     """Measure PSNR and SSIM against HR, and NIQE.
 
     Args:
@@ -207,7 +210,7 @@ def measure(images: Mapping[str, Image], scorer: Scorer, pristine: Any) -> dict[
     return scores
 
 
-def _niqe(image: Image, pristine: Any, border: int) -> dict[str, float]:
+def _niqe(image: RGBArray, pristine: Any, border: int) -> dict[str, float]:
     try:
         return {"NIQE": round(niqe(image, pristine, border=border), 4)}
     except UserError:  # the image is smaller than two patches, or flat
@@ -275,7 +278,7 @@ def _listing(text: str, names: Sequence[str]) -> Iterator[str]:
         yield f"{text} {', '.join(names[:_MAX_LISTED])}{rest}."
 
 
-def _row(name: str, images: Mapping[str, Image], scores: Mapping[str, Any]) -> dict[str, Any]:
+def _row(name: str, images: Mapping[str, RGBArray], scores: Mapping[str, Any]) -> dict[str, Any]:
     largest = max(images.values(), key=lambda image: image.shape[0])
     window = most_detail(largest, _LENS)
     height, width = largest.shape[:2]
@@ -290,7 +293,7 @@ def _row(name: str, images: Mapping[str, Image], scores: Mapping[str, Any]) -> d
     }
 
 
-def _encode(row: dict[str, Any], images: Mapping[str, Image], quality: int | None) -> int:
+def _encode(row: dict[str, Any], images: Mapping[str, RGBArray], quality: int | None) -> int:
     """Add images to a row as data URIs, and return their size in bytes."""
     size = 0
     for method, image in images.items():
@@ -306,7 +309,7 @@ def _encode_again(rows: Sequence[dict[str, Any]], gallery: Gallery, quality: int
     return sum(_encode(row, conform(load(), gallery.scale)[0], quality) for row, load in loads)
 
 
-def _lossy(image: Image, quality: int) -> bytes:
+def _lossy(image: RGBArray, quality: int) -> bytes:
     file = BytesIO()
     PIL.Image.fromarray(image).save(file, "WEBP", quality=quality, method=4)
     return file.getvalue()

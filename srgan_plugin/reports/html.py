@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import PIL.Image
 
-from srgan_plugin.io.images import Image
+from srgan_plugin.io.array_types import RGBArray
 
 _PAGE: Final = """<!DOCTYPE html>
 <html lang="en">
@@ -80,7 +80,7 @@ def json_element(name: str, content: object) -> str:
     return f'<script type="application/json" id="{escape(name)}">{text}</script>'
 
 
-def encode_image(rgb: Image) -> bytes:
+def encode_image(rgb: RGBArray) -> bytes:
     """Encode an image as lossless WebP, which is half to three quarters the size of a PNG.
 
     Args:

@@ -22,8 +22,9 @@ import numpy as np
 from srgan_plugin.data.pairs import ImagePairs
 from srgan_plugin.data.resize import imresize
 from srgan_plugin.errors import MissingFileError, UserError
+from srgan_plugin.io.array_types import RGBArray
 from srgan_plugin.io.image_files import list_images
-from srgan_plugin.io.images import Image, image_shape, read_image
+from srgan_plugin.io.images import image_shape, read_image
 
 from .image_names import without_ending
 
@@ -101,7 +102,7 @@ class Study:
     sources: Mapping[str, tuple[ImagePairs, int]]
     folders: Mapping[str, Mapping[str, Path]]
 
-    def pixels(self, item: Item) -> Image:
+    def pixels(self, item: Item) -> RGBArray:
         """Return the pixels of a version: (H, W, 3), uint8, RGB, cropped as the options say."""
         pairs, index = self.sources[item.image]
         pair, scale = pairs[index], self.options.scale
@@ -245,7 +246,7 @@ def _wrong_sizes(
             yield f"{files[key]} ({w}x{h} instead of {width}x{height})"
 
 
-def _centre(image: Image, size: int | None, scale: int) -> Image:
+def _centre(image: RGBArray, size: int | None, scale: int) -> RGBArray:
     """Crop to the central `size` pixels, aligned with LR pixels; None for the whole image."""
     if size is None:
         return image

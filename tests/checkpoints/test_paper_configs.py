@@ -106,7 +106,7 @@ def test_averaged_weights_are_tested_if_a_checkpoint_has_them(data, tool, rough,
     torch.save({"state_dict": state}, "both.pth")
     for name in ("averaged", "both"):
         tool("test").main([MSRRESNET, f"{name}.pth", "--out", f"{name}.json"])
-    assert "has averaged weights: testing those" in capfd.readouterr().err
+    assert "testing the EMA weights" in capfd.readouterr().err
     assert Path("both.json").read_text() == Path("averaged.json").read_text()
 
 

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 
 from srgan_plugin.data.resize import make_lr
-from srgan_plugin.io.images import Image
+from srgan_plugin.io.array_types import RGBArray
 from srgan_plugin.io.writers import write_image
 
 ROOT = Path(__file__).parents[2]
 SIZES = {"a": (48, 64), "b": (40, 40), "c": (72, 36)}
 
 
-def noise(height: int, width: int, seed: int = 0) -> Image:
+def noise(height: int, width: int, seed: int = 0) -> RGBArray:
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 

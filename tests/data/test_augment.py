@@ -20,7 +20,7 @@ from srgan_plugin.data.pairs import ImagePairs
 from srgan_plugin.data.prepare.stores import create_store
 from srgan_plugin.data.sampling import SampleIndex, image_indices, sample_index
 from srgan_plugin.errors import UserError
-from srgan_plugin.io.images import Image
+from srgan_plugin.io.array_types import RGBArray
 
 CPU = torch.device("cpu")
 ratios = st.sampled_from([0.0, 0.5, 1.0])
@@ -41,7 +41,7 @@ def pairs(request: pytest.FixtureRequest, gt_folder: Path, store: Path) -> Image
 
 def one_by_one(
     pairs: ImagePairs, sample_indices: list[SampleIndex], augmentation: AugmentationParams
-) -> tuple[Image, Image]:
+) -> tuple[RGBArray, RGBArray]:
     """The slow version: NCHW from samples that are cut, flipped and transposed alone."""
     size, scale, *probabilities = augmentation
     samples = []

@@ -30,7 +30,8 @@ from srgan_plugin.data.prepare.div2k import (
 from srgan_plugin.data.prepare.stores import create_div2k_stores
 from srgan_plugin.data.resize import make_lr
 from srgan_plugin.errors import UserError
-from srgan_plugin.io.images import Image, read_image
+from srgan_plugin.io.array_types import RGBArray
+from srgan_plugin.io.images import read_image
 from srgan_plugin.io.writers import write_image
 
 from .conftest import tool
@@ -38,7 +39,7 @@ from .conftest import tool
 SIZES = {1: (492, 972), 2: (720, 480), 801: (480, 492)}
 
 
-def smooth(height: int, width: int, seed: int) -> Image:
+def smooth(height: int, width: int, seed: int) -> RGBArray:
     coarse = np.random.default_rng(seed).integers(0, 256, (7, 9, 3)).astype(np.uint8)
     return cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
 
@@ -77,7 +78,7 @@ def test_a_jpeg_cut_in_its_pixels_is_refused_whatever_its_name(div2k: Path) -> N
         read_div2k_image(find_div2k_images(div2k, [1], [4])[0])
 
 
-def cut_by_basicsrs_rule(image: Image, crop: int, step: int) -> list[Image]:
+def cut_by_basicsrs_rule(image: RGBArray, crop: int, step: int) -> list[RGBArray]:
     """`extract_subimages.py` of BasicSR with thresh_size 0, spelled out."""
     height, width = image.shape[:2]
     rows = list(np.arange(0, height - crop + 1, step))
@@ -193,7 +194,7 @@ def test_stores_of_several_scales_share_the_photographs_and_can_be_added_later(
 def test_each_image_is_decoded_once(div2k: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[str] = []
 
-    def noted(path: Path) -> Image:
+    def noted(path: Path) -> RGBArray:
         read.append(Path(path).name)
         return read_image(path)
 

@@ -226,7 +226,7 @@ def like_cuda() -> Iterator[None]:
         adam = import_module("torch.optim.adam")
         patch.setattr(adam, "_device_dtype_check_for_fused", lambda *_, **__: None)
         for module in (blocks, discriminators, perceptual, vgg):
-            patch.setattr(module, "without_autocast", _without_autocast, raising=False)
+            patch.setattr(module, "autocast_disabled", _autocast_disabled, raising=False)
         patch.setattr(vgg, "autocast_dtype", _autocast_dtype)
         patch.setattr(cuda_graph, "WARM_UP", 1)
         with MetaAutocast():
@@ -237,7 +237,7 @@ def _autocast_device() -> str | None:
     return next((kind for kind in ("cpu", "cuda") if torch.is_autocast_enabled(kind)), None)
 
 
-def _without_autocast(_: Tensor) -> Any:
+def _autocast_disabled(_: Tensor) -> Any:
     return torch.autocast(_autocast_device() or "cpu", enabled=False)
 
 

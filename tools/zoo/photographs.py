@@ -11,9 +11,10 @@ import cv2
 import numpy as np
 
 from srgan_plugin.errors import UserError
+from srgan_plugin.io.array_types import RGBArray
 from srgan_plugin.io.atomic import atomic_directory
 from srgan_plugin.io.image_files import list_images
-from srgan_plugin.io.images import Image, read_image
+from srgan_plugin.io.images import read_image
 from srgan_plugin.io.writers import write_image
 
 HELD_OUT: Final = 16
@@ -68,7 +69,7 @@ def link(photographs: Iterable[Path], folder: Path) -> None:
             (building / path.name).symlink_to(path.resolve())
 
 
-def detail(image: Image) -> float:
+def detail(image: RGBArray) -> float:
     """Compute the amount of detail: mean |dx| + mean |dy| of the grey image at half size.
 
     At full size the noise of the sensor would count.

@@ -10,9 +10,10 @@ import numpy as np
 
 from srgan_plugin.data.resize import make_lr
 from srgan_plugin.errors import UserError
+from srgan_plugin.io.array_types import RGBArray
 from srgan_plugin.io.atomic import remove_abandoned
 from srgan_plugin.io.image_files import list_images
-from srgan_plugin.io.images import Image, image_shape, read_image, read_source_image
+from srgan_plugin.io.images import image_shape, read_image, read_source_image
 from srgan_plugin.io.writers import write_image
 
 from .parallel import Progress, ordered_map
@@ -82,7 +83,7 @@ def _prepare_one(out: Path, scales: Sequence[int], path: Path) -> None:
         _write_or_compare(out / f"LRbicx{scale}" / name, make_lr(gt, scale), tolerance=1)
 
 
-def _write_or_compare(path: Path, image: Image, tolerance: int) -> None:
+def _write_or_compare(path: Path, image: RGBArray, tolerance: int) -> None:
     if not path.exists():
         write_image(path, image)
         return

@@ -14,10 +14,11 @@ import numpy as np
 
 from srgan_plugin.data.pairs import check_sizes
 from srgan_plugin.errors import MissingFileError, UserError
+from srgan_plugin.io.array_types import RGBArray
 from srgan_plugin.io.atomic import atomic_path, remove_abandoned, write_text
 from srgan_plugin.io.download import download
 from srgan_plugin.io.image_content import peek_size
-from srgan_plugin.io.images import Image, image_shape, read_source_image
+from srgan_plugin.io.images import image_shape, read_source_image
 from srgan_plugin.io.lazy_image import DecodedImage, LazyImage, Window
 from srgan_plugin.io.writers import write_image
 
@@ -89,7 +90,7 @@ def find_div2k_images(
     return sources
 
 
-def read_div2k_image(source: DIV2KImage) -> dict[int, Image]:
+def read_div2k_image(source: DIV2KImage) -> dict[int, RGBArray]:
     """Decode an HR image and its LR images, and check that they match.
 
     Returns:
@@ -143,7 +144,7 @@ def _image(path: Path) -> LazyImage:
     return DecodedImage(str(path), partial(read_source_image, path))
 
 
-def _check_content(hr: Image, lr: Image, hr_name: str, lr_name: str) -> None:
+def _check_content(hr: RGBArray, lr: RGBArray, hr_name: str, lr_name: str) -> None:
     height, width, _ = lr.shape
     averaged = cv2.resize(hr, (width, height), interpolation=cv2.INTER_AREA)
     if cv2.absdiff(averaged, lr).mean() > _ANOTHER_IMAGE:

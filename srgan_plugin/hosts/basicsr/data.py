@@ -13,7 +13,7 @@ from srgan_plugin.data.augment import augment, crop_pair, random_flips
 from srgan_plugin.data.pairs import ImagePairs
 from srgan_plugin.data.sampling import SampleIndex
 from srgan_plugin.errors import UserError
-from srgan_plugin.io.images import Image
+from srgan_plugin.io.array_types import RGBArray
 from srgan_plugin.io.lazy_image import LazyImage
 
 from .archs import SUFFIX
@@ -61,7 +61,7 @@ class PairedImageDataset(Dataset[dict[str, Any]]):
         path = f"{key.replace('/', '_')}.png"
         return {"lq": _tensor(lq), "gt": _tensor(hq), "lq_path": path, "gt_path": path}
 
-    def _augmented(self, lr: LazyImage, gt: LazyImage, key: str) -> tuple[Image, Image]:
+    def _augmented(self, lr: LazyImage, gt: LazyImage, key: str) -> tuple[RGBArray, RGBArray]:
         # BasicSR reseeds Python and NumPy in the same way in each epoch, but not torch.
         seed, number = torch.randint(2**31, (2,)).tolist()
         sample_index = SampleIndex(0, seed=seed, number=number)
@@ -71,6 +71,6 @@ class PairedImageDataset(Dataset[dict[str, Any]]):
         return augment(lq, *flips), augment(hq, *flips)
 
 
-def _tensor(image: LazyImage | Image) -> Tensor:
+def _tensor(image: LazyImage | RGBArray) -> Tensor:
     channels_first = np.asarray(image).transpose(2, 0, 1)
     return torch.from_numpy(np.ascontiguousarray(channels_first)).float() / 255

@@ -59,6 +59,11 @@ def scope_of(cfg: Any) -> str:
     return prefix or cfg.get("default_scope") or SCOPE
 
 
+def is_plugin_model(cfg: Any) -> bool:
+    """Return whether a config's model is defined in this package."""
+    return scope_of(cfg).partition(".")[0] == SCOPE
+
+
 def enable_safe_checkpointing(cfg: Any) -> None:
     """Add atomic checkpoints, and saving when stopped, to the config of another toolbox.
 

@@ -76,12 +76,12 @@ def test_each_network_s_loss_is_scaled_by_its_own_scaler(share: bool) -> None:
         torch.testing.assert_close(states[1][key], expected, rtol=1e-3, atol=1e-4, msg=key)
 
 
-@pytest.mark.parametrize("on_device", [True, False])
+@pytest.mark.parametrize("on_cuda", [True, False])
 @pytest.mark.parametrize("metric", [PSNR(), BenchmarkMetric()], ids=["PSNR", "BenchmarkMetric"])
 def test_an_overflow_is_measured_as_no_white_pixel(
-    metric: Any, on_device: bool, monkeypatch: pytest.MonkeyPatch
+    metric: Any, on_cuda: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(metrics, "_on_device", lambda _: on_device)
+    monkeypatch.setattr(metrics, "_on_cuda", lambda _: on_cuda)
     sr = torch.full((1, 3, 32, 32), 0.9, dtype=torch.float16)
     sr[0, 1, 2, 3] = torch.inf
     predicted = srgan().data_preprocessor.destruct(sr)[0]

@@ -18,6 +18,7 @@ from mmengine.evaluator import BaseMetric
 
 from srgan_plugin.errors import MissingFileError, UserError
 from srgan_plugin.hosts.mmengine.evaluation import perceptual
+from srgan_plugin.metrics import PROTOCOLS
 from srgan_plugin.metrics.niqe import pristine_model
 from srgan_plugin.registry import METRICS
 from tests.conftest import ROOT, image
@@ -257,6 +258,10 @@ def test_niqe_takes_a_file_of_the_model(tmp_path: Path) -> None:
     except MissingFileError as error:
         pytest.skip(str(error))
     assert own != measure(METRICS.build({"type": "NIQE"}), pred, gt)
+
+
+def test_the_help_lists_all_protocols(tool: Callable[[str], Any]) -> None:
+    assert (*PROTOCOLS,) == tool("test")._PROTOCOLS
 
 
 def test_a_metric_is_added_to_the_evaluator_of_each_set(tool: Callable[[str], Any]) -> None:

@@ -1,23 +1,28 @@
 """PSNR and SSIM as metrics of mmengine, with the names and arguments of MMagic."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
 from mmengine.evaluator import BaseMetric
 from numpy.typing import NDArray
+from torch import Tensor
 
-from srgan_plugin.errors import UserError, check_at_least, check_option
-from srgan_plugin.hosts.mmengine.models.data_preprocessor import as_rgb
+from srgan_plugin.errors import UserError, check_at_least, check_option, prefix_errors
+from srgan_plugin.hosts.mmengine.models.data_preprocessor import as_rgb, is_bgr
 from srgan_plugin.metrics import psnr_ssim
 from srgan_plugin.metrics.protocols import DEFAULT_PROTOCOLS
-from srgan_plugin.metrics.scoring import Scorer
+from srgan_plugin.metrics.scoring import Scorer, average
 from srgan_plugin.registry import METRICS
 
 
 def _entry(sample: Any, key: str) -> Any:
-    """Look up an image as MMagic's metrics do: by its key, in `data_samples`, or as `data`."""
+    """Return the image of a sample: its `data_samples`, else the entry `key`, else `data`.
+
+    The order is that of MMagic's metrics; dicts are searched in the same way.
+    """
     for name in ("data_samples", key, "data"):
         if name in sample:
             found = sample[name]
@@ -30,27 +35,44 @@ def _images(sample: Any, gt_key: str, pred_key: str) -> tuple[Any, Any]:
     return _entry(sample["output"], pred_key), _entry(sample, gt_key)
 
 
-def _hwc(image: Any, order: str, rgb: bool) -> NDArray[Any]:
-    """Return an image as an RGB array (H, W, 3), frames as (T, H, W, 3)."""
-    if isinstance(image, torch.Tensor):
+def _hwc(image: Any, order: str, *, bgr: bool) -> NDArray[Any]:
+    """Convert an image to an RGB array (H, W, C), or frames to (T, H, W, C); C is 1 for grey."""
+    if isinstance(image, Tensor):
         image = image.float() if image.dtype == torch.bfloat16 else image  # NumPy has no bfloat16
         image = image.detach().cpu().numpy()
     array = np.asarray(image)
     if array.ndim == 2:
         return array[..., None]
     hwc = np.moveaxis(array, -3, -1) if order == "CHW" else array
-    return hwc if rgb else hwc[..., ::-1]
+    return hwc[..., ::-1] if bgr else hwc
 
 
-def _on_device(image: Any) -> bool:
-    return isinstance(image, torch.Tensor) and image.is_cuda  # Apple's GPUs have no float64
+def _on_cuda(image: Any) -> bool:
+    return isinstance(image, Tensor) and image.is_cuda  # not MPS: the scorer needs float64
+
+
+def _name(sample: Mapping[str, Any]) -> str:
+    """Return the key of a sample, for messages."""
+    return str(sample.get("key", "an image"))
 
 
 class ImageMetric(BaseMetric):
-    """Base class of metrics: the average over images of the dicts returned by `_measure`."""
+    """Average the dicts that `_measure` returns over the test set.
 
-    # Read by MMagic's evaluator: metrics of the model's predictions.
-    SAMPLER_MODE, sample_model = "normal", "orig"
+    Args:
+        gt_key: Key of the GT image in a sample.
+        pred_key: Key of the prediction in the sample's `output`.
+        collect_device: Device on which the results of several ranks are collected.
+        prefix: Prefix of the metric name in the log, as in `Set5/PSNR`; None: the name of the test
+            set, which the loop sets.
+        crop_border: Pixels cropped from each edge.
+        rounding: Whether predictions are rounded to uint8 first. Published tables (BasicSR,
+            MMEditing 0.x) do, MMagic 1.x does not.
+    """
+
+    # MMagic groups metrics by these: the model's predictions on the test loader.
+    SAMPLER_MODE = "normal"
+    sample_model = "orig"
     results: list[Any]
 
     def __init__(
@@ -64,36 +86,54 @@ class ImageMetric(BaseMetric):
     ) -> None:
         super().__init__(collect_device=collect_device, prefix=prefix)
         check_at_least(0, crop_border=crop_border)
-        self.border = crop_border
-        self.gt_key, self.pred_key, self.rounding = gt_key, pred_key, rounding
+        self.gt_key = gt_key
+        self.pred_key = pred_key
+        self.crop_border = crop_border
+        self.rounding = rounding
         self.input_order = "CHW"
+        self.size: int | None = None  # set by `prepare`
 
-    def _measure(self, predicted: NDArray[Any], truth: NDArray[Any]) -> dict[str, float]:
-        """Measure one image: prediction and GT, RGB in [0, 255], (H, W, 3)."""
+    def _measure(self, pred: NDArray[Any], gt: NDArray[Any]) -> dict[str, float]:
+        """Measure one image.
+
+        Args:
+            pred: Prediction, RGB in [0, 255], (H, W, 3), floating point or uint8, not rounded.
+            gt: GT image, RGB in [0, 255], (H, W, 3).
+
+        Returns:
+            Values by name of the metric.
+        """
         raise NotImplementedError
 
-    def _rounded(self, predicted: NDArray[Any]) -> NDArray[Any]:
-        return np.rint(predicted) if self.rounding else predicted
+    def _rounded(self, pred: NDArray[Any]) -> NDArray[Any]:
+        return np.rint(pred) if self.rounding else pred
 
     def process(self, data_batch: Any, data_samples: Sequence[dict[str, Any]]) -> None:
-        """Measure every image of a batch; frames of an image are averaged."""
+        """Measure every image of a batch.
+
+        Args:
+            data_batch: Ignored.
+            data_samples: Samples with GT and prediction; of several frames (T, C, H, W) the values
+                are averaged.
+
+        Raises:
+            UserError: An image cannot be measured; the message begins with its key.
+        """
         for sample in data_samples:
-            rgb = sample.get("gt_img_output_channel_order") != "BGR"
-            predicted, truth = (
-                _hwc(image, self.input_order, rgb)
-                for image in _images(sample, self.gt_key, self.pred_key)
-            )
-            if not np.isfinite(predicted).all():
-                raise UserError(psnr_ssim.NOT_FINITE)
-            predicted = predicted.clip(0, 255)
-            if truth.ndim == 3:
-                predicted, truth = predicted[None], truth[None]
-            frames = zip(predicted, truth, strict=True)
-            try:
-                measured = [self._measure(*pair) for pair in frames]
-            except UserError as error:
-                raise UserError(f"{sample.get('key', 'an image')}: {error}") from error
-            self.results.append(self.compute_metrics(measured))
+            with prefix_errors(_name(sample)):
+                self.results.append(self._measure_sample(sample))
+
+    def _measure_sample(self, sample: dict[str, Any]) -> dict[str, float]:
+        pred, gt = (
+            _hwc(image, self.input_order, bgr=is_bgr(sample))
+            for image in _images(sample, self.gt_key, self.pred_key)
+        )
+        if not np.isfinite(pred).all():
+            raise UserError(psnr_ssim.NOT_FINITE)
+        pred = pred.clip(0, 255)
+        if gt.ndim == 3:
+            return self._measure(pred, gt)
+        return average(self._measure(*frames) for frames in zip(pred, gt, strict=True))
 
     def prepare(self, module: Any, dataloader: Any) -> None:
         """Store the number of images, which MMagic's evaluator does not pass to `evaluate`."""
@@ -109,11 +149,17 @@ class ImageMetric(BaseMetric):
         return measured
 
     def compute_metrics(self, results: list[dict[str, float]]) -> dict[str, float]:
-        """Average over the images of the test set."""
-        return {name: float(np.mean([r[name] for r in results])) for name in results[0]}
+        """Average over the images of the test set.
+
+        Raises:
+            UserError: The test set is empty.
+        """
+        return average(results)
 
 
-class _SingleMetric(ImageMetric):
+class _PSNROrSSIM(ImageMetric):
+    """PSNR or SSIM under MMagic's arguments."""
+
     metric: ClassVar[str]
     function: ClassVar[Callable[..., float]]
 
@@ -125,7 +171,7 @@ class _SingleMetric(ImageMetric):
         prefix: str | None = None,
         crop_border: int = 0,
         input_order: Literal["CHW", "HWC"] = "CHW",
-        convert_to: Literal["Y"] | None = None,
+        convert_to: Literal["Y", "y"] | None = None,
         rounding: bool = True,
     ) -> None:
         super().__init__(gt_key, pred_key, collect_device, prefix, crop_border, rounding)
@@ -134,43 +180,56 @@ class _SingleMetric(ImageMetric):
         check_option("convert_to", convert_to, (None, "Y", "y"))
         self.channel: psnr_ssim.Channel = "y" if convert_to else "rgb"
 
-    def _measure(self, predicted: NDArray[Any], truth: NDArray[Any]) -> dict[str, float]:
-        images = self._rounded(predicted), truth
-        return {self.metric: self.function(*images, border=self.border, channel=self.channel)}
+    def _measure(self, pred: NDArray[Any], gt: NDArray[Any]) -> dict[str, float]:
+        pred = self._rounded(pred)
+        return {self.metric: self.function(pred, gt, border=self.crop_border, channel=self.channel)}
 
 
 @METRICS.register_module()
-class PSNR(_SingleMetric):
+class PSNR(_PSNROrSSIM):
     """Peak signal-to-noise ratio in dB.
 
     Args:
         gt_key: Key of the GT image in a sample.
         pred_key: Key of the prediction in the sample's `output`.
-        collect_device: Device to collect the results of several ranks on.
-        prefix: Prefix of the name; by default the loop sets the name of the test set.
-        crop_border: Pixels to crop from each edge first.
+        collect_device: Device on which the results of several ranks are collected.
+        prefix: Prefix of the metric name in the log, as in `Set5/PSNR`; None: the name of the test
+            set.
+        crop_border: Pixels cropped from each edge; default 0. Published tables use the scale.
         input_order: `"CHW"`, as predicted by the models here, or `"HWC"`.
-        convert_to: `None` for RGB, `"Y"` for luma (BT.601, studio range).
-        rounding: Round predictions to 8 bits first, as in BasicSR and MMEditing 0.x and so in the
-            published tables, but not in MMagic 1.x.
+        convert_to: None for RGB, `"Y"` or `"y"` for luma (BT.601, studio range).
+        rounding: Whether predictions are rounded to uint8 first. Published tables (BasicSR,
+            MMEditing 0.x) do, MMagic 1.x does not.
     """
 
-    metric, function = "PSNR", staticmethod(psnr_ssim.psnr)
+    metric = "PSNR"
+    function = staticmethod(psnr_ssim.psnr)
 
 
 @METRICS.register_module()
-class SSIM(_SingleMetric):
+class SSIM(_PSNROrSSIM):
     """Structural similarity with an 11x11 Gaussian window; arguments as for `PSNR`."""
 
-    metric, function = "SSIM", staticmethod(psnr_ssim.ssim)
+    metric = "SSIM"
+    function = staticmethod(psnr_ssim.ssim)
+
+
+class _GPUScores(NamedTuple):
+    """Scores of an image, still on the GPU, with the name of the image."""
+
+    name: str
+    scores: Tensor
 
 
 @METRICS.register_module()
 class BenchmarkMetric(ImageMetric):
-    """All measures of several protocols, computed on the GPU if the images are there.
+    """All metrics of the given protocols.
+
+    Single images on a CUDA device are measured there; frames (T, C, H, W), and images elsewhere, on
+    the CPU.
 
     Args:
-        crop_border: Pixels to crop from each edge first; `scale` in the published tables.
+        crop_border: Pixels cropped from each edge; default 4. Published tables use the scale.
         protocols: Names in `srgan_plugin.metrics.PROTOCOLS` (docs/protocols.md).
         kwargs: `gt_key`, `pred_key`, `collect_device`, `prefix`, `rounding`, as for `PSNR`.
     """
@@ -181,30 +240,37 @@ class BenchmarkMetric(ImageMetric):
         super().__init__(crop_border=crop_border, **kwargs)
         self.scorer = Scorer(protocols, border=crop_border, rounding=self.rounding)
 
-    def process(self, data_batch: Any, data_samples: Sequence[dict[str, Any]]) -> None:
-        """Measure every image of a batch, without synchronising with a GPU."""
-        pairs = [_images(sample, self.gt_key, self.pred_key) for sample in data_samples]
-        if not all(_on_device(predicted) for predicted, _ in pairs):
-            super().process(data_batch, data_samples)
-            return
-        for sample, pair in zip(data_samples, pairs, strict=True):
-            predicted, truth = (as_rgb(image, sample) for image in pair)
-            truth = truth.to(predicted.device)
-            self.results.append(self.scorer.score_tensor(predicted, truth))
+    def _measure_sample(self, sample: dict[str, Any]) -> Any:
+        """Return the scores of a sample, on the GPU as a `_GPUScores`, without synchronising."""
+        pred, gt = _images(sample, self.gt_key, self.pred_key)
+        if not _on_cuda(pred) or pred.ndim != 3:
+            return super()._measure_sample(sample)
+        gt = gt.to(pred.device)
+        scores = self.scorer.score_tensor(as_rgb(pred, sample), as_rgb(gt, sample))
+        return _GPUScores(_name(sample), scores)
 
     def evaluate(self, size: int | None = None) -> dict[str, float]:
         """Average over the test set, and clear the results.
 
         Raises:
-            UserError: A prediction measured on the GPU was not finite.
+            UserError: A prediction measured on the GPU was not finite, or the test set is empty.
         """
-        if self.results and isinstance(self.results[0], torch.Tensor):
-            rows = torch.stack(self.results)
-            if rows.isnan().any():
-                raise UserError(psnr_ssim.NOT_FINITE)
-            names = self.scorer.measures
-            self.results = [dict(zip(names, row, strict=True)) for row in rows.tolist()]
+        on_gpu = [entry for entry in self.results if isinstance(entry, _GPUScores)]
+        if on_gpu:
+            # One synchronisation with the GPU per test set.
+            rows = iter(torch.stack([entry.scores for entry in on_gpu]).tolist())
+            self.results = [
+                self._named_scores(entry.name, next(rows))
+                if isinstance(entry, _GPUScores)
+                else entry
+                for entry in self.results
+            ]
         return super().evaluate(size)
 
-    def _measure(self, predicted: NDArray[Any], truth: NDArray[Any]) -> dict[str, float]:
-        return self.scorer.score(predicted, truth, peak=psnr_ssim.PEAK)
+    def _named_scores(self, image: str, row: list[float]) -> dict[str, float]:
+        if any(map(math.isnan, row)):
+            raise UserError(f"{image}: {psnr_ssim.NOT_FINITE}")
+        return dict(zip(self.scorer.measures, row, strict=True))
+
+    def _measure(self, pred: NDArray[Any], gt: NDArray[Any]) -> dict[str, float]:
+        return self.scorer.score(pred, gt, peak=psnr_ssim.PEAK)

@@ -1,4 +1,4 @@
-"""NIQE, LPIPS and DISTS as metrics of mmengine."""
+"""NIQE, LPIPS and DISTS as mmengine metrics."""
 
 from collections.abc import Callable
 from importlib import import_module
@@ -20,12 +20,12 @@ from .metrics import ImageMetric
 
 @METRICS.register_module()
 class NIQE(ImageMetric):
-    """How natural predictions look, without a reference; lower is better.
+    """Natural image quality evaluator (Mittal et al. 2013), without a reference; lower is better.
 
     Args:
-        crop_border: Pixels to crop from each edge first.
-        model: File of the model of natural images. The default is the file of an installed BasicSR
-            or MMagic.
+        crop_border: Pixels cropped from each edge; default 4.
+        model: File with the model of natural images; None: the file of an installed BasicSR or
+            MMagic.
         kwargs: `gt_key`, `pred_key`, `collect_device`, `prefix`, `rounding`, as for `PSNR`.
     """
 
@@ -33,12 +33,12 @@ class NIQE(ImageMetric):
         super().__init__(crop_border=crop_border, **kwargs)
         self.model = pristine_model(model)
 
-    def _measure(self, predicted: NDArray[Any], truth: NDArray[Any]) -> dict[str, float]:
-        return {"NIQE": niqe(self._rounded(predicted), self.model, border=self.border)}
+    def _measure(self, pred: NDArray[Any], gt: NDArray[Any]) -> dict[str, float]:
+        return {"NIQE": niqe(self._rounded(pred), self.model, border=self.crop_border)}
 
 
 class _NetworkMetric(ImageMetric):
-    """Base class of distances of features by torchmetrics, computed on the GPU if there is one."""
+    """Base class of feature distances from torchmetrics, computed on a CUDA device if possible."""
 
     metric: ClassVar[str]
     backbone: ClassVar[str]  # name of the weights in torchvision
@@ -50,12 +50,12 @@ class _NetworkMetric(ImageMetric):
         self.distance = self._network()
 
     def _network(self) -> Callable[[Tensor, Tensor], Tensor]:
-        """Return a function of two batches, RGB in [0, 1], (1, 3, H, W), to their distance."""
+        """Return the distance: a function of two batches, RGB in [0, 1], (1, 3, H, W)."""
         raise NotImplementedError
 
-    def _measure(self, predicted: NDArray[Any], truth: NDArray[Any]) -> dict[str, float]:
-        inside = check_comparable(predicted.shape, truth.shape, self.border, 32)
-        pair = (self._batch(image[inside]) for image in (self._rounded(predicted), truth))
+    def _measure(self, pred: NDArray[Any], gt: NDArray[Any]) -> dict[str, float]:
+        inside = check_comparable(pred.shape, gt.shape, self.crop_border, 32)
+        pair = (self._batch(image[inside]) for image in (self._rounded(pred), gt))
         with torch.inference_mode():
             return {self.metric: float(self.distance(*pair))}
 
@@ -69,12 +69,13 @@ class LPIPS(_NetworkMetric):
     """Learned perceptual image patch similarity (Zhang et al. 2018) by AlexNet; lower is better.
 
     Args:
-        crop_border: Pixels to crop from each edge first.
+        crop_border: Pixels cropped from each edge; default 4.
         download: Whether torchvision may download the weights of the network.
         kwargs: `gt_key`, `pred_key`, `collect_device`, `prefix`, `rounding`, as for `PSNR`.
     """
 
-    metric, backbone = "LPIPS", "AlexNet_Weights"
+    metric = "LPIPS"
+    backbone = "AlexNet_Weights"
 
     def _network(self) -> Callable[[Tensor, Tensor], Tensor]:
         module = _torchmetrics("LPIPS", "torchmetrics.image.lpip")
@@ -91,7 +92,8 @@ class DISTS(_NetworkMetric):
     Arguments are those of `LPIPS`.
     """
 
-    metric, backbone = "DISTS", "VGG16_Weights"
+    metric = "DISTS"
+    backbone = "VGG16_Weights"
 
     def _network(self) -> Callable[[Tensor, Tensor], Tensor]:
         # The class in torchmetrics would build the network again for each image.
@@ -111,7 +113,7 @@ def _torchmetrics(metric: str, name: str) -> Any:
 
 
 def _require_weights(metric: str, backbone: str, download: bool) -> None:
-    """Refuse a network with missing weights unless they may be downloaded."""
+    """Raise `MissingFileError` if the weights are missing and may not be downloaded."""
     import torchvision
 
     url: str = getattr(torchvision.models, backbone).DEFAULT.url

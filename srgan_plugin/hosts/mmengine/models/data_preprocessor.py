@@ -35,9 +35,14 @@ def gt_batch(data_samples: Any, key: str = "gt_img") -> Tensor:
     return stacked([sample.get(key) for sample in data_samples])
 
 
+def is_bgr(meta: Mapping[str, Any]) -> bool:
+    """Return whether GT and prediction of a test sample are BGR, as in MMagic samples."""
+    return meta.get("gt_img_output_channel_order") == "BGR"
+
+
 def as_rgb(image: Tensor, meta: Mapping[str, Any]) -> Tensor:
-    """Return an image (…, 3, H, W) of a test sample in RGB; samples of MMagic are BGR."""
-    return image.flip(-3) if meta.get("gt_img_output_channel_order") == "BGR" else image
+    """Return an image (…, 3, H, W) of a test sample in RGB."""
+    return image.flip(-3) if is_bgr(meta) else image
 
 
 def _order(sample: Any, key: str, image: Tensor) -> str:
