@@ -21,9 +21,21 @@ NOT_IN_MIM = (
     "release.py",
 )
 EXTRAS = (
-    *("tests", "demo", "mmagic", "basicsr", "perceptual"),
-    *("export", "ncnn", "openvino", "onnxruntime", "keras", "spandrel", "hub", "wandb"),
-    *("study", "docs"),
+    "tests",
+    "demo",
+    "mmagic",
+    "basicsr",
+    "perceptual",
+    "export",
+    "ncnn",
+    "openvino",
+    "onnxruntime",
+    "keras",
+    "spandrel",
+    "hub",
+    "wandb",
+    "study",
+    "docs",
 )
 
 

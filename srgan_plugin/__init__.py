@@ -25,7 +25,7 @@ def config_path(name: str = "") -> str:
             `"srgan_x4c64b16_g1_1000k_div2k.py"`; empty for the folder itself.
 
     Raises:
-        FileNotFoundError: The config does not exist; the message lists the existing ones.
+        MissingFileError: The config does not exist; the message lists the existing ones.
     """
     package = Path(__file__).resolve().parent
     # In a wheel the configs are inside the package, in a checkout beside it.

@@ -23,7 +23,7 @@ from srgan_plugin.errors import MissingFileError
 
 
 def run_doctor() -> None:
-    """Print what works on this machine; exit with 1 if something is broken."""
+    """Print which parts work on this machine; exit with 1 if one is broken."""
     from srgan_plugin.cli import doctor
 
     warnings.simplefilter("ignore")  # many warnings of dependencies of the toolboxes

@@ -35,25 +35,52 @@ REPLACEMENTS = {
 }
 #: Code whose prose is not rewritten yet; shorten this list.
 PENDING = ("srgan_plugin/checkpoints/",)
+#: Code whose docstrings and constants are not in the forms of `unclear_forms` yet.
+PENDING_FORMS = (
+    "srgan_plugin/cli/",
+    "srgan_plugin/checkpoints/",
+    "srgan_plugin/inference/",
+    "srgan_plugin/reports/",
+)
+#: Lines in docstrings, and the form to write instead.
+UNCLEAR_LINES = {
+    r"^Refuse ": "Raise `UserError` if …, or Check that …",
+    r"^ +\w+: (Of|As|How|What|Why|For each) ": "a noun for an argument",
+    r"^ +\w*Error: (It is|It has|There is|There are) ": "the subject by its name",
+    r"^ +FileNotFoundError: ": "MissingFileError",
+    r"\b[Aa]lso (if|where|when)\b": "even if",
+    r", too\.$": "as well",
+}
 #: A function's docstring is an order; these words begin an answer.
 NO_ORDERS = ("Whether", "Where", "What", "How", "Which", "Why", "As", "Of")
 THIRD_PERSON = re.compile(
     r"(?!(Pass|Process|Compress|Express|Discuss|Address|Access)\b)[A-Z][a-z]+s\b"
 )
 EXAMPLES = (
-    *("networks", "networks.generators", "networks.discriminators", "networks.vgg"),
-    *("networks.ema", "networks.self_ensemble"),
-    *("losses", "losses.adversarial", "losses.perceptual", "losses.pixel"),
-    *("metrics", "metrics.protocols", "metrics.psnr_ssim", "metrics.reference_results"),
-    *("metrics.scoring", "metrics.tables", "data.resize"),
-    *(
-        "checkpoints.layouts",
-        "checkpoints.detect",
-        "checkpoints.load",
-        "checkpoints.read_write",
-        "checkpoints.wrappers",
-    ),
-    *("inference.models", "inference.upscaler"),
+    "networks",
+    "networks.generators",
+    "networks.discriminators",
+    "networks.vgg",
+    "networks.ema",
+    "networks.self_ensemble",
+    "losses",
+    "losses.adversarial",
+    "losses.perceptual",
+    "losses.pixel",
+    "metrics",
+    "metrics.protocols",
+    "metrics.psnr_ssim",
+    "metrics.reference_results",
+    "metrics.scoring",
+    "metrics.tables",
+    "data.resize",
+    "checkpoints.layouts",
+    "checkpoints.detect",
+    "checkpoints.load",
+    "checkpoints.read_write",
+    "checkpoints.wrappers",
+    "inference.models",
+    "inference.upscaler",
 )
 
 
@@ -129,6 +156,44 @@ def test_a_function_s_docstring_is_an_order() -> None:
                 if first in NO_ORDERS or THIRD_PERSON.fullmatch(first):
                     answers.append(f"{path.relative_to(ROOT)}:{node.lineno}: {first}")
     assert answers == []
+
+
+def unclear_forms(source: str) -> Iterator[str]:
+    """Yield docstring lines in `UNCLEAR_LINES`, and tuples built from unpacked tuples."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef, ast.Module)):
+            text = ast.get_docstring(node) or ""
+            for line, better in UNCLEAR_LINES.items():
+                for found in re.finditer(line, text, re.M):
+                    yield f"{getattr(node, 'name', 'module')}: {found[0]!r}: write {better}"
+        parts = {ast.Tuple: "elts", ast.List: "elts", ast.Set: "elts", ast.Call: "args"}
+        for part in getattr(node, parts.get(type(node), ""), ()):
+            if isinstance(part, ast.Starred) and isinstance(part.value, ast.Tuple):
+                yield f"line {part.lineno}: write the elements one by one"
+
+
+def test_docstrings_and_constants_are_in_plain_forms() -> None:
+    found = [
+        f"{name}: {form}"
+        for path in python_files()
+        if not (name := path.relative_to(ROOT).as_posix()).startswith(PENDING_FORMS)
+        for form in unclear_forms(path.read_text("utf-8"))
+    ]
+    assert found == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        'def f():\n    """Refuse a file."""\n',
+        'def f():\n    """Return x.\n\n    Args:\n        a: Of its file.\n    """\n',
+        'class A:\n    """X.\n\n    Raises:\n        UserError: It is damaged.\n    """\n',
+        'X = (*("a", "b"), "c")\n',
+        'f(*("a", "b"), c=1)\n',
+    ],
+)
+def test_an_unclear_form_is_found(source: str) -> None:
+    assert len(list(unclear_forms(source))) == 1
 
 
 @pytest.mark.parametrize("name", EXAMPLES)

@@ -67,7 +67,7 @@ def size(text: str) -> tuple[int, int]:
     return width, height
 
 
-def sides_of(args: argparse.Namespace, device: Any) -> Any:
+def make_sides(args: argparse.Namespace, device: Any) -> Any:
     """Return the functions to time, by side."""
     from benchmarks.files import BenchmarkFiles
 
@@ -151,7 +151,7 @@ def main(argv: list[str] | None = None) -> None:
         "workers": args.workers,
         "machine": machine(device, 1 if args.what == "loader" else torch.get_num_threads()),
     }
-    results = interleave(sides_of(args, device), args.rounds)
+    results = interleave(make_sides(args, device), args.rounds)
     numbers = report(results, measured_peak(device), **facts)
     print(format_report(numbers))
     if args.out:

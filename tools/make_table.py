@@ -153,7 +153,7 @@ def test_sets(names: list[str]) -> list[Any]:
 
 @command
 def main(argv: list[str] | None = None) -> None:
-    """Measure, write `results/*.json`, print the tables; then name what was refused."""
+    """Measure, write `results/*.json`, print the tables; then name the refused checkpoints."""
     args = parse_args(argv)
     from srgan_plugin.io.atomic import write_text
     from srgan_plugin.metrics import (

@@ -17,7 +17,9 @@ from srgan_plugin.io.atomic import write_text
 from srgan_plugin.io.text_files import read_text
 
 ROOT = Path(__file__).resolve().parent.parent
-INIT, CITATION, CHANGES = "srgan_plugin/__init__.py", "CITATION.cff", "CHANGELOG.md"
+INIT = "srgan_plugin/__init__.py"
+CITATION = "CITATION.cff"
+CHANGES = "CHANGELOG.md"
 #: Patterns of the line with the version by file; the group is the version.
 VERSIONS = {INIT: r'^__version__ = "(.+)"$', CITATION: r"^version: (.+)$"}
 UNRELEASED = "## [Unreleased]"
@@ -67,7 +69,7 @@ def current_version(root: Path) -> str:
 
 
 def obstacles(root: Path) -> list[str]:
-    """Return what must be done before a release, in one line each."""
+    """Return one line for each condition of a release that is not met."""
     found = []
     _, heading, rest = read_text(root / CHANGES, "the changelog").partition(f"{UNRELEASED}\n")
     notes = re.split(r"^## ", rest, maxsplit=1, flags=re.M)[0]

@@ -18,7 +18,7 @@ from srgan_plugin.errors import MissingFileError, UserError, prefix_errors
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    """Read the command line; flags are those of MMagic."""
+    """Parse the command line; flags shared with MMagic keep their names."""
     parser = Parser(description=__doc__)
     parser.add_argument("config", help="config file")
     parser.add_argument("--work-dir", help="folder of logs and checkpoints")
@@ -80,7 +80,7 @@ def use_amp(optim_wrapper: Any, dtype: str | None) -> None:
 
 
 def check_start(generator: Any, location: str) -> None:
-    """Refuse a checkpoint with matching weights of a network that computes something else."""
+    """Raise `UserError` if the weights match, but are of a network with another function."""
     from srgan_plugin.checkpoints import generator_changes, load_checkpoint_file
     from srgan_plugin.checkpoints.hub import is_fetched_here, local_checkpoint
     from srgan_plugin.checkpoints.recorded_args import NON_INFERABLE_ARGS
@@ -148,7 +148,9 @@ def main(argv: list[str] | None = None) -> None:
     cfg = load_config(args)
     require_settings(
         cfg,
-        *("train_dataloader", "train_cfg", "optim_wrapper"),
+        "train_dataloader",
+        "train_cfg",
+        "optim_wrapper",
         hint="use tools/test.py for a config without training",
     )
     from mmengine.dist import get_rank

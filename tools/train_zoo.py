@@ -149,7 +149,7 @@ def describe(facts: dict[str, Any], card: Path | None, notes: Path | None) -> No
 
 
 def check_start(training: Training, start: Path) -> None:
-    """Refuse a run that was trained from other weights than `start`."""
+    """Raise `UserError` if a run was trained from other weights than `start`."""
     from srgan_plugin.io.atomic import write_text
     from srgan_plugin.io.download import sha256
 
@@ -215,7 +215,7 @@ def bundle(training: Training, config: Any, *, cpu: bool) -> tuple[Path, dict[st
     from zoo.training_summary import curves, recipe
 
     from srgan_plugin.checkpoints.convert import convert
-    from srgan_plugin.hosts.mmengine.engine.checkpoint_files import iteration_of
+    from srgan_plugin.hosts.mmengine.engine.checkpoint_files import parse_iteration
 
     iterations = config.train_cfg.max_iters
     chosen, chosen_by, measures = choose(training, training.work / "data" / "HeldOut", iterations)
@@ -230,7 +230,7 @@ def bundle(training: Training, config: Any, *, cpu: bool) -> tuple[Path, dict[st
         "seconds": round(log.seconds, 3),
         "hours": round(log.seconds * iterations / 3600, 2),
         "iterations": iterations,
-        "chosen": iteration_of(chosen),
+        "chosen": parse_iteration(chosen),
         "chosen_by": chosen_by,
         "recipe": recipe(config),
         "curves": curves(log, measures),

@@ -36,7 +36,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 
 @command
 def main(argv: list[str] | None = None) -> None:
-    """Check stores, print what is damaged or missing, and exit with 1 if anything is."""
+    """Check stores, print their damaged and missing parts, and exit with 1 if there are any."""
     args = parse_args(argv)
     from srgan_plugin.io.lmdb_store import DATA, META
 
@@ -53,7 +53,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _open(path: Path) -> "ImageStore | None":
-    """Open a store; print why it cannot be opened, and return None."""
+    """Open a store; if that fails, print the reason and return None."""
     from srgan_plugin.io.lmdb_store import ImageStore
 
     try:

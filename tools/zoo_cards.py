@@ -16,7 +16,8 @@ from srgan_plugin.cli.progress import progress_bar
 from srgan_plugin.errors import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
-BEGIN, END = "<!-- zoo: tools/zoo_cards.py writes this part -->", "<!-- /zoo -->"
+BEGIN = "<!-- zoo: tools/zoo_cards.py writes this part -->"
+END = "<!-- /zoo -->"
 # Windows of images of Kodak24 with visible differences, by number: top, left, height, width.
 SHOWN = {
     23: (140, 370, 160, 208),
@@ -35,7 +36,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def weights_of(folder: Path) -> dict[str, dict[str, Any]]:
+def describe_weights(folder: Path) -> dict[str, dict[str, Any]]:
     """Return hash, size and number of parameters of each weight file."""
     from srgan_plugin.checkpoints.hub import BUNDLED_MODELS
     from srgan_plugin.inference.models import open_model
@@ -53,7 +54,7 @@ def weights_of(folder: Path) -> dict[str, dict[str, Any]]:
     return files
 
 
-def measured(weights: Path, benchmarks: Path, kept: Path) -> dict[str, Any]:
+def update_scores(weights: Path, benchmarks: Path, kept: Path) -> dict[str, Any]:
     """Score the weights on test sets that are not in `kept` yet, and add them there.
 
     Args:
@@ -68,7 +69,7 @@ def measured(weights: Path, benchmarks: Path, kept: Path) -> dict[str, Any]:
     from srgan_plugin.io.atomic import write_text
     from srgan_plugin.io.text_files import read_json
 
-    results: dict[str, Any] = {"weights": weights_of(weights), "lr_origins": {}, "sets": {}}
+    results: dict[str, Any] = {"weights": describe_weights(weights), "lr_origins": {}, "sets": {}}
     if kept.is_file():
         before = read_json(kept, "results of an earlier run")
         results = before if before["weights"] == results["weights"] else results
@@ -133,7 +134,7 @@ def main(argv: list[str] | None = None) -> None:
     weights, docs = args.root / "srgan_plugin/checkpoints/weights", args.root / "docs/zoo"
     benchmarks = args.benchmarks or data_root()
     facts = read_json(docs / "training.json", "the summary that train_zoo.py writes")
-    results = measured(weights, benchmarks, docs / "results.json")
+    results = update_scores(weights, benchmarks, docs / "results.json")
     sums = [f"{files['sha256']}  {name}.safetensors" for name, files in results["weights"].items()]
     write_text("\n".join(sums) + "\n", weights / SUMS)
     for name, training in facts["models"].items():

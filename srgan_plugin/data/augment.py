@@ -9,7 +9,7 @@ import numpy as np
 from srgan_plugin.errors import UserError
 from srgan_plugin.io.array_types import RGBArray
 from srgan_plugin.io.lazy_image import LazyImage
-from srgan_plugin.io.lmdb_store import mapped
+from srgan_plugin.io.lmdb_store import map_pixels
 
 from .pairs import ImagePairs
 from .sampling import (
@@ -90,7 +90,7 @@ def read_batch(
     for number, sample_index in enumerate(sample_indices):
         pair = pairs[sample_index]
         # Of a mapped file, windows are not copied before they are flipped into the batch.
-        small, large = mapped(pair.lr), mapped(pair.gt)
+        small, large = map_pixels(pair.lr), map_pixels(pair.gt)
         side = check_crop(small.shape, large.shape, size, scale, pair.gt.name)
         height, width, _ = small.shape
         top, left = place_window(*places[number], height, width, side)
@@ -149,7 +149,7 @@ def crop_pair(
 def check_crop(
     lr_shape: tuple[int, ...], gt_shape: tuple[int, ...], gt_patch_size: int, scale: int, name: str
 ) -> int:
-    """Refuse a crop that does not fit into a pair of images of these shapes.
+    """Raise `UserError` if a crop does not fit into a pair of images of these shapes.
 
     Args:
         lr_shape: Shape of the LR image, (h, w, 3).

@@ -128,7 +128,7 @@ def find_benchmark(name: str, root: str | os.PathLike[str], scale: int = 4) -> B
         scale: GT size over LR size.
 
     Raises:
-        FileNotFoundError: The set does not exist in any layout; the message has the paths.
+        MissingFileError: The set does not exist in any layout; the message has the paths.
         UserError: LR and GT images are not pairs.
     """
     name, folders = _known(name)
@@ -164,7 +164,7 @@ def find_div2k_train(root: str | Path, scale: int) -> tuple[str, str, str]:
         file is empty if it is missing, then all images are used.
 
     Raises:
-        UserError: The folder contains the validation images too but no annotation file, or only a
+        UserError: The folder contains the validation images but no annotation file, or only a
             part of the training set.
         MissingFileError: No layout exists; the message has their paths.
     """

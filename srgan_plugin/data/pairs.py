@@ -78,7 +78,7 @@ def open_images(path: str | os.PathLike[str]) -> ImageSource:
     """Open a folder of images or an LMDB store.
 
     Raises:
-        FileNotFoundError: `path` does not exist.
+        MissingFileError: `path` does not exist.
         UserError: `path` contains no images.
     """
     path = Path(path)
@@ -101,13 +101,13 @@ class ImagePairs:
         scale: GT size over LR size.
         ann_file: Text file that selects images, one name in a line. A size after the name, and
             anything after that, is ignored (`0001_s001.png (480,480,3)`, as in MMagic and BasicSR).
-        crop_gt: Crop GT to a multiple of the scale also if `lr` is given, as BasicSR does in
-            validation.
-        crop_multiple: If GT is cropped, crop it to a multiple of this number, too.
+        crop_gt: Whether to crop GT to a multiple of the scale even if `lr` is given, as BasicSR
+            does in validation.
+        crop_multiple: Number of which the size of cropped GT is a multiple, besides the scale.
         nested: Whether to use images in folders below `gt`.
 
     Raises:
-        FileNotFoundError: A path does not exist.
+        MissingFileError: A path does not exist.
         UserError: An image of one side has no counterpart, or their sizes do not match.
     """
 
@@ -128,7 +128,7 @@ class ImagePairs:
         self.crop_multiple = math.lcm(crop_multiple, scale)
         self.gt = open_images(gt)
         self.lr = None if lr is None else open_images(lr)
-        self.keys = self.gt.keys if ann_file is None else _chosen(Path(ann_file), self.gt)
+        self.keys = self.gt.keys if ann_file is None else _read_keys(Path(ann_file), self.gt)
         self.keys = self._lr_keys = tuple(key for key in self.keys if nested or "/" not in key)
         if self.lr is not None:
             self._lr_keys = _partners(self.keys, self.gt, self.lr, scale, all_lr=ann_file is None)
@@ -172,7 +172,7 @@ class ImagePairs:
 
 
 def check_sizes(gt: LazyImage, lr: LazyImage, scale: int) -> None:
-    """Refuse a pair in which GT is not exactly `scale` times as large as LR.
+    """Raise `UserError` unless GT is exactly `scale` times as large as LR.
 
     Raises:
         UserError: The sizes do not match; the message has both names and sizes.
@@ -201,7 +201,7 @@ def _lr_store(folder: Path, scale: int) -> Path:
     return path
 
 
-def _chosen(ann_file: Path, gt: ImageSource) -> tuple[str, ...]:
+def _read_keys(ann_file: Path, gt: ImageSource) -> tuple[str, ...]:
     """Return the keys in an annotation file, sorted."""
     if not ann_file.is_file():
         raise MissingFileError(f"{ann_file}: expected a list of images, got no such file")

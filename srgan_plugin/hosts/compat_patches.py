@@ -31,7 +31,7 @@ class CompatPatch:
 
     Attributes:
         name: Name of the symbol.
-        reason: Why it is missing.
+        reason: Reason for which it is missing, for the log.
         missing: Function that returns whether it is missing in this process.
         apply: Function that adds it.
     """
@@ -103,7 +103,8 @@ class Toolbox:
             The names of the patches that were applied.
 
         Raises:
-            ToolboxError: It is not installed, its version is not supported, or importing it fails.
+            ToolboxError: The toolbox is not installed, its version is not supported, or its import
+                fails.
         """
         self.check_version()
         applied = []

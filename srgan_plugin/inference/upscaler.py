@@ -19,7 +19,7 @@ from torch import Tensor
 
 from srgan_plugin.data.resize import resize_rows
 from srgan_plugin.errors import UserError, check_at_least
-from srgan_plugin.io.image_content import pixels_of, read_image_content
+from srgan_plugin.io.image_content import read_image_content, to_pixels
 from srgan_plugin.networks import Generator
 
 from .backends import BackendName, open_backend
@@ -146,7 +146,7 @@ class Upscaler:
             MemoryError: Not even the smallest tile fits on the device.
         """
         if isinstance(image, PIL.Image.Image):
-            pixels = self(pixels_of(image))
+            pixels = self(to_pixels(image))
             return PIL.Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
         if isinstance(image, str | os.PathLike):
             image = read_image_content(Path(image)).pixels

@@ -50,14 +50,14 @@ def atomic_path(target: str | Path) -> Iterator[Path]:
     # The suffix is kept: encoders choose the format by it.
     temporary = _temporary(target.parent, target.suffix)
     try:
-        with _locked(temporary, Path.touch):
+        with _create_locked(temporary, Path.touch):
             yield temporary
             with temporary.open("rb+") as file:
                 os.fsync(file.fileno())
             temporary.replace(target)
     except OSError as error:
         full = error.errno in _NO_ROOM
-        if not full and str(error.filename) not in (str(temporary), str(_unlocked(temporary))):
+        if not full and str(error.filename) not in (str(temporary), str(_unlocked_name(temporary))):
             raise  # raised for another file by the block
         reason = f"{error.strerror}; an existing file of this name is unchanged"
         raise OSError(error.errno, reason + "; make room" * full, str(target)) from error
@@ -70,15 +70,15 @@ def _temporary(folder: Path, suffix: str = "") -> Path:
     return folder / f".{_WRITING}{uuid.uuid4().hex[:8]}.tmp{suffix}"
 
 
-def _unlocked(temporary: Path) -> Path:
+def _unlocked_name(temporary: Path) -> Path:
     """Return the name until the file is locked, which `remove_abandoned` keeps for a day."""
     return temporary.with_name(temporary.name.replace("writing", "new", 1))
 
 
 @contextmanager
-def _locked(temporary: Path, make: Callable[[Path], None]) -> Iterator[None]:
+def _create_locked(temporary: Path, make: Callable[[Path], None]) -> Iterator[None]:
     """Create a file or folder, locked to show other processes that this one is writing it."""
-    fresh = _unlocked(temporary)
+    fresh = _unlocked_name(temporary)
     make(fresh)
     with ExitStack() as held:
         if fcntl is not None:
@@ -181,7 +181,7 @@ def atomic_directory(path: str | os.PathLike[str], *, replace: bool = False) -> 
     temporary = _temporary(path.parent)
     replaced = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.old")
     try:
-        with _sigterm_as_exit(), _locked(temporary, Path.mkdir):
+        with _sigterm_as_exit(), _create_locked(temporary, Path.mkdir):
             yield temporary
             _sync_folder(temporary)
             _take_place(temporary, path, replaced if replace else None)
@@ -198,7 +198,7 @@ def atomic_directory(path: str | os.PathLike[str], *, replace: bool = False) -> 
 def _take_place(temporary: Path, path: Path, replaced: Path | None) -> None:
     """Rename a complete folder to `path`, after an existing one to `replaced` unless that is None.
 
-    If another writer takes the name between the two renamings, its folder is replaced, too.
+    If another writer takes the name between the two renamings, its folder is replaced as well.
     """
     for _ in range(_RENAMINGS):
         if replaced is not None:

@@ -79,7 +79,7 @@ def read_image_content(path: Path) -> ImageContent:
             image.load()
             if image.format == "JPEG":
                 check_pixels_complete(image, content, name)
-        pixels = _16_bits(content, channels, name) if channels else pixels_of(image, name)
+        pixels = _16_bits(content, channels, name) if channels else to_pixels(image, name)
         # Read after loading, because both decoders rotate the pixels of a TIFF.
         turn = _UPRIGHT.get(_orientation(image), _UPRIGHT[1])
         return ImageContent(
@@ -111,7 +111,7 @@ def _orientation(image: PIL.Image.Image) -> Any:
         return 1
 
 
-def pixels_of(image: PIL.Image.Image, name: str = "image") -> Pixels:
+def to_pixels(image: PIL.Image.Image, name: str = "image") -> Pixels:
     """Return the pixels of a Pillow image with 8 bits, (H, W, C) as in `ImageContent`.
 
     Raises:

@@ -32,7 +32,7 @@ def list_images(folder: str | os.PathLike[str], *, nested: bool = True) -> dict[
 
     Args:
         folder: Folder to search.
-        nested: Whether to search the folders below it, too.
+        nested: Whether to search subfolders.
 
     Raises:
         MissingFileError: The folder does not exist.
@@ -102,7 +102,7 @@ def walk_files(
 
     Args:
         folder: Folder to search.
-        nested: Whether to search the folders below it, too.
+        nested: Whether to search subfolders.
         onerror: Called with the error for each folder that cannot be read.
     """
     searched = set(map(str, Path(os.path.realpath(folder)).parents))
@@ -124,7 +124,7 @@ def read_image_bytes(path: Path) -> bytes:
 
     Raises:
         MissingFileError: The file does not exist.
-        UserError: It is not a regular file, or larger than the largest image allowed.
+        UserError: The file is not regular, or larger than the largest image allowed.
     """
     try:
         found = path.stat()

@@ -47,8 +47,18 @@ _OTHER_FORMATS: Final = (
 _HEAD: Final = 12  # bytes up to the end of every magic number
 # Errors of Pillow for a damaged file, in the header or in decoding.
 PILLOW_ERRORS: Final = (
-    *(OSError, SyntaxError, ValueError, EOFError, TypeError, LookupError, ArithmeticError),
-    *(AttributeError, AssertionError, RuntimeError, struct.error, zlib.error),
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    TypeError,
+    LookupError,
+    ArithmeticError,
+    AttributeError,
+    AssertionError,
+    RuntimeError,
+    struct.error,
+    zlib.error,
     PIL.Image.DecompressionBombError,
 )
 # Supported modes of Pillow.
@@ -62,11 +72,12 @@ _TIFF_UNSUPPORTED: Final = {
 }
 _LARGEST_16_BITS: Final = 1_000_000  # to a side: the limit of libpng
 # Offsets of the bit depth and the colour type in a PNG file's header.
-_PNG_BITS, _PNG_COLOUR = 24, 25
+_PNG_BITS: Final = 24
+_PNG_COLOUR: Final = 25
 _PNG_CHANNELS: Final = {0: 1, 4: 2, 2: 3, 6: 4}
 _HARMLESS: Final = 2**24  # pixels allowed for a file of any size
 # Largest number of bits of pixels that a byte of the file can encode; for JPEG, of pixels (64 take
-# a bit). Other formats have no such limit; 2**16 is that of a blank page as fax or WebP.
+# a bit). Other formats have no such limit; a blank page as fax or WebP reaches 2**16.
 _DENSEST_ELSE: Final = 2**16
 _DENSEST: Final = {
     "PNG": 8 * 1032,
@@ -86,7 +97,7 @@ def open_image(content: bytes, name: str, *, more: bool = False) -> ImageFile:
     Args:
         content: The complete file.
         name: Name of the image, for messages.
-        more: Whether to open GIF, AVIF and HEIC, too.
+        more: Whether to open GIF, AVIF and HEIC as well.
 
     Raises:
         UserError: The file is of another format or truncated, has several frames or pages, a mode
@@ -99,7 +110,7 @@ def open_image(content: bytes, name: str, *, more: bool = False) -> ImageFile:
     _check_kind(image, content, name)
     is_complete = _COMPLETE.get(opener)
     if is_complete and not is_complete(content, file.tell()):
-        raise damaged(name)
+        raise damage_error(name)
     return image
 
 
@@ -139,7 +150,7 @@ def _open(opener: type[ImageFile], file: IO[bytes], name: str) -> ImageFile:
         return opener(file)
     except PILLOW_ERRORS as error:  # the messages have neither the file nor the reason
         if opener is not TiffImageFile:
-            raise damaged(name, error) from None
+            raise damage_error(name, error) from None
         raise UserError(
             f"{name}: expected a TIFF image of 8 or 16 bits, got one that is truncated or of an "
             "unsupported kind, such as floating point in colour; save it as grey or RGB first"
@@ -147,11 +158,11 @@ def _open(opener: type[ImageFile], file: IO[bytes], name: str) -> ImageFile:
 
 
 def _check_kind(image: ImageFile, content: bytes, name: str) -> None:
-    """Refuse unsupported sizes, frames and modes."""
+    """Raise `UserError` for unsupported sizes, frames and modes."""
     packing, bits = image.format or "", 1
     if packing == "PNG":
         if content[12:16] != b"IHDR":
-            raise damaged(name)
+            raise damage_error(name)
         bits = content[_PNG_BITS] * _PNG_CHANNELS.get(content[_PNG_COLOUR], 1)
     elif packing == "TIFF":
         packing = str(image.info.get("compression", ""))
@@ -171,7 +182,7 @@ def _check_kind(image: ImageFile, content: bytes, name: str) -> None:
         _check_16_bits(image, name)
 
 
-def damaged(name: str, reason: object = "") -> UserError:
+def damage_error(name: str, reason: object = "") -> UserError:
     """Return the error for an image that cannot be decoded completely."""
     details = f" ({reason})" if reason else ""
     return UserError(
@@ -188,7 +199,7 @@ def pillow_errors_as_user_error(name: str) -> Iterator[None]:
     except UserError:
         raise
     except PILLOW_ERRORS as error:
-        raise damaged(name, error) from None
+        raise damage_error(name, error) from None
 
 
 def channels_of_16_bits(image: ImageFile, content: bytes) -> int:
@@ -229,7 +240,7 @@ _COMPLETE: Final[dict[type[ImageFile], Callable[[bytes, int], bool]]] = {
 def _check_bounds(
     size: tuple[int, int], content: bytes, name: str, packing: str = "", bits: int = 1
 ) -> None:
-    """Refuse a size that is too large, or larger than the file can encode."""
+    """Raise `UserError` if a size is too large, or larger than the file can encode."""
     width, height = size
     pixels = width * height
     if pixels > max_pixels():

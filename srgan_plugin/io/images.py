@@ -17,7 +17,7 @@ from srgan_plugin.errors import UserError
 
 from .array_types import Buffer, Pixels, RGBArray
 from .image_files import read_image_bytes
-from .image_headers import damaged, open_image, pillow_errors_as_user_error
+from .image_headers import damage_error, open_image, pillow_errors_as_user_error
 from .jpeg import check_pixels_complete
 
 # Number of channels -> OpenCV's conversion to RGB.
@@ -54,7 +54,8 @@ def read_source_image(path: str | os.PathLike[str]) -> RGBArray:
 
     Raises:
         MissingFileError: The file does not exist.
-        UserError: As for `read_image`, or the JPEG file is truncated.
+        UserError: The file is damaged, truncated, not an image, or cannot be converted without
+            loss.
     """
     content = read_image_bytes(Path(path))
     with open_image(content, str(path)) as image, pillow_errors_as_user_error(str(path)):
@@ -119,7 +120,7 @@ def opencv_decode(content: bytes, name: str) -> Pixels:
     except cv2.error:
         pixels = None
     if pixels is None:
-        raise damaged(name)
+        raise damage_error(name)
     return pixels
 
 
@@ -153,7 +154,7 @@ def _check_same(image: ImageFile, rgb: RGBArray, name: str) -> None:
     if (other[..., 3] < 255).any():
         raise _transparent(name)
     if not np.array_equal(other[..., :3], rgb):
-        raise damaged(name, "OpenCV and Pillow decode different pixels")
+        raise damage_error(name, "OpenCV and Pillow decode different pixels")
 
 
 def _transparent(name: str) -> UserError:

@@ -8,7 +8,7 @@ import PIL.Image
 import PIL.ImageChops
 from PIL.JpegImagePlugin import JpegImageFile
 
-from .image_headers import damaged
+from .image_headers import damage_error
 
 # A marker that is neither a stuffed byte of pixels nor a restart.
 _MARK: Final = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
@@ -18,7 +18,7 @@ _MORE_PIXELS: Final = _CODES + b"".join(bytes([0xFF, 0xD0 + n]) + _CODES for n i
 
 
 def check_pixels_complete(image: PIL.Image.Image, content: bytes, name: str) -> None:
-    """Refuse a JPEG file with missing pixels, also if it has an end marker.
+    """Raise `UserError` if a JPEG file has missing pixels, even if it has an end marker.
 
     Decoders fill in the rest without an error. Extra bytes before the end marker change the pixels
     of a truncated file, and do not change those of a complete one.
@@ -38,7 +38,7 @@ def check_pixels_complete(image: PIL.Image.Image, content: bytes, name: str) -> 
     with JpegImageFile(BytesIO(longer)) as other:
         other.load()
         if PIL.ImageChops.difference(image, other).getbbox(alpha_only=False):
-            raise damaged(name, "it ends before its last pixel")
+            raise damage_error(name, "it ends before its last pixel")
 
 
 def _end_mark(content: bytes) -> tuple[int, bool]:

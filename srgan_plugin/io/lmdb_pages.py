@@ -10,19 +10,23 @@ from collections.abc import Iterator
 from mmap import mmap
 from typing import Final, NamedTuple
 
-_MAGIC, _VERSION = 0xBEEFC0DE, 1
+_MAGIC: Final = 0xBEEFC0DE
+_VERSION: Final = 1
 _HEADER: Final = struct.Struct("<QHHHH")  # page number, unused, flags, lower, upper
 _NODE: Final = struct.Struct("<HHHH")  # size or page (low, high), flags, length of the key
 _PAGE_NUMBER: Final = struct.Struct("<Q")
 _DATABASE: Final = "IHHQQQQQ"  # page size, flags, depth, three counts of pages, entries, root
 _META: Final = struct.Struct(f"<IIQQ{_DATABASE}{_DATABASE}QQ")
-_BRANCH, _LEAF, _OVERFLOW = 1, 2, 4
+# Flags of pages.
+_BRANCH: Final = 1
+_LEAF: Final = 2
+_OVERFLOW: Final = 4
 _BIG = 1  # the value is in overflow pages
 _NO_PAGE: Final = 2**64 - 1
 
 
 class DamagedError(Exception):
-    """Error in a file that is not an LMDB file or damaged; the message says where."""
+    """Error in a file that is damaged or not an LMDB file; the message has the place."""
 
 
 class Value(NamedTuple):
@@ -97,9 +101,9 @@ def _iter_values(file: mmap, database: _Database) -> Iterator[tuple[bytes, Value
                 overflow = page * database.page_size
                 if not _check_page(file, overflow, page) & _OVERFLOW:
                     raise DamagedError(f"page {page} is not an overflow page")
-                yield key, _checked(file, overflow + _HEADER.size, size)
+                yield key, _check_range(file, overflow + _HEADER.size, size)
             elif node_flags == 0:
-                yield key, _checked(file, at, size)
+                yield key, _check_range(file, at, size)
             else:
                 raise DamagedError(f"{key!r} is not a plain value")
 
@@ -129,7 +133,7 @@ def _nodes(file: mmap, start: int, page_size: int) -> Iterator[tuple[int, int, i
         yield data, low | high << 16, flags, file[at + _NODE.size : data]
 
 
-def _checked(file: mmap, offset: int, size: int) -> Value:
+def _check_range(file: mmap, offset: int, size: int) -> Value:
     if offset + size > len(file):
         raise DamagedError(f"expected at least {offset + size} bytes, got {len(file)}")
     return Value(offset, size)

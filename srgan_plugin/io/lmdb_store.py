@@ -129,7 +129,7 @@ class ImageStore:
             self._decode(key, f"{key} of {self.path}")
 
     def check_length(self) -> None:
-        """Refuse a `data.mdb` that became shorter since the store was opened.
+        """Raise `UserError` if `data.mdb` became shorter since the store was opened.
 
         Reading beyond its end kills a process, so another process has to call this.
 
@@ -159,7 +159,7 @@ class ImageStore:
             mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         return mapped, (status.st_dev, status.st_ino, status.st_size)
 
-    def _mapped(self) -> mmap.mmap:
+    def _get_map(self) -> mmap.mmap:
         if self._file is None:  # in a process that got the store by pickle
             mapped, identity = self._map()
             if identity != self._identity:
@@ -225,7 +225,7 @@ class ImageStore:
         """
         value = self._verified.get(key)
         if value is None:
-            entry, file = self._entry(key), self._mapped()
+            entry, file = self._entry(key), self._get_map()
             value = np.frombuffer(file, np.uint8, entry.value.size, entry.value.offset)
             if entry.checksum is not None and zlib.crc32(value.data) != entry.checksum:
                 raise UserError(
@@ -242,7 +242,7 @@ _opened_here: WeakSet[ImageStore] = WeakSet()
 
 
 def check_lengths() -> None:
-    """Refuse stores of this process with a shortened file, which kills the workers of a loader.
+    """Check that no open store of this process has a shortened file, which kills loader workers.
 
     Raises:
         UserError: A store has a shortened file; the message has its path.
@@ -268,8 +268,8 @@ class RawImage(ArrayMixin):
         return crop
 
 
-def mapped(image: LazyImage) -> LazyImage | RGBArray:
-    """Return the pixels of an uncompressed image as they are in the file, others as they are.
+def map_pixels(image: LazyImage) -> LazyImage | RGBArray:
+    """Map an uncompressed image into memory; return other images unchanged.
 
     Raises:
         UserError: The image is damaged.

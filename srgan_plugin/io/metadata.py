@@ -21,8 +21,16 @@ _COPYRIGHT: Final = (Base.Artist, Base.Copyright, Base.XPAuthor)
 # Tags of the main directory that describe the image and not the layout of the file.
 _DESCRIPTIVE: Final = (
     *_COPYRIGHT,
-    *(Base.ImageDescription, Base.Make, Base.Model, Base.Software, Base.DateTime),
-    *(Base.Rating, Base.XPTitle, Base.XPComment, Base.XPKeywords, Base.XPSubject),
+    Base.ImageDescription,
+    Base.Make,
+    Base.Model,
+    Base.Software,
+    Base.DateTime,
+    Base.Rating,
+    Base.XPTitle,
+    Base.XPComment,
+    Base.XPKeywords,
+    Base.XPSubject,
 )
 # A maker note contains offsets in its file; the other two are the size of the image.
 _NOT_COPIED: Final = (Base.MakerNote, Base.ExifImageWidth, Base.ExifImageHeight)
@@ -85,7 +93,7 @@ class Metadata:
 
     def texts_with_comment(self) -> dict[str, str]:
         """Return the texts for PNG, which has no other place for a comment."""
-        comment = {"Comment": _decoded(self.comment)} if self.comment else {}
+        comment = {"Comment": _decode_comment(self.comment)} if self.comment else {}
         return {**comment, **self.texts}
 
     def comment_with_text(self) -> bytes:
@@ -173,7 +181,7 @@ def _xmp(image: ImageFile) -> bytes:
     return b"" if b"\0" in xmp.rstrip(b"\0") else xmp.rstrip(b"\0")
 
 
-def _decoded(comment: bytes) -> str:
+def _decode_comment(comment: bytes) -> str:
     try:
         return comment.decode()
     except UnicodeDecodeError:

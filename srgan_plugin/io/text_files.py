@@ -33,7 +33,7 @@ def read_text(path: Path, expected: str) -> str:
 
 def read_json(path: Path, expected: str) -> Any:
     """Read a JSON file; for arguments and errors see `read_text`."""
-    return _parsed(json.loads, ValueError, "JSON", path, expected)
+    return _parse_file(json.loads, ValueError, "JSON", path, expected)
 
 
 def read_yaml(path: Path, expected: str) -> Any:
@@ -41,10 +41,10 @@ def read_yaml(path: Path, expected: str) -> Any:
     import yaml
 
     # ValueError: a number of 5000 digits, the date 2026-13-45, a tag !!int on a text.
-    return _parsed(yaml.safe_load, (ValueError, yaml.YAMLError), "YAML", path, expected)
+    return _parse_file(yaml.safe_load, (ValueError, yaml.YAMLError), "YAML", path, expected)
 
 
-def _parsed(
+def _parse_file(
     parse: Callable[[str], Any],
     errors: type[Exception] | tuple[type[Exception], ...],
     kind: str,

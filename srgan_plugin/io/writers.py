@@ -42,7 +42,7 @@ class ImageSpec:
         shape: (H, W, C); C is 1 for grey, 2 for grey and alpha, 3 for RGB, 4 for RGB and alpha.
         dtype: uint8 or uint16.
         icc_profile: Colour profile; dropped if its colour space is not that of the channels.
-        metadata: What the format can hold of it is written, see `unwritten_metadata`.
+        metadata: Metadata, without entries that the format cannot hold (`unwritten_metadata`).
         quality: Quality of JPEG and WebP, 1 to 100.
     """
 
@@ -125,7 +125,7 @@ def write_tiff(file: BinaryIO, strips: Iterable[Pixels], spec: ImageSpec) -> Non
     height, width, channels = spec.shape
     file.write(struct.pack("<2sHI", b"II", 42, 0))  # the offset of the directory follows below
     chunks = []
-    for rows in _aligned(strips):
+    for rows in _align_blocks(strips):
         differences = rows.copy()
         differences[:, 1:] -= rows[:, :-1]
         little_endian = differences.astype(rows.dtype.newbyteorder("<"), copy=False)
@@ -186,7 +186,7 @@ def _write_directory(file: BinaryIO, tags: dict[int, tuple[str, tuple[int, ...] 
 
 def write_jpeg(file: BinaryIO, strips: Iterable[Pixels], spec: ImageSpec) -> None:
     """Write a JPEG file without chroma subsampling."""
-    image, encoded = _joined(strips, spec), BytesIO()
+    image, encoded = _join_strips(strips, spec), BytesIO()
     comment, xmp = (
         part if len(part) <= room else b"" for part, room in _jpeg_parts(spec.metadata, spec.xmp)
     )
@@ -198,7 +198,7 @@ def write_jpeg(file: BinaryIO, strips: Iterable[Pixels], spec: ImageSpec) -> Non
         subsampling=0,
         icc_profile=spec.profile,
         dpi=spec.metadata.dpi or (0, 0),
-        exif=_prefixed(spec.exif),
+        exif=_add_exif_prefix(spec.exif),
         comment=comment,
         extra=b"\xff\xe1" + struct.pack(">H", 2 + len(segment)) + segment if xmp else b"",
     )
@@ -217,17 +217,17 @@ def _jpeg_parts(metadata: Metadata, xmp: bytes) -> tuple[tuple[bytes, int], ...]
 def write_webp(file: BinaryIO, strips: Iterable[Pixels], spec: ImageSpec) -> None:
     """Write a WebP file; the format has no grey, so grey becomes RGB."""
     profile = spec.profile_for(grey=False)
-    image = _joined(strips, spec)
-    options = {"icc_profile": profile or b"", "exif": _prefixed(spec.exif), "xmp": spec.xmp}
+    image = _join_strips(strips, spec)
+    options = {"icc_profile": profile or b"", "exif": _add_exif_prefix(spec.exif), "xmp": spec.xmp}
     image.save(file, "WEBP", quality=spec.quality, **options)
 
 
-def _prefixed(exif: bytes) -> bytes:
+def _add_exif_prefix(exif: bytes) -> bytes:
     """Return EXIF with the prefix that JPEG and WebP need."""
     return b"Exif\0\0" + exif if exif else b""
 
 
-def _joined(strips: Iterable[Pixels], spec: ImageSpec) -> PIL.Image.Image:
+def _join_strips(strips: Iterable[Pixels], spec: ImageSpec) -> PIL.Image.Image:
     height, width, channels = spec.shape
     out, top = np.empty((height, width, channels), np.uint8), 0
     for rows in _blocks(strips):
@@ -242,7 +242,7 @@ def _blocks(strips: Iterable[Pixels]) -> Iterator[Pixels]:
             yield strip[top : top + _ROWS]
 
 
-def _aligned(strips: Iterable[Pixels]) -> Iterator[Pixels]:
+def _align_blocks(strips: Iterable[Pixels]) -> Iterator[Pixels]:
     """Yield blocks of exactly 64 rows, except the last one."""
     pending: list[Pixels] = []
     count = 0

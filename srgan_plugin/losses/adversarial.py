@@ -178,7 +178,7 @@ def generator_objective(
         are switched on, in this order.
 
     Raises:
-        UserError: There is no term, or only one of `gan` and `fake_logits`.
+        UserError: No term is given, or only one of `gan` and `fake_logits`.
 
     Example:
         >>> import torch

@@ -37,7 +37,7 @@ def pixel_loss(
         criterion: 'l1' is `|pred - target|`, 'mse' is `(pred - target)^2`.
         reduction: 'none', 'mean' or 'sum'. 'mean' with a weight divides by the sum of the weights,
             so elements of weight 0 do not count.
-        sample_wise: With 'mean' and a weight, average over each image first, then over images.
+        sample_wise: Whether 'mean' with a weight averages over each image first, then over images.
 
     Returns:
         A scalar, or (N, C, H, W) for 'none'.
@@ -86,7 +86,7 @@ class L1Loss(nn.Module):
     Args:
         loss_weight: Factor of the loss.
         reduction: 'none', 'mean' or 'sum'.
-        sample_wise: With 'mean' and a weight, average over each image first, then over images.
+        sample_wise: Whether 'mean' with a weight averages over each image first, then over images.
 
     Raises:
         UserError: `reduction` is unknown.

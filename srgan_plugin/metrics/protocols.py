@@ -63,11 +63,11 @@ class EvaluationProtocol:
         return None if channel is None else f"{function}{_SUFFIXES[channel]}{unrounded}"
 
     def measures(self, border: int, rounding: bool = True) -> dict[MetricName, Measure]:
-        """Return the protocol's measures by name.
+        """Return the protocol's metrics and their options by name.
 
         Args:
             border: Pixels to crop from each edge, unless the protocol has a border.
-            rounding: If false, round nothing, also where the protocol does.
+            rounding: Whether to round where the protocol does.
         """
         border = border if self.border is None else self.border
         channels: dict[Function, Channel | None] = {"PSNR": self.psnr, "SSIM": self.ssim}
@@ -79,7 +79,7 @@ class EvaluationProtocol:
         return measures
 
     def describe(self) -> str:
-        """Describe the measures in one line."""
+        """Describe the metrics in one line."""
         ssim = f"SSIM of {_DESCRIPTIONS[self.ssim]}" if self.ssim else "its SSIM is not compared"
         rounded = "rounded to uint8" if self.rounding else "clamped, not rounded"
         return f"PSNR of {_DESCRIPTIONS[self.psnr]}, {ssim}, output {rounded}"

@@ -18,8 +18,10 @@ Planes = Tensor | list[NDArray[np.float64]]
 
 PEAK = 255.0
 # Wang et al. 2004: an 11x11 Gaussian of sigma 1.5, and constants that avoid 0 / 0 in flat areas.
-WINDOW, SIGMA = 11, 1.5
-C1, C2 = (0.01 * PEAK) ** 2, (0.03 * PEAK) ** 2
+WINDOW = 11
+SIGMA = 1.5
+C1 = (0.01 * PEAK) ** 2
+C2 = (0.03 * PEAK) ** 2
 TAPS = cv2.getGaussianKernel(WINDOW, SIGMA)
 NOT_FINITE = (
     "prediction: expected finite values, got NaN or infinite ones; "
@@ -97,7 +99,9 @@ def psnr(pred: ImageArray, gt: ImageArray, *, border: int = 0, channel: Channel 
         >>> psnr(gt, gt), round(psnr(gt + np.uint8(10), gt, border=4, channel="y"), 2)
         (inf, 29.45)
     """
-    return float(psnr_from_mse(mse_of(*_prepare(pred, gt, border, channel, smallest=1)).mean()))
+    return float(
+        psnr_from_mse(mse_by_plane(*_prepare(pred, gt, border, channel, smallest=1)).mean())
+    )
 
 
 def ssim(pred: ImageArray, gt: ImageArray, *, border: int = 0, channel: Channel = "rgb") -> float:
@@ -126,7 +130,7 @@ def ssim(pred: ImageArray, gt: ImageArray, *, border: int = 0, channel: Channel 
         >>> ssim(gt, gt), round(ssim(gt + 10, gt), 3)
         (1.0, 0.997)
     """
-    return float(ssim_of(*_prepare(pred, gt, border, channel, smallest=WINDOW)).mean())
+    return float(ssim_by_plane(*_prepare(pred, gt, border, channel, smallest=WINDOW)).mean())
 
 
 def psnr_from_mse(mse: Tensor) -> Tensor:
@@ -134,7 +138,7 @@ def psnr_from_mse(mse: Tensor) -> Tensor:
     return 10 * torch.log10(PEAK**2 / mse)
 
 
-def mse_of(a: Planes, b: Planes) -> Tensor:
+def mse_by_plane(a: Planes, b: Planes) -> Tensor:
     """Compute the mean squared error by plane, without synchronising with a GPU.
 
     Args:
@@ -147,8 +151,8 @@ def mse_of(a: Planes, b: Planes) -> Tensor:
     return _plane_means(lambda p, q: (p - q) ** 2, a, b)
 
 
-def ssim_of(a: Planes, b: Planes) -> Tensor:
-    """Compute the SSIM by plane, without synchronising with a GPU; arguments as for `mse_of`."""
+def ssim_by_plane(a: Planes, b: Planes) -> Tensor:
+    """Compute the SSIM by plane; arguments and result as for `mse_by_plane`."""
     return _plane_means(_similarity, a, b)
 
 

@@ -13,7 +13,7 @@ class PublishedTable(NamedTuple):
     Attributes:
         source: Publication.
         protocol: Protocol it was measured under, a name in `PROTOCOLS`.
-        right: Protocol that measures what the heading of the table says.
+        right: Protocol that is named in the heading of the table.
     """
 
     source: str
@@ -26,9 +26,9 @@ class ReferenceResult(NamedTuple):
 
     Attributes:
         value: Published value, in dB for PSNR.
-        metric: Name of the metric that gave it; None if that cannot be reproduced.
-        right: Name of the metric that the heading of the table says.
-        table: The table it is from.
+        metric: Name of the metric it was measured by; None if that cannot be reproduced.
+        right: Name of the metric in the heading of the table.
+        table: Table with the value.
 
     Example:
         >>> from srgan_plugin.metrics import ReferenceResult, reference_results

@@ -18,10 +18,10 @@ from .psnr_ssim import (
     PEAK,
     WINDOW,
     check_comparable,
-    mse_of,
+    mse_by_plane,
     planes,
     psnr_from_mse,
-    ssim_of,
+    ssim_by_plane,
 )
 
 Scores = dict[MetricName, float]
@@ -29,19 +29,19 @@ Upscale = Callable[[NDArray[np.uint8]], NDArray[Any]]
 
 
 class Scorer:
-    """The measures of several protocols; a measure that several of them have is computed once.
+    """The metrics of several protocols; a metric that protocols share is computed once.
 
     Args:
         protocols: Names in `PROTOCOLS`.
         border: Pixels to crop from each edge, usually the scale; a protocol's own border takes
             precedence.
-        rounding: If false, round nothing to uint8, also where a protocol does; names do not change.
+        rounding: Whether to round to uint8 where a protocol does; names do not depend on it.
 
     Attributes:
-        measures: Measures by name, in the order of the protocols.
+        measures: Metrics and their options by name, in the order of the protocols.
 
     Raises:
-        UserError: A protocol is unknown, or two protocols use one name for different measures.
+        UserError: A protocol is unknown, or two protocols use one name for different metrics.
 
     Example:
         >>> import numpy as np
@@ -111,7 +111,16 @@ class Scorer:
         return self._measure({True: exact.round(), False: exact}, gt, shapes)
 
     def _measure(self, levels: Mapping[bool, Any], gt: Any, shapes: Any) -> Tensor:
-        """Compute all measures of an image in [0, 255], given by `rounding`: HWC array or CHW."""
+        """Compute all metrics of an image.
+
+        Args:
+            levels: The prediction in [0, 255] by `rounding`: array (H, W, 3) or tensor (3, H, W).
+            gt: GT image, of the same kind.
+            shapes: Shapes of both as (H, W, 3).
+
+        Returns:
+            (n,), float64, in the order of `measures`.
+        """
         measures = self.measures.values()
         found: dict[Measure, Tensor] = {}
         for rounding, border in dict.fromkeys((m.rounding, m.border) for m in measures):
@@ -133,11 +142,11 @@ class Scorer:
 
 
 def _compare(pred: Any, gt: Any, measures: Sequence[Measure]) -> dict[Measure, Tensor]:
-    """Compute measures with one border and rounding; each plane is compared once."""
+    """Compute metrics with one border and rounding; each plane is compared once."""
     names = dict.fromkeys("".join(m.channel for m in measures))
     a, b = (dict(zip(names, planes(image, names), strict=True)) for image in (pred, gt))
     by_plane: dict[tuple[str, str], Tensor] = {}
-    for function, compare in (("PSNR", mse_of), ("SSIM", ssim_of)):
+    for function, compare in (("PSNR", mse_by_plane), ("SSIM", ssim_by_plane)):
         chosen = dict.fromkeys("".join(m.channel for m in measures if m.function == function))
         if chosen:
             pairs: Any = [[image[n] for n in chosen] for image in (a, b)]
@@ -174,7 +183,7 @@ def score_images(
         upscale: Maps an LR image, RGB (h, w, 3) uint8, to the SR image, RGB (H, W, 3): uint8, or
             floating point, clamped to [0, 1].
         benchmark: The test set.
-        scorer: The measures.
+        scorer: The metrics.
 
     Example:
         >>> import tempfile
@@ -199,7 +208,7 @@ def average(scores: Iterable[Mapping[MetricName, float]]) -> Scores:
     """Average each metric over images: the mean of PSNRs, not the PSNR of the mean error.
 
     Raises:
-        UserError: There are no scores.
+        UserError: `scores` is empty.
 
     Example:
         >>> from srgan_plugin.metrics import average
@@ -218,10 +227,10 @@ def evaluate(upscale: Upscale, benchmark: Benchmark, scorer: Scorer) -> Scores:
     Args:
         upscale: See `score_images`.
         benchmark: The test set.
-        scorer: The measures.
+        scorer: The metrics.
 
     Returns:
-        Means over images by name of the measure.
+        Means over images by name of the metric.
 
     Raises:
         UserError: The test set is empty, or an image cannot be measured.

@@ -23,7 +23,7 @@ def format_table(
 
     Args:
         results: Values by test set and metric; PSNR in dB.
-        scorer: The measures; None for other metrics.
+        scorer: Scorer of the protocols; None for other metrics.
         lr_origins: Description of the origin of the LR images, by test set.
         model: Model of `reference_results` to compare with; None for no comparison.
         missing_images: Description of the number of existing images, by incomplete test set, which
@@ -34,7 +34,7 @@ def format_table(
         the end.
 
     Raises:
-        UserError: There are no results, or `model` is unknown.
+        UserError: `results` is empty, or `model` is unknown.
 
     Example:
         >>> from srgan_plugin.metrics import Scorer, format_table
@@ -59,7 +59,7 @@ def format_measures(results: Results, scorer: Scorer | None = None) -> str:
     """Format all metrics of all test sets, those of `scorer` first.
 
     Raises:
-        UserError: There are no results.
+        UserError: `results` is empty.
 
     Example:
         >>> from srgan_plugin.metrics import format_measures
@@ -73,7 +73,7 @@ def format_measures(results: Results, scorer: Scorer | None = None) -> str:
     first = scorer.measures if scorer else ()
     columns = dict.fromkeys([*first, *(m for row in results.values() for m in row)])
     rows = [[name, *(_number(row.get(m)) for m in columns)] for name, row in results.items()]
-    return _aligned([["set", *columns], *rows], left=1)
+    return _format_columns([["set", *columns], *rows], left=1)
 
 
 def format_comparison(
@@ -88,7 +88,7 @@ def format_comparison(
 
     Returns:
         PSNR and SSIM of each complete test set: published, measured under the protocol of the
-        table, the difference, measured under the protocol that the heading of the table says; then
+        table, the difference, measured under the protocol named in the heading of the table; then
         the publication. Empty if nothing was published for these test sets.
 
     Raises:
@@ -113,7 +113,7 @@ def format_comparison(
         for name, published in known.items()
         for function, entry in published.items()
     ]
-    return f"{_aligned([head, *rows], left=2)}\nPublished: {table.source}."
+    return f"{_format_columns([head, *rows], left=2)}\nPublished: {table.source}."
 
 
 def format_conditions(
@@ -166,7 +166,7 @@ def _origins(names: Iterable[str], lr_origins: Mapping[str, str]) -> str:
     return ", ".join(f"{origin} ({', '.join(members)})" for origin, members in groups.items())
 
 
-def _aligned(rows: Sequence[Sequence[str]], left: int) -> str:
+def _format_columns(rows: Sequence[Sequence[str]], left: int) -> str:
     """Format cells as columns, the first `left` of them aligned to the left."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(

@@ -162,7 +162,7 @@ class ResidualBlockBN(nn.Module):
 def refuse_foreign_weights(
     network: nn.Module, state_dict: Mapping[str, Tensor], prefix: str, *_: Any
 ) -> None:
-    """Refuse a state dict of another network, even where loading is not strict.
+    """Raise `UserError` for a state dict of another network, even where loading is not strict.
 
     mmengine loads the keys that match and logs the others, and so does BasicSR with
     `strict_load_g: false`: a checkpoint with other keys would leave random weights, and the run
@@ -216,7 +216,7 @@ def autocast_disabled(x: Tensor) -> AbstractContextManager[object]:
 
 
 def autocast_dtype(x: Tensor) -> torch.dtype | None:
-    """Return the type in which autocast lets `x` be convolved; None where it is off."""
+    """Return the type in which autocast computes convolutions of `x`; None if it is off."""
     device = x.device.type
     on = not x.is_meta and torch.is_autocast_enabled(device)
     return torch.get_autocast_dtype(device) if on else None

@@ -79,7 +79,7 @@ def load_vgg19(
 
     Raises:
         UserError: The file does not hold VGG-19 weights down to that layer.
-        FileNotFoundError: The file does not exist and cannot be downloaded.
+        MissingFileError: The file does not exist and cannot be downloaded.
     """
     path = _fetched_torchvision_file() if str(pretrained) == TORCHVISION else Path(pretrained)
     state = _read(path)
@@ -216,7 +216,7 @@ class VGG19Features(nn.Module):
     Raises:
         UserError: `layers` is empty or has an unknown layer, or the file does not hold VGG-19
             weights down to the deepest of them.
-        FileNotFoundError: The file does not exist and cannot be downloaded.
+        MissingFileError: The file does not exist and cannot be downloaded.
 
     Example:
         >>> import tempfile
@@ -248,7 +248,7 @@ class VGG19Features(nn.Module):
         for name, (weight, bias) in convs.items():
             self.register_buffer(f"{name}_weight", weight, persistent=False)
             self.register_buffer(f"{name}_bias", bias, persistent=False)
-        # What they are in autocast's type, with the weight and the type that this was made of.
+        # Cache of `_weights`: the source of conv1_1, autocast's type, the weights in that type.
         self._cast: tuple[Tensor, torch.dtype, dict[str, Tensor]] | None = None
         self.input_norm: nn.Module = nn.Identity()
         if use_input_norm:
@@ -281,9 +281,10 @@ class VGG19Features(nn.Module):
         return {asked: found[name] for asked, name in self.layers.items()}
 
     def _weights(self, x: Tensor) -> dict[str, Tensor]:
-        """Return weights and biases by name, in autocast's type where it is on.
+        """Return weights and biases by name, in autocast's type if it is enabled.
 
-        Autocast itself would cast them in every pass: it remembers what is trained only.
+        The casts are cached here, because autocast caches those of trained parameters only and
+        would cast these in every pass.
         """
         weights, dtype = dict(self.named_buffers(recurse=False)), autocast_dtype(x)
         source = self.conv1_1_weight

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from srgan_plugin.errors import UserError
-from srgan_plugin.hosts.mmengine.datasets.transforms import META_KEYS, augmentation_of
+from srgan_plugin.hosts.mmengine.datasets.transforms import META_KEYS, find_augmentation
 from srgan_plugin.registry import METRICS, MODELS, TRANSFORMS
 
 KINDS = {
@@ -89,7 +89,7 @@ def test_a_pipeline_of_other_keys_is_not_read_as_a_batch(
         build(type="PairedRandomCrop", gt_patch_size=32, **crop),
         build(type="PackInputs", **pack),
     ]
-    assert (augmentation_of(steps, 4) is not None) == usual
+    assert (find_augmentation(steps, 4) is not None) == usual
 
 
 @pytest.mark.parametrize(

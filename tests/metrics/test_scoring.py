@@ -18,7 +18,7 @@ from srgan_plugin.metrics import (
     scoring,
     ssim,
 )
-from srgan_plugin.metrics.psnr_ssim import ssim_of
+from srgan_plugin.metrics.psnr_ssim import ssim_by_plane
 
 # Measured with code independent of this project, LR made by MATLAB, output rounded once.
 BICUBIC = {
@@ -116,9 +116,9 @@ def test_measures_that_protocols_share_are_computed_once(monkeypatch):
 
     def counting(a, b):
         compared.append(len(a))
-        return ssim_of(a, b)
+        return ssim_by_plane(a, b)
 
-    monkeypatch.setattr(scoring, "ssim_of", counting)
+    monkeypatch.setattr(scoring, "ssim_by_plane", counting)
     pred, gt = random_pair()
     scorer = Scorer(["basicsr", "openmmlab-2020", "y", "paper"])
     assert list(scorer.score(pred, gt)) == ["PSNR", "SSIM", "SSIM_B", "PSNR_Y", "SSIM_Y"]

@@ -14,7 +14,7 @@ from srgan_plugin.errors import UserError
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
-    """Read the command line; flags are those of MMagic."""
+    """Parse the command line; flags shared with MMagic keep their names."""
     parser = Parser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("config", help="config file")
     parser.add_argument(

@@ -26,7 +26,7 @@ class BenchmarkFiles:
         photographs: Number of images to use, evenly spaced in the source.
 
     Raises:
-        FileNotFoundError: The source does not exist.
+        MissingFileError: The source does not exist.
         UserError: No image is as large as a sub-image.
     """
 

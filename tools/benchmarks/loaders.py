@@ -16,14 +16,15 @@ from torch.utils.data import DataLoader
 
 from srgan_plugin.data.pairs import ImagePairs
 from srgan_plugin.data.sampling import random_window, sample_index
-from srgan_plugin.io.lmdb_store import mapped
+from srgan_plugin.io.lmdb_store import map_pixels
 
 from .files import GT_SUB, LIST, LR_SUB, SCALE, BenchmarkFiles
 from .timing import Measurement, timed_batches
 
 Against = Literal["mmagic", "basicsr", "copy"]
 
-CROP, BATCH = 128, 16
+CROP = 128
+BATCH = 16
 # BasicSR's configs make epochs this much longer, because starting one takes time.
 ENLARGE_RATIO = 100
 
@@ -124,7 +125,7 @@ def copied_crops(files: BenchmarkFiles) -> Iterator[dict[str, torch.Tensor]]:
     for number in range(4096 * BATCH):
         sample = sample_index(number, seed=0, length=len(pairs))
         pair = pairs[sample]
-        lr, gt = (np.asarray(mapped(image)) for image in (pair.lr, pair.gt))
+        lr, gt = (np.asarray(map_pixels(image)) for image in (pair.lr, pair.gt))
         height, width, _ = lr.shape
         windows.append((lr, gt, *random_window(sample, height, width, size)))
     while True:

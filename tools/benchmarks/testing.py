@@ -11,7 +11,7 @@ from srgan_plugin.networks import MSRResNet
 
 from .loaders import mmagic_config, plugin_config
 from .timing import Measurement, run_in_subprocess, wait
-from .training import Config, runner_of
+from .training import Config, build_runner
 
 TEST_SETS = ("Set5", "Set14")
 WEIGHTS = "generator.pth"
@@ -60,7 +60,7 @@ def _test(name: str, root: Path, folder: Path, workers: int, changes: Config) ->
     for part in ("val_dataloader", "val_cfg", "val_evaluator"):
         cfg[part] = None
     cfg.load_from = str(folder / WEIGHTS)
-    runner = runner_of(cfg, str(folder / name))
+    runner = build_runner(cfg, str(folder / name))
     runner.test()  # builds and loads everything
     start = time.perf_counter()
     runner.test_loop.run()

@@ -131,7 +131,7 @@ def timed_batches(batches: Iterator[Any], seconds: float, device: torch.device) 
     start, steps, images = time.perf_counter(), 0, 0
     sums = []
     while time.perf_counter() - start < seconds:
-        tensors = list(tensors_of(next(batches)))
+        tensors = list(iter_images(next(batches)))
         sums.append([checksum(tensor) for tensor in tensors])
         steps += 1
         images += sum(len(t) if t.ndim == 4 else 1 for t in tensors) // 2  # LR and GT
@@ -139,7 +139,7 @@ def timed_batches(batches: Iterator[Any], seconds: float, device: torch.device) 
     return Measurement(time.perf_counter() - start, images, steps)
 
 
-def tensors_of(batch: Any) -> Iterator[Tensor]:
+def iter_images(batch: Any) -> Iterator[Tensor]:
     """Yield the images in a batch of any structure."""
     if isinstance(batch, Tensor):
         yield batch
@@ -147,10 +147,10 @@ def tensors_of(batch: Any) -> Iterator[Tensor]:
         yield batch.gt_img
     elif isinstance(batch, Mapping):
         for value in batch.values():
-            yield from tensors_of(value)
+            yield from iter_images(value)
     elif isinstance(batch, list | tuple):
         for value in batch:
-            yield from tensors_of(value)
+            yield from iter_images(value)
 
 
 def checksum(tensor: Tensor) -> Any:

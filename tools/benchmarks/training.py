@@ -181,20 +181,20 @@ def _train(
     cfg.default_hooks.checkpoint.update(save_last=False, save_best=None)
     watch = Stopwatch(warm_up, warm_up + steps)
     with tempfile.TemporaryDirectory() as folder:
-        runner = runner_of(cfg, folder)
+        runner = build_runner(cfg, folder)
         runner.register_hook(watch)
         runner.train()
     return Measurement(
         seconds=watch.seconds,
         images=steps * BATCH,
         steps=steps,
-        waited=_waited(runner, steps),
+        waited=_data_wait_fraction(runner, steps),
         peak_bytes=watch.peak_bytes,
         flops=(FLOPS if name in ("mmagic", "baseline") else SHARED_FLOPS)[model],
     )
 
 
-def _waited(runner: Runner, steps: int) -> float | None:
+def _data_wait_fraction(runner: Runner, steps: int) -> float | None:
     curves = runner.message_hub.log_scalars
     if "train/time" not in curves:
         return None
@@ -202,7 +202,7 @@ def _waited(runner: Runner, steps: int) -> float | None:
     return float(data / total)
 
 
-def runner_of(cfg: Config, folder: str) -> Runner:
+def build_runner(cfg: Config, folder: str) -> Runner:
     """Build a quiet runner for a config that writes to `folder`."""
     cfg.work_dir = folder
     cfg.experiment_name = f"benchmark_{next(_numbers)}"  # mmengine keeps globals by this name

@@ -46,12 +46,14 @@ def upscale_sides(
     theirs = [("mmagic", _mmagic)] if against_mmagic else []
     makers: dict[str, Callable[..., Upscale]] = dict([first, *theirs, *others])
     return {
-        name: partial(run_in_subprocess, _timed, make, width, height, device)
+        name: partial(run_in_subprocess, _time_upscale, make, width, height, device)
         for name, make in makers.items()
     }
 
 
-def _timed(make: Callable[..., Upscale], width: int, height: int, device: Device) -> Measurement:
+def _time_upscale(
+    make: Callable[..., Upscale], width: int, height: int, device: Device
+) -> Measurement:
     image = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
     where = torch.device(device)
     upscale = make(device)

@@ -51,7 +51,7 @@ def card(name: str, results: Mapping[str, Any], facts: Mapping[str, Any]) -> str
         "## Data and licence": _LICENCE.format(**facts["photographs"]),
         "## Training": _training(name, training, facts.get("note", "")),
         "## Measured": f"{full_table(results['sets'])}\n\n{conditions(results['lr_origins'])}",
-        "## What was reached, and what was not": reached(name, results["sets"]),
+        "## What was reached, and what was not": format_aims(name, results["sets"]),
     }
     return "\n\n".join(f"{title}\n\n{text}" for title, text in parts.items()) + "\n"
 
@@ -68,7 +68,7 @@ def how(name: str, training: Mapping[str, Any]) -> str:
     )
 
 
-def reached(name: str, sets: Sets) -> str:
+def format_aims(name: str, sets: Sets) -> str:
     """Format the aims, and by how much each was reached or missed, as a list."""
     lines = _against_published(name, sets)
     if name == "msrresnet":

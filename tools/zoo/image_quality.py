@@ -20,7 +20,9 @@ _LINES: Final = tuple(
     for row, column in itertools.product((0, 16, 32, 48), (0, 16, 32))
     if (row, column) != (0, 0)
 )
-_NEAR, _FAR = 3, 6  # distance of the neighbouring frequencies, in steps of the spectrum
+# Distance of the neighbouring frequencies, in steps of the spectrum.
+_NEAR: Final = 3
+_FAR: Final = 6
 
 
 def colour_shift(image: Image, gt: Image) -> float:
@@ -39,8 +41,8 @@ def checkerboard(image: Image, smooth: Image) -> float:
 
     This is the largest amplitude with a period of 2 or 4 pixels, in any direction, above that of
     the neighbouring frequencies. A value of about 1 is visible. It is not a ratio, because on a
-    smooth image a pattern of a hundredth of a level is far above its neighbours. Photographs have
-    texture with these periods, too.
+    smooth image a pattern of a hundredth of a level is far above its neighbours. Photographs also
+    have texture with these periods.
 
     Args:
         image: RGB, (H, W, 3), uint8, at least 64x64.

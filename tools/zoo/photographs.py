@@ -46,7 +46,7 @@ def split(folder: str | os.PathLike[str]) -> tuple[list[Path], list[Path]]:
         Photographs for training, and `HELD_OUT` held-out ones.
 
     Raises:
-        FileNotFoundError: The folder does not exist.
+        MissingFileError: The folder does not exist.
         UserError: The folder has too few photographs, or two with the same name.
     """
     found = sorted(list_images(folder).values(), key=lambda path: (path.name, path))

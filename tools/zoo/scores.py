@@ -35,7 +35,7 @@ def methods(weights: Path) -> dict[str, Upscale]:
     """Return bicubic and the bundled networks in a folder, as functions of images (h, w, 3), uint8.
 
     Raises:
-        FileNotFoundError: Weights are missing.
+        MissingFileError: Weights are missing.
     """
     networks = {
         name: Upscaler(open_model(str(weights / f"{name}.safetensors"))) for name in BUNDLED_MODELS
@@ -81,17 +81,17 @@ def measure(
         lr, gt = np.asarray(pair.lr), np.asarray(pair.gt)
         sr = {name: method(lr) for name, method in upscale.items()}
         for name, image in sr.items():
-            rows[name].append(_compared(image, gt) | _without_gt(image, sr["bicubic"]))
-        rows[ORIGINAL].append(_without_gt(gt, sr["bicubic"]))
+            rows[name].append(_score_with_gt(image, gt) | _score_without_gt(image, sr["bicubic"]))
+        rows[ORIGINAL].append(_score_without_gt(gt, sr["bicubic"]))
         progress(index + 1, total)
     return {name: _summary(scores) for name, scores in rows.items()}
 
 
-def _compared(image: Image, gt: Image) -> Scores:
+def _score_with_gt(image: Image, gt: Image) -> Scores:
     return {**Scorer(border=SCALE).score(image, gt), "colour_shift": colour_shift(image, gt)}
 
 
-def _without_gt(image: Image, smooth: Image) -> Scores:
+def _score_without_gt(image: Image, smooth: Image) -> Scores:
     natural = niqe(image, pristine_model(), border=SCALE)
     return {"NIQE": natural, "checkerboard": checkerboard(image, smooth)}
 

@@ -9,7 +9,10 @@ import numpy as np
 
 from srgan_plugin.data.benchmark_sets import Benchmark
 from srgan_plugin.errors import MissingFileError
-from srgan_plugin.hosts.mmengine.engine.checkpoint_files import iteration_of, numbered_checkpoints
+from srgan_plugin.hosts.mmengine.engine.checkpoint_files import (
+    numbered_checkpoints,
+    parse_iteration,
+)
 from srgan_plugin.inference import Upscaler, open_model
 from srgan_plugin.io.atomic import write_text
 from srgan_plugin.io.text_files import read_json, read_text
@@ -45,7 +48,7 @@ def read_log(run: Path) -> Log:
     """Read all `vis_data/scalars.json` of a run; lines after a resume replace earlier ones.
 
     Raises:
-        FileNotFoundError: The run has no log.
+        MissingFileError: The run has no log.
     """
     files = sorted(run.glob("*/vis_data/scalars.json"))
     if not files:
@@ -79,14 +82,14 @@ def best_by_psnr(run: Path, last: Path, held_out: Benchmark) -> Path:
         held_out: Images of the validation.
 
     Raises:
-        FileNotFoundError: There is no such checkpoint.
+        MissingFileError: The run has no `best_…` checkpoint.
     """
     best = max(
-        run.glob("best_*_iter_*.pth"), key=lambda path: iteration_of(path) or 0, default=None
+        run.glob("best_*_iter_*.pth"), key=lambda path: parse_iteration(path) or 0, default=None
     )
     if best is None:
         raise MissingFileError(f"{run}: expected best_…_iter_….pth, got none; run a validation")
-    if iteration_of(last) in read_log(run).held_out:
+    if parse_iteration(last) in read_log(run).held_out:
         return best
     return max((best, last), key=lambda path: _scores(path, held_out)["PSNR"])
 
@@ -107,7 +110,7 @@ def best_by_niqe(
         The checkpoint, and the scores by iteration.
 
     Raises:
-        FileNotFoundError: There are no checkpoints.
+        MissingFileError: The run has no checkpoints.
     """
     checkpoints = numbered_checkpoints(run)
     if not checkpoints:

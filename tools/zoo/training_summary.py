@@ -47,7 +47,7 @@ def curves(log: Log, held_out: Mapping[int, Mapping[str, float]]) -> dict[str, C
         f"held-out {name}": [(step, line[name]) for step, line in sorted(held_out.items())]
         for name in next(iter(held_out.values()), {})
     }
-    return {name: _thinned(curve) for name, curve in (losses | scores).items()}
+    return {name: _thin(curve) for name, curve in (losses | scores).items()}
 
 
 def validations(log: Log) -> dict[int, dict[str, float]]:
@@ -60,7 +60,7 @@ def validations(log: Log) -> dict[int, dict[str, float]]:
     }
 
 
-def _thinned(curve: Curve) -> Curve:
+def _thin(curve: Curve) -> Curve:
     step = -(-len(curve) // _POINTS)
     return [(iteration, round(value, 5)) for iteration, value in curve[step - 1 :: step]]
 

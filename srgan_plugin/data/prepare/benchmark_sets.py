@@ -46,7 +46,7 @@ def prepare_test_set(
         The number of images.
 
     Raises:
-        FileNotFoundError: The folder does not exist.
+        MissingFileError: The folder does not exist.
         UserError: The folder has no images, an image is damaged or too small, an existing image
             differs, or a scale does not divide 12.
     """

@@ -45,7 +45,7 @@ class DIV2KImage(NamedTuple):
 def image_path(root: Path, number: int, scale: int = 1) -> Path:
     """Return the path of an image, or its path in the official archives if it does not exist.
 
-    A merged `DIV2K_train_HR`, as for MMagic, contains the validation images too.
+    A merged `DIV2K_train_HR`, as for MMagic, also contains the validation images.
 
     Args:
         root: Folder `DIV2K`.
@@ -71,7 +71,7 @@ def find_div2k_images(
         scales: Scales of the LR images.
 
     Raises:
-        FileNotFoundError: Images are missing; the message has their number and the first path.
+        MissingFileError: Images are missing; the message has their number and the first path.
     """
     sources = [
         DIV2KImage(

@@ -34,14 +34,14 @@ def ordered_map(
         FileError: A process died. Exceptions of `function` are raised unchanged.
     """
     workers = min(workers or os.cpu_count() or 1, len(items))
-    results = map(function, items) if workers <= 1 else _pooled(function, items, workers)
+    results = map(function, items) if workers <= 1 else _map_in_pool(function, items, workers)
     for done, result in enumerate(results, start=1):
         yield result
         if progress is not None:
             progress(done, len(items))
 
 
-def _pooled(
+def _map_in_pool(
     function: Callable[[Item], Result], items: Sequence[Item], workers: int
 ) -> Iterator[Result]:
     # Spawned, because forking a process with threads may hang.

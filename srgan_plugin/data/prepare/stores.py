@@ -52,7 +52,7 @@ def create_store(
             most 20 are looked for), before the error is raised.
 
     Raises:
-        FileNotFoundError: A folder does not exist.
+        MissingFileError: A folder does not exist.
         FileError: `out` exists, and `replace` is false or `out` contains anything but this store.
         UserError: Images cannot be read, or LR and HR images are not pairs; nothing was written.
         OSError: The disk is full.

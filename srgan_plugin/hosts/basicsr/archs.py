@@ -25,9 +25,9 @@ def _rename(rename: Any, _: nn.Module, state: dict[str, Any], prefix: str, *__: 
 class MSRResNet(networks.MSRResNet):
     """MSRResNet as in BasicSR, with LeakyReLU after each shuffle and the keys of BasicSR.
 
-    Its weights load into the class of BasicSR and vice versa. Keys of `networks.MSRResNet` load,
-    too; they are saved if `activate_after_shuffle` is false, because BasicSR's class always has the
-    activation.
+    Its weights load into the class of BasicSR and vice versa. Keys of `networks.MSRResNet` load
+    as well; they are saved if `activate_after_shuffle` is false, because BasicSR's class always has
+    the activation.
 
     Args:
         num_in_ch: Channels of the LR image.

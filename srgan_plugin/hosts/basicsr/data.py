@@ -56,12 +56,12 @@ class PairedImageDataset(Dataset[dict[str, Any]]):
     def __getitem__(self, index: int) -> dict[str, Any]:
         """Return a dict with `lq` and `gt`, RGB in [0, 1], (3, H, W), float32, and their names."""
         key, lr, gt = self.pairs[index]
-        lq, hq = self._augmented(lr, gt, key) if self.training else (lr, gt)
+        lq, hq = self._augment(lr, gt, key) if self.training else (lr, gt)
         # BasicSR takes the name of a result from the last part of this, up to a dot.
         path = f"{key.replace('/', '_')}.png"
         return {"lq": _tensor(lq), "gt": _tensor(hq), "lq_path": path, "gt_path": path}
 
-    def _augmented(self, lr: LazyImage, gt: LazyImage, key: str) -> tuple[RGBArray, RGBArray]:
+    def _augment(self, lr: LazyImage, gt: LazyImage, key: str) -> tuple[RGBArray, RGBArray]:
         # BasicSR reseeds Python and NumPy in the same way in each epoch, but not torch.
         seed, number = torch.randint(2**31, (2,)).tolist()
         sample_index = SampleIndex(0, seed=seed, number=number)

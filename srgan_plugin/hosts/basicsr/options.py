@@ -121,13 +121,13 @@ KINDS_BY_DEFAULT: Final = {
 
 
 def check_options(opt: Mapping[str, Any], *, test: bool = False) -> None:
-    """Refuse options that BasicSR would ignore or fail on without naming them.
+    """Raise `UserError` for options that BasicSR would ignore, or fail on without naming them.
 
     An unknown key is allowed, because another model may read it, unless it resembles a known key.
 
     Args:
         opt: Content of the YAML file.
-        test: Whether they are of a test, even if the file has a training, too.
+        test: Whether to check the options of a test, even if the file also has those of a training.
 
     Raises:
         UserError: A key is missing, misspelt, or not an argument of the class, a value is of the
@@ -136,7 +136,7 @@ def check_options(opt: Mapping[str, Any], *, test: bool = False) -> None:
     if missing := [key for key in REQUIRED if key not in opt]:
         raise _missing(missing)
     for name, value in _entries(opt):
-        if kind := kind_of(name):
+        if kind := expected_kind(name):
             _check_kind(name, value, kind)
     if test:
         _check_test(opt.get("val") or {})
@@ -165,7 +165,7 @@ def check_options(opt: Mapping[str, Any], *, test: bool = False) -> None:
         _check_type(metric, registry.METRIC_REGISTRY, f"val.metrics.{name}")
 
 
-def kind_of(name: str) -> Kind | None:
+def expected_kind(name: str) -> Kind | None:
     """Return the kind of value of an option by its dotted name; None if any value is allowed."""
     return next((kind for key, kind in _KINDS.items() if _matches(name, key)), None)
 
@@ -225,7 +225,7 @@ def _check_test(val: Mapping[str, Any]) -> None:
 
 
 def _check_spelling(given: Mapping[str, Any] | None, known: Iterable[str], section: str) -> None:
-    """Refuse an unknown key that resembles a known one."""
+    """Raise `UserError` for an unknown key that resembles a known one."""
     known = set(known)
     for key in given or {}:
         near = [] if key in known else get_close_matches(key, known, n=1, cutoff=0.8)

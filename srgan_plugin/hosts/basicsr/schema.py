@@ -23,8 +23,9 @@ _OURS: Schema = {"properties": {"type": {"const": f"PairedImageDataset_{SUFFIX}"
 def options_schema() -> Schema:
     """Return the schema of a YAML file of options.
 
-    It accepts what `check_options` accepts, unknown options included, which a class of the user's
-    may read. Known options have a type, and classes with the suffix their arguments.
+    The schema accepts the options that `check_options` accepts, including unknown ones, which a
+    class of the user may read. Known options have a type, and classes with the suffix their
+    arguments.
     """
     properties = {name: _kind(name) for name in _names("")}
     for section in filter(None, options.SECTIONS):
@@ -35,9 +36,9 @@ def options_schema() -> Schema:
         known = {key: _kind(f"train.optim_g.{key}") for key in ("lr", "betas")}
         train[name] |= {"required": needed, "properties": known}
     for name in ("pixel_opt", "perceptual_opt", "gan_opt"):
-        train[name] |= _one_of(registry.LOSS_REGISTRY)
+        train[name] |= _class_schema(registry.LOSS_REGISTRY)
     crop = {
-        "type": _type_of(registry.METRIC_REGISTRY),
+        "type": _type_schema(registry.METRIC_REGISTRY),
         "crop_border": _kind("val.metrics.x.crop_border"),
     }
     val["metrics"]["additionalProperties"] = {
@@ -47,8 +48,8 @@ def options_schema() -> Schema:
     }
     properties["datasets"] |= _datasets()
     for name in ("network_g", "network_d"):
-        properties[name] |= _one_of(registry.ARCH_REGISTRY)
-    properties["model_type"] |= _type_of(registry.MODEL_REGISTRY)
+        properties[name] |= _class_schema(registry.ARCH_REGISTRY)
+    properties["model_type"] |= _type_schema(registry.MODEL_REGISTRY)
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Options of BasicSR with srgan_plugin",
@@ -67,7 +68,7 @@ def _names(section: str) -> list[str]:
 
 def _kind(name: str) -> Schema:
     """Return the schema of an option by its dotted name; empty where any value is accepted."""
-    kind = options.kind_of(name)
+    kind = options.expected_kind(name)
     return dict(kind.schema) if kind else {}
 
 
@@ -87,7 +88,7 @@ def _datasets() -> Schema:
 
 def _dataset() -> Schema:
     known = {name: _kind(f"datasets.x.{name}") for name in options.DATASET.split()}
-    known["type"] = _type_of(registry.DATASET_REGISTRY)
+    known["type"] = _type_schema(registry.DATASET_REGISTRY)
     return {
         "type": "object",
         "properties": known,
@@ -97,12 +98,12 @@ def _dataset() -> Schema:
     }
 
 
-def _type_of(classes: Any) -> Schema:
-    """Return the names that a registry has, which editors offer, and any other text."""
+def _type_schema(classes: Any) -> Schema:
+    """Return the schema of a type: the names in a registry, which editors offer, or other text."""
     return {"anyOf": [{"enum": sorted(classes.keys())}, {"type": "string"}]}
 
 
-def _one_of(classes: Any) -> Schema:
+def _class_schema(classes: Any) -> Schema:
     """Return the arguments by class: those with the suffix, and BasicSR's of the same names."""
     ours = [name for name, _ in classes if name.endswith(f"_{SUFFIX}")]
     names = sorted(
@@ -110,7 +111,7 @@ def _one_of(classes: Any) -> Schema:
     )
     return {
         "required": ["type"],
-        "properties": {"type": _type_of(classes)},
+        "properties": {"type": _type_schema(classes)},
         "allOf": [
             {"if": {"properties": {"type": {"const": name}}}, "then": _arguments(classes.get(name))}
             for name in names
@@ -134,7 +135,7 @@ def _arguments(cls: Any) -> Schema:
 
 
 def _descriptions(docstring: str, names: Iterable[str]) -> dict[str, Schema]:
-    """Read what a docstring's `Args` says of each name."""
+    """Parse the descriptions of these names in a docstring's `Args`."""
     found = {}
     for name in names:
         text = re.search(rf"^ +{name}(?: \([^)]*\))?: (.+(?:\n {{6,}}\S.*)*)", docstring, re.M)

@@ -53,7 +53,7 @@ def load_from_file(filename: str, map_location: Any = None) -> dict[str, Any]:
     return checkpoint
 
 
-def scope_of(cfg: Any) -> str:
+def model_scope(cfg: Any) -> str:
     """Return the scope of a config's model: the prefix of its type, else the default scope."""
     prefix, _, _ = str(cfg.model.type).rpartition(".")
     return prefix or cfg.get("default_scope") or SCOPE
@@ -61,7 +61,7 @@ def scope_of(cfg: Any) -> str:
 
 def is_plugin_model(cfg: Any) -> bool:
     """Return whether a config's model is defined in this package."""
-    return scope_of(cfg).partition(".")[0] == SCOPE
+    return model_scope(cfg).partition(".")[0] == SCOPE
 
 
 def enable_safe_checkpointing(cfg: Any) -> None:

@@ -104,8 +104,8 @@ def test_ranks_agree_on_a_signal_on_the_device_of_their_backend(
     for backend, device in (("nccl", "cuda"), ("gloo", "cpu")):
         monkeypatch.setattr(torch.distributed, "get_backend", lambda b=backend: b)
         hook = InterruptHook(interval=10)
-        assert not hook._agreed(7)
-        assert hook._agreed(9)
+        assert not hook._should_stop(7)
+        assert hook._should_stop(9)
         assert hook.received == 15
         assert asked.pop() == device
         assert not asked

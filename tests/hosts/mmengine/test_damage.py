@@ -17,10 +17,10 @@ import torch
 
 from srgan_plugin.hosts.mmengine.engine.checkpoint_files import (
     checkpoint_name,
-    iteration_of,
     last_checkpoint,
     newest_checkpoint,
     numbered_checkpoints,
+    parse_iteration,
 )
 from srgan_plugin.io.atomic import _WRITING, remove_abandoned, write_bytes
 
@@ -234,10 +234,10 @@ def test_a_file_is_closed_before_it_is_renamed_where_the_system_demands_it(
 
 
 def test_names_of_checkpoints_are_written_and_read_alike(tmp_path):
-    assert iteration_of(tmp_path / checkpoint_name(20)) == 20
-    assert iteration_of(tmp_path / f"best_Set5_PSNR_{checkpoint_name(20)}") == 20
+    assert parse_iteration(tmp_path / checkpoint_name(20)) == 20
+    assert parse_iteration(tmp_path / f"best_Set5_PSNR_{checkpoint_name(20)}") == 20
     for other in ("epoch_3.pth", "iter_3.pth.tmp", "my_iter_3.pth", "iter_x.pth"):
-        assert iteration_of(tmp_path / other) is None
+        assert parse_iteration(tmp_path / other) is None
         (tmp_path / other).touch()
     paths = [tmp_path / checkpoint_name(n) for n in (2, 10)]
     for path in paths:

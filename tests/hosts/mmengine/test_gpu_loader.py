@@ -15,7 +15,7 @@ from srgan_plugin.hosts.mmengine.datasets.collate import stack_pairs
 from srgan_plugin.hosts.mmengine.datasets.gpu_loader import GPUDataLoader, cache_on_gpu
 from srgan_plugin.hosts.mmengine.datasets.paired_datasets import PairedImageDataset
 from srgan_plugin.hosts.mmengine.datasets.sampler import StreamSampler
-from srgan_plugin.hosts.mmengine.datasets.transforms import augmentation_of
+from srgan_plugin.hosts.mmengine.datasets.transforms import find_augmentation
 
 CPU = torch.device("cpu")
 CROP = {"type": "PairedRandomCrop", "gt_patch_size": 64}
@@ -86,7 +86,7 @@ def test_any_other_pipeline_runs_sample_by_sample(
 ) -> None:
     dataset = PairedImageDataset(str(store), pipeline=pipeline)
     assert dataset.augmentation is None
-    assert augmentation_of(dataset.pipeline.transforms, 4) is None
+    assert find_augmentation(dataset.pipeline.transforms, 4) is None
 
 
 def test_samples_without_a_place_in_the_stream_run_through_the_pipeline(store: Path) -> None:

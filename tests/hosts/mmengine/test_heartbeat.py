@@ -18,7 +18,7 @@ from torch.distributed import DistNetworkError
 
 from srgan_plugin.hosts.mmengine.compat import enable_safe_checkpointing
 from srgan_plugin.hosts.mmengine.engine import heartbeat
-from srgan_plugin.hosts.mmengine.engine.distributed import join_process_group, timeout_of
+from srgan_plugin.hosts.mmengine.engine.distributed import get_timeout, join_process_group
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[2]
@@ -150,8 +150,8 @@ def test_torch_is_given_a_timeout_only_where_the_config_has_one(
 def test_configs_of_ours_and_of_mmagic_beat_with_the_timeout_that_they_say() -> None:
     cfg = Config.fromfile(ROOT / "configs/srgan_x4c64b16_g1_1000k_div2k.py")
     assert cfg.default_hooks.heartbeat.type == "HeartbeatHook"
-    assert timeout_of(cfg) == 600
+    assert get_timeout(cfg) == 600
     theirs = Config({"default_scope": "mmagic", "env_cfg": {"dist_cfg": {"backend": "nccl"}}})
     enable_safe_checkpointing(theirs)
     assert theirs.default_hooks.heartbeat.type == "srgan_plugin.HeartbeatHook"
-    assert timeout_of(theirs) == 600
+    assert get_timeout(theirs) == 600

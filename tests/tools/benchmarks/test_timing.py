@@ -16,9 +16,9 @@ from benchmarks.timing import (
     Result,
     checksum,
     interleave,
+    iter_images,
     machine,
     measured_peak,
-    tensors_of,
     timed_batches,
 )
 from hypothesis import given, settings
@@ -93,7 +93,7 @@ def test_the_images_of_any_batch_are_found() -> None:
     mmagics = {"inputs": list(lr), "data_samples": [BaseDataElement(gt_img=one) for one in gt]}
     basicsrs = {"lq": lr, "gt": gt, "lq_path": ["a", "b"], "gt_path": ["a", "b"]}
     for batch, pieces in ((mine, 2), (mmagics, 4), (basicsrs, 2)):
-        found = list(tensors_of(batch))
+        found = list(iter_images(batch))
         assert len(found) == pieces
         assert sum(tensor.numel() for tensor in found) == lr.numel() + gt.numel()
 

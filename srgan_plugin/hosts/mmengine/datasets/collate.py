@@ -31,9 +31,9 @@ class PairBatch(Sequence[dict[str, Any]]):
         sample = element_type()(metainfo=dict(self.metainfo[index]), gt_img=self.gt_img[index])
         return {"inputs": self.inputs[index], "data_samples": sample}
 
-    def stacked(self) -> dict[str, Any]:
+    def collate(self) -> dict[str, Any]:
         """Return the batch for `stack_pairs`."""
-        return stacked_pairs(self.inputs, self.gt_img, [meta["key"] for meta in self.metainfo])
+        return make_batch(self.inputs, self.gt_img, [meta["key"] for meta in self.metainfo])
 
 
 def element_type() -> Any:
@@ -51,9 +51,9 @@ def stack_pairs(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
         uint8.
     """
     if isinstance(samples, PairBatch):
-        return samples.stacked()
+        return samples.collate()
     elements = [sample["data_samples"] for sample in samples]
-    return stacked_pairs(
+    return make_batch(
         torch.stack([sample["inputs"] for sample in samples]),
         torch.stack([element.gt_img for element in elements]),
         [element.metainfo.get("key") for element in elements],
@@ -69,7 +69,7 @@ class StackedPairs(BaseDataElement):
         return pinned
 
 
-def stacked_pairs(inputs: torch.Tensor, gt_img: torch.Tensor, keys: list[Any]) -> dict[str, Any]:
+def make_batch(inputs: torch.Tensor, gt_img: torch.Tensor, keys: list[Any]) -> dict[str, Any]:
     """Return the batch for `DataPreprocessor`.
 
     Args:

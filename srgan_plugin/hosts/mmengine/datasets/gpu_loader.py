@@ -12,7 +12,7 @@ from torch.utils.data import BatchSampler, DataLoader
 from srgan_plugin.data.gpu_dataset import GPUImagePairs, SampleStreamSpec, pixel_bytes
 from srgan_plugin.errors import check_option
 
-from .collate import stack_pairs, stacked_pairs
+from .collate import make_batch, stack_pairs
 from .paired_datasets import PairedImageDataset
 from .sampler import StreamSampler
 
@@ -58,7 +58,7 @@ class GPUDataLoader:
             sampler.seed, sampler.shuffle, sampler.start, sampler.rank, sampler.world_size
         )
         for lr, gt, indices in self.images.batches(stream, self.batch_size):
-            yield stacked_pairs(lr, gt, [keys[index] for index in indices])
+            yield make_batch(lr, gt, [keys[index] for index in indices])
 
     def __len__(self) -> int:
         return len(self.batch_sampler)

@@ -17,7 +17,7 @@ from srgan_plugin.errors import UserError
 from srgan_plugin.registry import DATASETS, SCOPE, TRANSFORMS
 
 from .collate import PairBatch
-from .transforms import augmentation_of
+from .transforms import find_augmentation
 
 Config = dict[str, Any]
 
@@ -58,7 +58,7 @@ class PairedImageDataset(Dataset[Any]):
         metainfo: Further metadata of the set, for hooks.
 
     Raises:
-        FileNotFoundError: A path does not exist.
+        MissingFileError: A path does not exist.
         UserError: LR and GT images are not pairs, or `lr` or `ann_file` is given without `gt`.
     """
 
@@ -82,7 +82,7 @@ class PairedImageDataset(Dataset[Any]):
         self.pairs = ImagePairs(gt, lr or None, scale=scale, ann_file=ann_file or None)
         self.scale = scale
         self.pipeline = _pipeline(pipeline)
-        self.augmentation = augmentation_of(self.pipeline.transforms, scale)
+        self.augmentation = find_augmentation(self.pipeline.transforms, scale)
         self.metainfo = {"source": str(gt), "lr_origin": self.pairs.lr_origin, **(metainfo or {})}
 
     def __len__(self) -> int:
@@ -118,7 +118,7 @@ class BenchmarkDataset(Dataset[Any]):
         data_root: Folder of all data; the default is `$SRGAN_DATA` or `data`.
 
     Raises:
-        FileNotFoundError: The set does not exist; the message has the paths of all layouts.
+        MissingFileError: The set does not exist; the message has the paths of all layouts.
     """
 
     def __init__(

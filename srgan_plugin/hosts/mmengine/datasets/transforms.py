@@ -38,7 +38,7 @@ def as_list(value: Any) -> list[Any]:
     return [value] if alone else list(value)
 
 
-def _sample_index_of(results: dict[str, Any]) -> SampleIndex:
+def _get_sample_index(results: dict[str, Any]) -> SampleIndex:
     if "sample_index" not in results:
         seed, number = torch.randint(2**31, (2,)).tolist()
         results["sample_index"] = SampleIndex(0, seed=seed, number=number)
@@ -110,7 +110,7 @@ class PairedRandomCrop(_Transform):
         name = str(results.get(f"{self.gt_key}_path") or results.get("key", "an image"))
 
         def crop(low: Any, high: Any) -> Any:
-            return crop_pair(low, high, self.gt_patch_size, scale, _sample_index_of(results), name)
+            return crop_pair(low, high, self.gt_patch_size, scale, _get_sample_index(results), name)
 
         if lr is first_lr and gt is first_gt:
             results[self.lq_key], results[self.gt_key] = crop(lr, gt)
@@ -143,7 +143,7 @@ class Flip(_Transform):
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         """Flip `results[key]` for each key, or none, and append to `flip_infos`."""
-        index = _sample_index_of(results)
+        index = _get_sample_index(results)
         flip = counter_uniform(index.seed, index.number, self.stream) < self.flip_ratio
         for key in self.keys if flip else ():
             results[key] = _each(results[key], lambda image: np.flip(image, self.axis))
@@ -171,7 +171,7 @@ class RandomTransposeHW(_Transform):
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         """Transpose `results[key]` for each key, or none, and set `transpose`."""
-        index = _sample_index_of(results)
+        index = _get_sample_index(results)
         transpose = counter_uniform(index.seed, index.number, self.stream) < self.transpose_ratio
         for key in self.keys if transpose else ():
             results[key] = _each(results[key], lambda image: image.transpose(1, 0, 2))
@@ -236,7 +236,7 @@ def _tensor(image: Any) -> Any:
     return torch.from_numpy(np.ascontiguousarray(planes.transpose(2, 0, 1)))
 
 
-def augmentation_of(steps: Sequence[Any], scale: int) -> AugmentationParams | None:
+def find_augmentation(steps: Sequence[Any], scale: int) -> AugmentationParams | None:
     """Return the parameters of a pipeline of crop, flips, transpose and packing, else None.
 
     Args:

@@ -19,8 +19,8 @@ def checkpoint_name(iterations: int | str) -> str:
     return f"iter_{iterations}.pth"
 
 
-def iteration_of(path: Path) -> int | None:
-    """Return the iterations in the name of a checkpoint, also of `best_…`; None for other names."""
+def parse_iteration(path: Path) -> int | None:
+    """Return the iteration in a name `iter_N.pth` or `best_…_iter_N.pth`; None for other names."""
     found = re.fullmatch(r"(?:best_.*_)?iter_(\d+)\.pth", path.name)
     return int(found[1]) if found else None
 
@@ -34,7 +34,7 @@ def last_checkpoint(work_dir: str | Path) -> str:
 
 def numbered_checkpoints(folder: str | Path) -> list[tuple[int, Path]]:
     """Return the `iter_N.pth` of a folder with their numbers, oldest first."""
-    found = ((iteration_of(path), path) for path in Path(folder).glob(checkpoint_name("*")))
+    found = ((parse_iteration(path), path) for path in Path(folder).glob(checkpoint_name("*")))
     return sorted((number, path) for number, path in found if number is not None)
 
 
@@ -48,7 +48,7 @@ def newest_checkpoint(work_dir: str | Path) -> Path | None:
     returned.
 
     Raises:
-        UserError: There are checkpoints, but none of them is valid.
+        UserError: None of the checkpoints is valid.
     """
     faults: list[str] = []
     for path in _newest_first(Path(work_dir)):

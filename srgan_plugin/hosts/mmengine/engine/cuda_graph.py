@@ -13,7 +13,7 @@ from mmengine.structures import BaseDataElement
 from torch import Tensor
 
 from srgan_plugin.errors import UserError
-from srgan_plugin.hosts.mmengine.models.data_preprocessor import gt_batch, stacked
+from srgan_plugin.hosts.mmengine.models.data_preprocessor import gt_batch, stack_images
 from srgan_plugin.hosts.mmengine.models.model_utils import unwrap_ddp
 from srgan_plugin.hosts.mmengine.models.sr_model import SRModel
 
@@ -154,7 +154,7 @@ class CUDAGraphStep:
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Tensor]:
         """Run one step and return the losses of `train_step`."""
-        lr, gt = stacked(batch["inputs"]), gt_batch(batch["data_samples"])
+        lr, gt = stack_images(batch["inputs"]), gt_batch(batch["data_samples"])
         if self._replay is not None and self.settings_may_differ:
             self._drop_if_outdated()
         self._steps += 1

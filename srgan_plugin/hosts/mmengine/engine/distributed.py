@@ -39,7 +39,7 @@ class MMSeparateDistributedDataParallel(MMEngineSeparateDDP):
         that only if it is not the default one.
 
         Args:
-            stream: Of CUDA; None without a GPU.
+            stream: CUDA stream; None without a GPU.
         """
         self.module._modules.update(
             {n: each.module for n, each in self.module.named_children() if is_model_wrapper(each)}
@@ -52,7 +52,7 @@ class MMSeparateDistributedDataParallel(MMEngineSeparateDDP):
         self.train(training)
 
 
-def timeout_of(cfg: Any) -> float:
+def get_timeout(cfg: Any) -> float:
     """Return the timeout of collective operations in seconds: `env_cfg.dist_cfg.timeout`, or 600.
 
     Raises:
@@ -77,12 +77,12 @@ def join_process_group(launcher: str, cfg: Any) -> None:
 
     Args:
         launcher: `none`, `pytorch` or `slurm`.
-        cfg: Config of mmengine, see `timeout_of`.
+        cfg: Config of mmengine, see `get_timeout`.
 
     Raises:
         UserError: An environment variable of the launcher is missing.
     """
-    timeout = timeout_of(cfg)
+    timeout = get_timeout(cfg)
     if launcher == "none" or torch.cuda.is_available():
         return
     if launcher == "slurm":

@@ -15,7 +15,7 @@ from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 from srgan_plugin.registry import HOOKS
 
-from .distributed import timeout_of
+from .distributed import get_timeout
 
 _BEATS = 10  # in a timeout
 _SILENT = 8  # own beats without one of another rank; fewer than _BEATS, to end before torch does
@@ -43,7 +43,7 @@ class HeartbeatHook(Hook):
         has_store = {"MASTER_ADDR", "MASTER_PORT"} <= os.environ.keys()
         if self.ranks == 1 or not has_store or self._threads:
             return
-        self.period = timeout_of(runner.cfg) / _BEATS
+        self.period = get_timeout(runner.cfg) / _BEATS
         self.silent = [0] * self.ranks
         self.hosts = ["an unknown machine"] * self.ranks
         self.error = ""  # of the last beat, if it failed

@@ -93,7 +93,7 @@ class RandomInitWarningHook(Hook):
     """Warn before a GAN is trained from random weights.
 
     Args:
-        advice: What to do instead, for the log.
+        advice: Hint for the log on how to start from trained weights.
     """
 
     def __init__(self, advice: str) -> None:

@@ -196,7 +196,7 @@ class MultiTestLoop(_MultiLoop):
         """Measure all sets.
 
         Raises:
-            FileNotFoundError: None of the sets exists.
+            MissingFileError: None of the sets exists.
         """
         if not self.sets:
             # A warning names each; the likely mistake is a folder that exists.

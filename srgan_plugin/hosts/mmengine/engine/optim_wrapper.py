@@ -27,7 +27,7 @@ class NonFiniteError(UserError):
 _FUSABLE = (torch.optim.Adam, torch.optim.AdamW)
 
 
-def _fused(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
+def _fuse(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
     """Return the fused form of an optimiser on a GPU, unless its config sets `fused`, `foreach`."""
     groups = optimizer.param_groups
     parameters = [parameter for group in groups for parameter in group["params"]]
@@ -43,7 +43,7 @@ def _fused(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
     return fused
 
 
-def _laid_out_as(parameter: Tensor, value: Any) -> Any:
+def _match_layout(parameter: Tensor, value: Any) -> Any:
     """Return a tensor of a parameter's shape with the parameter's strides.
 
     Fused kernels assume equal strides, and a checkpoint may be from another memory format.
@@ -71,7 +71,7 @@ class OptimWrapper(MMEngineOptimWrapper):
     def __init__(
         self, optimizer: torch.optim.Optimizer, max_nonfinite_steps: int = 50, **kwargs: Any
     ):
-        super().__init__(_fused(optimizer), **kwargs)
+        super().__init__(_fuse(optimizer), **kwargs)
         self.name = "generator"  # `MultiOptimWrapperConstructor` sets other names
         self.accumulates_over = int(kwargs.get("accumulative_counts", 1))
         self.max_nonfinite_steps = max_nonfinite_steps
@@ -195,7 +195,7 @@ class OptimWrapper(MMEngineOptimWrapper):
         if skips is not None:
             self._skips = skips.to(self.optimizer.param_groups[0]["params"][0].device, copy=True)
         for parameter, moments in self.optimizer.state.items():
-            moments.update({name: _laid_out_as(parameter, m) for name, m in moments.items()})
+            moments.update({name: _match_layout(parameter, m) for name, m in moments.items()})
         if accumulated and self.accumulates_over > 1:
             self._inner_count = accumulated["count"]
             self.statistics = accumulated.get("statistics")
@@ -203,10 +203,10 @@ class OptimWrapper(MMEngineOptimWrapper):
             for parameter, gradient in zip(parameters, accumulated["gradients"], strict=True):
                 parameter.grad = None
                 if gradient is not None:
-                    parameter.grad = _laid_out_as(parameter, gradient.to(parameter))
+                    parameter.grad = _match_layout(parameter, gradient.to(parameter))
 
     def _check_kind(self, saved_groups: list[dict[str, Any]]) -> None:
-        """Refuse the state of another kind of optimiser, or of other parameters."""
+        """Raise `UserError` for the state of another kind of optimiser, or of other parameters."""
         ways = "start from its weights by load_from, or resume with the config of that run"
         saved, own = (
             [len(group["params"]) for group in groups]

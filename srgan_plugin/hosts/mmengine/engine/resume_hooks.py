@@ -102,7 +102,7 @@ class InterruptHook(Hook):
         self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None
     ) -> None:
         """Save and exit if any rank has received a signal."""
-        if self._agreed(runner.iter):
+        if self._should_stop(runner.iter):
             self.save_and_exit(runner, runner.iter + 1)
 
     def after_val_iter(self, runner: Any, *args: Any, **kwargs: Any) -> None:
@@ -128,7 +128,8 @@ class InterruptHook(Hook):
             number, handler = self._before.popitem()
             signal.signal(number, handler)
 
-    def _agreed(self, iteration: int) -> bool:
+    def _should_stop(self, iteration: int) -> bool:
+        """Return whether a rank received a signal; ranks compare every `interval` iterations."""
         if not is_distributed():
             return bool(self.received)
         if (iteration + 1) % self.interval:

@@ -39,7 +39,7 @@ def follow_config(runner: Any, checkpoint: State) -> None:
         UserError: States of optimisers or schedulers are missing or of another kind.
     """
     wrappers = _by_network(runner, runner.optim_wrapper)
-    saved = _states_of(checkpoint, "optimizer", wrappers)
+    saved = _get_states(checkpoint, "optimizer", wrappers)
     for name, wrapper in wrappers.items():
         _report(runner, f"optim_wrapper {name}".strip(), _changed_options(wrapper, saved[name]))
     own = iter_schedulers(runner.param_schedulers)
@@ -54,7 +54,7 @@ def follow_config(runner: Any, checkpoint: State) -> None:
         )
     if not (own and other):
         return
-    states = _states_of(checkpoint, "param_schedulers", wrappers)
+    states = _get_states(checkpoint, "param_schedulers", wrappers)
     built, probe = (_build(runner, _trials(wrappers, saved), longer) for longer in (0, 1))
     for name in wrappers:
         _check_kinds(built[name], states[name])
@@ -68,7 +68,7 @@ def _by_network(runner: Any, item: Any) -> dict[str, Any]:
     return dict(item) if isinstance(runner.optim_wrapper, OptimWrapperDict) else {"": item}
 
 
-def _states_of(checkpoint: State, key: str, wrappers: State) -> State:
+def _get_states(checkpoint: State, key: str, wrappers: State) -> State:
     """Return the states by network, which must be the networks of the config."""
     states = checkpoint.get(key)
     if isinstance(states, dict) and set(states) == set(wrappers):
@@ -201,7 +201,7 @@ def _replay(runner: Any, schedulers: list[Any], states: list[State], saved: Stat
     trial = schedulers[0].optimizer
     groups = [*saved["param_groups"], *filter(None, [saved.get("base_param_settings")])]
     for group, replayed in zip(groups, trial.param_groups, strict=True):
-        for key in _scheduled(group):
+        for key in _scheduled_options(group):
             # The last step before an earlier end may be missing; this is not another rate.
             changed |= not np.allclose(group[key], replayed[key], rtol=1e-3, atol=0)
             group[key] = replayed[key]
@@ -213,7 +213,7 @@ def _replay(runner: Any, schedulers: list[Any], states: list[State], saved: Stat
         )
 
 
-def _scheduled(group: State) -> list[str]:
+def _scheduled_options(group: State) -> list[str]:
     names = [key.removeprefix("initial_") for key in group if key.startswith("initial_")]
     return [*names, "betas"] if "momentum" in names and "betas" in group else names
 

@@ -105,7 +105,7 @@ class ImageMetric(BaseMetric):
         """
         raise NotImplementedError
 
-    def _rounded(self, pred: NDArray[Any]) -> NDArray[Any]:
+    def _round(self, pred: NDArray[Any]) -> NDArray[Any]:
         return np.rint(pred) if self.rounding else pred
 
     def process(self, data_batch: Any, data_samples: Sequence[dict[str, Any]]) -> None:
@@ -181,7 +181,7 @@ class _PSNROrSSIM(ImageMetric):
         self.channel: psnr_ssim.Channel = "y" if convert_to else "rgb"
 
     def _measure(self, pred: NDArray[Any], gt: NDArray[Any]) -> dict[str, float]:
-        pred = self._rounded(pred)
+        pred = self._round(pred)
         return {self.metric: self.function(pred, gt, border=self.crop_border, channel=self.channel)}
 
 

@@ -34,7 +34,7 @@ class NIQE(ImageMetric):
         self.model = pristine_model(model)
 
     def _measure(self, pred: NDArray[Any], gt: NDArray[Any]) -> dict[str, float]:
-        return {"NIQE": niqe(self._rounded(pred), self.model, border=self.crop_border)}
+        return {"NIQE": niqe(self._round(pred), self.model, border=self.crop_border)}
 
 
 class _NetworkMetric(ImageMetric):
@@ -55,7 +55,7 @@ class _NetworkMetric(ImageMetric):
 
     def _measure(self, pred: NDArray[Any], gt: NDArray[Any]) -> dict[str, float]:
         inside = check_comparable(pred.shape, gt.shape, self.crop_border, 32)
-        pair = (self._batch(image[inside]) for image in (self._rounded(pred), gt))
+        pair = (self._batch(image[inside]) for image in (self._round(pred), gt))
         with torch.inference_mode():
             return {self.metric: float(self.distance(*pair))}
 

@@ -15,7 +15,7 @@ from srgan_plugin.hosts.mmengine.datasets.transforms import as_list
 from srgan_plugin.registry import MODELS
 
 
-def stacked(images: Tensor | Sequence[Tensor]) -> Tensor:
+def stack_images(images: Tensor | Sequence[Tensor]) -> Tensor:
     """Return a batch (N, 3, H, W) from a batch or from a list of images (3, H, W) of one size."""
     if isinstance(images, Tensor):
         return images if images.ndim >= 4 else images[None]
@@ -31,8 +31,8 @@ def stacked(images: Tensor | Sequence[Tensor]) -> Tensor:
 def gt_batch(data_samples: Any, key: str = "gt_img") -> Tensor:
     """Return an image of all samples, (N, 3, H, W), of a stacked element or a list of elements."""
     if isinstance(data_samples, BaseDataElement):
-        return stacked(data_samples.get(key))
-    return stacked([sample.get(key) for sample in data_samples])
+        return stack_images(data_samples.get(key))
+    return stack_images([sample.get(key) for sample in data_samples])
 
 
 def is_bgr(meta: Mapping[str, Any]) -> bool:
@@ -77,7 +77,7 @@ def _is_mmagic_sample(sample: Any) -> bool:
     return hasattr(sample, "stack")
 
 
-def _reordered(image: Tensor, order: str, target: str | None) -> Tensor:
+def _reorder(image: Tensor, order: str, target: str | None) -> Tensor:
     if target is None or order in ("single", target):
         return image
     colours, alpha = image[..., :3, :, :], image[..., 3:, :, :]
@@ -108,12 +108,12 @@ class DataPreprocessor(BaseDataPreprocessor):
             padded before `mean` and `std`, a batch after them.
         pad_mode: Mode of `torch.nn.functional.pad`.
         non_image_keys: Must be None, because `inputs` are images, not dicts.
-        non_concentate_keys: Must be None, too.
+        non_concentate_keys: Must be None.
         output_channel_order: Channel order of the networks' input, `"RGB"` or `"BGR"`; None does
             not change the order.
         data_keys: Keys of images in samples to convert like GT.
         input_view: None or (1, -1, 1, 1): mean and std are by channel.
-        output_view: As `input_view`.
+        output_view: None or (1, -1, 1, 1), as `input_view`.
         stack_data_sample: Whether to stack samples of MMagic, as its models and metrics expect.
         non_blocking: Whether to copy to the device asynchronously.
 
@@ -166,7 +166,7 @@ class DataPreprocessor(BaseDataPreprocessor):
             data: `inputs`, images (3, H, W), uint8, a list of any sizes or stacked; and
                 `data_samples`, elements with `gt_img`, a list or one with a stacked `gt_img`, or
                 None.
-            training: Whether to convert GT, too. For testing it remains uint8, which metrics
+            training: Whether to convert GT as well. For testing it remains uint8, which metrics
                 expect; samples of MMagic are stacked, with GT in BGR, which MMagic's metrics
                 expect.
 
@@ -187,7 +187,7 @@ class DataPreprocessor(BaseDataPreprocessor):
             return self._training_batch(images, samples)
         if not samples:
             metainfo = {"img_channel_order": "RGB"}
-            count = len(stacked(images) if isinstance(images, Tensor) else images)
+            count = len(stack_images(images) if isinstance(images, Tensor) else images)
             samples = [element_type()(metainfo=metainfo) for _ in range(count)]
         inputs = self._inputs(images, samples)
         for sample in samples:
@@ -212,7 +212,7 @@ class DataPreprocessor(BaseDataPreprocessor):
             Images in [0, 255] without the padding of the inputs: a batch, or a list if their sizes
             differ.
         """
-        images = self.unpadded(batch, data_samples)
+        images = self.remove_padding(batch, data_samples)
         if isinstance(images, list):
             return [
                 self._destruct(image, sample, key)
@@ -220,7 +220,7 @@ class DataPreprocessor(BaseDataPreprocessor):
             ]
         return self._destruct(images, _first(data_samples), key)
 
-    def unpadded(self, batch: Tensor, data_samples: Any) -> Any:
+    def remove_padding(self, batch: Tensor, data_samples: Any) -> Any:
         """Return images without padding: a batch, or a list if their sizes differ."""
         several = isinstance(data_samples, list)
         samples = data_samples if several else [data_samples]
@@ -237,7 +237,7 @@ class DataPreprocessor(BaseDataPreprocessor):
 
     def _training_batch(self, images: Any, samples: Any) -> dict[str, Any]:
         if not (self.output_channel_order or self.pad_size_divisor > 1):
-            inputs = self._normalised(stacked(images))  # metadata of samples are not needed
+            inputs = self._normalise(stack_images(images))  # metadata of samples are not needed
         else:
             inputs = self._inputs(images, samples if isinstance(samples, list) else None)
         several = [samples] if isinstance(samples, BaseDataElement) else samples
@@ -246,14 +246,14 @@ class DataPreprocessor(BaseDataPreprocessor):
             batch = gt_batch(samples, key)
             if self.output_channel_order:
                 order = _common_order(several, key, batch)
-                batch = _reordered(batch, order, self.output_channel_order)
-            gt.set_field(self._normalised(batch), key)
+                batch = _reorder(batch, order, self.output_channel_order)
+            gt.set_field(self._normalise(batch), key)
         return {"inputs": inputs, "data_samples": gt}
 
     def _inputs(self, images: Any, samples: Sequence[Any] | None) -> Tensor:
         """Pad, reorder and normalise the inputs; store padding and order in the samples."""
         one_batch = isinstance(images, Tensor)
-        images = stacked(images) if one_batch else images
+        images = stack_images(images) if one_batch else images
         sizes = [tuple(image.shape[-2:]) for image in images]
         height, width = (
             -(-max(lengths) // self.pad_size_divisor) * self.pad_size_divisor
@@ -263,7 +263,7 @@ class DataPreprocessor(BaseDataPreprocessor):
         if not one_batch:  # MMagic pads lists before it normalises, batches afterwards
             images = torch.stack([self._pad(*one) for one in zip(images, paddings, strict=True)])
         order = "RGB" if samples is None else _common_order(samples, "img", images)
-        inputs = self._normalised(_reordered(images, order, self.output_channel_order))
+        inputs = self._normalise(_reorder(images, order, self.output_channel_order))
         order = order if order == "single" else self.output_channel_order or order
         for sample, padding in zip(samples or (), paddings, strict=False):
             metainfo: dict[str, Any] = {"img_output_channel_order": order}
@@ -291,7 +291,7 @@ class DataPreprocessor(BaseDataPreprocessor):
         for key in (key for key in self.data_keys if _is_mmagic_sample(sample) and key in sample):
             image = sample.get(key)
             order = _order(sample, key, image)
-            sample.set_field(_reordered(image, order, "BGR"), key)
+            sample.set_field(_reorder(image, order, "BGR"), key)
             order = order if order == "single" else "BGR"
             sample.set_metainfo({f"{key}_output_channel_order": order})
 
@@ -302,9 +302,9 @@ class DataPreprocessor(BaseDataPreprocessor):
         if sample is None:
             return floats
         order = _order(sample, f"{key}_output", floats)
-        return _reordered(floats, order, "BGR" if _is_mmagic_sample(sample) else "RGB")
+        return _reorder(floats, order, "BGR" if _is_mmagic_sample(sample) else "RGB")
 
-    def _normalised(self, images: Tensor) -> Tensor:
+    def _normalise(self, images: Tensor) -> Tensor:
         # Batches of `read_batch` are channels-last; losses are fastest on contiguous tensors.
         floats = images.to(torch.float32, memory_format=torch.contiguous_format)
         return (floats - self.mean) / self.std  # type: ignore[no-any-return]

@@ -215,7 +215,7 @@ class SRModel(BaseModel):
         """Return the batch, or a list of images without padding if their sizes differ."""
         if getattr(self.data_preprocessor, "pad_size_divisor", None) != 1:
             return inputs
-        cut = getattr(self.data_preprocessor, "unpadded", None)
+        cut = getattr(self.data_preprocessor, "remove_padding", None)
         return cut(inputs, data_samples) if cut else inputs
 
     def _predict_each(self, images: list[Tensor], samples: list[Any]) -> list[BaseDataElement]:
