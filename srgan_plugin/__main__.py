@@ -68,7 +68,7 @@ def main(argv: list[str] | None = None) -> None:
     report_command.add_report_arguments(report)
     compare = commands.add_parser("compare", help="compare models side by side on any images")
     report_command.add_compare_arguments(compare)
-    mmagic = commands.add_parser("mmagic", help="run a tool of MMagic on current torch")
+    mmagic = commands.add_parser("mmagic", help="run an MMagic tool on current torch")
     mmagic.add_argument("tool", choices=["train", "test"])
     mmagic.add_argument("arguments", nargs=argparse.REMAINDER, help="arguments of the tool")
     args = parser.parse_args(argv)

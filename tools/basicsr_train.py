@@ -6,7 +6,7 @@ This runs the training of BasicSR on current torch; results are written to `expe
 from srgan_plugin.cli.basicsr import prepare
 from srgan_plugin.cli.errors import command
 
-if __name__ == "__mp_main__":  # a spawned worker of a loader needs the patches of BasicSR, too
+if __name__ == "__mp_main__":  # a spawned loader worker also needs the BasicSR patches
     import srgan_plugin.hosts.basicsr  # noqa: F401
 
 

@@ -68,7 +68,7 @@ def metafile_entry(
     """Describe a published file as an entry of OpenMMLab's `metafile.yml`.
 
     Args:
-        done: The conversion.
+        done: Result of the conversion.
         name: Name of the model.
         config: Path of its config.
         results: Metrics by test set.
@@ -88,8 +88,8 @@ def metafile_entry(
             "SHA-256": done.sha256,
         },
         "Results": [
-            {"Task": "Image Super-Resolution", "Dataset": dataset, "Metrics": measures}
-            for dataset, measures in results.items()
+            {"Task": "Image Super-Resolution", "Dataset": dataset, "Metrics": scores}
+            for dataset, scores in results.items()
         ],
         "Weights": done.path.name,
     }
@@ -100,7 +100,7 @@ def add_entry(entry: dict[str, Any], content: dict[str, Any], metafile: Path) ->
     """Add a model to a metafile, replacing one with the same name.
 
     Args:
-        entry: The model.
+        entry: Entry of the model.
         content: Content of the metafile, changed in place.
         metafile: File to write.
     """

@@ -232,7 +232,7 @@ def choose_metrics(cfg: Any, protocols: list[str], others: list[str]) -> None:
     _check_metrics(cfg, others)
     given = cfg.test_evaluator
     evaluators = given if isinstance(given, list) else [given]
-    if "metrics" in evaluators[0]:  # configs of MMagic have an evaluator for each test set
+    if "metrics" in evaluators[0]:  # MMagic configs have an evaluator for each test set
         for evaluator in evaluators:
             evaluator["metrics"] = _select_metrics(evaluator["metrics"], protocols, others)
     else:
@@ -261,7 +261,7 @@ def _select_metrics(metrics: list[Any], protocols: list[str], others: list[str])
         if protocols:
             metric["protocols"] = protocols
         check_protocols("protocols", metric.get("protocols") or ())
-    # Configs of MMagic set the name of the test set in every metric, the same in all of a set.
+    # MMagic configs set the name of the test set in every metric, the same in all of a set.
     prefix = {"prefix": metrics[0]["prefix"]} if "prefix" in metrics[0] else {}
     return [*metrics, *({"type": name, **prefix} for name in others)]
 
@@ -385,7 +385,7 @@ def main(argv: list[str] | None = None) -> None:
 
     join_process_group(args.launcher, cfg)
     runner = open_runner(cfg, verbose=args.verbose)
-    convert_on_load(runner.model)  # so that models of MMagic load BasicSR's layouts, too
+    convert_on_load(runner.model)  # so that MMagic models also load BasicSR's layouts
     results = group_by_dataset(run_test(runner))
     if is_main_process():
         report(runner, results, args.out)

@@ -188,7 +188,7 @@ def choose(
     """Choose the checkpoint by the held-out photographs.
 
     Args:
-        training: The training.
+        training: Completed training.
         held_out: Folder of held-out photographs.
         iterations: Iterations of the complete training.
 
@@ -205,8 +205,8 @@ def choose(
     if training.name == "msrresnet":
         best = best_by_psnr(training.run, training.run / checkpoint_name(iterations), benchmark)
         return best, "PSNR on the held-out photographs", validations(read_log(training.run))
-    chosen, measures = best_by_niqe(training.run, benchmark, print)
-    return chosen, "NIQE on the held-out photographs", measures
+    chosen, scores = best_by_niqe(training.run, benchmark, print)
+    return chosen, "NIQE on the held-out photographs", scores
 
 
 def bundle(training: Training, config: Any, *, cpu: bool) -> tuple[Path, dict[str, Any]]:
@@ -218,7 +218,7 @@ def bundle(training: Training, config: Any, *, cpu: bool) -> tuple[Path, dict[st
     from srgan_plugin.hosts.mmengine.engine.checkpoint_files import parse_iteration
 
     iterations = config.train_cfg.max_iters
-    chosen, chosen_by, measures = choose(training, training.work / "data" / "HeldOut", iterations)
+    chosen, chosen_by, scores = choose(training, training.work / "data" / "HeldOut", iterations)
     target = ROOT / "srgan_plugin/checkpoints/weights" / f"{training.name}.safetensors"
     print("\n".join(convert(chosen, target, to="plugin", half=True).report()))
     log = read_log(training.run)
@@ -233,7 +233,7 @@ def bundle(training: Training, config: Any, *, cpu: bool) -> tuple[Path, dict[st
         "chosen": parse_iteration(chosen),
         "chosen_by": chosen_by,
         "recipe": recipe(config),
-        "curves": curves(log, measures),
+        "curves": curves(log, scores),
     }
 
 
@@ -273,7 +273,7 @@ def main(argv: list[str] | None = None) -> None:
         config = train(training, data / ("pieces_store" if args.cpu else "train"), *options)
         start, facts["models"][name] = bundle(training, config, cpu=args.cpu)
     write_text(json.dumps(facts) + "\n", records)
-    say("measures, cards, curves, images")
+    say("scores, cards, curves, images")
     run("zoo_cards.py", *(["--benchmarks", args.benchmarks] if args.benchmarks else []))
 
 

@@ -8,7 +8,7 @@
 # thousandths of a dB higher. Data are in MMagic's layout: DIV2K as 480x480 sub-images.
 _base_ = '../srgan_x4c64b16_g1_1000k_div2k.py'
 
-# Names without a prefix are classes of this package, or of MMagic inside a class of MMagic.
+# Names without a prefix are classes of this package, or of MMagic inside an MMagic class.
 load = [
     dict(type='mmagic.LoadImageFromFile', key=key, color_type='color', channel_order='rgb')
     for key in ('img', 'gt')

@@ -72,8 +72,8 @@ def read_batch(
     """Read a batch of samples, cropped by `crop_pair` and flipped by `augment`.
 
     Args:
-        pairs: The images.
-        sample_indices: The samples.
+        pairs: Pairs of images to read.
+        sample_indices: Indices of the samples, with the seeds of their random numbers.
         augmentation: Parameters of the augmentation.
 
     Raises:
@@ -130,7 +130,7 @@ def crop_pair(
         gt: GT image, RGB, (scale h, scale w, 3), uint8.
         gt_patch_size: Side S of the GT crop, in pixels.
         scale: GT size over LR size.
-        sample_index: The sample.
+        sample_index: Index of the sample, with the seed of its random numbers.
         name: Name of the pair, for messages.
 
     Returns:

@@ -42,7 +42,7 @@ class SampleStreamSpec(NamedTuple):
         seed: Seed of the stream.
         shuffle: Whether to permute the images in each epoch.
         start: First number of the run, for all ranks.
-        rank: This rank.
+        rank: Rank of this process.
         world_size: Number of ranks.
     """
 
@@ -80,7 +80,7 @@ class GPUImagePairs:
     Args:
         pairs: The images; LR images that are computed from GT are computed completely.
         augmentation: Parameters of the augmentation.
-        device: The device.
+        device: Device to keep the images on.
 
     Raises:
         UserError: An image cannot be read, or is smaller than the crop.
@@ -109,7 +109,7 @@ class GPUImagePairs:
         """Yield an endless stream of batches without synchronising with the device.
 
         Args:
-            stream: The samples.
+            stream: Samples to yield, in their order.
             batch_size: Samples in a batch of this rank.
         """
         size = max(BLOCK // batch_size, 1) * batch_size

@@ -60,7 +60,7 @@ def sample_index(number: int, *, seed: int, length: int, shuffle: bool = True) -
         number: Number of the sample in the stream, from 0.
         seed: Seed of the stream.
         length: Number of images.
-        shuffle: If false, keep the order of the images.
+        shuffle: Whether to shuffle the images; otherwise they keep their order.
     """
     epoch, position = divmod(number, length)
     index = int(_permutation(seed, epoch, length)[position]) if shuffle else position
@@ -76,7 +76,7 @@ def image_indices(
         numbers: Numbers of the samples in the stream, (N,).
         seed: Seed of the stream.
         length: Number of images.
-        shuffle: If false, keep the order of the images.
+        shuffle: Whether to shuffle the images; otherwise they keep their order.
 
     Returns:
         Indices of images, (N,).
@@ -130,7 +130,7 @@ def random_window(
     """Return top and left of the sample's crop of `size` x `size` in the LR image.
 
     Args:
-        sample_index: The sample.
+        sample_index: Index of the sample, with the seed of its random numbers.
         lr_height: Height of the LR image.
         lr_width: Width of the LR image.
         size: Side of the crop in the LR image, at most the smaller of both.

@@ -81,7 +81,7 @@ class Toolbox:
 
         Raises:
             NotInstalledError: The toolbox is not installed.
-            ToolboxError: Its version is not supported.
+            ToolboxError: The version of the toolbox is not supported.
         """
         try:
             found = version(self.name)

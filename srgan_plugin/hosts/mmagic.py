@@ -1,8 +1,8 @@
 """Patch MMagic 1.2 for current torch and numpy, and import it.
 
-A config with a class of MMagic (`type='mmagic.PSNR'`) imports this module, and so does a config of
-MMagic in the tools of this package. For the tools of MMagic, `python -m srgan_plugin mmagic
-train|test …` imports it.
+A config with an MMagic class (`type='mmagic.PSNR'`) imports this module, and so do MMagic configs
+in the tools of this package. `python -m srgan_plugin mmagic train|test …` imports it for MMagic's
+tools.
 """
 
 import functools

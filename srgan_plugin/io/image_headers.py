@@ -45,7 +45,7 @@ _OTHER_FORMATS: Final = (
     ),
 )
 _HEAD: Final = 12  # bytes up to the end of every magic number
-# Errors of Pillow for a damaged file, in the header or in decoding.
+# Pillow errors for a damaged file, in the header or in decoding.
 PILLOW_ERRORS: Final = (
     OSError,
     SyntaxError,
@@ -61,7 +61,7 @@ PILLOW_ERRORS: Final = (
     zlib.error,
     PIL.Image.DecompressionBombError,
 )
-# Supported modes of Pillow.
+# Supported Pillow modes.
 MODES: Final = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBa", "I;16", "I;16B", "I")
 _TIFF_BITS: Final = 258
 # TIFF tags of 16-bit images with which OpenCV returns wrong values.

@@ -25,7 +25,7 @@ def check_pixels_complete(image: PIL.Image.Image, content: bytes, name: str) -> 
 
     Args:
         image: The image, decoded by Pillow.
-        content: The file.
+        content: Bytes of the file.
         name: Name of the image, for messages.
 
     Raises:

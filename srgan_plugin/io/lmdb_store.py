@@ -4,7 +4,7 @@ A store is a folder with `data.mdb`, which maps keys to images, and `meta_info.t
 each image: `0001.png (480,480,3) 1 crc32=89abcdef` for an encoded image (1 is the compression level
 of PNG, as in BasicSR) and `0001.png (480,480,3) raw crc32=89abcdef` for plain RGB bytes, row by
 row, from which a crop is copied without decoding and without reading the rest. The checksum is that
-of the value; stores of BasicSR and of earlier versions have none.
+of the value; BasicSR stores and those of earlier versions have none.
 """
 
 import mmap

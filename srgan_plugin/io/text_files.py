@@ -12,7 +12,7 @@ def read_text(path: Path, expected: str) -> str:
     """Read a text file in UTF-8, with or without a byte order mark.
 
     Args:
-        path: The file.
+        path: Path of the file.
         expected: Description of the expected content, for messages: `"a list of images"`.
 
     Raises:

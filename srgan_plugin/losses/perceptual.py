@@ -56,7 +56,7 @@ class PerceptualLoss(nn.Module):
         layer_weights: Weights of the perceptual term, {layer: weight}; layers as in
             `VGG19Features`.
         layer_weights_style: Weights of the style term, {layer: weight}; None: `layer_weights`.
-        vgg_type: Must be 'vgg19'; accepted for configs of MMagic.
+        vgg_type: Must be 'vgg19'; accepted for MMagic configs.
         use_input_norm: Whether VGG normalises its input (see `VGG19Features`).
         perceptual_weight: Weight of the perceptual term; 0 or less switches it off.
         style_weight: Weight of the style term; 0 or less switches it off.

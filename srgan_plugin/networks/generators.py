@@ -129,8 +129,8 @@ class MSRResNet(Generator):
         in_channels: Channels of the LR image.
         out_channels: Channels of the output; equal to `in_channels` unless that is 1, because the
             upscaled input is added to the output.
-        mid_channels: Features.
-        num_blocks: Residual blocks.
+        mid_channels: Number of features.
+        num_blocks: Number of residual blocks.
         upscale_factor: 2, 3 or 4.
         activate_after_shuffle: LeakyReLU(0.1) after each pixel shuffle, as in BasicSR, KAIR and
             early ESRGAN, but not in MMagic. Weights load with either value; with the wrong one the
@@ -220,7 +220,7 @@ class SRResNet(Generator):
         in_channels: Channels of the LR image.
         out_channels: Channels of the output.
         mid_channels: Features; each upsampling convolution outputs four times as many.
-        num_blocks: Residual blocks.
+        num_blocks: Number of residual blocks.
         upscale_factor: 2, 3, 4 or 8.
         prelu: 'shared' learns one slope for each activation, 'channel' one for each channel.
         output_range: (0, 1), (-1, 1) or 'imagenet' (mean and standard deviation), the range that

@@ -204,7 +204,7 @@ class VGG19Features(nn.Module):
     Args:
         layers: Names of layers: 'conv5_4' is the output of the convolution before its ReLU,
             'relu5_4' after it (the paper's phi_5,4), 'pool1' to 'pool5'; or the index in
-            torchvision's `features`, as in configs of MMagic: '34' is conv5_4, '35' relu5_4.
+            torchvision's `features`, as in MMagic configs: '34' is conv5_4, '35' relu5_4.
         pretrained: 'torchvision://vgg19' loads vgg19-dcbb9e9d.pth (548 MB) from torch.hub's
             checkpoint folder and downloads it there if it is missing. Or a file: a state dict in
             torchvision's layout (`features.0.weight`, or `0.weight` without the classifier), or

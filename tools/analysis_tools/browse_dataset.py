@@ -86,7 +86,7 @@ def main(argv: list[str] | None = None) -> None:
     with progress_bar(args.phase) as show:
         for number, index in enumerate(islice(sampler, args.number)):
             sample = dataset[index]
-            metainfo = sample["data_samples"].metainfo  # samples of MMagic have no key
+            metainfo = sample["data_samples"].metainfo  # MMagic samples have no key
             key = str(metainfo.get("key") or Path(metainfo["gt_path"]).stem).replace("/", "_")
             write_image(out / f"{number:04d}_{key}.png", side_by_side(sample))
             show(number + 1, args.number)

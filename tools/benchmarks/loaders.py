@@ -152,7 +152,7 @@ def loader_sides(
     Each side has one process, in which its loader stays warm from round to round.
 
     Args:
-        files: Training data.
+        files: Training images in the layout of each side.
         against: The other side, or None.
         device: Device of the batches.
         workers: Reading processes of each side.

@@ -36,7 +36,7 @@ class Measurement:
     """Measurement of one round of one side.
 
     Attributes:
-        seconds: Duration.
+        seconds: Duration in seconds.
         images: Number of training samples or images.
         steps: Number of batches, or of images of a test set.
         waited: Share of the time spent waiting for data; None if it is unknown.
@@ -123,7 +123,7 @@ def timed_batches(batches: Iterator[Any], seconds: float, device: torch.device) 
 
     Args:
         batches: Endless batches of any structure with tensors, batch dimension first.
-        seconds: Duration.
+        seconds: Duration in seconds.
         device: Device to synchronise with at the end.
     """
     next(batches)  # starts workers

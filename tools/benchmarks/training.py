@@ -111,7 +111,7 @@ def train_sides(
     Each round has a process of its own.
 
     Args:
-        files: Training data.
+        files: Training images in the layout of each side.
         model: Name of the published config.
         other: The other side.
         workers: Reading processes of each side.

@@ -15,7 +15,7 @@ def recipe(config: Any) -> dict[str, str]:
     """Summarise the config of a training for a model card.
 
     Args:
-        config: Config of mmengine with `SRModel` or `SRGAN`.
+        config: mmengine config with `SRModel` or `SRGAN`.
     """
     loader, model = config.train_dataloader, config.model
     wrapper, schedule = config.optim_wrapper, config.param_scheduler

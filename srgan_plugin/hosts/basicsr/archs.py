@@ -32,8 +32,8 @@ class MSRResNet(networks.MSRResNet):
     Args:
         num_in_ch: Channels of the LR image.
         num_out_ch: Channels of the output.
-        num_feat: Features.
-        num_block: Residual blocks.
+        num_feat: Number of features.
+        num_block: Number of residual blocks.
         upscale: 2, 3 or 4.
         activate_after_shuffle: False for weights that were trained in MMagic.
     """

@@ -21,7 +21,7 @@ class PerceptualLoss(losses.PerceptualLoss):
 
     Args:
         layer_weights: Weight by layer, such as `{'conv5_4': 1}`.
-        vgg_type: 'vgg19'.
+        vgg_type: Must be 'vgg19'.
         use_input_norm: Normalise by ImageNet's statistics.
         range_norm: Whether the images are in [-1, 1] and not in [0, 1].
         perceptual_weight: Factor of the perceptual term; 0 or less switches it off.

@@ -19,7 +19,7 @@ from .models.sr_model import SRModel, load_state_dict_pre_hook
 def load_checkpoints_safely() -> None:
     """Register `load_from_file` as the loader of mmengine's `load_from` and `resume`.
 
-    The loader of mmengine calls `torch.load`, which since torch 2.6 refuses the log history in
+    mmengine's loader calls `torch.load`, which since torch 2.6 refuses the log history in
     mmengine's checkpoints, so no run can be resumed; for a URL it executes any code in the pickle.
     `load_from_file` reads the history and executes nothing. `CheckpointLoader` is public API.
     """
@@ -68,7 +68,7 @@ def enable_safe_checkpointing(cfg: Any) -> None:
     """Add atomic checkpoints, and saving when stopped, to the config of another toolbox.
 
     Args:
-        cfg: Config of mmengine; its `default_hooks` are changed in place. A checkpoint hook of
+        cfg: mmengine config; its `default_hooks` are changed in place. A checkpoint hook of
             another type is not changed.
     """
     if cfg.get("default_scope") not in SCOPE_MODULES:

@@ -31,7 +31,7 @@ class GPUDataLoader:
         dataset: Dataset with the default pipeline, so `dataset.augmentation` is not None.
         sampler: Sampler; its `start` is read when the iteration begins.
         batch_size: Samples in a batch of this rank.
-        device: The device.
+        device: Device to keep the images on.
 
     Raises:
         UserError: An image cannot be read, or is smaller than the crop.

@@ -126,7 +126,7 @@ class Flip(_Transform):
 
     Args:
         keys: Keys of images, or of lists of frames.
-        flip_ratio: Probability.
+        flip_ratio: Probability of a flip.
         direction: `"horizontal"` (left becomes right) or `"vertical"`.
     """
 
@@ -158,7 +158,7 @@ class RandomTransposeHW(_Transform):
 
     Args:
         keys: Keys of images, or of lists of frames.
-        transpose_ratio: Probability.
+        transpose_ratio: Probability of a transposition.
     """
 
     stream = TRANSPOSE

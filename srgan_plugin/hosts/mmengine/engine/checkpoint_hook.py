@@ -214,7 +214,7 @@ class CheckpointHook(MMEngineCheckpointHook):
         """Save the state, then its path as that of the newest; then delete old checkpoints.
 
         Args:
-            runner: Runner of mmengine.
+            runner: mmengine runner.
             iterations: Number of iterations until this state.
             meta: See `Runner.save_checkpoint`.
             options: See `Runner.save_checkpoint`.

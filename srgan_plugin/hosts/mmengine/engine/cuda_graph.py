@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 Step = Callable[[], Tensor]
 
-# Private functions of torch that end a capture; torch 2.6 has the second.
+# Private torch functions that end a capture; torch 2.6 has the second.
 _END_ALLOCATION: Final = ("_cuda_endAllocateToPool", "_cuda_endAllocateCurrentStreamToPool")
 
 #: Steps before the capture, in which cuDNN chooses algorithms and optimisers create their state.

@@ -13,7 +13,7 @@ from torch import nn
 from srgan_plugin.errors import UserError
 from srgan_plugin.registry import MODEL_WRAPPERS
 
-_TIMEOUT: Final = 600.0  # seconds; the default of torch with NCCL
+_TIMEOUT: Final = 600.0  # seconds; torch's default with NCCL
 
 
 @MODEL_WRAPPERS.register_module()
@@ -21,7 +21,7 @@ class MMSeparateDistributedDataParallel(MMEngineSeparateDDP):
     """mmengine's MMSeparateDistributedDataParallel that also works on a CPU.
 
     Args:
-        module: The model.
+        module: Model whose networks are wrapped one by one.
         device_ids: Devices, passed by mmengine's runner; ignored without a GPU.
         kwargs: Arguments of torch's `DistributedDataParallel`.
     """
@@ -77,7 +77,7 @@ def join_process_group(launcher: str, cfg: Any) -> None:
 
     Args:
         launcher: `none`, `pytorch` or `slurm`.
-        cfg: Config of mmengine, see `get_timeout`.
+        cfg: mmengine config, see `get_timeout`.
 
     Raises:
         UserError: An environment variable of the launcher is missing.

@@ -125,7 +125,7 @@ class SaveImagesHook(Hook):
         for sample in outputs:
             predicted = as_rgb(sample.output.pred_img, sample.metainfo)
             image = predicted.permute(1, 2, 0).cpu().numpy()
-            # Samples of MMagic have no key.
+            # MMagic samples have no key.
             key = sample.metainfo.get("key") or Path(sample.metainfo["gt_path"]).stem
             write_image(self.out_dir / name / f"{key}.png", quantize(image / 255))
 

@@ -26,7 +26,7 @@ class _MultiLoop(BaseLoop):
     """Base class of loops over several test sets; names of metrics are prefixed by the set.
 
     Args:
-        runner: Runner of mmengine.
+        runner: mmengine runner.
         dataloader: A loader or its config, or a list of them. A set with missing files is skipped
             with a warning.
         evaluator: Metrics for all sets, or, as in MMagic, a list of

@@ -22,7 +22,7 @@ class NonFiniteError(UserError):
     """Error for too many steps in a row with gradients that are not finite."""
 
 
-# Optimisers of torch with a fused kernel that skips a step by `found_inf`. That of SGD would leave
+# Torch optimisers with a fused kernel that skips a step by `found_inf`. That of SGD would leave
 # its momentum uninitialised if the first step is skipped.
 _FUSABLE = (torch.optim.Adam, torch.optim.AdamW)
 
@@ -58,7 +58,7 @@ def _match_layout(parameter: Tensor, value: Any) -> Any:
 class OptimWrapper(MMEngineOptimWrapper):
     """mmengine's OptimWrapper that skips and counts steps with gradients that are not finite.
 
-    On a GPU optimisers of torch are fused, and the device skips steps without synchronising; the
+    On a GPU torch optimisers are fused, and the device skips steps without synchronising; the
     outcome of a step is a tensor.
 
     Args:

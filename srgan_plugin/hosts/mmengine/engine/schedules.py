@@ -32,7 +32,7 @@ def follow_config(runner: Any, checkpoint: State) -> None:
     corrected.
 
     Args:
-        runner: Runner of mmengine with optimisers and schedulers, before it loads their states.
+        runner: mmengine runner with optimisers and schedulers, before it loads their states.
         checkpoint: The checkpoint; `param_schedulers` and `optimizer` are changed in place.
 
     Raises:

@@ -1,4 +1,4 @@
-"""PSNR and SSIM as metrics of mmengine, with the names and arguments of MMagic."""
+"""PSNR and SSIM as mmengine metrics, with the names and arguments of MMagic."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence

@@ -48,7 +48,7 @@ def as_rgb(image: Tensor, meta: Mapping[str, Any]) -> Tensor:
 def _order(sample: Any, key: str, image: Tensor) -> str:
     """Return the channel order of an image: "RGB", "BGR" or "single".
 
-    Without metadata, images in samples of MMagic are BGR, and those of this package RGB.
+    Without metadata, images in MMagic samples are BGR, and those of this package RGB.
     """
     meta = sample.metainfo
     name = "gt" if key == "gt_img" else key
@@ -114,7 +114,7 @@ class DataPreprocessor(BaseDataPreprocessor):
         data_keys: Keys of images in samples to convert like GT.
         input_view: None or (1, -1, 1, 1): mean and std are by channel.
         output_view: None or (1, -1, 1, 1), as `input_view`.
-        stack_data_sample: Whether to stack samples of MMagic, as its models and metrics expect.
+        stack_data_sample: Whether to stack MMagic samples, as MMagic's models and metrics expect.
         non_blocking: Whether to copy to the device asynchronously.
 
     Raises:
@@ -167,7 +167,7 @@ class DataPreprocessor(BaseDataPreprocessor):
                 `data_samples`, elements with `gt_img`, a list or one with a stacked `gt_img`, or
                 None.
             training: Whether to convert GT as well. For testing it remains uint8, which metrics
-                expect; samples of MMagic are stacked, with GT in BGR, which MMagic's metrics
+                expect; MMagic samples are stacked, with GT in BGR, which MMagic's metrics
                 expect.
 
         Returns:
@@ -204,7 +204,7 @@ class DataPreprocessor(BaseDataPreprocessor):
         Args:
             batch: Input or output of the network, (N, 3, H, W), or one image (3, H, W) with its
                 sample.
-            data_samples: Samples returned by `forward`. The result is BGR for samples of MMagic,
+            data_samples: Samples returned by `forward`. The result is BGR for MMagic samples,
                 as their GT is, else RGB.
             key: Key of the metadata with the channel order: `"img"` for that of `inputs`.
 
@@ -287,7 +287,7 @@ class DataPreprocessor(BaseDataPreprocessor):
         return all(one == shapes[0] for one in shapes) and len(set(paddings)) == 1
 
     def _prepare_gt(self, sample: Any) -> None:
-        """Convert GT in samples of MMagic to BGR, which its metrics expect."""
+        """Convert GT in MMagic samples to BGR, which MMagic's metrics expect."""
         for key in (key for key in self.data_keys if _is_mmagic_sample(sample) and key in sample):
             image = sample.get(key)
             order = _order(sample, key, image)

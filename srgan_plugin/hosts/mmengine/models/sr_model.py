@@ -229,7 +229,7 @@ class SRModel(BaseModel):
         images = self.data_preprocessor.destruct(sr, data_samples)
         if data_samples is None:
             data_samples = [BaseDataElement() for _ in images]
-        elif hasattr(data_samples, "split"):  # a stacked DataSample of MMagic
+        elif hasattr(data_samples, "split"):  # a stacked MMagic DataSample
             # MMagic's visualizers read the LR image from here.
             data_samples.input = self.data_preprocessor.destruct(inputs, data_samples)
             data_samples = data_samples.split()
