@@ -67,6 +67,20 @@ def test_the_header_tells_the_shape_that_decoding_gives(tmp_path: Path, name: st
     assert image_shape(path) == read_image(path).shape[:2] == (21, 34)
 
 
+@pytest.mark.parametrize(
+    ("name", "rotated"), [("png", False), ("jpg", False), ("webp", False), ("tif", True)]
+)
+def test_exif_orientation_is_applied_to_tiff_files_only(
+    tmp_path: Path, name: str, rotated: bool
+) -> None:
+    exif = PIL.Image.Exif()
+    exif[0x0112] = 6  # the first row of the file is the right column
+    PIL.Image.fromarray(RGB).save(tmp_path / f"x.{name}", exif=exif)
+    expected = (34, 21) if rotated else (21, 34)
+    assert read_image(tmp_path / f"x.{name}").shape[:2] == expected
+    assert image_shape(tmp_path / f"x.{name}") == expected
+
+
 def test_a_webp_with_an_extended_header_tells_its_shape(tmp_path: Path) -> None:
     path = tmp_path / "x.webp"
     path.write_bytes(encoded(RGB, {"format": "WEBP", "exif": b"Exif\0\0" + bytes(40)}))
