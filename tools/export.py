@@ -37,7 +37,9 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--to", choices=SUFFIXES, help="the format (default: by DST's ending)")
     parser.add_argument("--name", help="the model's name in the metadata (default: DST's)")
-    parser.add_argument("--license", help="of the weights, for the metadata, such as cc-by-4.0")
+    parser.add_argument(
+        "--license", help="license of the weights in the metadata, such as cc-by-4.0"
+    )
     add_overwrite(parser)
     args = parser.parse_args(argv)
     formats = {suffix: name for name, suffix in SUFFIXES.items()}

@@ -44,7 +44,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--merged",
         action="store_true",
-        help="cut the validation images, too, into the same folders, with the annotation file "
+        help="also cut the validation images into the same folders, with the annotation file "
         "meta_info_DIV2K100sub_GT.txt for tests in MMagic 1.x",
     )
     parser.add_argument("--download", action="store_true", help="download the necessary archives")

@@ -103,7 +103,7 @@ _DIV2K_TRAIN = (
         "DIV2K/meta_info_DIV2K800_GT.txt",
     ),
 )
-# MMagic's merged layout contains the validation images too; without a list of the training images
+# MMagic's merged layout also contains the validation images; without a list of the training images
 # they would be trained on.
 _VALIDATION_NAMES = ("0801.png", "0801_s001.png")
 _LAST_SUB = "0800_s001.png"  # of the last training image

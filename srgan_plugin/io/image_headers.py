@@ -231,7 +231,7 @@ def _png_is_complete(content: bytes, _: int) -> bool:
 # Whether a file with a header up to `at` has an end. OpenCV decodes files without one.
 _COMPLETE: Final[dict[type[ImageFile], Callable[[bytes, int], bool]]] = {
     PngImageFile: _png_is_complete,
-    # After the header, because a thumbnail has an end marker, too.
+    # After the header, because a thumbnail also has an end marker.
     JpegImageFile: lambda content, at: content.rfind(b"\xff\xd9", at) >= 0,
     WebPImageFile: lambda content, _: int.from_bytes(content[4:8], "little") + 8 <= len(content),
 }

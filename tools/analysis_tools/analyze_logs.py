@@ -33,13 +33,13 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         nargs="+",
         metavar="KEY",
         default=["PSNR"],
-        help="names in the log, such as loss_pix, lr or Set5/PSNR; PSNR is that of every test set "
+        help="names in the log, such as loss_pix, lr or Set5/PSNR; PSNR selects all test sets "
         "(default: PSNR)",
     )
-    plot.add_argument("--title")
+    plot.add_argument("--title", help="title of the figure")
     plot.add_argument("--legend", nargs="+", metavar="TEXT", help="names of the curves, LOG by LOG")
-    plot.add_argument("--backend", help="backend of matplotlib")
-    plot.add_argument("--style", help="style of matplotlib, such as ggplot")
+    plot.add_argument("--backend", help="matplotlib backend")
+    plot.add_argument("--style", help="matplotlib style, such as ggplot")
     plot.add_argument(
         "--out", type=Path, metavar="FILE", help=".png, .svg or .pdf (default: a window)"
     )
@@ -55,8 +55,8 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
             nargs="+",
             type=Path,
             metavar="LOG",
-            help="work_dirs/NAME, experiments/NAME, scalars.json, TIMESTAMP.json, or a .log of "
-            "BasicSR",
+            help="work_dirs/NAME, experiments/NAME, scalars.json, TIMESTAMP.json, or a BasicSR "
+            ".log",
         )
     return parser.parse_args(argv)
 

@@ -25,7 +25,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         metavar=("C", "H", "W"),
         help="shape of the LR image (default: 3 250 250)",
     )
-    parser.add_argument("--activations", action="store_true", help="count activations, too")
+    parser.add_argument("--activations", action="store_true", help="also count activations")
     parser.add_argument("--out-table", action="store_true", help="print a table of all modules")
     parser.add_argument(
         "--out-arch", action="store_true", help="print the network with numbers by module"

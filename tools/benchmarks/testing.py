@@ -48,7 +48,7 @@ def _test(name: str, root: Path, folder: Path, workers: int, changes: Config) ->
         cfg.test_evaluator = cfg.test_evaluator[: len(TEST_SETS)]
     else:
         cfg = plugin_config("msrresnet")
-        cfg.model.channels_last = True  # the faster format for a forward pass with AVX2, too
+        cfg.model.channels_last = True  # also the faster format for a forward pass with AVX2
         cfg.test_cfg.fp16 = torch.cuda.is_available()
     cfg.merge_from_dict(changes)
     cfg.test_dataloader = cfg.test_dataloader[: len(TEST_SETS)]
