@@ -51,6 +51,8 @@ UNCLEAR_LINES = {
     r"\b[Aa]lso (if|where|when)\b": "even if",
     r", too\.$": "as well",
 }
+#: Names of functions that are participles or end in a preposition.
+UNCLEAR_NAME = re.compile(r"_?[a-z]+ed|\w+_of")
 #: A function's docstring is an order; these words begin an answer.
 NO_ORDERS = ("Whether", "Where", "What", "How", "Which", "Why", "As", "Of")
 THIRD_PERSON = re.compile(
@@ -158,18 +160,39 @@ def test_a_function_s_docstring_is_an_order() -> None:
     assert answers == []
 
 
+def unclear_docstring(node: ast.AST) -> Iterator[str]:
+    if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.Module):
+        text = ast.get_docstring(node) or ""
+        for line, better in UNCLEAR_LINES.items():
+            for found in re.finditer(line, text, re.M):
+                yield f"{getattr(node, 'name', 'module')}: {found[0]!r}: write {better}"
+
+
+def unclear_code(node: ast.AST) -> Iterator[str]:
+    match node:
+        case ast.FunctionDef(name=name) if UNCLEAR_NAME.fullmatch(name):
+            yield f"line {node.lineno}: {name}: write a verb"
+        case ast.Module(body=body) | ast.ClassDef(body=body):
+            for line in body:
+                match line:
+                    case ast.Assign(targets=[ast.Tuple()], value=ast.Tuple()):
+                        yield f"line {line.lineno}: write one constant in a line"
+        case ast.Tuple(elts=parts) | ast.List(elts=parts) | ast.Set(elts=parts):
+            yield from unpacked_tuples(parts)
+        case ast.Call(args=parts):
+            yield from unpacked_tuples(parts)
+
+
+def unpacked_tuples(parts: list[ast.expr]) -> Iterator[str]:
+    for part in parts:
+        if isinstance(part, ast.Starred) and isinstance(part.value, ast.Tuple):
+            yield f"line {part.lineno}: write the elements one by one"
+
+
 def unclear_forms(source: str) -> Iterator[str]:
-    """Yield docstring lines in `UNCLEAR_LINES`, and tuples built from unpacked tuples."""
     for node in ast.walk(ast.parse(source)):
-        if isinstance(node, (ast.FunctionDef, ast.ClassDef, ast.Module)):
-            text = ast.get_docstring(node) or ""
-            for line, better in UNCLEAR_LINES.items():
-                for found in re.finditer(line, text, re.M):
-                    yield f"{getattr(node, 'name', 'module')}: {found[0]!r}: write {better}"
-        parts = {ast.Tuple: "elts", ast.List: "elts", ast.Set: "elts", ast.Call: "args"}
-        for part in getattr(node, parts.get(type(node), ""), ()):
-            if isinstance(part, ast.Starred) and isinstance(part.value, ast.Tuple):
-                yield f"line {part.lineno}: write the elements one by one"
+        yield from unclear_docstring(node)
+        yield from unclear_code(node)
 
 
 def test_docstrings_and_constants_are_in_plain_forms() -> None:
@@ -190,6 +213,9 @@ def test_docstrings_and_constants_are_in_plain_forms() -> None:
         'class A:\n    """X.\n\n    Raises:\n        UserError: It is damaged.\n    """\n',
         'X = (*("a", "b"), "c")\n',
         'f(*("a", "b"), c=1)\n',
+        "def _aligned(): ...\n",
+        "def kind_of(x): ...\n",
+        "A, B = 1, 2\n",
     ],
 )
 def test_an_unclear_form_is_found(source: str) -> None:
