@@ -269,3 +269,27 @@ def test_a_question_is_found_within_a_minute_from_the_front_page() -> None:
     on_the_way = len((readme.partition("docs/questions.md")[0] + head).split())
     for topic in topics:
         assert on_the_way + len(topic.split()) < 500, topic.splitlines()[0]
+
+
+def test_values_in_tables_are_those_of_the_code() -> None:
+    from srgan_plugin.io.writers import _WRITERS
+    from srgan_plugin.losses.adversarial import _GAN_LOSSES
+
+    read = {name: (ROOT / f"docs/{name}.md").read_text() for name in ("training", "from-basicsr")}
+    for text in read.values():
+        assert [kind for kind in _GAN_LOSSES if f"`{kind}`" not in text] == []
+    sizes = (ROOT / "docs/upscale.md").read_text()
+    assert [largest for _, largest in _WRITERS.values() if f"{largest:,} pixels" not in sizes] == []
+    versions = (ROOT / "docs/platforms.md").read_text()
+    pins = [
+        line.split(";")[0].strip()
+        for name in ("runtime", "mmagic")
+        for line in (ROOT / f"requirements/{name}.txt").read_text().splitlines()
+        if re.match(r"(torch|numpy|opencv|mm|diffusers|transformers|hugging|album|setup)", line)
+    ]
+    assert len(pins) > 10
+    for pin in pins:
+        name, *numbers = re.split(r"[<>=,]+", pin)
+        name = name.replace("opencv-python", "OpenCV")
+        rows = re.findall(rf"^\| {name} \| (.+?) \|", versions, re.M)
+        assert any(all(number in row for number in numbers) for row in rows), pin
