@@ -1,4 +1,4 @@
-"""Configs of the paper's four models: three steps of each, and tests."""
+"""Configs of the paper's four models: hyper-parameters, three steps of each, and tests."""
 
 import json
 from pathlib import Path
@@ -24,6 +24,7 @@ SRGANS = {
     "srgan_vgg22_x4c64b16_g1_200k_div2k.py": ("relu2_2",),
     "srgan_vgg54_x4c64b16_g1_200k_div2k.py": ("relu5_4",),
 }
+ADAM = {"type": "Adam", "lr": 1e-4, "betas": (0.9, 0.999)}
 STEPS = (
     "model.generator.mid_channels=8",
     "model.generator.num_blocks=2",
@@ -48,6 +49,47 @@ def config(name):
     from mmengine.config import Config
 
     return Config.fromfile(config_path(name))
+
+
+@pytest.mark.parametrize("name", [*SRGANS, "srresnet_x4c64b16_g1_1000k_div2k.py"])
+def test_the_configs_have_the_hyper_parameters_of_the_paper(name):
+    cfg = config(name)
+    generator = cfg.model.generator
+    assert (generator.type, generator.mid_channels, generator.num_blocks) == ("SRResNet", 64, 16)
+    assert (generator.upscale_factor, generator.output_range) == (4, (-1, 1))
+    assert cfg.train_dataloader.batch_size == 16
+    assert cfg.train_dataloader.dataset.pipeline[0].gt_patch_size == 96
+    if name not in SRGANS:
+        assert cfg.optim_wrapper.optimizer == ADAM
+        assert (cfg.train_cfg.max_iters, cfg.param_scheduler) == (1_000_000, None)
+        return
+    for network in ("generator", "discriminator"):
+        assert cfg.optim_wrapper[network].optimizer == ADAM
+    schedule = cfg.param_scheduler
+    assert (schedule.type, schedule.milestones, schedule.gamma) == ("MultiStepLR", [100_000], 0.1)
+    assert cfg.train_cfg.max_iters == 200_000
+    assert (cfg.model.gan_loss.gan_type, cfg.model.gan_loss.loss_weight) == ("vanilla", 1e-3)
+    assert cfg.model.discriminator == {
+        "type": "SRGANDiscriminator",
+        "in_channels": 3,
+        "mid_channels": 64,
+        "input_size": 96,
+    }
+
+
+@pytest.mark.parametrize(("name", "layers"), SRGANS.items())
+def test_the_content_loss_is_on_the_features_of_the_paper_or_on_pixels(name, layers):
+    model = config(name).model
+    if not layers:
+        assert "perceptual_loss" not in model
+        assert model.pixel_loss == {"type": "MSELoss", "loss_weight": 4.0, "reduction": "mean"}
+        return
+    assert model.pixel_loss is None
+    loss = model.perceptual_loss
+    assert loss.layer_weights == dict.fromkeys(layers, 1.0)
+    assert (loss.vgg_type, loss.criterion, loss.norm_img) == ("vgg19", "mse", False)
+    assert (loss.perceptual_weight, loss.style_weight) == (1.0, 0)
+    assert loss.feature_scale == pytest.approx(1 / 12.75)
 
 
 def test_the_pixel_loss_is_the_papers_on_its_range():

@@ -1,5 +1,6 @@
 """MMagic's own config, its own model and its own data, run by our tools."""
 
+import inspect
 import itertools
 import json
 import os
@@ -18,6 +19,8 @@ from mmengine.optim import OptimWrapper
 from srgan_plugin import config_path
 from srgan_plugin.__main__ import run_mmagic
 from srgan_plugin.checkpoints import load_checkpoint_file
+from srgan_plugin.hosts.mmengine.datasets import transforms as our_transforms
+from srgan_plugin.losses import PerceptualLoss
 from srgan_plugin.networks import MSRResNet
 from tests.conftest import forget_mmengine
 
@@ -64,8 +67,20 @@ def save(state: dict[str, Any], path: Path) -> str:
     return str(path)
 
 
+def arguments(kind: type, config: dict[str, Any]) -> dict[str, Any]:
+    """The arguments that a class gets of a config, with its defaults."""
+    given = {name: value for name, value in config.items() if name != "type"}
+    bound = inspect.signature(kind).bind_partial(**given)
+    bound.apply_defaults()
+    values = bound.arguments.items()
+    return {name: list(v) if isinstance(v, tuple) else v for name, v in values}
+
+
 @pytest.mark.parametrize("name", ["msrresnet", "srgan"])
 def test_the_published_configs_train_as_mmagics_do(mmagic: ModuleType, name: str) -> None:
+    from mmagic.datasets import transforms as mmagic_transforms
+    from mmagic.models.losses import PerceptualLoss as MMagicPerceptualLoss
+
     ours = Config.fromfile(config_path(f"{name}_x4c64b16_g1_1000k_div2k.py"))
     file = CONFIG.replace("msrresnet_", f"{name}_")
     theirs = Config.fromfile(Path(mmagic.__file__).parent / file)
@@ -76,6 +91,26 @@ def test_the_published_configs_train_as_mmagics_do(mmagic: ModuleType, name: str
     assert ours.train_dataloader.batch_size == theirs.train_dataloader.batch_size
     # `constructor` has its default there.
     assert {**theirs.optim_wrapper, **ours.optim_wrapper} == theirs.optim_wrapper
+
+    assert ("perceptual_loss" in ours.model) == (name == "srgan")
+    if name == "srgan":
+        expected = arguments(MMagicPerceptualLoss, theirs.model.perceptual_loss)
+        assert expected["layer_weights"] == {"34": 1.0}  # features[34] of torchvision
+        expected["layer_weights"] = {"conv5_4": 1.0}
+        defaults = arguments(PerceptualLoss, {})
+        assert arguments(PerceptualLoss, ours.model.perceptual_loss) == defaults | expected
+
+    steps = ours.train_dataloader.dataset.pipeline
+    reading = ("LoadImageFromFile", "SetValues")  # our dataset does this
+    expected_steps = [
+        step for step in theirs.train_dataloader.dataset.pipeline if step["type"] not in reading
+    ]
+    for step, expected_step in zip(steps, expected_steps, strict=True):
+        kind = expected_step["type"]
+        assert step["type"] == kind
+        assert arguments(getattr(our_transforms, kind), step) == arguments(
+            getattr(mmagic_transforms, kind), expected_step
+        ), kind
 
 
 @pytest.mark.slow

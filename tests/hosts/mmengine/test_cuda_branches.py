@@ -5,9 +5,14 @@ from typing import Any
 
 import pytest
 import torch
+from mmengine.model import MMSeparateDistributedDataParallel as MMEngineSeparateDDP
 
+from srgan_plugin.hosts.mmengine.datasets import gpu_loader
 from srgan_plugin.hosts.mmengine.engine import resume_hooks
-from srgan_plugin.hosts.mmengine.engine.distributed import join_process_group
+from srgan_plugin.hosts.mmengine.engine.distributed import (
+    MMSeparateDistributedDataParallel,
+    join_process_group,
+)
 from srgan_plugin.hosts.mmengine.engine.optim_wrapper import AmpOptimWrapper, OptimWrapper
 from srgan_plugin.hosts.mmengine.engine.resume_hooks import InterruptHook, RandomStateHook
 
@@ -47,6 +52,18 @@ def test_random_states_of_gpus_are_saved_and_restored_on_as_many(
     hook.after_load_checkpoint(SimpleNamespace(cfg={"resume": True}), checkpoint)
     hook.before_train(SimpleNamespace(seed=0, iter=3))
     assert (gpus.restored == gpus.random) == restored
+
+
+@pytest.mark.parametrize("available", [True, False])
+def test_networks_are_wrapped_for_the_ranks_gpu_where_there_is_one(
+    monkeypatch: pytest.MonkeyPatch, available: bool
+) -> None:
+    given: dict[str, Any] = {}
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: available)
+    monkeypatch.setattr(MMEngineSeparateDDP, "__init__", lambda _, module, **kw: given.update(kw))
+    MMSeparateDistributedDataParallel(torch.nn.Identity(), device_ids=[3], broadcast_buffers=False)
+    expected: dict[str, Any] = {"broadcast_buffers": False}
+    assert given == (expected | {"device_ids": [3]} if available else expected)
 
 
 def test_the_process_group_is_left_to_mmengine_where_there_is_a_gpu(gpus: SimpleNamespace) -> None:
@@ -109,3 +126,10 @@ def test_ranks_agree_on_a_signal_on_the_device_of_their_backend(
         assert hook.received == 15
         assert asked.pop() == device
         assert not asked
+
+
+def test_what_is_free_on_a_gpu_is_what_the_training_set_may_take(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (device.index * 7, 99))
+    assert gpu_loader._free_memory(torch.device("cuda", 2)) == 14
