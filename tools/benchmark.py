@@ -133,7 +133,7 @@ def main(argv: list[str] | None = None) -> None:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""  # mmengine's runner uses any visible GPU
     import torch
     from benchmarks.report import format_report, report
-    from benchmarks.timing import interleave, machine, measured_peak
+    from benchmarks.timing import interleave, machine, measure_peak
 
     from srgan_plugin.io.atomic import write_text
 
@@ -152,7 +152,7 @@ def main(argv: list[str] | None = None) -> None:
         "machine": machine(device, 1 if args.what == "loader" else torch.get_num_threads()),
     }
     results = interleave(make_sides(args, device), args.rounds)
-    numbers = report(results, measured_peak(device), **facts)
+    numbers = report(results, measure_peak(device), **facts)
     print(format_report(numbers))
     if args.out:
         write_text(json.dumps(numbers, indent=2) + "\n", args.out)

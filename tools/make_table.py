@@ -36,7 +36,13 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         help="measure this file as NAME, a row of the tables or any other name",
     )
     parser.add_argument("--out", type=Path, default=Path("results"), help="folder of NAME.json")
-    parser.add_argument("--sets", nargs="+", default=["Set5", "Set14", "B100", "DIV2K"])
+    parser.add_argument(
+        "--sets",
+        nargs="+",
+        default=["Set5", "Set14", "B100", "DIV2K"],
+        metavar="NAME",
+        help="test sets (default: Set5 Set14 B100 DIV2K)",
+    )
     parser.add_argument("--offline", action="store_true", help="download nothing")
     parser.add_argument("--no-bundled", action="store_true", help="skip the bundled networks")
     parser.add_argument("--mirror", metavar="URL", help="URL of a folder of the published files")
@@ -53,11 +59,11 @@ def say(text: str) -> None:
 
 
 class Refusals(dict[str, str]):
-    """Why a checkpoint is not measured, by its name."""
+    """Reasons for which checkpoints are not measured, by name."""
 
     @contextmanager
-    def caught(self, name: str) -> Iterator[None]:
-        """Note and print why a checkpoint is refused, so that the others are measured."""
+    def collect(self, name: str) -> Iterator[None]:
+        """Record and print a `UserError`, so that the other checkpoints are measured."""
         try:
             yield
         except UserError as error:
@@ -86,7 +92,7 @@ def published_checkpoints(
     for name, url in PUBLISHED.items():
         if name in known:
             continue
-        with refusals.caught(name):
+        with refusals.collect(name):
             try:
                 with progress_bar(name, unit="B") as progress:
                     location = f"{mirror.rstrip('/')}/{url.rsplit('/', 1)[-1]}" if mirror else url
@@ -151,21 +157,43 @@ def test_sets(names: list[str]) -> list[Any]:
     return found
 
 
+def print_tables(
+    measured: dict[str, dict[str, Any]], sets: list[Any], scorer: Any, refusals: Refusals
+) -> None:
+    """Print the table of each measured, published or refused model, then the conditions.
+
+    Args:
+        measured: Scores by model, test set and metric.
+        sets: The test sets.
+        scorer: The metrics.
+        refusals: Reason by name of a model that was not measured.
+    """
+    from srgan_plugin.metrics import format_comparison, format_conditions, format_measures
+    from srgan_plugin.metrics.reference_results import MODELS
+
+    missing = {each.name: each.missing_images for each in sets}
+    for name in dict.fromkeys((*measured, *MODELS, *refusals)):
+        results = measured.get(name) or {each.name: {} for each in sets}
+        model = BUNDLED.get(name, name)
+        beside = f", beside {model}" if model != name else ""
+        reason = refusals.get(name, "no checkpoint (--checkpoint)")
+        absent = "" if name in measured else f" – not measured: {reason}"
+        parts = [f"{name}{beside}{absent}"]
+        if name in measured:
+            parts.append(format_measures(results, scorer))
+        if model in MODELS:
+            parts.append(format_comparison(results, model, missing))
+        print("\n\n".join(filter(None, parts)), end="\n\n")
+    origins = {each.name: each.lr_origin for each in sets}
+    print(format_conditions(origins, scorer, origins, missing))
+
+
 @command
 def main(argv: list[str] | None = None) -> None:
     """Measure, write `results/*.json`, print the tables; then name the refused checkpoints."""
     args = parse_args(argv)
     from srgan_plugin.io.atomic import write_text
-    from srgan_plugin.metrics import (
-        DEFAULT_PROTOCOLS,
-        PROTOCOLS,
-        Scorer,
-        evaluate,
-        format_comparison,
-        format_conditions,
-        format_measures,
-    )
-    from srgan_plugin.metrics.reference_results import MODELS
+    from srgan_plugin.metrics import DEFAULT_PROTOCOLS, PROTOCOLS, Scorer, evaluate
     from srgan_plugin.metrics.results_files import results_text
 
     sets = test_sets(args.sets)
@@ -179,7 +207,7 @@ def main(argv: list[str] | None = None) -> None:
         )
     methods: dict[str, Callable[[Any], Any]] = {"bicubic": bicubic}
     for name, path in files.items():
-        with refusals.caught(name):
+        with refusals.collect(name):
             methods[name] = upscaler(path)
     measured: dict[str, dict[str, Any]] = {}
     counts = {each.name: len(each.pairs) for each in sets}
@@ -187,19 +215,7 @@ def main(argv: list[str] | None = None) -> None:
         say(f"measuring {name}")
         measured[name] = {each.name: evaluate(upscale, each, scorer) for each in sets}
         write_text(results_text(measured[name], counts), args.out / f"{name}.json")
-    missing = {each.name: each.missing_images for each in sets}
-    for name in dict.fromkeys((*measured, *MODELS, *refusals)):
-        results = measured.get(name) or {each.name: {} for each in sets}
-        model = BUNDLED.get(name, name)
-        beside = f", beside {model}" if model != name else ""
-        reason = refusals.get(name, "no checkpoint (--checkpoint)")
-        absent = "" if name in measured else f" – not measured: {reason}"
-        parts = [f"{name}{beside}{absent}"]
-        parts += [format_measures(results, scorer)] if name in measured else []
-        parts += [format_comparison(results, model, missing)] if model in MODELS else []
-        print("\n\n".join(filter(None, parts)), end="\n\n")
-    origins = {each.name: each.lr_origin for each in sets}
-    print(format_conditions(origins, scorer, origins, missing))
+    print_tables(measured, sets, scorer, refusals)
     if refusals:
         raise UserError("; ".join(f"{name}: {reason}" for name, reason in refusals.items()))
 

@@ -274,7 +274,7 @@ class SRResNet(Generator):
         depthwise: bool = False,
     ) -> None:
         super().__init__()
-        factors = _checked_shuffles(upscale_factor, shuffles)
+        factors = _parse_shuffles(upscale_factor, shuffles)
         check_at_least(1, mid_channels=mid_channels, num_blocks=num_blocks)
         check_option("prelu", prelu, ("shared", "channel"))
         for name, kind in (("act", act), ("first_act", first_act or act)):
@@ -284,10 +284,10 @@ class SRResNet(Generator):
         check_option("last_act", last_act, LAST_ACTIVATIONS)
         if not norm_eps > 0:
             raise UserError(f"norm_eps: expected a number above 0, got {norm_eps!r}")
-        first, last = _checked_kernels(end_kernels)
+        first, last = _parse_kernels(end_kernels)
         self.upscale_factor = upscale_factor
-        self.output_range = _checked_range("output_range", output_range, out_channels)
-        self.input_range = _checked_range("input_range", input_range, in_channels)
+        self.output_range = _parse_range("output_range", output_range, out_channels)
+        self.input_range = _parse_range("input_range", input_range, in_channels)
         self.act, self.first_act = act, first_act
         self.norm, self.norm_eps, self.last_act = norm, norm_eps, last_act
         self.trunk_end, self.depthwise = trunk_end, depthwise
@@ -337,15 +337,15 @@ class SRResNet(Generator):
         return PIXEL_RANGES[self.output_range].decode(out)
 
 
-def _checked_kernels(value: Any) -> tuple[int, int]:
-    if len(plain := tuple(value) if isinstance(value, Sequence) else ()) != 2 or not all(
-        isinstance(size, int) and size % 2 for size in plain
-    ):
+def _parse_kernels(value: Any) -> tuple[int, int]:
+    """Return the sizes of the first and the last kernel."""
+    sizes = tuple(value) if isinstance(value, Sequence) else ()
+    if len(sizes) != 2 or not all(isinstance(size, int) and size % 2 for size in sizes):
         raise UserError(f"end_kernels: expected two odd sizes, got {value!r}")
-    return plain
+    return sizes
 
 
-def _checked_shuffles(upscale_factor: int, value: Any) -> tuple[int, ...]:
+def _parse_shuffles(upscale_factor: int, value: Any) -> tuple[int, ...]:
     """Return the factors of the pixel shuffles."""
     if value is None:
         check_option("upscale_factor", upscale_factor, _SRRESNET_SHUFFLES)
@@ -361,7 +361,7 @@ def _checked_shuffles(upscale_factor: int, value: Any) -> tuple[int, ...]:
     return plain
 
 
-def _checked_range(name: str, value: Range, channels: int) -> Any:
+def _parse_range(name: str, value: Range, channels: int) -> Any:
     """Return a range as a key of `PIXEL_RANGES`, or raise."""
     plain = value if isinstance(value, str) else tuple(value)
     check_option(name, plain, PIXEL_RANGES)

@@ -81,7 +81,7 @@ def load_vgg19(
         UserError: The file does not hold VGG-19 weights down to that layer.
         MissingFileError: The file does not exist and cannot be downloaded.
     """
-    path = _fetched_torchvision_file() if str(pretrained) == TORCHVISION else Path(pretrained)
+    path = _fetch_torchvision_file() if str(pretrained) == TORCHVISION else Path(pretrained)
     state = _read(path)
     rescaled = state["0.weight"].shape[-1] == 1
     index = _RESCALED_INDEX if rescaled else _TORCHVISION_INDEX
@@ -133,7 +133,7 @@ def torchvision_file() -> Path:
     return Path(torch.hub.get_dir()) / "checkpoints" / URL.rsplit("/", 1)[-1]
 
 
-def _fetched_torchvision_file() -> Path:
+def _fetch_torchvision_file() -> Path:
     path = torchvision_file()
     if path.is_file():
         return path

@@ -19,7 +19,7 @@ from srgan_plugin.data.sampling import random_window, sample_index
 from srgan_plugin.io.lmdb_store import map_pixels
 
 from .files import GT_SUB, LIST, LR_SUB, SCALE, BenchmarkFiles
-from .timing import Measurement, timed_batches
+from .timing import Measurement, time_batches
 
 Against = Literal["mmagic", "basicsr", "copy"]
 
@@ -33,7 +33,7 @@ def plugin_loader(files: BenchmarkFiles, device: torch.device, workers: int) -> 
     """Return the published config's loader over the uncompressed store, cached on a GPU if any."""
     from srgan_plugin.hosts.mmengine.datasets.gpu_loader import cache_on_gpu
 
-    loader = _built("srgan_plugin", {**plugin_loader_config(files, workers), "pin_memory": False})
+    loader = _build("srgan_plugin", {**plugin_loader_config(files, workers), "pin_memory": False})
     return cache_on_gpu(loader, device, "auto")
 
 
@@ -77,10 +77,10 @@ def mmagic_loader_config(files: BenchmarkFiles, workers: int) -> dict[str, Any]:
 
 def mmagic_loader(files: BenchmarkFiles, workers: int) -> DataLoader[Any]:
     """Return MMagic's loader over 480x480 PNG sub-images."""
-    return _built("mmagic", mmagic_loader_config(files, workers))
+    return _build("mmagic", mmagic_loader_config(files, workers))
 
 
-def _built(scope: str, cfg: dict[str, Any]) -> DataLoader[Any]:
+def _build(scope: str, cfg: dict[str, Any]) -> DataLoader[Any]:
     from mmengine.registry import DefaultScope
     from mmengine.runner import Runner
 
@@ -115,7 +115,7 @@ def basicsr_loader(files: BenchmarkFiles, workers: int) -> DataLoader[Any]:
     return loader
 
 
-def copied_crops(files: BenchmarkFiles) -> Iterator[dict[str, torch.Tensor]]:
+def copy_crops(files: BenchmarkFiles) -> Iterator[dict[str, torch.Tensor]]:
     """Yield batches of our loader's crops, copied and nothing else: the least that reading takes.
 
     The stream chooses them before the clock starts, 4096 batches, which are repeated.
@@ -178,12 +178,12 @@ def _take(
         torch.set_num_threads(1)  # as in a worker of a training
         cv2.setNumThreads(0)
         endless = name == "copy"
-        loader = copied_crops(files) if endless else _loader(name, files, device, workers)
+        loader = copy_crops(files) if endless else _loader(name, files, device, workers)
         _streams[name] = loader if endless else _endless(loader)
-        timed_batches(_streams[name], seconds, device)
+        time_batches(_streams[name], seconds, device)
     for _ in range(2 * workers):  # batches that were prefetched while the other side was timed
         next(_streams[name])
-    return timed_batches(_streams[name], seconds, device)
+    return time_batches(_streams[name], seconds, device)
 
 
 def _loader(name: str, files: BenchmarkFiles, device: torch.device, workers: int) -> Any:

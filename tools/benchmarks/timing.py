@@ -118,7 +118,7 @@ def run_in_subprocess(work: Callable[..., Measurement], *args: Any) -> Measureme
         return pool.submit(work, *args).result()
 
 
-def timed_batches(batches: Iterator[Any], seconds: float, device: torch.device) -> Measurement:
+def time_batches(batches: Iterator[Any], seconds: float, device: torch.device) -> Measurement:
     """Take batches for some seconds and read every byte of each.
 
     Args:
@@ -167,7 +167,7 @@ def checksum(tensor: Tensor) -> Any:
     return int(words.view(np.uint64).sum()) + int(rest.sum())
 
 
-def measured_peak(device: torch.device, size: int = 8192, products: int = 10) -> float | None:
+def measure_peak(device: torch.device, size: int = 8192, products: int = 10) -> float | None:
     """Measure the operations per second of products in bfloat16; None on a CPU."""
     if device.type != "cuda":
         return None

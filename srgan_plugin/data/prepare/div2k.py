@@ -128,7 +128,7 @@ def check_div2k_images(
     Raises:
         UserError: See `read_div2k_image`.
     """
-    shapes = ordered_map(_checked_shape, sources, workers, progress)
+    shapes = ordered_map(_read_shape, sources, workers, progress)
     lines = [
         f"{source.hr.name} ({','.join(map(str, shape))})\n"
         for source, shape in zip(sources, shapes, strict=True)
@@ -136,7 +136,7 @@ def check_div2k_images(
     write_text("".join(lines), list_path)
 
 
-def _checked_shape(source: DIV2KImage) -> tuple[int, ...]:
+def _read_shape(source: DIV2KImage) -> tuple[int, ...]:
     return read_div2k_image(source)[1].shape
 
 
@@ -322,7 +322,7 @@ def _cut(root: Path, source: DIV2KImage) -> list[str]:
     ]
     images = read_div2k_image(source) if missing else {}
     for scale, path, (rows, columns) in missing:
-        write_image(path, images[scale][_shrunk(rows, scale), _shrunk(columns, scale)])
+        write_image(path, images[scale][_shrink(rows, scale), _shrink(columns, scale)])
     return names
 
 
@@ -335,7 +335,7 @@ def _windows(path: Path) -> list[Window]:
     return [(slice(top, top + CROP), slice(left, left + CROP)) for top in rows for left in columns]
 
 
-def _shrunk(span: slice, scale: int) -> slice:
+def _shrink(span: slice, scale: int) -> slice:
     return slice(span.start // scale, span.stop // scale)
 
 

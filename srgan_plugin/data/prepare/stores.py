@@ -1,7 +1,7 @@
 """Make training stores from HR images."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -16,6 +16,9 @@ from srgan_plugin.io.lmdb_writer import StoreWriter, encode
 
 from .div2k import DIV2KImage, read_div2k_image
 from .parallel import Progress, ordered_map
+
+#: Key of a pair, and bytes and shape of LR and of GT.
+Encoded = tuple[str, list[tuple[bytes, tuple[int, ...]]]]
 
 _MOST_BAD = 20  # images that are reported
 
@@ -58,39 +61,54 @@ def create_store(
         OSError: The disk is full.
     """
     out = Path(out)
-    if out.exists() and not (replace and (out / GT_STORE).is_dir()):
-        raise FileError(
-            f"{out}: expected {'a store' if replace else 'no such folder'}, got an existing "
-            f"folder{' which is not a store' if replace else ''}; choose another name or remove it"
-        )
-    names = {GT_STORE, lr_store_name(scale)}
-    if others := sorted({path.name for path in out.iterdir()} - names) if out.exists() else []:
-        raise FileError(
-            f"{out}: expected only {' and '.join(sorted(names))}, got {others[0]} as well, which "
-            "would be lost; choose another name or move it"
-        )
+    _check_target(out, scale, replace=replace)
     pairs = ImagePairs(hr_dir, lr_dir, scale=scale)
     with (
         atomic_directory(out, replace=replace) as folder,
         StoreWriter(folder / GT_STORE, layout) as gt_store,
         StoreWriter(folder / lr_store_name(scale), layout) as lr_store,
     ):
-        bad: list[str] = []
         encode_pair = partial(_encode_pair, pairs, layout)
-        for encoded in ordered_map(encode_pair, range(len(pairs)), workers, progress):
-            if isinstance(encoded, str):
-                bad.append(encoded)
-                if len(bad) == _MOST_BAD:
-                    break
-            elif not bad:
-                key, (lr, gt) = encoded
-                gt_store.put_encoded(key, *gt)
-                lr_store.put_encoded(key, *lr)
-        if bad:
+        encoded = ordered_map(encode_pair, range(len(pairs)), workers, progress)
+        if bad := _write_pairs(encoded, gt_store, lr_store):
             if failed is not None and len(bad) > 1:
                 for reason in bad:
                     failed(reason)
             raise UserError(_refusal(hr_dir, bad, len(pairs), named=failed is not None))
+
+
+def _check_target(out: Path, scale: int, *, replace: bool) -> None:
+    """Raise `FileError` if a folder exists and is not a store that may be replaced."""
+    if not out.exists():
+        return
+    if not (replace and (out / GT_STORE).is_dir()):
+        raise FileError(
+            f"{out}: expected {'a store' if replace else 'no such folder'}, got an existing "
+            f"folder{' which is not a store' if replace else ''}; choose another name or remove it"
+        )
+    names = {GT_STORE, lr_store_name(scale)}
+    if others := sorted({path.name for path in out.iterdir()} - names):
+        raise FileError(
+            f"{out}: expected only {' and '.join(sorted(names))}, got {others[0]} as well, which "
+            "would be lost; choose another name or move it"
+        )
+
+
+def _write_pairs(
+    encoded: Iterable[Encoded | str], gt_store: StoreWriter, lr_store: StoreWriter
+) -> list[str]:
+    """Write pairs until one cannot be used; return the reasons, at most `_MOST_BAD`."""
+    bad: list[str] = []
+    for pair in encoded:
+        if isinstance(pair, str):
+            bad.append(pair)
+            if len(bad) == _MOST_BAD:
+                break
+        elif not bad:
+            key, (lr, gt) = pair
+            gt_store.put_encoded(key, *gt)
+            lr_store.put_encoded(key, *lr)
+    return bad
 
 
 def _refusal(hr_dir: str | os.PathLike[str], bad: Sequence[str], total: int, *, named: bool) -> str:
@@ -144,10 +162,8 @@ def create_div2k_stores(
                 writer.put(source.key, by_scale[scale])
 
 
-def _encode_pair(
-    pairs: ImagePairs, layout: StoreLayout, index: int
-) -> tuple[str, list[tuple[bytes, tuple[int, ...]]]] | str:
-    """Read a pair; return its key, then bytes and shape of LR and of GT, or why it is refused."""
+def _encode_pair(pairs: ImagePairs, layout: StoreLayout, index: int) -> Encoded | str:
+    """Read and encode a pair; return the message of the error if it cannot be used."""
     try:
         key, *images = pairs[index]
         return key, [(encode(np.asarray(image), layout), image.shape) for image in images]

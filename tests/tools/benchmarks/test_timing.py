@@ -18,8 +18,8 @@ from benchmarks.timing import (
     interleave,
     iter_images,
     machine,
-    measured_peak,
-    timed_batches,
+    measure_peak,
+    time_batches,
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -107,7 +107,7 @@ def test_images_are_counted_once_however_they_come(split: bool) -> None:
         time.sleep(0.01)
         return batch
 
-    took = timed_batches((slowly() for _ in itertools.count()), 0.05, CPU)
+    took = time_batches((slowly() for _ in itertools.count()), 0.05, CPU)
     assert took.images == 4 * took.steps
     assert 0.05 <= took.seconds < 1
     assert 1 <= took.steps <= 5
@@ -118,7 +118,7 @@ def test_the_machine_and_the_versions_are_told() -> None:
     assert facts["torch"] == torch.__version__.split("+")[0] or facts["torch"] == torch.__version__
     assert facts["cores"] >= 1
     json.dumps(facts)
-    assert measured_peak(CPU) is None
+    assert measure_peak(CPU) is None
 
 
 def test_the_chart_shows_every_comparison(tmp_path: Path) -> None:
