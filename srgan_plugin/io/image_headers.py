@@ -228,7 +228,8 @@ def _png_is_complete(content: bytes, _: int) -> bool:
     return b"tRNS" not in kinds[pixels:] and kinds[:pixels].count(b"tRNS") < 2
 
 
-# Whether a file with a header up to `at` has an end. OpenCV decodes files without one.
+# Functions that return whether a file with a header up to `at` has an end, because OpenCV decodes
+# files without one.
 _COMPLETE: Final[dict[type[ImageFile], Callable[[bytes, int], bool]]] = {
     PngImageFile: _png_is_complete,
     # After the header, because a thumbnail also has an end marker.

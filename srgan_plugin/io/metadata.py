@@ -40,7 +40,7 @@ XMP_KEYWORD: Final = "XML:com.adobe.xmp"  # of PNG
 XMP_MARKER: Final = b"http://ns.adobe.com/xap/1.0/\0"  # of JPEG
 # EXIF and the like in a text, as ImageMagick writes them; Pillow reads EXIF from there.
 _RAW_PROFILE: Final = "Raw profile type "
-# What XMP states of the pixels, as an attribute or an element; the last group is the value.
+# XMP attributes and elements that describe the pixels; the last group is the value.
 _XMP_VALUE: Final = rb"(?<!/)((?:%b)(?:\s*=\s*[\"']|(?:\s[^<>]*)?>)\s*)(\d+)"
 _XMP_TURN, _XMP_WIDTH, _XMP_HEIGHT = (
     re.compile(_XMP_VALUE % names)

@@ -186,7 +186,7 @@ class OptimWrapper(MMEngineOptimWrapper):
         state = dict(state_dict)
         accumulated, skips = state.pop("accumulated", None), state.pop("skips", None)
         self._check_kind(state["param_groups"])
-        # How steps are computed depends on this machine, not on the one that saved.
+        # The kind of kernel depends on this machine, not on the one that saved the state.
         state["param_groups"] = [
             {**saved, **{name: group[name] for name in ("fused", "capturable") if name in group}}
             for saved, group in zip(state["param_groups"], self.optimizer.param_groups, strict=True)
