@@ -56,6 +56,20 @@ def test_abbreviations_numbers_and_values_behind_short_options_are_known() -> No
     assert (args.suffix, args.n, args.rest) == ("x", -5, ["-1"])
 
 
+def test_an_unknown_option_with_spaces_in_its_value_is_no_input(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    _, said = refusal(capsys, "compare", "a.png", "--titel=My run")
+    assert said == "unknown option --titel; did you mean --title?"
+    _, said = refusal(capsys, "upscale", "a.png", "b.png", "--scale", "4", "--modle=a b")
+    assert said == "unknown option --modle; did you mean --model?"
+    parser = Parser()
+    parser.add_argument("--title")
+    parser.add_argument("rest", nargs="*")
+    args = parser.parse_args(["--tit=My run", "a - b=c", "--", "--titel=My run"])
+    assert (args.title, args.rest) == ("My run", ["a - b=c", "--titel=My run"])
+
+
 def test_options_of_basicsr_with_one_dash_are_known_and_corrected(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

@@ -3,10 +3,13 @@
 import ast
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from mmengine.config import Config
 
+from srgan_plugin.cli.cfg_options import apply_cfg_options
 from srgan_plugin.cli.configs import read_config
 from srgan_plugin.errors import UserError
 from tests.test_tools import tool
@@ -107,3 +110,22 @@ def test_a_dict_on_the_command_line_replaces_that_of_the_config(text: str) -> No
     assert new.model.generator.more == ast.literal_eval(text)
     with pytest.raises(UserError, match=f"{key}: expected a dict"):
         read_config(ROOT / "configs" / CONFIGS[0], [f"{key}={{'relu2_2'"])
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (["param_scheduler.0={'type':'B','end':5}"], {"type": "B", "end": 5}),
+        (["param_scheduler.0.more={'x':1}"], {"type": "A", "gamma": 1, "more": {"x": 1}}),
+        (["param_scheduler.0={'type':'B'}", "param_scheduler.0.end=5"], {"type": "B", "end": 5}),
+        (["param_scheduler.0.gamma=2"], {"type": "A", "gamma": 2, "more": {"y": 1}}),
+    ],
+)
+def test_a_dict_on_the_command_line_replaces_one_in_a_list(
+    options: list[str], expected: dict[str, Any]
+) -> None:
+    old, other = {"type": "A", "gamma": 1, "more": {"y": 1}}, {"type": "C", "gamma": 1}
+    cfg = Config({"param_scheduler": [old, other]})
+    apply_cfg_options(cfg, options)
+    assert cfg.to_dict()["param_scheduler"] == [expected, other]
+    assert cfg.param_scheduler[0].type == expected["type"]

@@ -80,14 +80,12 @@ def _read_options(path: Path, entries: Sequence[str], *, test: bool) -> dict[str
     from srgan_plugin.io.text_files import read_yaml
 
     opt = read_yaml(path, "BasicSR's options")
-    try:
+    with prefix_errors(path):
         if not isinstance(opt, dict):
             raise UserError(f"expected options by name, got {type(opt).__name__}")
         changed = _with_entries(opt, entries)
         check_options(changed, test=test)
         _check_weights(changed)
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from error
     return changed
 
 
@@ -147,11 +145,12 @@ def _check_layout(
     readable = "params" in checkpoint or {*keys} <= {None, *checkpoint}
     if readable and _torch_can_load(location):
         return checkpoint
-    raise UserError(
-        f"{option}: expected BasicSR's own layout, got {identify(checkpoint, role=role)} in "
-        f"{location}; convert it by tools/convert_checkpoint.py --to basicsr or, if that is "
-        "refused, test it by tools/test.py"
-    )
+    with prefix_errors(f"{option}: {location}"):
+        raise UserError(
+            f"expected BasicSR's own layout, got {identify(checkpoint, role=role)}; convert it by "
+            "tools/convert_checkpoint.py --to basicsr or, if that is refused, test it by "
+            "tools/test.py"
+        )
 
 
 def _torch_can_load(location: str) -> bool:

@@ -36,10 +36,12 @@ def apply_cfg_options(cfg: Any, cfg_options: Sequence[str]) -> None:
     others = [f"{key}={text}" for key, _, text in pairs if key not in mappings]
     try:
         arguments = ["--cfg-options", *others] if others else []
-        options = {**parser.parse_args(arguments).cfg_options, **mappings}
+        # Dicts first, so that KEY.end=5 beside KEY="{...}" is an entry of the new dict.
+        options = {**mappings, **parser.parse_args(arguments).cfg_options}
         for key, value in options.items():
             _check_key(cfg, key)
             _check_numbers(key, reduce(get_setting, key.split("."), cfg), value)
+        _replace_items(cfg, mappings)
         cfg.merge_from_dict(options)
     # Unclosed brackets; a=1 beside a.b=1, also in a list.
     except (AssertionError, AttributeError, KeyError, TypeError) as error:
@@ -50,7 +52,7 @@ def _mapping(cfg: Any, key: str, text: str) -> dict[str, Any]:
     """Parse the value of KEY="{...}", which mmengine would read as a string.
 
     Returns:
-        The dict. If KEY is a dict in the config, it is marked to replace that dict.
+        The dict. If KEY is a dict in a dict of the config, it is marked to replace that dict.
     """
     try:
         value = ast.literal_eval(text)
@@ -58,8 +60,20 @@ def _mapping(cfg: Any, key: str, text: str) -> dict[str, Any]:
         value = None
     if not isinstance(value, dict):
         raise UserError(f"--cfg-options {key}: expected a dict of Python, got {text}")
-    replaced = reduce(get_setting, key.split("."), cfg)
-    return {**value, "_delete_": True} if isinstance(replaced, Mapping) else value
+    *sections, last = key.split(".")
+    section = reduce(get_setting, sections, cfg)
+    in_dict = not isinstance(section, list) and isinstance(get_setting(section, last), Mapping)
+    return {**value, "_delete_": True} if in_dict else value
+
+
+def _replace_items(cfg: Any, mappings: Mapping[str, dict[str, Any]]) -> None:
+    """Empty the dicts in lists that are given anew; mmengine only merges into items of lists."""
+    from mmengine.config import ConfigDict
+
+    for key in mappings:
+        *sections, last = key.split(".")
+        if isinstance(section := reduce(get_setting, sections, cfg), list):
+            section[int(last)] = ConfigDict()
 
 
 def _check_numbers(key: str, now: Any, value: Any) -> None:

@@ -115,11 +115,13 @@ def add_overwrite(parser: argparse.ArgumentParser) -> None:
 
 
 def check_free(target: Path, *, overwrite: bool) -> None:
-    """Refuse to replace an existing file without `--overwrite`.
+    """Refuse to replace an existing file without `--overwrite`, and a folder always.
 
     Raises:
-        UserError: `target` exists and `overwrite` is false.
+        UserError: `target` is a folder, or it exists and `overwrite` is false.
     """
+    if target.is_dir():
+        raise UserError(f"{target}: expected a file to write, got a folder; name a file in it")
     if target.exists() and not overwrite:
         raise UserError(f"{target}: expected a new file, got an existing one; give --overwrite")
 

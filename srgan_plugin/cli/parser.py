@@ -27,6 +27,8 @@ class Parser(argparse.ArgumentParser):
     ) -> tuple[argparse.Namespace, list[str]]:
         """Parse the arguments and refuse unknown ones; `parse_args` calls this."""
         self._given = list(sys.argv[1:] if args is None else args)
+        if self._unknown_option(containing=" "):  # argparse takes --titel="My run" as an INPUT
+            self.error(_UNEXPECTED)
         known, rest = super().parse_known_args(self._given, namespace)
         if rest:
             self.error(_UNEXPECTED + " ".join(rest))
@@ -41,16 +43,21 @@ class Parser(argparse.ArgumentParser):
             message = f"unknown option {unknown}; {hint}"
         super().error(message)
 
-    def _unknown_option(self) -> str | None:
-        """Return the first given option that is neither a known one nor an abbreviation of one."""
+    def _unknown_option(self, containing: str = "") -> str | None:
+        """Return the first given option that is neither a known one nor an abbreviation of one.
+
+        Args:
+            containing: Text that must be in the argument, such as in the value after `=`.
+        """
         known = self._option_string_actions
         for argument in self._given:
             of_subcommand = self._subparsers is not None and not argument.startswith("-")
             if argument == "--" or of_subcommand:
                 break
             found = _OPTION.match(argument)
-            name = found[0] if found and " " not in argument else ""
+            name = found[0] if found and " " not in argument.partition("=")[0] else ""
             short = not name.startswith("--") and name[:2] in known  # such as -n5
-            if name and not short and not any(option.startswith(name) for option in known):
+            is_known = short or any(option.startswith(name) for option in known)
+            if name and not is_known and containing in argument:
                 return name
         return None

@@ -402,6 +402,15 @@ def test_an_existing_file_is_replaced_only_with_overwrite(
         assert identify(load_checkpoint_file(taken)).layout.network == "MSRResNet"
 
 
+@pytest.mark.parametrize("overwrite", [[], ["--overwrite"]])
+def test_a_folder_in_the_place_of_the_new_file_is_refused(tmp_path, saved, rough, fails, overwrite):
+    source = saved({"state_dict": rough(MSRResNet, **SMALL).state_dict()})
+    (tmp_path / "new").mkdir()
+    said = fails("convert_checkpoint", source, "new", "--to", "plugin", *overwrite)
+    assert "folder" in said
+    assert "--overwrite" not in said
+
+
 def test_publishing_to_a_full_disk_names_the_target_and_leaves_nothing(
     tmp_path, saved, rough, fails, monkeypatch
 ):

@@ -369,6 +369,7 @@ def test_weights_of_another_layout_are_answered_by_one_line(
             run("basicsr_train", opt, "--force_yml", f"path:pretrain_network_g={path}")
         (line,) = [x for x in capsys.readouterr().err.splitlines() if x.startswith("error: ")]
         assert "expected BasicSR's own layout" in line or "expected weights of" in line
+        assert f"path.pretrain_network_g: {path}: " in line
 
 
 NAME = "activate_after_shuffle"
