@@ -120,6 +120,13 @@ def photograph(tmp_path):
     return path
 
 
+def test_a_resolution_below_one_dot_per_inch_in_one_direction_is_not_kept(upscale, tmp_path):
+    Image.fromarray(noise(8, 12, 3)).save(tmp_path / "photo.png", dpi=(300, 0.5))
+    upscale(str(tmp_path / "photo.png"), "out.png")
+    with Image.open("out.png") as result:
+        assert "dpi" not in result.info
+
+
 @pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tif"])
 def test_exif_and_resolution_are_kept_except_entries_that_would_be_wrong(
     upscale, photograph, suffix

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
@@ -378,6 +379,11 @@ def test_the_log_says_how_long_data_were_waited_for_and_the_curves_stay_short(
     runner.train()
     assert all(0 <= share <= 1 for share in losses(tmp_path / "run", "data_wait_fraction"))
     assert len(losses(tmp_path / "run", "data_wait_fraction")) >= 11
+    data_time, time, fraction = (
+        runner.message_hub.get_scalar(f"train/{name}").data[0]
+        for name in ("data_time", "time", "data_wait_fraction")
+    )
+    np.testing.assert_allclose(fraction, data_time / time)
     assert len(runner.message_hub.get_scalar("train/loss_pix").data[0]) == 5
 
 
