@@ -311,6 +311,6 @@ def _pixels(path: Path) -> int:
     """Return the number of pixels, for the progress bar; 0 for a file that cannot be read."""
     try:
         height, width = peek_size(path)
-    except (OSError, UserError):
+    except (OSError, UserError, MemoryError):
         return 0
     return height * width

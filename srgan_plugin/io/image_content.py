@@ -15,7 +15,7 @@ import PIL.Image
 from srgan_plugin.errors import UserError
 
 from .array_types import Pixels
-from .image_files import SUFFIXES, not_regular, read_image_bytes
+from .image_files import SUFFIXES, image_file_size, read_image_bytes
 from .image_headers import (
     MODES,
     PILLOW_ERRORS,
@@ -94,10 +94,9 @@ def peek_size(path: Path) -> tuple[int, int]:
 
     Raises:
         OSError: See `read_image_content`.
-        UserError: The file is not an image.
+        UserError: The file is not an image, or too large.
     """
-    if not path.is_file():
-        raise not_regular(path)
+    image_file_size(path)  # refuses what Pillow would read to its end
     with path.open("rb") as file:
         width, height = header_size(file, str(path))
     return height, width

@@ -2,12 +2,13 @@
 
 import os
 import stat
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
-from srgan_plugin.errors import MissingFileError, UserError
+from srgan_plugin.errors import MissingFileError, PluginWarning, UserError
 
 SUFFIXES: Final = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 _MOST_REFUSED: Final = 10  # in one message
@@ -28,7 +29,7 @@ def list_images(folder: str | os.PathLike[str], *, nested: bool = True) -> dict[
 
     The key is the path relative to `folder` without suffix, with forward slashes: `0001`, or
     `a/0001` in a nested folder. Names that begin with a dot are skipped. Links are followed, but no
-    folder is searched twice.
+    folder is searched twice. A `PluginWarning` names each folder below it that cannot be read.
 
     Args:
         folder: Folder to search.
@@ -36,7 +37,7 @@ def list_images(folder: str | os.PathLike[str], *, nested: bool = True) -> dict[
 
     Raises:
         MissingFileError: The folder does not exist.
-        OSError: A folder cannot be read.
+        OSError: The folder cannot be read.
         UserError: The folder has no image, two files with one key (`0001.png`, `0001.jpg`), or a
             pipe, a device or a broken link with the name of an image.
     """
@@ -45,7 +46,17 @@ def list_images(folder: str | os.PathLike[str], *, nested: bool = True) -> dict[
         raise MissingFileError(f"{folder}: expected a folder of images, got no such folder")
     found: dict[str, Path] = {}
     refused: list[str] = []
-    for path in sorted(walk_files(folder, nested=nested, onerror=_raise)):
+
+    def skip(error: OSError) -> None:
+        if error.filename == str(folder):
+            raise error
+        warnings.warn(
+            f"{error.filename}: expected a folder that can be read, got {error.strerror}; skipped",
+            PluginWarning,
+            stacklevel=5,
+        )
+
+    for path in sorted(walk_files(folder, nested=nested, onerror=skip)):
         if path.suffix.lower() not in SUFFIXES:
             continue
         key = path.relative_to(folder).with_suffix("").as_posix()
@@ -65,10 +76,6 @@ def list_images(folder: str | os.PathLike[str], *, nested: bool = True) -> dict[
     if not found:
         raise UserError(f"{folder}: expected images ending in {', '.join(SUFFIXES)}, got none")
     return dict(sorted(found.items()))
-
-
-def _raise(error: OSError) -> None:
-    raise error
 
 
 def skipped_files(folder: str | os.PathLike[str]) -> dict[str, int]:
@@ -120,7 +127,14 @@ def walk_files(
 
 
 def read_image_bytes(path: Path) -> bytes:
-    """Read the bytes of an image file.
+    """Read the bytes of an image file; for errors see `image_file_size`."""
+    size = image_file_size(path)
+    with path.open("rb", 0) as file:
+        return file.read(size) or b""  # with a size: files in /proc may be endless
+
+
+def image_file_size(path: Path) -> int:
+    """Return the size in bytes of a file that may be an image, without opening it.
 
     Raises:
         MissingFileError: The file does not exist.
@@ -135,13 +149,12 @@ def read_image_bytes(path: Path) -> bytes:
                 f"{path}: expected at most the size of an image of {max_pixels()} pixels, got "
                 f"{found.st_size} bytes; cut it into pieces, or set SRGAN_MAX_PIXELS"
             )
-        with path.open("rb", 0) as file:
-            return file.read(found.st_size) or b""  # with a size: files in /proc may be endless
     except FileNotFoundError:
         raise MissingFileError(
             f"{path}: expected an image, got "
             + ("a link to nothing" if path.is_symlink() else "no such file")
         ) from None
+    return found.st_size
 
 
 def not_regular(path: Path) -> UserError:

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from srgan_plugin.errors import UserError
+from srgan_plugin.errors import PluginWarning, UserError
 from srgan_plugin.io import images
 from srgan_plugin.io.image_content import peek_size, read_image_content
 from srgan_plugin.io.image_files import list_images
@@ -214,6 +214,39 @@ def test_two_files_of_one_key_and_an_empty_and_a_missing_folder_are_refused(
         list_images(tmp_path / "nowhere")
 
 
+def closed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let `os.scandir` refuse a folder, as root may read all of them."""
+    scandir = os.scandir
+
+    def guarded(path):
+        if Path(path) == folder:
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", guarded)
+
+
+def test_a_folder_below_that_cannot_be_read_is_named_and_skipped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a.png", "lost+found/b.png", "z/c.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    closed(tmp_path / "lost+found", monkeypatch)
+    with pytest.warns(PluginWarning, match=r"lost\+found: .*Permission denied") as caught:
+        assert list(list_images(tmp_path)) == ["a", "z/c"]
+    assert len(caught) == 1
+
+
+def test_a_folder_that_itself_cannot_be_read_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.png").touch()
+    closed(tmp_path, monkeypatch)
+    with pytest.raises(PermissionError, match=tmp_path.name):
+        list_images(tmp_path)
+
+
 def test_a_jpeg_in_cmyk_is_refused_by_name() -> None:
     buffer = io.BytesIO()
     PIL.Image.fromarray(RGB).convert("CMYK").save(buffer, "JPEG")
@@ -290,7 +323,7 @@ def test_a_size_that_the_file_cannot_hold_is_refused_before_it_is_decoded(
     (tmp_path / "x.png").write_bytes(make(*size))
     monkeypatch.setattr(images, "opencv_decode", None)
     for read in (read_image, read_source_image, read_image_content):
-        with pytest.raises(UserError, match=rf"x\.png: .*({size[0]}x{size[1]}|truncated)"):
+        with pytest.raises(UserError, match=rf"x\.png: .*{size[0]}x{size[1]}"):
             read(tmp_path / "x.png")
 
 
@@ -309,12 +342,43 @@ def test_the_largest_size_is_an_environment_variables(tmp_path: Path) -> None:
         assert all(part in done.stderr for part in said.split(".*"))
 
 
-def test_an_endless_hole_is_not_read(tmp_path: Path) -> None:
-    (tmp_path / "x.png").touch()
+AVIF_HEAD = b"\0\0\0\x1cftypavif" + bytes(16)
+
+
+@pytest.mark.parametrize("make", [bytes, lambda: webp_of_size(34, 21), lambda: AVIF_HEAD])
+def test_an_endless_hole_is_not_read(tmp_path: Path, make, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "x.png").write_bytes(make())
     os.truncate(tmp_path / "x.png", 2**40)
-    for read in (read_image, read_image_content):
+    monkeypatch.setattr(Path, "open", None)
+    for read in (read_image, read_image_content, peek_size):
         with pytest.raises(UserError, match=r"x\.png.*1099511627776 bytes"):
             read(tmp_path / "x.png")
+
+
+@pytest.mark.parametrize("kind", ["VP8", "VP8L", "VP8X"])
+@pytest.mark.parametrize("size", [(34, 21), (1, 1), (300, 16_383)])
+def test_the_size_of_a_webp_image_is_read_from_its_first_30_bytes(
+    tmp_path: Path, kind: str, size: tuple[int, int]
+) -> None:
+    options = {"VP8": {}, "VP8L": {"lossless": True}, "VP8X": {"xmp": b"x"}}[kind]
+    buffer = io.BytesIO()
+    PIL.Image.new("RGB", size).save(buffer, "WEBP", **options)
+    assert buffer.getvalue()[12:16] == kind.ljust(4).encode()
+    (tmp_path / "x.webp").write_bytes(buffer.getvalue()[:30])
+    assert peek_size(tmp_path / "x.webp") == (size[1], size[0])
+    (tmp_path / "x.webp").write_bytes(buffer.getvalue()[:29])
+    with pytest.raises(UserError, match=r"x\.webp.*truncated"):
+        peek_size(tmp_path / "x.webp")
+
+
+def test_a_webp_image_over_the_limit_is_refused_for_its_size_before_pillow_opens_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SRGAN_MAX_PIXELS", "1000")
+    (tmp_path / "x.webp").write_bytes(webp_of_size(14_000, 14_000))
+    for read in (read_image, read_source_image, read_image_content):
+        with pytest.raises(UserError, match=r"x\.webp: .*14000x14000.*SRGAN_MAX_PIXELS"):
+            read(tmp_path / "x.webp")
 
 
 def other_kinds() -> dict[str, bytes]:
