@@ -128,7 +128,8 @@ def find_benchmark(name: str, root: str | os.PathLike[str], scale: int = 4) -> B
         scale: GT size over LR size.
 
     Raises:
-        MissingFileError: The set does not exist in any layout; the message has the paths.
+        IncompleteSetError: A folder of the set exists without all that its layout needs.
+        MissingFileError: The set does not exist in any layout; the messages have the paths.
         UserError: LR and GT images are not pairs.
     """
     name, folders = _known(name)
@@ -141,15 +142,15 @@ def find_benchmark(name: str, root: str | os.PathLike[str], scale: int = 4) -> B
             )
             cropped = "" if lr else f" cropped to mod {MULTIPLE}"
             return Benchmark(name, pairs, pairs.lr_origin + cropped)
+    looked_for = ", ".join(" + ".join(str(path) for path in row if path) for row in layouts)
     for row in layouts:
         if row[0].is_dir():
             path = next(path for path in row if path and not _is_usable(path))
             got = "a folder without images directly inside" if path.is_dir() else "no such path"
             raise IncompleteSetError(
-                f"test set {name} (x{scale}): expected its images at {path}, got {got}; "
-                "put them there, or remove the folder"
+                f"test set {name} (x{scale}): expected its images at {path}, got {got}; put them "
+                f"there, or use one of these layouts: {looked_for}"
             )
-    looked_for = ", ".join(" + ".join(str(path) for path in row if path) for row in layouts)
     raise MissingFileError(
         f"test set {name} (x{scale}): expected one of {looked_for}, got none of them; put it into "
         "one of these folders or set SRGAN_DATA to the folder of all data"

@@ -91,6 +91,9 @@ def test_an_empty_folder_of_a_set_is_named_as_empty_and_not_as_missing(tmp_path,
     with pytest.raises(IncompleteSetError, match="without images") as caught:
         find_benchmark(folder.partition("/")[0], tmp_path)
     assert f"{tmp_path / folder}," in str(caught.value)
+    name = (tmp_path / folder).relative_to(tmp_path).parts[0]
+    for layout in ("GTmod12", "LRbicx4", "HR"):
+        assert str(tmp_path / name / layout) in str(caught.value)
 
 
 def test_a_set_whose_list_is_missing_names_the_list(tmp_path):
@@ -98,6 +101,18 @@ def test_a_set_whose_list_is_missing_names_the_list(tmp_path):
     write_image(tmp_path / "DIV2K_train_LR_bicubic/X4_sub/0801_s001.png", image(6, 6))
     with pytest.raises(FileNotFoundError, match=r"meta_info_DIV2K100sub_GT\.txt.*no such path"):
         find_benchmark("DIV2Ksub", tmp_path)
+
+
+def test_a_training_folder_without_this_scale_names_what_to_add_and_advises_to_remove_nothing(
+    tmp_path,
+):
+    write_image(tmp_path / "DIV2K/DIV2K_train_HR_sub/0801_s001.png", image(24, 24))
+    with pytest.raises(IncompleteSetError, match=r"X2_sub, got no such path") as caught:
+        find_benchmark("DIV2Ksub", tmp_path, scale=2)
+    assert "remove" not in str(caught.value)
+    for folder in ("DIV2K", "."):
+        for part in ("DIV2K_train_HR_sub", "DIV2K_train_LR_bicubic/X2_sub"):
+            assert str(tmp_path / folder / part) in str(caught.value)
 
 
 def test_a_folder_of_other_layouts_is_not_taken_for_images(tmp_path):
