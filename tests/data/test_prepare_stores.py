@@ -1,5 +1,7 @@
 """Making stores: the function, and the tool as a user calls it."""
 
+import errno
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +10,7 @@ import numpy as np
 import pytest
 
 from srgan_plugin.data.pairs import ImagePairs
+from srgan_plugin.data.prepare import stores
 from srgan_plugin.data.prepare.stores import create_store
 from srgan_plugin.data.resize import make_lr
 from srgan_plugin.errors import FileError, UserError
@@ -99,6 +102,63 @@ def test_of_very_many_bad_images_the_first_ones_are_named(tmp_path: Path) -> Non
     with pytest.raises(UserError, match="20 or more of 25"):
         create_store(tmp_path / "hr", tmp_path / "out", workers=1, failed=named.append)
     assert len(named) == 20
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.EIO, errno.EACCES])
+def test_an_error_of_the_system_is_not_taken_for_a_bad_image(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    for name in ("0", "1"):
+        write_image(tmp_path / "hr" / f"{name}.png", noise(16, 16))
+    path = tmp_path / "hr" / "1.png"
+    opened = Path.open
+
+    def refuse(self: Path, *args: object, **kwargs: object) -> object:
+        if self == path:
+            raise OSError(number, os.strerror(number), str(path))
+        return opened(self, *args, **kwargs)
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(OSError, match=r"1\.png") as caught:
+        create_store(tmp_path / "hr", tmp_path / "out", workers=1)
+    assert caught.value.errno == number
+    assert not isinstance(caught.value, UserError)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["hr"]
+
+
+def test_an_image_that_vanishes_is_named_with_the_bad_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("0", "1", "2"):
+        write_image(tmp_path / "hr" / f"{name}.png", noise(16, 16))
+    (tmp_path / "hr" / "0.png").write_bytes(b"")
+    pairs = stores.ImagePairs(tmp_path / "hr")
+    (tmp_path / "hr" / "2.png").unlink()
+    monkeypatch.setattr(stores, "ImagePairs", lambda *_, **__: pairs)
+    with pytest.raises(UserError, match=r"2 of 3.*0\.png.*2\.png: .*no such file"):
+        create_store(tmp_path / "hr", tmp_path / "out", workers=1)
+
+
+def test_images_after_a_bad_one_are_checked_and_not_encoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(5):
+        write_image(tmp_path / "hr" / f"{number}.png", noise(16, 16))
+    for bad in ("1", "3"):
+        (tmp_path / "hr" / f"{bad}.png").write_bytes(b"")
+    encoded: list[object] = []
+    encode = stores.encode
+    monkeypatch.setattr(stores, "encode", lambda *args: encoded.append(args) or encode(*args))
+    seen: list[tuple[int, int]] = []
+    with pytest.raises(UserError, match="2 of 5"):
+        create_store(
+            tmp_path / "hr",
+            tmp_path / "out",
+            workers=1,
+            progress=lambda *counts: seen.append(counts),
+        )
+    assert len(encoded) == 2  # LR and HR of 0.png
+    assert seen == [(1, 5), (3, 5), (4, 5), (5, 5)]
 
 
 def test_all_names_that_stand_for_one_image_are_listed(tmp_path: Path) -> None:

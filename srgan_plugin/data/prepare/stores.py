@@ -1,9 +1,10 @@
 """Make training stores from HR images."""
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,8 @@ from .parallel import Progress, ordered_map
 Encoded = tuple[str, list[tuple[bytes, tuple[int, ...]]]]
 
 _MOST_BAD = 20  # images that are reported
+# Other errors of the system, such as too many open files, say nothing about the image.
+_BAD = (UserError, FileNotFoundError)
 
 
 def create_store(
@@ -58,7 +61,7 @@ def create_store(
         MissingFileError: A folder does not exist.
         FileError: `out` exists, and `replace` is false or `out` contains anything but this store.
         UserError: Images cannot be read, or LR and HR images are not pairs; nothing was written.
-        OSError: The disk is full.
+        OSError: The disk is full, or the system refuses to read a file.
     """
     out = Path(out)
     _check_target(out, scale, replace=replace)
@@ -69,8 +72,11 @@ def create_store(
         StoreWriter(folder / lr_store_name(scale), layout) as lr_store,
     ):
         encode_pair = partial(_encode_pair, pairs, layout)
-        encoded = ordered_map(encode_pair, range(len(pairs)), workers, progress)
-        if bad := _write_pairs(encoded, gt_store, lr_store):
+        count, reason = _write_pairs(
+            ordered_map(encode_pair, range(len(pairs)), workers, progress), gt_store, lr_store
+        )
+        if reason:
+            bad = [reason, *_bad_images(pairs, count + 1, workers, progress)]
             if failed is not None and len(bad) > 1:
                 for reason in bad:
                     failed(reason)
@@ -96,19 +102,31 @@ def _check_target(out: Path, scale: int, *, replace: bool) -> None:
 
 def _write_pairs(
     encoded: Iterable[Encoded | str], gt_store: StoreWriter, lr_store: StoreWriter
-) -> list[str]:
-    """Write pairs until one cannot be used; return the reasons, at most `_MOST_BAD`."""
-    bad: list[str] = []
+) -> tuple[int, str]:
+    """Write pairs until one cannot be used; return their number, and why that one cannot."""
+    count = 0
     for pair in encoded:
         if isinstance(pair, str):
-            bad.append(pair)
-            if len(bad) == _MOST_BAD:
-                break
-        elif not bad:
-            key, (lr, gt) = pair
-            gt_store.put_encoded(key, *gt)
-            lr_store.put_encoded(key, *lr)
-    return bad
+            return count, pair
+        key, (lr, gt) = pair
+        gt_store.put_encoded(key, *gt)
+        lr_store.put_encoded(key, *lr)
+        count += 1
+    return count, ""
+
+
+def _bad_images(
+    pairs: ImagePairs, start: int, workers: int | None, progress: Progress | None
+) -> Iterator[str]:
+    """Yield why images from `start` on cannot be used, of the first that cannot; encode none."""
+
+    def show(done: int, _: int) -> None:
+        if progress is not None:
+            progress(start + done, len(pairs))
+
+    check = partial(_why_bad, pairs)
+    reasons = ordered_map(check, range(start, len(pairs)), workers, show)
+    return islice(filter(None, reasons), _MOST_BAD - 1)
 
 
 def _refusal(hr_dir: str | os.PathLike[str], bad: Sequence[str], total: int, *, named: bool) -> str:
@@ -167,5 +185,15 @@ def _encode_pair(pairs: ImagePairs, layout: StoreLayout, index: int) -> Encoded 
     try:
         key, *images = pairs[index]
         return key, [(encode(np.asarray(image), layout), image.shape) for image in images]
-    except (UserError, OSError) as error:  # here files are read, none is written
+    except _BAD as error:
         return str(error)
+
+
+def _why_bad(pairs: ImagePairs, index: int) -> str:
+    """Read a pair; return why it is refused, or an empty string."""
+    try:
+        for image in pairs[index][1:]:
+            np.asarray(image)
+    except _BAD as error:
+        return str(error)
+    return ""
