@@ -39,10 +39,12 @@ def update_ema(
         for dtype in {held.dtype for held, _ in pairs}:
             _update_on_device([pair for pair in pairs if pair[0].dtype == dtype], decay, updated)
     elif updated:
+        floating = [pair for pair in pairs if pair[0].is_floating_point()]
+        if floating:  # in one call, because a GPU would launch a kernel for each tensor
+            averages, values = map(list, zip(*floating, strict=True))
+            torch._foreach_lerp_(averages, values, 1 - decay)
         for held, new in pairs:
-            if held.is_floating_point():
-                held.lerp_(new, 1 - decay)
-            else:
+            if not held.is_floating_point():
                 held.copy_(new)
 
 

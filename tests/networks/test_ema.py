@@ -1,10 +1,12 @@
 """The moving average of weights against its formula."""
 
 import copy
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from srgan_plugin.networks.ema import update_ema
 
@@ -72,6 +74,33 @@ def test_on_a_device_every_bit_is_that_of_each_tensor_averaged_alone(
         old, new = before[key], now[key]
         assert torch.equal(averaged, old.lerp(new, 0.001) if old.is_floating_point() else new)
         assert averaged.stride() == old.stride()
+
+
+class Calls(TorchDispatchMode):
+    """Record the names of the operations."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.names.append(str(func.overloadpacket))
+        return func(*args, **(kwargs or {}))
+
+
+def test_without_a_flag_weights_move_in_one_call_with_the_bits_of_each_tensor_alone() -> None:
+    average, model = trained_network(1), trained_network(3)
+    before, now = copy.deepcopy(average.state_dict()), model.state_dict()
+    with Calls() as calls:
+        update_ema(average, model, 0.999)
+    assert [name for name in calls.names if "lerp" in name] == ["aten._foreach_lerp_"]
+    for key, averaged in average.state_dict().items():
+        old, new = before[key], now[key]
+        assert torch.equal(averaged, old.lerp(new, 0.001) if old.is_floating_point() else new)
+
+
+def test_a_network_without_weights_has_an_average() -> None:
+    update_ema(nn.Identity(), nn.Identity(), DECAY)
 
 
 def test_decay_one_keeps_the_average_and_decay_zero_copies_the_model() -> None:
