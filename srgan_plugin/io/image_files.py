@@ -29,7 +29,7 @@ def list_images(folder: str | os.PathLike[str], *, nested: bool = True) -> dict[
 
     The key is the path relative to `folder` without suffix, with forward slashes: `0001`, or
     `a/0001` in a nested folder. Names that begin with a dot are skipped. Links are followed, but no
-    folder is searched twice. A `PluginWarning` names each folder below it that cannot be read.
+    folder is searched twice. A `PluginWarning` names each folder below it that is forbidden.
 
     Args:
         folder: Folder to search.
@@ -37,7 +37,7 @@ def list_images(folder: str | os.PathLike[str], *, nested: bool = True) -> dict[
 
     Raises:
         MissingFileError: The folder does not exist.
-        OSError: The folder cannot be read.
+        OSError: The folder cannot be read, or one below it for another reason than permission.
         UserError: The folder has no image, two files with one key (`0001.png`, `0001.jpg`), or a
             pipe, a device or a broken link with the name of an image.
     """
@@ -48,7 +48,7 @@ def list_images(folder: str | os.PathLike[str], *, nested: bool = True) -> dict[
     refused: list[str] = []
 
     def skip(error: OSError) -> None:
-        if error.filename == str(folder):
+        if error.filename == str(folder) or not isinstance(error, PermissionError):
             raise error
         warnings.warn(
             f"{error.filename}: expected a folder that can be read, got {error.strerror}; skipped",

@@ -1,5 +1,6 @@
 """Reading files exactly or not at all, against Pillow as the one who wrote them."""
 
+import errno
 import io
 import os
 import struct
@@ -214,13 +215,13 @@ def test_two_files_of_one_key_and_an_empty_and_a_missing_folder_are_refused(
         list_images(tmp_path / "nowhere")
 
 
-def closed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def close_folder(folder: Path, monkeypatch: pytest.MonkeyPatch, number: int = errno.EACCES) -> None:
     """Let `os.scandir` refuse a folder, as root may read all of them."""
     scandir = os.scandir
 
     def guarded(path):
         if Path(path) == folder:
-            raise PermissionError(13, "Permission denied", str(path))
+            raise OSError(number, os.strerror(number), str(path))
         return scandir(path)
 
     monkeypatch.setattr(os, "scandir", guarded)
@@ -232,19 +233,22 @@ def test_a_folder_below_that_cannot_be_read_is_named_and_skipped(
     for name in ("a.png", "lost+found/b.png", "z/c.png"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
-    closed(tmp_path / "lost+found", monkeypatch)
+    close_folder(tmp_path / "lost+found", monkeypatch)
     with pytest.warns(PluginWarning, match=r"lost\+found: .*Permission denied") as caught:
         assert list(list_images(tmp_path)) == ["a", "z/c"]
     assert len(caught) == 1
 
 
-def test_a_folder_that_itself_cannot_be_read_is_an_error(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("name", "number"), [(".", errno.EACCES), ("below", errno.EIO)])
+def test_a_folder_that_itself_is_forbidden_or_a_defect_disk_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, number: int
 ) -> None:
+    (tmp_path / "below").mkdir()
     (tmp_path / "a.png").touch()
-    closed(tmp_path, monkeypatch)
-    with pytest.raises(PermissionError, match=tmp_path.name):
+    close_folder(tmp_path / name, monkeypatch, number)
+    with pytest.raises(OSError, match=os.strerror(number)) as caught:
         list_images(tmp_path)
+    assert caught.value.errno == number
 
 
 def test_a_jpeg_in_cmyk_is_refused_by_name() -> None:
