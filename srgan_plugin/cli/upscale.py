@@ -71,7 +71,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def _add_output_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--suffix", default="", help="added to each name in a folder, such as _x4")
     parser.add_argument(
-        "--format", choices=("png", "jpg", "webp", "tif"), help="format of the files in a folder"
+        "--format",
+        choices=("png", "jpg", "webp", "tif"),
+        help="format of the files in a folder; if several inputs would get one name, such as x.jpg "
+        "and x.png, their results are x.jpg.png and x.png.png, so a result of an earlier run "
+        "without one of them is not used",
     )
     parser.add_argument(
         "--quality",
@@ -83,8 +87,8 @@ def _add_output_arguments(parser: argparse.ArgumentParser) -> None:
         "--metadata",
         choices=("keep", "copyright", "none"),
         default="keep",
-        help="EXIF, DPI, XMP, texts and comments: all, author and copyright only, or none "
-        "(default: keep)",
+        help="EXIF, DPI, XMP, texts and comments: all, author and copyright only (of XMP "
+        "dc:creator, dc:rights and xmpRights), or none (default: keep)",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace existing results")
 

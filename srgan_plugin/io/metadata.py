@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
+from xml.etree import ElementTree
 
 import PIL.Image
 from PIL.ExifTags import IFD, Base
@@ -38,12 +39,21 @@ _METRES_PER_INCH: Final = 0.0254
 _COPYRIGHT_TEXTS: Final = ("Author", "Copyright")  # keywords of PNG
 XMP_KEYWORD: Final = "XML:com.adobe.xmp"  # of PNG
 XMP_MARKER: Final = b"http://ns.adobe.com/xap/1.0/\0"  # of JPEG
+_RDF: Final = "{http://www.w3.org/1999/02/22-rdf-syntax-ns#}"
+_DESCRIPTION: Final = f"{_RDF}Description"
+# Names of XMP on author and rights.
+_XMP_COPYRIGHT: Final = (
+    "{http://purl.org/dc/elements/1.1/}creator",
+    "{http://purl.org/dc/elements/1.1/}rights",
+    "{http://ns.adobe.com/xap/1.0/rights/}",
+)
 # EXIF and the like in a text, as ImageMagick writes them; Pillow reads EXIF from there.
 _RAW_PROFILE: Final = "Raw profile type "
-# XMP attributes and elements that describe the pixels; the last group is the value.
-_XMP_VALUE: Final = rb"(?<!/)((?:%b)(?:\s*=\s*[\"']|(?:\s[^<>]*)?>)\s*)(\d+)"
+# XMP elements and attributes that describe the pixels; the last group is the value. The search is
+# linear in time for any bytes, because the attributes of an element end at the next `<`.
+_XMP_VALUE: Final = rb"((?:<(?:%b)(?:\s[^<>]*)?>|(?:%b)\s*=\s*[\"'])\s*)(\d+)"
 _XMP_TURN, _XMP_WIDTH, _XMP_HEIGHT = (
-    re.compile(_XMP_VALUE % names)
+    re.compile(_XMP_VALUE % (names, names))
     for names in (
         b"tiff:Orientation",
         b"tiff:ImageWidth|exif:PixelXDimension",
@@ -82,6 +92,7 @@ class Metadata:
             tags={tag: value for tag, value in self.tags.items() if tag in _COPYRIGHT},
             directories={},
             texts={key: text for key, text in self.texts.items() if key in _COPYRIGHT_TEXTS},
+            xmp=_xmp_copyright(self.xmp),
         )
 
     def xmp_for(self, width: int, height: int) -> bytes:
@@ -179,6 +190,27 @@ def _xmp(image: ImageFile) -> bytes:
     xmp = image.info.get("xmp") or image.info.get(XMP_KEYWORD) or next(of_jpeg, b"")
     xmp = xmp if isinstance(xmp, bytes) else str(xmp).encode()
     return b"" if b"\0" in xmp.rstrip(b"\0") else xmp.rstrip(b"\0")
+
+
+def _xmp_copyright(xmp: bytes) -> bytes:
+    """Return an XMP packet of author and rights only; empty if it has none or is not XML."""
+    # Without a document type there are no entities, by which a short text could become a long one.
+    if b"<!DOCTYPE" in xmp:
+        return b""
+    packet = ElementTree.Element("{adobe:ns:meta/}xmpmeta")
+    kept = ElementTree.SubElement(ElementTree.SubElement(packet, f"{_RDF}RDF"), _DESCRIPTION)
+    kept.set(f"{_RDF}about", "")
+    try:
+        parser = ElementTree.XMLParser(encoding="utf-8")
+        root = ElementTree.fromstring(xmp, parser)
+        for found in next(root.iter(f"{_RDF}RDF"), root).iterfind(_DESCRIPTION):
+            kept.extend(part for part in found if part.tag.startswith(_XMP_COPYRIGHT))
+            for name, value in found.items():
+                if name.startswith(_XMP_COPYRIGHT):
+                    kept.set(name, value)
+        return ElementTree.tostring(packet) if len(kept) or len(kept.attrib) > 1 else b""
+    except (ElementTree.ParseError, RecursionError, ValueError):
+        return b""
 
 
 def _decode_comment(comment: bytes) -> str:

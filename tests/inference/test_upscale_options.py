@@ -1,6 +1,8 @@
 """Test the options of upscaling: scale, self-ensemble, metadata, names, precision."""
 
+import time
 from pathlib import Path
+from xml.etree import ElementTree
 
 import cv2
 import numpy as np
@@ -19,6 +21,7 @@ from srgan_plugin.errors import UserError
 from srgan_plugin.inference import Upscaler
 from srgan_plugin.inference.backends.torch_backend import find_device
 from srgan_plugin.inference.precision import bfloat16_speedup
+from srgan_plugin.io.metadata import Metadata
 from srgan_plugin.networks import MSRResNet
 from srgan_plugin.networks.self_ensemble import self_ensemble
 
@@ -234,6 +237,81 @@ def test_xmp_texts_and_comments_are_kept_where_the_format_has_a_place_else_named
         assert f"out.{suffix}" in said
 
 
+@pytest.mark.parametrize(
+    "xmp",
+    [
+        b"tiff:Orientation " * 12_000,
+        b"<tiff:Orientation " * 12_000,
+        b"tiff:Orientation" + b" " * 200_000,
+        b"<tiff:Orientation>" + b" " * 200_000,
+        (b'tiff:Orientation="' + b" " * 100) * 2_000,
+    ],
+    ids=lambda xmp: xmp[:24].decode(),
+)
+def test_hostile_xmp_is_rewritten_in_linear_time(xmp):
+    started = time.process_time()
+    assert Metadata(tags={}, directories={}, xmp=xmp).xmp_for(32, 48) == xmp
+    assert time.process_time() - started < 1  # a quadratic search took 20 s
+
+
+def test_xmp_gets_the_size_in_all_forms_and_only_where_it_states_it():
+    xmp = (
+        b"<tiff:Orientation xml:lang='x'> 6</tiff:Orientation>7 <a tiff:Orientation = '8' b='6'>"
+        b"<tiff:Orientation>\n3</tiff:Orientation> <tiff:OrientationX>6</tiff:OrientationX>"
+    )
+    turned = Metadata(tags={}, directories={}, xmp=xmp).xmp_for(32, 48)
+    expected = xmp.replace(b"> 6<", b"> 1<").replace(b"'8'", b"'1'").replace(b"\n3", b"\n1")
+    assert turned == expected
+
+
+DC, RDF = "{http://purl.org/dc/elements/1.1/}", "{http://www.w3.org/1999/02/22-rdf-syntax-ns#}"
+XMP_OF_AUTHOR = XMP.replace(
+    b"</rdf:Description>",
+    """<q:creator xmlns:q='http://purl.org/dc/elements/1.1/'><rdf:Seq><rdf:li>Jörg &amp; Ada
+    </rdf:li></rdf:Seq></q:creator><q:rights xmlns:q='http://purl.org/dc/elements/1.1/'><rdf:Alt>
+    <rdf:li xml:lang='x-default'>© 2026</rdf:li></rdf:Alt></q:rights></rdf:Description>
+    <rdf:Description xmlns:xr='http://ns.adobe.com/xap/1.0/rights/' xr:Marked='True'
+    xr:WebStatement='http://example.org'/>""".encode(),
+)
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "tif"])
+def test_author_and_rights_of_xmp_are_kept_with_copyright_and_nothing_else_of_it(upscale, suffix):
+    begin, end = "<?xpacket begin='\ufeff' id='x'?>\n".encode(), b"\n  <?xpacket end='w'?>"
+    Image.fromarray(noise(8, 12, 3)).save("a.jpg", xmp=begin + XMP_OF_AUTHOR + end)
+    upscale("a.jpg", f"out.{suffix}", "--metadata", "copyright")
+    with Image.open(f"out.{suffix}") as result:
+        result.load()
+        packet = ElementTree.fromstring(result.info.get("xmp") or result.info["XML:com.adobe.xmp"])
+    (description,) = packet.iter(f"{RDF}Description")
+    assert {part.tag for part in description} == {f"{DC}creator", f"{DC}rights"}
+    assert [part.text.strip() for part in packet.iter(f"{RDF}li")] == ["Jörg & Ada", "© 2026"]
+    rights = "{http://ns.adobe.com/xap/1.0/rights/}"
+    assert description.attrib == {
+        f"{RDF}about": "",
+        f"{rights}Marked": "True",
+        f"{rights}WebStatement": "http://example.org",
+    }
+
+
+@pytest.mark.parametrize(
+    "xmp",
+    [
+        b"no XML",
+        XMP,
+        b"<!DOCTYPE x [<!ENTITY a 'b'>]>" + XMP_OF_AUTHOR,
+        XMP_OF_AUTHOR.replace(b"Ada", b"<a>" * 20_000 + b"</a>" * 20_000),
+        XMP_OF_AUTHOR.replace(b"Ada", b"&#0;"),
+        b"<?xml version='1.0' encoding='cp037'?>" + XMP_OF_AUTHOR.decode().encode("cp037"),
+        b"<a>" + XMP_OF_AUTHOR.replace(b"rdf:RDF", b"rdf:Bag") + b"</a>",
+    ],
+    ids=["text", "no author", "entities", "nested", "control", "encoding", "another root"],
+)
+def test_xmp_without_author_or_that_is_not_plain_xml_gives_none(xmp):
+    limited = Metadata(tags={}, directories={}, xmp=xmp).limited_to("copyright")
+    assert limited.xmp == b""
+
+
 @pytest.mark.usefixtures("described")
 def test_of_texts_and_xmp_only_author_and_copyright_can_be_kept_or_nothing(upscale, capfd):
     for keep, expected in (("copyright", {"Author": "Ada"}), ("none", {})):
@@ -286,6 +364,22 @@ def test_images_that_differ_in_their_format_only_keep_it_in_the_names_of_their_r
     assert "in/x.jpg -> out/x.jpg_big.png" in said.err
     assert "y.png" not in said.err
     assert "4 done" in said.out
+
+
+def test_help_says_that_names_depend_on_the_other_inputs_as_they_do(upscale, capsys):
+    with pytest.raises(SystemExit):
+        main(["upscale", "--help"])
+    said = " ".join(capsys.readouterr().out.split())
+    assert "x.jpg.png and x.png.png" in said
+    assert "earlier run" in said
+    Path("in").mkdir()
+    Image.new("RGB", (6, 5)).save("in/x.jpg")
+    upscale("in", "out", "--format", "png")
+    before = Path("out/x.png").read_bytes()
+    Image.new("RGB", (6, 5), (200,) * 3).save("in/x.png")
+    upscale("in", "out", "--format", "png")
+    assert {path.name for path in Path("out").iterdir()} == {"x.png", "x.jpg.png", "x.png.png"}
+    assert Path("out/x.png").read_bytes() == before
 
 
 @pytest.mark.parametrize("target", ["b.png", "b.tif", "out/"])
