@@ -10,8 +10,8 @@ from typing import Any
 
 from .checkpoints.detect import identify, option
 from .checkpoints.layouts import Detection, detect_layout
-from .checkpoints.read_write import NOTE
-from .checkpoints.recorded_args import NON_INFERABLE_ARGS, note_in_weights
+from .checkpoints.read_write import NOTE_KEY
+from .checkpoints.recorded_args import NON_INFERABLE_ARGS, read_note_tensor
 from .checkpoints.wrappers import unwrap
 from .errors import UserError
 from .networks import GENERATORS, Generator
@@ -100,7 +100,7 @@ class GeneratorArchitecture(Architecture[Generator]):
         )
 
     def _build(self, state_dict: Mapping[str, Any]) -> tuple[Generator, Mapping[str, Any]]:
-        checkpoint = {"state_dict": state_dict, "meta": {NOTE: note_in_weights(state_dict)}}
+        checkpoint = {"state_dict": state_dict, "meta": {NOTE_KEY: read_note_tensor(state_dict)}}
         found = identify(checkpoint)
         given = {name: self.arguments[name] for name in found.open if name in self.arguments}
         found = identify(checkpoint, arguments=given)

@@ -84,7 +84,7 @@ def _export_graph(source: Path, args: argparse.Namespace, options: dict[str, Any
     from srgan_plugin.checkpoints import load_checkpoint_file, open_network
     from srgan_plugin.checkpoints.export import SIZES, allowed_difference, export_onnx
     from srgan_plugin.checkpoints.export_ncnn import export_ncnn
-    from srgan_plugin.checkpoints.metadata import metadata_of, stated_metadata
+    from srgan_plugin.checkpoints.metadata import export_metadata, read_metadata
 
     network = open_network(source, **options)
     written = args.target.name
@@ -92,8 +92,8 @@ def _export_graph(source: Path, args: argparse.Namespace, options: dict[str, Any
         difference = export_ncnn(network, args.target, half=args.half)
         written += f" and {args.target.with_suffix('.bin').name}"
     else:
-        license = args.license or stated_metadata(load_checkpoint_file(source)).get("license")
-        facts = metadata_of(network, name=args.name, license=license)
+        license = args.license or read_metadata(load_checkpoint_file(source)).get("license")
+        facts = export_metadata(network, name=args.name, license=license)
         difference = export_onnx(network, args.target, half=args.half, metadata=facts)
     sizes = ", ".join(f"{height}x{width}" for height, width in SIZES)
     found = f"{difference:.1e} (allowed {allowed_difference(half=args.half):.1e})"

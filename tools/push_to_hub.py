@@ -44,13 +44,13 @@ def main(argv: list[str] | None = None) -> None:
     """Write and check the files, upload them, and print a report."""
     args = parse_args(argv)
     from srgan_plugin.checkpoints import hub, huggingface, load_checkpoint_file, open_network
-    from srgan_plugin.checkpoints.metadata import stated_metadata
+    from srgan_plugin.checkpoints.metadata import read_metadata
     from srgan_plugin.checkpoints.model_card import ModelCard
 
     source, options = hub.local_checkpoint(args.source), network_options(args)
     if args.source in hub.BUNDLED_MODELS:
         args.license = args.license or hub.BUNDLED_LICENSE
-    license = args.license or stated_metadata(load_checkpoint_file(source)).get("license")
+    license = args.license or read_metadata(load_checkpoint_file(source)).get("license")
     if license is None:
         raise UserError(f"--license: expected the licence of the weights, got none in {source}")
     card = ModelCard(

@@ -1,7 +1,7 @@
 """Read weights from NumPy archives (.npz) and HDF5 files (Keras, TensorLayer) without running code.
 
-Arrays are returned in the order of the layers that the file records, or else sorted by the numbers
-in their names.
+Arrays are in the order of the layers if the file records it. Otherwise they are sorted by the
+numbers in their names.
 """
 
 import importlib.util
@@ -23,17 +23,17 @@ from .foreign_layers import to_state_dict
 Arrays = dict[str, NDArray[Any]]
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"
-_NUMBERS = "fiub"  # kinds of dtypes
-# Largest content: four times the file, as weights hardly compress, and 64 MiB.
-_MAX_GROWTH, _ALWAYS_ALLOWED = 4, 1 << 26
-# Names of the variables that Keras 3 only numbers, by their dimensions.
+_NUMBERS = "fiub"  # `numpy.dtype.kind` of floats, integers and booleans
+# Largest content in bytes: _MAX_GROWTH * file size + _ALWAYS_ALLOWED. Weights hardly compress.
+_MAX_GROWTH = 4
+_ALWAYS_ALLOWED = 1 << 26
+# {dimensions of a layer's variables: their names}, because Keras 3 only numbers variables.
 _VARIABLES: dict[tuple[int, ...], tuple[str, ...]] = {
     (4,): ("kernel",),
     (4, 1): ("kernel", "bias"),
     (1, 1, 1, 1): ("gamma", "beta", "moving_mean", "moving_variance"),
     (3,): ("alpha",),
 }
-
 
 Content = tuple[dict[str, Any], dict[str, Any]]
 
@@ -42,10 +42,10 @@ def array_file_reader(path: Path) -> Callable[[Path], Content] | None:
     """Return the function that reads a file; None for other formats, and for HDF5 without h5py.
 
     Args:
-        path: The file; its format is detected from the content, not from the name.
+        path: The file. Its format is detected from the content, not from the name.
 
     Returns:
-        A function that returns a state dict, and the arguments of SRResNet that the file records.
+        A function that returns a state dict, and the SRResNet arguments that the file records.
     """
     with path.open("rb") as file:
         start = file.read(len(_HDF5))
@@ -60,18 +60,21 @@ def array_file_reader(path: Path) -> Callable[[Path], Content] | None:
 
 
 def require_modest_size(claimed: int, path: Path) -> None:
-    """Refuse a small file with a huge content, which would exhaust the memory.
+    """Raise `UserError` for a small file with a huge content, which would exhaust the memory.
 
     Args:
-        claimed: Size of the content in bytes.
+        claimed: Size of the content in bytes, as stated in the file.
         path: The file.
 
     Raises:
         UserError: The content is much larger than the file.
     """
     size = path.stat().st_size
-    if claimed > _MAX_GROWTH * size + _ALWAYS_ALLOWED:
-        raise UserError(f"its weights claim {claimed} bytes, but it has {size}")
+    allowed = _MAX_GROWTH * size + _ALWAYS_ALLOWED
+    if claimed > allowed:
+        raise UserError(
+            f"expected at most {allowed} bytes of weights in {size} bytes, got {claimed} bytes"
+        )
 
 
 def _read_npz(path: Path) -> Content:
@@ -81,22 +84,22 @@ def _read_npz(path: Path) -> Content:
         for part in archive.infolist():
             with archive.open(part) as file:
                 value = _read_npy(file)
-            arrays |= _flat(part.filename.removesuffix(".npy"), value)
-    return to_state_dict(_by_layer(arrays) or arrays), {}
+            arrays |= _flatten(part.filename.removesuffix(".npy"), value)
+    return to_state_dict(_sort_by_layer(arrays) or arrays), {}
 
 
-def _flat(name: str, value: Any) -> Iterator[tuple[str, NDArray[Any]]]:
-    """Yield the arrays in nested lists and dicts with their paths."""
+def _flatten(name: str, value: Any) -> Iterator[tuple[str, NDArray[Any]]]:
+    """Yield the arrays in nested lists and dicts as (path, array)."""
     if isinstance(value, Mapping | list | tuple):
         items = value.items() if isinstance(value, Mapping) else enumerate(value)
         for key, inner in items:
-            yield from _flat(f"{name}/{key}", inner)
+            yield from _flatten(f"{name}/{key}", inner)
     elif isinstance(value, np.ndarray) and value.dtype.kind in _NUMBERS:
         yield name, value
 
 
 def _read_npy(file: IO[bytes]) -> Any:
-    """Return an array, a nested list or dict of arrays, or None for an array of texts."""
+    """Return an array, a nested list or dict of arrays, or None for an array of strings."""
     npy: Any = np.lib.format  # has no types before numpy 2.3
     version = npy.read_magic(file)
     read_header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
@@ -113,7 +116,7 @@ class _Dtype:
 
     def __init__(self, name: str, *_: object) -> None:
         if not re.fullmatch(r"b1|[iu][1248]|f[248]|O8?", name):
-            raise UserError(f"arrays of type {name!r}, where only numbers are read")
+            raise UserError(f"expected arrays of numbers, got type {name!r}")
         self.name, self.order = name, "="
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
@@ -137,7 +140,7 @@ class _Array:
 
 def _encode(text: str, encoding: str) -> bytes:
     if encoding != "latin1":
-        raise UserError(f"bytes in the encoding {encoding!r}")
+        raise UserError(f"expected bytes in the encoding latin1, got {encoding!r}")
     return text.encode(encoding)
 
 
@@ -153,7 +156,7 @@ _STAND_INS: dict[tuple[str, str], Callable[..., Any]] = {
 
 
 class _Unpickler(pickle.Unpickler):
-    """Unpickler for arrays, lists, dicts, numbers and texts that refuses any other global."""
+    """Unpickler for arrays, lists, dicts, numbers and strings; other globals raise an error."""
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in _STAND_INS:
@@ -177,18 +180,18 @@ def _read_hdf5(path: Path) -> Content:
 
     with h5py.File(path, "r") as file:
         group = file.get("model_weights", file)  # a complete Keras model has this group
-        found = _datasets(group)
+        found = _find_datasets(group)
         require_modest_size(sum(item.nbytes for item in found.values()), path)
         if "layer_names" in group.attrs:
             weights = to_state_dict({name: found[name][()] for name in _layer_weights(group)})
-            return weights, _keras_arguments(file.attrs.get("model_config"))
+            return weights, _read_keras_arguments(file.attrs.get("model_config"))
         arrays = {n: item[()] for n, item in found.items() if not n.startswith("optimizer")}
-    ordered = _by_layer(arrays)  # HDF5 sorts names as texts, conv2d_10 before conv2d_9
-    return to_state_dict(_named_variables(ordered or arrays), ordered=bool(ordered)), {}
+    ordered = _sort_by_layer(arrays)  # HDF5 sorts conv2d_10 before conv2d_9
+    return to_state_dict(_name_variables(ordered or arrays), ordered=bool(ordered)), {}
 
 
-def _keras_arguments(config: Any) -> dict[str, Any]:
-    """Return `norm_eps` and `last_act` of a Keras model from its configuration in JSON, if any."""
+def _read_keras_arguments(config: Any) -> dict[str, Any]:
+    """Return `norm_eps` and `last_act` from the JSON config of a Keras model; {} if unknown."""
     if config is None:
         return {}
     try:
@@ -203,14 +206,14 @@ def _keras_arguments(config: Any) -> dict[str, Any]:
     return {"norm_eps": epsilons.pop(), "last_act": {"linear": "none"}.get(last[-1], last[-1])}
 
 
-def _datasets(group: Any) -> dict[str, Any]:
-    """Return the datasets of numbers in a group, by their paths."""
+def _find_datasets(group: Any) -> dict[str, Any]:
+    """Return {path: dataset} for the datasets of numbers in a group."""
     found: dict[str, Any] = {}
 
     def visit(name: str, item: Any) -> None:
         if hasattr(item, "shape") and item.dtype.kind in _NUMBERS:
             if item.external or item.is_virtual:
-                raise UserError(f"its dataset {name} is in another file")
+                raise UserError(f"expected all weights in it, got {name} in another file")
             found[name] = item
 
     group.visititems(visit)  # does not follow links to other files
@@ -218,29 +221,30 @@ def _datasets(group: Any) -> dict[str, Any]:
 
 
 def _layer_weights(group: Any) -> Iterator[str]:
-    """Yield the paths of the weights in the order of the layers."""
-    for layer in map(_text, group.attrs["layer_names"]):
-        for weight in map(_text, group[layer].attrs.get("weight_names", ())):
+    """Yield the paths of the weights in layer order."""
+    for layer in map(_decode, group.attrs["layer_names"]):
+        for weight in map(_decode, group[layer].attrs.get("weight_names", ())):
             yield f"{layer}/{weight}"
 
 
-def _text(name: Any) -> str:
+def _decode(name: Any) -> str:
     return name.decode() if isinstance(name, bytes) else str(name)
 
 
-def _by_layer(arrays: Arrays) -> Arrays:
-    """Sort arrays by the numbers in their layers' names; return {} if that order is not reliable.
+def _sort_by_layer(arrays: Arrays) -> Arrays:
+    """Sort arrays by the numbers in the names of their layers; return {} if this may be wrong.
 
-    It is if all convolutions have the same name apart from the number, such as `conv2d_9`.
+    The order is reliable if the names of all convolutions differ only in the number, as in
+    `conv2d_9`.
     """
-    keys = {name: _layer_number(name) for name in arrays}
+    keys = {name: _split_name(name) for name in arrays}
     if len({keys[name][0] for name, array in arrays.items() if array.ndim == 4}) != 1:
         return {}
     return {name: arrays[name] for name in sorted(arrays, key=lambda name: keys[name])}
 
 
-def _layer_number(name: str) -> tuple[str, int, str]:
-    """Split a parameter's name into the layer's name, its number, and the rest."""
+def _split_name(name: str) -> tuple[str, int, str]:
+    """Split a parameter's name into the name of the layer, its number, and the rest."""
     layer, rest = name, ""
     if found := re.fullmatch(r"(.*?)((?:/vars/|[/.])[^/.]*)", name):
         layer, rest = found[1], found[2]
@@ -250,8 +254,8 @@ def _layer_number(name: str) -> tuple[str, int, str]:
     return base.removesuffix("_"), int(layer.removeprefix(base) or 0), rest
 
 
-def _named_variables(arrays: Arrays) -> Arrays:
-    """Rename variables that Keras 3 only numbers: `LAYER/vars/0` to `LAYER/kernel`."""
+def _name_variables(arrays: Arrays) -> Arrays:
+    """Rename variables of Keras 3, such as `LAYER/vars/0` to `LAYER/kernel`."""
     layers: dict[str, list[str]] = {}
     for name in arrays:
         if found := re.fullmatch(r"(.+)/vars/\d+", name):

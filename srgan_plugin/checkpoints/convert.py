@@ -17,14 +17,14 @@ from srgan_plugin.networks import DISCRIMINATORS
 
 from .detect import DetectedNetwork, identify, option
 from .layouts import CodeBase, StateDictLayout, find_layout
-from .metadata import metadata_of, stated_metadata
+from .metadata import export_metadata, read_metadata
 from .read_write import (
-    NOTE,
+    NOTE_KEY,
     filename_hash,
     load_checkpoint_file,
     save_atomically,
 )
-from .recorded_args import listed, note_for, note_tensor
+from .recorded_args import format_arguments, make_note, make_note_tensor
 from .wrappers import Role
 
 TOLERANCE = 1e-5  # of the images' range of 1
@@ -38,8 +38,9 @@ class Conversion:
     Attributes:
         source: The network in the source.
         path: The written file.
-        sha256: Its SHA-256 in hexadecimal digits.
-        difference: Largest difference between the outputs of both networks for `probe_input`.
+        sha256: SHA-256 of the written file in hexadecimal digits.
+        difference: Largest difference between the outputs of the source and of the written file
+            for `probe_input`, on images in [0, 1].
     """
 
     source: DetectedNetwork
@@ -64,13 +65,14 @@ class Conversion:
 
 @dataclass(frozen=True, kw_only=True)
 class _Rules:
-    """How a code base wraps weights, and which arguments its classes support.
+    """Structure of a code base's checkpoints, and the arguments that its classes support.
 
     Attributes:
         wrap: Function of role, weights (with keys of the code base) and note that returns the
             checkpoint.
-        activates: Whether MSRResNet has an activation after each shuffle; None for either.
-        forms: Supported arguments by network; networks that are not listed support all.
+        activates: Whether MSRResNet has an activation after each pixel shuffle; None if both are
+            supported.
+        forms: {network: supported combinations of arguments}; all for a network that is missing.
     """
 
     wrap: Callable[[Role, Mapping[str, Tensor], Mapping[str, Any]], dict[str, Any]]
@@ -103,7 +105,7 @@ _RULES: dict[CodeBase, _Rules] = {
     ),
     "plugin": _Rules(
         wrap=lambda role, weights, note: {
-            "meta": {NOTE: dict(note)},
+            "meta": {NOTE_KEY: dict(note)},
             "state_dict": dict(weights),
         }
     ),
@@ -124,26 +126,26 @@ def convert(
     license: str | None = None,
     note_among_weights: bool = False,
 ) -> Conversion:
-    """Write a checkpoint in the layout of a code base; weights stay equal bit for bit.
+    """Write a checkpoint in the layout of a code base, with bit-equal weights.
 
-    The network of the written file is compared with that of the source on an image; if their
-    outputs differ, `target` is not written.
+    The networks of the source and of the written file are compared on an image. If their outputs
+    differ, `target` is not written.
 
     Args:
-        source: A checkpoint in any known layout.
-        target: The file to write, `.pth`, `.pt` or `.safetensors`. The last holds bare weights,
-            and the note and `metadata_of` as metadata.
+        source: A checkpoint with any known layout.
+        target: The file to write, `.pth`, `.pt` or `.safetensors`. A `.safetensors` file contains
+            bare weights, and the note and `export_metadata` as its metadata.
         to: Code base of the layout to write.
         origin: Code base of the layout that the source must have; None for any.
         ema: Whether to prefer averaged weights.
         role: Network of a training checkpoint, "generator" or "discriminator".
         arguments: Arguments that the source does not record, see `identify`.
-        half: Whether to round weights to half precision, which halves the file; images may differ
-            by half a level of 255.
+        half: Whether to round weights to half precision, which halves the file; the output may
+            differ by half a level of an 8-bit image.
         name: Name of the model, for the metadata of `.safetensors`.
-        license: Licence of the weights, for the metadata; by default that of the source.
-        note_among_weights: Whether to write the note as a tensor too, unless the keys imply all
-            that it records, for readers that pass on tensors only, such as spandrel.
+        license: Licence of the weights, for the metadata; default: the licence in the source.
+        note_among_weights: Whether to write the note also as a tensor, for programs that read
+            tensors only, such as spandrel. It is omitted if the keys imply its values.
 
     Raises:
         FileNotFoundError: The source does not exist.
@@ -160,18 +162,18 @@ def convert(
             raise UserError(f"expected {origin}'s layout, got {found}")
         network = found.build(assume=True)
         layout = _target_layout(found, network, to)
-    note = note_for(found.layout.network, found.arguments)
+    note = make_note(found.layout.network, found.arguments)
     weights = {
         key: weight.half() if half and weight.is_floating_point() else weight
         for key, weight in found.weights.items()
     }
     if note_among_weights:
-        weights |= note_tensor(note)
+        weights |= make_note_tensor(note)
     found_role: Role = "discriminator" if found.layout.network in DISCRIMINATORS else "generator"
     content = _RULES[to].wrap(found_role, layout.from_plugin_keys(weights), note)
     if target.suffix == ".safetensors":
-        license = license or stated_metadata(checkpoint).get("license")
-        content["meta"] |= metadata_of(network, name=name, license=license)
+        license = license or read_metadata(checkpoint).get("license")
+        content["meta"] |= export_metadata(network, name=name, license=license)
     differences: list[float] = []
 
     def check(written: Path) -> None:
@@ -183,7 +185,7 @@ def convert(
 
 
 def _check_target(target: Path, to: CodeBase) -> None:
-    """Refuse a file name that does not fit the format or contains a hash."""
+    """Raise `UserError` for a file name with a hash or with a suffix that does not fit `to`."""
     if target.suffix not in (".pth", ".pt", ".safetensors"):
         raise UserError(f"expected a name ending in .pth or .safetensors, got {target}")
     if filename_hash(target.name):
@@ -202,7 +204,7 @@ def probe_input(network: nn.Module, channels: int = 3) -> Tensor:
     """Return the image on which networks are compared, (1, channels, H, W) in [0, 1].
 
     Args:
-        network: A network of this package; the size is a discriminator's input size.
+        network: A network of this package. For a discriminator, H and W are its input size.
         channels: Number of channels.
     """
     size = getattr(network, "input_size", None)
@@ -213,7 +215,7 @@ def probe_input(network: nn.Module, channels: int = 3) -> Tensor:
 
 
 def _target_layout(found: DetectedNetwork, network: nn.Module, to: CodeBase) -> StateDictLayout:
-    """Return the layout of this network in a code base, if that computes the same function."""
+    """Return the layout of a network in a code base; raise `UserError` if it is not supported."""
     name, rules = found.layout.network, _RULES[to]
     layout = find_layout(name, to)
     if layout is None:
@@ -230,8 +232,8 @@ def _target_layout(found: DetectedNetwork, network: nn.Module, to: CodeBase) -> 
         )
     forms = rules.forms.get(name, [{}])
     if not any(found.arguments.items() >= form.items() for form in forms):
-        supported = " or ".join(map(listed, forms))
-        got = listed({key: found.arguments[key] for key in forms[0]})
+        supported = " or ".join(map(format_arguments, forms))
+        got = format_arguments({key: found.arguments[key] for key in forms[0]})
         raise UserError(f"{to}'s {name}: expected {supported}, got {got}; use --to plugin")
     return layout
 
@@ -241,11 +243,11 @@ def require_same_output(written: Path, network: nn.Module, allowed: float = TOLE
 
     Args:
         written: The checkpoint.
-        network: The network that it should contain.
-        allowed: Largest difference that is allowed.
+        network: The network that was saved, in evaluation mode.
+        allowed: Largest allowed difference, on images in [0, 1].
 
     Raises:
-        UserError: The difference is larger, or NaN.
+        UserError: The difference is larger than `allowed`, or NaN.
     """
     again = identify(load_checkpoint_file(written))
     image = probe_input(network, again.arguments["in_channels"])
@@ -265,7 +267,7 @@ def publish(
     """Write one network to a file whose name ends with the first digits of its SHA-256.
 
     Args:
-        source: A checkpoint in any known layout.
+        source: A checkpoint with any known layout.
         target: `NAME.pth` or `NAME.safetensors`, which becomes `NAME-xxxxxxxx.pth`.
         options: Other arguments of `convert`.
 
@@ -276,7 +278,7 @@ def publish(
     """
     target = Path(target)
     options.setdefault("name", target.stem)
-    # Not to `target` itself, which may be the source.
+    # A temporary name, because `target` may be the source.
     unnamed = target.with_name(f".{target.stem}.{uuid.uuid4().hex}{target.suffix}")
     try:
         done = convert(source, unnamed, **options)

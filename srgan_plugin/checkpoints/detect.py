@@ -1,4 +1,4 @@
-"""Detect which network of this package a checkpoint holds, and build it."""
+"""Detect the network in a checkpoint and build it."""
 
 import inspect
 import logging
@@ -15,28 +15,35 @@ from srgan_plugin.networks import DISCRIMINATORS, GENERATORS, SRResNet
 
 from .layouts import Detection, StateDictLayout, describe, detect_layout
 from .load import file_keys, remap_strict, why_not_loadable
-from .plausibility import contradicted
+from .plausibility import find_better_arguments
 from .read_write import load_checkpoint_file
 from .recorded_args import (
     NON_INFERABLE_ARGS,
-    arguments_of,
-    checked_argument,
-    is_usual,
-    listed,
-    plain,
-    recorded_arguments,
+    check_argument,
+    format_arguments,
+    needs_record,
+    non_inferable_names,
+    normalise_argument,
+    read_recorded_arguments,
+    same_argument,
 )
 from .weight_forms import explain_form
-from .wrappers import NoWeightsError, Role, unwrap_and_list
+from .wrappers import NoWeightsError, Role, unwrap_with_rest
 
 logger = logging.getLogger(__name__)
 
 _CLASSES = GENERATORS | DISCRIMINATORS
 _MAX_BLOCKS = 1000  # building more takes seconds; no known network has that many
-# Arguments of a config that a checkpoint may change. Scale and channels depend on the data too.
+# Arguments of a config that a checkpoint may change. The scale and the channels of the images are
+# missing, because they must fit the data.
 _ADAPTABLE = (
-    *("mid_channels", "num_blocks", "prelu", "upsample_norm", "end_kernels"),
-    *("shuffles", "depthwise"),
+    "mid_channels",
+    "num_blocks",
+    "prelu",
+    "upsample_norm",
+    "end_kernels",
+    "shuffles",
+    "depthwise",
     *NON_INFERABLE_ARGS,
 )
 
@@ -50,12 +57,12 @@ class DetectedNetwork:
     """Network of this package that was detected in a checkpoint.
 
     Attributes:
-        layout: Layout of its keys.
-        arguments: Arguments of the network that follow from the weights or are recorded.
+        layout: Layout of the keys in the checkpoint.
+        arguments: Arguments of the network, inferred from the weights or recorded.
         weights: Weights with the keys of this package, on the CPU, in the saved dtype.
         dropped: Other keys of the checkpoint, or their prefixes.
-        assumed: Arguments that are assumed from the repository of the layout.
-        saved_keys: Keys of the file by the keys of `weights`, for messages.
+        assumed: Names of the arguments that are assumed from the repository of the layout.
+        saved_keys: {key in `weights`: key in the file}, for messages.
 
     Example:
         >>> from srgan_plugin.checkpoints import identify
@@ -73,19 +80,20 @@ class DetectedNetwork:
     saved_keys: Mapping[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        stated = {
-            n: self.arguments[n]
-            for n in arguments_of(self.layout.network)
-            if n in self.arguments and not is_usual(n, self.arguments[n])
+        recorded = {
+            name: self.arguments[name]
+            for name in non_inferable_names(self.layout.network)
+            if name in self.arguments and needs_record(name, self.arguments[name])
         }
-        return ", ".join(filter(None, (self.layout.describe(self.arguments), listed(stated))))
+        description = self.layout.describe(self.arguments)
+        return f"{description}, {format_arguments(recorded)}" if recorded else description
 
     @property
     def open(self) -> tuple[str, ...]:
-        """Arguments without a safe default that follow neither from the weights nor the file."""
+        """Names of arguments without a safe default that are not inferred, recorded or given."""
         names = (
             name
-            for name in arguments_of(self.layout.network)
+            for name in non_inferable_names(self.layout.network)
             if NON_INFERABLE_ARGS[name].unstated != "default" or name in self.layout.asks
         )
         return tuple(name for name in names if name not in self.arguments)
@@ -94,15 +102,15 @@ class DetectedNetwork:
         """Build the network with its weights: float32, in evaluation mode.
 
         Args:
-            assume: Whether to use defaults for `open` arguments, where the result does not depend
-                on them, such as to compare two networks.
+            assume: Whether to use the defaults of `open` arguments, if the result does not depend
+                on them, as when two networks are compared.
 
         Raises:
             UserError: Weights are missing, unexpected, of a wrong shape or not finite, or an
                 argument must be given.
         """
         self._require(name for name in self.open if name in self.layout.asks)
-        # On the meta device, so that absurd shapes allocate nothing.
+        # On the meta device, so that absurd shapes do not allocate memory.
         try:
             with torch.device("meta"):
                 network = _CLASSES[self.layout.network](**self.arguments)
@@ -121,7 +129,7 @@ class DetectedNetwork:
         return network
 
     def _require_known_keys(self, network: nn.Module) -> None:
-        """Refuse the weights of an unknown variant of a repository's network."""
+        """Raise `UserError` for weights of an unknown variant of a repository's network."""
         if self.layout.code_bases:
             return
         names = file_keys(self.layout, self.saved_keys.values(), network)
@@ -132,40 +140,40 @@ class DetectedNetwork:
             )
 
     def _require_plausible(self, network: SRResNet) -> None:
-        """Refuse arguments assumed from a repository that the weights contradict."""
-        if better := contradicted(network, self.assumed):
-            stated = {name: plain(getattr(network, name)) for name in better}
+        """Raise `UserError` if the weights contradict arguments assumed from a repository."""
+        if better := find_better_arguments(network, self.assumed):
+            assumed = {name: normalise_argument(getattr(network, name)) for name in better}
             raise UserError(
-                f"{listed(stated)}, as {self.layout.origin} scripts have it, is contradicted by "
-                f"the weights, which fit {listed(better)} better: a fork may have changed it. Give "
-                f"{_as_options(better)} or {_as_options(stated)}, as it was trained, here or once "
-                "to tools/convert_checkpoint.py FILE NEW --to plugin"
+                f"{format_arguments(assumed)}, as in {self.layout.origin} scripts, is contradicted "
+                f"by the weights, which fit {format_arguments(better)} better: a fork may have "
+                f"changed it. Give {_as_options(better)} or {_as_options(assumed)}, as it was "
+                "trained, here or once to tools/convert_checkpoint.py FILE NEW --to plugin"
             )
 
     @staticmethod
     def _require(names: Iterable[str]) -> None:
-        """Refuse to build a network while any of these arguments is unknown."""
+        """Raise `UserError` if there are any unknown arguments."""
         if missing := list(names):
             expected = "; ".join(f"{n}: expected {NON_INFERABLE_ARGS[n].expected}" for n in missing)
             raise UserError(
-                f"{expected}, got none: neither weights nor file state it; give "
+                f"{expected}, got none: neither the weights nor the file show it; give "
                 f"{' '.join(map(option, missing))}, here or once to "
                 "tools/convert_checkpoint.py FILE NEW --to plugin"
             )
 
 
 def option(name: str) -> str:
-    """Return an example of the command-line option that gives an argument."""
+    """Return an example of the command-line option for an argument."""
     return f"--arch-option {name}={NON_INFERABLE_ARGS[name].example}"
 
 
 def _as_options(arguments: Mapping[str, Any]) -> str:
-    """Return command-line options that give arguments."""
-    words = {
+    """Return the command-line options for arguments."""
+    values = {
         name: f'"({value[0]:g},{value[1]:g})"' if isinstance(value, tuple) else value
         for name, value in arguments.items()
     }
-    return " ".join(f"--arch-option {name}={word}" for name, word in words.items())
+    return " ".join(f"--arch-option {name}={value}" for name, value in values.items())
 
 
 def identify(
@@ -175,7 +183,7 @@ def identify(
     role: Role = "generator",
     arguments: Mapping[str, Any] | None = None,
 ) -> DetectedNetwork:
-    """Detect the network in a checkpoint of any known layout.
+    """Detect the network in a checkpoint with any known layout.
 
     Args:
         checkpoint: Content of the checkpoint, from `load_checkpoint_file`.
@@ -184,9 +192,9 @@ def identify(
         arguments: Values of `NON_INFERABLE_ARGS` that are not recorded in the checkpoint.
 
     Raises:
-        UnknownNetworkError: The weights are of another network.
-        UserError: There are no weights, the recorded metadata are invalid, or they contradict
-            `arguments`.
+        UnknownNetworkError: The weights belong to a network that is not in this package.
+        UserError: There are no weights, the recorded arguments are invalid, or they contradict
+            the weights or `arguments`.
 
     Example:
         >>> from srgan_plugin.checkpoints import identify
@@ -194,7 +202,7 @@ def identify(
         >>> print(identify({"state_dict": MSRResNet(mid_channels=8, num_blocks=2).state_dict()}))
         MSRResNet x4 (8 features, 2 blocks) in MMagic's keys
     """
-    weights, dropped = unwrap_and_list(checkpoint, ema=ema, role=role)
+    weights, dropped = unwrap_with_rest(checkpoint, ema=ema, role=role)
     found = detect_layout(weights)
     form = explain_form(weights)
     if found is None or found.layout.network not in _CLASSES:
@@ -210,9 +218,9 @@ def identify(
         raise UserError(
             f"num_blocks: expected at most {_MAX_BLOCKS}, got {found.arguments['num_blocks']}"
         )
-    stated = _stated(found, checkpoint, arguments or {})
-    known = {**stated, **found.arguments}
-    renamed = found.layout.to_plugin_keys(weights, stated)
+    recorded = _merge_arguments(found, checkpoint, arguments or {})
+    known = {**recorded, **found.arguments}
+    renamed = found.layout.to_plugin_keys(weights, recorded)
     if not found.layout.code_bases and known.get("norm", "batch") == "batch":
         _require_running_statistics(renamed)
     return DetectedNetwork(
@@ -220,12 +228,13 @@ def identify(
         arguments=known,
         weights=renamed,
         dropped=dropped,
-        assumed=_assumed(found, checkpoint, arguments or {}),
+        assumed=_list_assumed(found, checkpoint, arguments or {}),
         saved_keys={found.layout.to_plugin_key(key): key for key in weights},
     )
 
 
 def _require_running_statistics(weights: Mapping[str, Tensor]) -> None:
+    """Raise `UserError` if only the parameters of batch normalisation were saved."""
     norm = "trunk_net.0.bn1"
     if f"{norm}.weight" in weights and f"{norm}.running_mean" not in weights:
         raise UserError(
@@ -234,50 +243,55 @@ def _require_running_statistics(weights: Mapping[str, Tensor]) -> None:
         )
 
 
-def _assumed(
+def _list_assumed(
     found: Detection, checkpoint: Mapping[str, Any], given: Mapping[str, Any]
 ) -> frozenset[str]:
-    """Return the names of arguments assumed from a repository, which a fork may have changed."""
+    """Return the names of the arguments that are assumed from the layout's repository."""
     if found.layout.code_bases:
         return frozenset()
     network = found.layout.network
-    known = {*found.arguments, *recorded_arguments(checkpoint, network), *given}
-    return frozenset(arguments_of(network)) - known
+    known = {*found.arguments, *read_recorded_arguments(checkpoint, network), *given}
+    return frozenset(non_inferable_names(network)) - known
 
 
-def _stated(
+def _merge_arguments(
     found: Detection, checkpoint: Mapping[str, Any], given: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Merge the arguments that the file records, the layout implies and the user gives.
+    """Merge the arguments from the file, the layout and the user.
+
+    Args:
+        found: The layout, and the arguments inferred from the weights.
+        checkpoint: Content of the checkpoint.
+        given: Arguments from the user.
 
     Raises:
-        UserError: Two of them, or one of them and the weights, contradict each other.
+        UserError: Two values of the same argument differ.
     """
-    layout, shown = found.layout, found.arguments
-    stated = recorded_arguments(checkpoint, layout.network)
-    for name, value in stated.items():
-        if shown.get(name, value) != value:
+    layout, inferred = found.layout, found.arguments
+    merged = read_recorded_arguments(checkpoint, layout.network)
+    for name, value in merged.items():
+        if inferred.get(name, value) != value:
             raise UserError(
-                f"{name}: expected {shown[name]}, as its weights show, got {value} in its meta: "
+                f"{name}: expected {inferred[name]}, as in its weights, got {value} in its meta: "
                 "the file was changed, get it again"
             )
     for name, value in layout.facts.items():
-        if name in shown or plain(stated.setdefault(name, value)) == plain(value):
+        if name in inferred or same_argument(merged.setdefault(name, value), value):
             continue
         if layout.code_bases:  # for a repository, the file overrides the assumption
             raise UserError(
-                f"{name}: expected {value}, as {layout.origin} keys have it, got {stated[name]} "
+                f"{name}: expected {value}, as {layout.origin} keys imply, got {merged[name]} "
                 "in its meta: the file was changed, get it again"
             )
-    for name, value in _checked(layout.network, given).items():
+    for name, value in _check_given(layout.network, given).items():
         if name in layout.facts and not layout.code_bases:
-            stated[name] = value  # the user overrides an assumption
-        known = shown.get(name, stated.setdefault(name, value))
-        if plain(known) != value:
+            merged[name] = value  # the user overrides an assumption
+        known = inferred.get(name, merged.setdefault(name, value))
+        if not same_argument(known, value):
             raise UserError(
-                f"{name}: expected {known}, as the file has it, got {value}; remove that option"
+                f"{name}: expected {known}, as in the file, got {value}; remove that option"
             )
-    return stated
+    return merged
 
 
 def open_network(
@@ -290,7 +304,7 @@ def open_network(
     """Build the network of a checkpoint file: float32, on the CPU, in evaluation mode.
 
     Args:
-        path: File in any layout that `tools/inspect_checkpoint.py` detects.
+        path: Checkpoint with any known layout.
         ema: See `identify`.
         role: See `identify`.
         arguments: See `identify`.
@@ -325,16 +339,16 @@ def open_network(
 def generator_changes(
     generator: Mapping[str, Any], checkpoint: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Return the changes to the config of a generator that make it the network of a checkpoint.
+    """Return the changes to a generator's config that are needed to load a checkpoint.
 
     Args:
-        generator: Config of the generator: `type` and arguments.
+        generator: Config of the generator, `type` and arguments.
         checkpoint: Content of the checkpoint, from `load_checkpoint_file`.
 
     Returns:
-        New values by argument: features, blocks, PReLU, and those implied by the layout or
-        recorded. Empty if nothing differs, and for weights of another network, which loading
-        refuses.
+        {argument: new value} for arguments that are inferred from the weights, implied by the
+        layout or recorded. Empty if nothing differs, and for weights of another network, for
+        which loading raises an error.
 
     Example:
         >>> from srgan_plugin.checkpoints import generator_changes
@@ -346,24 +360,25 @@ def generator_changes(
     name = str(generator.get("type")).rpartition(".")[2]
     try:
         found = identify(checkpoint)
-    except (UnknownNetworkError, NoWeightsError):  # loading refuses them
+    except (UnknownNetworkError, NoWeightsError):  # loading raises the error
         return {}
     if found.layout.network != name:
         return {}
     if found.assumed and not found.open:
-        found.build(assume=True)  # refuses what the weights contradict
+        found.build(assume=True)  # raises an error if the weights contradict an assumption
     parameters = inspect.signature(_CLASSES[name]).parameters
     now = {key: parameter.default for key, parameter in parameters.items()} | {**generator}
     wanted = {key: found.arguments[key] for key in _ADAPTABLE if key in found.arguments}
-    return {k: value for k, value in wanted.items() if plain(value) != plain(now.get(k))}
+    return {k: value for k, value in wanted.items() if not same_argument(value, now.get(k))}
 
 
-def _checked(network: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
-    accepted = arguments_of(network)
+def _check_given(network: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the normalised arguments from the user after checking names and values."""
+    accepted = non_inferable_names(network)
     for name in arguments:
         if name not in accepted:
             expected = f"one of {', '.join(accepted)}" if accepted else "none"
             raise UserError(
-                f"arguments that {network} can be given: expected {expected}, got {name}"
+                f"arguments that {network} accepts here: expected {expected}, got {name}"
             )
-    return {name: checked_argument(name, value) for name, value in arguments.items()}
+    return {name: check_argument(name, value) for name, value in arguments.items()}

@@ -17,9 +17,9 @@ from srgan_plugin.errors import UserError
 from srgan_plugin.io.atomic import atomic_path
 from srgan_plugin.networks import Generator
 
-TOLERANCE = 1e-4  # for images in [0, 1]
+TOLERANCE = 1e-4  # of images in [0, 1]
 HALF_TOLERANCE = 1 / 255  # one level of an 8-bit image
-#: Height and width of the LR images with which an export is checked.
+#: (height, width) of the LR images on which an export is compared with torch.
 SIZES = ((24, 24), (17, 40), (33, 21))
 _PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 
@@ -31,20 +31,20 @@ def export_onnx(
     half: bool = False,
     metadata: Mapping[str, str] | None = None,
 ) -> float:
-    """Export a generator to ONNX, and compare ONNX Runtime's output with torch's.
+    """Export a generator to ONNX, and compare the outputs of ONNX Runtime and torch.
 
-    The graph's input is `lr`, float32 (1, C, H, W) in [0, 1], with any height and width from 2.
+    The input of the graph is `lr`, float32 (1, C, H, W) in [0, 1], with any H and W of at least 2.
     Its output is `sr`, (1, C, scale * H, scale * W), the output of `forward`.
 
     Args:
         network: A generator of this package, on the CPU, in evaluation mode.
         target: The `.onnx` file. It is only written if the outputs agree.
-        half: Whether weights and computation are in half precision, which halves the file; `lr`
+        half: Whether to store weights and compute in half precision, which halves the file; `lr`
             and `sr` stay float32.
-        metadata: Metadata of the file, see `metadata_of`.
+        metadata: Metadata of the file, from `export_metadata`.
 
     Returns:
-        The largest difference between the outputs.
+        The largest difference between the outputs, for images in [0, 1].
 
     Raises:
         UserError: The network is not a generator, a package is missing, or the outputs differ by
@@ -56,7 +56,7 @@ def export_onnx(
         write_onnx(generator, temporary, half=half)
         _add_metadata(temporary, metadata or {})
         differences = [_difference(generator, temporary, size) for size in SIZES]
-        if half:  # ONNX Runtime computes in half precision on GPUs only; check torch's instead
+        if half:  # ONNX Runtime computes in half precision on GPUs only, so torch is checked
             half_network = _HalfPrecision(copy.deepcopy(generator))
             image = probe_image(generator, SIZES[0])
             with torch.inference_mode():
@@ -70,7 +70,7 @@ def require_exportable(network: nn.Module, packages: tuple[str, ...]) -> Generat
 
     Args:
         network: The network to export.
-        packages: Packages that the export imports.
+        packages: Names of the packages that the export needs.
 
     Raises:
         UserError: The network is not a generator, or a package is missing.
@@ -86,12 +86,12 @@ def require_exportable(network: nn.Module, packages: tuple[str, ...]) -> Generat
 
 
 def allowed_difference(*, half: bool) -> float:
-    """Return the largest allowed difference between an export's output and torch's."""
+    """Return the largest allowed difference between the outputs of an export and of torch."""
     return HALF_TOLERANCE if half else TOLERANCE
 
 
 def require_agreement(difference: float, *, half: bool) -> None:
-    """Refuse an export whose output differs from torch's.
+    """Raise `UserError` if the outputs of an export and of torch differ too much.
 
     Args:
         difference: The largest difference.
@@ -127,7 +127,7 @@ _Network = TypeVar("_Network", bound=nn.Module)
 def fold_batch_norm(network: _Network) -> _Network:
     """Return a copy of a network with batch normalisation folded into convolutions.
 
-    This makes inference faster, and torch 2.6 fails to export batch normalisation.
+    Inference is faster without batch normalisation, and torch 2.6 fails to export it.
     """
     network = copy.deepcopy(network)
     norms = [name for name, part in network.named_modules() if isinstance(part, nn.BatchNorm2d)]
@@ -148,7 +148,7 @@ def fold_batch_norm(network: _Network) -> _Network:
 
 @contextmanager
 def _quiet_exporter() -> Iterator[None]:
-    """Silence the exporter's log and warnings; the result is checked afterwards."""
+    """Silence the log and the warnings of the exporter; its result is compared afterwards."""
     exporter = logging.getLogger("torch.onnx")
     level = exporter.level
     exporter.setLevel(logging.ERROR)
@@ -161,7 +161,7 @@ def _quiet_exporter() -> Iterator[None]:
 
 
 def write_onnx(network: Generator, target: Path, *, half: bool = False) -> None:
-    """Write a generator as ONNX without metadata and without checking it.
+    """Write a generator as ONNX, without metadata and without comparing the output.
 
     Args:
         network: The generator, on the CPU, in evaluation mode.
@@ -185,7 +185,7 @@ def write_onnx(network: Generator, target: Path, *, half: bool = False) -> None:
 
 
 def _add_metadata(path: Path, metadata: Mapping[str, str]) -> None:
-    """Replace the metadata of a graph; torch's are stack traces with paths of this machine."""
+    """Replace the metadata of a graph; torch writes stack traces with local paths."""
     import onnx
 
     model = onnx.load(path)
@@ -207,15 +207,15 @@ def _difference(network: Generator, path: Path, size: tuple[int, int]) -> float:
 
 
 def largest_difference(network: Generator, image: Tensor, exported: Tensor) -> float:
-    """Return the largest difference between torch's output and an exported network's.
+    """Return the largest difference between the outputs of torch and of an exported network.
 
     Args:
-        network: The network.
+        network: The network in torch.
         image: The LR image, (1, C, H, W).
-        exported: The exported network's output.
+        exported: Output of the exported network.
 
     Returns:
-        The difference; NaN if one of them is NaN.
+        The difference; NaN if one of the outputs contains NaN.
 
     Raises:
         UserError: The shapes differ.

@@ -21,35 +21,35 @@ from .export import (
 )
 
 _PACKAGES = ("onnx", "onnxscript", "pnnx", "ncnn")
-#: pnnx's names of input and output, and realesrgan-ncnn-vulkan's.
+#: {name of input or output in pnnx: name in realesrgan-ncnn-vulkan}
 _BLOBS = {"in0": "data", "out0": "output"}
 
 
 def export_ncnn(network: torch.nn.Module, target: str | Path, *, half: bool = False) -> float:
-    """Export a generator to `NAME.param` and `NAME.bin`, and compare ncnn's output with torch's.
+    """Export a generator to `NAME.param` and `NAME.bin`, and compare the outputs of ncnn and torch.
 
-    The input blob is `data`, float32 RGB in [0, 1] with any height and width. The output blob is
+    The input blob is `data`, float32 RGB (C, H, W) in [0, 1] with any H and W. The output blob is
     `output`, the output of `forward`.
 
     Args:
         network: A generator of this package, on the CPU, in evaluation mode.
-        target: The `.param` file; the `.bin` is written beside it. They are only written if the
-            outputs on a CPU agree.
+        target: The `.param` file; the `.bin` file is written to the same folder. Both are written
+            only if the outputs on a CPU agree.
         half: Whether to store the weights in half precision, which halves the file.
 
     Returns:
         The largest difference between the outputs.
 
     Raises:
-        UserError: The network is not a generator, a package is missing, ncnn does not have a
-            layer, or the outputs differ.
+        UserError: The network is not a generator, a package or a layer of ncnn is missing, or the
+            outputs differ.
         OSError: A file cannot be written.
     """
     generator = require_exportable(network, _PACKAGES)
     target = Path(target)
     with TemporaryDirectory() as folder:
         structure, weights = _run_pnnx(generator, Path(folder), half=half)
-    # The `.bin` is renamed first, so that no `.param` exists without its weights.
+    # The `.bin` file is renamed first, so that no `.param` file exists without weights.
     with atomic_path(target) as param, atomic_path(target.with_suffix(".bin")) as binary:
         param.write_text(structure, encoding="ascii")
         binary.write_bytes(weights)
@@ -59,11 +59,11 @@ def export_ncnn(network: torch.nn.Module, target: str | Path, *, half: bool = Fa
 
 
 def _run_pnnx(network: Generator, folder: Path, *, half: bool) -> tuple[str, bytes]:
-    """Return the contents of `.param` and `.bin`.
+    """Return the contents of the `.param` and `.bin` files.
 
     Args:
         network: The generator.
-        folder: An empty folder.
+        folder: An empty folder for temporary files.
         half: See `export_ncnn`.
     """
     import pnnx
@@ -84,11 +84,11 @@ def _run_pnnx(network: Generator, folder: Path, *, half: bool) -> tuple[str, byt
     if done.returncode or not (param.is_file() and binary.is_file()):
         output = " ".join((done.stderr or done.stdout).split())[-200:]
         raise UserError(f"pnnx cannot convert {type(network).__name__} ({output})")
-    return _renamed(param.read_text(encoding="ascii")), binary.read_bytes()
+    return _rename_blobs(param.read_text(encoding="ascii")), binary.read_bytes()
 
 
-def _renamed(structure: str) -> str:
-    """Rename the blobs in a `.param`."""
+def _rename_blobs(structure: str) -> str:
+    """Rename the blobs in the content of a `.param` file."""
     names = "|".join(_BLOBS)
     return re.sub(rf"(?<!\S)({names})(?!\S)", lambda found: _BLOBS[found[1]], structure)
 
@@ -98,7 +98,7 @@ def _difference(network: Generator, param: Path, binary: Path, size: tuple[int, 
     import ncnn
 
     net = ncnn.Net()
-    # Single precision, to check the file and not the processor's rounding.
+    # Single precision, so that rounding on this processor does not count as a difference.
     for option in ("fp16_packed", "fp16_storage", "fp16_arithmetic", "bf16_storage"):
         setattr(net.opt, f"use_{option}", False)
     if net.load_param(str(param)) or net.load_model(str(binary)):

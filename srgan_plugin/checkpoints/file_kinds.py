@@ -1,4 +1,4 @@
-"""Recognise files that are not checkpoints of torch, and say what to do with them."""
+"""Detect files that are not torch checkpoints, and return hints for the user."""
 
 import difflib
 import re
@@ -13,8 +13,8 @@ _TENSORFLOW = (
     "restore it where it was trained and save the weights of its Keras model, "
     "model.save_weights('NEW.h5')"
 )
-_KERAS = "its weights are in it: unzip -p FILE model.weights.h5 > NEW.h5"
-_GRAPH = "a graph has no weights by name: give the checkpoint that it was made from"
+_KERAS = "extract its weights: unzip -p FILE model.weights.h5 > NEW.h5"
+_GRAPH = "a graph has no named weights: give the checkpoint from which it was exported"
 
 # Pattern of the first 512 bytes, kind of file, hint.
 _STARTS: tuple[tuple[re.Pattern[bytes], str, str], ...] = tuple(
@@ -44,12 +44,12 @@ _STARTS: tuple[tuple[re.Pattern[bytes], str, str], ...] = tuple(
         ),
         (rb"MATLAB \d", "a MATLAB file (.mat)", _STATE_DICT),
         (rb"\x93NUMPY", "a NumPy array (.npy)", _STATE_DICT),
-        (rb"\x12\x01\0{6}", "parameters of MXNet (.params)", _STATE_DICT),
+        (rb"\x12\x01\0{6}", "MXNet parameters (.params)", _STATE_DICT),
         (rb".{4}TFL3", "a TensorFlow Lite model", _GRAPH),
         (rb"GGUF", "a GGUF file", _STATE_DICT),
         (rb"\x08[\x01-\x14]\x12.[a-z_.0-9-]{2}", "an ONNX model", _STATE_DICT),
         (rb"7767517\s", "an ncnn model (.param)", _STATE_DICT),
-        (rb"model_checkpoint_path:", "TensorFlow's list of its checkpoints", _TENSORFLOW),
+        (rb"model_checkpoint_path:", "a list of TensorFlow checkpoints", _TENSORFLOW),
         (rb"\x89PNG|\xff\xd8\xff|GIF8|RIFF.{4}WEBP|BM.{12}\(", "an image", "give the checkpoint"),
         (rb"%PDF", "a PDF document", "give the checkpoint"),
         (rb"\x7fELF|MZ", "a program", "give the checkpoint"),
@@ -60,7 +60,7 @@ _STARTS: tuple[tuple[re.Pattern[bytes], str, str], ...] = tuple(
         ),
     )
 )
-# Pattern of the end of the name, kind, hint, for files without a clear signature.
+# Pattern of the end of the name, kind, hint, for files without a distinct signature.
 _NAMES = (
     (r"\.onnx", "an ONNX model", _STATE_DICT),
     (r"\.(data-\d+-of-\d+|index)|ckpt(-\d+)?\.meta", "a TensorFlow checkpoint", _TENSORFLOW),
@@ -68,12 +68,12 @@ _NAMES = (
     (r"\.(pb|pbtxt)", "a TensorFlow graph", _GRAPH),
     (r"\.caffemodel", "a Caffe model", _STATE_DICT),
     (r"\.prototxt", "the description of a Caffe model", _STATE_DICT),
-    (r"\.distcp|\.metadata", "a part of a distributed checkpoint of PyTorch", _STATE_DICT),
-    (r"\.t7", "a file of Lua Torch", _STATE_DICT),
+    (r"\.distcp|\.metadata", "a part of a PyTorch distributed checkpoint", _STATE_DICT),
+    (r"\.t7", "a Lua Torch file", _STATE_DICT),
     (r"\.(engine|trt|plan)", "a TensorRT engine", _STATE_DICT),
     (r"\.mlmodel", "a Core ML model", _STATE_DICT),
 )
-# Pattern of a file in a zip archive, kind, hint. torch puts its files into a folder in the archive.
+# Pattern of a file in a zip archive, kind, hint. torch.save writes a folder in the archive.
 _ENTRIES = (
     (
         r"[^/]+/(constants\.pkl|code/.*)",
@@ -82,7 +82,7 @@ _ENTRIES = (
     ),
     (
         r"(.*/)?(serialized_exported_program\.(json|pt)|archive_format|models/model\.json)",
-        "an exported program of PyTorch (.pt2)",
+        "a PyTorch exported program (.pt2)",
         _STATE_DICT,
     ),
     (r"model\.weights\.h5", "a Keras model (.keras)", _KERAS),
@@ -95,16 +95,16 @@ _FOLDERS = (
     ("*.index", "a folder of TensorFlow checkpoints", _TENSORFLOW),
     (
         ".metadata",
-        "a distributed checkpoint of PyTorch",
+        "a PyTorch distributed checkpoint",
         "python -m torch.distributed.checkpoint.format_utils dcp_to_torch FOLDER NEW.pth",
     ),
-    ("data.pkl", "a checkpoint of torch that was unpacked", "zip -0 -r NEW.pth FOLDER"),
+    ("data.pkl", "an unpacked torch checkpoint", "zip -0 -r NEW.pth FOLDER"),
     *((f"*{end}", "a folder", "give a file in it") for end in SUFFIXES),
 )
 _TENSORFLOW_INDEX = b"\x57\xfb\x80\x8b\x24\x75\x47\xdb"  # last bytes of an .index file
 
 
-def missing(path: Path) -> str:
+def explain_missing(path: Path) -> str:
     """Return a message for a path that is not a file.
 
     Args:
@@ -119,11 +119,11 @@ def missing(path: Path) -> str:
     if path.with_name(f"{path.name}.index").is_file():
         kind = "the name of a TensorFlow checkpoint (.index, .data-…)"
         return f"expected a checkpoint file, but {path} is {kind}: {_TENSORFLOW}"
-    return f"expected a checkpoint file, but {path} does not exist{_near(path)}"
+    return f"expected a checkpoint file, but {path} does not exist{_suggest_names(path)}"
 
 
-def _near(path: Path) -> str:
-    """Return a hint with similar names in the folder of a missing file; '' if there are none."""
+def _suggest_names(path: Path) -> str:
+    """Return a hint with similar names in the folder of a missing file; '' without any."""
     try:
         names = [other.name for other in path.parent.iterdir() if other.suffix in SUFFIXES]
     except OSError:
@@ -134,8 +134,8 @@ def _near(path: Path) -> str:
     return f"; near: {', '.join(dict.fromkeys(near))}" if near else ""
 
 
-def kind_of(path: Path) -> str | None:
-    """Return the kind of a file and a hint; None if it may be a checkpoint of torch.
+def detect_kind(path: Path) -> str | None:
+    """Return the kind of a file and a hint; None if it may be a torch checkpoint.
 
     Args:
         path: A file that is not empty.
@@ -145,7 +145,7 @@ def kind_of(path: Path) -> str | None:
         file.seek(-min(8, path.stat().st_size), 2)
         end = file.read()
     if start.startswith(b"PK\x03\x04"):
-        return _archive(path)
+        return _archive_kind(path)
     found = [(kind, hint) for pattern, kind, hint in _STARTS if pattern.match(start)]
     found += [(kind, hint) for end_, kind, hint in _NAMES if re.search(f"(?:{end_})$", path.name)]
     if end == _TENSORFLOW_INDEX:
@@ -153,7 +153,8 @@ def kind_of(path: Path) -> str | None:
     return f"{found[0][0]}: {found[0][1]}" if found else None
 
 
-def _archive(path: Path) -> str | None:
+def _archive_kind(path: Path) -> str | None:
+    """Return the kind of a zip archive and a hint; None if it may be a torch checkpoint."""
     if not zipfile.is_zipfile(path):  # truncated
         return None
     with zipfile.ZipFile(path) as archive:

@@ -1,9 +1,9 @@
 """Convert weights of Keras and TensorLayer to SRResNet's keys, by the order of the layers.
 
-Keras and TensorLayer only number layers, so names show little: the third convolution of a file is
-the second one of the first residual block. Axes of kernels are reordered from (height, width, in,
-out). The channels before `depth_to_space`, which are ordered (row, column, channel), are reordered
-to (channel, row, column) for torch's pixel shuffle.
+Keras and TensorLayer only number the layers: the third convolution of a file is the second one of
+the first residual block. Kernel axes are reordered from (height, width, in, out) to (out, in,
+height, width). The channels before `depth_to_space` are reordered from (row, column, channel) to
+(channel, row, column) for torch's pixel shuffle.
 """
 
 import re
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 Kind = Literal["convolution", "norm", "slopes"]
 
-# Names of parameters, and torch's names of them.
+# {name of a parameter: its name in torch}
 _LEAVES = {
     "kernel": "weight",
     "filters": "weight",
@@ -33,13 +33,13 @@ _LEAVES = {
 }
 _KERAS_NORM = ("weight", "bias", "running_mean", "running_var")
 _TENSORLAYER_NORM = ("bias", "weight", "running_mean", "running_var")
-_OF_TORCH = re.compile(r"[./]weight$")
+_TORCH_KEY = re.compile(r"[./]weight$")
 _NUMBERED = re.compile(r"(.*/)?(arr_)?\d+")
 
 
 @dataclass
 class _Layer:
-    """The parameters of a layer by torch's names."""
+    """Parameters of a layer, {name in torch: array}."""
 
     parameters: dict[str, Array] = field(default_factory=dict)
 
@@ -54,17 +54,17 @@ class _Layer:
 
 
 def to_state_dict(arrays: Mapping[str, Array], *, ordered: bool = True) -> dict[str, Any]:
-    """Convert arrays to a state dict, with SRResNet's keys if they are those of an SRGAN generator.
+    """Convert arrays to a state dict, with SRResNet's keys for an SRGAN generator.
 
     Args:
-        arrays: Arrays by name.
-        ordered: Whether they are in the order of the network's layers.
+        arrays: {name: array}.
+        ordered: Whether the arrays are in the order of the network's layers.
 
     Returns:
-        Tensors; arrays without axes, such as an epoch, become numbers. Keys are SRResNet's with
-        the prefix `keras.` or `tensorlayer.`, or for other networks the names of the arrays.
+        Tensors; arrays without axes, such as an epoch, become numbers. The keys are SRResNet's
+        with the prefix `keras.` or `tensorlayer.`; for other networks, the names of the arrays.
     """
-    if any(_OF_TORCH.search(name) for name in arrays):
+    if any(_TORCH_KEY.search(name) for name in arrays):
         return _torch_keys(arrays)
     parameters = {name: array for name, array in arrays.items() if array.ndim}
     family, layers = _layers(parameters) if ordered else ("", [])
@@ -73,7 +73,7 @@ def to_state_dict(arrays: Mapping[str, Array], *, ordered: bool = True) -> dict[
 
 
 def _torch_keys(arrays: Mapping[str, Array]) -> dict[str, Any]:
-    """Restore a PyTorch state dict from names with groups, or with `/` instead of dots."""
+    """Restore a torch state dict from names with groups, or with `/` instead of dots."""
     state: dict[str, Any] = {}
     for name, array in arrays.items():
         *groups, key = name.split("/")
@@ -87,6 +87,7 @@ def _torch_keys(arrays: Mapping[str, Array]) -> dict[str, Any]:
 
 
 def _tensor(name: str, array: Array) -> Any:
+    """Return an array as a tensor, or as a number if it has no axes."""
     if not array.ndim and not name.endswith("num_batches_tracked"):
         return array.item()
     return torch.from_numpy(np.array(array, array.dtype.newbyteorder("="), order="C"))
@@ -131,7 +132,7 @@ def _split(arrays: list[Array]) -> tuple[str, list[_Layer]]:
 
 
 def _places(blocks: int, upsamples: int) -> dict[Kind, list[str]]:
-    """Name SRResNet's layers of each kind in the order in which they are applied."""
+    """Return {kind: names of SRResNet's layers in the order of `forward`}."""
     inside = [f"trunk_net.{n}" for n in range(blocks)]
     above = [f"upsample{n}" for n in range(1, upsamples + 1)]
     return {
@@ -181,7 +182,7 @@ def _srresnet(layers: list[_Layer], family: str) -> dict[str, Array] | None:
 
 
 def _to_torch(named: dict[str, dict[str, Array]]) -> bool:
-    """Reorder axes and channels in place as in torch; return False if shapes do not fit."""
+    """Reorder axes and channels in place for torch; return False if shapes do not fit."""
     kernels = [named[name] for name in named if "conv" in name]
     shapes = [kernel["weight"].shape for kernel in kernels]
     channels_last = all(shape[0] == shape[1] for shape in shapes)  # (height, width, in, out)
@@ -194,16 +195,16 @@ def _to_torch(named: dict[str, dict[str, Array]]) -> bool:
         if name.endswith("upsample_conv"):
             if parameters["weight"].shape[:2] != (4 * features, features):
                 return False
-            # TensorLayer's backends with torch's order of axes use torch's pixel shuffle as well.
+            # TensorLayer's backends with the axis order of torch also use torch's pixel shuffle.
             if channels_last:
-                parameters |= {leaf: _shuffled(array) for leaf, array in parameters.items()}
+                parameters |= {leaf: _shuffle_channels(array) for leaf, array in parameters.items()}
         elif "act" in name:
             parameters["weight"] = parameters["weight"].reshape(-1)
     return True
 
 
-def _shuffled(array: Array) -> Array:
-    """Reorder channels from `depth_to_space` by 2 to torch's pixel shuffle."""
+def _shuffle_channels(array: Array) -> Array:
+    """Reorder channels for `depth_to_space` with factor 2 to channels for torch's pixel shuffle."""
     parts = array.reshape(4, len(array) // 4, *array.shape[1:])
     shuffled: Array = parts.swapaxes(0, 1).reshape(array.shape)
     return shuffled

@@ -1,4 +1,4 @@
-"""Locate checkpoints by name, path or URL: bundled, published, or on a server."""
+"""Return the local path of a checkpoint that is given by name, path or URL."""
 
 import difflib
 import functools
@@ -13,16 +13,16 @@ import torch
 from srgan_plugin.errors import FileError, MissingFileError, UserError
 from srgan_plugin.io.download import Progress, download, sha256, split_url
 
-from .file_kinds import kind_of, missing
+from .file_kinds import detect_kind, explain_missing
 from .read_write import filename_hash
 
-#: Folder of the bundled weights, NAME.safetensors.
+#: Folder of the bundled weights, `NAME.safetensors`.
 WEIGHTS: Final = Path(__file__).resolve().parent / "weights"
 BUNDLED_MODELS: Final = ("msrresnet", "srgan")
 BUNDLED_LICENSE: Final = "cc-by-sa-4.0"
-#: Arguments of the bundled and of OpenMMLab's networks, which their files do not record.
+#: Arguments of the bundled networks and of OpenMMLab's, which their files do not record.
 BUNDLED_ARGUMENTS: Final = {"activate_after_shuffle": False}
-#: File in `WEIGHTS` with their SHA-256, in the format of `sha256sum`.
+#: File in `WEIGHTS` with the SHA-256 of each, in the format of `sha256sum`.
 SUMS: Final = "SHA256SUMS"
 
 _OPENMMLAB = "https://download.openmmlab.com/mmediting/restorers/srresnet_srgan"
@@ -55,20 +55,21 @@ _BASICSR: Final = (
     "003_MSRResNet_x3_f64b16_DIV2K_1000k_B16G1_001pretrain_wandb",
     "004_MSRGAN_x4_f64b16_DIV2K_400k_B16G1_wandb",
 )
-_FETCHED: Final = ("http://", "https://", "hf://")
+_SCHEMES: Final = ("http://", "https://", "hf://")
 logger = logging.getLogger(__name__)
 
 
 def is_fetched_here(location: str) -> bool:
-    """Return whether `local_checkpoint` supports a location; mmengine loads others, as `s3://`."""
-    return "://" not in location or location.startswith(_FETCHED)
+    """Return whether `local_checkpoint` supports a location; mmengine loads others (`s3://`)."""
+    return "://" not in location or location.startswith(_SCHEMES)
 
 
 def published_url(name: str) -> str | None:
     """Return the URL of a published checkpoint; None for an unknown name.
 
     Args:
-        name: Name in OpenMMLab's or KAIR's tables, or of a config or file, without `.pth`.
+        name: Name of a checkpoint in the tables of OpenMMLab or KAIR, name of its config, or file
+            name without `.pth`.
 
     Raises:
         FileError: The checkpoint can only be downloaded with a browser.
@@ -83,15 +84,15 @@ def published_url(name: str) -> str | None:
     return (urls | by_file).get(_ALIASES.get(name, name))
 
 
-def stated_arguments(location: str) -> dict[str, Any]:
+def published_arguments(location: str) -> dict[str, Any]:
     """Return the arguments of a bundled or published network that its file does not record."""
     is_known = location in (*BUNDLED_MODELS, *PUBLISHED, *_ALIASES)
     return dict(BUNDLED_ARGUMENTS) if is_known else {}
 
 
-def _unknown(location: str) -> str:
+def _explain_unknown(location: str) -> str:
     """Return a message for a missing file or an unknown name, with similar names."""
-    message = missing(Path(location))
+    message = explain_missing(Path(location))
     if Path(location).name != location or Path(location).is_dir():
         return message
     known = (*BUNDLED_MODELS, *PUBLISHED, *_ALIASES, *_KAIR, *_BASICSR)
@@ -109,32 +110,31 @@ def local_checkpoint(
     A download is verified by its size, and by its SHA-256 if the name ends with the first digits.
 
     Args:
-        location: `msrresnet` or `srgan` for the bundled weights, a path, the name of a published
-            checkpoint, a URL (`http://`, `https://`), or `hf://OWNER/NAME[@REVISION]` on the
-            Hugging Face hub.
-        folder: Folder for downloads, by default torch hub's. Files without a hash in their name
-            are saved in a subfolder for each URL.
+        location: A path, a URL (`http://`, `https://`), `hf://OWNER/NAME[@REVISION]` for the
+            Hugging Face hub, the name of a published checkpoint, or a name in `BUNDLED_MODELS`.
+        folder: Folder for downloads; default: the `checkpoints` folder of `torch.hub`. Files
+            without a hash in their name are saved in one subfolder per URL.
         progress: See `download`.
 
     Raises:
-        MissingFileError: The file does not exist or the name is unknown; the message has similar
+        MissingFileError: The file does not exist or the name is unknown. The message lists similar
             names.
         UserError: The download differs from the published file, or the bundled weights were
             changed.
-        FileError: The download fails; the message says where to put the file by hand.
+        FileError: The download failed. The message contains the path for a manual download.
     """
     if location in BUNDLED_MODELS:
-        return _bundled(location, WEIGHTS)
+        return _bundled_path(location, WEIGHTS)
     if location.startswith("hf://"):
         from .huggingface import local_weights
 
         repo_id, _, revision = location.removeprefix("hf://").partition("@")
         return local_weights(repo_id, revision=revision or None)
-    if not location.startswith(_FETCHED):
+    if not location.startswith(_SCHEMES):
         if os.path.exists(location):  # noqa: PTH110 - returns False for invalid paths
             return Path(location)
         if (url := published_url(location)) is None:
-            raise MissingFileError(_unknown(location))
+            raise MissingFileError(_explain_unknown(location))
         location = url
     folder = Path(folder or Path(torch.hub.get_dir()) / "checkpoints")
     name = split_url(location).path.rsplit("/", 1)[-1]
@@ -147,7 +147,7 @@ def local_checkpoint(
 
 
 @functools.lru_cache  # to hash each file only once
-def _bundled(name: str, folder: Path) -> Path:
+def _bundled_path(name: str, folder: Path) -> Path:
     """Return the path of bundled weights after verifying their SHA-256."""
     path, sums = folder / f"{name}.safetensors", folder / SUMS
     if not path.is_file():
@@ -155,7 +155,7 @@ def _bundled(name: str, folder: Path) -> Path:
     listed = sums.read_text(encoding="utf-8") if sums.is_file() else ""
     expected = dict(line.split()[::-1] for line in listed.splitlines() if line).get(path.name)
     if (digest := sha256(path)) != expected:
-        kind = kind_of(path) if path.stat().st_size else "an empty file"
+        kind = detect_kind(path) if path.stat().st_size else "an empty file"
         raise UserError(
             f"{path}: expected the bundled weights (SHA-256 {expected or f'none in {sums}'}), "
             f"got {kind or 'others'} ({digest}); install srgan_plugin again, or give your own "

@@ -1,6 +1,6 @@
-"""Save, push and load generators as repositories of the Hugging Face hub.
+"""Save, upload and load generators as repositories of the Hugging Face hub.
 
-A repository has three files: weights, their config and a model card.
+A repository has three files: weights, config and model card.
 """
 
 import contextlib
@@ -22,49 +22,50 @@ from srgan_plugin.networks import GENERATORS, Generator
 
 from .convert import require_same_output
 from .detect import identify
-from .metadata import metadata_of
+from .metadata import export_metadata
 from .model_card import LIBRARY, ModelCard, card_text
-from .read_write import NOTE, load_checkpoint_file, save_atomically
-from .recorded_args import arguments_of, note_for, plain
+from .read_write import NOTE_KEY, load_checkpoint_file, save_atomically
+from .recorded_args import make_note, non_inferable_names, normalise_argument
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
-CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
-# Packages whose exceptions are errors of the hub or the connection.
+#: File names in a repository.
+CONFIG_NAME = "config.json"
+WEIGHTS_NAME = "model.safetensors"
+CARD_NAME = "README.md"
+# Fields of the config and their types.
+_FIELDS = {"architectures": list, "arguments": dict, "sha256": str}
+# Packages whose exceptions `_hub_errors_as_file_error` converts.
 _REMOTE = {"huggingface_hub", "requests", "urllib3", "httpx", "httpx2", "httpcore", "httpcore2"}
 
 
 def save_pretrained(
     network: nn.Module, folder: str | Path, card: ModelCard, *, repo_id: str = "OWNER/NAME"
 ) -> None:
-    """Write the files of a repository: weights, config and card.
+    """Write the files of a repository: weights, config and model card.
 
-    The written weights are read and compared before they are renamed to their final name.
+    The written weights are read and compared before the temporary file is renamed.
 
     Args:
         network: A generator of this package, on the CPU, in evaluation mode.
-        folder: Folder for the files; other files in it are not changed.
-        card: Content of the card.
-        repo_id: Name of the repository, for the card.
+        folder: Output folder; other files in it are kept.
+        card: Content of the model card.
+        repo_id: `OWNER/NAME`, shown in the model card.
 
     Raises:
-        UserError: The network is not a generator, or `huggingface_hub` is missing.
+        UserError: `network` is not a generator of this package, or `huggingface_hub` is missing.
         OSError: A file cannot be written.
     """
     _require_hub()
     kind = type(network).__name__
     if kind not in GENERATORS or not isinstance(network, Generator):
         raise UserError(f"expected one of {', '.join(GENERATORS)} to save, got {kind}")
-    note = note_for(kind, {name: getattr(network, name) for name in arguments_of(kind)})
-    meta = {NOTE: note, **metadata_of(network, name=card.name, license=card.license)}
+    note = make_note(kind, {name: getattr(network, name) for name in non_inferable_names(kind)})
+    meta = {NOTE_KEY: note, **export_metadata(network, name=card.name, license=card.license)}
     content = {"state_dict": network.state_dict(), "meta": meta}
-    path = Path(folder) / WEIGHTS
-
-    def check(written: Path) -> None:
-        require_same_output(written, network)
-
-    save_atomically(content, path, check=check)
+    path = Path(folder) / WEIGHTS_NAME
+    save_atomically(content, path, check=lambda written: require_same_output(written, network))
     config = {
         "architectures": [kind],
         "library_name": LIBRARY,
@@ -72,8 +73,8 @@ def save_pretrained(
         "arguments": dict(identify(load_checkpoint_file(path)).arguments),
         "sha256": sha256(path),
     }
-    write_text(json.dumps(config, indent=2) + "\n", path.with_name(CONFIG))
-    write_text(card_text(network, card, repo_id), path.with_name(CARD))
+    write_text(json.dumps(config, indent=2) + "\n", path.with_name(CONFIG_NAME))
+    write_text(card_text(network, card, repo_id), path.with_name(CARD_NAME))
 
 
 def push_to_hub(
@@ -86,28 +87,28 @@ def push_to_hub(
     message: str = "Upload weights, config and card",
     api: "HfApi | None" = None,
 ) -> str:
-    """Push a generator to the hub, as one commit in a new or existing repository.
+    """Upload a generator to the hub in one commit, creating the repository if needed.
 
     Args:
         network: A generator of this package, on the CPU, in evaluation mode.
         repo_id: Name of the repository, `OWNER/NAME`.
-        card: Content of the card.
-        private: Whether to make a new repository private; by default as in the owner's settings.
-        revision: Existing branch; by default `main`.
-        message: Message of the commit.
-        api: Client of a hub; by default of huggingface.co, with the token of `hf auth login` or
-            `HF_TOKEN`.
+        card: Content of the model card.
+        private: Visibility of a new repository; None: the owner's default.
+        revision: Existing branch; default: `main`.
+        message: Commit message.
+        api: Client; default: the public hub with the token of `hf auth login` or `HF_TOKEN`.
 
     Returns:
         URL of the commit.
 
     Raises:
-        UserError: See `save_pretrained`; or the hub refuses the push or cannot be reached.
+        UserError: See `save_pretrained`.
+        FileError: The hub rejects the upload or cannot be reached.
     """
     api = api or _require_hub().HfApi(library_name=LIBRARY, library_version=__version__)
     with TemporaryDirectory() as folder:
         save_pretrained(network, folder, card, repo_id=repo_id)
-        with _one_line(repo_id):
+        with _hub_errors_as_file_error(repo_id):
             api.create_repo(repo_id, private=private, exist_ok=True)
             done = api.upload_folder(
                 repo_id=repo_id, folder_path=folder, revision=revision, commit_message=message
@@ -122,40 +123,46 @@ def from_pretrained(
     local_files_only: bool = False,
     api: "HfApi | None" = None,
 ) -> Generator:
-    """Build the generator of a repository of the hub, or of a folder of `save_pretrained`.
+    """Load a generator from the hub or from a local folder.
+
+    A local folder named `OWNER/NAME` takes precedence over the repository with that name.
 
     Args:
-        repo_id: Name of the repository, `OWNER/NAME`, or path of the folder.
-        revision: Branch, tag or commit.
-        local_files_only: Whether to use earlier downloads only, without a connection.
+        repo_id: Name of the repository, `OWNER/NAME`, or path of a folder that `save_pretrained`
+            wrote.
+        revision: Branch, tag or commit; ignored for a folder.
+        local_files_only: Use the local cache only.
         api: See `push_to_hub`.
 
     Returns:
         The network, float32, on the CPU, in evaluation mode.
 
     Raises:
-        UserError: The repository does not exist or has other files, its weights do not fit its
-            config, or the hub cannot be reached.
+        UserError: The repository was not written by `push_to_hub`, or its weights do not fit its
+            config.
+        MissingFileError: The config or the weights are missing.
+        FileError: The repository does not exist, or the hub cannot be reached.
     """
     folder = Path(repo_id)
-    if not folder.is_dir():
-        folder = _downloaded(str(repo_id), revision, local_files_only, api)
-    config = _read_config(folder / CONFIG)
-    path = folder / WEIGHTS
-    verify_weights(path, config)
+    cached = not folder.is_dir()
+    if cached:
+        folder = _download(str(repo_id), revision, api, local_files_only=local_files_only)
+    config = _read_config(folder / CONFIG_NAME)
+    path = folder / WEIGHTS_NAME
+    verify_weights(path, config, cached=cached)
     with prefix_errors(path):
         found = identify(load_checkpoint_file(path))
-        own = {key: plain(value) for key, value in found.arguments.items()}
-        stated = {key: plain(value) for key, value in config["arguments"].items()}
-        if [found.layout.network] != config["architectures"] or own != stated:
-            raise UserError(f"expected the network of its {CONFIG}, got {found}")
+        own = {key: normalise_argument(value) for key, value in found.arguments.items()}
+        recorded = {key: normalise_argument(value) for key, value in config["arguments"].items()}
+        if [found.layout.network] != config["architectures"] or own != recorded:
+            raise UserError(f"expected the network of its {CONFIG_NAME}, got {found}")
         network = found.build()
     assert isinstance(network, Generator)
     return network
 
 
 def local_weights(repo_id: str, *, revision: str | None = None, api: "HfApi | None" = None) -> Path:
-    """Return the path of a repository's weights, after downloading them if necessary.
+    """Return the path of the verified weights of a repository, downloading them if missing.
 
     Args:
         repo_id: Name of the repository, `OWNER/NAME`.
@@ -164,70 +171,81 @@ def local_weights(repo_id: str, *, revision: str | None = None, api: "HfApi | No
 
     Raises:
         UserError: See `from_pretrained`.
+        MissingFileError: See `from_pretrained`.
+        FileError: See `from_pretrained`.
     """
-    folder = _downloaded(repo_id, revision, False, api)
-    verify_weights(folder / WEIGHTS, _read_config(folder / CONFIG))
-    return folder / WEIGHTS
+    folder = _download(repo_id, revision, api)
+    verify_weights(folder / WEIGHTS_NAME, _read_config(folder / CONFIG_NAME), cached=True)
+    return folder / WEIGHTS_NAME
 
 
-def verify_weights(path: Path, config: Mapping[str, Any]) -> None:
-    """Refuse weights whose SHA-256 differs from the one in their config.
+def verify_weights(path: Path, config: Mapping[str, Any], *, cached: bool) -> None:
+    """Check that the SHA-256 of weights is the one in their config.
+
+    Args:
+        path: The weights.
+        config: Content of the config.
+        cached: Whether the folder is in the local cache of the hub, `REPOSITORY/snapshots/COMMIT`.
 
     Raises:
-        UserError: It differs.
-        MissingFileError: The weights do not exist.
+        UserError: The SHA-256 differs.
+        MissingFileError: The weights are missing.
     """
     if not path.is_file():
         raise MissingFileError(f"{path}: expected the weights, but there is no such file")
     if (digest := sha256(path)) != config["sha256"]:
+        # The file is a link into REPOSITORY/blobs, which the hub's client does not download again.
+        remove = f"remove the folder {path.parents[2]} and " if cached else ""
         raise UserError(
-            f"{path}: expected SHA-256 {config['sha256']}, as in {CONFIG} beside it, got "
-            f"{digest}; remove that folder, and download it again"
+            f"{path}: expected SHA-256 {config['sha256']}, as in {CONFIG_NAME} beside it, got "
+            f"{digest}; {remove}download the repository again"
         )
 
 
-def _downloaded(repo_id: str, revision: str | None, local: bool, api: "HfApi | None") -> Path:
-    """Return the local folder of a repository, with both files of the same commit."""
+def _download(
+    repo_id: str, revision: str | None, api: "HfApi | None", *, local_files_only: bool = False
+) -> Path:
+    """Return the local folder of a repository, with config and weights of the same commit."""
     api = api or _require_hub().HfApi(library_name=LIBRARY, library_version=__version__)
-    with _one_line(repo_id):
+    with _hub_errors_as_file_error(repo_id):
         folder = api.snapshot_download(
             repo_id,
             revision=revision,
-            allow_patterns=[CONFIG, WEIGHTS],
-            local_files_only=local,
+            allow_patterns=[CONFIG_NAME, WEIGHTS_NAME],
+            local_files_only=local_files_only,
         )
     return Path(folder)
 
 
-_FIELDS = {"architectures": list, "arguments": dict, "sha256": str}
-
-
 def _read_config(path: Path) -> dict[str, Any]:
-    """Return a config after checking the types of its fields."""
+    """Return the content of a config after checking the types of its fields."""
     if not path.is_file():
         raise MissingFileError(
             f"{path}: expected the config that push_to_hub writes, but there is no such file; give "
             "the URL of a checkpoint in that repository to --model instead"
         )
     config = read_json(path, f"{LIBRARY}'s config")
+    fields = config if isinstance(config, dict) else {}
     for key, kind in _FIELDS.items():
-        if not isinstance(config, dict) or not isinstance(config.get(key), kind):
+        if not isinstance(fields.get(key), kind):
             raise UserError(
                 f"{path}: expected {LIBRARY}'s config with {', '.join(_FIELDS)}, got no {key}"
             )
-    return dict(config)
+    return fields
 
 
 def _require_hub() -> Any:
     if importlib.util.find_spec("huggingface_hub") is None:
-        raise UserError("expected the package huggingface_hub; pip install huggingface_hub")
+        raise UserError(
+            "huggingface_hub: expected the package, got none; pip install huggingface_hub"
+        )
     import huggingface_hub
 
     return huggingface_hub
 
 
 def _is_remote(error: BaseException | None) -> bool:
-    """Return whether an error, or its cause, is of the hub or the connection."""
+    """Return whether an error or one of its causes was raised by a package in `_REMOTE`."""
     if error is None:
         return False
     roots = {cls.__module__.partition(".")[0] for cls in type(error).__mro__}
@@ -235,8 +253,8 @@ def _is_remote(error: BaseException | None) -> bool:
 
 
 @contextlib.contextmanager
-def _one_line(repo_id: str) -> Iterator[None]:
-    """Convert errors of the hub or the connection to one line."""
+def _hub_errors_as_file_error(repo_id: str) -> Iterator[None]:
+    """Convert errors of the hub and of the connection to a `FileError` of one line."""
     try:
         yield
     except Exception as error:

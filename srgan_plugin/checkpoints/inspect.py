@@ -1,4 +1,4 @@
-"""Describe checkpoint files in words."""
+"""Describe checkpoint files in text."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,12 +8,12 @@ from srgan_plugin.io.download import sha256
 
 from .detect import DetectedNetwork, UnknownNetworkError, identify, option
 from .layouts import describe
-from .metadata import stated_metadata
+from .metadata import read_metadata
 from .read_write import filename_hash, load_checkpoint_file
-from .recorded_args import listed
-from .wrappers import unwrap_and_list
+from .recorded_args import format_arguments
+from .wrappers import unwrap_with_rest
 
-#: Beginning of the topic `fits` for a file that does not load; the reason follows.
+#: Prefix of the topic `fits` for a file that does not load, before the reason.
 REFUSED = "no: "
 _FUNCTION = {
     True: "LeakyReLU after each pixel shuffle, as in BasicSR and KAIR",
@@ -23,10 +23,10 @@ _FUNCTION = {
 
 
 def inspect_checkpoint(path: str | Path) -> dict[str, str]:
-    """Return texts by topic that describe a file, in the order in which to show them.
+    """Return a description of a checkpoint file: {topic: text}, in the order of display.
 
     Args:
-        path: A checkpoint of any network, in a format of `load_checkpoint_file`.
+        path: A checkpoint of any network, in a format that `load_checkpoint_file` reads.
 
     Raises:
         FileNotFoundError: The file does not exist.
@@ -36,10 +36,10 @@ def inspect_checkpoint(path: str | Path) -> dict[str, str]:
     checkpoint = load_checkpoint_file(path)
     topics = {
         "file": f"{path}, {path.stat().st_size} bytes",
-        "SHA-256": sha256(path) + (", as its name says" if filename_hash(path.name) else ""),
+        "SHA-256": sha256(path) + (", as in its name" if filename_hash(path.name) else ""),
     }
     try:
-        weights, rest = unwrap_and_list(checkpoint)
+        weights, rest = unwrap_with_rest(checkpoint)
     except UserError as error:
         return topics | {"holds": "no weights", "fits": f"{REFUSED}{error}"}
     beside = {"beside it": ", ".join(rest) or "nothing"}
@@ -49,22 +49,22 @@ def inspect_checkpoint(path: str | Path) -> dict[str, str]:
         known = "; not a network of srgan_plugin" if isinstance(error, UnknownNetworkError) else ""
         holds = {"holds": f"{describe(weights)}{known}"}
         return topics | holds | beside | {"fits": f"{REFUSED}{error}"}
-    topics |= {"holds": str(found), "arguments": listed(found.arguments)}
+    topics |= {"holds": str(found), "arguments": format_arguments(found.arguments)}
     if found.layout.network == "MSRResNet":
         topics["function"] = _FUNCTION[found.arguments.get("activate_after_shuffle")]
     if found.open:
         options = " ".join(map(option, found.open))
         topics["open"] = f"{', '.join(found.open)}, not recorded in the file; give {options}"
-    if stated := stated_metadata(checkpoint):
-        topics["metadata"] = "; ".join(f"{key}: {value}" for key, value in stated.items())
-    topics["fits"] = _fits(found)
+    if metadata := read_metadata(checkpoint):
+        topics["metadata"] = "; ".join(f"{key}: {value}" for key, value in metadata.items())
+    topics["fits"] = _describe_fit(found)
     meta = checkpoint.get("meta")
     step = meta.get("iter") if isinstance(meta, Mapping) else None
     return topics | beside | ({"iteration": str(step)} if isinstance(step, int) else {})
 
 
-def _fits(found: DetectedNetwork) -> str:
-    """Say whether the network loads strictly, or why not."""
+def _describe_fit(found: DetectedNetwork) -> str:
+    """Return the class that loads the weights strictly, or the reason why none does."""
     try:
         network = found.build(assume=True)
     except UserError as error:

@@ -1,4 +1,4 @@
-"""Known state-dict layouts in one table, and how to detect and rename them."""
+"""Table of the known state-dict layouts, and functions to detect and convert them."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -17,19 +17,20 @@ CodeBase = Literal["mmagic", "mmediting", "basicsr", "kair", "plugin"]
 
 @dataclass(frozen=True)
 class StateDictLayout:
-    """The keys that one code base gives the weights of one network.
+    """Names of the weights of one network in one code base.
 
     Attributes:
-        network: Name of the network: its class, if `srgan_plugin.networks` has it.
+        network: Name of the network; the class name, if it is in `srgan_plugin.networks`.
         origin: Origin of the keys in the genitive, such as "BasicSR's".
         detect_keys: Keys that distinguish this layout from those below it in the table, with or
-            without `.weight`; one that begins with `!` must be missing.
+            without `.weight`. A key that begins with `!` must be missing.
         renames: Pairs of a prefix in this layout and the prefix in this package. `{}` matches a
             number; `{+1}` in the second prefix adds one to it. Weights whose second prefix is ''
             are not part of the network.
-        facts: Arguments of the network that the keys imply and that no weight shows.
+        facts: Arguments of the network that the keys imply and that cannot be inferred from the
+            weights.
         asks: Arguments that must be recorded in the checkpoint or given by the user.
-        code_bases: Code bases that read and write this layout, by the names of `--to`. Empty for
+        code_bases: Code bases that read and write this layout, named as in `--to`. Empty for
             networks that are detected but cannot be loaded, and for repositories, whose layouts
             are only read. `--arch-option` overrides the facts of a repository.
     """
@@ -47,17 +48,17 @@ class StateDictLayout:
         return NETWORKS.get(self.network, Network())
 
     def fits(self, state: State) -> bool:
-        """Return whether weights have the keys by which this layout is detected."""
+        """Return whether weights have the `detect_keys` of this layout."""
         return all(_has(state, key) for key in self.detect_keys)
 
     def read_arguments(self, state: State) -> dict[str, Any] | None:
-        """Infer the network's arguments from weights; None if they do not have this layout."""
+        """Infer the network's arguments from weights; None for another layout."""
         if not self.fits(state):
             return None
-        renamed = {_renamed(key, self.renames): weight for key, weight in state.items()}
+        renamed = {_rename(key, self.renames): weight for key, weight in state.items()}
         try:
             read = {name: reading(renamed) for name, reading in self._network.arguments.items()}
-        except (KeyError, IndexError, ZeroDivisionError):  # the right keys, absurd shapes
+        except (KeyError, IndexError, ZeroDivisionError):  # fitting keys, absurd shapes
             return None
         inferred = {name: value for name, value in read.items() if value is not None}
         if not self.code_bases and read.get("norm") == "instance_affine" != self.facts.get("norm"):
@@ -76,27 +77,29 @@ class StateDictLayout:
 
     def to_plugin_key(self, key: str) -> str:
         """Return a key in this package's layout; '' if it is not part of the network."""
-        return _renamed(key, self.renames)
+        return _rename(key, self.renames)
 
     def from_plugin_key(self, key: str, saved: Iterable[str] = ()) -> str:
-        """Return how this layout calls a weight of the network, with `*` for an unknown number.
+        """Return the key in this layout for a key of the network, with `*` for an unknown number.
 
         Args:
             key: Key of the network.
-            saved: Keys of a file; of several names, that is taken which other blocks have there.
+            saved: Keys of a file. If several keys are possible, the one with the form of a saved
+                key, such as the key in another block, is returned.
         """
-        renamed = [_renamed_back(key, theirs, ours) for theirs, ours in self.renames if ours]
+        renamed = [_undo_rename(key, old, new) for old, new in self.renames if new]
         names = [n for n in renamed if n and self.to_plugin_key(n.replace("*", "0")) == key]
-        forms = set(map(_form, saved)) if len(names) > 1 else set()
-        return next((name for name in names if _form(name) in forms), (names or [key])[0])
+        forms = set(map(_replace_numbers, saved)) if len(names) > 1 else set()
+        fitting = (name for name in names if _replace_numbers(name) in forms)
+        return next(fitting, (names or [key])[0])
 
     def to_plugin_keys(
         self, state: State, arguments: Mapping[str, Any] | None = None
     ) -> dict[str, Tensor]:
-        """Rename weights to this package's keys, and add those that the file may omit.
+        """Rename weights to this package's keys, and add weights that files may omit.
 
         Args:
-            state: Weights in this layout.
+            state: Weights with this layout.
             arguments: Known arguments of the network; they override the facts.
 
         Raises:
@@ -106,7 +109,7 @@ class StateDictLayout:
         for key, weight in state.items():
             if (new := self.to_plugin_key(key)) in renamed:
                 own = key if new == key else new
-                raise UserError(f"expected {self.origin} keys, got also one of srgan_plugin: {own}")
+                raise UserError(f"expected only {self.origin} keys, got {own} of srgan_plugin")
             if new:
                 renamed[new] = weight
         return dict(self._network.complete(renamed, {**self.facts, **(arguments or {})}))
@@ -114,10 +117,11 @@ class StateDictLayout:
     def from_plugin_keys(self, state: State) -> dict[str, Tensor]:
         """Rename weights from this package's keys to this layout, which has a code base."""
         back = tuple((new, old) for old, new in self.renames)
-        return {_renamed(key, back): weight for key, weight in state.items()}
+        return {_rename(key, back): weight for key, weight in state.items()}
 
 
 def _has(state: State, key: str) -> bool:
+    """Return whether the weights fit one of `detect_keys`."""
     absent = key.startswith("!")
     bare = key.removeprefix("!")
     return (bare in state or f"{bare}.weight" in state) != absent
@@ -126,37 +130,38 @@ def _has(state: State, key: str) -> bool:
 _NUMBER = re.compile(r"\{([+-]\d+)?\}")
 
 
-def _renamed(key: str, renames: tuple[tuple[str, str], ...]) -> str:
+def _rename(key: str, renames: tuple[tuple[str, str], ...]) -> str:
+    """Replace the prefix of a key by the first pair that matches."""
     for old, new in renames:
         if found := re.match(re.escape(old).replace(r"\{\}", r"(\d+)"), key):
-            return _filled(new, found.groups()) + key[found.end() :] if new else ""
+            return _fill_template(new, found.groups()) + key[found.end() :] if new else ""
     return key
 
 
-def _filled(template: str, numbers: tuple[str, ...]) -> str:
+def _fill_template(template: str, numbers: tuple[str, ...]) -> str:
     """Replace `{}` by the next number, and `{+1}` by the next number plus one."""
     remaining = iter(numbers)
     return _NUMBER.sub(lambda brace: str(int(next(remaining)) + int(brace[1] or 0)), template)
 
 
-def _form(key: str) -> str:
-    """Return a key without its numbers."""
+def _replace_numbers(key: str) -> str:
+    """Return a key with `#` for each number."""
     return re.sub(r"\d+|\*", "#", key)
 
 
-def _renamed_back(key: str, theirs: str, ours: str) -> str | None:
-    """Undo a rename; None where it does not give this key."""
-    pattern = r"(\d+)".join(map(re.escape, _NUMBER.split(ours)[::2]))
+def _undo_rename(key: str, old: str, new: str) -> str | None:
+    """Return the key before its prefix was replaced by `new`; None for another prefix."""
+    pattern = r"(\d+)".join(map(re.escape, _NUMBER.split(new)[::2]))
     if not (found := re.match(pattern, key)):
         return None
-    offsets = [int(brace[1] or 0) for brace in _NUMBER.finditer(ours)]
+    offsets = [int(brace[1] or 0) for brace in _NUMBER.finditer(new)]
     numbers = [int(text) - by for text, by in zip(found.groups(), offsets, strict=True)]
-    left = iter(map(str, numbers))
-    return _NUMBER.sub(lambda _: next(left, "*"), theirs) + key[found.end() :]
+    remaining = iter(map(str, numbers))
+    return _NUMBER.sub(lambda _: next(remaining, "*"), old) + key[found.end() :]
 
 
 _UPCONVS = ("upconv{}.", "upsample{}.upsample_conv.")
-#: Detection takes the first layout that fits.
+#: Detection returns the first layout that fits.
 LAYOUTS = (
     StateDictLayout(
         "SRResNet",
@@ -245,7 +250,7 @@ def find_layout(network: str, code_base: CodeBase) -> StateDictLayout | None:
 
 @dataclass(frozen=True)
 class Detection:
-    """A detected layout, and the arguments of the network that follow from the weights."""
+    """A detected layout, and the network's arguments inferred from the weights."""
 
     layout: StateDictLayout
     arguments: Mapping[str, Any]
@@ -266,7 +271,7 @@ def describe(state: State) -> str:
     """Describe weights, such as "MSRResNet x4 (64 features, 16 blocks) in MMagic's keys".
 
     Args:
-        state: Bare weights by key, as `unwrap` returns them.
+        state: Bare weights, as returned by `unwrap`.
 
     Example:
         >>> from srgan_plugin.checkpoints import describe

@@ -1,4 +1,4 @@
-"""Load weights of any known layout into an existing network, strictly."""
+"""Load weights with any known layout into an existing network, strictly."""
 
 import os
 from collections.abc import Iterable, Mapping, MutableMapping
@@ -10,17 +10,22 @@ from srgan_plugin.errors import UserError, prefix_errors
 
 from .layouts import Detection, StateDictLayout, describe, detect_layout
 from .read_write import load_checkpoint_file
-from .recorded_args import NON_INFERABLE_ARGS, listed, plain, recorded_arguments
+from .recorded_args import (
+    NON_INFERABLE_ARGS,
+    format_arguments,
+    read_recorded_arguments,
+    same_argument,
+)
 from .weight_forms import explain_form
-from .wrappers import below, unwrap
+from .wrappers import select_prefix, unwrap
 
 
 def load_generator_weights(generator: nn.Module, path: str | os.PathLike[str]) -> str:
-    """Load a checkpoint of any known layout into a generator, strictly.
+    """Load a checkpoint with any known layout into a generator, strictly.
 
     Args:
         generator: The network; its weights are replaced.
-        path: File of the checkpoint.
+        path: The checkpoint.
 
     Returns:
         A description of the weights in the file.
@@ -48,50 +53,55 @@ def load_generator_weights(generator: nn.Module, path: str | os.PathLike[str]) -
 
 
 def check_function(meta: Any, weights: Mapping[str, Tensor], network: nn.Module) -> None:
-    """Refuse weights of a network with the same shapes that computes another function.
+    """Raise `UserError` for weights with fitting shapes that need other network arguments.
 
     Args:
         meta: Entry `meta` of the checkpoint, or None.
-        weights: Weights in any known layout.
+        weights: Weights with any known layout.
         network: The network to load them into.
 
     Raises:
-        UserError: The layout or `meta` states another value of an argument that no weight shows.
+        UserError: The layout implies, or `meta` records, another value of an argument that cannot
+            be inferred from the weights.
     """
     found, wanted = detect_layout(weights), detect_layout(network.state_dict())
     if not found or not wanted or found.layout.network != wanted.layout.network:
-        return  # strict loading refuses them
-    stated = {**found.layout.facts, **recorded_arguments({"meta": meta}, found.layout.network)}
-    for name, value in stated.items():
-        own = _argument_of(network, name)
-        if name not in found.arguments and own != plain(value):
+        return  # strict loading raises an error
+    recorded = {
+        **found.layout.facts,
+        **read_recorded_arguments({"meta": meta}, found.layout.network),
+    }
+    for name, value in recorded.items():
+        own = _read_argument(network, name)
+        if name not in found.arguments and not same_argument(own, value):
             raise UserError(
                 f"{name}: expected weights of a network with {own}, got those of one with {value}, "
                 f"which gives other images; set {name}={value} in the generator's config"
             )
 
 
-def _argument_of(network: nn.Module, name: str) -> Any:
-    return plain(getattr(network, name, NON_INFERABLE_ARGS[name].default))
+def _read_argument(network: nn.Module, name: str) -> Any:
+    """Return an argument of a network; the default for a class without this argument."""
+    return getattr(network, name, NON_INFERABLE_ARGS[name].default)
 
 
 def adapt_training_state(
     state: MutableMapping[str, Any], model: nn.Module, *, prefix: str = "", meta: Any = None
 ) -> str:
-    """Convert a state dict of any known layout, in place, to that of a model to be trained.
+    """Convert a state dict with any known layout, in place, so that a training model can load it.
 
-    Afterwards the weights of the generator are complete, with the keys of this package under
-    `generator.`, and keys that the model does not have are removed.
+    Afterwards all weights of the generator are under `generator.`, with the keys of this package,
+    and keys that the model does not have are removed.
 
     Args:
-        state: State dict of the complete model, or any checkpoint of a generator.
+        state: State dict of the complete model, or the content of a generator's checkpoint.
         model: Model with the generator as `model.generator`.
-        prefix: Beginning of the model's keys in `state`.
-        meta: `meta` of the checkpoint, if it is known.
+        prefix: Prefix of the model's keys in `state`.
+        meta: Entry `meta` of the checkpoint; None if it is not known.
 
     Returns:
         A description of a discriminator in `state` that does not fit the model; empty if there is
-        none.
+        no such discriminator.
 
     Raises:
         UserError: Weights of the generator are missing or of another network.
@@ -108,39 +118,40 @@ def adapt_training_state(
         'generator.conv_first.weight'
     """
     for key in [key for key in state if key.startswith(prefix)]:
-        bare = prefix + _without_wrapper(key.removeprefix(prefix))
+        bare = prefix + _strip_wrapper(key.removeprefix(prefix))
         if bare != key:
             state[bare] = state.pop(key)
-    inside = below(state, prefix)
-    # Training resumes from the trained weights, not from their average.
-    found = unwrap(inside, ema=not below(inside, "generator."))
+    inside = select_prefix(state, prefix)
+    # Training resumes from the trained weights, not from their moving average.
+    found = unwrap(inside, ema=not select_prefix(inside, "generator."))
     generator = model.get_submodule("generator")
     generator = getattr(generator, "module", generator)  # without the DDP wrapper
     weights = remap_strict(found, generator)
     check_function(meta, found, generator)
-    known = {_without_wrapper(key): weight for key, weight in model.state_dict().items()}
-    other = _other_discriminator(inside, known)
+    known = {_strip_wrapper(key): weight for key, weight in model.state_dict().items()}
+    other = _describe_other_discriminator(inside, known)
     removed = ("generator.", "discriminator.") if other else ("generator.",)
     kept = {key: v for key, v in inside.items() if key in known and not key.startswith(removed)}
     for key in inside:
         del state[prefix + key]
     state.update({f"{prefix}{key}": value for key, value in kept.items()})
     state.update({f"{prefix}generator.{key}": weight for key, weight in weights.items()})
-    if getattr(model, "generator_ema", None) is not None and not below(inside, "generator_ema."):
-        # A moving average starts at the weights that it averages.
+    has_average = getattr(model, "generator_ema", None) is not None
+    if has_average and not select_prefix(inside, "generator_ema."):
+        # A moving average starts from the trained weights.
         state.update({f"{prefix}generator_ema.{key}": w.clone() for key, w in weights.items()})
     return other
 
 
-def _without_wrapper(key: str) -> str:
+def _strip_wrapper(key: str) -> str:
     """Remove the `module.` that DDP adds after the name of a child module."""
     child, wrapped, name = key.partition(".module.")
     return f"{child}.{name}" if wrapped and "." not in child else key
 
 
-def _other_discriminator(saved: Mapping[str, Any], known: Mapping[str, Any]) -> str:
+def _describe_other_discriminator(saved: Mapping[str, Any], known: Mapping[str, Any]) -> str:
     """Describe a saved discriminator that does not fit the model's; empty if there is none."""
-    own, found = below(known, "discriminator."), below(saved, "discriminator.")
+    own, found = select_prefix(known, "discriminator."), select_prefix(saved, "discriminator.")
     if not own or not found or not why_not_loadable(found, own):
         return ""
     return f"expected {describe(own)}, the checkpoint holds {describe(found)}"
@@ -156,10 +167,13 @@ def remap_strict(
     """Rename weights to the keys of a network; verify that all keys and shapes match.
 
     Args:
-        weights: Bare weights in any known layout.
-        network: The network that shall load them; it is not changed and may be on the meta device.
+        weights: Bare weights with any known layout.
+        network: The network that will load them. It is not changed, and may be on the meta device.
         source: Name of the file, for messages.
-        saved_keys: Keys in the file by the keys in `weights`, for messages.
+        saved_keys: {key in `weights`: key in the file}, for messages.
+
+    Returns:
+        The weights with the keys of `network`.
 
     Raises:
         UserError: The weights belong to another network, are incomplete or not finite.
@@ -167,7 +181,7 @@ def remap_strict(
     own: dict[str, Tensor] = network.state_dict()
     misfit = why_not_loadable(weights, own)
     if not misfit:
-        return _finite(weights, source, saved_keys or {})
+        return _require_finite(weights, source, saved_keys or {})
     found, wanted = detect_layout(weights), detect_layout(own)
     advice = f"give a checkpoint of that network ({misfit})"
     if found and wanted and found.layout.network == wanted.layout.network:
@@ -175,10 +189,10 @@ def remap_strict(
         renamed = found.layout.to_plugin_keys(weights, act)
         names = saved_keys or file_keys(found.layout, weights, network)
         misfit = why_not_loadable(renamed, own, names)
-        if changes := _changes(found, wanted, network):
+        if changes := _config_changes(found, wanted, network):
             advice = f"set {changes} in the generator's config"
         elif not misfit:
-            return _finite(renamed, source, names)
+            return _require_finite(renamed, source, names)
         else:
             advice = f"it is damaged or was changed ({misfit}), download or copy it again"
     if form := explain_form(weights):
@@ -187,24 +201,22 @@ def remap_strict(
 
 
 def file_keys(layout: StateDictLayout, saved: Iterable[str], network: nn.Module) -> dict[str, str]:
-    """Return how a file calls the weights of a network, also those that it does not hold.
+    """Return {key in the network: key in the file}, including keys missing in the file.
 
     Args:
-        layout: Layout of the file's keys.
-        saved: The file's keys.
+        layout: Layout of the file.
+        saved: Keys in the file.
         network: Network of this package.
-
-    Returns:
-        Keys of the file by keys of the network.
     """
     saved = list(saved)
     names = {key: layout.from_plugin_key(key, saved) for key in network.state_dict()}
     return names | {layout.to_plugin_key(key): key for key in saved}
 
 
-def _finite(
+def _require_finite(
     weights: dict[str, Tensor], source: str, saved_keys: Mapping[str, str]
 ) -> dict[str, Tensor]:
+    """Return the weights, or raise `UserError` if one is NaN or infinite."""
     for key, weight in weights.items():
         if weight.is_floating_point() and not weight.float().isfinite().all():
             raise UserError(
@@ -215,13 +227,17 @@ def _finite(
     return weights
 
 
-def _changes(found: Detection, wanted: Detection, network: nn.Module) -> str:
-    """Return the arguments with which the network would fit the weights, where they differ."""
+def _config_changes(found: Detection, wanted: Detection, network: nn.Module) -> str:
+    """Return the arguments to change so that the network fits the weights, as text."""
     now = wanted.arguments
     changes = {name: value for name, value in found.arguments.items() if value != now.get(name)}
     facts = found.layout.facts.items()
-    changes |= {k: v for k, v in facts if k not in now and _argument_of(network, k) != plain(v)}
-    return listed(changes)
+    changes |= {
+        name: value
+        for name, value in facts
+        if name not in now and not same_argument(_read_argument(network, name), value)
+    }
+    return format_arguments(changes)
 
 
 def why_not_loadable(
@@ -234,7 +250,7 @@ def why_not_loadable(
     Args:
         weights: The weights to load.
         own: State dict of the network.
-        saved_keys: Keys in the file by the keys in `weights`, for messages.
+        saved_keys: {key in `weights`: key in the file}, for messages.
     """
     names = saved_keys or {}
     # torch adds the counters of batch normalisation, which old checkpoints do not have.

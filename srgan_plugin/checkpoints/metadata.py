@@ -8,45 +8,53 @@ from torch import nn
 from srgan_plugin import __version__
 from srgan_plugin.networks import Generator
 
-#: Keys of the metadata, in the order in which they are shown.
-METADATA: Final = (
-    *("name", "license", "network", "scale", "input_channels", "output_channels"),
-    *("channel_order", "input_range", "output_range", "producer"),
+#: Keys of the metadata, in the order of display.
+METADATA_KEYS: Final = (
+    "name",
+    "license",
+    "network",
+    "scale",
+    "input_channels",
+    "output_channels",
+    "channel_order",
+    "input_range",
+    "output_range",
+    "producer",
 )
-_ORDERS = {(1, 1): "gray", (3, 3): "RGB"}
+_CHANNEL_ORDERS = {(1, 1): "gray", (3, 3): "RGB"}
 
 
-def metadata_of(
+def export_metadata(
     network: nn.Module, *, name: str | None = None, license: str | None = None
 ) -> dict[str, str]:
     """Return the metadata of a network for an exported file.
 
-    `input_range` and `output_range` are those of `forward`.
+    `input_range` and `output_range` are the ranges of the input and the output of `forward`.
 
     Args:
         network: A network of this package.
-        name: Name of the model, or None.
-        license: Licence of the weights, such as `cc-by-sa-4.0`, or None.
+        name: Name of the model; None omits it.
+        license: Licence of the weights, such as `cc-by-sa-4.0`; None omits it.
     """
-    facts: dict[str, str | None] = {"name": name, "license": license}
-    facts["network"] = type(network).__name__
+    metadata: dict[str, str | None] = {"name": name, "license": license}
+    metadata["network"] = type(network).__name__
     if isinstance(network, Generator):
         channels = network.conv_first.in_channels, network.conv_last.out_channels
-        facts |= {
+        metadata |= {
             "scale": str(network.upscale_factor),
             "input_channels": str(channels[0]),
             "output_channels": str(channels[1]),
-            "channel_order": _ORDERS.get(channels),
+            "channel_order": _CHANNEL_ORDERS.get(channels),
             "input_range": "[0, 1]",
             "output_range": "[0, 1]",
         }
-    facts["producer"] = f"srgan_plugin {__version__}"
-    return {key: value for key, value in facts.items() if value}
+    metadata["producer"] = f"srgan_plugin {__version__}"
+    return {key: value for key, value in metadata.items() if value}
 
 
-def stated_metadata(checkpoint: Mapping[str, Any]) -> dict[str, str]:
-    """Return the metadata in a checkpoint, from `load_checkpoint_file`."""
+def read_metadata(checkpoint: Mapping[str, Any]) -> dict[str, str]:
+    """Return the metadata in the content of a checkpoint; empty if it has none."""
     meta = checkpoint.get("meta")
     if not isinstance(meta, Mapping):
         return {}
-    return {key: meta[key] for key in METADATA if isinstance(meta.get(key), str)}
+    return {key: meta[key] for key in METADATA_KEYS if isinstance(meta.get(key), str)}

@@ -13,14 +13,14 @@ _METRICS = ("psnr", "ssim", "niqe", "lpips", "dists")
 
 @dataclass(frozen=True, kw_only=True)
 class ModelCard:
-    """Content of a card that does not follow from the network.
+    """Content of a card that cannot be read from the network.
 
     Attributes:
-        license: Licence of the weights by its name on the hub, such as `cc-by-sa-4.0`.
+        license: Licence of the weights, by its identifier on the hub, such as `cc-by-sa-4.0`.
         name: Name of the model.
-        datasets: Training datasets by their names on the hub.
-        results: Metrics by name for each test set, as `tools/test.py --out` writes them.
-        text: Further text in Markdown, such as how the model was trained.
+        datasets: Identifiers of the training datasets on the hub.
+        results: {test set: {metric: value}}, as `tools/test.py --out` writes them.
+        text: Additional text in Markdown, such as how the model was trained.
     """
 
     license: str
@@ -31,12 +31,12 @@ class ModelCard:
 
 
 def card_text(network: Generator, card: ModelCard, repo_id: str) -> str:
-    """Return the card: front matter and text.
+    """Return the model card: front matter in YAML and text in Markdown.
 
     Args:
         network: A generator of this package.
-        card: Content of the card.
-        repo_id: Name of the repository, for the commands in the card.
+        card: Content of the model card.
+        repo_id: `OWNER/NAME`, shown in the commands of the model card.
     """
     scale = network.upscale_factor
     count = sum(parameter.numel() for parameter in network.parameters())
@@ -95,24 +95,24 @@ or `srgan-plugin upscale lr.png sr.png --model hf://OWNER/NAME`.
 
 
 def _metric_type(metric: str) -> str:
-    """Return the hub's name of a metric, such as "psnr" for PSNR_Y; '' if it has none."""
+    """Return the identifier of a metric on the hub, such as "psnr" for PSNR_Y; '' if unknown."""
     found = re.match(r"[A-Za-z]+", metric)
     name = found[0].lower() if found else ""
     return name if name in _METRICS else ""
 
 
 def _table(results: Mapping[str, Mapping[str, float]]) -> str:
-    """Return results as a table in Markdown, a row for each test set."""
+    """Return the results as a table in Markdown with one row per test set."""
     columns = list(dict.fromkeys(name for metrics in results.values() for name in metrics))
     if not columns:
         return ""
     rows = [["", *columns], ["---"] * (len(columns) + 1)]
     rows += [
-        [dataset, *(_number(metrics.get(name)) for name in columns)]
+        [dataset, *(_format_number(metrics.get(name)) for name in columns)]
         for dataset, metrics in results.items()
     ]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows) + "\n"
 
 
-def _number(value: object) -> str:
+def _format_number(value: object) -> str:
     return f"{value:.4f}" if isinstance(value, int | float) else "–"

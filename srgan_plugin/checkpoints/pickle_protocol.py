@@ -1,7 +1,7 @@
 """Rewrite pickles of protocols 3 to 5 in protocol 2, the only one that torch's safe loader reads.
 
-Pickles that name `bytearray` are rewritten as well, with a stand-in of `safe_unpickle`: torch's
-loader allows it, and `bytearray(n)` allocates n bytes.
+In pickles with the global `bytearray`, it is replaced by the stand-in in `safe_unpickle`, because
+torch's loader allows the global and `bytearray(n)` allocates n bytes.
 """
 
 import io
@@ -17,31 +17,60 @@ from srgan_plugin.errors import UserError
 
 #: Start of a file in torch.save's legacy format: a pickled magic number.
 LEGACY_START = re.compile(rb"\x80[\x02-\x05](\x95.{8})?\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19\.", re.S)
-_LEGACY_PICKLES = 5  # magic number, protocol, system, content, keys of the storages that follow
-_MAX_GROWTH = 8  # of the size, as memoised names are written out; usual pickles hardly grow
+_LEGACY_PICKLES = 5  # magic number, protocol, system, content, keys of the storages
+_MAX_GROWTH = 8  # factor; memoised names are written out, but usual pickles hardly grow
 _NAME = re.compile(r"[\w.]{1,200}")
-_KNOWN = {  # opcodes of torch's loader
-    *("APPEND", "APPENDS", "BINFLOAT", "BINGET", "BININT", "BININT1", "BININT2", "BINPERSID"),
-    *("BINUNICODE", "BUILD", "EMPTY_DICT", "EMPTY_LIST", "EMPTY_TUPLE", "GLOBAL", "LONG1"),
-    *("LONG_BINGET", "MARK", "NEWFALSE", "NEWOBJ", "NEWTRUE", "NONE", "REDUCE", "SETITEM"),
-    *("SETITEMS", "STOP", "TUPLE", "TUPLE1", "TUPLE2", "TUPLE3"),
-}
-_TEXTS = {"SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8"}
+# Opcodes that torch's loader reads.
+_KNOWN = frozenset(
+    {
+        "APPEND",
+        "APPENDS",
+        "BINFLOAT",
+        "BINGET",
+        "BININT",
+        "BININT1",
+        "BININT2",
+        "BINPERSID",
+        "BINUNICODE",
+        "BUILD",
+        "EMPTY_DICT",
+        "EMPTY_LIST",
+        "EMPTY_TUPLE",
+        "GLOBAL",
+        "LONG1",
+        "LONG_BINGET",
+        "MARK",
+        "NEWFALSE",
+        "NEWOBJ",
+        "NEWTRUE",
+        "NONE",
+        "REDUCE",
+        "SETITEM",
+        "SETITEMS",
+        "STOP",
+        "TUPLE",
+        "TUPLE1",
+        "TUPLE2",
+        "TUPLE3",
+    }
+)
+_STRINGS = {"SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8"}
 _BYTES = {"SHORT_BINBYTES", "BINBYTES", "BINBYTES8"}
 _TUPLE2_REDUCE = b"\x86R"
-# Sets become stand-ins, which BUILD fills.
+# A set becomes its stand-in in `safe_unpickle`, which BUILD fills.
 _REPLACED = {"EMPTY_SET": b"csrgan_plugin\nset\n)\x81", "ADDITEMS": b"tb"}
 _BYTEARRAY = re.compile(rb"c(builtins|__builtin__)\nbytearray\n")
 
 
-def readable_source(path: Path) -> BinaryIO:
+def open_in_protocol_2(path: Path) -> BinaryIO:
     """Open a checkpoint for torch's safe loader.
 
     Args:
-        path: A file of `torch.save`, in either format, with any protocol from 2.
+        path: A file written by `torch.save`, in the zip or the legacy format, with any protocol
+            from 2.
 
     Returns:
-        The file itself if its pickle has protocol 2, else the rewritten content in memory.
+        The open file if its pickle has protocol 2, otherwise the rewritten content in memory.
 
     Raises:
         UnpicklingError: The pickle has an opcode that protocol 2 cannot express.
@@ -50,7 +79,7 @@ def readable_source(path: Path) -> BinaryIO:
     with path.open("rb") as file:
         start = file.read(2)
     if start == b"PK":
-        return _archive(path)
+        return _open_archive(path)
     content = path.read_bytes()
     if start == b"\x80\x02" and not _BYTEARRAY.search(content):
         return path.open("rb")
@@ -59,7 +88,8 @@ def readable_source(path: Path) -> BinaryIO:
     return io.BytesIO(pickles + source.read())
 
 
-def _archive(path: Path) -> BinaryIO:
+def _open_archive(path: Path) -> BinaryIO:
+    """Open a file in the zip format as `open_in_protocol_2` does."""
     with zipfile.ZipFile(path) as archive:
         name = next((n for n in archive.namelist() if re.fullmatch(r"[^/]+/data\.pkl", n)), None)
         content = b"\x80\x02" if name is None else archive.read(name)
@@ -82,14 +112,14 @@ class _Rewriter:
         max_size: Largest size in bytes.
 
     Attributes:
-        pieces: The opcodes written, each with the string that it pushes on the stack, if any.
+        pieces: The written opcodes, each with the string that it pushes on the stack, or None.
     """
 
     def __init__(self, max_size: int) -> None:
         self.pieces: list[tuple[bytes, str | None]] = [(b"\x80\x02", None)]
         self._remaining = max_size
         self._memo: dict[int, str | None] = {}
-        # Memo numbers of strings that became part of a GLOBAL and are no longer memoised.
+        # Memo indices of strings that became part of a GLOBAL and are no longer memoised.
         self._inlined: set[int] = set()
 
     def add(self, name: str, value: Any, raw: bytes) -> None:
@@ -97,30 +127,30 @@ class _Rewriter:
 
         Args:
             name: Name of the opcode.
-            value: Its argument.
-            raw: Its bytes.
+            value: Argument of the opcode.
+            raw: Bytes of the opcode with its argument.
         """
-        if name in _TEXTS:
-            self._write(_text(value), value)
+        if name in _STRINGS:
+            self._write(_encode_text(value), value)
         elif name in ("BINGET", "LONG_BINGET") and (text := self._memo.get(value)) is not None:
-            self._write(_text(text) if value in self._inlined else raw, text)
+            self._write(_encode_text(text) if value in self._inlined else raw, text)
         elif name in ("MEMOIZE", "BINPUT", "LONG_BINPUT"):
             number = len(self._memo) if name == "MEMOIZE" else value
             self._memo[number] = self.pieces[-1][1]
             self._write(b"r" + struct.pack("<I", number))
         elif name == "STACK_GLOBAL":
             attribute, module = self._pop_text(), self._pop_text()
-            self._write(_global(module, attribute))
+            self._write(_encode_global(module, attribute))
         elif name == "GLOBAL":
-            self._write(_global(*value.split(" ", 1)))
+            self._write(_encode_global(*value.split(" ", 1)))
         elif name in _BYTES:
-            self._write(_encoded(b"c_codecs\nencode\n", value))
+            self._write(_encode_bytes(b"c_codecs\nencode\n", value))
         elif name == "BYTEARRAY8":
-            self._write(_encoded(_global("builtins", "bytearray"), bytes(value)))
+            self._write(_encode_bytes(_encode_global("builtins", "bytearray"), bytes(value)))
         elif name in _KNOWN or name in _REPLACED:
             self._write(_REPLACED.get(name, raw))
         elif name not in ("PROTO", "FRAME"):
-            raise UnpicklingError(f"its pickle has the opcode {name}, which no weights need")
+            raise UnpicklingError(f"its pickle has the opcode {name}, which is not allowed")
 
     def _write(self, piece: bytes, text: str | None = None) -> None:
         self._remaining -= len(piece)
@@ -129,7 +159,7 @@ class _Rewriter:
         self.pieces.append((piece, text))
 
     def _pop_text(self) -> str:
-        """Remove the string that was pushed last and return it."""
+        """Remove the last pushed string and return it."""
         piece, text = self.pieces.pop()
         while text is None and piece.startswith(b"r"):
             self._inlined.add(*struct.unpack("<I", piece[1:]))
@@ -142,10 +172,10 @@ class _Rewriter:
 def to_protocol_2(source: io.BytesIO) -> bytes:
     """Rewrite the pickle at the position of `source` in protocol 2.
 
-    No opcode is run. Which names the pickle may use is left to torch's loader and the stand-ins.
+    No opcode is run. Globals are not checked here, but by torch's loader and the stand-ins.
 
     Args:
-        source: The file; its position is after the pickle afterwards.
+        source: The file. Afterwards its position is the end of the pickle.
 
     Raises:
         UnpicklingError: The pickle has an opcode that protocol 2 cannot express.
@@ -160,20 +190,25 @@ def to_protocol_2(source: io.BytesIO) -> bytes:
     return b"".join(piece for piece, _ in rewriter.pieces)
 
 
-def _text(text: str) -> bytes:
+def _encode_text(text: str) -> bytes:
     raw = text.encode("utf-8", "surrogatepass")
     return b"X" + struct.pack("<I", len(raw)) + raw
 
 
-def _encoded(function: bytes, raw: bytes) -> bytes:
-    return function + _text(raw.decode("latin1")) + _text("latin1") + _TUPLE2_REDUCE
+def _encode_bytes(function: bytes, raw: bytes) -> bytes:
+    return function + _encode_text(raw.decode("latin1")) + _encode_text("latin1") + _TUPLE2_REDUCE
 
 
-def _global(module: str, name: str) -> bytes:
-    """Return opcodes that push a global; for an attribute of a class, a call of `getattr`."""
+def _encode_global(module: str, name: str) -> bytes:
+    """Return the opcodes that push a global, or call `getattr` for an attribute of a class."""
     owner, _, attribute = name.rpartition(".")
     if (module, name) in (("builtins", "bytearray"), ("__builtin__", "bytearray")):
         module = "srgan_plugin"  # a stand-in
     if not owner:
         return f"c{module}\n{name}\n".encode()
-    return b"cbuiltins\ngetattr\n" + _global(module, owner) + _text(attribute) + _TUPLE2_REDUCE
+    return (
+        b"cbuiltins\ngetattr\n"
+        + _encode_global(module, owner)
+        + _encode_text(attribute)
+        + _TUPLE2_REDUCE
+    )

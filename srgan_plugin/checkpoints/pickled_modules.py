@@ -1,4 +1,4 @@
-"""Explain files with a pickled module in place of its weights, without unpickling them."""
+"""Explain how to convert files with a pickled module, without unpickling them."""
 
 import io
 import pickletools
@@ -11,27 +11,43 @@ from pathlib import Path
 from .pickle_protocol import LEGACY_START, to_protocol_2
 
 _MODULES = "torch.nn."
+# Prefixes of globals that are neither modules nor foreign code.
 _HARMLESS = (
-    *("torch._utils.", "torch.optim.", "torch.Size", "torch.device", "torch.float"),
-    *(f"torch.{kind}Storage" for kind in ("Float", "Half", "Double", "Long")),
-    *("collections.OrderedDict", "collections.defaultdict", "argparse.Namespace"),
-    *(f"{name}.{kind}" for name in ("__builtin__", "builtins") for kind in ("set", "dict", "list")),
-    *("srgan_plugin.set", "numpy.core.multiarray."),
+    "torch._utils.",
+    "torch.optim.",
+    "torch.Size",
+    "torch.device",
+    "torch.float",
+    "torch.FloatStorage",
+    "torch.HalfStorage",
+    "torch.DoubleStorage",
+    "torch.LongStorage",
+    "collections.OrderedDict",
+    "collections.defaultdict",
+    "argparse.Namespace",
+    "builtins.set",
+    "builtins.dict",
+    "builtins.list",
+    "__builtin__.set",
+    "__builtin__.dict",
+    "__builtin__.list",
+    "srgan_plugin.set",
+    "numpy.core.multiarray.",
 )
 _HEADER_PICKLES = 3  # of the legacy format: magic number, protocol, system
 
 
 def explain_pickled_module(path: Path) -> str | None:
-    """Return a message with the line that saves a module's state dict; None without a module.
+    """Return a message with a command that saves the module's state dict; None without a module.
 
     Args:
-        path: A file of `torch.save` with a module, or with a dict of modules, optimisers, ….
+        path: A file written by `torch.save`, with a module or a dict of modules, optimisers, ….
     """
-    with suppress(Exception):  # damage is reported by the caller
-        pickled = _pickle_in(path)
-        if found := _module_in(pickled):
+    with suppress(Exception):  # the caller reports damage
+        pickled = _read_pickle(path)
+        if found := _find_module(pickled):
             outermost, shown = found
-            where = _key_of(outermost, pickled)
+            where = _find_key(outermost, pickled)
             loaded = f"torch.load({str(path)!r}, map_location='cpu', weights_only=False){where}"
             line = f"import torch; torch.save({loaded}.state_dict(), 'NEW.pth')"
             return (
@@ -41,8 +57,8 @@ def explain_pickled_module(path: Path) -> str | None:
     return None
 
 
-def _pickle_in(path: Path) -> bytes:
-    """Return the pickle in a file of `torch.save`, in protocol 2."""
+def _read_pickle(path: Path) -> bytes:
+    """Return the pickle in a file written by `torch.save`, in protocol 2."""
     data = path.read_bytes()
     if zipfile.is_zipfile(io.BytesIO(data)):
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
@@ -55,15 +71,18 @@ def _pickle_in(path: Path) -> bytes:
     return to_protocol_2(source)
 
 
-def _module_in(pickled: bytes) -> tuple[str, str] | None:
-    """Return the class of the outermost module, and the first class outside torch, if there is one.
+def _find_module(pickled: bytes) -> tuple[str, str] | None:
+    """Find a pickled module.
 
-    Return None without a module, or if the pickle has names of the standard library or of several
-    packages: these might be any calls, and the message must not advise to run them. A module is
-    recognised by an object made without a call, whose state has `_parameters`.
+    A module is an object that is created without a call, with a state that has `_parameters`.
+
+    Returns:
+        The class of the outermost module, and the first class outside torch, or again the outermost
+        one. None without a module, or if the pickle has globals of the standard library or of
+        several packages: these may be arbitrary calls, which the message must not advise to run.
     """
     ops = [op for op in pickletools.genops(pickled) if op[0].name not in ("BINPUT", "LONG_BINPUT")]
-    names = {i: _dotted(value) for i, (op, value, _) in enumerate(ops) if op.name == "GLOBAL"}
+    names = {i: _join_name(value) for i, (op, value, _) in enumerate(ops) if op.name == "GLOBAL"}
     classes = {index: name for index, name in names.items() if not name.startswith(_HARMLESS)}
     foreign = [name for name in classes.values() if not name.startswith(_MODULES)]
     packages = {name.partition(".")[0] for name in foreign}
@@ -83,15 +102,15 @@ def _module_in(pickled: bytes) -> tuple[str, str] | None:
     return outermost, (foreign or [outermost])[0]
 
 
-def _dotted(value: object) -> str:
+def _join_name(value: object) -> str:
     return str(value).replace(" ", ".")
 
 
-def _key_of(name: str, pickled: bytes) -> str:
-    """Return `['key']` for the dict entry with the first object of a class; '' outside a dict."""
+def _find_key(name: str, pickled: bytes) -> str:
+    """Return the subscript, as `['key']`, of the first object of a class; '' outside a dict."""
     key = ""
     for opcode, value, _ in pickletools.genops(pickled):
-        if opcode.name == "GLOBAL" and _dotted(value) == name:
+        if opcode.name == "GLOBAL" and _join_name(value) == name:
             break
         if opcode.name == "BINUNICODE" and value != "module":  # a tag of the legacy format
             key = f"[{value!r}]"

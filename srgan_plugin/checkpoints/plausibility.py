@@ -2,8 +2,8 @@
 
 In a trained network, the running statistics of batch normalisation match its inputs, and the
 super-resolved image resembles the LR image. If another activation or range fits decisively better
-than the assumed one, a fork has probably changed it. With random weights no choice fits, and none
-is contradicted.
+than the assumed one, a fork has probably changed it. Random weights fit no choice and therefore
+contradict none.
 """
 
 import itertools
@@ -18,25 +18,30 @@ from torch import Tensor, nn
 from srgan_plugin.networks import SRResNet
 from srgan_plugin.networks.blocks import ACTIVATIONS, IMAGENET, LAST_ACTIVATIONS, PIXEL_RANGES
 
-_SIZE, _BORDER = 40, 8  # pixels: side of the test image, and border changed by zero padding
+_SIZE = 40  # height and width of the test image
+_BORDER = 8  # pixels at each edge that zero padding changes
 # Thresholds, measured on 33 small networks with 11 combinations of arguments after 100 to 700
 # steps: no correct combination is contradicted.
-_MIN_ACT_RATIO, _MAX_ACT_ERROR = 3.0, 0.1
-_MIN_PSNR, _CLEAR_GAIN, _SMALL_GAIN = 20.0, 6.0, 1.5  # dB
-_MIN_DISTANCE_RATIO, _MAX_DISTANCE = 4.0, 1.5
+_MIN_ACT_RATIO = 3.0  # error of the assumed activation / error of the best one
+_MAX_ACT_ERROR = 0.1  # of the best activation, relative to the error without an activation
+_MIN_PSNR = 20.0  # dB, of the better ranges
+_CLEAR_GAIN = 6.0  # dB, sufficient alone
+_SMALL_GAIN = 1.5  # dB, sufficient if the statistics also fit better
+_MIN_DISTANCE_RATIO = 4.0  # of the statistics: assumed ranges / better ranges
+_MAX_DISTANCE = 1.5  # of the statistics, for the better ranges
 # Points and weights for means over a standard normal distribution.
 _POINTS = torch.linspace(-6, 6, 241)
 _NORMAL = torch.softmax(-(_POINTS**2) / 2, 0)
 
 
 @torch.inference_mode()
-def contradicted(network: SRResNet, assumed: Collection[str]) -> dict[str, Any]:
-    """Return other values of arguments that fit the weights decisively better; empty if none do.
+def find_better_arguments(network: SRResNet, assumed: Collection[str]) -> dict[str, Any]:
+    """Return the assumed arguments that the weights contradict, with the values that fit better.
 
     Args:
         network: The network with the assumed arguments, in evaluation mode; it is not changed.
-        assumed: Names of assumed arguments. `act`, `input_range`, `output_range` and `last_act`
-            are checked.
+        assumed: Names of the assumed arguments, of which `act`, `input_range`, `output_range` and
+            `last_act` are checked.
     """
     if "act" in assumed and network.act != "prelu" and (act := _better_activation(network)):
         return {"act": act}
@@ -44,7 +49,7 @@ def contradicted(network: SRResNet, assumed: Collection[str]) -> dict[str, Any]:
 
 
 def _better_activation(network: SRResNet) -> str | None:
-    """Return the activation that fits the statistics decisively better; None if none does."""
+    """Return an activation that fits the statistics decisively better; None if there is none."""
     if network.norm != "batch":
         return None
     errors = {
@@ -60,12 +65,12 @@ def _better_activation(network: SRResNet) -> str | None:
 def _mean_error(block: Any, act: nn.Module | None = None) -> float:
     """Return the squared error of the predicted mean before a block's second normalisation.
 
-    The output of the first normalisation is about normally distributed, with its bias as mean and
-    its weight as deviation.
+    The output of the first normalisation is approximately normally distributed, with its bias as
+    mean and its weight as standard deviation.
 
     Args:
         block: Residual block.
-        act: Activation to predict with; None predicts the bias of the convolution.
+        act: Activation between the convolutions; None predicts the bias of the convolution.
     """
     first, second = block.bn1, block.bn2
     deviation = first.weight.abs() * (first.running_var / (first.running_var + first.eps)).sqrt()
@@ -78,18 +83,26 @@ def _mean_error(block: Any, act: nn.Module | None = None) -> float:
 
 
 class _Fit(NamedTuple):
-    psnr: float  # between the test image and the result, scaled down to its size
-    distance: float  # between the first normalisation's statistics and those of the test image
+    """Fit of one combination of arguments.
+
+    Attributes:
+        psnr: PSNR between the test image and the downscaled result, in dB.
+        distance: Distance between the running statistics of the first normalisation and the
+            statistics of its input.
+    """
+
+    psnr: float
+    distance: float
 
     def contradicts(self, assumed: "_Fit") -> bool:
-        """Return whether this fit is good and much better than that of the assumed arguments."""
+        """Return whether this fit is good and much better than the fit of the assumed arguments."""
         gain = self.psnr - assumed.psnr
         closer = self.distance < min(_MAX_DISTANCE, assumed.distance / _MIN_DISTANCE_RATIO)
         return self.psnr > _MIN_PSNR and (gain > _CLEAR_GAIN or (closer and gain > _SMALL_GAIN))
 
 
 def _better_ranges(network: SRResNet, assumed: Collection[str]) -> dict[str, Any]:
-    """Return ranges and last activation that fit decisively better, where they differ."""
+    """Return the ranges and the last activation to change because others fit decisively better."""
     names = ("input_range", "output_range", "last_act")
     now = {name: getattr(network, name) for name in names}
     channels = network.conv_first.in_channels, network.conv_last.out_channels
@@ -103,7 +116,7 @@ def _better_ranges(network: SRResNet, assumed: Collection[str]) -> dict[str, Any
     fits = _fits(network, *choices)
     current = tuple(now.values())
 
-    def score(key: tuple[Any, ...]) -> float:  # each change has to gain more than its penalty
+    def score(key: tuple[Any, ...]) -> float:  # each change must gain more than _SMALL_GAIN
         changes = sum(value != own for value, own in zip(key, current, strict=True))
         return fits[key].psnr - _SMALL_GAIN * float(changes)
 
@@ -151,7 +164,7 @@ def _crop(x: Tensor, border: int) -> Tensor:
 
 
 def _distance(norm: Any, features: Tensor) -> float:
-    """Return the distance between running statistics and those of features; 0 without any."""
+    """Return the distance between running statistics and statistics of features, 0 without them."""
     if getattr(norm, "running_mean", None) is None:
         return 0.0
     inner = _crop(features, _BORDER // 2)
@@ -162,7 +175,7 @@ def _distance(norm: Any, features: Tensor) -> float:
 
 
 def _natural_image(channels: int) -> Tensor:
-    """Return a (1, channels, H, W) image in [0, 1] with the statistics of photographs."""
+    """Return an image, (1, channels, H, W) in [0, 1], with the statistics of photographs."""
     random = torch.Generator().manual_seed(0)
     image = torch.zeros(1, 3, _SIZE, _SIZE)
     for size, amplitude in ((2, 7), (4, 6), (10, 4), (20, 2), (40, 1)):

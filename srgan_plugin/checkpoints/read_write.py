@@ -1,4 +1,4 @@
-"""Read checkpoint files without running code, refuse other files, write atomically."""
+"""Read checkpoint files without running code, and write them atomically."""
 
 import contextlib
 import io
@@ -19,12 +19,13 @@ from srgan_plugin.io.atomic import atomic_path
 from srgan_plugin.io.download import sha256
 
 from .array_files import array_file_reader, require_modest_size
-from .file_kinds import kind_of, missing
-from .pickle_protocol import LEGACY_START, readable_source, to_protocol_2
+from .file_kinds import detect_kind, explain_missing
+from .pickle_protocol import LEGACY_START, open_in_protocol_2, to_protocol_2
 from .pickled_modules import explain_pickled_module
 from .safe_unpickle import STAND_INS, History, materialize
 
-NOTE = "srgan_plugin"  # key of this package's note in `meta`
+#: Key in `meta` of the note, a dict of arguments that cannot be inferred from the weights.
+NOTE_KEY = "srgan_plugin"
 _ZIP = b"PK\x03\x04"
 _SAFETENSORS = re.compile(rb".{5}\0{3}\{\s*\"", re.S)  # the header's length, then JSON
 _PICKLE = re.compile(rb"\x80[\x02-\x05]")
@@ -42,16 +43,16 @@ def filename_hash(name: str) -> str:
 def load_checkpoint_file(
     path: str | os.PathLike[str], *, history: Callable[..., object] = History
 ) -> dict[str, Any]:
-    """Read a checkpoint of torch (either format) or safetensors onto the CPU.
+    """Read a checkpoint onto the CPU: torch (zip or legacy format), safetensors, NumPy or HDF5.
 
-    Tensors, plain containers, numbers, and the numpy numbers and log histories of mmengine's
-    checkpoints are read. No other name in a pickle is looked up or run. A file name that ends with
-    digits of a SHA-256, as published ones do, is checked against the content.
+    Supported contents are tensors, plain containers, numbers, and the numpy arrays and log
+    histories in mmengine's checkpoints. Other globals in a pickle raise an error and are not run.
+    If the file name ends with digits of a SHA-256, as in published files, the content is verified.
 
     Args:
-        path: The file; its format is detected from the content, not from the name.
-        history: Class of mmengine's log histories, called with log_history, count_history (arrays)
-            and max_length; use mmengine's `HistoryBuffer` to resume a run.
+        path: The file. Its format is detected from the content, not from the name.
+        history: Class for mmengine's log histories, called with log_history, count_history (arrays)
+            and max_length. To resume a run, use mmengine's `HistoryBuffer`.
 
     Returns:
         A state dict, or a dict that contains one.
@@ -71,43 +72,43 @@ def load_checkpoint_file(
     """
     path = Path(path)
     if not path.is_file():
-        raise MissingFileError(missing(path))
-    # A damaged file can fail in any way inside the readers; the user needs its name and one line.
+        raise MissingFileError(explain_missing(path))
+    # With a damaged file the readers can raise any exception.
     try:
         loaded = _read(path, history)
     except Exception as error:
-        raise UserError(_refusal(path, error)) from error
+        raise UserError(_explain_failure(path, error)) from error
     if not isinstance(loaded, dict):
         raise UserError(f"{path}: expected a dict of weights, got a {type(loaded).__name__}")
     return loaded
 
 
 def _read(path: Path, history: Callable[..., object]) -> Any:
-    """Return the content of a file of any supported format."""
-    if (stated := filename_hash(path.name)) and not sha256(path).startswith(stated):
+    """Return the content of a file in any supported format."""
+    if (digits := filename_hash(path.name)) and not sha256(path).startswith(digits):
         raise UserError("its SHA-256 does not begin with the hash in its name")
-    start = _start(path, 64)
+    start = _read_start(path, 64)
     if _SAFETENSORS.match(start):
         return _read_safetensors(path)
     if read_arrays := array_file_reader(path):
         weights, recorded = read_arrays(path)
         note: dict[str, Any] = {"format": 2, "network": "SRResNet", **recorded}
-        return {"state_dict": weights, "meta": {NOTE: note}} if recorded else weights
-    if start and (kind := kind_of(path)):
+        return {"state_dict": weights, "meta": {NOTE_KEY: note}} if recorded else weights
+    if start and (kind := detect_kind(path)):
         raise _OtherKindError(kind)
     if start.startswith(_ZIP):
         _check_archive(path)
     elif not LEGACY_START.match(start):
         raise UnpicklingError("it was not written by torch.save")
     # An open file, because torch.load selects the format by the name of a path.
-    with _only_stand_ins_allowed(), readable_source(path) as source:
+    with _allow_only_stand_ins(), open_in_protocol_2(path) as source:
         loaded = torch.load(source, map_location="cpu", weights_only=True)
-    require_modest_size(_size_of_tensors(loaded), path)
+    require_modest_size(_count_tensor_bytes(loaded), path)
     return materialize(loaded, history)
 
 
-def _size_of_tensors(loaded: Any) -> int:
-    """Return the size in bytes of all tensors, which may be expanded from a single number."""
+def _count_tensor_bytes(loaded: Any) -> int:
+    """Return the size in bytes of all tensors; small files may contain huge expanded tensors."""
     size, items, seen = 0, [loaded], set()
     while items:
         item = items.pop()
@@ -129,17 +130,17 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
     with safe_open(path, "pt") as file:
         weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - no dict
         notes = file.metadata() or {}
-    if NOTE not in notes:
+    if NOTE_KEY not in notes:
         return weights
     try:
-        return {"state_dict": weights, "meta": {**notes, NOTE: json.loads(notes[NOTE])}}
+        return {"state_dict": weights, "meta": {**notes, NOTE_KEY: json.loads(notes[NOTE_KEY])}}
     except json.JSONDecodeError as error:
-        raise _OtherKindError(f"metadata {NOTE} that are not JSON ({error})") from None
+        raise _OtherKindError(f"metadata {NOTE_KEY} without JSON ({error})") from None
 
 
 @contextlib.contextmanager
-def _only_stand_ins_allowed() -> Iterator[None]:
-    """Replace torch's safe globals by the stand-ins in the context."""
+def _allow_only_stand_ins() -> Iterator[None]:
+    """Replace the safe globals of torch by the stand-ins in the context."""
     before = torch.serialization.get_safe_globals()
     torch.serialization.clear_safe_globals()
     torch.serialization.add_safe_globals(STAND_INS)
@@ -150,17 +151,18 @@ def _only_stand_ins_allowed() -> Iterator[None]:
         torch.serialization.add_safe_globals(before)
 
 
-_FOLDER = 0x10  # DOS attribute of a folder
+_FOLDER_BIT = 0x10  # of the DOS attributes
 
 
 def _check_archive(path: Path) -> None:
-    """Refuse a zip archive with damage that torch does not detect.
+    """Check a zip archive for damage that torch does not detect.
 
-    torch ignores checksums and returns uninitialised memory for parts marked as folders or with a
-    packed size of 0. Of two parts with the same name, it may read another one than `zipfile`.
+    torch ignores checksums, and returns uninitialised memory for parts that are marked as folders
+    or have a packed size of 0. If two parts have the same name, torch and `zipfile` may read
+    different ones.
 
     Raises:
-        UserError: A checksum, a size or a mark is wrong, or a name occurs twice.
+        UserError: A checksum, a size or an attribute is wrong, or a name occurs twice.
     """
     with zipfile.ZipFile(path) as archive:
         parts = archive.infolist()
@@ -172,7 +174,7 @@ def _check_archive(path: Path) -> None:
                 not packed and part.compress_size != part.file_size
             ):
                 raise UserError(f"the sizes of its part {part.filename} contradict each other")
-            if part.external_attr & _FOLDER and part.file_size:
+            if part.external_attr & _FOLDER_BIT and part.file_size:
                 raise UserError(f"its part {part.filename} is marked as a folder")
         unpacked = sum(part.file_size for part in parts)
         if unpacked > path.stat().st_size:
@@ -185,48 +187,49 @@ class _OtherKindError(UserError):
     """Error for a file, or for metadata, of another kind."""
 
 
-def _refusal(path: Path, error: Exception) -> str:
-    """Return one line that says why a file was not read."""
+def _explain_failure(path: Path, error: Exception) -> str:
+    """Return the message, one line, for a file that could not be read."""
     if not path.stat().st_size:
         return f"{path}: expected a checkpoint, got an empty file; copy or download it again"
     if isinstance(error, _OtherKindError):
-        return f"{path}: expected a checkpoint of torch or a safetensors file, got {error}"
+        return f"{path}: expected a torch checkpoint or a safetensors file, got {error}"
     if isinstance(error, UnpicklingError):
         found = _REFUSED_GLOBAL.search(str(error))
-        if name := found[1] if found else _first_foreign_name(path):
+        if name := found[1] if found else _find_foreign_name(path):
             return explain_pickled_module(path) or (
                 f"{path}: expected weights and numbers, got a pickle that calls {name}; nothing "
                 "was run or loaded; ask its author for a state dict"
             )
-        if _PICKLE.match(_start(path, 2)) and not LEGACY_START.match(_start(path, 64)):
+        if _PICKLE.match(_read_start(path, 2)) and not LEGACY_START.match(_read_start(path, 64)):
             return (
-                f"{path}: expected a checkpoint of torch or a safetensors file, got a plain pickle "
+                f"{path}: expected a torch checkpoint or a safetensors file, got a plain pickle "
                 "(pickle.dump, joblib, PaddlePaddle); ask its author for torch.save(state_dict, …)"
             )
     cause = " ".join(str(error).split())
-    if not cause or len(cause) > 160:  # torch's message advises to disable the check
+    if not cause or len(cause) > 160:  # torch advises to disable the check
         cause = f"{type(error).__name__} while reading it"
     return (
         f"{path}: expected a complete checkpoint, got a file that begins with "
-        f"{_start(path, 12)!r} ({cause}); copy or download it again"
+        f"{_read_start(path, 12)!r} ({cause}); copy or download it again"
     )
 
 
-def _first_foreign_name(path: Path) -> str | None:
-    """Return the first global that a bare pickle would look up outside torch and numpy."""
+def _find_foreign_name(path: Path) -> str | None:
+    """Return the first global outside torch and numpy in a bare pickle, or None."""
     content = path.read_bytes()
     with contextlib.suppress(Exception):
         if b"\x80\x02" < content[:2] <= b"\x80\x05":
             content = to_protocol_2(io.BytesIO(content))
         for opcode, value, _ in pickletools.genops(content):
             name = str(value).replace(" ", ".")
-            plain = name.startswith(("torch", "collections", "numpy", "_codecs"))
-            if opcode.name == "GLOBAL" and not plain:
+            known = name.startswith(("torch", "collections", "numpy", "_codecs"))
+            if opcode.name == "GLOBAL" and not known:
                 return name
     return None
 
 
-def _start(path: Path, length: int) -> bytes:
+def _read_start(path: Path, length: int) -> bytes:
+    """Return the first bytes of a file."""
     with path.open("rb") as file:
         return file.read(length)
 
@@ -235,15 +238,17 @@ def save_atomically(
     obj: object,
     path: str | os.PathLike[str],
     *,
-    check: Callable[[Path], None] | None = None,
+    check: Callable[[Path], object] | None = None,
 ) -> None:
-    """Save with `torch.save` to a temporary file and rename it, so that no incomplete file appears.
+    """Save to a temporary file and rename it, so that `path` is never incomplete.
 
     Args:
-        obj: Object to save; for a path ending in `.safetensors`, a dict of `state_dict` (weights)
-            and `meta`, which becomes its metadata: texts unchanged, the rest as JSON.
+        obj: Object for `torch.save`. For a path that ends in `.safetensors`, a dict of
+            `state_dict` (weights) and `meta`, which is written as metadata: strings unchanged,
+            other values as JSON.
         path: The file.
-        check: Called with the temporary file before it is renamed; an exception prevents that.
+        check: Called with the temporary file before it is renamed; if it raises, `path` is
+            unchanged.
 
     Raises:
         OSError: The file cannot be written; an existing file of this name is unchanged.
@@ -258,26 +263,27 @@ def save_atomically(
         {'weight': tensor([1., 1.])}
     """
     path = Path(path)
-    content = _encoded(obj, path.suffix)
+    content = _encode(obj, path.suffix)
     with atomic_path(path) as temporary:
         temporary.write_bytes(content)
         if check is not None:
             check(temporary)
 
 
-def _encoded(obj: Any, suffix: str) -> bytes:
+def _encode(obj: Any, suffix: str) -> bytes:
+    """Return the content of the file that `save_atomically` writes."""
     if suffix != ".safetensors":
-        # In memory, because torch.save reports a full disk by errors that do not mention it.
+        # In memory, because the errors of torch.save on a full disk do not mention the disk.
         buffer = io.BytesIO()
         torch.save(obj, buffer)
         return buffer.getvalue()
     from safetensors.torch import save
 
-    # Copies, because safetensors refuses weights that share memory, as a shared PReLU does.
+    # Copies, because safetensors rejects weights that share memory, such as a shared PReLU.
     weights = {
         key: weight.detach().clone(memory_format=torch.contiguous_format)
         for key, weight in obj["state_dict"].items()
     }
     texts = {k: v if isinstance(v, str) else json.dumps(v) for k, v in obj["meta"].items()}
-    # transformers and other readers expect the framework's name.
+    # transformers and other programs require the name of the framework.
     return save(weights, metadata={"format": "pt", **texts})

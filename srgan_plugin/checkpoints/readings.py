@@ -1,6 +1,6 @@
 """Infer the arguments of a network from the keys and shapes of its weights.
 
-Functions that take a `state` expect weights with the keys of this package.
+`state` is a state dict with the keys of this package.
 """
 
 import math
@@ -12,21 +12,21 @@ from typing import Any
 from torch import Tensor
 
 State = Mapping[str, Tensor]
-Reading = Callable[[State], Any]  # returns None if the weights do not show the argument
+Reading = Callable[[State], Any]  # None: the weights do not show the argument
 
 
 def size(key: str, axis: int) -> Reading:
-    """Make a function that returns the size of a weight along an axis."""
+    """Return a function that returns the size of a weight along an axis."""
     return lambda state: int(state[key].shape[axis])
 
 
 def count(pattern: str) -> Reading:
-    """Make a function that counts the distinct matches of a pattern's group among the keys."""
+    """Return a function that counts the distinct matches of a pattern's group in the keys."""
     return lambda state: len({found[1] for key in state if (found := re.match(pattern, key))})
 
 
 def _shuffle_factors(state: State) -> tuple[int, ...]:
-    """Return the factors of the pixel shuffles, from the channels of the convolutions before."""
+    """Return the factors of the pixel shuffles, from the channels of the preceding convolutions."""
     pattern = r"upsample\.?(\d)\.(?:upsample_conv\.)?weight"
     found = ((re.fullmatch(pattern, key), weight.shape) for key, weight in state.items())
     shapes = {match[1]: shape for match, shape in found if match}
@@ -53,7 +53,7 @@ def depthwise(state: State) -> bool | None:
 
 
 def input_size(state: State) -> int:
-    """Return a discriminator's input size, which each stage halves before `linear1`."""
+    """Return the input size of a discriminator, in which each stage halves the size."""
     stages = {key for key in state if re.fullmatch(r"conv\d_1\.weight", key)}
     pixels = state["linear1.weight"].shape[1] // state["conv3_1.weight"].shape[0]
     return int(math.isqrt(pixels) * 2 ** len(stages))
@@ -69,15 +69,15 @@ def _slopes(state: State) -> list[str]:
 
 
 def prelu(state: State) -> str | None:
-    """Return "shared" for one slope per activation, "channel" for one per channel."""
+    """Return "shared" for one slope per activation, "channel" for one per channel, None without."""
     slopes = _slopes(state)
     return ("shared" if state[slopes[0]].numel() == 1 else "channel") if slopes else None
 
 
 def activation(state: State) -> str | None:
-    """Return "prelu" if blocks have slopes.
+    """Return "prelu" if blocks have slopes, else None.
 
-    A slope of `act_first` alone may be shared by all activations or be that activation's only.
+    The slope of `act_first` alone does not show whether other activations share it.
     """
     return "prelu" if set(_slopes(state)) - {"act_first.weight"} else None
 
@@ -90,7 +90,7 @@ def norm(state: State) -> str | None:
 
 
 def trunk_end(state: State) -> str | None:
-    """Return what follows the convolution after the blocks, if it has weights."""
+    """Return the layer after `conv_trunk`, "norm" or "act"; None if it has no weights."""
     if any(key.startswith("bn_trunk.") for key in state):
         return "norm"
     return "act" if "act_trunk.weight" in state else None
@@ -108,21 +108,22 @@ def end_kernels(state: State) -> tuple[int, int]:
 
 
 def complete_srresnet(state: State, arguments: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Add weights of an SRResNet that a file may omit.
+    """Return the weights of an SRResNet with those that a file may omit.
 
-    Biases are zero if no convolution has one, or if none before a normalisation has one, which
-    would subtract it. The slopes of a PReLU that is saved once are those of all activations.
+    Biases are set to zero if no convolution has one, or if no convolution before a normalisation,
+    which would subtract the bias, has one. Slopes of a PReLU that are saved once are copied to all
+    activations.
 
     Args:
         state: Weights with the keys of this package.
-        arguments: Known arguments of the network; `act` is used.
+        arguments: Known arguments of the network, of which `act` is used.
     """
     complete = dict(state)
     weights = [key for key in state if _CONVOLUTION.fullmatch(key)]
-    bias_of = {key: f"{key.removesuffix('weight')}bias" for key in weights}
+    bias_keys = {key: f"{key.removesuffix('weight')}bias" for key in weights}
     for group in (weights, [key for key in weights if _BEFORE_NORM.fullmatch(key)]):
-        if not {bias_of[key] for key in group} & complete.keys():
-            zeros = {bias_of[key]: state[key].new_zeros(state[key].shape[0]) for key in group}
+        if not {bias_keys[key] for key in group} & complete.keys():
+            zeros = {bias_keys[key]: state[key].new_zeros(state[key].shape[0]) for key in group}
             complete |= zeros
     if arguments.get("act", "prelu") == "prelu" and len(slopes := _slopes(state)) == 1:
         blocks = (re.match(r"trunk_net\.\d+\.|upsample\d\.", key) for key in state)
@@ -134,7 +135,8 @@ def complete_srresnet(state: State, arguments: Mapping[str, Any]) -> dict[str, T
 _ACTIVATION_NAMES = {"relu": "ReLU", "leaky_relu": "LeakyReLU", "swish": "Swish"}
 
 
-def _activation_words(arguments: Mapping[str, Any]) -> str:
+def _describe_activation(arguments: Mapping[str, Any]) -> str:
+    """Return the name of the activation for descriptions of SRResNet."""
     prelu = arguments.get("prelu")
     act = str(arguments.get("act") or ("prelu" if prelu else "activation open"))
     return f"PReLU {prelu}" if act == "prelu" else _ACTIVATION_NAMES.get(act, act)
@@ -142,13 +144,13 @@ def _activation_words(arguments: Mapping[str, Any]) -> str:
 
 @dataclass(frozen=True)
 class Network:
-    """How to infer, complete and describe a network, in any layout.
+    """Functions to infer the arguments of a network, to complete its weights and to describe it.
 
     Attributes:
-        description: Template of a description, with names of arguments in braces.
-        arguments: Functions that infer the arguments from weights with this package's keys.
-        complete: Function of weights and arguments that adds the weights that a file may omit.
-        words: Function of the arguments that returns `{words}` of the description.
+        description: Template of the description, with the names of arguments in braces.
+        arguments: {argument: function of the weights that infers it}.
+        complete: Function of weights and arguments that adds weights that files may omit.
+        words: Function of the arguments that returns `{words}` in the description.
     """
 
     description: str = "{network}"
@@ -187,7 +189,7 @@ NETWORKS = {
         f"{_GENERATOR[:-1]}, {{words}})",
         _GENERATOR_ARGUMENTS | _OUT | _SRRESNET_ARGUMENTS,
         complete_srresnet,
-        _activation_words,
+        _describe_activation,
     ),
     "MSRResNet": Network(_GENERATOR, _GENERATOR_ARGUMENTS | _OUT),
     "EDSR": Network(_GENERATOR, _GENERATOR_ARGUMENTS),

@@ -1,7 +1,7 @@
-"""Arguments of networks that no weight shows, and how checkpoints record them.
+"""Read and record arguments of networks that cannot be inferred from the weights.
 
-A checkpoint records them in a note under `meta.srgan_plugin`, or in the config of the training
-that mmengine saves as `meta.cfg`.
+Checkpoints of this package record them as a dict `meta.srgan_plugin`, the note. Checkpoints of
+mmengine record the config of the training as `meta.cfg`.
 """
 
 import ast
@@ -17,29 +17,29 @@ from torch import Tensor
 from srgan_plugin.errors import UserError
 from srgan_plugin.networks.blocks import ACTIVATIONS, LAST_ACTIVATIONS, NORMS, PIXEL_RANGES
 
-from .read_write import NOTE
+from .read_write import NOTE_KEY
 
-#: Format of new notes. Notes without a format may record a default that was only a guess.
+#: Format of new notes. Notes without a format may record a default that was not verified.
 FORMAT = 2
 _MAX_CONFIG_CHARACTERS = 1_000_000
-#: Key of the note as a tensor, for readers that pass on tensors only, such as spandrel.
-NOTE_TENSOR = f"{NOTE}.note"
+#: Key of the note as a tensor, for programs that read tensors only, such as spandrel.
+NOTE_TENSOR = f"{NOTE_KEY}.note"
 _MAX_NOTE_BYTES = 10_000
 
 
 @dataclass(frozen=True, kw_only=True)
 class Argument:
-    """An argument of a network that its weights do not show.
+    """An argument of a network that cannot be inferred from the weights.
 
     Attributes:
-        network: Name of the class that has it.
-        expected: Its values, for messages.
+        network: Name of the class that has the argument.
+        expected: Valid values, for messages.
         accepts: Function that returns whether a value is valid.
-        example: A value as the command line takes it, other than the default.
-        default: Default of the class, which notes without a format record as a guess.
-        unstated: What to do if nothing states the argument. "ask": refuse to build the network.
-            "warn": use the default with a warning; only the MSRResNet of this package has the
-            switch, so MMagic's keys imply MMagic's function. "default": use the default; other
+        example: A value other than the default, in the syntax of the command line.
+        default: Default of the class. Notes without a format may record it unverified.
+        unstated: Behaviour if no value is recorded or given. "ask": raise an error. "warn": use
+            the default with a warning, because only the MSRResNet of this package has the
+            argument and MMagic's keys imply the default. "default": use the default, because other
             values are always recorded.
     """
 
@@ -56,17 +56,17 @@ def _is_range(value: Any) -> bool:
         return value in PIXEL_RANGES
     if not isinstance(value, (list, tuple)) or any(isinstance(part, bool) for part in value):
         return False
-    return plain(value) in PIXEL_RANGES
+    return normalise_argument(value) in PIXEL_RANGES
 
 
-def _one_of(default: Any, values: Iterable[str], *also: Any) -> Argument:
-    """Make the entry of an argument of SRResNet that takes one of a few names."""
-    known = (*values, *also)
+def _choice(default: Any, values: Iterable[str | None]) -> Argument:
+    """Return the entry for an argument of SRResNet with a fixed set of values."""
+    known = tuple(values)
     return Argument(
         network="SRResNet",
         expected=" or ".join(map(str, known)),
         accepts=lambda value: isinstance(value, str | None) and value in known,
-        example=next(value for value in known if value != default),
+        example=next(value for value in known if value is not None and value != default),
         default=default,
         unstated="default",
     )
@@ -108,23 +108,23 @@ NON_INFERABLE_ARGS = {
         default=1e-5,
         unstated="default",
     ),
-    "act": _one_of("prelu", ACTIVATIONS),
-    "first_act": _one_of(None, ACTIVATIONS, None),
-    "last_act": _one_of("none", LAST_ACTIVATIONS),
-    "norm": _one_of("batch", NORMS),
-    "trunk_end": _one_of("norm", ("norm", "act")),
+    "act": _choice("prelu", ACTIVATIONS),
+    "first_act": _choice(None, [*ACTIVATIONS, None]),
+    "last_act": _choice("none", LAST_ACTIVATIONS),
+    "norm": _choice("batch", NORMS),
+    "trunk_end": _choice("norm", ["norm", "act"]),
 }
 
 
-def arguments_of(network: str) -> list[str]:
-    """Return the names of a network's arguments that its weights do not show."""
+def non_inferable_names(network: str) -> list[str]:
+    """Return the names of a network's arguments that cannot be inferred from its weights."""
     return [name for name, argument in NON_INFERABLE_ARGS.items() if argument.network == network]
 
 
-def plain(value: Any) -> Any:
-    """Return lists and tuples as tuples, of floats if they are numbers, to compare values.
+def normalise_argument(value: Any) -> Any:
+    """Return lists and tuples as tuples, numbers in them as floats, and other values unchanged.
 
-    Configs have (-1, 1) or [-1, 1] for a range, networks have (-1.0, 1.0).
+    A range may be (-1, 1) or [-1, 1] in a config and is (-1.0, 1.0) in a network.
     """
     if not isinstance(value, (list, tuple)):
         return value
@@ -132,17 +132,22 @@ def plain(value: Any) -> Any:
     return tuple(map(float, value)) if numbers else tuple(value)
 
 
-def listed(arguments: Mapping[str, object]) -> str:
+def same_argument(one: Any, other: Any) -> bool:
+    """Return whether two values of an argument are equal after `normalise_argument`."""
+    return bool(normalise_argument(one) == normalise_argument(other))
+
+
+def format_arguments(arguments: Mapping[str, object]) -> str:
     """Format arguments as in a Python call: `name=value, …`."""
     return ", ".join(f"{name}={value!r}" for name, value in arguments.items())
 
 
-def checked_argument(name: str, value: Any, *, where: str = "") -> Any:
-    """Return the value of an argument in the form of `plain`.
+def check_argument(name: str, value: Any, *, where: str = "") -> Any:
+    """Return the normalised value of an argument after checking it.
 
     Args:
         name: One of `NON_INFERABLE_ARGS`.
-        value: The value.
+        value: Value from a file or from the user.
         where: Prefix of the name in the message, such as `meta.cfg, generator.`.
 
     Raises:
@@ -152,41 +157,43 @@ def checked_argument(name: str, value: Any, *, where: str = "") -> Any:
         raise UserError(
             f"{where}{name}: expected {NON_INFERABLE_ARGS[name].expected}, got {value!r}"
         )
-    return plain(value)
+    return normalise_argument(value)
 
 
-def note_for(network: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the note for a checkpoint; it records only arguments that are known.
+def make_note(network: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the note for a checkpoint, which records the known arguments.
 
     Args:
         network: Name of the class.
         arguments: Known arguments of the network.
     """
-    known = {name: arguments[name] for name in arguments_of(network) if name in arguments}
-    recorded = {name: value for name, value in known.items() if not is_usual(name, value)}
+    known = {name: arguments[name] for name in non_inferable_names(network) if name in arguments}
+    recorded = {name: value for name, value in known.items() if needs_record(name, value)}
     return {"format": FORMAT, "network": network, **recorded}
 
 
-def is_usual(name: str, value: Any) -> bool:
-    """Return whether a value is a default that needs no record."""
+def needs_record(name: str, value: Any) -> bool:
+    """Return whether a checkpoint must record a value to be read correctly."""
     argument = NON_INFERABLE_ARGS[name]
-    return argument.unstated == "default" and plain(value) == plain(argument.default)
+    return argument.unstated != "default" or not same_argument(value, argument.default)
 
 
-def note_tensor(note: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Return a note as an entry of a state dict; empty if the keys imply all that it records."""
+def make_note_tensor(note: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Return a note as an entry of a state dict; empty if the weights' keys imply its values."""
     recorded = ((note[name], arg) for name, arg in NON_INFERABLE_ARGS.items() if name in note)
-    if any(arg.unstated == "ask" or plain(value) != plain(arg.default) for value, arg in recorded):
+    if any(
+        arg.unstated == "ask" or not same_argument(value, arg.default) for value, arg in recorded
+    ):
         # int32, because spandrel refuses a .pth with bytes.
         return {NOTE_TENSOR: torch.tensor(list(json.dumps(note).encode()), dtype=torch.int32)}
     return {}
 
 
-def note_in_weights(weights: Mapping[str, Any]) -> Any:
-    """Return the note that `note_tensor` added to a state dict; an empty dict if there is none.
+def read_note_tensor(weights: Mapping[str, Any]) -> Any:
+    """Return the note that `make_note_tensor` added to a state dict, or an empty dict.
 
     Raises:
-        UserError: The tensor is not a text in JSON.
+        UserError: The tensor does not contain JSON.
     """
     tensor = weights.get(NOTE_TENSOR)
     if tensor is None:
@@ -199,31 +206,31 @@ def note_in_weights(weights: Mapping[str, Any]) -> Any:
         ) from None
 
 
-def recorded_arguments(checkpoint: Mapping[str, Any], network: str) -> dict[str, Any]:
-    """Return the arguments that a checkpoint records, in a note or in the config of its training.
+def read_recorded_arguments(checkpoint: Mapping[str, Any], network: str) -> dict[str, Any]:
+    """Return the arguments that a checkpoint records in a note or in its training config.
 
     Args:
         checkpoint: Content of the checkpoint, from `load_checkpoint_file`.
-        network: Name of the class of its network.
+        network: Class name of the checkpoint's network.
 
     Raises:
-        UserError: The note has a wrong type, an unknown key or an invalid value, or is of another
-            network.
+        UserError: The note has a wrong type, an unknown key or an invalid value, or describes
+            another network.
     """
     meta = checkpoint.get("meta")
     if not isinstance(meta, Mapping):
         return {}
-    if NOTE in meta:
-        return _noted(meta[NOTE], network)
-    return _configured(meta.get("cfg"), network)
+    if NOTE_KEY in meta:
+        return _read_note(meta[NOTE_KEY], network)
+    return _read_config(meta.get("cfg"), network)
 
 
-def _noted(note: Any, network: str) -> dict[str, Any]:
-    """Return the arguments in a note, without guesses."""
-    where = f"meta.{NOTE}"
+def _read_note(note: Any, network: str) -> dict[str, Any]:
+    """Return the arguments in a note, without unverified defaults."""
+    where = f"meta.{NOTE_KEY}"
     if not isinstance(note, Mapping):
         raise UserError(f"{where}: expected a dict, got {note!r}")
-    known = ("format", "network", *arguments_of(network))
+    known = ("format", "network", *non_inferable_names(network))
     for key in note:
         if key not in known:
             raise UserError(f"{where}: expected the keys {', '.join(known)}, got {key!r}")
@@ -233,17 +240,22 @@ def _noted(note: Any, network: str) -> dict[str, Any]:
     if version not in (1, FORMAT) or isinstance(version, bool):
         raise UserError(f"{where}.format: expected {FORMAT}, got {version!r}")
     stated = {
-        name: checked_argument(name, note[name], where=f"{where}.")
-        for name in arguments_of(network)
+        name: check_argument(name, note[name], where=f"{where}.")
+        for name in non_inferable_names(network)
         if name in note
     }
     if version == FORMAT:
         return stated
-    return {k: v for k, v in stated.items() if v != plain(NON_INFERABLE_ARGS[k].default)}
+    return {k: v for k, v in stated.items() if not same_argument(v, NON_INFERABLE_ARGS[k].default)}
 
 
-def _configured(text: Any, network: str) -> dict[str, Any]:
-    """Return the generator's arguments in the text of an mmengine config, with their defaults."""
+def _read_config(text: Any, network: str) -> dict[str, Any]:
+    """Return the generator's arguments in an mmengine config, or their defaults.
+
+    Args:
+        text: Source of the config; its code is parsed, not run.
+        network: Class name of the generator; the result is empty for a config of another one.
+    """
     if not isinstance(text, str) or len(text) > _MAX_CONFIG_CHARACTERS:
         return {}
     try:
@@ -260,9 +272,10 @@ def _configured(text: Any, network: str) -> dict[str, Any]:
     kind = config.get("type")
     if kind is not None and str(kind).rpartition(".")[2] != network:
         return {}
-    defaults = {n: NON_INFERABLE_ARGS[n].default for n in arguments_of(network)} if kind else {}
-    stated = defaults | {n: config[n] for n in arguments_of(network) if n in config}
-    return {k: checked_argument(k, v, where="meta.cfg, generator.") for k, v in stated.items()}
+    names = non_inferable_names(network)
+    defaults = {name: NON_INFERABLE_ARGS[name].default for name in names} if kind else {}
+    stated = defaults | {name: config[name] for name in names if name in config}
+    return {k: check_argument(k, v, where="meta.cfg, generator.") for k, v in stated.items()}
 
 
 def _keywords(node: ast.expr | None) -> dict[str | None, ast.expr]:

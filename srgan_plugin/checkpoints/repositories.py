@@ -1,8 +1,8 @@
-"""Table of SRGAN repositories: their generators as SRResNets with other keys and arguments.
+"""Table of SRGAN repositories, with their generators as SRResNets with other keys and arguments.
 
-Each row follows the repository's model, training and test scripts. `facts` are arguments that no
-weight shows (ranges, last activation, epsilon); others have the defaults of `SRResNet`. A fork may
-have changed them without changing a key.
+Each row follows the model, training and test scripts of the repository. `facts` are the arguments
+that cannot be inferred from the weights (ranges, last activation, epsilon) and differ from the
+defaults of `SRResNet`. A fork may have changed them without changing a key.
 """
 
 from collections.abc import Mapping
@@ -14,13 +14,13 @@ Renames = tuple[tuple[str, str], ...]  # as in `StateDictLayout.renames`
 
 @dataclass(frozen=True)
 class Repository:
-    """The generator of one repository.
+    """Layout and arguments of the generator of one repository.
 
     Attributes:
-        name: Owner and name on GitHub, with the version if there are several layouts.
+        name: Owner and name on GitHub, and the version if there are several layouts.
         detect_keys: As in `StateDictLayout`, separated by spaces.
         renames: As in `StateDictLayout`.
-        facts: Arguments of `SRResNet` in its scripts.
+        facts: Arguments of `SRResNet` in the scripts of the repository.
         asks: As in `StateDictLayout`.
     """
 
@@ -37,13 +37,13 @@ _LINEAR: dict[str, Any] = {"output_range": (0.0, 1.0), "input_range": (0.0, 1.0)
 
 
 def _ends(first: str, trunk: str, last: str, trunk_end: str = "bn_trunk") -> Renames:
-    """Rename the first convolution and activation, the end of the trunk and the last convolution.
+    """Return the renames of the first layers, the end of the trunk and the last convolution.
 
     Args:
         first: Prefix of the first convolution and its activation.
         trunk: Prefix of the convolution and the layer after the blocks.
         last: Prefix of the last convolution.
-        trunk_end: SRResNet's name of the layer after that convolution.
+        trunk_end: Name in SRResNet of the layer after `conv_trunk`.
     """
     return (
         (f"{first}.0.", "conv_first."),
@@ -55,12 +55,12 @@ def _ends(first: str, trunk: str, last: str, trunk_end: str = "bn_trunk") -> Ren
 
 
 def _block(prefix: str, names: str, number: str = "{}") -> Renames:
-    """Rename the layers of the residual blocks.
+    """Return the renames of the layers in the residual blocks.
 
     Args:
         prefix: Prefix of a block, with `{}` for its number.
         names: Names of conv1, bn1, act, conv2 and bn2, separated by spaces.
-        number: Number of the block in SRResNet.
+        number: Index of the block in SRResNet, in the syntax of `StateDictLayout.renames`.
     """
     parts = ("conv1", "bn1", "act", "conv2", "bn2")
     return tuple(
@@ -70,16 +70,16 @@ def _block(prefix: str, names: str, number: str = "{}") -> Renames:
 
 
 def _upsample(conv: str, act: str) -> Renames:
-    """Rename convolution and activation of upsampling blocks that are numbered from 0."""
+    """Return the renames of the layers in upsampling blocks that are numbered from 0."""
     return ((f"{conv}.", "upsample{+1}.upsample_conv."), (f"{act}.", "upsample{+1}.act."))
 
 
 def _flat_upsample(prefix: str, *parts: str) -> Renames:
-    """Rename up to three upsampling blocks in one `nn.Sequential`.
+    """Return the renames of up to three upsampling blocks in one `nn.Sequential`.
 
     Args:
         prefix: Prefix of the sequence.
-        parts: SRResNet's names of a block's layers, '' for layers without weights.
+        parts: Names in SRResNet of the layers of a block, '' for layers without weights.
     """
     return tuple(
         (f"{prefix}.{len(parts) * n + place}.", f"upsample{n + 1}.{part}.")
@@ -90,7 +90,7 @@ def _flat_upsample(prefix: str, *parts: str) -> Renames:
 
 
 def _by_order(family: str) -> Renames:
-    """Remove the prefix that `foreign_layers` adds to SRResNet's keys."""
+    """Return the renames that remove the prefix added by `foreign_layers`."""
     parts = ("conv_", "act_", "bn_", "trunk_net.", "upsample")
     return tuple((f"{family}.{part}", part) for part in parts)
 

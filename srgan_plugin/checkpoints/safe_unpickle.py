@@ -1,10 +1,10 @@
-"""Stand-ins with which torch's safe loader reads what mmengine saves beside the weights.
+"""Stand-ins for torch's safe loader, to read the log histories and options in checkpoints.
 
-mmengine's checkpoints have log histories: `HistoryBuffer` objects, numpy arrays and scalars, and
-references to `getattr` in `statistics_methods`. None of these can be allowed as safe globals:
-`getattr` reaches any code, and with a forged state of `numpy.dtype` numpy reads bytes as pointers
-to objects. The stand-ins only decode numbers and fill containers. `materialize` then replaces them
-by objects equal in value and type to those that were saved, so that a run resumes from them.
+Checkpoints of mmengine contain log histories: `HistoryBuffer` objects, numpy arrays and scalars,
+and references to `getattr` in `statistics_methods`. None of them can be allowed as safe globals:
+`getattr` gives access to any code, and with a forged state of `numpy.dtype` numpy reads bytes as
+object pointers. The stand-ins only decode numbers and fill containers. `materialize` then replaces
+them by objects equal in value and type to the saved ones, so that a run can be resumed.
 """
 
 import argparse
@@ -23,7 +23,7 @@ _NUMBER = re.compile(r"b1|[iu][1248]|f[248]|c8|c16")
 
 
 class History(NamedTuple):
-    """A log history: the values of one curve, and the number of samples for each."""
+    """Log history of one curve: its values, and the number of samples per value."""
 
     log_history: NDArray[Any]
     count_history: NDArray[Any]
@@ -31,7 +31,7 @@ class History(NamedTuple):
 
 
 class _Dtype:
-    """Stand-in for `numpy.dtype` that allows numbers only; its state sets only the byte order."""
+    """Stand-in for `numpy.dtype` that allows numbers only; its state sets the byte order only."""
 
     def __init__(self, name: str, *_: object) -> None:
         if not _NUMBER.fullmatch(name):
@@ -67,19 +67,19 @@ def _reconstruct(*_: object) -> _Array:
 
 
 def _frombuffer(raw: bytearray, dtype: _Dtype, shape: tuple[int, ...], order: str) -> NDArray[Any]:
-    """Stand in for the function that numpy uses to unpickle arrays in protocol 5."""
+    """Decode an array, in place of the function with which numpy unpickles it in protocol 5."""
     return dtype.decode(bytes(raw), shape, fortran=order == "F")
 
 
 class _Set(set[Any]):
-    """Stand-in for a set; `pickle_protocol` writes each batch of its items as a state."""
+    """Stand-in for a set; `pickle_protocol` writes each batch of items as a state."""
 
     def __setstate__(self, items: tuple[Any, ...]) -> None:
         self.update(items)
 
 
 class _History:
-    """Stand-in for mmengine's `HistoryBuffer`, whose state also has functions that are ignored."""
+    """Stand-in for mmengine's `HistoryBuffer`; functions in its state are ignored."""
 
     state: dict[str, Any]
 
@@ -97,7 +97,7 @@ class _Namespace:
 
 
 def _getattr(owner: object, name: str) -> str:
-    """Stand in for `getattr`, only for methods of `HistoryBuffer`."""
+    """Return the name of a method of `HistoryBuffer`, in place of `getattr`."""
     if owner is not _History:
         raise UserError("expected getattr for methods of HistoryBuffer only, got another object")
     return name
@@ -111,9 +111,9 @@ class _Name:
 
 
 class _First:
-    """First item of a list or dict whose other items belong to another container.
+    """First item of a list or dict that represents another container, for the other items.
 
-    torch's safe loader can only fill lists and dicts.
+    torch's safe loader fills lists and dicts only.
     """
 
     def __init__(self, container: Any) -> None:
@@ -129,12 +129,12 @@ def _defaultdict(factory: Any = None, items: Any = ()) -> dict[Any, Any]:
 
 
 def _no_bytes() -> bytes:
-    """Stand in for `bytes()`, which is how `b""` is pickled; `bytes(n)` would allocate n bytes."""
+    """Return `b""`, which is pickled as `bytes()`; `bytes(n)` would allocate n bytes."""
     return b""
 
 
 def _bytearray(content: bytes | str = b"", encoding: str = "latin1") -> bytearray:
-    """Stand in for `bytearray` of bytes or text; `bytearray(n)` would allocate n bytes."""
+    """Return a `bytearray` of bytes or of a string; `bytearray(n)` would allocate n bytes."""
     if isinstance(content, str):
         content = content.encode(encoding)
     if not isinstance(content, bytes):
@@ -191,18 +191,18 @@ def materialize(loaded: Any, history: Callable[..., object]) -> Any:
         history: Class of log histories, called with log_history, count_history and max_length.
 
     Raises:
-        UserError: There is a reference to a stand-in's function or class.
+        UserError: A function or class remains, which a stand-in replaced.
     """
     return _Materializer(history).visit(loaded)
 
 
 class _Materializer:
-    """Traversal that visits each object once, as containers may contain themselves."""
+    """Traversal that visits each object once, because containers may contain themselves."""
 
     def __init__(self, history: Callable[..., object]) -> None:
         self._history = history
         self._done: dict[int, Any] = {}
-        self._alive: list[Any] = []  # visited objects, so that their ids are not used again
+        self._alive: list[Any] = []  # visited objects, so that their ids are not reused
 
     def visit(self, item: Any) -> Any:
         """Return the object in place of an item."""

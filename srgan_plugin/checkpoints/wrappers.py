@@ -1,4 +1,4 @@
-"""Find the weights of one network in a checkpoint: wrappers, prefixes and averages."""
+"""Extract the weights of one network from a checkpoint with wrappers, prefixes and averages."""
 
 import re
 from collections.abc import Mapping
@@ -14,16 +14,33 @@ from .weight_forms import explain_form
 
 Role = Literal["generator", "discriminator"]
 
-# Keys under which code bases save a network's weights.
+# Keys of a network's weights in the checkpoints of known code bases.
 _GENERATOR = ("generator", "netG", "net_g", "G", "gen", "g_state_dict", "generator_state_dict")
 _DISCRIMINATOR = ("discriminator", "netD", "net_d", "D", "disc", "d_state_dict")
 _AVERAGES = (
-    *("params_ema", "ema_state_dict", "state_dict_ema", "model_ema", "ema_model", "ema"),
-    *("generator_ema", "netG_ema", "net_g_ema", "G_ema", "g_ema", "gen_ema"),
+    "params_ema",
+    "ema_state_dict",
+    "state_dict_ema",
+    "model_ema",
+    "ema_model",
+    "ema",
+    "generator_ema",
+    "netG_ema",
+    "net_g_ema",
+    "G_ema",
+    "g_ema",
+    "gen_ema",
 )
 _ANY = (
-    *("params", "state_dict", "model_state_dict", "model_state", "model", "net"),
-    *("weights", "checkpoint", "sr_model"),
+    "params",
+    "state_dict",
+    "model_state_dict",
+    "model_state",
+    "model",
+    "net",
+    "weights",
+    "checkpoint",
+    "sr_model",
 )
 # Prefixes of the weights' keys.
 _OF_GENERATOR = (
@@ -45,7 +62,7 @@ _PREFIXES = {
     ("discriminator", True): _OF_DISCRIMINATOR,
     ("discriminator", False): _OF_DISCRIMINATOR,
 }
-# Modules around a network. Followed by a number, they are part of it (KAIR, early ESRGAN).
+# Names of modules around a network. Before a number, they are part of it (KAIR, early ESRGAN).
 _HOLDER = re.compile(r"(model|net|module|_orig_mod|generator|netG|net_g|G|gen|model_[gG])\.(?!\d)")
 _NUMBERED = ("model.", "net.")
 # Prefixes added by data-parallel training and by torch.compile.
@@ -65,7 +82,7 @@ def unwrap(
     """Return the weights of a network in a checkpoint.
 
     Wrappers (`state_dict`, `params`, …) and the prefix `module.` of data-parallel training are
-    removed. Of a training checkpoint the weights of one network are returned, else all.
+    removed. For a training checkpoint, only the weights of one network are returned.
 
     Args:
         checkpoint: Content of the checkpoint, from `load_checkpoint_file`.
@@ -73,7 +90,7 @@ def unwrap(
         role: Network of a training checkpoint, "generator" or "discriminator".
 
     Raises:
-        UserError: There are no weights, or those of several networks without known names.
+        UserError: There are no weights, or several networks without known names.
 
     Example:
         >>> import torch
@@ -81,13 +98,13 @@ def unwrap(
         >>> unwrap({"params": {"module.conv.weight": torch.ones(2)}, "iter": 3})
         {'conv.weight': tensor([1., 1.])}
     """
-    return unwrap_and_list(checkpoint, ema=ema, role=role)[0]
+    return unwrap_with_rest(checkpoint, ema=ema, role=role)[0]
 
 
-def unwrap_and_list(
+def unwrap_with_rest(
     checkpoint: Mapping[str, Any], *, ema: bool = True, role: Role = "generator"
 ) -> tuple[dict[str, Tensor], tuple[str, ...]]:
-    """Return what `unwrap` returns, and the other keys of the checkpoint or their prefixes.
+    """Return the weights as `unwrap` does, and the other keys of the checkpoint or their prefixes.
 
     Args:
         checkpoint: See `unwrap`.
@@ -99,8 +116,8 @@ def unwrap_and_list(
     """
     skipped: dict[str, None] = {}
     inner = checkpoint
-    for _ in range(_MAX_DEPTH):  # a dict may hold itself
-        if (name := _inner(inner, role, ema=ema)) is None:
+    for _ in range(_MAX_DEPTH):  # a dict may contain itself
+        if (name := _find_inner(inner, role, ema=ema)) is None:
             break
         skipped |= {str(key): None for key in inner if inner[key] is not inner[name]}
         inner = inner[name]
@@ -111,42 +128,43 @@ def unwrap_and_list(
     prefix = next(p for p in prefixes if not p or any(_has_prefix(key, p) for key in plain))
     weights = {
         _WRAPPED.sub("", key): weight
-        for key, weight in below(plain, prefix).items()
+        for key, weight in select_prefix(plain, prefix).items()
         if not key.startswith(_NOT_WEIGHTS)
     }
     if not weights:
         raise NoWeightsError(_explain_no_weights(inner))
-    weights = _without_holder(weights)
+    weights = _strip_holder(weights)
     taken = {key for key in plain if key.startswith(prefix) and not key.startswith(_NOT_WEIGHTS)}
     rest = [key for key in map(str, inner) if _WRAPPED.sub("", key) not in taken]
     return weights, tuple(skipped | {key.partition(".")[0]: None for key in rest})
 
 
 def _has_prefix(key: str, prefix: str) -> bool:
+    """Return whether a key begins with a prefix of a wrapper, not of a layer of the network."""
     return key.startswith(prefix) and (prefix not in _NUMBERED or bool(_HOLDER.match(key)))
 
 
-def _without_holder(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+def _strip_holder(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     """Remove the names of modules around the network from the keys."""
     while (found := _HOLDER.match(next(iter(weights)))) and all(
         key.startswith(found[0]) and _HOLDER.match(key) for key in weights
     ):
-        weights = below(weights, found[0])
+        weights = select_prefix(weights, found[0])
     return weights
 
 
-def below(entries: Mapping[str, Any], prefix: str) -> dict[str, Any]:
-    """Return the entries whose keys begin with a prefix, without it."""
+def select_prefix(entries: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    """Return the entries with a prefix, and remove the prefix from their keys."""
     return {
         key.removeprefix(prefix): value for key, value in entries.items() if key.startswith(prefix)
     }
 
 
-def _inner(level: Mapping[str, Any], role: Role, *, ema: bool) -> str | None:
-    """Return the key of the dict with the weights; None if this dict has them itself.
+def _find_inner(level: Mapping[str, Any], role: Role, *, ema: bool) -> str | None:
+    """Return the key of the inner dict with the weights; None if the weights are in `level`.
 
     Raises:
-        UserError: Several dicts match and their weights differ.
+        UserError: Several inner dicts match and their weights differ.
     """
     held = [str(key) for key, value in level.items() if _holds_weights(value)]
     averaged = [name for name in held if name in _AVERAGES or "ema" in _words(name)]
@@ -159,19 +177,19 @@ def _inner(level: Mapping[str, Any], role: Role, *, ema: bool) -> str | None:
         if name in _ANY or (_stem(name) in _GENERATOR_STEMS and name not in averages)
     ]
     if "ema_state_dict" in held and "steps" in level["ema_state_dict"]:
-        # mmengine's EMA hook saves the averaged weights as `state_dict`, the trained ones here.
+        # mmengine's EMA hook saves the averaged weights as `state_dict`.
         averages, trained = ["state_dict"], ["ema_state_dict"]
     if role == "discriminator" and discriminators:
-        return _unambiguous(level, discriminators)
+        return _choose_unambiguous(level, discriminators)
     order = [averages, trained] if ema else [trained, averages]
     names = next((names for names in (*order, discriminators) if names), [])
-    return _unambiguous(level, names) if names else None
+    return _choose_unambiguous(level, names) if names else None
 
 
-def _unambiguous(level: Mapping[str, Any], names: list[str]) -> str:
-    """Return the first key, preferably of a generator, if all such keys hold the same weights."""
+def _choose_unambiguous(level: Mapping[str, Any], names: list[str]) -> str:
+    """Return the first key, preferably of a generator; raise `UserError` if the weights differ."""
     own = [name for name in names if _stem(name) in _GENERATOR_STEMS] or names
-    if any(not _same(level[own[0]], level[name]) for name in own[1:]):
+    if any(not _have_same_weights(level[own[0]], level[name]) for name in own[1:]):
         raise UserError(
             f"expected the weights of one network, got {' and '.join(own)}; save one of them, "
             f"torch.save(torch.load(FILE)[{own[0]!r}], NEW)"
@@ -192,8 +210,8 @@ _GENERATOR_STEMS = {"model_g", *(_stem(name) for name in _GENERATOR)}
 _DISCRIMINATOR_STEMS = {"model_d", *(_stem(name) for name in _DISCRIMINATOR)}
 
 
-def _same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Return whether two dicts hold the same weights."""
+def _have_same_weights(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Return whether two dicts contain the same weights."""
     a, b = _tensors(one), _tensors(other)
     return a.keys() == b.keys() != set() and all(
         a[key].dtype == b[key].dtype and torch.equal(a[key], b[key]) for key in a
@@ -229,6 +247,7 @@ def _is_plain(value: object) -> bool:
 
 
 def _explain_no_weights(inner: Mapping[str, Any]) -> str:
+    """Return the message for a checkpoint without weights."""
     if "optimizers" in inner and "schedulers" in inner:
         return (
             f"expected weights, got a training state of BasicSR (iteration "

@@ -53,7 +53,7 @@ def test_bundled_weights_that_were_changed_are_refused(tmp_path, monkeypatch, ch
     monkeypatch.setattr(hub, "WEIGHTS", tmp_path)
     path = tmp_path / "msrresnet.safetensors"
     assert local_checkpoint("msrresnet") == path
-    hub._bundled.cache_clear()
+    hub._bundled_path.cache_clear()
     path.write_bytes(change(path.read_bytes()))
     with pytest.raises(ValueError, match=rf"msrresnet\.safetensors: expected .*{said}") as caught:
         open_model("msrresnet")

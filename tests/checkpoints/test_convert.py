@@ -288,7 +288,7 @@ def test_an_arch_option_may_not_contradict_the_file(tmp_path, saved, rough, fail
     assert note == {"format": 2, "network": "MSRResNet", **stated}
     arch_options = ["--to", "basicsr", "--arch-option", "activate_after_shuffle=True"]
     said = fails("convert_checkpoint", "noted.pth", "x.pth", *arch_options)
-    assert "noted.pth: activate_after_shuffle: expected False, as the file has it, got True" in said
+    assert "noted.pth: activate_after_shuffle: expected False, as in the file, got True" in said
     said = fails("convert_checkpoint", "noted.pth", "x.bin", "--to", "plugin")
     assert ".pth" in said
     assert ".safetensors" in said

@@ -2,6 +2,8 @@
 
 import importlib
 import json
+import re
+import shutil
 from hashlib import sha256
 from pathlib import Path
 
@@ -161,6 +163,37 @@ def test_a_repository_that_contradicts_its_config_is_refused(hub, api, rough, sp
     spoil(hub.commits[REPO][-1])
     with pytest.raises(UserError, match=said):
         huggingface.from_pretrained(REPO)
+
+
+def test_after_removing_the_folder_in_the_message_a_damaged_download_is_replaced(hub, api, rough):
+    huggingface.push_to_hub(rough(MSRResNet, **SMALL), REPO, CARD)
+    cached = local_checkpoint(f"hf://{REPO}").resolve()
+    cached.write_bytes(cached.read_bytes()[:-1] + b"\x7f")
+    with pytest.raises(UserError, match="remove the folder") as refusal:
+        huggingface.from_pretrained(REPO)
+    (folder,) = re.findall(r"remove the folder (\S+)", str(refusal.value))
+    shutil.rmtree(folder)
+    huggingface.from_pretrained(REPO)
+
+
+def test_a_damaged_local_folder_is_not_to_be_removed(rough, tmp_path):
+    huggingface.save_pretrained(rough(MSRResNet, **SMALL), tmp_path, CARD)
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\x7f")
+    with pytest.raises(UserError, match="SHA-256") as refusal:
+        huggingface.from_pretrained(tmp_path)
+    assert "remove" not in str(refusal.value)
+
+
+def test_a_local_folder_takes_precedence_over_the_repository_of_its_name(
+    hub, api, rough, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    huggingface.save_pretrained(network := rough(MSRResNet, **SMALL), REPO, CARD)
+    image = torch.rand(1, 3, 6, 7)
+    with torch.inference_mode():
+        assert torch.equal(huggingface.from_pretrained(REPO)(image), network(image))
+    assert hub.requests == []
 
 
 def test_a_pickle_named_as_the_weights_runs_nothing(hub, api, rough, tmp_path):

@@ -7,7 +7,7 @@ from srgan_repositories import CASES, Case, same, trained_looking
 
 from srgan_plugin.checkpoints import open_network
 from srgan_plugin.checkpoints.inspect import inspect_checkpoint
-from srgan_plugin.checkpoints.plausibility import contradicted
+from srgan_plugin.checkpoints.plausibility import find_better_arguments
 from srgan_plugin.networks import SRResNet
 
 CHECKED = ("act", "input_range", "output_range", "last_act")
@@ -109,11 +109,11 @@ def test_an_activation_without_weights_is_checked_with_the_statistics(act, other
         for _ in range(40):  # in training mode, so that the statistics are those of the images
             network(torch.rand(1, 3, 64, 64, generator=random))
     network.eval()
-    assert contradicted(network, CHECKED) == {}
+    assert find_better_arguments(network, CHECKED) == {}
     for other in others:
         wrong = SRResNet(**options, act=other).eval()
         wrong.load_state_dict(network.state_dict())
-        assert contradicted(wrong, CHECKED) == {"act": act}
+        assert find_better_arguments(wrong, CHECKED) == {"act": act}
 
 
 @pytest.mark.parametrize("norm", ["batch", "instance"])
@@ -123,8 +123,8 @@ def test_random_weights_are_never_contradicted_and_the_network_is_unchanged(act,
     ranges = {"input_range": "imagenet", "output_range": (-1, 1), "last_act": "tanh"}
     network = SRResNet(mid_channels=8, num_blocks=2, act=act, norm=norm, **ranges).eval()
     for _ in range(2):
-        assert contradicted(network, CHECKED) == {}
+        assert find_better_arguments(network, CHECKED) == {}
         assert {name: getattr(network, name) for name in ranges} == ranges
         trained_looking(network)
     grey = SRResNet(1, 1, 8, 2, act=act, norm=norm).eval()
-    assert contradicted(grey, CHECKED) == {}
+    assert find_better_arguments(grey, CHECKED) == {}

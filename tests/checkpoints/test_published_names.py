@@ -76,7 +76,7 @@ def test_every_tool_takes_a_published_name_and_downloads_it_once(server, tool, c
     tool("inspect_checkpoint").main([NAME])
     said = capfd.readouterr().out
     assert "MSRResNet x4 (4 features, 2 blocks)" in said
-    assert "as its name says" in said
+    assert "as in its name" in said
     tool("convert_checkpoint").main([NAME, "own.safetensors", "--to", "plugin"])
     gives(open_network("own.safetensors"), server.network)
     assert server.starts == [0]

@@ -170,7 +170,7 @@ def test_a_checkpoint_that_contains_itself_is_read(tmp_path):
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:1", "Git LFS.*git lfs pull"),
         (gzip.compress(b"weights", mtime=0), "gzip.*unpack"),
         (b"MATLAB 5.0 MAT-file, Platform: GLNXA64", r"MATLAB.*state_dict"),
-        (b"\x12\x01" + bytes(30), r"MXNet \(\.params\)"),
+        (b"\x12\x01" + bytes(30), r"MXNet parameters \(\.params\)"),
         (b"\x08\x08\x12\x07pytorch", "an ONNX model"),
         (bytes(50) + bytes.fromhex("57fb808b247547db"), "TensorFlow"),
         (b"\x93NUMPY\x01\x00", "NumPy"),

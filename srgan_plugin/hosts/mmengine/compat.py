@@ -9,7 +9,7 @@ from torch import nn
 
 from srgan_plugin.checkpoints.hub import local_checkpoint
 from srgan_plugin.checkpoints.layouts import detect_layout
-from srgan_plugin.checkpoints.read_write import NOTE, load_checkpoint_file
+from srgan_plugin.checkpoints.read_write import NOTE_KEY, load_checkpoint_file
 from srgan_plugin.registry import SCOPE, SCOPE_MODULES
 
 from .models.model_utils import unwrap_ddp
@@ -47,7 +47,7 @@ def load_from_file(filename: str, map_location: Any = None) -> dict[str, Any]:
     if isinstance(weights := checkpoint.get("state_dict"), dict):
         metadata = getattr(weights, "_metadata", None)
         metadata = OrderedDict(metadata if isinstance(metadata, dict) else {})
-        metadata[""] = {**metadata.get("", {}), NOTE: checkpoint.get("meta")}
+        metadata[""] = {**metadata.get("", {}), NOTE_KEY: checkpoint.get("meta")}
         checkpoint["state_dict"] = annotated = OrderedDict(weights)
         annotated._metadata = metadata  # type: ignore[attr-defined]
     return checkpoint

@@ -13,7 +13,7 @@ from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 
 from srgan_plugin.checkpoints.load import adapt_training_state
-from srgan_plugin.checkpoints.read_write import NOTE
+from srgan_plugin.checkpoints.read_write import NOTE_KEY
 from srgan_plugin.errors import UserError, check_option
 from srgan_plugin.losses import generator_objective
 from srgan_plugin.networks.ema import update_ema
@@ -248,7 +248,7 @@ def load_state_dict_pre_hook(
     model: nn.Module, state_dict: Config, prefix: str, local_metadata: Config, *_: Any, **__: Any
 ) -> None:
     """Convert weights of any known layout before the model loads them (a torch pre-hook)."""
-    meta = local_metadata.get(NOTE)  # set in `compat`
+    meta = local_metadata.get(NOTE_KEY)  # set in `compat`
     if other := adapt_training_state(state_dict, model, prefix=prefix, meta=meta):
         print_log(
             f"the discriminator keeps its weights, RANDOM ones at the start of a run: {other}",
