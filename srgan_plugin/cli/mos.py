@@ -1,4 +1,4 @@
-"""`srgan-plugin mos`: create and score a study of opinions (MOS) as in the SRGAN paper."""
+"""`srgan-plugin mos`: create and score a mean-opinion-score (MOS) study as in the SRGAN paper."""
 
 import argparse
 from pathlib import Path
@@ -9,6 +9,7 @@ from .options import check_suffix, named_folder
 from .progress import progress_bar
 from .terminal import write_lines
 
+# Smallest values of options of `make`.
 _MINIMA = {
     "--scale": 2,
     "--crop": 16,
@@ -20,10 +21,10 @@ _MINIMA = {
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the subcommands `make` and `score`, and their arguments."""
+    """Add the `make` and `score` subcommands and their arguments."""
     commands = parser.add_subparsers(dest="mos_command", required=True)
     _add_make(commands.add_parser("make", help="write the page on which raters do the study"))
-    _add_score(commands.add_parser("score", help="mean opinion scores from the raters' files"))
+    _add_score(commands.add_parser("score", help="compute scores from the files of the raters"))
 
 
 def _add_make(make: argparse.ArgumentParser) -> None:
@@ -32,49 +33,67 @@ def _add_make(make: argparse.ArgumentParser) -> None:
     )
     make.add_argument("--hr", required=True, metavar="DIR", help="folder of HR images")
     make.add_argument("--lr", metavar="DIR", help="LR images (default: MATLAB bicubic of HR)")
-    make.add_argument("--out", required=True, type=Path, metavar="FILE.html")
-    make.add_argument(
-        "--scale", type=int, default=4, help="size of HR divided by that of LR (default: 4)"
-    )
+    make.add_argument("--out", required=True, type=Path, metavar="FILE.html", help="page to write")
+    make.add_argument("--scale", type=int, default=4, help="ratio of HR to LR size (default: 4)")
     make.add_argument("--bicubic", action="store_true", help="add bicubic of LR as a method")
     make.add_argument(
         "--dataset",
         choices=("Set5", "Set14", "BSD100"),
         default="",
-        help="name of the HR images, to compare with the paper",
+        help="name of the test set, for comparison with the paper's table",
     )
     make.add_argument("--crop", type=int, metavar="N", help="show the central NxN pixels only")
-    make.add_argument("--max-images", type=int, metavar="N", help="use N images, drawn at random")
+    make.add_argument("--max-images", type=int, metavar="N", help="use a random sample of N images")
     make.add_argument("--calibration", metavar="DIR", help="other HR images to calibrate raters")
-    make.add_argument("--calibration-images", type=int, default=5, metavar="N")
+    make.add_argument(
+        "--calibration-images",
+        type=int,
+        default=5,
+        metavar="N",
+        help="number of images to calibrate raters (default: 5)",
+    )
     make.add_argument(
         "--repeats", type=int, default=10, metavar="N", help="versions shown twice (default: 10)"
     )
-    make.add_argument("--max-mb", type=float, default=100, help="largest page (default: 100)")
-    make.add_argument("--seed", type=int, default=0, help="seed of all draws (default: 0)")
+    make.add_argument(
+        "--max-mb", type=float, default=100, help="maximum page size in MB (default: 100)"
+    )
+    make.add_argument("--seed", type=int, default=0, help="random seed (default: 0)")
 
 
 def _add_score(score: argparse.ArgumentParser) -> None:
-    score.add_argument("files", nargs="+", metavar="FILE.json", help="what raters saved")
+    score.add_argument("files", nargs="+", metavar="FILE.json", help="files from the raters")
     score.add_argument("--out", type=Path, metavar="FILE", help="also write a .html or .json")
-    score.add_argument("--test-over", choices=("raters", "images"), default="raters")
+    score.add_argument(
+        "--test-over",
+        choices=("raters", "images"),
+        default="raters",
+        help="unit of the paired tests (default: raters)",
+    )
     score.add_argument(
         "--tolerance",
         type=float,
         default=1.0,
         metavar="T",
-        help="a rater fails with a mean of nearest above 1+T, or of HR below 5-T (default: 1)",
+        help="a rater fails whose mean score of nearest-neighbour images is above 1+T, or of HR "
+        "images below 5-T (default: 1)",
     )
-    score.add_argument("--exclude-failed", action="store_true", help="exclude those raters")
+    score.add_argument("--exclude-failed", action="store_true", help="exclude raters who fail")
     score.add_argument(
-        "--resamples", type=int, default=10_000, help="bootstrap resamples (default: 10000)"
+        "--resamples",
+        type=int,
+        default=10_000,
+        help="bootstrap resamples, at least 100 (default: 10000)",
     )
-    score.add_argument("--seed", type=int, default=0, help="seed of the bootstrap (default: 0)")
+    score.add_argument("--seed", type=int, default=0, help="random seed (default: 0)")
 
 
 def run(args: argparse.Namespace) -> None:
     """Create a study, or score it."""
-    _make(args) if args.mos_command == "make" else _score(args)
+    if args.mos_command == "make":
+        _make(args)
+    else:
+        _score(args)
 
 
 def _make(args: argparse.Namespace) -> None:
@@ -88,11 +107,20 @@ def _make(args: argparse.Namespace) -> None:
         if value is not None:
             check_at_least(minimum, **{flag: value})
     check_suffix(args.out, ".html")
-    folders = dict(args.methods)
-    if len(folders) < len(args.methods):
-        raise UserError("NAME=FOLDER: expected a name for each method, got the same name twice")
-    options = StudyOptions(**{name: getattr(args, name) for name in StudyOptions._fields})
-    study = make_study(args.hr, args.lr, folders, options, args.calibration)
+    names = [name for name, _ in args.methods]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise UserError(f"NAME=FOLDER: expected a different NAME for each, got {twice[0]} twice")
+    options = StudyOptions(
+        scale=args.scale,
+        bicubic=args.bicubic,
+        crop=args.crop,
+        max_images=args.max_images,
+        repeats=args.repeats,
+        calibration_images=args.calibration_images,
+        dataset=args.dataset,
+        seed=args.seed,
+    )
+    study = make_study(args.hr, args.lr, dict(args.methods), options, args.calibration)
     with progress_bar("encode") as show:
         page = study_page(study, max_mb=args.max_mb, progress=show)
     size = len(page.html.encode()) / 1e6
@@ -116,8 +144,14 @@ def _score(args: argparse.Namespace) -> None:
 
     if args.out:
         check_suffix(args.out, ".html", ".json")
-    options = ("test_over", "tolerance", "exclude_failed", "resamples", "seed")
-    scores = score(read_ratings(args.files), **{name: getattr(args, name) for name in options})
+    scores = score(
+        read_ratings(args.files),
+        test_over=args.test_over,
+        tolerance=args.tolerance,
+        exclude_failed=args.exclude_failed,
+        resamples=args.resamples,
+        seed=args.seed,
+    )
     write_lines(format_scores(scores).splitlines())
     if args.out:
         is_page = args.out.suffix.lower() == ".html"

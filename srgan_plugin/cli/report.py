@@ -38,8 +38,8 @@ def add_report_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         type=named_folder,
         metavar="NAME=FOLDER",
-        help="images of a method, such as those of tools/test.py --save-images; name the folders "
-        "of LR and HR images LR and HR",
+        help="images of a method, such as the output of tools/test.py --save-images; name the "
+        "folders of LR and HR images LR and HR",
     )
     parser.add_argument(
         "--results",
@@ -47,19 +47,20 @@ def add_report_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         type=Path,
         metavar="FILE.json",
-        help="results of tools/test.py --out; those in a WORK_DIR are found without it",
+        help="results of tools/test.py --out; files in a WORK_DIR need not be given",
     )
     parser.add_argument(
         "--base",
         metavar="CONFIG",
-        help="config to compare with (default: that of this package with the same name)",
+        help="config to compare with (default: the config of this package with the same name)",
     )
     parser.add_argument(
         "--reference",
         nargs="+",
         default=[],
         metavar="[RUN=]MODEL",
-        help="published model to compare all runs or one run with (default: that of the config)",
+        help="published model to compare all runs or one run with (default: reference_model in "
+        "the config)",
     )
     parser.add_argument("--title", help="default: names of the runs")
     _add_quality(parser)
@@ -68,7 +69,7 @@ def add_report_arguments(parser: argparse.ArgumentParser) -> None:
 def _add_quality(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--quality",
-        type=_quality,
+        type=_parse_quality,
         metavar="auto|1…100",
         help="WebP quality of the images in the page; 100 is lossless (default: auto, lossless if "
         "all images fit into 2 MB)",
@@ -94,7 +95,7 @@ def run_report(args: argparse.Namespace) -> None:
     page = run_page(
         runs,
         title=title,
-        base=_base(args.base, runs),
+        base=_find_base(args.base, runs),
         results={path.stem: read_results(path) for path in args.results},
         reference=reference,
         images=images,
@@ -119,12 +120,12 @@ def _folder_images(args: argparse.Namespace) -> dict[str, Any]:
         return viewer_data(gallery_of_folders(folders), quality=args.quality, progress=show)
 
 
-def _base(given: str | None, runs: Sequence["Run"]) -> "Base | None":
+def _find_base(given: str | None, runs: Sequence["Run"]) -> "Base | None":
     """Return the config to compare the runs with.
 
     Args:
-        given: Value of `--base`. By default the config of this package that has the same name as
-            that of all runs, if there is one.
+        given: Value of `--base`; None: the config of this package with the name of the runs'
+            config, if there is one.
         runs: Runs on the page.
     """
     from srgan_plugin import config_path
@@ -195,11 +196,11 @@ def run_compare(args: argparse.Namespace) -> None:
     if args.quality is not None and args.out.suffix.lower() == ".png":
         raise UserError(
             f"--quality: expected a page (.html) as --out, got {args.out}, which is lossless; "
-            "leave it out"
+            "remove --quality"
         )
     failures: list[Path] = []
-    folders = _folders_of_methods(args)
-    gallery = gallery_of_folders(folders) if folders else _upscaled(args, failures)
+    folders = _read_method_folders(args)
+    gallery = gallery_of_folders(folders) if folders else _upscale(args, failures)
     if args.out.suffix.lower() == ".png":
         write_image(args.out, comparison_sheet(gallery))
     else:
@@ -212,7 +213,7 @@ def run_compare(args: argparse.Namespace) -> None:
         raise SystemExit(1)
 
 
-def _upscaled(args: argparse.Namespace, failures: list[Path]) -> "Gallery":
+def _upscale(args: argparse.Namespace, failures: list[Path]) -> "Gallery":
     """Upscale the inputs; report images that cannot be compared and add them to `failures`."""
     from srgan_plugin.reports.comparison import CompareOptions, upscaled_gallery
 
@@ -236,13 +237,13 @@ def _upscaled(args: argparse.Namespace, failures: list[Path]) -> "Gallery":
         )
 
 
-def _folders_of_methods(args: argparse.Namespace) -> dict[str, Path]:
-    """Return the folders of `compare NAME=FOLDER …` by name; empty if the inputs are images."""
+def _read_method_folders(args: argparse.Namespace) -> dict[str, Path]:
+    """Return {name: folder} of `compare NAME=FOLDER …`; empty if the inputs are images."""
     from srgan_plugin.reports.gallery import HR
 
     named = [text for text in args.inputs if "=" in text and not Path(text).exists()]
     if not named:
-        _refuse_outputs([Path(text) for text in args.inputs if Path(text).is_dir()])
+        _check_inputs([Path(text) for text in args.inputs if Path(text).is_dir()])
         return {}
     if len(named) < len(args.inputs):
         other = next(text for text in args.inputs if text not in named)
@@ -261,11 +262,11 @@ def _folders_of_methods(args: argparse.Namespace) -> dict[str, Path]:
     return _unique(pairs, "NAME=FOLDER")
 
 
-def _refuse_outputs(folders: Sequence[Path]) -> None:
-    """Refuse folders with images of the same names, which are results rather than inputs.
+def _check_inputs(folders: Sequence[Path]) -> None:
+    """Check that folders contain inputs, not several results for the same inputs.
 
     Raises:
-        UserError: Two folders have images of the same names.
+        UserError: Two folders have images with the same names.
     """
     from srgan_plugin.reports.image_names import match_names
 
@@ -283,10 +284,12 @@ def _refuse_outputs(folders: Sequence[Path]) -> None:
 
 
 def _unique(pairs: Sequence[tuple[str, Path]], option: str) -> dict[str, Path]:
-    """Return folders by name, or refuse a name that is given twice."""
+    """Return {name: folder}; raise `UserError` for a name that is given twice."""
     folders = dict(pairs)
     if len(folders) < len(pairs):
-        raise UserError(f"{option}: expected a different NAME for each folder, got one twice")
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise UserError(f"{option}: expected a different NAME for each folder, got {twice} twice")
     return folders
 
 
@@ -294,7 +297,7 @@ def _print_size(path: Path) -> None:
     sys.stdout.write(f"{path}: {path.stat().st_size / 1e6:.2f} MB\n")
 
 
-def _quality(text: str) -> int | None:
+def _parse_quality(text: str) -> int | None:
     """Parse `--quality`; None for auto."""
     if text == "auto":
         return None

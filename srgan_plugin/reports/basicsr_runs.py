@@ -1,4 +1,4 @@
-"""Read runs of BasicSR, `experiments/NAME`, whose only log is text."""
+"""Read BasicSR runs, `experiments/NAME`, from their text logs."""
 
 import re
 from datetime import datetime
@@ -16,7 +16,7 @@ _TIME: Final = re.compile(r"^(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d),\d+ ", re.MULTILIN
 _VALIDATION: Final = re.compile(r"INFO: Validation (.+)$")
 _VALIDATION_SET: Final = re.compile(r"Number of val images/folders in (.+): (\d+)$", re.MULTILINE)
 _METRIC: Final = re.compile(r"^\s+# (\w+): ([\d.naif]+)")
-#: Names of losses in this package and MMagic by their names in BasicSR.
+#: {loss in BasicSR: loss in this package and MMagic}
 LOSS_NAMES: Final = {
     "l_g_pix": "loss_pix",
     "l_pix": "loss_pix",
@@ -41,13 +41,13 @@ def basicsr_logs(folder: Path) -> list[Path]:
 
 
 def is_basicsr_log(file: Path) -> bool:
-    """Return whether a file has progress lines of BasicSR."""
+    """Return whether a file has BasicSR progress lines."""
     text = file.read_text(encoding="utf-8", errors="replace")
     return any(_STEP.search(line) for line in text.splitlines())
 
 
 def read_basicsr(run: Run, logs: list[Path]) -> None:
-    """Add the logs of all sessions to a run; a resumed session replaces what it repeats.
+    """Add the logs of all sessions to a run; a resumed session replaces repeated entries.
 
     Args:
         run: Run to complete.
@@ -68,7 +68,7 @@ def read_basicsr(run: Run, logs: list[Path]) -> None:
 
 
 def _read_curves(run: Run, text: str) -> None:
-    interval, last = _option(text, "val_freq"), _option(text, "total_iter")
+    interval, last = _read_option(text, "val_freq"), _read_option(text, "total_iter")
     step, dataset, first = 0, "", True
     for line in text.splitlines():
         if found := _STEP.search(line):
@@ -96,22 +96,22 @@ def _add_step(run: Run, step: int, found: re.Match[str]) -> None:
         run.add(LOSS_NAMES.get(name, name), step, float(value))
 
 
-def _option(text: str, name: str) -> int:
-    """Return a whole number from the options at the top of a log; 0 if it is missing."""
+def _read_option(text: str, name: str) -> int:
+    """Return an integer from the options at the start of a log; 0 if it is missing."""
     found = re.search(rf"^\s+{name}: ([\d.e+]+)\s*$", text, re.MULTILINE)
     return int(float(found[1])) if found else 0
 
 
 def _read_options(run: Run) -> None:
-    """Read the YAML file that BasicSR copies into the folder; settings need PyYAML."""
+    """Read the YAML file that BasicSR copies into the folder; requires PyYAML."""
     path = min(run.folder.glob("*.yml"), default=None)
     if path:
         run.config_name = path.name
         run.config_text = path.read_text(encoding="utf-8", errors="replace")
-        run.config = flatten(_yaml(run.config_text))
+        run.config = flatten(_parse_yaml(run.config_text))
 
 
-def _yaml(text: str) -> Any:
+def _parse_yaml(text: str) -> Any:
     try:
         import yaml
     except ImportError:

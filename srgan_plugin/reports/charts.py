@@ -7,8 +7,8 @@ from typing import Any, Final, NamedTuple
 
 from .runs import Curve, Run
 
-_MAX_POINTS: Final = 1500  # of a curve; longer ones are averaged
-# Section, pattern of a curve's name, title of the chart, unit, label of the curve in the chart.
+_MAX_POINTS: Final = 1500  # per curve; longer curves are averaged
+# Section, pattern of the curve name, chart title, unit, label of the curve in the chart.
 # "\1" is the group of the pattern. The first pattern that matches applies.
 _CHARTS: Final = (
     ("Validation", r"(.+/(?:PSNR|SSIM|NIQE|LPIPS|DISTS).*)", r"\1", "", ""),
@@ -29,7 +29,7 @@ _HIDDEN: Final = ("time", "data_time", "waiting", "data_wait_fraction", "memory"
 _TITLES: Final = {"pix loss": "pixel loss", "gan loss": "adversarial loss"}
 
 
-class Place(NamedTuple):
+class ChartKey(NamedTuple):
     """Chart in which a curve is drawn.
 
     Attributes:
@@ -45,34 +45,34 @@ class Place(NamedTuple):
     label: str
 
 
-def place_of(name: str) -> Place:
-    """Return the chart for the curve with this name."""
+def find_chart(name: str) -> ChartKey:
+    """Return the chart for a curve name."""
     for section, pattern, title, unit, label in _CHARTS:
         if found := re.fullmatch(pattern, name):
             expanded = found.expand(title)
-            return Place(section, _TITLES.get(expanded, expanded), unit, found.expand(label))
-    return Place("Other", name, "", "")
+            return ChartKey(section, _TITLES.get(expanded, expanded), unit, found.expand(label))
+    return ChartKey("Other", name, "", "")
 
 
 def charts(runs: Iterable[Run]) -> list[dict[str, Any]]:
     """Return the charts of runs for `assets/curves.js`, ordered by section.
 
     Returns:
-        Charts with `section`, `title`, `unit` and `series`. Each series has the index of its `run`,
-        a `label` (empty unless the chart has several), the lists `x` and `y`, and `mean`, the
-        number of logged values that were averaged for a point.
+        Charts with `section`, `title`, `unit` and `series`. Each series has `run` (index), `label`
+        (empty unless the chart has several), `x` and `y` (lists), and `mean` (number of logged
+        values averaged per point).
     """
     found: dict[tuple[str, str], dict[str, Any]] = {}
     for number, run in enumerate(runs):
         for name in sorted(run.curves):
             if name in _HIDDEN or not run.curves[name] or _is_redundant(name, run.curves):
                 continue
-            place = place_of(name)
+            place = find_chart(name)
             chart = found.setdefault(
                 (place.section, place.title),
                 {"section": place.section, "title": place.title, "unit": place.unit, "series": []},
             )
-            series = _thinned(run.curves[name])
+            series = _average_points(run.curves[name])
             chart["series"].append({"run": number, "label": place.label, **series})
     for chart in found.values():
         if len({series["label"] for series in chart["series"]}) == 1:
@@ -93,8 +93,8 @@ def _rank(chart: Mapping[str, Any]) -> tuple[int, str]:
     return (_SECTIONS.index(chart["section"]), f"{dataset}{rank}{metric}")
 
 
-def _thinned(curve: Curve) -> dict[str, Any]:
-    """Return a curve as lists; if it is long, average neighbouring values."""
+def _average_points(curve: Curve) -> dict[str, Any]:
+    """Return a curve as lists of at most `_MAX_POINTS` values, averaging neighbouring ones."""
     points = [(x, y) for x, y in sorted(curve.items()) if math.isfinite(y)]
     size = max(1, -(-len(points) // _MAX_POINTS))
     groups = [points[i : i + size] for i in range(0, len(points), size)]

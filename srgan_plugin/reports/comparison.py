@@ -19,14 +19,16 @@ from srgan_plugin.io.image_files import list_images
 from srgan_plugin.metrics import quantize
 
 from .contact_sheet import Region, most_detail, sheet
-from .gallery import BICUBIC, HR, LR, Gallery, conform, cropped_hr, read_as_rgb
-from .image_names import without_ending
+from .gallery import BICUBIC, HR, LR, Gallery, conform, crop_hr, read_as_rgb
+from .image_names import strip_ending
 
 _LABELS: Final = {"msrresnet": "MSRResNet", "srgan": "SRGAN"}
 _DEFAULT_SCALE: Final = 4  # if there is neither a model with a scale nor HR
 _MAX_PIXELS: Final = 2**24  # of one upscaled image
-_MAX_SUM: Final = 2**28  # of all images upscaled by one method, which stay in memory
-_CROP, _ZOOM, _MAX_WIDTH = 128, 3, 480  # of the sheet: crops, their enlargement, whole images
+_MAX_SUM: Final = 2**28  # of all images upscaled by one method, which are kept in memory
+_CROP: Final = 128  # height and width of the detail on a sheet
+_ZOOM: Final = 3  # magnification of the detail
+_MAX_WIDTH: Final = 480  # width of the whole image on a sheet
 
 Method = Callable[[RGBArray], RGBArray]
 
@@ -39,7 +41,7 @@ class CompareOptions:
         hr: Folder of HR images with the same names.
         crop: Height and width, in LR pixels, of the part with the most detail; only this part is
             upscaled. None upscales the whole image.
-        scale: Scale of the results; by default that of the networks.
+        scale: Scale of the results; default: the scale of the networks.
         tta: Whether to average over flips and rotations, as in `Upscaler`.
         device: Device of the networks, as in `Upscaler`.
         arch_options: Settings that checkpoint files do not record, as in `open_model`.
@@ -65,10 +67,10 @@ def upscaled_gallery(
     """Upscale images by several models.
 
     Args:
-        inputs: Image files, folders or patterns, read as `srgan-plugin upscale` reads them.
+        inputs: Image files, folders or patterns, as for `srgan-plugin upscale`.
         models: "bicubic", names of bundled models, and checkpoint files.
-        out: File of the comparison, which is not an input even if it lies among them.
-        options: How the images are upscaled.
+        out: File of the comparison. It is never an input, even if a folder or pattern includes it.
+        options: Options of the comparison.
         progress: Called after each image with the number of images done and in total.
         failed: Called for each image that cannot be read or compared, with its path and the error.
 
@@ -88,7 +90,7 @@ def upscaled_gallery(
             factor = scale or _scale_between(lr, hr, path)
             lr, hr = _crop_both(lr, hr, options.crop, factor)
             pixels += _check_size(lr, factor, pixels, path)
-            images = _upscaled(lr, hr, methods, factor, path)
+            images = _upscale(lr, hr, methods, factor, path)
         except (UserError, OSError) as error:
             failed(path, error)
         else:
@@ -103,10 +105,10 @@ def upscaled_gallery(
 
 
 def _by_name(files: Sequence[tuple[Path, Path]]) -> dict[str, Path]:
-    """Return files by name, with the suffix only where two names differ in nothing else.
+    """Return {name: path}; names have a suffix only if two of them differ only in it.
 
     Args:
-        files: Paths, each with its path relative to the input that it was found in.
+        files: Pairs of a path, and the same path relative to the input folder.
     """
     unique = dict(files)
     stems = Counter(relative.with_suffix("").as_posix() for relative in unique.values())
@@ -116,7 +118,7 @@ def _by_name(files: Sequence[tuple[Path, Path]]) -> dict[str, Path]:
         name = stem if stems[stem] == 1 else relative.as_posix()
         if name in named:
             raise UserError(
-                f"{path}: expected a name of its own, got the same as {named[name]}; rename one"
+                f"{path}: expected a different name, got the name of {named[name]}; rename one"
             )
         named[name] = path
     return named
@@ -125,14 +127,14 @@ def _by_name(files: Sequence[tuple[Path, Path]]) -> dict[str, Path]:
 def _match_hr(
     hr: Path | None, files: dict[str, Path]
 ) -> tuple[dict[str, Path], Mapping[str, Path]]:
-    """Return the inputs and the HR images, both by the names of the HR images."""
+    """Return {name: path} for the inputs and for the HR images, with the names of the latter."""
     if hr is None:
         return files, {}
     found = list_images(hr)
-    files = without_ending(files, set(found), Path(next(iter(files.values()))).parent)
+    files = strip_ending(files, set(found), Path(next(iter(files.values()))).parent)
     if missing := [name for name in files if name not in found]:
         raise MissingFileError(
-            f"{hr}: expected an HR image for each input, got none called {missing[0]}"
+            f"{hr}: expected an HR image for each input, got none named {missing[0]}"
         )
     return files, found
 
@@ -140,7 +142,7 @@ def _match_hr(
 def _methods(
     models: Sequence[str], options: CompareOptions
 ) -> tuple[dict[str, Method | None], float | None]:
-    """Return the methods by label, with None for bicubic, and the scale, None if unknown."""
+    """Return {label: upscaler, None for bicubic}, and the scale, None if unknown."""
     methods: dict[str, Method | None] = {}
     scales: dict[float, str] = {}
     for model in models:
@@ -168,7 +170,7 @@ def _methods(
 
 
 def _scale_between(lr: RGBArray, hr: RGBArray | None, path: Path) -> int:
-    """Return the size of HR relative to LR, or the default scale without HR."""
+    """Return the ratio of HR to LR size; without HR, the default scale."""
     if hr is None:
         return _DEFAULT_SCALE
     scale = int(hr.shape[0] / lr.shape[0] + 0.5)
@@ -181,7 +183,7 @@ def _scale_between(lr: RGBArray, hr: RGBArray | None, path: Path) -> int:
 def _crop_both(
     lr: RGBArray, hr: RGBArray | None, crop: int | None, scale: float
 ) -> tuple[RGBArray, RGBArray | None]:
-    """Crop both images to the region of LR with the most detail, if `crop` is given."""
+    """Crop both images to the LR region with the most detail; None for no crop."""
     if not crop:
         return lr, hr
     region = most_detail(lr, crop)
@@ -198,11 +200,11 @@ def _check_size(lr: RGBArray, scale: float, before: int, path: Path) -> int:
     Args:
         lr: Image before upscaling.
         scale: Scale of the result.
-        before: Number of pixels of the images upscaled before.
-        path: File of the image, named in errors.
+        before: Number of pixels in the previous images.
+        path: File of the image, for errors.
 
     Raises:
-        UserError: The image, or all images together, would have too many pixels.
+        UserError: The image, or the sum of all images, would have too many pixels.
     """
     pixels = int(lr.shape[0] * lr.shape[1] * scale**2)
     if pixels > _MAX_PIXELS or before + pixels > _MAX_SUM:
@@ -215,7 +217,7 @@ def _check_size(lr: RGBArray, scale: float, before: int, path: Path) -> int:
     return pixels
 
 
-def _upscaled(
+def _upscale(
     lr: RGBArray,
     hr: RGBArray | None,
     methods: Mapping[str, Method | None],
@@ -230,7 +232,7 @@ def _upscaled(
             method(lr) if method else quantize(resize_rows(lr / 255, (height, width), 0, height))
         )
     if hr is not None:
-        images[HR] = cropped_hr(hr, (height, width))
+        images[HR] = crop_hr(hr, (height, width))
         if images[HR].shape[:2] != (height, width):
             raise UserError(
                 f"{path}: expected an HR image of {width}x{height}, {scale:g} times "
@@ -240,25 +242,25 @@ def _upscaled(
 
 
 def comparison_sheet(gallery: Gallery) -> RGBArray:
-    """Lay out the versions of each image side by side: the whole image, and an enlarged detail.
+    """Return a sheet with the versions of each image in a row, and an enlarged detail below.
 
     Returns:
-        Image of shape (H, W, 3), uint8, RGB.
+        Image, (H, W, 3), uint8, RGB.
 
     Raises:
-        UserError: Versions of an image have different sizes.
+        UserError: The versions of an image have different sizes.
     """
     rows = []
     for name, load in gallery.images.items():
         images, odd = conform(load(), gallery.scale)
         if odd:
             raise UserError(
-                f"{name}: expected images of one size for a sheet, got another size of {odd[0]}; "
+                f"{name}: expected images of one size for a sheet, got another size for {odd[0]}; "
                 "write a page (.html) instead"
             )
         if LR in images:
             images[LR] = _nearest(images[LR], next(i for n, i in images.items() if n != LR))
-        whole = {label: _shrunk(image, _MAX_WIDTH) for label, image in images.items()}
+        whole = {label: _shrink(image, _MAX_WIDTH) for label, image in images.items()}
         last = [label for label in images if label != HR][-1]
         region = most_detail(images.get(HR, images[last]), _CROP)
         crops = {
@@ -272,7 +274,7 @@ def comparison_sheet(gallery: Gallery) -> RGBArray:
 
 
 def _nearest(image: RGBArray, like: RGBArray) -> RGBArray:
-    """Upscale an image to the size of another by nearest-neighbour interpolation."""
+    """Upscale an image to the size of `like` by nearest-neighbour interpolation."""
     rows, columns = (
         np.arange(large) * small // large
         for large, small in zip(like.shape[:2], image.shape[:2], strict=True)
@@ -281,8 +283,8 @@ def _nearest(image: RGBArray, like: RGBArray) -> RGBArray:
     return upscaled
 
 
-def _shrunk(image: RGBArray, width: int) -> RGBArray:
-    """Return an image that is at most `width` wide, downscaled with `imresize` if necessary."""
+def _shrink(image: RGBArray, width: int) -> RGBArray:
+    """Downscale an image with `imresize` if it is wider than `width`."""
     if image.shape[1] <= width:
         return image
     return quantize(imresize(image / 255, width / image.shape[1]))

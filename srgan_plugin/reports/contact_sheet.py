@@ -21,7 +21,7 @@ class Region(NamedTuple):
     width: int
 
     def of(self, image: RGBArray) -> RGBArray:
-        """Return this part of an image of shape (H, W, ...)."""
+        """Return this part of an image, (H, W, …)."""
         return image[self.top : self.top + self.height, self.left : self.left + self.width]
 
 
@@ -30,7 +30,7 @@ def most_detail(image: RGBArray, side: int) -> Region:
 
     Args:
         image: Image of shape (H, W, 3), uint8, RGB.
-        side: Height and width of the region; limited to those of the image.
+        side: Height and width of the region, limited to the size of the image.
     """
     height, width = (min(side, size) for size in image.shape[:2])
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float32)
@@ -47,11 +47,12 @@ def sheet(rows: Sequence[dict[str, RGBArray]], zoom: int = 1) -> RGBArray:
     """Lay out images in rows, each below its label.
 
     Args:
-        rows: Images by label, each of shape (H, W, 3), uint8, RGB; of one height within a row.
-        zoom: Factor by which images are enlarged, by repeating pixels.
+        rows: For each row {label: image}. Images are (H, W, 3), uint8, RGB; in a row, of equal
+            height.
+        zoom: Integer factor by which images are enlarged, by repeating pixels.
 
     Returns:
-        Image of shape (H', W', 3), uint8, RGB, on white.
+        Image, (H', W', 3), uint8, RGB, with a white background.
     """
     lines = []
     for row in rows:

@@ -1,4 +1,4 @@
-"""Match, measure and encode images of several methods for the image viewer of a page."""
+"""Match, score and encode images of several methods for the image viewer of a page."""
 
 import base64
 import math
@@ -24,7 +24,9 @@ from .contact_sheet import most_detail
 from .html import encode_image
 from .image_names import match_names
 
-LR, BICUBIC, HR = "LR", "bicubic", "HR"
+LR: Final[str] = "LR"
+BICUBIC: Final[str] = "bicubic"
+HR: Final[str] = "HR"
 _ALIASES: Final = {"lr": LR, "lq": LR, "hr": HR, "gt": HR, "original": HR, "bicubic": BICUBIC}
 _METRICS: Final = ("PSNR", "SSIM", "PSNR_Y", "SSIM_Y")
 _BUDGET: Final = 2_000_000  # bytes of all encoded images, before base64 adds a third
@@ -39,11 +41,11 @@ class Gallery(NamedTuple):
     """Images of several methods.
 
     Attributes:
-        images: For each image name a function that returns its versions by method, each of shape
-            (H, W, 3), uint8, RGB.
-        methods: Names of the methods in the order in which they are shown.
-        scale: Size of HR relative to LR; None if there is no LR or the scale is unknown.
-        notes: Notes for the page on how images were made.
+        images: {image name: function that returns {method: image}}; images are (H, W, 3), uint8,
+            RGB.
+        methods: Names of the methods in the order of display.
+        scale: Ratio of HR to LR size; None if there is no LR or the scale is unknown.
+        notes: Notes for the page on the origin of images.
     """
 
     images: dict[str, Load]
@@ -53,20 +55,20 @@ class Gallery(NamedTuple):
 
 
 def method_name(name: str) -> str:
-    """Return the name of a method; all spellings of LR, bicubic and HR become one."""
+    """Return the name of a method, with one spelling for LR, bicubic and HR."""
     return _ALIASES.get(name.lower(), name)
 
 
 def gallery_of_folders(folders: Mapping[str, Path]) -> Gallery:
-    """Match the images of folders, one folder for each method.
+    """Match the images of folders, one folder per method.
 
     Images are matched by file name without suffix. All names in a folder may have an additional
-    ending, such as `x4` or `_NAME` of BasicSR. Images may be missing from a folder. If there are LR
-    images and no bicubic ones, bicubic ones are made with `imresize`, as MATLAB does.
+    ending, such as `x4`, or `_NAME` in BasicSR. Images may be missing from a folder. Without a
+    folder of bicubic images, these are made from LR with `imresize`, as in MATLAB.
 
     Args:
-        folders: Folders by method. "LR" and "HR" (also "LQ", "GT", "original") have the meaning of
-            their names.
+        folders: {method: folder}. "LR" (or "LQ") and "HR" (or "GT", "original") are the reference
+            images.
 
     Raises:
         UserError: Two images of a folder have the same name, or a folder has no name in common with
@@ -76,7 +78,7 @@ def gallery_of_folders(folders: Mapping[str, Path]) -> Gallery:
     found = match_names(folders, first=HR)
     shown = dict.fromkeys(n for m, files in found.items() for n in files if m not in (LR, HR))
     shown = shown or dict.fromkeys(name for files in found.values() for name in files)
-    scale = _scale(found, shown)
+    scale = _find_scale(found, shown)
     order = [m for m in (LR, BICUBIC) if m in (*found, BICUBIC if LR in found else "")]
     order += [m for m in found if m not in (LR, BICUBIC, HR)] + [m for m in found if m == HR]
     loads: dict[str, Load] = {
@@ -84,13 +86,13 @@ def gallery_of_folders(folders: Mapping[str, Path]) -> Gallery:
         for name in shown
     }
     notes = (
-        (f"bicubic is MATLAB's, x{scale}, made of LR",) if BICUBIC not in found and scale else ()
+        (f"bicubic: MATLAB's imresize of LR, x{scale}",) if BICUBIC not in found and scale else ()
     )
     return Gallery(loads, tuple(order), scale, notes)
 
 
-def _scale(found: Mapping[str, Mapping[str, Path]], names: Iterable[str]) -> int | None:
-    """Return the size of other images relative to LR, from the first name that has both."""
+def _find_scale(found: Mapping[str, Mapping[str, Path]], names: Iterable[str]) -> int | None:
+    """Return the ratio of other images to LR in size, from the first name with both."""
     lr = found.get(LR, {})
     for name in names:
         methods = sorted((m for m in found if m != LR), key=lambda m: m == HR)  # HR may be larger
@@ -116,7 +118,7 @@ def read_as_rgb(path: Path) -> RGBArray:
     images get three equal channels.
 
     Returns:
-        Image of shape (H, W, 3), uint8, RGB.
+        Image, (H, W, 3), uint8, RGB.
     """
     pixels = read_image_content(path).pixels
     if pixels.dtype == np.uint16:
@@ -132,14 +134,14 @@ def read_as_rgb(path: Path) -> RGBArray:
 def conform(
     images: dict[str, RGBArray], scale: float | None
 ) -> tuple[dict[str, RGBArray], list[str]]:
-    """Crop HR to the size of the other images, and find images of a different size.
+    """Crop HR to the size of the other images, and list images with a different size.
 
     The reference size is the most frequent one. Among equally frequent sizes, the size of HR is
     preferred, then the first one.
 
     Args:
-        images: Versions of an image by method, each of shape (H, W, 3).
-        scale: Size of HR relative to LR; None if unknown.
+        images: {method: version of the image}, (H, W, 3).
+        scale: Ratio of HR to LR size; None if unknown.
 
     Returns:
         The images with HR cropped, and the methods whose images have a different size and cannot
@@ -149,12 +151,12 @@ def conform(
     sizes = sizes or [images[method].shape[:2] for method in (HR, LR) if method in images]
 
     def rank(size: tuple[int, ...]) -> tuple[int, bool]:
-        fits = HR in images and cropped_hr(images[HR], size).shape[:2] == size
+        fits = HR in images and crop_hr(images[HR], size).shape[:2] == size
         return sizes.count(size), fits
 
     height, width = max(sizes, key=rank)
     if HR in images:
-        images = images | {HR: cropped_hr(images[HR], (height, width))}
+        images = images | {HR: crop_hr(images[HR], (height, width))}
     odd = []
     for method, image in images.items():
         factor = scale if method == LR else 1
@@ -165,8 +167,8 @@ def conform(
     return images, odd
 
 
-def cropped_hr(image: RGBArray, size: tuple[int, ...]) -> RGBArray:
-    """Crop HR at the bottom and right as test sets are, by less than 12 pixels.
+def crop_hr(image: RGBArray, size: tuple[int, ...]) -> RGBArray:
+    """Crop HR at the bottom and right by less than 12 pixels, as for published test sets.
 
     Args:
         image: HR image of shape (H, W, 3).
@@ -179,16 +181,16 @@ def cropped_hr(image: RGBArray, size: tuple[int, ...]) -> RGBArray:
     return image[: size[0], : size[1]] if all(0 <= n < MULTIPLE for n in rest) else image
 
 
-def measure(images: Mapping[str, RGBArray], scorer: Scorer, pristine: Any) -> dict[str, Any]:
-    """Measure PSNR and SSIM against HR, and NIQE.
+def compute_scores(images: Mapping[str, RGBArray], scorer: Scorer, pristine: Any) -> dict[str, Any]:
+    """Compute PSNR and SSIM against HR, and NIQE.
 
     Args:
-        images: Versions of an image by method, of one size, except LR.
-        scorer: Measures PSNR and SSIM.
+        images: {method: version of the image}, of one size except for LR.
+        scorer: Scorer for PSNR and SSIM.
         pristine: NIQE's model of natural images; None to skip NIQE.
 
     Returns:
-        Values by metric, by method. An infinite PSNR, of identical images, is None.
+        {method: {metric: value}}. The infinite PSNR of identical images is None.
     """
     scores: dict[str, dict[str, float | None]] = {}
     for method, image in images.items():
@@ -218,7 +220,7 @@ def _niqe(image: RGBArray, pristine: Any, border: int) -> dict[str, float]:
 
 
 def _pristine_model() -> tuple[Any, str]:
-    """Return NIQE's model of natural images, None if there is none, and a note for the page."""
+    """Return NIQE's model of natural images, or None if it is missing, and a note for the page."""
     try:
         return pristine_model(), "NIQE: on luma, lower is more natural"
     except UserError as error:
@@ -228,12 +230,12 @@ def _pristine_model() -> tuple[Any, str]:
 def viewer_data(
     gallery: Gallery, *, quality: int | None = None, progress: Callable[[int, int], None]
 ) -> dict[str, Any]:
-    """Measure and encode the images of a gallery for `assets/viewer.js`.
+    """Score and encode the images of a gallery for `assets/viewer.js`.
 
     Args:
         gallery: Images of several methods.
         quality: WebP quality from 1 to 100, where 100 is lossless. None chooses lossless if all
-            images fit into 2 MB, or else the best quality with which they do, at least 80.
+            images fit into 2 MB, otherwise the highest quality with which they do, at least 80.
         progress: Called after each image with the number of images done and in total.
     """
     border = math.ceil(gallery.scale or 4)
@@ -245,7 +247,7 @@ def viewer_data(
     for done, (name, load) in enumerate(gallery.images.items(), 1):
         images, odd = conform(load(), gallery.scale)
         fitting = {method: image for method, image in images.items() if method not in odd}
-        rows.append(_row(name, fitting, measure(fitting, scorer, pristine)) | {"odd": odd})
+        rows.append(_row(name, fitting, compute_scores(fitting, scorer, pristine)) | {"odd": odd})
         shapes = {method: images[method].shape for method in odd}
         odd_images += [f"{m} of {name} ({w}x{h})" for m, (h, w, _) in shapes.items()]
         size += _encode(rows[-1], images, qualities[level])
@@ -263,15 +265,15 @@ def viewer_data(
         "measures": metrics,
         "note": _note(gallery, qualities[level], border, metrics, niqe_note),
         "warnings": [
-            *_listing("There is no", missing),
-            *_listing("Of another size, so shown scaled and not measured:", odd_images),
+            *_list_names("Missing:", missing),
+            *_list_names("Shown scaled and without metrics, because the size differs:", odd_images),
         ],
         "images": rows,
     }
 
 
-def _listing(text: str, names: Sequence[str]) -> Iterator[str]:
-    """Yield a sentence that lists the first of `names`, unless there are none."""
+def _list_names(text: str, names: Sequence[str]) -> Iterator[str]:
+    """Yield a sentence with the first `names`; nothing without names."""
     if names:
         more = len(names) - _MAX_LISTED
         rest = f" and {more} more" if more > 0 else ""
@@ -297,7 +299,11 @@ def _encode(row: dict[str, Any], images: Mapping[str, RGBArray], quality: int | 
     """Add images to a row as data URIs, and return their size in bytes."""
     size = 0
     for method, image in images.items():
-        content = encode_image(image) if quality is None or method == LR else _lossy(image, quality)
+        content = (
+            encode_image(image)
+            if quality is None or method == LR
+            else _encode_lossy(image, quality)
+        )
         row["sources"][method] = "data:image/webp;base64," + base64.b64encode(content).decode()
         size += len(content)
     return size
@@ -309,7 +315,7 @@ def _encode_again(rows: Sequence[dict[str, Any]], gallery: Gallery, quality: int
     return sum(_encode(row, conform(load(), gallery.scale)[0], quality) for row, load in loads)
 
 
-def _lossy(image: RGBArray, quality: int) -> bytes:
+def _encode_lossy(image: RGBArray, quality: int) -> bytes:
     file = BytesIO()
     PIL.Image.fromarray(image).save(file, "WEBP", quality=quality, method=4)
     return file.getvalue()

@@ -1,7 +1,7 @@
 """Build HTML pages in one file, which load nothing from a network.
 
-Names of files, methods and people are inserted as text or as JSON, never as markup. As a second
-barrier the content security policy of a page admits only the script of this package, by its hash.
+Names of files, methods and people are inserted as text or as JSON, never as markup. In addition,
+the content security policy of a page allows only the script of this package, by its hash.
 """
 
 import base64
@@ -35,7 +35,7 @@ _PAGE: Final = """<!DOCTYPE html>
 </body>
 </html>
 """
-# Escapes for JSON inside an HTML element, so that no string can end the element.
+# Escapes for JSON in an HTML element, so that no string can close the element.
 _ESCAPES: Final = {ord(c): f"\\u{ord(c):04x}" for c in "<>&\u2028\u2029"}
 
 
@@ -56,10 +56,10 @@ def page(
 
     Args:
         title: Title, as plain text.
-        body: Content, as HTML; text from users must be escaped.
+        body: Content, as HTML in which text from users is escaped.
         style: CSS.
-        script: JavaScript, run after the body is parsed; the only script that can run.
-        data: JSON-serialisable data for the script, by the id of the element that holds it.
+        script: JavaScript, run after the body is parsed. No other script can run.
+        data: {id of the element: JSON-serialisable data} for the script.
     """
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     scripts = f"'sha256-{digest}'" if script else "'none'"
@@ -75,16 +75,16 @@ def page(
 
 
 def json_element(name: str, content: object) -> str:
-    """Return a `<script>` element with the id `name` that holds JSON and is never executed."""
+    """Return a `<script>` element with the id `name` that contains JSON and is not executed."""
     text = json.dumps(content, ensure_ascii=False, separators=(",", ":")).translate(_ESCAPES)
     return f'<script type="application/json" id="{escape(name)}">{text}</script>'
 
 
 def encode_image(rgb: RGBArray) -> bytes:
-    """Encode an image as lossless WebP, which is half to three quarters the size of a PNG.
+    """Encode an image as lossless WebP, in half to three quarters of the size of a PNG.
 
     Args:
-        rgb: Image of shape (H, W, 3), uint8, RGB.
+        rgb: Image, (H, W, 3), uint8, RGB.
     """
     file = BytesIO()
     options: dict[str, Any] = {"lossless": True, "exact": True, "method": 2, "quality": 50}
@@ -100,16 +100,16 @@ def table(
     text_columns: int = 1,
     classes: str = "",
 ) -> str:
-    """Return an HTML table; the first cell of each row is its header.
+    """Return an HTML table, in which the first cell of each row is a header.
 
     Args:
         header: Names of the columns, as plain text.
-        rows: Cells, as plain text; each row has one for each column.
+        rows: Cells, as plain text, one per column in each row.
         caption: Caption of the table, as plain text.
-        text_columns: Number of columns, from the first, that are aligned as text, not as numbers.
-        classes: CSS classes of the table. With `words`, paths in cells may wrap.
+        text_columns: Number of columns on the left that are aligned as text, not as numbers.
+        classes: CSS classes of the table. With `words`, lines may break in paths.
     """
-    place = _with_line_breaks if "words" in classes else escape
+    place = _insert_line_breaks if "words" in classes else escape
     sides = [' class="text"' if column < text_columns else "" for column in range(len(header))]
     head = "".join(
         f'<th scope="col"{side}>{escape(cell)}</th>'
@@ -128,6 +128,6 @@ def table(
     )
 
 
-def _with_line_breaks(text: str) -> str:
+def _insert_line_breaks(text: str) -> str:
     """Escape text and allow line breaks between the parts of paths and dotted names."""
     return re.sub(r"([./_=])(?=[^\W\d])", r"\1<wbr>", escape(text))

@@ -13,14 +13,14 @@ Files = dict[str, Path]
 
 
 def match_names(folders: Mapping[str, Path], *, first: str = "") -> dict[str, Files]:
-    """Return the files of each folder, by names that the folders have in common.
+    """Match the files of folders by name.
 
     Args:
-        folders: Folders by method.
-        first: Method whose file names are used; by default, or if missing, the first one.
+        folders: {method: folder}.
+        first: Method whose file names are used; default, and if missing: the first one.
 
     Returns:
-        Files by name, by method.
+        {method: {name: file}}.
 
     Raises:
         UserError: Two images of a folder have the same name, or a folder has no name in common with
@@ -30,21 +30,21 @@ def match_names(folders: Mapping[str, Path], *, first: str = "") -> dict[str, Fi
     names = set(found.get(first) or next(iter(found.values())))
     ending = _common_ending(list(names))
     try:
-        return {m: without_ending(files, names, folders[m]) for m, files in found.items()}
+        return {m: strip_ending(files, names, folders[m]) for m, files in found.items()}
     except UserError:
         if not ending:
             raise
         names = {name.removesuffix(ending) for name in names}
-        return {m: without_ending(files, names, folders[m]) for m, files in found.items()}
+        return {m: strip_ending(files, names, folders[m]) for m, files in found.items()}
 
 
-def without_ending(files: Files, names: Collection[str], folder: Path) -> Files:
-    """Return files by the given names, without an ending that all of the files have.
+def strip_ending(files: Files, names: Collection[str], folder: Path) -> Files:
+    """Remove the common ending of the names of files, if it prevents a match with `names`.
 
     Args:
-        files: Files by their names, such as `0001x4`.
+        files: {name: file}, with names such as `0001x4`.
         names: Names to match, such as `0001`.
-        folder: Folder of the files, named in errors.
+        folder: Folder of the files, for errors.
 
     Raises:
         UserError: No file has one of the names.
@@ -68,14 +68,14 @@ def _by_name(folder: Path) -> Files:
     repeated = [name for name, count in names.items() if count > 1]
     if repeated:
         raise UserError(
-            f"{folder}: expected one image of each name, got several called {repeated[0]}; give "
+            f"{folder}: expected one image of each name, got several named {repeated[0]}; give "
             "the folder of one test set"
         )
     return {key.rpartition("/")[2]: path for key, path in files.items()}
 
 
 def _common_ending(names: Sequence[str]) -> str:
-    """Return the ending that all names share, from a separator or scale on: `_SRGAN`, `x4`."""
+    """Return the common ending of names that begins with a separator or scale: `_SRGAN`, `x4`."""
     reversed_names = [name[::-1] for name in names]
     common = os.path.commonprefix(reversed_names)[::-1] if len(names) > 1 else ""  # noqa: RUF071
     found = re.search(r"[_.\- ].*$|x\d+$", common)

@@ -1,4 +1,4 @@
-"""Read runs of mmengine, which are those of this package and of MMagic."""
+"""Read mmengine runs, which include the runs of this package and of MMagic."""
 
 import ast
 import json
@@ -38,14 +38,14 @@ def mmengine_logs(folder: Path) -> list[Path]:
     return sorted(folder.glob("*/vis_data/scalars.json"))
 
 
-def mmengine_log_of(file: Path) -> Path | None:
+def find_mmengine_log(file: Path) -> Path | None:
     """Return the scalar log for a JSON log or for the text log `TIMESTAMP/TIMESTAMP.log`."""
     log = file if file.suffix == ".json" else file.parent / "vis_data" / "scalars.json"
     return log if log.is_file() else None
 
 
 def read_mmengine(run: Run, logs: list[Path]) -> None:
-    """Add the logs of all sessions to a run; a resumed session replaces what it repeats.
+    """Add the logs of all sessions to a run; a resumed session replaces repeated entries.
 
     Args:
         run: Run to complete.
@@ -58,9 +58,9 @@ def read_mmengine(run: Run, logs: list[Path]) -> None:
         entries = list(_complete_entries(log))
         steps = [entry["step"] for entry in entries if _is_training(entry)]
         if not steps:
-            continue  # a test, whose results are in the file of `tools/test.py --out`
+            continue  # a test; its results are in the file of `tools/test.py --out`
         run.drop_from(min(steps))
-        for entry in _with_iterations(entries, run):
+        for entry in _set_iterations(entries, run):
             _add_entry(run, entry)
         trained.append(log)
     inside = [log for log in trained or logs if log.parent.name == "vis_data"]
@@ -68,7 +68,7 @@ def read_mmengine(run: Run, logs: list[Path]) -> None:
 
 
 def _complete_entries(file: Path) -> Iterator[dict[str, Any]]:
-    """Yield the entries of a scalar log without those that a killed process left truncated."""
+    """Yield the entries of a scalar log, except entries truncated when a process was killed."""
     for text in file.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             entry = json.loads(text)
@@ -78,13 +78,15 @@ def _complete_entries(file: Path) -> Iterator[dict[str, Any]]:
             yield entry
 
 
-def _with_iterations(entries: list[dict[str, Any]], run: Run) -> Iterator[dict[str, Any]]:
-    """Yield entries whose `step` is the iteration, of validations too.
+def _set_iterations(entries: list[dict[str, Any]], run: Run) -> Iterator[dict[str, Any]]:
+    """Yield the entries with the iteration as `step`, including entries of validations.
 
     With `log_metric_by_epoch=True`, the default of mmengine, the step of a validation is the epoch,
-    which is always 0 in a training that counts iterations.
+    which is always 0 in iteration-based training.
     """
-    interval, last = (_count(run, f"train_cfg.{name}") for name in ("val_interval", "max_iters"))
+    interval, last = (
+        _read_positive(run, f"train_cfg.{name}") for name in ("val_interval", "max_iters")
+    )
     step = 0  # of the last training entry
     for entry in entries:
         if _is_training(entry):
@@ -94,7 +96,8 @@ def _with_iterations(entries: list[dict[str, Any]], run: Run) -> Iterator[dict[s
         yield entry
 
 
-def _count(run: Run, name: str) -> int:
+def _read_positive(run: Run, name: str) -> int:
+    """Return a positive integer from the config; 0 if it is missing."""
     value = run.config.get(name)
     return value if isinstance(value, int) and value > 0 else 0
 
@@ -126,7 +129,7 @@ def _add_speed(run: Run, entry: dict[str, Any]) -> None:
 
 
 def _read_config(run: Run, logs: list[Path]) -> None:
-    """Read the config of the last training; mmengine writes one beside each scalar log."""
+    """Read the config of the last training, from the folder of its scalar log."""
     for log in reversed(logs):
         path = log.with_name("config.py")
         if path.is_file():
@@ -151,7 +154,7 @@ def literal_config(text: str, path: Path) -> dict[str, Any]:
 
     Args:
         text: Content of the config: assignments of literals and of `dict(…)`.
-        path: Its file, named in errors.
+        path: File of the config, for errors.
 
     Raises:
         UserError: The config contains other code.
@@ -188,14 +191,14 @@ def _literal(node: ast.expr) -> Any:
 def _read_text_logs(run: Run, folders: list[Path]) -> None:
     """Add times and environment from the text logs of sessions, oldest first.
 
-    A session that did not resume started the run again, so sessions before it do not count.
+    A session that was not resumed restarted the run, so earlier sessions are ignored.
     """
     sessions: list[str] = []
     for folder in folders:
         paths = sorted(folder.glob("*.log"))
         text = "".join(path.read_text(encoding="utf-8", errors="replace") for path in paths)
         sessions = [*sessions, text] if _RESUMED in text else [text]
-    facts = defaultdict[str, dict[str, None]](dict)  # of each title the values, in order
+    facts = defaultdict[str, dict[str, None]](dict)  # {title: distinct values in order}
     for text in sessions:
         run.image_counts |= {name: int(count) for name, count in _VALIDATION_SET.findall(text)}
         for title, pattern in _ENVIRONMENT.items():

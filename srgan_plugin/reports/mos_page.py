@@ -20,7 +20,7 @@ class StudyPage(NamedTuple):
 
     Attributes:
         html: Content of the file.
-        study_id: Id of the study, which is also in the file of each rater.
+        study_id: Id of the study, as in the files of the raters.
     """
 
     html: str
@@ -32,13 +32,13 @@ def study_page(study: Study, *, max_mb: float, progress: Callable[[int, int], No
 
     Args:
         study: Versions of images to rate.
-        max_mb: Largest size of the page, in millions of bytes.
+        max_mb: Maximum size of the page, in millions of bytes.
         progress: Called after each image with the number of images encoded and in total.
 
     Raises:
-        UserError: The page would be larger; the message estimates its size.
+        UserError: The page would be larger. The message contains an estimate of its size.
     """
-    images, digest = _encoded_images(study, max_mb, progress)
+    images, digest = _encode_images(study, max_mb, progress)
     key = study_key(study, digest)
     name = study_id(key)
     data = {
@@ -65,10 +65,10 @@ def study_page(study: Study, *, max_mb: float, progress: Callable[[int, int], No
     return StudyPage(html, name)
 
 
-def _encoded_images(
+def _encode_images(
     study: Study, max_mb: float, progress: Callable[[int, int], None]
 ) -> tuple[dict[str, str], str]:
-    """Return the images in base64 by code, and a digest of their pixels."""
+    """Return {code: image in base64}, and a digest of the pixels of all images."""
     digest, images, size = hashlib.sha256(), {}, 0
     items = [*study.items, *study.calibration]
     for done, item in enumerate(items, 1):

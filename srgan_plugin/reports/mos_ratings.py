@@ -1,4 +1,4 @@
-"""Read and validate the files of raters, which are not trusted."""
+"""Read and validate the untrusted files of raters."""
 
 import json
 from collections.abc import Iterable
@@ -28,12 +28,12 @@ class Ratings:
         images: Keys of the images.
         options: Options with which the study was made.
         raters: Names of the raters.
-        scores: Scores from 1 to 5 of shape (raters, methods, images); the first score of versions
-            that were shown twice.
-        repeated: First and second score of these versions, of shape (raters, repeats, 2).
-        seconds: Time from showing an image to its score, of shape (raters, trials).
-        magnifications: For each rater the widths in device pixels at which an image pixel was
-            shown.
+        scores: Scores from 1 to 5, (raters, methods, images). For versions that were shown twice,
+            the first score.
+        repeated: First and second score of versions that were shown twice, (raters, repeats, 2).
+        seconds: Time between display and score, (raters, trials).
+        magnifications: For each rater, the widths of an image pixel on the screen, in device
+            pixels.
     """
 
     study: str
@@ -47,7 +47,7 @@ class Ratings:
     magnifications: tuple[tuple[int, ...], ...]
 
     def without(self, raters: Iterable[str]) -> "Ratings":
-        """Return the ratings without those of some raters.
+        """Return the ratings of all other raters.
 
         Raises:
             UserError: No rater remains.
@@ -71,27 +71,27 @@ def read_ratings(files: Iterable[str | Path]) -> Ratings:
 
     Raises:
         MissingFileError: A file does not exist.
-        UserError: A file is damaged, incomplete or from another study, or two files are from the
-            same rater.
+        UserError: A file is damaged, incomplete or from another study, or two files have the same
+            rater.
     """
     contents = [(Path(file), _read(Path(file))) for file in files]
     if not contents:
         raise UserError("expected the file of at least one rater, got none")
     first, content = contents[0]
-    study, key = content.get("study"), _key_of(first, content)
+    study, key = content.get("study"), _read_key(first, content)
     _check_same_study(contents, study, first)
-    raters = _raters(contents)
-    trials = [_trials(path, content, key) for path, content in contents]
+    raters = _read_raters(contents)
+    trials = [_read_trials(path, content, key) for path, content in contents]
     entries = [[entry for _, entry in trial] for trial in trials]
-    by_code = [_by_code(trial) for trial in trials]
+    by_code = [_group_by_code(trial) for trial in trials]
     repeated = [[given[code][:2] for code in key["repeats"]] for given in by_code]
     return Ratings(
         study=str(study),
-        methods=tuple(map(_printable, key["methods"])),
+        methods=tuple(map(_escape_unprintable, key["methods"])),
         images=tuple(key["images"]),
         options=key["options"],
         raters=tuple(raters),
-        scores=np.array([_grid(given, key) for given in by_code]),
+        scores=np.array([_arrange_scores(given, key) for given in by_code]),
         repeated=np.array(repeated, np.int64).reshape(len(raters), len(key["repeats"]), 2),
         seconds=np.array([[entry["seconds"] for entry in each] for each in entries], float),
         magnifications=tuple(
@@ -132,14 +132,14 @@ def _check_same_study(
             )
 
 
-def _raters(contents: Iterable[tuple[Path, dict[str, Any]]]) -> list[str]:
-    """Return the name of the rater of each file."""
+def _read_raters(contents: Iterable[tuple[Path, dict[str, Any]]]) -> list[str]:
+    """Return the name of the rater in each file."""
     files: dict[str, Path] = {}
     for path, content in contents:
         rater = content.get("rater")
         if not isinstance(rater, str) or not rater.strip():
             raise UserError(f"{path}: expected the name of a rater, got {rater!r}")
-        name = _printable(rater)
+        name = _escape_unprintable(rater)
         if name in files:
             raise UserError(
                 f"{path}: expected one file of rater {name!r}, got {files[name]} as well; remove "
@@ -149,7 +149,7 @@ def _raters(contents: Iterable[tuple[Path, dict[str, Any]]]) -> list[str]:
     return list(files)
 
 
-def _key_of(path: Path, content: dict[str, Any]) -> dict[str, Any]:
+def _read_key(path: Path, content: dict[str, Any]) -> dict[str, Any]:
     """Return the key of the study, which maps codes to methods and images."""
     try:
         key = unseal(str(content.get("key")))
@@ -183,12 +183,12 @@ def _is_key(key: dict[str, Any]) -> bool:
     )
 
 
-def _printable(text: str) -> str:
-    """Escape characters that are not printable, such as terminal control sequences."""
+def _escape_unprintable(text: str) -> str:
+    """Escape unprintable characters, such as terminal control sequences."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
-def _trials(
+def _read_trials(
     path: Path, content: dict[str, Any], key: dict[str, Any]
 ) -> list[tuple[str, dict[str, Any]]]:
     """Return the code and the rating of each trial, in the order shown."""
@@ -232,15 +232,15 @@ def _is_entry(entry: object) -> bool:
     )
 
 
-def _by_code(trials: list[tuple[str, dict[str, Any]]]) -> dict[str, list[int]]:
-    """Return the scores of each code, one or two, in the order given."""
+def _group_by_code(trials: list[tuple[str, dict[str, Any]]]) -> dict[str, list[int]]:
+    """Return {code: its one or two scores in the order shown}."""
     given: dict[str, list[int]] = {}
     for code, entry in trials:
         given.setdefault(code, []).append(entry["rating"])
     return given
 
 
-def _grid(given: dict[str, list[int]], key: dict[str, Any]) -> list[list[int]]:
-    """Return the first score of each version: a list of methods, each a list of images."""
+def _arrange_scores(given: dict[str, list[int]], key: dict[str, Any]) -> list[list[int]]:
+    """Return the first score of each version, as a list per method with a score per image."""
     by_cell = {tuple(cell): given[code][0] for code, cell in key["items"].items()}
     return [[by_cell[method, image] for image in key["images"]] for method in key["methods"]]

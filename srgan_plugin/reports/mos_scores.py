@@ -16,7 +16,7 @@ from .mos_ratings import Ratings
 from .mos_study import ANCHORS, HR, NEAREST
 
 Unit = Literal["raters", "images"]
-_CHUNK: Final = 500  # resamples computed at a time, which limits memory
+_CHUNK: Final = 500  # resamples per batch, to limit the memory
 _PERCENTILES: Final = (2.5, 97.5)  # ends of a 95 % interval
 
 
@@ -30,7 +30,7 @@ class MethodScore:
         low: Lower end of the 95 % interval.
         high: Upper end of the 95 % interval.
         counts: Number of scores of 1, 2, 3, 4 and 5.
-        paper: Score of the method with this name in the SRGAN paper; None if not comparable.
+        paper: Score of the method in the SRGAN paper; None if it is not comparable.
     """
 
     method: str
@@ -46,9 +46,9 @@ class Comparison:
     """Comparison of two methods on the same images by the same raters.
 
     Attributes:
-        first: Name of a method.
-        second: Name of another method.
-        difference: Mean of the first minus mean of the second.
+        first: Name of the first method.
+        second: Name of the second method.
+        difference: Mean score of `first` minus mean score of `second`.
         low: Lower end of the 95 % interval of the difference.
         high: Upper end of the 95 % interval of the difference.
         p: Two-sided p-value of Wilcoxon's signed-rank test.
@@ -66,17 +66,18 @@ class Comparison:
 
 @dataclass(frozen=True)
 class RaterScore:
-    """Scores of the anchors by a rater, consistency, and viewing conditions.
+    """Calibration, consistency and viewing conditions of a rater.
 
     Attributes:
         rater: Name of the rater.
-        nearest: Mean score of the nearest-neighbour versions, which were calibrated as 1.
-        hr: Mean score of the HR images, which were calibrated as 5.
-        failed: Whether `nearest` or `hr` is further from its score than the tolerance.
+        nearest: Mean score of the nearest-neighbour versions; calibrated as 1.
+        hr: Mean score of the HR images; calibrated as 5.
+        failed: Whether `nearest` or `hr` differs from its calibrated score by more than the
+            tolerance.
         repeat_difference: Mean absolute difference between the two scores of versions shown twice;
-            None if there are none.
-        seconds: Median time for a score.
-        magnifications: Widths in device pixels at which an image pixel was shown.
+            None without such versions.
+        seconds: Median time between display and score.
+        magnifications: Widths of an image pixel on the screen, in device pixels.
     """
 
     rater: str
@@ -95,17 +96,17 @@ class Scores:
     Attributes:
         study: Id of the study.
         images: Number of images.
-        dataset: Name of the test set; empty if not stated.
-        crop: Height and width that were shown; None for whole images.
+        dataset: Name of the test set; empty if unknown.
+        crop: Height and width of the displayed part; None for whole images.
         tested_over: Unit of the paired tests, "raters" or "images".
-        tolerance: Largest distance of the mean of an anchor from its score.
+        tolerance: Maximum difference between the mean score of an anchor and its calibrated score.
         resamples: Number of bootstrap resamples.
         seed: Seed of the bootstrap.
-        excluded: Names of the raters who were excluded.
+        excluded: Names of the excluded raters.
         alpha: Krippendorff's alpha of the raters; None if undefined.
         methods: Score of each method, anchors first.
         comparisons: Comparison of each pair of methods, without the anchors.
-        raters: Results of each rater, including those excluded.
+        raters: Results of all raters, including excluded ones.
         notes: Notes on limits of the study.
     """
 
@@ -142,8 +143,9 @@ def score(
 
     Args:
         ratings: Ratings of all raters.
-        test_over: Unit of the paired tests: means of each rater, or means of each image.
-        tolerance: Largest distance of a rater's mean of an anchor from its score, 1 or 5.
+        test_over: Unit of the paired tests: "raters" or "images".
+        tolerance: Maximum difference between a rater's mean score of an anchor and its calibrated
+            score, 1 or 5.
         exclude_failed: Whether to exclude raters who exceed the tolerance.
         resamples: Number of bootstrap resamples, at least 100.
         seed: Seed of the bootstrap.
@@ -154,12 +156,12 @@ def score(
     check_option("test_over", test_over, ("raters", "images"))
     check_at_least(100, resamples=resamples)
     check_at_least(0, tolerance=tolerance, seed=seed)
-    raters = _raters(ratings, tolerance)
+    raters = _score_raters(ratings, tolerance)
     failed = tuple(rater.rater for rater in raters if rater.failed)
     excluded = failed if exclude_failed else ()
     used = ratings.without(excluded)
     means = bootstrap_means(used.scores, resamples, seed)
-    paper, notes = _paper(used)
+    paper, notes = _read_paper(used)
     return Scores(
         study=used.study,
         images=len(used.images),
@@ -171,8 +173,8 @@ def score(
         seed=seed,
         excluded=excluded,
         alpha=agreement(used.scores[:, len(ANCHORS) :]),
-        methods=tuple(_methods(used, means, paper)),
-        comparisons=tuple(_comparisons(used, means, test_over)),
+        methods=tuple(_score_methods(used, means, paper)),
+        comparisons=tuple(_compare_methods(used, means, test_over)),
         raters=raters,
         notes=(*notes, *_warnings(used, test_over)),
     )
@@ -185,28 +187,32 @@ def bootstrap_means(scores: NDArray[np.int64], resamples: int, seed: int) -> NDA
     which is mildly conservative), so intervals apply to other raters and other images.
 
     Args:
-        scores: Scores of shape (raters, methods, images).
+        scores: Scores, (raters, methods, images).
         resamples: Number of samples.
-        seed: Seed of the generator.
+        seed: Seed of the random generator.
 
     Returns:
-        Means of shape (resamples, methods).
+        Means, (resamples, methods).
     """
     raters, methods, images = scores.shape
     rng, parts = np.random.default_rng(seed), []
     for start in range(0, resamples, _CHUNK):
         size = min(_CHUNK, resamples - start)
-        of_raters = rng.multinomial(raters, np.full(raters, 1 / raters), size)
-        of_images = rng.multinomial(images, np.full(images, 1 / images), size)
-        sums = (of_raters @ scores.reshape(raters, -1)).reshape(size, methods, images)
-        parts.append(np.einsum("bmi,bi->bm", sums, of_images))
+        rater_counts = rng.multinomial(raters, np.full(raters, 1 / raters), size)
+        image_counts = rng.multinomial(images, np.full(images, 1 / images), size)
+        sums = (rater_counts @ scores.reshape(raters, -1)).reshape(size, methods, images)
+        parts.append(np.einsum("bmi,bi->bm", sums, image_counts))
     total: NDArray[np.float64] = np.concatenate(parts) / (raters * images)
     return total
 
 
 def signed_rank_p(differences: NDArray[np.int64]) -> float:
     """Return the two-sided p-value of Wilcoxon's signed-rank test; 1 if all differences are 0."""
-    return float(_library("scipy.stats").wilcoxon(differences).pvalue) if differences.any() else 1.0
+    return (
+        float(_import_library("scipy.stats").wilcoxon(differences).pvalue)
+        if differences.any()
+        else 1.0
+    )
 
 
 def holm(p: Sequence[float]) -> list[float]:
@@ -222,22 +228,22 @@ def agreement(scores: NDArray[np.int64]) -> float | None:
     """Return Krippendorff's alpha for ordinal data: 1 is full agreement, 0 agreement by chance.
 
     Args:
-        scores: Scores of shape (raters, methods, images).
+        scores: Scores, (raters, methods, images).
 
     Returns:
-        Alpha, or None if there is one rater only or all scores are equal.
+        Alpha; None if there is only one rater or all scores are equal.
     """
     units = scores.reshape(len(scores), -1)
     if len(units) < 2 or np.unique(units).size < 2:
         return None
     return float(
-        _library("krippendorff").alpha(
+        _import_library("krippendorff").alpha(
             reliability_data=units, level_of_measurement="ordinal", value_domain=[1, 2, 3, 4, 5]
         )
     )
 
 
-def _library(name: str) -> Any:
+def _import_library(name: str) -> Any:
     import importlib
 
     try:
@@ -249,7 +255,7 @@ def _library(name: str) -> Any:
         ) from None
 
 
-def _methods(
+def _score_methods(
     ratings: Ratings, means: NDArray[np.float64], paper: dict[str, float]
 ) -> list[MethodScore]:
     low, high = np.percentile(means, _PERCENTILES, axis=0)
@@ -266,10 +272,10 @@ def _methods(
     ]
 
 
-def _comparisons(ratings: Ratings, means: NDArray[np.float64], over: Unit) -> list[Comparison]:
-    """Compare all pairs of methods except the anchors, whose scores raters were given."""
+def _compare_methods(ratings: Ratings, means: NDArray[np.float64], over: Unit) -> list[Comparison]:
+    """Compare all pairs of methods, without the anchors, which were calibrated."""
     pairs = list(combinations(range(len(ANCHORS), len(ratings.methods)), 2))
-    # Sums instead of means: integers that are equal tie exactly, floats may differ by rounding.
+    # Sums instead of means, because equal means can differ by rounding.
     sums = ratings.scores.sum(axis=2 if over == "raters" else 0)
     sums = sums if over == "raters" else sums.T  # (raters or images, methods)
     p = [signed_rank_p(sums[:, a] - sums[:, b]) for a, b in pairs]
@@ -282,7 +288,7 @@ def _comparisons(ratings: Ratings, means: NDArray[np.float64], over: Unit) -> li
     return found
 
 
-def _raters(ratings: Ratings, tolerance: float) -> tuple[RaterScore, ...]:
+def _score_raters(ratings: Ratings, tolerance: float) -> tuple[RaterScore, ...]:
     low, high = (ratings.methods.index(name) for name in (NEAREST, HR))
     found = []
     for i, rater in enumerate(ratings.raters):
@@ -304,8 +310,8 @@ def _raters(ratings: Ratings, tolerance: float) -> tuple[RaterScore, ...]:
     return tuple(found)
 
 
-def _paper(ratings: Ratings) -> tuple[dict[str, float], list[str]]:
-    """Return the paper's scores of the test set, and notes on differences from the paper."""
+def _read_paper(ratings: Ratings) -> tuple[dict[str, float], list[str]]:
+    """Return {method: score in the paper} for the test set, and notes on differences."""
     dataset, crop = str(ratings.options.get("dataset", "")), ratings.options.get("crop")
     opinions, size = paper_opinions(dataset)
     if not opinions:

@@ -1,9 +1,9 @@
-"""Plan an opinion study (MOS) as in the SRGAN paper: choose images, versions and their codes.
+"""Plan a mean-opinion-score (MOS) study as in the SRGAN paper.
 
 In Ledig et al. 2016, section 3.3, raters score versions of images from 1 (bad) to 5 (excellent) in
-random order. Two versions of each image are anchors, with which raters were calibrated:
+random order. Two versions of each image are anchors, for which raters were calibrated:
 nearest-neighbour interpolation as 1, the HR image as 5. In a pilot study some images were shown
-twice, to measure how consistent raters are.
+twice, to measure the consistency of the raters.
 """
 
 import base64
@@ -26,14 +26,14 @@ from srgan_plugin.io.array_types import RGBArray
 from srgan_plugin.io.image_files import list_images
 from srgan_plugin.io.images import image_shape, read_image
 
-from .image_names import without_ending
+from .image_names import strip_ending
 
 NEAREST: Final = "nearest"
 HR: Final = "HR"
-#: Methods with which raters are calibrated, and the score that each stands for.
+#: {method for the calibration of raters: its score}
 ANCHORS: Final = {NEAREST: 1, HR: 5}
 BICUBIC: Final = "bicubic"
-_CALIBRATION: Final = "/"  # prefix of calibration images; keys of files do not begin with it
+_CALIBRATION: Final = "/"  # prefix of the keys of calibration images; no other key begins with it
 _MAX_KEY_BYTES: Final = 2**24  # of an uncompressed study key
 
 
@@ -41,15 +41,15 @@ class StudyOptions(NamedTuple):
     """Options of a study.
 
     Attributes:
-        scale: Size of HR relative to LR.
-        bicubic: Whether the LR image upscaled with `imresize` is rated, too.
-        crop: Height and width in HR pixels of the central part that is shown; None for the whole
-            image.
-        max_images: Largest number of images; more are sampled. None for all.
+        scale: Ratio of HR to LR size.
+        bicubic: Whether to include LR images upscaled with `imresize` as a method.
+        crop: Height and width of the displayed central part, in HR pixels; None for whole images.
+        max_images: Size of a random sample of the images; None for all images.
         repeats: Number of versions that are shown twice.
-        calibration_images: Number of images with which raters are calibrated.
-        dataset: Name of the test set, such as "Set14", to compare with the paper; empty if another.
-        seed: Seed of the random numbers for images, repeats and codes.
+        calibration_images: Number of images for the calibration of raters.
+        dataset: Name of the test set, such as "Set14", for comparison with the paper; empty for
+            another set.
+        seed: Seed of the random choice of images, repeats and codes.
     """
 
     scale: int = 4
@@ -66,10 +66,10 @@ class Item(NamedTuple):
     """Version of an image.
 
     Attributes:
-        code: Random code by which the page refers to it.
-        method: Method that made it.
+        code: Random code of the version in the page.
+        method: Name of the method.
         image: Key of the image.
-        scene: Number of the image in the study; -1 for calibration images.
+        scene: Index of the image in the study; -1 for calibration images.
     """
 
     code: str
@@ -86,11 +86,11 @@ class Study:
         options: Options of the study.
         methods: Names of the methods, anchors first.
         images: Keys of the images.
-        items: Each version of each image, sorted by code.
+        items: All versions of all images, sorted by code.
         repeats: Codes of the versions that are shown twice.
-        calibration: Anchors of each calibration image.
-        sources: For each image its LR-HR pairs and its index among them.
-        folders: For each method its files by image.
+        calibration: Anchors of the calibration images.
+        sources: {image: (LR-HR pairs, index of the image in them)}.
+        folders: {method: {image: file}}.
     """
 
     options: StudyOptions
@@ -103,7 +103,7 @@ class Study:
     folders: Mapping[str, Mapping[str, Path]]
 
     def pixels(self, item: Item) -> RGBArray:
-        """Return the pixels of a version: (H, W, 3), uint8, RGB, cropped as the options say."""
+        """Return the pixels of a version, (H, W, 3), uint8, RGB, with the crop of the options."""
         pairs, index = self.sources[item.image]
         pair, scale = pairs[index], self.options.scale
         lr = np.asarray(pair.lr)
@@ -116,7 +116,7 @@ class Study:
             image = np.floor(np.clip(large, 0, 255) + 0.5).astype(np.uint8)
         else:
             image = read_image(self.folders[item.method][item.image])
-        return _centre(image, self.options.crop, scale)
+        return _crop_centre(image, self.options.crop, scale)
 
 
 def make_study(
@@ -131,10 +131,10 @@ def make_study(
     Args:
         hr: Folder or store of HR images.
         lr: Folder or store of LR images; None to downscale HR with `imresize`.
-        folders: Folder of images for each method, with the names and sizes of the HR images.
+        folders: {method: folder of images with the names and sizes of the HR images}.
         options: Options of the study.
-        calibration: Folder or store of HR images for the calibration, as in the paper; None for
-            images of the study.
+        calibration: Folder or store of other HR images for the calibration, as in the paper; None
+            for images of the study.
 
     Raises:
         UserError: The name of a method is reserved or empty, or images do not match.
@@ -144,7 +144,7 @@ def make_study(
     rng = random.Random(options.seed)
     pairs = ImagePairs(hr, lr, scale=options.scale, crop_gt=True)
     sources = _sample(pairs, options.max_images, rng)
-    codes = _codes(rng)
+    codes = _generate_codes(rng)
     items = sorted(
         Item(next(codes), method, key, scene)
         for method in (*made, *folders)
@@ -167,7 +167,8 @@ def make_study(
         ),
         sources={**sources, **{_CALIBRATION + key: pair for key, pair in calibrating.items()}},
         folders={
-            name: _outputs(name, folder, sources, options.scale) for name, folder in folders.items()
+            name: _find_outputs(name, folder, sources, options.scale)
+            for name, folder in folders.items()
         },
     )
 
@@ -184,14 +185,14 @@ def _check_names(folders: Mapping[str, str | Path], reserved: Sequence[str]) -> 
 def _sample(
     pairs: ImagePairs, count: int | None, rng: random.Random
 ) -> dict[str, tuple[ImagePairs, int]]:
-    """Return `count` random images sorted by key, or all if there are not more."""
+    """Return a random sample of `count` images, sorted by key; None for all images."""
     chosen: Sequence[int] = range(len(pairs))
     if count is not None and count < len(pairs):
         chosen = sorted(rng.sample(chosen, count))
     return {pairs.keys[index]: (pairs, index) for index in chosen}
 
 
-def _codes(rng: random.Random) -> Iterator[str]:
+def _generate_codes(rng: random.Random) -> Iterator[str]:
     """Yield distinct random codes."""
     used: set[str] = set()
     while True:
@@ -201,16 +202,16 @@ def _codes(rng: random.Random) -> Iterator[str]:
             yield code
 
 
-def _outputs(
+def _find_outputs(
     name: str, folder: str | Path, sources: Mapping[str, tuple[ImagePairs, int]], scale: int
 ) -> dict[str, Path]:
-    """Find the image of a method for each key; all names may have an additional ending.
+    """Return {key: image of a method}; all file names may have an additional ending.
 
     Args:
         name: Name of the method, for errors.
-        folder: Folder of its images.
-        sources: For each image its LR-HR pairs and its index among them.
-        scale: Size of HR relative to LR; `x4` is an ending at scale 4.
+        folder: Folder of the method's images.
+        sources: {image: (LR-HR pairs, index of the image in them)}.
+        scale: Ratio of HR to LR size; `x4` is an ending at scale 4.
 
     Raises:
         MissingFileError: An image is missing.
@@ -219,14 +220,14 @@ def _outputs(
     files, keys = list_images(folder), list(sources)
     if not any(f"{key}x{scale}" in files for key in keys):
         with contextlib.suppress(UserError):  # the missing images are named below
-            files = without_ending(files, keys, Path(folder))
+            files = strip_ending(files, keys, Path(folder))
     files = {**{key.removesuffix(f"x{scale}"): path for key, path in files.items()}, **files}
     missing = [key for key in keys if key not in files]
     if missing:
         raise MissingFileError(
-            f"{name}={folder}: expected an image for each HR image, got none called "
-            f"{', '.join(missing[:5])}{' and others' if len(missing) > 5 else ''}; raters see each "
-            "image by each method"
+            f"{name}={folder}: expected an image for each HR image, got none named "
+            f"{', '.join(missing[:5])}{' and others' if len(missing) > 5 else ''}; each method "
+            "needs all images"
         )
     if wrong := list(_wrong_sizes(files, sources)):
         raise UserError(
@@ -239,15 +240,15 @@ def _outputs(
 def _wrong_sizes(
     files: Mapping[str, Path], sources: Mapping[str, tuple[ImagePairs, int]]
 ) -> Iterator[str]:
-    """Yield a description of each file that does not have the size of its HR image."""
+    """Yield a description of each file whose size differs from its HR image."""
     for key, (pairs, index) in sources.items():
         (height, width), (h, w) = pairs[index].gt.shape[:2], image_shape(files[key])
         if (h, w) != (height, width):
             yield f"{files[key]} ({w}x{h} instead of {width}x{height})"
 
 
-def _centre(image: RGBArray, size: int | None, scale: int) -> RGBArray:
-    """Crop to the central `size` pixels, aligned with LR pixels; None for the whole image."""
+def _crop_centre(image: RGBArray, size: int | None, scale: int) -> RGBArray:
+    """Crop to the central `size` pixels, aligned with LR pixels; None for no crop."""
     if size is None:
         return image
     top, left = (max(length - size, 0) // 2 // scale * scale for length in image.shape[:2])
@@ -258,7 +259,7 @@ def study_key(study: Study, digest: str) -> dict[str, Any]:
     """Return the key of a study, which maps codes to methods and images.
 
     Args:
-        study: Study.
+        study: The study.
         digest: Digest of the pixels of all versions.
     """
     return {
@@ -272,8 +273,8 @@ def study_key(study: Study, digest: str) -> dict[str, Any]:
 
 
 def seal(key: Mapping[str, Any]) -> str:
-    """Encode a study key as text that is not readable at a glance. It is not encrypted."""
-    return base64.b64encode(zlib.compress(_canonical(key))).decode()
+    """Encode a study key as base64, so that it is not readable at a glance; not encrypted."""
+    return base64.b64encode(zlib.compress(_serialise(key))).decode()
 
 
 def unseal(sealed: str) -> dict[str, Any]:
@@ -295,8 +296,8 @@ def unseal(sealed: str) -> dict[str, Any]:
 
 def study_id(key: Mapping[str, Any]) -> str:
     """Return the id of a study, a hash of its key."""
-    return hashlib.sha256(_canonical(key)).hexdigest()[:16]
+    return hashlib.sha256(_serialise(key)).hexdigest()[:16]
 
 
-def _canonical(key: Mapping[str, Any]) -> bytes:
+def _serialise(key: Mapping[str, Any]) -> bytes:
     return json.dumps(key, sort_keys=True, separators=(",", ":")).encode()

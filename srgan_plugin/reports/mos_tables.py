@@ -13,10 +13,10 @@ Rows = list[list[str]]
 
 def format_scores(scores: Scores) -> str:
     """Format scores as lines of text, without a trailing newline."""
-    blocks = [_title(scores), _aligned(_method_rows(scores))]
+    blocks = [_title(scores), _align_columns(_method_rows(scores))]
     if scores.comparisons:
-        blocks += [f"{_test(scores)}:", _aligned(_comparison_rows(scores))]
-    blocks += [f"{_agreement(scores)}.", _aligned(_rater_rows(scores))]
+        blocks += [f"{_test(scores)}:", _align_columns(_comparison_rows(scores))]
+    blocks += [f"{_agreement(scores)}.", _align_columns(_rater_rows(scores))]
     notes = [_interval(scores), _rule(scores), *_failed(scores), *_notes(scores)]
     return "\n\n".join([*blocks, "\n".join(f"{note}." for note in notes)])
 
@@ -40,7 +40,7 @@ def scores_page(scores: Scores) -> str:
 
 
 def _section(title: str, rows: Rows, text: str, html: str = "") -> str:
-    """Return a heading, a paragraph, further HTML and a table whose first row is its header."""
+    """Return a heading, a paragraph, additional HTML and a table; its header is `rows[0]`."""
     header, *body = rows
     heading = f'<h2>{escape(title)}</h2><p class="soft">{escape(text)}</p>{html}'
     return heading + table(header, body, title)
@@ -136,7 +136,7 @@ def _p(value: float) -> str:
     return "< 0.0001" if value < 0.0001 else f"{value:.4f}"
 
 
-def _aligned(rows: Sequence[Sequence[str]]) -> str:
+def _align_columns(rows: Sequence[Sequence[str]]) -> str:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = (
         "  ".join(

@@ -1,4 +1,4 @@
-"""Build the report of runs: facts, curves, results beside published ones, images, configs."""
+"""Build the report page of runs: facts, curves, results, images and configs."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timezone
@@ -15,7 +15,7 @@ from .runs import Run, checkpoints, differing_settings
 
 Results = Mapping[str, Mapping[str, float]]
 
-# Facts from the config: title, and names of the setting in mmengine and in BasicSR.
+# Facts from the config: title, and names of the setting in mmengine and BasicSR.
 _SETTINGS: Final = (
     ("network", ("model.generator.type", "network_g.type")),
     ("discriminator", ("model.discriminator.type", "network_d.type")),
@@ -31,15 +31,15 @@ _SETTINGS: Final = (
     ),
     ("weights at the start", ("load_from", "path.pretrain_network_g")),
 )
-_MAX_OPEN_ROWS: Final = 30  # of settings; a longer table is folded
+_MAX_OPEN_ROWS: Final = 30  # a longer table of settings is collapsed
 
 
 class Base(NamedTuple):
-    """Config with which the configs of runs are compared.
+    """Reference config for the comparison of settings.
 
     Attributes:
         name: Name shown in the page.
-        config: Settings by dotted name.
+        config: {dotted name: setting}.
     """
 
     name: str
@@ -58,12 +58,12 @@ def run_page(
     """Return the report of runs as one HTML page.
 
     Args:
-        runs: Runs, whose curves are overlaid.
+        runs: Runs; their curves are overlaid.
         title: Title of the page, as plain text.
-        base: Config with which the configs of the runs are compared.
-        results: Further results by title: metrics by test set.
-        reference: Published model to compare with, by name of a run or, with the key "", for all
-            other runs and results. The default is `reference_model` in the config of a run.
+        base: Reference config for the comparison of settings.
+        results: Additional results, {title: {test set: {metric: value}}}.
+        reference: {name of a run: published model to compare with}; the key "" is for all other
+            runs and results. Default: `reference_model` in the config of a run.
         images: Data of the image viewer, from `viewer_data`.
     """
     measured = dict(_results_of_runs(runs, reference)) | {
@@ -79,7 +79,7 @@ def run_page(
     parts = {name: part for name, part in parts.items() if part[1]}
     data: dict[str, object] = {}
     if "curves" in parts:
-        data["curves-data"] = {"runs": names_of(runs), "charts": charts(runs)}
+        data["curves-data"] = {"runs": unique_names(runs), "charts": charts(runs)}
     if images:
         data["viewer-data"] = images
     return _page_of_sections(title, "Training report" if runs else "Comparison", parts, data)
@@ -93,8 +93,8 @@ def _page_of_sections(
     Args:
         title: Title of the page, as plain text.
         kind: Kind of the page, shown above the title.
-        parts: Title and HTML of each section by its id. HTML that begins with `<section` is used
-            as it is.
+        parts: {id of a section: (title, HTML)}. HTML that begins with `<section` is not wrapped in
+            another section.
         data: Data for the scripts, as in `page`.
     """
     links = "".join(f'<li><a href="#{name}">{words}</a></li>' for name, (words, _) in parts.items())
@@ -128,7 +128,7 @@ def _section(name: str, title: str, html: str) -> str:
     return f'<section id="{name}" aria-labelledby="{name}-title">{heading}{html}</section>'
 
 
-def names_of(runs: Sequence[Run]) -> list[str]:
+def unique_names(runs: Sequence[Run]) -> list[str]:
     """Return the names of runs, with the parent folder if several runs have the same name."""
     names = [run.name for run in runs]
     return [
@@ -138,12 +138,12 @@ def names_of(runs: Sequence[Run]) -> list[str]:
 
 
 def _facts_table(runs: Sequence[Run]) -> str:
-    # Facts from the log come first in order and have priority: the config of a resumed run names
-    # the checkpoint from which it resumed.
+    # Facts from the log are first and override the config, because the `load_from` of a resumed run
+    # is the checkpoint from which it was resumed.
     columns = [{"toolbox": run.toolbox, **run.facts, **_settings(run), **run.facts} for run in runs]
     titles = dict.fromkeys(title for column in columns for title in column if any(column.values()))
     rows = [[title, *(column.get(title, "–") for column in columns)] for title in titles]
-    return table(["run", *names_of(runs)], rows, "Runs", classes="words")
+    return table(["run", *unique_names(runs)], rows, "Runs", classes="words")
 
 
 def _settings(run: Run) -> dict[str, str]:
@@ -151,7 +151,7 @@ def _settings(run: Run) -> dict[str, str]:
     for title, names in _SETTINGS:
         value = next((run.config[name] for name in names if run.config.get(name)), None)
         if title == "weights at the start" and run.config.get("resume"):
-            continue  # the setting is the checkpoint from which the run resumed
+            continue  # the checkpoint from which the run was resumed
         if value is not None:
             found[title] = str(value)
     return found
@@ -160,7 +160,7 @@ def _settings(run: Run) -> dict[str, str]:
 def _checkpoint_table(runs: Sequence[Run]) -> str:
     rows = [
         [name, path, f"{size / 1e6:.1f}", digest]
-        for name, run in zip(names_of(runs), runs, strict=True)
+        for name, run in zip(unique_names(runs), runs, strict=True)
         for path, size, digest in checkpoints(run.folder)
     ]
     if not rows:
@@ -172,15 +172,15 @@ def _checkpoint_table(runs: Sequence[Run]) -> str:
 def _results_of_runs(
     runs: Sequence[Run], reference: Mapping[str, str]
 ) -> Iterator[tuple[str, tuple[Results, str | None]]]:
-    """Yield the test results of each run or, without any, those of its last validation.
+    """Yield the test results of each run; without test results, the last validation.
 
     Yields:
-        Title, and the results with the published model to compare with.
+        (title, (results, published model to compare with)).
     """
-    for name, run in zip(names_of(runs), runs, strict=True):
-        stated = run.config.get("reference_model")
+    for name, run in zip(unique_names(runs), runs, strict=True):
+        recorded = run.config.get("reference_model")
         given = reference.get(name) or reference.get("")
-        model = given or (stated if isinstance(stated, str) and stated in MODELS else None)
+        model = given or (recorded if isinstance(recorded, str) and recorded in MODELS else None)
         for file, sets in run.tests.items():
             yield f"{name}, {file}.json", (sets, model)
         if not run.tests and (found := _last_validation(run)):
@@ -211,11 +211,11 @@ def _result_tables(measured: Mapping[str, tuple[Results, str | None]]) -> str:
     if compared:
         head = ["results", "set", "metric", "published"]
         head += ["same protocol", "difference", "proper protocol", "source"]
-        caption = "Beside published values of this network, x4"
+        caption = "Comparison with published values of this network, x4"
         html += table(head, compared, caption, text_columns=3)
         html += (
             '<p class="note">“Same protocol” is the metric with which the published value was '
-            "measured, “proper protocol” the metric that the published table states.</p>"
+            "measured, “proper protocol” the metric that the published table names.</p>"
         )
     return html + "".join(f'<p class="note">{escape(note)}</p>' for note in _cautions(measured))
 
@@ -257,8 +257,8 @@ def _cautions(measured: Mapping[str, tuple[Results, str | None]]) -> Iterator[st
     )
     if unknown:
         yield (
-            "Published values are means over complete test sets; these results do not say over "
-            f"how many images they are: {', '.join(unknown)}."
+            "Published values are means over complete test sets; the number of images is "
+            f"unknown for: {', '.join(unknown)}."
         )
 
 
@@ -283,7 +283,7 @@ def _number(value: float | None, sign: str = "") -> str:
 
 
 def _config_section(runs: Sequence[Run], base: Base | None) -> str:
-    html, named = "", list(zip(names_of(runs), runs, strict=True))
+    html, named = "", list(zip(unique_names(runs), runs, strict=True))
     for toolbox in dict.fromkeys(run.toolbox for run in runs):  # settings have names of a toolbox
         configs: dict[str, Mapping[str, object]] = {}
         if base and toolbox == "mmengine":

@@ -11,7 +11,7 @@ from typing import Any, Final
 from srgan_plugin.errors import FileError, MissingFileError, UserError
 from srgan_plugin.io.download import sha256
 
-Curve = dict[int, float]  # values by iteration
+Curve = dict[int, float]  # {iteration: value}
 
 _MAX_HASHED: Final = 2**33  # bytes of the largest checkpoint whose SHA-256 is computed
 _CHECKPOINTS: Final = (".pth", ".safetensors")
@@ -19,19 +19,19 @@ _CHECKPOINTS: Final = (".pth", ".safetensors")
 
 @dataclass
 class Run:
-    """A training run, which may consist of several sessions: it was started, then resumed.
+    """A training run of one or, if it was resumed, several sessions.
 
     Attributes:
-        name: Name of the run, by default of its folder.
+        name: Name of the run; default: the name of its folder.
         folder: Folder of the run.
         toolbox: "mmengine" (runs of this package and of MMagic) or "BasicSR".
-        curves: Logged values by name. BasicSR's losses are renamed to those of this package.
-        facts: Times, versions, seed and devices: text by title.
-        config: Settings by dotted name; empty if the folder has no config.
+        curves: {name: logged values}; losses have the names of this package also for BasicSR.
+        facts: {title: text} for times, versions, seed and devices.
+        config: {dotted name: setting}; empty if the folder has no config.
         config_text: Content of the config file.
         config_name: File name of the config.
-        tests: Results by file name without suffix: metrics by test set.
-        image_counts: Number of images by validation set, for the sets of which the log says it.
+        tests: {file name without suffix: {test set: {metric: value}}}.
+        image_counts: {validation set: number of images}, for sets whose number is in the log.
     """
 
     name: str
@@ -50,18 +50,18 @@ class Run:
         self.curves.setdefault(name, {})[step] = value
 
     def drop_from(self, step: int) -> None:
-        """Delete the points from iteration `step` on, which a resumed session logs again."""
+        """Delete the points from iteration `step`, which a resumed session logs again."""
         self.curves = {
             name: {at: value for at, value in curve.items() if at < step}
             for name, curve in self.curves.items()
         }
 
     def add_times(self, sessions: Sequence[Sequence[datetime]]) -> None:
-        """Add when the run started, ended and was resumed, and its duration, to the facts.
+        """Add the times of start, last entry and resumptions, and the duration, to the facts.
 
         Args:
-            sessions: For each session the times of its log entries, in order. Time between
-                sessions does not count.
+            sessions: For each session, the times of its log entries in order. The duration excludes
+                the time between sessions.
         """
         spans = [(times[0], times[-1]) for times in sessions if times]
         started = list(dict.fromkeys(f"{first:%Y-%m-%d %H:%M}" for first, _ in spans))
@@ -84,19 +84,19 @@ def _duration(seconds: float) -> str:
 
 
 def iteration_of_validation(step: int, interval: int, last: int) -> int:
-    """Return the iteration of a validation whose log entry does not state it.
+    """Return the iteration of a validation whose log entry does not contain it.
 
     Args:
         step: Iteration of the last training entry before the validation.
         interval: Iterations between validations; 0 if unknown.
-        last: Last iteration of the training, which is validated too; 0 if unknown.
+        last: Last iteration of the training, after which there is a validation; 0 if unknown.
     """
     at = -(-step // interval) * interval if interval else step
     return min(at, last) if last else at
 
 
 def read_run(path: Path) -> Run:
-    """Read a run of mmengine (this package, MMagic) or BasicSR.
+    """Read an mmengine (this package, MMagic) or BasicSR run.
 
     Args:
         path: Folder of the run, or one of its logs: mmengine's `scalars.json`, `TIMESTAMP.json` or
@@ -130,25 +130,25 @@ def read_run(path: Path) -> Run:
 
 def _read_log(path: Path) -> Run:
     from .basicsr_runs import is_basicsr_log, read_basicsr
-    from .mmengine_runs import mmengine_log_of, read_mmengine
+    from .mmengine_runs import find_mmengine_log, read_mmengine
 
     run = Run(path.stem, path.parent, "")
     if is_basicsr_log(path):
         read_basicsr(run, [path])
-    elif log := mmengine_log_of(path):
+    elif log := find_mmengine_log(path):
         read_mmengine(run, [log])
         if log.parent.name == "vis_data":  # WORK_DIR/TIMESTAMP/vis_data/scalars.json
             run.name = "/".join(log.resolve().parts[-4:-2])
     if not run.curves:
         raise FileError(
-            f"{path}: expected a training log of mmengine or MMagic (scalars.json) or of BasicSR "
+            f"{path}: expected a training log of mmengine or MMagic (scalars.json) or BasicSR "
             "(train_NAME_TIMESTAMP.log), got another file"
         )
     return run
 
 
 def _test_results(folder: Path) -> Iterator[tuple[str, dict[str, dict[str, float]]]]:
-    """Yield name and content of each file that `tools/test.py --out` wrote into the folder."""
+    """Yield (name, content) for each file of `tools/test.py --out` in a folder."""
     for path in sorted(folder.glob("*.json")):
         try:
             yield path.stem, read_results(path)
@@ -157,10 +157,10 @@ def _test_results(folder: Path) -> Iterator[tuple[str, dict[str, dict[str, float
 
 
 def read_results(path: Path) -> dict[str, dict[str, float]]:
-    """Read a file that `tools/test.py --out` wrote.
+    """Read results written by `tools/test.py --out`.
 
     Returns:
-        Metrics by test set.
+        {test set: {metric: value}}.
 
     Raises:
         MissingFileError: The file does not exist.
@@ -197,10 +197,10 @@ def _is_number(value: object) -> bool:
 
 
 def checkpoints(folder: Path) -> list[tuple[str, int, str]]:
-    """List the checkpoints of a run that a user keeps: the best ones and the last one.
+    """Return the best and the last checkpoints in the folder of a run.
 
     Returns:
-        Path relative to `folder`, size in bytes and SHA-256 of each, sorted by path.
+        (path relative to `folder`, size in bytes, SHA-256) of each, sorted by path.
     """
     files = [p for p in folder.rglob("*") if p.suffix in _CHECKPOINTS and p.is_file()]
     files = [p for p in files if "training_state" not in p.parent.name]
@@ -246,7 +246,7 @@ def flatten(config: object, prefix: str = "") -> dict[str, object]:
 
 
 def differing_settings(base: Mapping[str, object], other: Mapping[str, object]) -> set[str]:
-    """Return the names of the settings that differ or that only one of two configs has."""
+    """Return the names of the settings that differ between two configs or are in one only."""
     return {
         name
         for name in {*base, *other}

@@ -122,7 +122,7 @@ def test_grey_and_16_bit_images_are_shown_and_missing_ones_are_named(
         cv2.imwrite(str(tmp_path / name / second.name), image)
     data = encoded({**folders, "grey": tmp_path / "grey", "deep": tmp_path / "deep"})
     assert data["methods"] == ["LR", "bicubic", "mine", "grey", "deep", "HR"]
-    assert data["warnings"] == ["There is no grey of 0000, deep of 0000."]
+    assert data["warnings"] == ["Missing: grey of 0000, deep of 0000."]
     sources = data["images"][1]["sources"]
     rounded = np.rint(read_image(second) * 256.0 / 257)
     np.testing.assert_array_equal(decoded(sources["deep"]), rounded)
@@ -163,7 +163,7 @@ def test_folders_without_common_names_are_refused(folders: Folders, tmp_path: Pa
         encoded({**folders, "other": tmp_path / "others"})
     for name in ("a", "b"):
         write_image(tmp_path / "twice" / name / "0000.png", np.zeros((60, 72, 3), np.uint8))
-    with pytest.raises(UserError, match="several called 0000"):
+    with pytest.raises(UserError, match="several named 0000"):
         encoded({**folders, "other": tmp_path / "twice"})
 
 

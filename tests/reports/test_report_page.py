@@ -120,7 +120,7 @@ def test_an_incomplete_test_set_is_named_and_not_compared(tmp_path: Path) -> Non
     assert "now Set5 PSNR" not in text
     assert "Incomplete, so not compared with published values: Set5 (3 of 5 images; now)." in text
     assert "before Set5 PSNR 30.225 29.000" in text
-    assert "do not say over how many images they are: before." in text
+    assert "the number of images is unknown for: before." in text
 
 
 @pytest.mark.parametrize(("count", "compared"), [(5, True), (4, False), (None, True)])
@@ -269,7 +269,7 @@ def test_means_are_over_the_images_that_every_method_has(
     main(["compare", *images, "--hr", str(hr), "--out", str(page_file)])
     with open_page(browser, page_file) as page:
         shown(page, "0001", "both", "one")
-        assert "There is no one of 0000" in page.inner_text("[data-part=warnings]")
+        assert "Missing: one of 0000" in page.inner_text("[data-part=warnings]")
         table = page.locator("[data-part=scores]")
         assert "over 1 of 2 images" in table.locator("caption").inner_text()
         cells = table.locator("tbody tr").first.locator("td").all_inner_texts()

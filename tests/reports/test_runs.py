@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from srgan_plugin.errors import MissingFileError, UserError
-from srgan_plugin.reports.charts import charts, place_of
+from srgan_plugin.reports.charts import charts, find_chart
 from srgan_plugin.reports.mmengine_runs import literal_config
 from srgan_plugin.reports.runs import (
     checkpoints,
@@ -255,5 +255,7 @@ def test_curves_that_belong_together_share_a_chart(tmp_path: Path) -> None:
     assert {s["label"] for s in drawn["learning rate"]["series"]} == {
         ""
     }  # only generators have one
-    assert place_of("Set14/SSIM_Y").title == "Set14/SSIM_Y"
-    assert place_of("generator.lr")[:2] == place_of("discriminator.lr")[:2] == place_of("lr")[:2]
+    assert find_chart("Set14/SSIM_Y").title == "Set14/SSIM_Y"
+    assert (
+        find_chart("generator.lr")[:2] == find_chart("discriminator.lr")[:2] == find_chart("lr")[:2]
+    )
