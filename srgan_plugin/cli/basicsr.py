@@ -83,13 +83,13 @@ def _read_options(path: Path, entries: Sequence[str], *, test: bool) -> dict[str
     with prefix_errors(path):
         if not isinstance(opt, dict):
             raise UserError(f"expected options by name, got {type(opt).__name__}")
-        changed = _with_entries(opt, entries)
+        changed = _apply_entries(opt, entries)
         check_options(changed, test=test)
         _check_weights(changed)
     return changed
 
 
-def _with_entries(opt: dict[str, Any], entries: Sequence[str]) -> dict[str, Any]:
+def _apply_entries(opt: dict[str, Any], entries: Sequence[str]) -> dict[str, Any]:
     """Return a copy of the options with the values of `--force_yml`; BasicSR applies them later."""
     import yaml
 
@@ -112,7 +112,7 @@ def _with_entries(opt: dict[str, Any], entries: Sequence[str]) -> dict[str, Any]
 
 
 def _check_weights(opt: dict[str, Any]) -> None:
-    """Refuse pretrained weights that BasicSR cannot load, or that belong to another network."""
+    """Raise `UserError` for pretrained weights of another network or that BasicSR cannot load."""
     paths = opt["path"] or {}
     uses_ema = ((opt.get("train") or {}).get("ema_decay") or 0) > 0
     networks: dict[str, Role] = {"g": "generator", "d": "discriminator"}
@@ -131,7 +131,7 @@ def _check_weights(opt: dict[str, Any]) -> None:
 def _check_layout(
     option: str, location: str, keys: Sequence[str | None], role: "Role"
 ) -> dict[str, Any]:
-    """Return a checkpoint, or refuse it if BasicSR cannot load it.
+    """Read a checkpoint and check that BasicSR can load it.
 
     Args:
         option: Name of the option, for the error.
@@ -165,7 +165,7 @@ def _torch_can_load(location: str) -> bool:
 
 
 def _check_generator(location: str, checkpoint: dict[str, Any], network_g: dict[str, Any]) -> None:
-    """Refuse weights that load into `network_g`, but were trained as another function."""
+    """Raise `UserError` for weights that load into `network_g` but need other arguments."""
     from srgan_plugin.checkpoints import identify
     from srgan_plugin.checkpoints.detect import UnknownNetworkError
 

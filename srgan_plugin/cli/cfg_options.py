@@ -1,4 +1,4 @@
-"""Apply `--cfg-options` to a config, and refuse keys that have no effect."""
+"""Apply `--cfg-options` to a config, and check that all keys have an effect."""
 
 import argparse
 import ast
@@ -43,7 +43,7 @@ def apply_cfg_options(cfg: Any, cfg_options: Sequence[str]) -> None:
             _check_numbers(key, reduce(get_setting, key.split("."), cfg), value)
         _replace_items(cfg, mappings)
         cfg.merge_from_dict(options)
-    # Unclosed brackets; a=1 beside a.b=1, also in a list.
+    # Raised for unclosed brackets, and for both a=1 and a.b=1, even in a list.
     except (AssertionError, AttributeError, KeyError, TypeError) as error:
         raise UserError(f"--cfg-options: {one_line(error)}") from error
 
@@ -77,7 +77,7 @@ def _replace_items(cfg: Any, mappings: Mapping[str, dict[str, Any]]) -> None:
 
 
 def _check_numbers(key: str, now: Any, value: Any) -> None:
-    """Refuse a text like a number, such as 1e-3x, in the place of a number."""
+    """Raise `UserError` for a string such as 1e-3x if the config has a number."""
     if isinstance(value, list | tuple) and isinstance(now, list | tuple):
         for old, new in zip(now, value, strict=False):
             _check_numbers(key, old, new)
@@ -94,7 +94,7 @@ def get_setting(node: Any, key: str) -> Any:
 
 
 def _check_key(cfg: Any, key: str) -> None:
-    """Refuse a key that mmengine does not read, or that does not fit the config."""
+    """Raise `UserError` for a key that mmengine does not read or that does not fit the config."""
     first, *_ = parts = key.split(".")
     if first not in (known := _runner_keys()):
         raise UserError(f"--cfg-options {key}: {_explain_unknown(cfg, key, known)}")
@@ -119,7 +119,7 @@ def _check_key(cfg: Any, key: str) -> None:
 
 
 def _explain_unknown(cfg: Any, key: str, known: Collection[str]) -> str:
-    """Return why a key is refused whose first part is not one of `known`, and the nearest one."""
+    """Return the message for a key whose first part is not in `known`, with the nearest key."""
     first, _, rest = key.partition(".")
     if first in cfg:
         return (
@@ -150,5 +150,9 @@ def _runner_keys() -> set[str]:
 
     return {
         *inspect.signature(Runner.__init__).parameters,
-        *("model_wrapper_cfg", "find_unused_parameters", "sync_bn", "compile", "reference_model"),
+        "model_wrapper_cfg",
+        "find_unused_parameters",
+        "sync_bn",
+        "compile",
+        "reference_model",
     } - {"self", "cfg"}

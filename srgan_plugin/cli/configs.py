@@ -1,4 +1,4 @@
-"""Read mmengine configs, and refuse broken ones in one line."""
+"""Read and check mmengine configs, with one line on an error in a config."""
 
 import argparse
 import os
@@ -24,7 +24,7 @@ _MMEDITING_KEYS = (
     "checkpoint_config",
     "evaluation",
 )
-# Modules that visualisation backends import at their first use, with the packages they are in.
+# {visualisation backend: {module that it imports at first use: its package}}
 _VIS_BACKENDS = {
     "WandbVisBackend": {"wandb": "wandb"},
     "TensorboardVisBackend": {"tensorboard": "tensorboard"},
@@ -35,18 +35,31 @@ _VIS_BACKENDS = {
     "AimVisBackend": {"aim": "aim"},
 }
 
-_FAILED_IMPORT = "Failed to import custom modules from "  # as mmengine says it
+_FAILED_IMPORT = "Failed to import custom modules from "  # of mmengine
 # Types of the sections of a config, all of which are optional.
 _SECTIONS: dict[str, tuple[type, ...]] = {
-    **dict.fromkeys(("env_cfg", "env_cfg.dist_cfg", "env_cfg.mp_cfg"), (dict,)),
-    **dict.fromkeys(("train_cfg", "val_cfg", "test_cfg", "optim_wrapper"), (dict,)),
-    **dict.fromkeys(("default_hooks", "visualizer", "log_processor"), (dict,)),
-    **dict.fromkeys(("train_dataloader", "train_dataloader.dataset"), (dict,)),
-    **dict.fromkeys(("val_dataloader", "val_evaluator", "param_scheduler"), (dict, list)),
-    **dict.fromkeys(("test_dataloader", "test_evaluator"), (dict, list)),
-    **dict.fromkeys(("custom_hooks", "train_dataloader.dataset.pipeline"), (list,)),
-    **dict.fromkeys(("train_dataloader.sampler", "train_dataloader.batch_sampler"), (dict,)),
+    "env_cfg": (dict,),
+    "env_cfg.dist_cfg": (dict,),
+    "env_cfg.mp_cfg": (dict,),
+    "train_cfg": (dict,),
+    "val_cfg": (dict,),
+    "test_cfg": (dict,),
+    "optim_wrapper": (dict,),
+    "param_scheduler": (dict, list),
+    "default_hooks": (dict,),
+    "custom_hooks": (list,),
+    "log_processor": (dict,),
+    "visualizer": (dict,),
     "visualizer.vis_backends": (dict, list),
+    "train_dataloader": (dict,),
+    "train_dataloader.dataset": (dict,),
+    "train_dataloader.dataset.pipeline": (list,),
+    "train_dataloader.sampler": (dict,),
+    "train_dataloader.batch_sampler": (dict,),
+    "val_dataloader": (dict, list),
+    "val_evaluator": (dict, list),
+    "test_dataloader": (dict, list),
+    "test_evaluator": (dict, list),
 }
 
 
@@ -77,11 +90,12 @@ def add_config_options(parser: argparse.ArgumentParser) -> None:
 def load_config(args: argparse.Namespace) -> Any:
     """Return the config of a run, with the settings of the command line.
 
-    The work dir is `--work-dir`, else that of the config, else `work_dirs/NAME_OF_CONFIG`. If the
-    config has the scope of another toolbox, that toolbox is patched and imported.
+    The work dir is `--work-dir`, otherwise `work_dir` of the config, otherwise
+    `work_dirs/NAME_OF_CONFIG`. If the config has the scope of another toolbox, this toolbox is
+    patched and imported.
 
     Args:
-        args: Arguments of `add_config_options`, and `config` and `work_dir`.
+        args: Arguments of `add_config_options`, `config` and `work_dir`.
 
     Raises:
         MissingFileError: The config does not exist.
@@ -144,14 +158,14 @@ def read_config(path: str | Path, cfg_options: Sequence[str] = ()) -> Any:
     try:
         cfg = Config.fromfile(path)
     except Exception as error:  # a config is code of the user, which can fail in any way
-        raise UserError(_broken_config(path, error)) from error
-    _refuse_mmediting(cfg, path)
+        raise UserError(_explain_broken_config(path, error)) from error
+    _check_not_mmediting(cfg, path)
     apply_cfg_options(cfg, cfg_options)
     return cfg
 
 
 def _check_sections(cfg: Any) -> None:
-    """Refuse a section of another type than `_SECTIONS` lists."""
+    """Raise `UserError` for a section whose type is not in `_SECTIONS`."""
     for name, kinds in _SECTIONS.items():
         value = cfg
         for key in name.split("."):
@@ -161,8 +175,8 @@ def _check_sections(cfg: Any) -> None:
             raise UserError(f"{name}: expected a {expected}, got {value!r}")
 
 
-def _refuse_mmediting(cfg: Any, path: Path) -> None:
-    """Refuse a config of MMEditing 0.x, which has other keys than one of mmengine."""
+def _check_not_mmediting(cfg: Any, path: Path) -> None:
+    """Raise `UserError` for a config of MMEditing 0.x, which mmengine cannot run."""
     old = [name for name in _MMEDITING_KEYS if name in cfg]
     if len(old) < 2 or "train_dataloader" in cfg:
         return
@@ -180,7 +194,7 @@ def _refuse_mmediting(cfg: Any, path: Path) -> None:
 
 
 def _check_vis_backends(cfg: Any) -> None:
-    """Refuse a backend whose package is missing; mmengine would fail later, during the run."""
+    """Raise `UserError` for a backend whose package is missing; mmengine would fail later."""
     visualizer = cfg.get("visualizer")
     backends = visualizer.get("vis_backends") if isinstance(visualizer, dict) else None
     backends = [backends] if isinstance(backends, dict) else backends or []
@@ -195,7 +209,7 @@ def _check_vis_backends(cfg: Any) -> None:
             )
 
 
-def _broken_config(path: Path, error: Exception) -> str:
+def _explain_broken_config(path: Path, error: Exception) -> str:
     """Return one line on why a config could not be read, with its file and line."""
     if isinstance(error, SyntaxError):  # the message of mmengine has both
         return one_line(error)
@@ -204,14 +218,14 @@ def _broken_config(path: Path, error: Exception) -> str:
         for frame in traceback.extract_tb(error.__traceback__)
         if frame.name == "<module>" and frame.filename.endswith(".py")
     ]
-    if (line := _failed_import(error)) is not None:
+    if (line := _explain_failed_import(error)) is not None:
         return f"{path}: {line}"
     place = f"{frames[-1].filename}, line {frames[-1].lineno}" if frames else str(path)
     kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
     return f"{place}: {kind}{one_line(error)}"
 
 
-def _failed_import(error: Exception) -> str | None:
+def _explain_failed_import(error: Exception) -> str | None:
     """Return the line on a module of `custom_imports` that mmengine could not import."""
     by_mmengine, own = error.__cause__, error.__cause__ and error.__cause__.__context__
     if not str(error).startswith(_FAILED_IMPORT) or own is None:
@@ -226,7 +240,7 @@ def _failed_import(error: Exception) -> str | None:
 
 
 def require_settings(cfg: Any, *names: str, hint: str) -> None:
-    """Refuse a config in which a setting is missing.
+    """Check that a config has some settings.
 
     Args:
         cfg: Config of mmengine.
@@ -234,7 +248,7 @@ def require_settings(cfg: Any, *names: str, hint: str) -> None:
         hint: Advice at the end of the error.
 
     Raises:
-        UserError: A setting is missing or empty; the message names all of these.
+        UserError: A setting is missing or empty. The message lists all missing settings.
     """
     if missing := ", ".join(
         name for name in names if not reduce(get_setting, name.split("."), cfg)
@@ -243,15 +257,14 @@ def require_settings(cfg: Any, *names: str, hint: str) -> None:
 
 
 def check_resumable(path: str | Path) -> int:
-    """Refuse a checkpoint from which a run cannot resume. Remote ones are not checked.
+    """Check that a run can be resumed from a checkpoint. Remote checkpoints are not checked.
 
     Returns:
         Iteration of the checkpoint; -1 for a remote one.
 
     Raises:
         MissingFileError: The file does not exist.
-        UserError: The file is not a checkpoint of mmengine, or has no iteration or no state of an
-            optimizer.
+        UserError: The file is not an mmengine checkpoint, or has no iteration or no optimizer state.
     """
     if "://" in str(path):
         return -1

@@ -59,7 +59,7 @@ class ConsoleRunner(Runner):
             if problem.startswith("missing") and self._is_start(checkpoint, keys):
                 continue
             if colon and "state_dict" in problem:
-                self.logger.warning(f"{filename}: {problem}: {_by_module(keys.split(', '))}")
+                self.logger.warning(f"{filename}: {problem}: {_count_by_module(keys.split(', '))}")
         return checkpoint
 
     def resume(self, filename: str, *args: Any, **kwargs: Any) -> None:
@@ -77,7 +77,7 @@ class ConsoleRunner(Runner):
         )
 
 
-def _by_module(keys: Sequence[str]) -> str:
+def _count_by_module(keys: Sequence[str]) -> str:
     """Return the top-level modules of state-dict keys, with the number of keys of each."""
     counts = Counter(key.strip().partition(".")[0] for key in keys)
     return ", ".join(f"{name} ({count})" if count > 1 else name for name, count in counts.items())
@@ -119,7 +119,7 @@ class ConsoleHook(Hook):
             return
         if (now := time.monotonic()) > self._next_update:
             self._next_update = now + _UPDATE_SECONDS
-            self._progress.show(**self._last_metrics, **_losses(runner))
+            self._progress.show(**self._last_metrics, **_average_losses(runner))
         self._progress(runner.iter + 1, runner.max_iters)
 
     def after_train(self, runner: Any) -> None:
@@ -128,16 +128,18 @@ class ConsoleHook(Hook):
 
     def after_val_epoch(self, runner: Any, metrics: dict[str, float] | None = None) -> None:
         """Write the metrics of a validation."""
-        by_set = _by_set(metrics or {})
+        by_set = _group_by_set(metrics or {})
         first: dict[str, float] = next(iter(by_set.values()), {})
         self._last_metrics = {"PSNR": f"{first['PSNR']:.2f}"} if "PSNR" in first else {}
-        text = "; ".join(f"{name} {_numbers(values)}".lstrip() for name, values in by_set.items())
+        text = "; ".join(
+            f"{name} {_format_metrics(values)}".lstrip() for name, values in by_set.items()
+        )
         if text and self._progress is not None:
             self._progress.write(fit_terminal(f"validation at {runner.iter:,}: {text}"))
 
     def before_test(self, runner: Any) -> None:
         """Start the progress of a test."""
-        self._progress = Progress("test", _image_count(runner.test_loop))
+        self._progress = Progress("test", _count_images(runner.test_loop))
 
     def after_test_iter(
         self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None
@@ -145,7 +147,7 @@ class ConsoleHook(Hook):
         """Show the progress of a test, and the name of the image."""
         if (progress := self._progress) is not None:
             samples = outputs or ()
-            progress.show(**_name(samples))
+            progress.show(**_first_name(samples))
             progress.advance(len(samples) or 1)
 
     def after_test(self, runner: Any) -> None:
@@ -161,7 +163,7 @@ class ConsoleHook(Hook):
 def describe_training(runner: Any) -> list[str]:
     """Return a line for each aspect of a training: model, data, device, length, log."""
     model, loader = unwrap_ddp(runner.model), runner.train_dataloader
-    networks = (_network(model, name) for name in ("generator", "discriminator"))
+    networks = (_describe_network(model, name) for name in ("generator", "discriminator"))
     start = runner.cfg.get("load_from")
     begin = f"from iteration {runner.iter:,} " if runner.iter else ""
     dataset = loader.dataset
@@ -171,13 +173,13 @@ def describe_training(runner: Any) -> list[str]:
         *([f"start: {start}"] if start and not runner.iter else []),
         f"data: {len(dataset):,} images{f' of {source}' if source else ''}, batches of "
         f"{loader.batch_size} ({type(dataset).__name__})",
-        f"device: {device_name()}, {_precision(runner.optim_wrapper)}",
-        f"{begin}to iteration {runner.max_iters:,}{_intervals(runner)}",
+        f"device: {device_name()}, {_describe_precision(runner.optim_wrapper)}",
+        f"{begin}to iteration {runner.max_iters:,}{_describe_interval(runner)}",
         f"log: {os.path.relpath(runner.logger.log_file)}",
     ]
 
 
-def _network(model: Any, name: str) -> str:
+def _describe_network(model: Any, name: str) -> str:
     """Return the name, class and size of a network of a model; empty if it does not exist."""
     network = unwrap_ddp(getattr(model, name, None))
     if not isinstance(network, torch.nn.Module):
@@ -186,16 +188,16 @@ def _network(model: Any, name: str) -> str:
     return f"{name} {type(network).__name__} ({millions:.2f} M weights)"
 
 
-def _intervals(runner: Any) -> str:
-    """Return the interval of validation in words; empty if there is none."""
+def _describe_interval(runner: Any) -> str:
+    """Return the interval of validation as text; empty if there is none."""
     interval = getattr(runner.train_loop, "val_interval", 0)
     return f", validation every {interval:,}" if runner.val_loop is not None and interval else ""
 
 
-def _precision(optim_wrapper: Any) -> str:
+def _describe_precision(optim_wrapper: Any) -> str:
     """Return the names of the dtypes that the networks compute in.
 
-    Wrappers of this package have the dtype as `dtype`, those of mmengine as `cast_dtype` or not.
+    The attribute is `dtype` for wrappers of this package, and `cast_dtype` or none for mmengine's.
     """
     wrappers = getattr(optim_wrapper, "optim_wrappers", {"": optim_wrapper}).values()
     default = torch.get_autocast_dtype("cuda" if torch.cuda.is_available() else "cpu")
@@ -207,7 +209,7 @@ def _precision(optim_wrapper: Any) -> str:
     return ", ".join(dtype.removeprefix("torch.") for dtype in sorted(dtypes)) or "float32"
 
 
-def _losses(runner: Any) -> dict[str, str]:
+def _average_losses(runner: Any) -> dict[str, str]:
     """Return the averages of the last losses, by short name."""
     scalars = runner.message_hub.log_scalars
     losses = {
@@ -221,7 +223,7 @@ def _losses(runner: Any) -> dict[str, str]:
     return {name: f"{value.mean(_AVERAGED_STEPS):.3g}" for name, value in short.items()}
 
 
-def _by_set(metrics: Mapping[str, float]) -> dict[str, dict[str, float]]:
+def _group_by_set(metrics: Mapping[str, float]) -> dict[str, dict[str, float]]:
     """Group metrics called SET/METRIC by test set."""
     sets: dict[str, dict[str, float]] = {}
     for name, value in metrics.items():
@@ -230,15 +232,15 @@ def _by_set(metrics: Mapping[str, float]) -> dict[str, dict[str, float]]:
     return sets
 
 
-def _numbers(values: Mapping[str, float]) -> str:
-    """Return metrics in one line, without those of the luma channel if there are others."""
+def _format_metrics(values: Mapping[str, float]) -> str:
+    """Return metrics in one line, without luma metrics if there are others."""
     shown = {name: value for name, value in values.items() if not name.endswith("_Y")} or values
     return " ".join(
         f"{name} {value:.{2 if name == 'PSNR' else 4}f}" for name, value in shown.items()
     )
 
 
-def _image_count(loop: Any) -> int | None:
+def _count_images(loop: Any) -> int | None:
     """Return the number of images of a test loop; None if it is unknown."""
     loaders = getattr(loop, "dataloaders", None) or [pair[0] for pair in getattr(loop, "sets", ())]
     try:
@@ -247,7 +249,7 @@ def _image_count(loop: Any) -> int | None:
         return None
 
 
-def _name(samples: Any) -> dict[str, str]:
+def _first_name(samples: Any) -> dict[str, str]:
     """Return the name of the first of some samples, as a value to show."""
     for sample in list(samples)[:1]:
         metainfo = getattr(sample, "metainfo", {})

@@ -14,8 +14,8 @@ def number(expected: str, fits: Callable[[float], bool]) -> Callable[[str], floa
     """Return an argparse type for finite numbers that satisfy a condition.
 
     Args:
-        expected: Condition in words, such as `"above 0"`, for the error.
-        fits: Return whether a number satisfies the condition.
+        expected: Description of the condition, such as `"above 0"`, for the error.
+        fits: Function that returns whether a number satisfies the condition.
     """
 
     def read(text: str) -> float:
@@ -41,7 +41,7 @@ def named_folder(text: str) -> tuple[str, Path]:
 
 
 def check_suffix(path: Path, *suffixes: str) -> None:
-    """Refuse an output file whose format is not one of `suffixes`.
+    """Check that the suffix of an output file is one of `suffixes`.
 
     Raises:
         UserError: `path` has another suffix.
@@ -53,7 +53,9 @@ def check_suffix(path: Path, *suffixes: str) -> None:
 def add_network_options(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of tools that read one network from a checkpoint."""
     parser.add_argument(
-        "source", metavar="SRC", help="a checkpoint of any layout, its URL or published name"
+        "source",
+        metavar="SRC",
+        help="a checkpoint with any known layout, its URL or published name",
     )
     parser.add_argument(
         "--ema",
@@ -91,7 +93,7 @@ def add_upscale_options(parser: argparse.ArgumentParser) -> None:
         "--scale",
         type=number("above 0", lambda scale: scale > 0),
         metavar="S",
-        help="upscaling factor of the result (default: that of the network)",
+        help="upscaling factor of the result (default: the factor of the network)",
     )
     parser.add_argument(
         "--tta",
@@ -115,7 +117,7 @@ def add_overwrite(parser: argparse.ArgumentParser) -> None:
 
 
 def check_free(target: Path, *, overwrite: bool) -> None:
-    """Refuse to replace an existing file without `--overwrite`, and a folder always.
+    """Check that a path is free for a file, or holds a file that may be replaced.
 
     Raises:
         UserError: `target` is a folder, or it exists and `overwrite` is false.
@@ -136,13 +138,13 @@ def network_options(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def read_results(path: Path) -> dict[str, dict[str, float]]:
-    """Read metrics by test set from a file written by `tools/test.py --out`.
+    """Read {test set: {metric: value}} from a file written by `tools/test.py --out`.
 
-    The names of incomplete sets are marked, since their metrics are not comparable with published
-    ones.
+    The names of incomplete test sets are marked, because their metrics cannot be compared with
+    published ones.
 
     Raises:
-        UserError: The file is not JSON, or not of that form.
+        UserError: The file is not JSON, or has another structure.
     """
     from srgan_plugin.io.text_files import read_json
     from srgan_plugin.metrics.results_files import incomplete_sets, split_counts

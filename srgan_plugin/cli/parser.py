@@ -16,8 +16,8 @@ _OPTION = re.compile(r"--?[A-Za-z][^\s=]*")
 class Parser(argparse.ArgumentParser):
     """`ArgumentParser` whose error for an unknown option names the nearest known one.
 
-    Parsers of subcommands are of this class as well. Each refuses unknown arguments itself, so the
-    usage in the error is that of the subcommand.
+    Parsers of subcommands have the same class. Each checks for unknown arguments itself, so that
+    the error shows the usage of the subcommand.
     """
 
     _given: Sequence[str] = ()
@@ -25,7 +25,7 @@ class Parser(argparse.ArgumentParser):
     def parse_known_args(  # type: ignore[override]
         self, args: Sequence[str] | None = None, namespace: Any = None
     ) -> tuple[argparse.Namespace, list[str]]:
-        """Parse the arguments and refuse unknown ones; `parse_args` calls this."""
+        """Parse the arguments, with an error for unknown ones; called by `parse_args`."""
         self._given = list(sys.argv[1:] if args is None else args)
         if self._unknown_option(containing=" "):  # argparse takes --titel="My run" as an INPUT
             self.error(_UNEXPECTED)

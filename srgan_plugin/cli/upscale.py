@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_arch_option(parser)
     parser.add_argument(
         "--tile",
-        type=_tile,
+        type=_parse_tile,
         default="auto",
         metavar="auto|N",
         help="largest side of a tile, in pixels of the input",
@@ -79,7 +79,7 @@ def _add_output_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--quality",
-        type=_quality,
+        type=_parse_quality,
         metavar="1-100",
         help="quality of JPEG and WebP (default: 95)",
     )
@@ -106,7 +106,7 @@ def run(args: argparse.Namespace) -> None:
         upscale_files,
     )
 
-    precision = _precision(args)
+    precision = _choose_precision(args)
     if args.blend_with and args.blend is None:
         raise UserError("--blend-with: expected --blend A as well, the weight of that model")
     options = OutputOptions(
@@ -139,7 +139,7 @@ def run(args: argparse.Namespace) -> None:
     for part, targets in unwritten.items():
         more = f" and {len(targets) - 1} more" if len(targets) > 1 else ""
         write_note(
-            f"metadata not kept, for which the format has no place: {part} ({targets[0]}{more})"
+            f"metadata not kept, as the format does not support it: {part} ({targets[0]}{more})"
         )
     _print_summary(counts, ignored_files(args.inputs, args.output))
     if counts["failed"]:
@@ -173,7 +173,7 @@ def _count_and_report(
 ) -> None:
     """Count the results by state, as they are computed, and report each failure.
 
-    `unwritten` gets the results without a part of their metadata, by the name of that part.
+    Results without a part of their metadata are added to `unwritten`, {part: paths}.
     """
     for result in results:
         counts[result.state] += 1
@@ -184,16 +184,16 @@ def _count_and_report(
 
 
 def _check_quality(targets: Sequence[Path]) -> None:
-    """Refuse `--quality` where no result is of a format that has it."""
+    """Raise `UserError` for `--quality` if no result is a JPEG or WebP file."""
     if not any(target.suffix.lower() in (".jpg", ".jpeg", ".webp") for target in targets):
         raise UserError(
-            f"--quality: expected a JPEG or WebP file as result, got {targets[0]}; leave it out, "
-            "or write .jpg or .webp"
+            f"--quality: expected a JPEG or WebP file as result, got {targets[0]}; remove "
+            "--quality, or write .jpg or .webp"
         )
 
 
 def _print_renamed(jobs: "Sequence[Job]", options: "OutputOptions") -> None:
-    """Print which results have the formats of their inputs in their names."""
+    """Print the results whose names contain the formats of their inputs."""
     renamed = [
         (source, target)
         for source, target in jobs
@@ -206,7 +206,7 @@ def _print_renamed(jobs: "Sequence[Job]", options: "OutputOptions") -> None:
 
 
 def _print_choices(backend: str, precision: str, upscaler: "Upscaler") -> None:
-    """Print what was chosen for each option that is `auto`."""
+    """Print the choice for each option that is `auto`."""
     if backend == "auto":
         chosen = upscaler.backend
         sys.stderr.write(f"backend: {chosen.name} on {chosen.device}, the fastest one here\n")
@@ -225,23 +225,21 @@ def _print_summary(counts: Mapping[str, int], ignored: Sequence[Path]) -> None:
     )
 
 
-def _precision(args: argparse.Namespace) -> "Precision":
+def _choose_precision(args: argparse.Namespace) -> "Precision":
     """Return the precision of `--precision` or `--half`."""
     if args.half and args.precision not in (None, "float16"):
-        raise UserError(
-            f"--half: expected no --precision beside it, or float16, got {args.precision}"
-        )
+        raise UserError(f"--half: expected no --precision, or float16, got {args.precision}")
     precision: Precision = args.precision or ("float16" if args.half else "float32")
     return precision
 
 
-def _quality(text: str) -> int:
+def _parse_quality(text: str) -> int:
     if not text.isdecimal() or not 1 <= int(text) <= 100:
         raise argparse.ArgumentTypeError(f"expected 1 to 100, got {text}")
     return int(text)
 
 
-def _tile(text: str) -> int | str:
+def _parse_tile(text: str) -> int | str:
     if text != "auto" and not text.isdecimal():
         raise argparse.ArgumentTypeError(f"expected auto or a number of pixels, got {text}")
     return text if text == "auto" else int(text)

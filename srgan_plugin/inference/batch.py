@@ -1,4 +1,4 @@
-"""Upscale many image files, one after the other; an image that fails does not stop the others."""
+"""Upscale many image files in sequence; a failed image does not stop the others."""
 
 import errno
 import glob
@@ -36,7 +36,7 @@ class JobResult:
         target: File of the result; it does not exist if `state` is `"failed"`.
         state: `"skipped"` if the result existed already.
         error: Reason of a failure.
-        unwritten: Parts of the metadata that the format of the result cannot hold.
+        unwritten: Parts of the metadata that the format of the result cannot contain.
     """
 
     source: Path
@@ -52,8 +52,8 @@ class OutputOptions:
 
     Attributes:
         suffix: Text added to the name of each file in a folder, before its extension.
-        format: Extension of the files in a folder, such as `"jpg"`. By default that of the input,
-            or PNG for formats that can only be read.
+        format: Extension of the files in a folder, such as `"jpg"`. Default: the extension of the
+            input, or PNG for formats that can only be read.
         quality: Quality of JPEG and WebP, 1 to 100.
         metadata: `"keep"` for EXIF, resolution, XMP, texts and comment, `"copyright"` for author
             and copyright only, `"none"` for nothing.
@@ -65,10 +65,10 @@ class OutputOptions:
     metadata: Keep = "keep"
 
     def check_for_one(self, target: Path) -> None:
-        """Refuse options for files in a folder, if the result is the single file `target`.
+        """Check that there are no options for folders if the result is the single file `target`.
 
         Raises:
-            UserError: `suffix` is given, or `format` is not that of `target`.
+            UserError: `suffix` is given, or `format` is not the format of `target`.
         """
         for name, value in (("suffix", self.suffix), ("format", self.format)):
             if value and target.suffix.lower() != f".{value}":
@@ -78,7 +78,7 @@ class OutputOptions:
                 )
 
     def rename(self, path: Path) -> Path:
-        """Return the path of the result for that of an input, both relative to their folders."""
+        """Return the path of the result for an input, both relative to their folders."""
         extension = f".{self.format}" if self.format else path.suffix
         if extension.lower() not in WRITABLE_SUFFIXES:
             extension = ".png"
@@ -87,7 +87,7 @@ class OutputOptions:
     def rename_all(self, paths: Sequence[Path]) -> list[Path]:
         """Return the path of the result for each input.
 
-        Where inputs differ in their extension only, results have it in their names: `x.jpg.png`.
+        If inputs differ in the extension only, the results contain it in their names: `x.jpg.png`.
         """
         names = [self.rename(path) for path in paths]
         inputs: dict[Path, set[Path]] = defaultdict(set)
@@ -122,8 +122,8 @@ def plan_jobs(
 
     Raises:
         MissingFileError: An input does not exist, or a pattern matches nothing.
-        UserError: `output` is a file instead of a folder or the reverse, an input holds no image,
-            two results would have the same name, or a result would overwrite an input.
+        UserError: `output` is a file instead of a folder or the reverse, an input contains no
+            image, two results would have the same name, or a result would overwrite an input.
     """
     target = Path(output)
     folder = output.endswith(("/", os.sep))
@@ -156,22 +156,22 @@ def upscale_files(
     options: OutputOptions = DEFAULT_OUTPUT,
     overwrite: bool = False,
 ) -> Iterator[JobResult]:
-    """Upscale files lazily: each one when its result is requested. Skip those that exist.
+    """Upscale files lazily, each when its result is requested; existing results are skipped.
 
     Args:
         upscaler: Upscaler of the images.
         jobs: (file to read, file to write) for each image; see `plan_jobs`.
-        progress: Called with the number of input pixels that are done, and that of all images.
+        progress: Called with the number of completed input pixels, and the total number.
         started: Called with the path of each image before it is read.
         options: Options of the files that are written.
         overwrite: Replace results that exist, instead of skipping them.
 
     Yields:
-        The result of each job, in order. An image that cannot be read, and a result that its
-        format cannot hold, are failed results and raise nothing.
+        The result of each job, in order. An image that cannot be read, or whose result is too large
+        for its format, yields a failed result and raises no error.
 
     Raises:
-        OSError: No result can be written: the disk is full or read-only, or its folder forbidden.
+        OSError: No result can be written: the disk is full or read-only, or there is no permission.
     """
     for folder in {target.parent for _, target in jobs}:
         remove_abandoned(folder)
@@ -215,7 +215,7 @@ def _upscale_file(
     options: OutputOptions,
     progress: Callable[[int], None],
 ) -> list[str]:
-    """Upscale a file; return the parts of its metadata that the result cannot hold."""
+    """Upscale a file; return the parts of its metadata that the result cannot contain."""
     image = read_image_content(source)
     height, width, channels = image.pixels.shape
     spec = ImageSpec(
@@ -265,7 +265,7 @@ def find_images(name: str, output: Path) -> list[tuple[Path, Path]]:
 
 
 def ignored_files(inputs: Sequence[str], output: str) -> list[Path]:
-    """Return the sorted files in input folders that `plan_jobs` skips, as they are not images."""
+    """Return the sorted files in input folders that `plan_jobs` skips, which are not images."""
     folders = [Path(name) for name in inputs if Path(name).is_dir()]
     files = {file for folder in folders for file in walk_files(folder) if not _is_image(file)}
     return sorted(file for file in files if not _is_result(file, Path(output)))
@@ -292,7 +292,7 @@ def _real(path: Path) -> Path:
 
 
 def _check_targets(jobs: Sequence[Job]) -> None:
-    """Refuse results that would overwrite an input or each other."""
+    """Raise `UserError` if results would overwrite an input or each other."""
     sources = {_real(source) for source, _ in jobs}
     taken: dict[Path, Path] = {}
     for source, target in jobs:

@@ -22,14 +22,14 @@ def open_model(
     blend_with: str = "srgan",
     arch_options: Mapping[str, Any] | None = None,
 ) -> Generator:
-    """Return a generator with bundled weights, those of a checkpoint, or a blend of two.
+    """Return a generator with bundled weights, weights from a checkpoint, or a blend of two.
 
     Args:
         model: `"msrresnet"`, `"srgan"`, the name of a published checkpoint, a path, or a URL.
         blend: Weight of `blend_with`, in [0, 1]: every parameter is (1 - blend) * model +
-            blend * blend_with (network interpolation, ESRGAN, Wang et al. 2018, sec. 3.4). By
-            default nothing is blended.
-        blend_with: The second network, named like `model`; of the same architecture and size.
+            blend * blend_with (network interpolation, ESRGAN, Wang et al. 2018, sec. 3.4).
+            None: no blend.
+        blend_with: The second network, in a form as for `model`, of the same architecture and size.
         arch_options: Arguments of the network that a checkpoint does not record, for both
             networks: `output_range` of an SRResNet, `activate_after_shuffle` of an MSRResNet.
 
@@ -37,9 +37,9 @@ def open_model(
         The network, in float32, on the CPU, in evaluation mode.
 
     Raises:
-        MissingFileError: The file or name does not exist; the message lists similar names.
-        UserError: A file is damaged, holds another kind of network or does not record an argument
-            that `arch_options` must give; the two networks differ in architecture or size; or
+        MissingFileError: The file or name does not exist. The message lists similar names.
+        UserError: A file is damaged or contains another kind of network; an argument is neither
+            recorded nor in `arch_options`; the two networks differ in architecture or size; or
             `blend` is out of range.
 
     Example:
@@ -85,7 +85,7 @@ def _open(model: str, arch_options: Mapping[str, Any] | None) -> Generator:
 
 
 def _signature(network: Generator) -> tuple[object, ...]:
-    """Return what two networks must have in common to compute the same function."""
+    """Return the properties that two networks must share to compute the same function."""
     switches = [getattr(network, name, None) for name in _SWITCHES]
     shapes = {key: weight.shape for key, weight in network.state_dict().items()}
     return type(network).__name__, switches, shapes

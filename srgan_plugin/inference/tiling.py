@@ -28,7 +28,7 @@ class Interval(NamedTuple):
     start: int
     stop: int
 
-    def widened(self, by: int, limits: "Interval") -> "Interval":
+    def widen(self, by: int, limits: "Interval") -> "Interval":
         """Return the interval extended by `by` on both sides, clipped to `limits`."""
         return Interval(max(self.start - by, limits.start), min(self.stop + by, limits.stop))
 
@@ -44,10 +44,10 @@ class Interval(NamedTuple):
         return [Interval(*ends) for ends in pairwise(edges)]
 
 
-def _transformed(
+def _transform_window(
     symmetry: Symmetry, rows: Interval, columns: Interval, height: int, width: int
 ) -> tuple[Interval, Interval]:
-    """Return the rows and columns of a window after `symmetry` has been applied to the image."""
+    """Return the rows and columns of a window after `symmetry` is applied to the image."""
     if symmetry.flip_rows:
         rows = Interval(height - rows.stop, height - rows.start)
     if symmetry.flip_columns:
@@ -67,8 +67,8 @@ def upscale_tile_ensemble(
 ) -> Tensor:
     """Upscale a window in its eight flips and transposes, and return the mean.
 
-    This is the x8 self-ensemble of EDSR (Lim et al. 2017). Arguments, result and errors are those
-    of `upscale_tile`.
+    This is the x8 self-ensemble of EDSR (Lim et al. 2017). For arguments, result and errors see
+    `upscale_tile`.
     """
     height, width = image.shape[2:]
     total: Tensor | None = None
@@ -80,7 +80,7 @@ def upscale_tile_ensemble(
         part = upscale_tile(
             backend,
             symmetry.apply(image),
-            *_transformed(symmetry, rows, columns, height, width),
+            *_transform_window(symmetry, rows, columns, height, width),
             inner=inner,
             progress=partial(report, number),
         )
@@ -122,7 +122,7 @@ def upscale_tile(
     """
     far, near = backend.receptive_radius
     height, width = Interval(0, image.shape[2]), Interval(0, image.shape[3])
-    padded = rows.widened(far + near, height), columns.widened(far + near, width)
+    padded = rows.widen(far + near, height), columns.widen(far + near, width)
     window = image[..., padded[0].start : padded[0].stop, padded[1].start : padded[1].stop]
     x = backend.to_device(window)
     features = backend.extract_features(x)
@@ -131,7 +131,7 @@ def upscale_tile(
     tiles = list(product(rows.parts(inner), columns.parts(inner)))
     for number, (tile_rows, tile_columns) in enumerate(tiles):
         progress((1 + number / len(tiles)) / 2)  # both halves take about the same time
-        seen = tile_rows.widened(near, height), tile_columns.widened(near, width)
+        seen = tile_rows.widen(near, height), tile_columns.widen(near, width)
         crop = slice(None), slice(None), seen[0].inside(padded[0]), seen[1].inside(padded[1])
         sr = backend.reconstruct(features[crop], x[crop])[0]
         sr = sr[:, tile_rows.inside(seen[0], scale), tile_columns.inside(seen[1], scale)]

@@ -31,8 +31,8 @@ Pixels = NDArray[Any]
 AnyImage = Pixels | PIL.Image.Image | str | os.PathLike[str]
 Tile = Literal["auto"] | int
 
-# Sides of the large and of the small tiles in LR pixels, by device; see `tiling`. On a CPU they
-# take 400 MB, and the small tiles fit into the caches. On a GPU they occupy all its cores.
+# {kind of device: sides of the large and the small tiles in LR pixels}; see `tiling`. On a CPU they
+# take 400 MB, and the small tiles fit into the caches. On a GPU they occupy all cores.
 _TILE_SIDES: Final = {
     "cpu": (512, 128),
     "cuda": (1024, 256),
@@ -44,7 +44,9 @@ _MIN_TILE: Final = 16
 _MAX_UNTILED_PIXELS: Final = 1 << 21
 _ROWS_PER_RESIZE: Final = 256
 _MAX_RESIZED_PIXELS: Final = 1 << 32
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # in glibc's <malloc.h>
+# Constants of <malloc.h> in glibc.
+_M_TRIM_THRESHOLD: Final = -1
+_M_MMAP_THRESHOLD: Final = -3
 
 logger = logging.getLogger(__name__)
 
@@ -55,8 +57,8 @@ class Upscaler:
     Args:
         network: Generator, or a name, path or URL of one for `open_model`. On a CPU, and with other
             backends than torch, a copy of it is run.
-        scale: Upscaling factor of the result, any positive number, by default that of the network.
-            For another factor the result of the network is resized by MATLAB's bicubic.
+        scale: Upscaling factor of the result, any positive number; default: the factor of the
+            network. For another factor its result is resized by bicubic interpolation as in MATLAB.
         device: `"auto"` (a CUDA GPU if there is one, else the CPU), `"cpu"`, `"cuda"`, `"cuda:1"`
             or `"mps"`; with ncnn also `"vulkan"` and `"vulkan:1"`.
         tile: Largest side of a tile in pixels of the input, at least 16. It does not change the
@@ -136,10 +138,10 @@ class Upscaler:
                 file; or a `PIL.Image.Image` with 8 bits per channel.
 
         Returns:
-            The upscaled image, of the size that `result_size` returns. A Pillow image for a Pillow
-            image; an array (H, W, C) for a file; else an array with the dtype and the channels of
-            `image`. Grey is upscaled as RGB with three equal channels, of which the mean is
-            returned. Alpha is upscaled by bicubic interpolation.
+            The upscaled image, with the size from `result_size`. A Pillow image for a Pillow image;
+            an array (H, W, C) for a file; otherwise an array with the dtype and the channels of
+            `image`. Grey is upscaled as RGB with three equal channels, and the mean of the channels
+            is returned. Alpha is upscaled by bicubic interpolation.
 
         Raises:
             UserError: `image` has another type, shape or dtype, or cannot be read.
@@ -193,11 +195,11 @@ class Upscaler:
         return strips if self.scale == self._factor else self._resize(strips, image.shape)
 
     def result_size(self, height: int, width: int) -> tuple[int, int]:
-        """Return the height and width of the result, at least 1, for those of an image."""
+        """Return the height and width of the result, at least 1, for an image of this size."""
         return max(round(self.scale * height), 1), max(round(self.scale * width), 1)
 
     def _check_size(self, height: int, width: int) -> None:
-        """Refuse an image that this process could not hold."""
+        """Raise `UserError` if an image or its result is too large for the memory."""
         if self._untiled and self.backend.kind == "cpu" and height * width > _MAX_UNTILED_PIXELS:
             raise UserError(
                 f"expected at most {_MAX_UNTILED_PIXELS} pixels, got {width} x {height}: instance "
@@ -220,7 +222,7 @@ class Upscaler:
             yield np.floor(strip.clip(0, largest) + 0.5).astype(whole.dtype)
 
     def _network_strips(self, image: Pixels, progress: Callable[[int], None]) -> Iterator[Pixels]:
-        """Yield the result of the network, with smaller tiles where memory runs out."""
+        """Yield the result of the network, with smaller tiles if the memory is insufficient."""
         whole, top = Interval(0, len(image)), 0
         while top < whole.stop:
             rows = whole if self._untiled else Interval(top, whole.stop).parts(self.tile)[0]
@@ -262,7 +264,7 @@ class Upscaler:
         out = np.empty(
             ((rows.stop - rows.start) * self._factor, width * self._factor, channels), image.dtype
         )
-        seen = rows.widened(sum(self.backend.receptive_radius), Interval(0, height))
+        seen = rows.widen(sum(self.backend.receptive_radius), Interval(0, height))
         lr = _to_network(image[seen.start : seen.stop, :, :colours])
         local = Interval(rows.start - seen.start, rows.stop - seen.start)
 
@@ -309,7 +311,7 @@ def upscale(
         image: Array (H, W) or (H, W, C), uint8 or uint16; path of an image file; or Pillow image.
             See `Upscaler.__call__`.
         model: `"msrresnet"`, `"srgan"`, the name of a published checkpoint, a path, or a URL.
-        scale: Upscaling factor, by default that of the network.
+        scale: Upscaling factor; default: the factor of the network.
         blend: Weight of `blend_with`, in [0, 1]; see `open_model`.
         blend_with: Network to interpolate `model` with, if `blend` is given.
         arch_options: Arguments of the network that the checkpoint does not record.
@@ -375,7 +377,7 @@ def _from_network(sr: Tensor, dtype: np.dtype[Any]) -> Pixels:
 
 def _upscale_alpha(alpha: Pixels, rows: Interval, scale: int) -> Pixels:
     """Upscale alpha by bicubic interpolation; a network would add texture to opaque regions."""
-    seen = rows.widened(3, Interval(0, len(alpha)))
+    seen = rows.widen(3, Interval(0, len(alpha)))
     part = np.ascontiguousarray(alpha[seen.start : seen.stop])
     size = part.shape[1] * scale, part.shape[0] * scale
     upscaled: Pixels = cv2.resize(part, size, interpolation=cv2.INTER_CUBIC)

@@ -70,7 +70,9 @@ def test_an_unpacked_checkpoint_opens_again_after_the_command_in_the_message(tmp
     torch.save(weights, tmp_path / "net.pth")
     with zipfile.ZipFile(tmp_path / "net.pth") as archive:
         archive.extractall(tmp_path)
-    with pytest.raises(FileNotFoundError, match=r"unpacked torch checkpoint: zip -0 -r NEW\.pth FOLDER"):
+    with pytest.raises(
+        FileNotFoundError, match=r"unpacked torch checkpoint: zip -0 -r NEW\.pth FOLDER"
+    ):
         load_checkpoint_file(tmp_path / "net")
     with zipfile.ZipFile(tmp_path / "NEW.pth", "w") as archive:
         for file in sorted((tmp_path / "net").rglob("*")):

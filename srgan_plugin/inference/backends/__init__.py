@@ -22,8 +22,8 @@ BackendName = Literal["auto", "torch", "openvino", "onnxruntime", "ncnn"]
 BACKENDS: Final[Mapping[str, type[Backend]]] = {
     kind.name: kind for kind in (TorchBackend, OpenVINOBackend, ONNXRuntimeBackend, NCNNBackend)
 }
-# What `"auto"` times: sides of the inputs of both halves in LR pixels, and repetitions.
-_PROBED: Final = (64, 40)
+# Timing for `"auto"`: sides of the inputs of both halves in LR pixels, and repetitions.
+_TIMED_SIDES: Final = (64, 40)
 _REPEATS: Final = 2
 _fastest: dict[tuple[object, ...], type[Backend]] = {}
 
@@ -39,9 +39,8 @@ def open_backend(
 
     Args:
         network: Generator on the CPU, in evaluation mode.
-        backend: Name of the runtime. `"auto"` is torch if `device` is a GPU of torch or `"auto"`
-            finds one; else the fastest installed runtime by a short timing of both halves of the
-            network, made once per process for networks of the same shapes.
+        backend: Name of the runtime. `"auto"` is torch if torch uses a GPU for `device`; otherwise
+            the fastest installed runtime, timed once per process for networks of the same shapes.
         device: `"auto"` or `"cpu"`; for torch also `"cuda"`, `"cuda:N"` and `"mps"`; for ncnn also
             `"vulkan"` and `"vulkan:N"`.
         precision: See `choose_dtype`; `"auto"` is float32 for a runtime without bfloat16.
@@ -111,11 +110,11 @@ def _open(kind: type[Backend], network: Generator, device: str, precision: Preci
 @torch.inference_mode()
 def _seconds(backend: Backend) -> float:
     """Return the seconds that a backend takes for a small image, after a first run."""
-    far, near = (backend.to_device(torch.full((1, 3, n, n), 0.5)) for n in _PROBED)
+    far, near = (backend.to_device(torch.full((1, 3, n, n), 0.5)) for n in _TIMED_SIDES)
     seconds = []
     for _ in range(1 + _REPEATS):
         started = time.perf_counter()
         features = backend.extract_features(far)
-        backend.reconstruct(features[..., : _PROBED[1], : _PROBED[1]], near)
+        backend.reconstruct(features[..., : _TIMED_SIDES[1], : _TIMED_SIDES[1]], near)
         seconds.append(time.perf_counter() - started)
     return min(seconds[1:])

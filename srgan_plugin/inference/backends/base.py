@@ -18,19 +18,21 @@ class Backend(ABC):
 
     Args:
         network: Generator on the CPU, in evaluation mode.
-        device: Device, as `find_device` returns it.
+        device: Device, from `find_device`.
         dtype: Type to compute in, one of `dtypes`.
 
     Attributes:
         name: Value of `--backend`.
-        packages: Packages that the runtime needs beside torch.
+        packages: Packages that the runtime needs in addition to torch.
         dtypes: Types that the runtime can compute in.
         takes_whole_images: Whether the runtime supports instance normalisation, which needs
             statistics of the whole image.
         device: Device of the network, such as `"cpu"` or `"cuda:0"`.
         dtype: Type that the network computes in.
         network_name: Name of the class of the network.
-        upscale_factor: See `Generator`, as are `receptive_radius` and `needs_whole_image`.
+        upscale_factor: See `Generator`.
+        receptive_radius: See `Generator`.
+        needs_whole_image: See `Generator`.
 
     Raises:
         UserError: The processor does not support the type, or the runtime a layer of the network.
@@ -86,5 +88,5 @@ class Backend(ABC):
         """
 
     def is_out_of_memory(self, error: BaseException) -> bool:
-        """Return whether `error`, raised by one of the halves, means that memory ran out."""
+        """Return whether `error`, raised by one of the halves, was caused by a lack of memory."""
         return isinstance(error, MemoryError) or "bad_alloc" in str(error)

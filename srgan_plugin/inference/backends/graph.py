@@ -26,8 +26,8 @@ class Op:
     Attributes:
         kind: `conv`, `leaky_relu`, `prelu`, `silu`, `tanh`, `add`, `affine`, `pixel_shuffle`,
             `bilinear`, `channel` or `concat`.
-        inputs: Names of its inputs: outputs of earlier operations, or inputs of the graph.
-        output: Name of its output.
+        inputs: Names of the inputs: outputs of earlier operations, or inputs of the graph.
+        output: Name of the output.
         options: Keyword arguments of the method `kind` of a builder.
     """
 
@@ -42,7 +42,7 @@ class Graph:
     """One half of a generator.
 
     Attributes:
-        channels: Number of channels by name of the input.
+        channels: {name of the input: number of channels}.
         ops: Operations in the order of execution.
         output: Name of the output.
     """
@@ -57,7 +57,7 @@ class Graph:
         Args:
             builder: Object with a method for each kind of operation, which takes the handles of
                 the inputs and the options, and returns the handle of the output.
-            inputs: Handles by name of the input.
+            inputs: {name of the input: handle}.
 
         Returns:
             Handle of the output of the graph.
@@ -110,12 +110,12 @@ def prepare_for_cpu(network: Generator) -> Generator:
     network = fold_batch_norm(network).cpu().float()
     block = next((n for n in (2, 3) if network.upscale_factor % n == 0), 1)
     if block > 1:
-        setattr(network, "conv_last", _by_blocks(network.conv_last, block))  # noqa: B010
+        setattr(network, "conv_last", _compute_in_blocks(network.conv_last, block))  # noqa: B010
     return network
 
 
-def _by_blocks(conv: nn.Conv2d, block: int) -> nn.Module:
-    """Return an equivalent of `conv`, of stride 1: one of stride `block` and a pixel shuffle."""
+def _compute_in_blocks(conv: nn.Conv2d, block: int) -> nn.Module:
+    """Return a convolution of stride `block` and a pixel shuffle, equivalent to `conv`."""
     size, weight = conv.kernel_size[0], conv.weight.detach()
     wide = nn.Conv2d(
         conv.in_channels,
@@ -137,7 +137,7 @@ def _by_blocks(conv: nn.Conv2d, block: int) -> nn.Module:
 
 
 def _trace(half: nn.Module, channels: Mapping[str, int]) -> Graph:
-    """Return the graph of a module, whose inputs have these numbers of channels."""
+    """Return the graph of a module for inputs with these numbers of channels."""
     # `pixel_shuffle` branches on the device and the memory format, which cannot be traced.
     nodes = fx.Tracer(autowrap_functions=(pixel_shuffle,)).trace(half).nodes
     ops: list[Op] = []
@@ -149,7 +149,7 @@ def _trace(half: nn.Module, channels: Mapping[str, int]) -> Graph:
         if node.op == "output":
             output = names.get(node.args[0].name, node.args[0].name)
             continue
-        kind, options = _lowered(node, half)
+        kind, options = _lower(node, half)
         inputs = tuple(names.get(name, name) for name in _tensor_names(node))
         if kind == "identity":
             names[node.name] = inputs[0]
@@ -167,7 +167,7 @@ def _tensor_names(node: fx.Node) -> list[str]:
 Lowered = tuple[str, dict[str, Any]]
 
 
-def _lowered(node: fx.Node, half: nn.Module) -> Lowered:
+def _lower(node: fx.Node, half: nn.Module) -> Lowered:
     """Return the kind and the options of the operation that computes a node."""
     if node.op == "call_module":
         module = half.get_submodule(str(node.target))

@@ -80,7 +80,13 @@ def _has_vulkan() -> bool:
 
 
 def _net(graph: Graph, gpu: int | None, half: bool) -> Any:
-    """Return an `ncnn.Net` of a graph, on Vulkan device `gpu` or on the CPU, maybe in float16."""
+    """Return an `ncnn.Net` of a graph.
+
+    Args:
+        graph: Half of a generator.
+        gpu: Index of the Vulkan device; None for the CPU.
+        half: Whether to compute in float16.
+    """
     import ncnn
 
     net = ncnn.Net()
