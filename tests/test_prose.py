@@ -33,13 +33,6 @@ REPLACEMENTS = {
     r"(is|are) told": "is an argument, is printed",
     r"takes? (it|them|this) for": "reads as, mistakes for",
 }
-#: Code whose docstrings and constants are not in the forms of `unclear_forms` yet.
-PENDING_FORMS = (
-    "srgan_plugin/cli/",
-    "srgan_plugin/checkpoints/",
-    "srgan_plugin/inference/",
-    "srgan_plugin/reports/",
-)
 #: Lines in docstrings, and the form to write instead.
 UNCLEAR_LINES = {
     r"^Refuse ": "Raise `UserError` if …, or Check that …",
@@ -194,9 +187,8 @@ def unclear_forms(source: str) -> Iterator[str]:
 
 def test_docstrings_and_constants_are_in_plain_forms() -> None:
     found = [
-        f"{name}: {form}"
+        f"{path.relative_to(ROOT)}: {form}"
         for path in python_files()
-        if not (name := path.relative_to(ROOT).as_posix()).startswith(PENDING_FORMS)
         for form in unclear_forms(path.read_text("utf-8"))
     ]
     assert found == []

@@ -148,7 +148,7 @@ def convert(
             tensors only, such as spandrel. It is omitted if the keys imply its values.
 
     Raises:
-        FileNotFoundError: The source does not exist.
+        MissingFileError: The source does not exist.
         UserError: The source is damaged or contains another network, or the code base cannot
             compute the same function.
         OSError: `target` cannot be written.
@@ -272,7 +272,7 @@ def publish(
         options: Other arguments of `convert`.
 
     Raises:
-        FileNotFoundError: See `convert`.
+        MissingFileError: See `convert`.
         UserError: See `convert`.
         OSError: See `convert`.
     """

@@ -193,8 +193,8 @@ def identify(
 
     Raises:
         UnknownNetworkError: The weights belong to a network that is not in this package.
-        UserError: There are no weights, the recorded arguments are invalid, or they contradict
-            the weights or `arguments`.
+        UserError: The checkpoint has no weights, or the recorded arguments are invalid or
+            contradict the weights or `arguments`.
 
     Example:
         >>> from srgan_plugin.checkpoints import identify
@@ -310,7 +310,7 @@ def open_network(
         arguments: See `identify`.
 
     Raises:
-        FileNotFoundError: The file does not exist.
+        MissingFileError: The file does not exist.
         UserError: The file is damaged or contains another network.
 
     Example:

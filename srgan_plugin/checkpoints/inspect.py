@@ -29,7 +29,7 @@ def inspect_checkpoint(path: str | Path) -> dict[str, str]:
         path: A checkpoint of any network, in a format that `load_checkpoint_file` reads.
 
     Raises:
-        FileNotFoundError: The file does not exist.
+        MissingFileError: The file does not exist.
         UserError: The file is damaged, not a checkpoint, or would run code.
     """
     path = Path(path)

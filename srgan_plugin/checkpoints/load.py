@@ -31,7 +31,7 @@ def load_generator_weights(generator: nn.Module, path: str | os.PathLike[str]) -
         A description of the weights in the file.
 
     Raises:
-        FileNotFoundError: The file does not exist.
+        MissingFileError: The file does not exist.
         UserError: The file is damaged or contains another network.
 
     Example:

@@ -58,7 +58,7 @@ def load_checkpoint_file(
         A state dict, or a dict that contains one.
 
     Raises:
-        FileNotFoundError: The file does not exist.
+        MissingFileError: The file does not exist.
         UserError: The file is empty, damaged, not a checkpoint, or would run code.
 
     Example:

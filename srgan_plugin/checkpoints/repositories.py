@@ -18,10 +18,10 @@ class Repository:
 
     Attributes:
         name: Owner and name on GitHub, and the version if there are several layouts.
-        detect_keys: As in `StateDictLayout`, separated by spaces.
-        renames: As in `StateDictLayout`.
+        detect_keys: See `StateDictLayout`; separated by spaces.
+        renames: See `StateDictLayout`.
         facts: Arguments of `SRResNet` in the scripts of the repository.
-        asks: As in `StateDictLayout`.
+        asks: See `StateDictLayout`.
     """
 
     name: str

@@ -90,7 +90,7 @@ def unwrap(
         role: Network of a training checkpoint, "generator" or "discriminator".
 
     Raises:
-        UserError: There are no weights, or several networks without known names.
+        UserError: The checkpoint has no weights, or several networks without known names.
 
     Example:
         >>> import torch

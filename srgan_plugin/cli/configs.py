@@ -264,7 +264,7 @@ def check_resumable(path: str | Path) -> int:
 
     Raises:
         MissingFileError: The file does not exist.
-        UserError: The file is not an mmengine checkpoint, or has no iteration or no optimizer state.
+        UserError: The file is not an mmengine checkpoint, or has no iteration or optimizer state.
     """
     if "://" in str(path):
         return -1

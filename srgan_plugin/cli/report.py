@@ -217,7 +217,7 @@ def _upscale(args: argparse.Namespace, failures: list[Path]) -> "Gallery":
     """Upscale the inputs; report images that cannot be compared and add them to `failures`."""
     from srgan_plugin.reports.comparison import CompareOptions, upscaled_gallery
 
-    def failed(path: Path, error: Exception) -> None:
+    def add_failure(path: Path, error: Exception) -> None:
         failures.append(path)
         report_failure(path, error)
 
@@ -233,7 +233,7 @@ def _upscale(args: argparse.Namespace, failures: list[Path]) -> "Gallery":
     models = [name for name in names.split(",") if name]
     with progress_bar("upscale") as show:
         return upscaled_gallery(
-            args.inputs, models, args.out, options, progress=show, failed=failed
+            args.inputs, models, args.out, options, progress=show, failed=add_failure
         )
 
 

@@ -47,7 +47,7 @@ def sheet(rows: Sequence[dict[str, RGBArray]], zoom: int = 1) -> RGBArray:
     """Lay out images in rows, each below its label.
 
     Args:
-        rows: For each row {label: image}. Images are (H, W, 3), uint8, RGB; in a row, of equal
+        rows: List of {label: image}. Images are (H, W, 3), uint8, RGB; in a row, of equal
             height.
         zoom: Integer factor by which images are enlarged, by repeating pixels.
 

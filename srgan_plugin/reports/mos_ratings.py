@@ -32,8 +32,7 @@ class Ratings:
             the first score.
         repeated: First and second score of versions that were shown twice, (raters, repeats, 2).
         seconds: Time between display and score, (raters, trials).
-        magnifications: For each rater, the widths of an image pixel on the screen, in device
-            pixels.
+        magnifications: Widths of an image pixel on the screen, in device pixels, per rater.
     """
 
     study: str

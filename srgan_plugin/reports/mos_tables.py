@@ -17,7 +17,7 @@ def format_scores(scores: Scores) -> str:
     if scores.comparisons:
         blocks += [f"{_test(scores)}:", _align_columns(_comparison_rows(scores))]
     blocks += [f"{_agreement(scores)}.", _align_columns(_rater_rows(scores))]
-    notes = [_interval(scores), _rule(scores), *_failed(scores), *_notes(scores)]
+    notes = [_interval(scores), _rule(scores), *_list_failed(scores), *_notes(scores)]
     return "\n\n".join([*blocks, "\n".join(f"{note}." for note in notes)])
 
 
@@ -31,7 +31,7 @@ def scores_page(scores: Scores) -> str:
     if scores.comparisons:
         rows = _comparison_rows(scores)
         parts.append(_section("Differences between methods", rows, f"{_test(scores)}."))
-    failed = "".join(f'<p class="alert">{escape(line)}.</p>' for line in _failed(scores))
+    failed = "".join(f'<p class="alert">{escape(line)}.</p>' for line in _list_failed(scores))
     text = f"{_agreement(scores)}. {_rule(scores)}."
     parts.append(_section("Raters", _rater_rows(scores), text, failed))
     lines = "".join(f"<li>{escape(note)}.</li>" for note in _notes(scores))
@@ -80,7 +80,7 @@ def _rule(scores: Scores) -> str:
     )
 
 
-def _failed(scores: Scores) -> list[str]:
+def _list_failed(scores: Scores) -> list[str]:
     failed = [rater.rater for rater in scores.raters if rater.failed]
     return [f"Failed the calibration: {', '.join(failed)}"] if failed else []
 

@@ -207,7 +207,9 @@ def _result_tables(measured: Mapping[str, tuple[Results, str | None]]) -> str:
     if not measured:
         return ""
     html = _measured_table([(title, sets) for title, (sets, _) in measured.items()])
-    compared = [row for title, entry in measured.items() for row in _published(title, *entry)]
+    compared = [
+        row for title, entry in measured.items() for row in _compare_with_published(title, *entry)
+    ]
     if compared:
         head = ["results", "set", "metric", "published"]
         head += ["same protocol", "difference", "proper protocol", "source"]
@@ -262,7 +264,7 @@ def _cautions(measured: Mapping[str, tuple[Results, str | None]]) -> Iterator[st
         )
 
 
-def _published(title: str, sets: Results, model: str | None) -> Iterator[list[str]]:
+def _compare_with_published(title: str, sets: Results, model: str | None) -> Iterator[list[str]]:
     """Yield a row for each published value of the complete test sets."""
     missing = _incomplete(sets)
     for name, row in sets.items():

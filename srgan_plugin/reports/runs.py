@@ -60,8 +60,8 @@ class Run:
         """Add the times of start, last entry and resumptions, and the duration, to the facts.
 
         Args:
-            sessions: For each session, the times of its log entries in order. The duration excludes
-                the time between sessions.
+            sessions: Times of the log entries in order, per session. The duration excludes the
+                time between sessions.
         """
         spans = [(times[0], times[-1]) for times in sessions if times]
         started = list(dict.fromkeys(f"{first:%Y-%m-%d %H:%M}" for first, _ in spans))
