@@ -149,7 +149,7 @@ def test_compare_shows_named_folders_without_upscaling(
     for arguments, words in (
         ([outputs, truth], f"compare Set5={outputs} GTmod12={truth}"),
         ([f"mine={outputs}", truth], "got no NAME"),
-        ([f"mine={outputs}", f"mine={truth}"], "one twice"),
+        ([f"mine={outputs}", f"mine={truth}"], "mine twice"),
         ([f"mine={outputs}", "--models", "srgan"], "no --models"),
     ):
         with pytest.raises(SystemExit):

@@ -139,7 +139,7 @@ def test_the_log_states_whether_a_validation_is_complete(
     main(["report", str(tmp_path / "run"), "--reference", model, "--out", str(page)])
     text = text_of(page)
     assert ("Set5 PSNR 30.225 30.000" in text) == compared
-    assert ("do not say" in text) == (count is None)
+    assert ("images is unknown for" in text) == (count is None)
     assert ("(4 of 5 images" in text) == (count == 4)
 
 
