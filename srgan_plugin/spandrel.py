@@ -1,6 +1,6 @@
-"""Register the generators in spandrel, the loader of chaiNNer, ComfyUI and others.
+"""Register the generators in spandrel, the model loader of chaiNNer, ComfyUI and others.
 
-After `install()`, `spandrel.ModelLoader()` loads MSRResNet and SRResNet in every layout that this
+After `install()`, `spandrel.ModelLoader()` loads MSRResNet and SRResNet with every layout that this
 package reads.
 """
 
@@ -42,10 +42,10 @@ def install(
     A second call changes only `arguments`.
 
     Args:
-        registry: Registry; the default is that of every `ModelLoader()`.
+        registry: Registry; the default is the registry of every `ModelLoader()`.
         arguments: Arguments that a file does not record, such as `{"output_range": (-1, 1)}`.
-            spandrel passes only tensors, so they are recorded only in files of `tools/export.py`
-            and of some other code bases.
+            spandrel passes on tensors only, in which files of `tools/export.py` and of some other
+            code bases record arguments.
     """
     for name in GENERATORS:
         found = registry.get(_id(name))
@@ -56,22 +56,23 @@ def install(
 
 
 def _id(network: str) -> str:
+    """Return the id of the architecture in spandrel."""
     return f"srgan_plugin.{network}"
 
 
 class GeneratorArchitecture(Architecture[Generator]):
-    """Architecture of a generator in all known layouts.
+    """Architecture of a generator with any known layout.
 
     Args:
-        network: Name of its class in `GENERATORS`.
+        network: Name of the class in `GENERATORS`.
     """
 
     def __init__(self, network: str) -> None:
-        super().__init__(id=_id(network), name=network, detect=self._is_one)
+        super().__init__(id=_id(network), name=network, detect=self._matches)
         self.network = network
         self.arguments: dict[str, Any] = {}
 
-    def _is_one(self, state_dict: Mapping[str, Any]) -> bool:
+    def _matches(self, state_dict: Mapping[str, Any]) -> bool:
         found = _detect(state_dict)
         return found is not None and found.layout.network == self.network
 
@@ -107,12 +108,12 @@ class GeneratorArchitecture(Architecture[Generator]):
         for name in found.open:
             if NON_INFERABLE_ARGS[name].unstated == "ask" or name in found.layout.asks:
                 raise UserError(
-                    f"{name}: expected {NON_INFERABLE_ARGS[name].expected}, which weights do not "
-                    "show and spandrel does not pass on: give it to install(arguments=…), or write "
-                    f"it down by tools/export.py FILE NEW.safetensors {option(name)}"
+                    f"{name}: expected {NON_INFERABLE_ARGS[name].expected}, got none: neither "
+                    "weights nor spandrel provide it; give it to install(arguments=…), or "
+                    f"record it by tools/export.py FILE NEW.safetensors {option(name)}"
                 )
             logger.warning(
-                "taken for the function that %s keys come with; install(arguments={%r: …}) if it "
+                "assuming the function of networks with %s keys; install(arguments={%r: …}) if it "
                 "was trained otherwise", found.layout.origin, name,
             )  # fmt: skip
         network = found.build()
@@ -121,6 +122,7 @@ class GeneratorArchitecture(Architecture[Generator]):
 
 
 def _detect(state_dict: Mapping[str, Any]) -> Detection | None:
+    """Return the layout of a state dict; None if it is unknown or has several networks."""
     try:
         return detect_layout(unwrap(state_dict))
     except UserError:  # no weights, or those of several networks

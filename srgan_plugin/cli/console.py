@@ -1,4 +1,4 @@
-"""Limit the console of a run to what needs attention; the whole log goes to its file.
+"""Limit the console of a run to warnings and errors; the complete log is in its file.
 
 The flag `--verbose` of the tools keeps the whole log on the console.
 """

@@ -1,4 +1,4 @@
-"""`srgan-plugin doctor`: check what works on this machine, and name the commands that fix it."""
+"""`srgan-plugin doctor`: check the installation, and print the commands that fix problems."""
 
 import importlib
 import platform

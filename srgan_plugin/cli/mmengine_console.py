@@ -27,7 +27,7 @@ _UPDATE_SECONDS = 0.2  # between two averages of the losses, which take time
 
 
 def quiet() -> None:
-    """Show only what needs attention, until a run has its log file."""
+    """Show warnings and errors only, until the run has its log file."""
     log_to_file(MMLogger.get_current_instance())
     hide_foreign_warnings()
 
@@ -50,7 +50,7 @@ class ConsoleRunner(Runner):
             self.register_hook(ConsoleHook(), priority="VERY_LOW")
 
     def load_checkpoint(self, filename: str, *args: Any, **kwargs: Any) -> Any:
-        """Load a checkpoint; log what mmengine prints, and warn of keys that do not match."""
+        """Load a checkpoint; log the output of mmengine, and warn of keys that do not match."""
         with contextlib.redirect_stdout(io.StringIO()) as printed:
             checkpoint = super().load_checkpoint(filename, *args, **kwargs)
         self.logger.info(printed.getvalue())

@@ -35,7 +35,7 @@ class Progress:
     Args:
         what: Name of the task, such as `"upscale"`, at the start of the line.
         total: Total count; None if it becomes known later.
-        unit: Name of what is counted. `"B"` and `"px"` are shown in thousands and millions.
+        unit: Unit of the count. `"B"` and `"px"` are shown in thousands and millions.
         initial: Count that was done before.
     """
 

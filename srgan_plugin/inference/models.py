@@ -11,7 +11,7 @@ from srgan_plugin.checkpoints.recorded_args import NON_INFERABLE_ARGS
 from srgan_plugin.errors import UserError
 from srgan_plugin.networks import Generator
 
-# Attributes that change what a network computes, but not the shapes of its weights.
+# Attributes that change the output of a network, but not the shapes of its weights.
 _SWITCHES: Final = ("upscale_factor", *NON_INFERABLE_ARGS)
 
 
