@@ -190,7 +190,7 @@ def _check_target(target: Path, to: CodeBase) -> None:
         raise UserError(f"expected a name ending in .pth or .safetensors, got {target}")
     if filename_hash(target.name):
         raise UserError(
-            f"{target.name}: expected a name without a hash, got one with that of another file; "
+            f"{target.name}: expected a name without a hash, got the hash of another file; "
             "remove it from the name"
         )
     if target.suffix == ".safetensors" and to != "plugin":

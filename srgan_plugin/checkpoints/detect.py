@@ -136,7 +136,7 @@ class DetectedNetwork:
         if misfit := why_not_loadable(self.weights, network.state_dict(), names):
             raise UserError(
                 f"{self}: expected the weights of that network only, got {misfit}; the file is "
-                "damaged, or of a variant of that repository which srgan_plugin does not know"
+                "damaged, or of a variant of that repository that srgan_plugin does not support"
             )
 
     def _require_plausible(self, network: SRResNet) -> None:

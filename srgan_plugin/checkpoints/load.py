@@ -75,8 +75,8 @@ def check_function(meta: Any, weights: Mapping[str, Tensor], network: nn.Module)
         own = _read_argument(network, name)
         if name not in found.arguments and not same_argument(own, value):
             raise UserError(
-                f"{name}: expected weights of a network with {own}, got those of one with {value}, "
-                f"which gives other images; set {name}={value} in the generator's config"
+                f"{name}: expected weights trained with {own}, got weights trained with {value}, "
+                f"which would give other images; set {name}={value} in the generator's config"
             )
 
 

@@ -22,9 +22,9 @@ def prepare(description: str, argv: list[str] | None = None, *, test: bool = Fal
 
     Args:
         description: Description of the tool, for `--help`.
-        argv: Command line, by default that of the process. It is written to `sys.argv`, from which
+        argv: Command line; default: `sys.argv[1:]`. It is written to `sys.argv`, from which
             BasicSR reads it again.
-        test: Check the options of a test, instead of those of a training.
+        test: Whether the options are for a test, not for a training.
 
     Returns:
         Folder in which BasicSR creates `experiments` and `results`: the current one.

@@ -11,7 +11,7 @@ _LINE = "{desc}: {n_fmt}/{total_fmt}{unit}, {rate_fmt}, {remaining} left{postfix
 
 
 class _Lines:
-    """Stream that writes each update of a tqdm bar as a line of its own, for logs."""
+    """Stream that writes each update of a tqdm bar as a separate line, for logs."""
 
     def __init__(self, stream: TextIO) -> None:
         self.stream = stream
