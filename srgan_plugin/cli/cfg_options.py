@@ -67,7 +67,7 @@ def _mapping(cfg: Any, key: str, text: str) -> dict[str, Any]:
 
 
 def _replace_items(cfg: Any, mappings: Mapping[str, dict[str, Any]]) -> None:
-    """Empty the dicts in lists that are given anew; mmengine only merges into items of lists."""
+    """Empty the dicts in lists that are given again; mmengine only merges into items of lists."""
     from mmengine.config import ConfigDict
 
     for key in mappings:
