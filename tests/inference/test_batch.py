@@ -328,6 +328,10 @@ def write_bad_batch():
     key = (6).to_bytes(4, "big") + key + zlib.crc32(key).to_bytes(4, "big")
     Path("in/key.png").write_bytes(png[:after_header] + key + png[after_header:])
     write(Path("in/long.png"), np.zeros((1, 1_000_001, 1), np.uint16))
+    good.save("in/hole.webp")
+    Path("in/hole.avif").write_bytes(b"\0\0\0\x1cftypavif" + bytes(16))
+    for name in ("hole.webp", "hole.avif"):
+        os.truncate(f"in/{name}", 2**40)
     return {
         "apart.tif": "separate planes|unsupported kind",
         "negative.tif": "white as 0",
@@ -347,6 +351,8 @@ def write_bad_batch():
         "cut.webp": "PNG, JPEG, WebP, BMP|truncated",
         "cut16.png": "truncated",
         "wide.jpg": "68000x8",
+        "hole.webp": "1099511627776 bytes",
+        "hole.avif": "1099511627776 bytes",
     }
 
 
