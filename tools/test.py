@@ -245,7 +245,13 @@ def _check_metrics(cfg: Any, names: Iterable[str]) -> None:
 
     with METRICS.switch_scope_and_registry(cfg.get("default_scope")) as registry:
         for name in names:
-            registry.get(name)  # this package's registries raise an error with the nearest name
+            try:
+                found = registry.get(name)  # this package's registries name the nearest one
+            except RuntimeError:  # mmengine's, for a name that cannot be imported either
+                found = None
+            if found is None:
+                parent = registry.parent.module_dict if registry.parent else ()
+                check_option("--metric", name, sorted({*registry.module_dict, *parent}))
 
 
 def _select_metrics(metrics: list[Any], protocols: list[str], others: list[str]) -> list[Any]:

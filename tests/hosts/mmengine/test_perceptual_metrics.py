@@ -4,6 +4,7 @@ The networks' weights cannot be had everywhere: random ones stand in for them, i
 torchvision looks for, and other code reads the same file.
 """
 
+import importlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -268,7 +269,22 @@ def test_a_metric_is_added_to_the_evaluator_of_each_set(tool: Callable[[str], An
     sets = [
         {"type": "Evaluator", "metrics": [{"type": "PSNR", "prefix": name}]} for name in ("a", "b")
     ]
-    cfg = Config({"test_evaluator": sets})
+    cfg = Config({"default_scope": "srgan_plugin", "test_evaluator": sets})
     tool("test").choose_metrics(cfg, [], ["NIQE"])
     added = [evaluator.metrics[-1].to_dict() for evaluator in cfg.test_evaluator]
     assert added == [{"type": "NIQE", "prefix": name} for name in ("a", "b")]
+
+
+@pytest.mark.usefixtures("fresh_mmengine")
+@pytest.mark.parametrize("scope", ["mmengine", "mmagic", "srgan_plugin"])
+def test_an_unknown_metric_is_refused_in_every_scope(
+    tool: Callable[[str], Any], scope: str
+) -> None:
+    if scope == "mmagic":
+        pytest.importorskip("mmagic")
+        importlib.import_module("srgan_plugin.hosts.mmagic")
+    cfg = Config({"default_scope": scope, "test_evaluator": {"type": "PSNR"}})
+    near = "DumpResult" if scope == "mmengine" else "NIQE"
+    with pytest.raises(UserError, match=f"{near}.*got|got.*{near}"):
+        tool("test").choose_metrics(cfg, [], ["NIQUE"])
+    tool("test").choose_metrics(cfg, [], [f"{near}s" if scope == "mmengine" else near])

@@ -50,7 +50,7 @@ class _MultiLoop(BaseLoop):
         self.fp16 = fp16
         loaders = list(dataloader) if isinstance(dataloader, Sequence) else [dataloader]
         evaluators = _one_per_set(evaluator, len(loaders))
-        self.missing: dict[str, FileNotFoundError] = {}
+        self.missing: list[tuple[str, FileNotFoundError]] = []
         self.several = len(loaders) > 1
         self.sets: list[tuple[Any, Evaluator]] = [
             (loader, self._evaluator(config, loader))
@@ -80,9 +80,8 @@ class _MultiLoop(BaseLoop):
         try:
             return self.runner.build_dataloader(config, seed=self.runner.seed)
         except FileNotFoundError as error:
-            dataset = config.get("dataset")
-            name = dataset.get("name") if isinstance(dataset, dict) else None
-            self.missing[name or f"set {len(self.missing) + 1}"] = error
+            name = _configured_name(config.get("dataset")) or f"set {len(self.missing) + 1}"
+            self.missing.append((name, error))
             print_log(f"skipped: {error}", logger="current", level=logging.WARNING)
             return None
 
@@ -151,6 +150,14 @@ def dataset_name(loader: DataLoader[Any]) -> str:
     return str(metainfo.get("dataset_name") or folder or type(loader.dataset).__name__)
 
 
+def _configured_name(dataset: Config | Any) -> str:
+    """Return the name of a test set that was not built by its config; empty if it has none."""
+    given = dataset if isinstance(dataset, dict) else {}
+    metainfo = given.get("metainfo") or {}
+    folder = Path(given.get("gt") or given.get("data_root") or "").name
+    return str(metainfo.get("dataset_name") or given.get("name") or folder)
+
+
 def _check_names(evaluators: Iterable[Evaluator]) -> None:
     known: set[str | None] = set()
     for evaluator in evaluators:
@@ -200,11 +207,9 @@ class MultiTestLoop(_MultiLoop):
         """
         if not self.sets:
             # A warning names each; the likely mistake is a folder that exists.
-            errors = sorted(
-                self.missing.values(), key=lambda error: not isinstance(error, IncompleteSetError)
-            )
-            names = ", ".join(self.missing)
+            names, errors = zip(*self.missing, strict=True)
+            likely = min(errors, key=lambda error: not isinstance(error, IncompleteSetError))
             raise MissingFileError(
-                f"test sets: expected at least one of {names}, got none: {errors[0]}"
+                f"test sets: expected at least one of {', '.join(names)}, got none: {likely}"
             )
         return super().run()
