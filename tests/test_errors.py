@@ -3,11 +3,12 @@
 import errno
 import importlib
 import os
+import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -84,7 +85,7 @@ def dumped(**options: Any) -> Any:
     ("act", "words"),
     [
         (lambda: adam(lr=-1), ["Adam", "lr=-1"]),
-        (lambda: adam(lr="fast"), ["Adam", "lr='fast'"]),
+        (lambda: adam(lr="fast"), ["Adam", "lr", "a number", "'fast'"]),
         (lambda: adam(betas=3), ["Adam", "betas", "got 3"]),
         (lambda: OPTIMIZERS.build({"type": "SmallSGD", "params": [WEIGHT], "lr": -1}), ["lr=-1"]),
         (lambda: loader(batch_size=0), ["dataloader", "batch_size=0"]),
@@ -132,6 +133,39 @@ def test_a_value_that_basicsr_refuses_is_one_line_with_it() -> None:
 @pytest.mark.parametrize("by", ["itself", "torch", "numpy"])
 def test_a_constructor_with_a_bug_keeps_its_stack_trace(by: str) -> None:
     assert explain(error_of(lambda: MODELS.build({"type": "Buggy", "by": by}))) is None
+
+
+@pytest.mark.parametrize(
+    ("value", "line"),
+    [
+        ({"padding": "same"}, None),
+        ({"kind": "same"}, None),
+        ({"anything": "same"}, None),
+        ({"rate": "same"}, "rate: expected a number, got 'same'"),
+        ({"plain": "same"}, "plain: expected a number, got 'same'"),
+        ({"kind": "other"}, "kind: expected .*'same'.*, got 'other'"),
+    ],
+)
+def test_a_string_is_the_cause_only_if_the_annotation_does_not_admit_it(
+    value: dict[str, str], line: str | None
+) -> None:
+    class Padded:
+        def __init__(
+            self,
+            padding: int | str = 0,
+            kind: Literal["same", 0] = 0,
+            anything: Any = 0,
+            rate: float | torch.Tensor = 0.5,
+            plain=0,  # type: ignore[no-untyped-def]
+        ) -> None:
+            raise ValueError("a bug")
+
+    MODELS.register_module(module=Padded, force=True)
+    try:
+        found = explain(error_of(lambda: MODELS.build({"type": "Padded", **value})))
+    finally:
+        del MODELS.module_dict["Padded"]
+    assert found is None if line is None else re.search(line, found or "")
 
 
 @pytest.mark.parametrize(

@@ -90,7 +90,7 @@ def _is_foreign(frame: FrameType) -> bool:
 
 
 def _type_mismatches(built: Any, given: Mapping[str, Any]) -> Iterator[str]:
-    """Yield a line for each value whose type differs from the annotation of its argument."""
+    """Yield a line for each value whose type differs from its annotation or numeric default."""
     hints: dict[str, Any] = {}
     for owner in reversed(getattr(built, "__mro__", [built])):
         try:
@@ -99,18 +99,25 @@ def _type_mismatches(built: Any, given: Mapping[str, Any]) -> Iterator[str]:
             )
         except Exception:  # an annotation of a name that is imported only for type checkers
             continue
+    defaults: dict[str, Any] = {}
     with contextlib.suppress(TypeError, ValueError):  # a class of C has no signature
-        numbers = {
-            name
-            for name, parameter in inspect.signature(built).parameters.items()
-            if type(parameter.default) in (int, float)
-        }
-        for name in sorted(numbers & given.keys()):
-            if isinstance(given[name], str):
-                yield f"{name}: expected a number, got {given[name]!r}"
+        defaults = {name: p.default for name, p in inspect.signature(built).parameters.items()}
     for name, value in given.items():
-        if name in hints and not _has_type(value, hints[name]):
-            yield f"{name}: expected {inspect.formatannotation(hints[name])}, got {value!r}"
+        hint, is_number = hints.get(name), type(defaults.get(name)) in (int, float)
+        if name in hints and not _has_type(value, hint):
+            yield f"{name}: expected {inspect.formatannotation(hint)}, got {value!r}"
+        elif is_number and isinstance(value, str) and not _admits_str(hint):
+            yield f"{name}: expected a number, got {value!r}"
+
+
+def _admits_str(hint: Any) -> bool:
+    """Return whether an annotation admits a string."""
+    kind = get_origin(hint) or hint
+    if kind in (Union, UnionType):
+        return any(map(_admits_str, get_args(hint)))
+    if kind is Literal:
+        return any(isinstance(value, str) for value in get_args(hint))
+    return kind in (str, Any, object)
 
 
 def _has_type(value: Any, hint: Any) -> bool:
