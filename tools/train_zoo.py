@@ -137,13 +137,35 @@ def prepare(photographs: Path, data: Path, *, cpu: bool) -> dict[str, int]:
     return {"training": len(training), "held_out": len(held_out)}
 
 
-def describe(facts: dict[str, Any], card: Path | None, notes: Path | None) -> None:
-    """Put the texts about photographs and training into the summary, or keep those there."""
+def describe(
+    facts: dict[str, Any], counts: dict[str, int], card: Path | None, notes: Path | None
+) -> None:
+    """Put the photographs, and the texts about them and the training, into the summary.
+
+    Args:
+        facts: Summary of trainings, changed in place.
+        counts: Numbers of photographs, as returned by `prepare`.
+        card: File of the text about the photographs; None keeps the text in the summary.
+        notes: File of the text about the training; None keeps the text in the summary.
+
+    Raises:
+        UserError: The summary describes other photographs, and `card` is None.
+    """
     from srgan_plugin.io.text_files import read_text
 
+    photographs = facts["photographs"]
+    if photographs and not card and not counts.items() <= photographs.items():
+        expected, got = (
+            ", ".join(f"{name} {of.get(name)}" for name in counts) for of in (photographs, counts)
+        )
+        raise UserError(
+            f"--photographs: expected those of the earlier training ({expected}), got others "
+            f"({got}); add --dataset-card FILE about the photographs of both networks"
+        )
+    photographs |= counts
     if card:
-        facts["photographs"]["about"] = read_text(card, "a dataset card").strip()
-    facts["photographs"].setdefault("about", "Their licence is not recorded.")
+        photographs["about"] = read_text(card, "a dataset card").strip()
+    photographs.setdefault("about", "Their licence is not recorded.")
     if notes:
         facts["note"] = read_text(notes, "notes").strip()
 
@@ -260,8 +282,8 @@ def main(argv: list[str] | None = None) -> None:
         facts = read_json(records, "a summary of earlier trainings")
     say("photographs: some held out, the others into a store")
     data, suffix = args.work_dir / "data", "_cpu" if args.cpu else ""
-    facts["photographs"] |= prepare(args.photographs, data, cpu=args.cpu)
-    describe(facts, args.dataset_card, args.training_notes)
+    counts = prepare(args.photographs, data, cpu=args.cpu)
+    describe(facts, counts, args.dataset_card, args.training_notes)
     start = ROOT / "srgan_plugin/checkpoints/weights/msrresnet.safetensors"
     for name in [args.network] if args.network else NETWORKS:
         say(f"{name}: train, choose a checkpoint, bundle it")

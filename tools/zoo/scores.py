@@ -13,7 +13,7 @@ from srgan_plugin.data.resize import imresize
 from srgan_plugin.errors import UserError
 from srgan_plugin.inference import Upscaler, open_model
 from srgan_plugin.metrics import Scorer, quantize
-from srgan_plugin.metrics.niqe import niqe, pristine_model
+from srgan_plugin.metrics.niqe import PristineModel, niqe, pristine_model
 
 from .image_quality import checkerboard, colour_shift
 
@@ -75,14 +75,15 @@ def measure(
         "HR", only NIQE and `checkerboard`.
     """
     rows: dict[str, list[Scores]] = {name: [] for name in (*upscale, ORIGINAL)}
-    total = len(benchmark.pairs)
+    total, pristine = len(benchmark.pairs), pristine_model()
     for index in range(total):
         pair = benchmark.pairs[index]
         lr, gt = np.asarray(pair.lr), np.asarray(pair.gt)
         sr = {name: method(lr) for name, method in upscale.items()}
         for name, image in sr.items():
-            rows[name].append(_score_with_gt(image, gt) | _score_without_gt(image, sr["bicubic"]))
-        rows[ORIGINAL].append(_score_without_gt(gt, sr["bicubic"]))
+            without_gt = _score_without_gt(image, sr["bicubic"], pristine)
+            rows[name].append(_score_with_gt(image, gt) | without_gt)
+        rows[ORIGINAL].append(_score_without_gt(gt, sr["bicubic"], pristine))
         progress(index + 1, total)
     return {name: _summary(scores) for name, scores in rows.items()}
 
@@ -91,8 +92,8 @@ def _score_with_gt(image: Image, gt: Image) -> Scores:
     return {**Scorer(border=SCALE).score(image, gt), "colour_shift": colour_shift(image, gt)}
 
 
-def _score_without_gt(image: Image, smooth: Image) -> Scores:
-    natural = niqe(image, pristine_model(), border=SCALE)
+def _score_without_gt(image: Image, smooth: Image, pristine: PristineModel) -> Scores:
+    natural = niqe(image, pristine, border=SCALE)
     return {"NIQE": natural, "checkerboard": checkerboard(image, smooth)}
 
 

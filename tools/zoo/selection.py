@@ -130,11 +130,11 @@ def best_by_niqe(
 
 def _scores(checkpoint: Path, held_out: Benchmark) -> dict[str, float]:
     upscale = Upscaler(open_model(str(checkpoint)))
-    scorer = Scorer(["basicsr"], border=4)
+    scorer, pristine = Scorer(["basicsr"], border=4), pristine_model()
     rows: list[dict[str, Any]] = []
     for index in range(len(held_out.pairs)):
         pair = held_out.pairs[index]
         sr = upscale(np.asarray(pair.lr))
         scores = scorer.score(sr, np.asarray(pair.gt))
-        rows.append({"PSNR": scores["PSNR"], "NIQE": niqe(sr, pristine_model(), border=4)})
+        rows.append({"PSNR": scores["PSNR"], "NIQE": niqe(sr, pristine, border=4)})
     return {name: float(np.mean([row[name] for row in rows])) for name in ("PSNR", "NIQE")}

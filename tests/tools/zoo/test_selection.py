@@ -99,6 +99,8 @@ def test_the_checkpoint_of_the_lowest_niqe_is_chosen_and_measured_once(
         state = MSRResNet(mid_channels=4, num_blocks=1).state_dict()
         noisy = {k: w + 0.1 * torch.randn_like(w) for k, w in state.items()}
         torch.save({"state_dict": noisy}, tmp_path / f"iter_{iteration}.pth")
+    models_read, read = [], selection.pristine_model
+    monkeypatch.setattr(selection, "pristine_model", lambda: models_read.append(1) or read())
     chosen, measures = best_by_niqe(tmp_path, held_out, lambda line: None)
     by_hand = {}
     for iteration in measures:
@@ -107,6 +109,7 @@ def test_the_checkpoint_of_the_lowest_niqe_is_chosen_and_measured_once(
         by_hand[iteration] = np.mean([calculate_niqe(sr[..., ::-1], 4) for sr in images])
         psnr = evaluate(upscale, held_out, Scorer(border=4))["PSNR"]
         assert measures[iteration] == pytest.approx({"PSNR": psnr, "NIQE": by_hand[iteration]})
+    assert len(models_read) == len(measures)  # once for a checkpoint, not for each image
     assert chosen.name == f"iter_{min(by_hand, key=by_hand.get)}.pth"
     monkeypatch.setattr(selection, "_scores", None)
     assert best_by_niqe(tmp_path, held_out, lambda line: None)[0] == chosen

@@ -173,7 +173,7 @@ def test_training_is_followed_by_choosing_shipping_and_noting_and_is_not_done_tw
 
 
 def test_one_network_is_trained_alone_from_the_bundled_weights_and_the_other_one_stays(
-    train_zoo, tmp_path, textured, calculate_niqe
+    train_zoo, tmp_path, textured, calculate_niqe, capsys
 ):
     module, done = train_zoo
     for n in range(33):
@@ -182,9 +182,17 @@ def test_one_network_is_trained_alone_from_the_bundled_weights_and_the_other_one
     weights.parent.mkdir(parents=True)
     weights.write_bytes(b"bundled")
     earlier = {"note": "In goes.", "models": {"msrresnet": 1}}
-    earlier["photographs"] = {"about": "All mine."}
-    (tmp_path / "checkout/docs/zoo/training.json").write_text(json.dumps(earlier))
+    earlier["photographs"] = {"training": 17, "held_out": 16, "about": "All mine."}
+    records = tmp_path / "checkout/docs/zoo/training.json"
     line = ["--photographs", "photographs", "--vgg", "vgg.pth", "--cpu", "--work-dir", "work"]
+    other = {**earlier, "photographs": {**earlier["photographs"], "training": 99}}
+    records.write_text(json.dumps(other))
+    with pytest.raises(SystemExit):
+        module.main([*line, "--network", "srgan"])
+    refused = capsys.readouterr().err
+    assert [w for w in ("training 99", "training 17", "--dataset-card") if w not in refused] == []
+    assert json.loads(records.read_text()) == other
+    records.write_text(json.dumps(earlier))
     module.main([*line, "--network", "srgan"])
     assert [name for name, *_ in done] == ["create_store.py", "train.py", "zoo_cards.py"]
     assert f"load_from={weights}" in done[1]
@@ -194,6 +202,11 @@ def test_one_network_is_trained_alone_from_the_bundled_weights_and_the_other_one
     assert facts["note"] == "In goes."
     assert facts["models"]["msrresnet"] == 1
     assert facts["models"]["srgan"]["config"] == "zoo_srgan_x4c64b16_cpu.py"
+    records.write_text(json.dumps(other))
+    (tmp_path / "both.md").write_text("Hers and mine.")
+    module.main([*line, "--network", "srgan", "--dataset-card", "both.md"])
+    facts = json.loads(records.read_text())
+    assert facts["photographs"] == {"training": 17, "held_out": 16, "about": "Hers and mine."}
 
 
 def test_what_is_needed_at_the_end_is_looked_for_at_the_start(tool, tmp_path, calculate_niqe):
