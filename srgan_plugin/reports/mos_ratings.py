@@ -210,7 +210,7 @@ def _read_trials(
     if len(entries) < len(order):
         raise UserError(
             f"{path}: expected {len(order)} scores, got {len(entries)}; the rater can open the "
-            "file in the page and finish"
+            "file in the page and finish, or remove the file from the command"
         )
     return list(zip(order, entries, strict=True))
 

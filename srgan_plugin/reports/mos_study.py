@@ -175,7 +175,9 @@ def make_study(
 
 def _check_names(folders: Mapping[str, str | Path], reserved: Sequence[str]) -> None:
     for name, folder in folders.items():
-        if name in reserved or not name.strip():
+        if not name.strip():
+            raise UserError(f"{name}={folder}: expected a name before '=', got {name!r}")
+        if name in reserved:
             raise UserError(
                 f"{name}={folder}: expected a name other than {', '.join(reserved)}, which are "
                 f"made from HR and LR, got {name!r}"

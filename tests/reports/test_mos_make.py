@@ -118,6 +118,7 @@ def test_calibration_images_can_come_from_another_folder(
 REFUSED = {
     "page too large": (["--max-mb", "0.01"], "--crop"),
     "name of an anchor": (["HR=somewhere"], "HR"),
+    "an empty name": ([" =somewhere"], "expected a name before '=', got ' '"),
     "a name twice": (["Mild=somewhere"], "twice"),
     "missing folder": (["More=missing_folder"], "missing_folder"),
     "not a page": (["--out", "study.txt"], ".html"),

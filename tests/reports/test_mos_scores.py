@@ -236,7 +236,7 @@ WRONG: dict[str, tuple[Any, str]] = {
     ),
     "incomplete": (
         {"ratings": [{"rating": 1, "seconds": 1, "magnification": 1}]},
-        "12 scores, got 1",
+        "12 scores, got 1; the rater can open the file in the page and finish, or remove the file",
     ),
 }
 

@@ -24,8 +24,8 @@
     };
   }
 
-  // Return a random order of the codes. Repeated versions come once in the first half and once in the
-  // last 40 %. A scene follows itself only if no other scene remains.
+  // Return a random order of the codes. Repeated versions come once early and once late. A scene
+  // follows itself only if no other scene remains.
   function randomOrder(seed) {
     const random = generator(seed), repeated = new Set(study.repeats);
     const keyed = study.items.map(([code]) => [random() * (repeated.has(code) ? 0.5 : 1), code]);
