@@ -58,7 +58,8 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         "--dataset-card",
         type=Path,
         help="Markdown about the photographs and their licence, for the model cards (that of the "
-        "bundled weights: docs/zoo/photographs.md)",
+        "bundled weights: docs/zoo/photographs.md); required if --network is trained on another "
+        "number of photographs",
     )
     parser.add_argument(
         "--training-notes",

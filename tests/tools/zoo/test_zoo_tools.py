@@ -69,7 +69,10 @@ def test_cards_and_readme_tell_what_was_measured_and_measure_it_once(
     checkout, benchmarks, tool, calculate_niqe, monkeypatch
 ):
     options = ["--root", str(checkout), "--benchmarks", str(benchmarks)]
+    models_read, read = [], scores.pristine_model
+    monkeypatch.setattr(scores, "pristine_model", lambda: models_read.append(1) or read())
     tool("zoo_cards").main(options)
+    assert len(models_read) == len(scores.SETS)  # once for a set, not for each image
     weights, docs = checkout / "srgan_plugin/checkpoints/weights", checkout / "docs/zoo"
     pairs = find_benchmark("Set5", benchmarks).pairs
     upscale = Upscaler(open_model(str(weights / "srgan.safetensors")))
