@@ -1,14 +1,19 @@
 """The scripts for several GPUs: what they start, and that what they start trains."""
 
 import os
+import re
 import shutil
 import stat
 import subprocess
 import sys
+from functools import reduce
 from pathlib import Path
 
 import pytest
 import torch
+
+from srgan_plugin.cli.configs import read_config
+from tests.test_tools import tool
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIG = str(ROOT / "configs/msrresnet_x4c64b16_g1_1000k_div2k.py")
@@ -127,6 +132,44 @@ def test_a_wrong_number_of_gpus_and_a_machine_without_slurm_are_one_line(tmp_pat
         assert done.returncode != 0
         assert said in done.stderr
         assert len(done.stderr.splitlines()) == 1
+
+
+def sbatch_scripts() -> list[str]:
+    text = (ROOT / "docs/cluster.md").read_text()
+    return re.findall(r"```bash\n(#!.*?)```", text, re.DOTALL)
+
+
+@pytest.mark.usefixtures("fresh_mmengine")
+@pytest.mark.parametrize("script", sbatch_scripts(), ids=["one_machine", "two_machines"])
+def test_an_sbatch_script_of_the_documents_resumes_or_starts_from_weights_with_16_images_a_step(
+    script: str, recorder: Path
+) -> None:
+    for name in ("python", "scontrol"):
+        (recorder / name).symlink_to(recorder / "interpreter")
+    path = f"{recorder}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        ["bash", "-c", script],
+        cwd=ROOT,
+        env=os.environ | {"PATH": path, "PYTHON": "python", "SLURM_JOB_NODELIST": "node[0-1]"},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    said = done.stdout.splitlines()[:-1]
+    (train,) = (i for i, word in enumerate(said) if word.endswith("tools/train.py"))
+    args = tool("train").parse_args(said[train + 1 :])
+    assert args.resume == "auto"
+    bare = read_config(ROOT / args.config)
+    for option in args.cfg_options:
+        reduce(lambda node, key: node[key], option.partition("=")[0].split("."), bare)
+    cfg = read_config(ROOT / args.config, args.cfg_options)
+    assert (ROOT / "configs" / f"{Path(cfg.load_from).parent.name}.py").is_file()
+    asked = dict(re.findall(r"--([\w-]+)=(?:gpu:)?(\d+)", script))
+    gpus = int(asked["gres"])
+    assert cfg.train_dataloader.batch_size * gpus * int(asked["nodes"]) == 16
+    tasks = int(asked.get("ntasks-per-node") or asked["ntasks"])
+    assert cfg.train_dataloader.num_workers == int(asked["cpus-per-task"]) * tasks // gpus - 1
 
 
 @pytest.mark.slow

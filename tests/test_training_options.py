@@ -2,12 +2,14 @@
 
 import ast
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.optim import scheduler
 
 from srgan_plugin.cli.cfg_options import apply_cfg_options
 from srgan_plugin.cli.configs import read_config
@@ -98,6 +100,37 @@ def test_the_config_of_srgan_x2_in_the_documents_trains(
     state = torch.load("run/iter_1.pth", weights_only=False)["state_dict"]
     assert state["generator.conv_last.weight"].shape[0] == 3
     assert not any("upsample2" in key for key in state)  # x4 has two
+
+
+def last_rate(cfg: Any) -> float:
+    """Return the learning rate of the last step, from mmengine's own scheduler."""
+    settings = dict(cfg.param_scheduler)
+    wrapper = cfg.optim_wrapper.get("generator", cfg.optim_wrapper)
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=wrapper.optimizer.lr)
+    kind = getattr(scheduler, settings.pop("type"))
+    schedule = kind(optimizer, end=cfg.train_cfg.max_iters, **settings)
+    for _ in range(cfg.train_cfg.max_iters - 1):
+        optimizer.step()
+        schedule.step()
+    return float(optimizer.param_groups[0]["lr"])
+
+
+def test_the_shorter_trainings_of_the_documents_end_at_the_rates_that_are_stated() -> None:
+    text = (ROOT / "docs/training.md").read_text()
+    section = text.partition("## A shorter or longer training")[2].partition("\n## ")[0]
+    (block,) = re.findall(r"```bash\n(.*?)```", section, re.DOTALL)
+    rows = re.findall(r"^\| \w+, from (\S+) \| (\S+) \| (\S+) \|", section, re.MULTILINE)
+    commands = block.replace("\\\n", "").splitlines()
+    for command, (first, low, high) in zip(commands, rows, strict=True):
+        config, (_, *named) = command.split()[2], shlex.split(command.partition("--cfg")[2])
+        cfg = read_config(ROOT / config, named)
+        assert cfg.train_cfg.max_iters == 100_000
+        wrapper = cfg.optim_wrapper.get("generator", cfg.optim_wrapper)
+        assert wrapper.optimizer.lr == float(first)
+        assert last_rate(cfg) == pytest.approx(float(low), rel=1e-3)
+        alone = read_config(ROOT / config, ["train_cfg.max_iters=100000"])
+        assert last_rate(alone) == pytest.approx(float(high), rel=1e-2)
+        assert float(low) < float(first) / 10 < float(high)
 
 
 @pytest.mark.parametrize("text", ["{'relu2_2': 1.0}", "{'relu2_2': 0.5, 'relu3_1': 0.5}"])
