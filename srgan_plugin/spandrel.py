@@ -109,12 +109,12 @@ class GeneratorArchitecture(Architecture[Generator]):
             if NON_INFERABLE_ARGS[name].unstated == "ask" or name in found.layout.asks:
                 raise UserError(
                     f"{name}: expected {NON_INFERABLE_ARGS[name].expected}, got none: neither "
-                    "weights nor spandrel provide it; give it to install(arguments=…), or "
+                    f"weights nor spandrel provide it; give install(arguments={{{name!r}: …}}), or "
                     f"record it by tools/export.py FILE NEW.safetensors {option(name)}"
                 )
             logger.warning(
-                "assuming the function of networks with %s keys; install(arguments={%r: …}) if it "
-                "was trained otherwise", found.layout.origin, name,
+                "assuming the function of networks with %s keys; give install(arguments={%r: …}) "
+                "if trained otherwise", found.layout.origin, name,
             )  # fmt: skip
         network = found.build()
         assert isinstance(network, Generator)

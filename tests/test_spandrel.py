@@ -108,7 +108,7 @@ def test_an_exported_file_states_what_its_weights_do_not_show(
 
 def test_an_srresnet_whose_range_nothing_states_is_refused_until_it_is_given(loader):
     network = rough(SRResNet, output_range=(-1, 1))
-    with pytest.raises(UserError, match=r"output_range.*install"):
+    with pytest.raises(UserError, match=r"output_range: expected.*got none.*install"):
         loader.load_from_state_dict(network.state_dict())
     ours.install(loader.registry, arguments={"output_range": (-1, 1)})
     assert [arch.architecture.id for arch in loader.registry][-len(IDS) :] == IDS
@@ -132,6 +132,7 @@ def test_given_arguments_do_not_overrule_what_a_file_states(loader, tmp_path):
 def test_a_switch_that_mmagic_s_keys_leave_open_is_warned_of(loader, caplog):
     with caplog.at_level(logging.WARNING):
         loader.load_from_state_dict(rough(MSRResNet).state_dict())
+    assert "assuming the function of networks with MMagic's keys" in caplog.text
     assert "activate_after_shuffle" in caplog.text
 
 

@@ -3,9 +3,9 @@
 import argparse
 from pathlib import Path
 
-from srgan_plugin.errors import UserError, check_at_least
+from srgan_plugin.errors import check_at_least
 
-from .options import check_suffix, named_folder
+from .options import check_suffix, named_folder, unique_folders
 from .progress import progress_bar
 from .terminal import write_lines
 
@@ -107,9 +107,7 @@ def _make(args: argparse.Namespace) -> None:
         if value is not None:
             check_at_least(minimum, **{flag: value})
     check_suffix(args.out, ".html")
-    names = [name for name, _ in args.methods]
-    if twice := [name for name in names if names.count(name) > 1]:
-        raise UserError(f"NAME=FOLDER: expected a different NAME for each, got {twice[0]} twice")
+    folders = unique_folders(args.methods, "NAME=FOLDER")
     options = StudyOptions(
         scale=args.scale,
         bicubic=args.bicubic,
@@ -120,7 +118,7 @@ def _make(args: argparse.Namespace) -> None:
         dataset=args.dataset,
         seed=args.seed,
     )
-    study = make_study(args.hr, args.lr, dict(args.methods), options, args.calibration)
+    study = make_study(args.hr, args.lr, folders, options, args.calibration)
     with progress_bar("encode") as show:
         page = study_page(study, max_mb=args.max_mb, progress=show)
     size = len(page.html.encode()) / 1e6

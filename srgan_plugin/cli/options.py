@@ -3,7 +3,7 @@
 import argparse
 import ast
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,27 @@ def named_folder(text: str) -> tuple[str, Path]:
             f"expected NAME=FOLDER such as SRGAN=out/srgan, got {text}"
         )
     return name, Path(folder)
+
+
+def unique_folders(pairs: Sequence[tuple[str, Path]], option: str) -> dict[str, Path]:
+    """Return folders of `named_folder` by name.
+
+    Raises:
+        UserError: A name is given twice.
+    """
+    folders = dict(pairs)
+    if len(folders) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise UserError(f"{option}: expected a different NAME for each folder, got {twice} twice")
+    return folders
+
+
+def quality(text: str) -> int:
+    """Parse a quality of JPEG or WebP; an argparse type."""
+    if not text.isdecimal() or not 1 <= int(text) <= 100:
+        raise argparse.ArgumentTypeError(f"expected 1 to 100, got {text}")
+    return int(text)
 
 
 def check_suffix(path: Path, *suffixes: str) -> None:

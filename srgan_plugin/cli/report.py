@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any
 from srgan_plugin.errors import MissingFileError, UserError, check_option
 
 from .errors import report_failure
-from .options import add_arch_option, add_upscale_options, check_suffix, named_folder
+from .options import (
+    add_arch_option,
+    add_upscale_options,
+    check_suffix,
+    named_folder,
+    quality,
+    unique_folders,
+)
 from .progress import progress_bar
 
 if TYPE_CHECKING:
@@ -115,7 +122,7 @@ def _folder_images(args: argparse.Namespace) -> dict[str, Any]:
     """Return the images of `report --images` as data for the page."""
     from srgan_plugin.reports.gallery import gallery_of_folders, viewer_data
 
-    folders = _unique(args.images, "--images")
+    folders = unique_folders(args.images, "--images")
     with progress_bar("images") as show:
         return viewer_data(gallery_of_folders(folders), quality=args.quality, progress=show)
 
@@ -259,7 +266,7 @@ def _read_method_folders(args: argparse.Namespace) -> dict[str, Path]:
         raise UserError(str(error)) from None
     if args.hr:
         pairs.append((HR, args.hr))
-    return _unique(pairs, "NAME=FOLDER")
+    return unique_folders(pairs, "NAME=FOLDER")
 
 
 def _check_inputs(folders: Sequence[Path]) -> None:
@@ -283,24 +290,10 @@ def _check_inputs(folders: Sequence[Path]) -> None:
             )
 
 
-def _unique(pairs: Sequence[tuple[str, Path]], option: str) -> dict[str, Path]:
-    """Return {name: folder}; raise `UserError` for a name that is given twice."""
-    folders = dict(pairs)
-    if len(folders) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise UserError(f"{option}: expected a different NAME for each folder, got {twice} twice")
-    return folders
-
-
 def _print_size(path: Path) -> None:
     sys.stdout.write(f"{path}: {path.stat().st_size / 1e6:.2f} MB\n")
 
 
 def _parse_quality(text: str) -> int | None:
     """Parse `--quality`; None for auto."""
-    if text == "auto":
-        return None
-    if not text.isdigit() or not 1 <= int(text) <= 100:
-        raise argparse.ArgumentTypeError(f"expected auto or 1 to 100, got {text}")
-    return int(text)
+    return None if text == "auto" else quality(text)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from srgan_plugin.errors import FileError, UserError
 
 from .errors import one_line, report_failure
-from .options import add_arch_option, add_upscale_options, number
+from .options import add_arch_option, add_upscale_options, number, quality
 from .progress import progress_bar
 from .terminal import write_note
 
@@ -79,7 +79,7 @@ def _add_output_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--quality",
-        type=_parse_quality,
+        type=quality,
         metavar="1-100",
         help="quality of JPEG and WebP (default: 95)",
     )
@@ -100,6 +100,7 @@ def run(args: argparse.Namespace) -> None:
     status is 1.
     """
     from srgan_plugin.inference.batch import (
+        DEFAULT_OUTPUT,
         OutputOptions,
         ignored_files,
         plan_jobs,
@@ -110,7 +111,10 @@ def run(args: argparse.Namespace) -> None:
     if args.blend_with and args.blend is None:
         raise UserError("--blend-with: expected --blend A as well, the weight of that model")
     options = OutputOptions(
-        suffix=args.suffix, format=args.format, quality=args.quality or 95, metadata=args.metadata
+        suffix=args.suffix,
+        format=args.format,
+        quality=args.quality or DEFAULT_OUTPUT.quality,
+        metadata=args.metadata,
     )
     jobs = plan_jobs(args.inputs, args.output, options)
     if args.quality is not None:
@@ -184,8 +188,10 @@ def _count_and_report(
 
 
 def _check_quality(targets: Sequence[Path]) -> None:
-    """Raise `UserError` for `--quality` if no result is a JPEG or WebP file."""
-    if not any(target.suffix.lower() in (".jpg", ".jpeg", ".webp") for target in targets):
+    """Raise `UserError` for `--quality` if no result is of a format that has it."""
+    from srgan_plugin.io.writers import LOSSY_SUFFIXES
+
+    if not any(target.suffix.lower() in LOSSY_SUFFIXES for target in targets):
         raise UserError(
             f"--quality: expected a JPEG or WebP file as result, got {targets[0]}; remove "
             "--quality, or write .jpg or .webp"
@@ -199,7 +205,7 @@ def _print_renamed(jobs: "Sequence[Job]", options: "OutputOptions") -> None:
         for source, target in jobs
         if source.suffix and target.name.startswith(f"{source.name}{options.suffix}.")
     ]
-    if len(renamed) > 1:
+    if renamed and len(jobs) > 1:  # the name of a single result is given
         shown = ", ".join(f"{source} -> {target}" for source, target in renamed[:4])
         more = f" and {len(renamed) - 4} more" if len(renamed) > 4 else ""
         write_note(f"images of one name in several formats: {shown}{more}")
@@ -231,12 +237,6 @@ def _choose_precision(args: argparse.Namespace) -> "Precision":
         raise UserError(f"--half: expected no --precision, or float16, got {args.precision}")
     precision: Precision = args.precision or ("float16" if args.half else "float32")
     return precision
-
-
-def _parse_quality(text: str) -> int:
-    if not text.isdecimal() or not 1 <= int(text) <= 100:
-        raise argparse.ArgumentTypeError(f"expected 1 to 100, got {text}")
-    return int(text)
 
 
 def _parse_tile(text: str) -> int | str:

@@ -3,7 +3,7 @@
 import errno
 import glob
 import os
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,7 @@ from srgan_plugin.io.writers import (
     WRITABLE_SUFFIXES,
     ImageSpec,
     check_target,
+    same_format,
     unwritten_metadata,
     write_strips,
 )
@@ -33,7 +34,8 @@ class JobResult:
 
     Attributes:
         source: File of the image.
-        target: File of the result; it does not exist if `state` is `"failed"`.
+        target: File of the result. If `state` is `"failed"`, it was not written; an older file of
+            this name is unchanged.
         state: `"skipped"` if the result existed already.
         error: Reason of a failure.
         unwritten: Parts of the metadata that the format of the result cannot contain.
@@ -70,12 +72,12 @@ class OutputOptions:
         Raises:
             UserError: `suffix` is given, or `format` is not the format of `target`.
         """
-        for name, value in (("suffix", self.suffix), ("format", self.format)):
-            if value and target.suffix.lower() != f".{value}":
-                raise UserError(
-                    f"--{name}: expected a folder as OUTPUT, got the file {target}; give the whole "
-                    "name of the result as OUTPUT"
-                )
+        other_format = self.format and not same_format(f".{self.format}", target.suffix)
+        if name := "suffix" if self.suffix else "format" if other_format else "":
+            raise UserError(
+                f"--{name}: expected a folder as OUTPUT, got the file {target}; give the whole "
+                "name of the result as OUTPUT"
+            )
 
     def rename(self, path: Path) -> Path:
         """Return the path of the result for an input, both relative to their folders."""
@@ -89,16 +91,17 @@ class OutputOptions:
 
         If inputs differ in the extension only, the results contain it in their names: `x.jpg.png`.
         """
-        names = [self.rename(path) for path in paths]
-        inputs: dict[Path, set[Path]] = defaultdict(set)
-        for path, name in zip(paths, names, strict=True):
-            inputs[name].add(path)
-        return [
-            name
-            if len(inputs[name]) == 1
-            else self.rename(path.with_name(f"{path.name}{path.suffix}"))
-            for path, name in zip(paths, names, strict=True)
-        ]
+        names = {path: self.rename(path) for path in paths}
+        while True:  # x.jpg.png is also the result of an input of this name
+            counts = Counter(names.values())
+            longer = {
+                path: self.rename(path.with_name(f"{path.name}{path.suffix}"))
+                for path, name in names.items()
+                if counts[name] > 1
+            }
+            if names == (changed := names | longer):
+                return [names[path] for path in paths]
+            names = changed
 
 
 DEFAULT_OUTPUT: Final = OutputOptions()
@@ -141,8 +144,9 @@ def plan_jobs(
                 f"OUTPUT: expected a folder for several images, got {target}, which is named like "
                 "a file; end the name of a folder with a slash"
             )
-        names = options.rename_all([path for _, path in found])
-        jobs = [(source, target / name) for (source, _), name in zip(found, names, strict=True)]
+        images = [path for source, path in found if not source.is_dir()]
+        names = dict(zip(images, options.rename_all(images), strict=True))
+        jobs = [(source, target / names.get(path, path)) for source, path in found]
     _check_targets(jobs)
     return jobs
 
@@ -230,7 +234,7 @@ def _upscale_file(
 
 
 def find_images(name: str, output: Path) -> list[tuple[Path, Path]]:
-    """Return the images of an input, each with the path of its result below the output folder.
+    """Return the images of an input, each with its path relative to that input.
 
     Args:
         name: A file, a folder, which is searched recursively, or a pattern such as `"**/*.png"`.

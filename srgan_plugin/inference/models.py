@@ -7,7 +7,7 @@ import torch
 
 from srgan_plugin.checkpoints import open_network
 from srgan_plugin.checkpoints.hub import local_checkpoint, published_arguments
-from srgan_plugin.checkpoints.recorded_args import NON_INFERABLE_ARGS
+from srgan_plugin.checkpoints.recorded_args import NON_INFERABLE_ARGS, same_argument
 from srgan_plugin.errors import UserError
 from srgan_plugin.networks import Generator
 
@@ -56,11 +56,19 @@ def open_model(
     if model == blend_with:
         raise UserError(f"blend_with: expected another network than model, got {model} twice")
     second = _open(blend_with, arch_options)
-    if _signature(first) != _signature(second):
+    if _shapes(first) != _shapes(second):
         raise UserError(
             f"blend: expected two networks of the same architecture and size, got {model}, "
             f"{type(first).__name__}, and {blend_with}, {type(second).__name__}, which differ"
         )
+    for name in _SWITCHES:
+        one, other = (getattr(network, name, None) for network in (first, second))
+        if not same_argument(one, other):
+            raise UserError(
+                f"blend: expected two networks with the same {name}, got {model} with {one} and "
+                f"{blend_with} with {other}; give --arch-option {name}=… if a file does not record "
+                "it and its network was trained otherwise"
+            )
     others = second.state_dict()
     blended = {
         key: torch.lerp(weight, others[key], blend) if weight.is_floating_point() else weight
@@ -84,8 +92,6 @@ def _open(model: str, arch_options: Mapping[str, Any] | None) -> Generator:
     return network
 
 
-def _signature(network: Generator) -> tuple[object, ...]:
-    """Return the properties that two networks must share to compute the same function."""
-    switches = [getattr(network, name, None) for name in _SWITCHES]
+def _shapes(network: Generator) -> tuple[str, dict[str, torch.Size]]:
     shapes = {key: weight.shape for key, weight in network.state_dict().items()}
-    return type(network).__name__, switches, shapes
+    return type(network).__name__, shapes

@@ -79,8 +79,9 @@ class Upscaler:
         tile: Largest side of a tile, in pixels of the input.
 
     Raises:
-        UserError: An option is out of range, the device does not exist, or the backend is not
-            installed or cannot run the network.
+        MissingFileError: No file, published or bundled model has the name `network`.
+        UserError: An option is out of range, the device does not exist, the backend is not
+            installed or cannot run the network, or a file cannot be opened (see `open_model`).
         MemoryError: The network does not fit on the device.
 
     Example:
@@ -110,6 +111,7 @@ class Upscaler:
             check_at_least(_MIN_TILE, tile=tile)
         if isinstance(network, str | os.PathLike):
             network = open_model(os.fspath(network))
+        network = getattr(network, "_orig_mod", network)  # in a wrapper of torch.compile
         if not isinstance(network, Generator):
             raise UserError(
                 "network: expected a generator of srgan_plugin, or the name or file of one, got "

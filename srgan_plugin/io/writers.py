@@ -268,6 +268,13 @@ _WRITERS: Final = {
     ".tiff": (write_tiff, 2**31 - 1),
 }
 WRITABLE_SUFFIXES: Final = tuple(_WRITERS)
+#: Suffixes of the formats that have a quality.
+LOSSY_SUFFIXES: Final = tuple(s for s, (w, _) in _WRITERS.items() if w in (write_jpeg, write_webp))
+
+
+def same_format(one: str, other: str) -> bool:
+    """Return whether two suffixes are of one writable format, such as `.jpg` and `.jpeg`."""
+    return _WRITERS.get(one.lower(), one) == _WRITERS.get(other.lower(), other)
 
 
 def unwritten_metadata(suffix: str, metadata: Metadata) -> list[str]:

@@ -254,6 +254,10 @@ def test_an_unreadable_folder_is_one_line_and_the_rest_is_upscaled(run_upscale, 
     assert (status, out) == (1, "1 done, 0 skipped, 1 failed")
     assert len(lines) == 1
     assert "in/closed" in lines[0]
+    Image.fromarray(noise(8, 9, 3)).save("in/closed.jpg")
+    status, out, lines = run_upscale("in", "again", "--format", "png")
+    assert (status, out) == (1, "2 done, 0 skipped, 1 failed")
+    assert sorted(path.name for path in Path("again").iterdir()) == ["a.png", "closed.png"]
 
 
 def test_a_name_may_be_as_long_as_the_system_allows(run_upscale):
@@ -550,6 +554,7 @@ def test_the_tool_is_the_command_and_the_package_exports_the_function():
     ("option", "value", "status"),
     [
         ("--suffix", "_x4", 1),
+        ("--suffix", "png", 1),
         ("--format", "jpg", 1),
         ("--scale", "0", 2),
         ("--scale", "nan", 2),
@@ -567,3 +572,6 @@ def test_a_format_equal_to_that_of_the_name_is_accepted(run_upscale):
     write(Path("a.png"), smooth(8, 9, 3))
     assert run_upscale("a.png", "b.jpg", "--format", "jpg", "--quality", "80")[0] == 0
     assert Path("b.jpg").is_file()
+    for name, value in (("b.JPEG", "jpg"), ("b.tiff", "tif")):
+        assert run_upscale("a.png", name, "--format", value)[0] == 0
+        assert Path(name).is_file()

@@ -236,6 +236,8 @@ def test_networks_of_different_architectures_are_not_blended(tmp_path):
     torch.save({"params": basicsr}, tmp_path / "basicsr.pth")
     with pytest.raises(ValueError, match=r"a\.pth.*basicsr\.pth"):
         open_model(file, blend=0.5, blend_with=str(tmp_path / "basicsr.pth"))
+    with pytest.raises(ValueError, match=r"activate_after_shuffle.*False.*True.*--arch-option"):
+        open_model(file, blend=0.5, blend_with=str(tmp_path / "basicsr.pth"))
     for name, other in others.items():
         # The output range of an SRResNet is required first.
         with pytest.raises(ValueError, match=rf"a\.pth.*{name}\.pth|srresnet.*output_range"):
@@ -294,3 +296,9 @@ def test_a_network_may_be_named_instead_of_opened():
         Upscaler("srgam")
     with pytest.raises(UserError, match=r"network.*Conv2d"):
         Upscaler(torch.nn.Conv2d(3, 3, 1))
+
+
+def test_a_compiled_network_is_used_as_the_network_inside():
+    network, image = rough(MSRResNet), noise(9, 8, 3)
+    result = Upscaler(torch.compile(network), device="cpu")(image)
+    assert np.array_equal(result, Upscaler(network, device="cpu")(image))

@@ -382,6 +382,26 @@ def test_help_says_that_names_depend_on_the_other_inputs_as_they_do(upscale, cap
     assert Path("out/x.png").read_bytes() == before
 
 
+def test_a_longer_name_that_another_image_has_is_made_longer_as_well(upscale, capfd):
+    Path("in").mkdir()
+    for name in ("x.jpg", "x.png", "x.jpg.png", "y.png"):
+        Image.fromarray(noise(6, 5, 3)).save(f"in/{name}")
+    upscale("in", "out", "--format", "png")
+    found = {path.name for path in Path("out").iterdir()}
+    assert found == {"x.jpg.png", "x.png.png", "x.jpg.png.png", "y.png"}
+    assert "in/x.jpg.png -> out/x.jpg.png.png" in capfd.readouterr().err
+
+
+def test_a_single_renamed_image_is_named(upscale, capfd):
+    for name in ("x", "x.jpg"):
+        Image.fromarray(noise(6, 5, 3)).save(name, "jpeg")
+    upscale("x", "x.jpg", "out/", "--format", "png")
+    assert {path.name for path in Path("out").iterdir()} == {"x.png", "x.jpg.png"}
+    assert "x.jpg -> out/x.jpg.png" in capfd.readouterr().err
+    upscale("x.jpg", "x.jpg.png")
+    assert "->" not in capfd.readouterr().err
+
+
 @pytest.mark.parametrize("target", ["b.png", "b.tif", "out/"])
 def test_quality_without_a_lossy_result_is_one_line(upscale, capfd, target):
     Image.fromarray(noise(6, 5, 3)).save("a.png")

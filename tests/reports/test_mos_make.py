@@ -119,7 +119,7 @@ REFUSED = {
     "page too large": (["--max-mb", "0.01"], "--crop"),
     "name of an anchor": (["HR=somewhere"], "HR"),
     "an empty name": ([" =somewhere"], "expected a name before '=', got ' '"),
-    "a name twice": (["Mild=somewhere"], "twice"),
+    "a name twice": (["Mild=somewhere"], "Mild twice"),
     "missing folder": (["More=missing_folder"], "missing_folder"),
     "not a page": (["--out", "study.txt"], ".html"),
     "too small a crop": (["--crop", "1"], "--crop"),
