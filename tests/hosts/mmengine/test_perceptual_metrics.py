@@ -6,6 +6,7 @@ torchvision looks for, and other code reads the same file.
 
 import importlib
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -155,8 +156,22 @@ def test_weights_are_not_downloaded_unasked(
     name: str, file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    with pytest.raises(MissingFileError, match=rf"{name}: expected .*{file}.*download=True"):
+    with pytest.raises(
+        MissingFileError, match=rf"{name}: expected .*{file}.*download=True"
+    ) as caught:
         METRICS.build({"type": name})
+    # The command in the message, which the documents have as well, downloads that file.
+    (command,) = re.findall(r'python -c "(.*?)"', str(caught.value))
+    assert f'python -c "{command}"\n' in (ROOT / "docs/protocols.md").read_text()
+    fetched: list[str] = []
+
+    def download(url: str, target: str, *_: object, **__: object) -> None:
+        fetched.append(target)
+        torch.save({}, target)
+
+    monkeypatch.setattr(torch.hub, "download_url_to_file", download)
+    exec(command, {})
+    assert str(caught.value).split(" at ")[1].startswith(f"{fetched[0]},")
 
 
 def test_without_torchmetrics_it_is_said_what_to_install(

@@ -121,5 +121,6 @@ def _require_weights(metric: str, backbone: str, download: bool) -> None:
     if not (download or file.is_file()):
         raise MissingFileError(
             f"{metric}: expected torchvision's weights at {file}, got no such file; put {url} "
-            "there, or set download=True"
+            'there, or run: python -c "import torchvision; '
+            f'torchvision.models.{backbone}.DEFAULT.get_state_dict()"; in a config: download=True'
         )
