@@ -1,7 +1,7 @@
 """Read image files for upscaling: with bit depth, alpha, colour profile and orientation.
 
-Pillow decodes 8 bits and reads everything except pixels; OpenCV decodes 16-bit colour, which Pillow
-would convert to 8 bits.
+Pillow decodes 8-bit images and reads all metadata; OpenCV decodes 16-bit images, because Pillow
+converts 16-bit colour to 8 bits.
 """
 
 from collections.abc import Callable
@@ -29,7 +29,7 @@ from .jpeg import check_pixels_complete
 from .metadata import Metadata, read_metadata
 
 READABLE_SUFFIXES: Final = (*SUFFIXES, ".gif", ".avif", ".heic", ".heif")
-# Pillow's mode -> mode to convert to; other modes are not converted.
+# Pillow's mode -> mode to convert to. Transparency is handled in `to_pixels`.
 _CONVERTED: Final = {"1": "L", "P": "RGB", "PA": "RGBA", "RGBa": "RGBA"}
 _EXIF_ORIENTATION: Final = 0x0112
 # EXIF orientation -> function that makes the pixels upright.
@@ -69,17 +69,18 @@ def read_image_content(path: Path) -> ImageContent:
 
     Raises:
         OSError: The file does not exist or cannot be read.
-        UserError: The file is not an image, is damaged, has several frames or pages, or is in CMYK
-            or floating point.
+        UserError: The file is not an image, is damaged, has several frames or pages, has more
+            pixels than `SRGAN_MAX_PIXELS` allows, is in CMYK, Lab or floating point, or is in HEIC
+            and pillow-heif is not installed.
     """
     content, name = read_image_bytes(path), str(path)
-    with open_image(content, name, more=True) as image:
+    with open_image(content, name, all_formats=True) as image:
         channels = channels_of_16_bits(image, content)
         with pillow_errors_as_user_error(name):
             image.load()
             if image.format == "JPEG":
                 check_pixels_complete(image, content, name)
-        pixels = _16_bits(content, channels, name) if channels else to_pixels(image, name)
+        pixels = _decode_16_bit(content, channels, name) if channels else to_pixels(image, name)
         # Read after loading, because both decoders rotate the pixels of a TIFF.
         turn = _UPRIGHT.get(_orientation(image), _UPRIGHT[1])
         return ImageContent(
@@ -90,13 +91,16 @@ def read_image_content(path: Path) -> ImageContent:
 
 
 def peek_size(path: Path) -> tuple[int, int]:
-    """Return height and width from the header, without orientation and without decoding.
+    """Return height and width of the stored pixels from the header, without decoding.
+
+    The EXIF orientation is not applied, so height and width may be swapped in comparison with
+    `read_image_content`.
 
     Raises:
-        OSError: See `read_image_content`.
-        UserError: The file is not an image, or too large.
+        OSError: The file does not exist or cannot be read.
+        UserError: The file is not an image, or is too large.
     """
-    image_file_size(path)  # refuses what Pillow would read to its end
+    image_file_size(path)  # Pillow reads some files completely for the header
     with path.open("rb") as file:
         width, height = header_size(file, str(path))
     return height, width
@@ -126,14 +130,20 @@ def to_pixels(image: PIL.Image.Image, name: str = "image") -> Pixels:
     with pillow_errors_as_user_error(name):
         pixels = np.asarray(image.convert(mode) if mode else image)
     if pixels.dtype != np.uint8:
-        raise UserError(f"{name}: expected 8 or 16 bits, got pixels of {pixels.dtype}")
+        raise UserError(
+            f"{name}: expected 8 bits per channel, got {pixels.dtype}; pass the file path for "
+            "16-bit images"
+        )
     return pixels.reshape(*pixels.shape[:2], -1)
 
 
-def _16_bits(content: bytes, channels: int, name: str) -> Pixels:
+def _decode_16_bit(content: bytes, channels: int, name: str) -> Pixels:
+    """Decode a file with 16 bits per channel, (H, W, C) as in `ImageContent`."""
     pixels = opencv_decode(content, name)
     if pixels.dtype != np.uint16:
-        raise UserError(f"{name}: expected 8 or 16 bits, grey or RGB, got pixels of {pixels.dtype}")
+        raise UserError(
+            f"{name}: expected 16 bits per channel, got {pixels.dtype}; save it with 8 or 16 bits"
+        )
     pixels = pixels.reshape(*pixels.shape[:2], -1)
     # OpenCV converts grey with alpha to four channels.
     order = {1: [0], 2: [0, 3], 3: [2, 1, 0], 4: [2, 1, 0, 3]}[channels]

@@ -91,20 +91,20 @@ _DENSEST: Final = {
 }
 
 
-def open_image(content: bytes, name: str, *, more: bool = False) -> ImageFile:
+def open_image(content: bytes, name: str, *, all_formats: bool = False) -> ImageFile:
     """Open a PNG, JPEG, WebP, BMP or TIFF image without decoding it.
 
     Args:
         content: The complete file.
         name: Name of the image, for messages.
-        more: Whether to open GIF, AVIF and HEIC as well.
+        all_formats: Whether to open GIF, AVIF and HEIC as well.
 
     Raises:
         UserError: The file is of another format or truncated, has several frames or pages, a mode
             that cannot be converted exactly, or more pixels than are allowed or than its bytes can
             encode.
     """
-    opener = _opener(content, name, more=more)
+    opener = _opener(content, name, all_formats=all_formats)
     if opener is WebPImageFile:
         # Before Pillow's global limit, and before Pillow reserves 2 GB for a file of 40 bytes.
         _check_bounds(_webp_size(content, name), content, name)
@@ -125,18 +125,18 @@ def header_size(file: IO[bytes], name: str) -> tuple[int, int]:
     """
     head = file.read(_HEAD)
     file.seek(0)
-    opener = _opener(head, name, more=True)
+    opener = _opener(head, name, all_formats=True)
     if opener is WebPImageFile:
         return _webp_size(head, name)
     with _open(opener, file, name) as image:
         return image.width, image.height
 
 
-def _opener(head: bytes, name: str, *, more: bool = False) -> type[ImageFile]:
+def _opener(head: bytes, name: str, *, all_formats: bool = False) -> type[ImageFile]:
     for at, magic, opener in _FORMATS:
         if head.startswith(magic, at):
             return opener
-    for at, magic, module, opener_name in _OTHER_FORMATS if more else ():
+    for at, magic, module, opener_name in _OTHER_FORMATS if all_formats else ():
         if head.startswith(magic, at):
             try:
                 other: type[ImageFile] = getattr(import_module(module), opener_name)
@@ -146,7 +146,7 @@ def _opener(head: bytes, name: str, *, more: bool = False) -> type[ImageFile]:
                     f'{name}: expected {package}, got none; run: pip install "{package}"'
                 ) from None
             return other
-    kinds = ", TIFF, GIF, AVIF or HEIC" if more else " or TIFF"
+    kinds = ", TIFF, GIF, AVIF or HEIC" if all_formats else " or TIFF"
     got = "something else" if head else "an empty file; copy it again, or remove it"
     raise UserError(f"{name}: expected PNG, JPEG, WebP, BMP{kinds} data, got {got}")
 
@@ -234,8 +234,8 @@ def _png_is_complete(content: bytes, _: int) -> bool:
     return b"tRNS" not in kinds[pixels:] and kinds[:pixels].count(b"tRNS") < 2
 
 
-# Functions that return whether a file with a header up to `at` has an end, because OpenCV decodes
-# files without one.
+# Functions of the file and of the end of its header, which return whether the file ends with its
+# end marker, because OpenCV decodes files without an end marker.
 _COMPLETE: Final[dict[type[ImageFile], Callable[[bytes, int], bool]]] = {
     PngImageFile: _png_is_complete,
     # After the header, because a thumbnail also has an end marker.

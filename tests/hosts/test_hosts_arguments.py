@@ -75,6 +75,41 @@ def test_keys_have_the_meaning_they_have_in_mmagic() -> None:
 
 
 @pytest.mark.parametrize(
+    ("kind", "key"), [("Flip", "flip_ratio"), ("RandomTransposeHW", "transpose_ratio")]
+)
+def test_two_random_steps_on_different_keys_agree(kind: str, key: str) -> None:
+    steps = [build(type=kind, keys=name, **{key: 0.5}) for name in ("img", "gt")]
+    image = torch.arange(12, dtype=torch.uint8).view(2, 2, 3).numpy()
+    changed = 0
+    for _ in range(20):
+        sample = {"img": image, "gt": image}
+        for step in steps:
+            sample = step(sample)
+        assert (sample["img"] == sample["gt"]).all()
+        changed += not (sample["img"] == image).all()
+    assert 0 < changed < 20
+
+
+@pytest.mark.parametrize("size", [True, 0, 1.5])
+def test_a_crop_size_that_is_not_a_number_of_pixels_is_refused(size: Any) -> None:
+    with pytest.raises(UserError, match=f"gt_patch_size: .* got {size}"):
+        build(type="PairedRandomCrop", gt_patch_size=size)
+
+
+def test_images_keep_their_dtype_and_single_frames_have_no_time_axis() -> None:
+    image = torch.rand(4, 5, 3).numpy()
+    pack = build(type="PackInputs")
+    assert pack({"img": image})["inputs"].dtype == torch.float32
+    shapes = [
+        tuple(pack({"img": v})["inputs"].shape) for v in (image[..., 0], [image], [image] * 2)
+    ]
+    assert shapes == [(1, 4, 5), (3, 4, 5), (2, 3, 4, 5)]
+    assert pack({"gt": image})["inputs"] == {}
+    assert set(pack({"img": image, "merged": image})["inputs"]) == {"img", "merged"}
+    assert str(build(type="LoadPair")) == "LoadPair()"
+
+
+@pytest.mark.parametrize(
     ("crop", "pack", "usual"),
     [
         ({}, {"meta_keys": [META_KEYS[0]]}, True),

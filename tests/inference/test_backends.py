@@ -10,6 +10,7 @@ from srgan_plugin.__main__ import main
 from srgan_plugin.errors import UserError
 from srgan_plugin.inference import Upscaler, backends, open_model
 from srgan_plugin.inference.backends import BACKENDS, open_backend
+from srgan_plugin.inference.backends.base import parse_device
 from srgan_plugin.inference.backends.graph import prepare_for_cpu
 from srgan_plugin.networks import MSRResNet, SRResNet
 
@@ -164,9 +165,41 @@ def test_an_unknown_backend_is_refused_with_the_known_names():
 
 def test_vulkan_devices_that_do_not_exist_are_refused():
     installed("ncnn")
-    for device in ("vulkan:99", "vulkan:x", "gpu"):
+    for device in ("vulkan:99", "vulkan:x", "gpu", "cpu:7"):
         with pytest.raises(UserError, match=device):
             Upscaler(rough("msrresnet x2"), backend="ncnn", device=device)
+
+
+@pytest.mark.parametrize(
+    ("name", "count", "said"),
+    [
+        ("gpu:2", 2, r"expected gpu:0 to gpu:1, got gpu:2; use cpu"),
+        ("gpu:1", 1, r"expected gpu:0, got gpu:1; use cpu"),
+        ("gpu", 0, r"finds no gpu device, got gpu; use cpu"),
+        ("cpu:1", 1, r"expected cpu, got cpu:1"),
+        ("gpu:", 1, r"expected auto, cpu, gpu.*got 'gpu:'"),
+        ("tpu", 1, r"expected auto, cpu, gpu.*got 'tpu'"),
+    ],
+)
+def test_a_missing_device_is_refused_with_those_that_exist(name, count, said):
+    with pytest.raises(UserError, match=f"^device: .*{said}"):
+        parse_device(name, {"cpu": 1, "gpu": count}, "runtime")
+
+
+def test_a_device_may_have_a_number():
+    counts = {"cpu": 1, "gpu": 2}
+    found = [parse_device(name, counts, "runtime") for name in ("cpu", "gpu", "gpu:1")]
+    assert found == [("cpu", None), ("gpu", None), ("gpu", 1)]
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "said"), [(-100, MemoryError, "memory"), (-1, UserError, "-1.*torch")]
+)
+def test_a_network_that_ncnn_does_not_load_is_refused(monkeypatch, status, error, said):
+    ncnn = pytest.importorskip("ncnn")
+    monkeypatch.setattr(ncnn.Net, "load_model", lambda *_: status)
+    with pytest.raises(error, match=said):
+        Upscaler(rough("msrresnet x2"), backend="ncnn", device="cpu")
 
 
 @pytest.mark.parametrize("precision", ["float32", "float16"])

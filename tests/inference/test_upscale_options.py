@@ -477,6 +477,11 @@ def test_a_pillow_image_is_upscaled_to_a_pillow_image(mode):
     assert np.array_equal(np.asarray(result), Upscaler(NETWORK)(pixels))
 
 
+def test_a_pillow_image_of_16_bits_is_refused_with_what_to_do():
+    with pytest.raises(UserError, match=r"expected 8 bits .* got uint16; pass the file path"):
+        Upscaler(NETWORK)(Image.fromarray(np.zeros((4, 4), np.uint16)))
+
+
 def test_a_pillow_image_in_cmyk_is_refused():
     with pytest.raises(UserError, match="CMYK"):
         Upscaler(NETWORK)(Image.new("CMYK", (4, 4)))

@@ -59,18 +59,19 @@ class PairedImageDataset(Dataset[dict[str, Any]]):
         lq, hq = self._augment(lr, gt, key) if self.training else (lr, gt)
         # BasicSR takes the name of a result from the last part of this, up to a dot.
         path = f"{key.replace('/', '_')}.png"
-        return {"lq": _tensor(lq), "gt": _tensor(hq), "lq_path": path, "gt_path": path}
+        return {"lq": _to_tensor(lq), "gt": _to_tensor(hq), "lq_path": path, "gt_path": path}
 
     def _augment(self, lr: LazyImage, gt: LazyImage, key: str) -> tuple[RGBArray, RGBArray]:
         # BasicSR reseeds Python and NumPy in the same way in each epoch, but not torch.
+        # The index of the image is not used, because the image is given.
         seed, number = torch.randint(2**31, (2,)).tolist()
-        sample_index = SampleIndex(0, seed=seed, number=number)
+        sample_index = SampleIndex(index=0, seed=seed, number=number)
         hflip, rot = (0.5 * bool(self.opt.get(name)) for name in ("use_hflip", "use_rot"))
         flips = random_flips(sample_index, hflip, rot, rot)
         lq, hq = crop_pair(lr, gt, self.opt["gt_size"], self.opt["scale"], sample_index, key)
         return augment(lq, *flips), augment(hq, *flips)
 
 
-def _tensor(image: LazyImage | RGBArray) -> Tensor:
+def _to_tensor(image: LazyImage | RGBArray) -> Tensor:
     channels_first = np.asarray(image).transpose(2, 0, 1)
     return torch.from_numpy(np.ascontiguousarray(channels_first)).float() / 255

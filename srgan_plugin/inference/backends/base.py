@@ -2,6 +2,7 @@
 
 import importlib.util
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import ClassVar
 
 import torch
@@ -36,7 +37,7 @@ class Backend(ABC):
 
     Raises:
         UserError: The processor does not support the type, or the runtime a layer of the network.
-        MemoryError: The network does not fit on the device.
+        MemoryError: The network does not fit on the device, and the runtime says so.
     """
 
     name: ClassVar[str]
@@ -90,3 +91,33 @@ class Backend(ABC):
     def is_out_of_memory(self, error: BaseException) -> bool:
         """Return whether `error`, raised by one of the halves, was caused by a lack of memory."""
         return isinstance(error, MemoryError) or "bad_alloc" in str(error)
+
+
+def parse_device(name: str, counts: Mapping[str, int], backend: str) -> tuple[str, int | None]:
+    """Return the kind and the number of an existing device.
+
+    Args:
+        name: A kind, or a kind and a number from 0, such as `"cuda:1"`.
+        counts: {kind: number of devices of that kind}.
+        backend: Name of the backend, for messages.
+
+    Returns:
+        Kind, and number; None if `name` has no number.
+
+    Raises:
+        UserError: The kind is unknown, or has no device of this number.
+    """
+    kind, colon, number = name.partition(":")
+    if kind not in counts or (colon and not number.isdecimal()):
+        raise UserError(
+            f"device: expected auto, {', '.join(counts)}, or one of these with a number (such as "
+            f"{list(counts)[1]}:0), for backend {backend}, got {name!r}"
+        )
+    count = counts[kind]
+    if int(number or 0) >= count:
+        if kind == "cpu":
+            raise UserError(f"device: expected cpu, got {name}; there is only one")
+        expected = f"{kind}:0 to {kind}:{count - 1}" if count > 1 else f"{kind}:0"
+        found = f"expected {expected}" if count else f"backend {backend} finds no {kind} device"
+        raise UserError(f"device: {found}, got {name}; use cpu")
+    return kind, int(number) if colon else None

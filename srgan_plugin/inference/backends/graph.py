@@ -136,10 +136,10 @@ def _compute_in_blocks(conv: nn.Conv2d, block: int) -> nn.Module:
     return nn.Sequential(wide, nn.PixelShuffle(block)).eval()
 
 
-def _trace(half: nn.Module, channels: Mapping[str, int]) -> Graph:
+def _trace(module: nn.Module, channels: Mapping[str, int]) -> Graph:
     """Return the graph of a module for inputs with these numbers of channels."""
     # `pixel_shuffle` branches on the device and the memory format, which cannot be traced.
-    nodes = fx.Tracer(autowrap_functions=(pixel_shuffle,)).trace(half).nodes
+    nodes = fx.Tracer(autowrap_functions=(pixel_shuffle,)).trace(module).nodes
     ops: list[Op] = []
     names: dict[str, str] = {}  # input of each identity, by the name of its output
     output = ""
@@ -149,7 +149,7 @@ def _trace(half: nn.Module, channels: Mapping[str, int]) -> Graph:
         if node.op == "output":
             output = names.get(node.args[0].name, node.args[0].name)
             continue
-        kind, options = _lower(node, half)
+        kind, options = _lower(node, module)
         inputs = tuple(names.get(name, name) for name in _tensor_names(node))
         if kind == "identity":
             names[node.name] = inputs[0]
@@ -167,10 +167,10 @@ def _tensor_names(node: fx.Node) -> list[str]:
 Lowered = tuple[str, dict[str, Any]]
 
 
-def _lower(node: fx.Node, half: nn.Module) -> Lowered:
-    """Return the kind and the options of the operation that computes a node."""
+def _lower(node: fx.Node, root: nn.Module) -> Lowered:
+    """Return the kind and the options of the operation that computes a node of module `root`."""
     if node.op == "call_module":
-        module = half.get_submodule(str(node.target))
+        module = root.get_submodule(str(node.target))
         lower = _MODULES.get(type(module))
         if lower is not None:
             return lower(module)

@@ -14,17 +14,17 @@ from torch import Tensor
 from srgan_plugin.errors import UserError
 from srgan_plugin.networks import Generator
 
-from .base import Backend
+from .base import Backend, parse_device
 from .graph import Array, Graph, trace_halves
 
 _MAGIC = "7767517"
 _OUT_OF_MEMORY = -100
-_HALF_OPTIONS = ("fp16_packed", "fp16_storage", "fp16_arithmetic")
+_FP16_OPTIONS = ("fp16_packed", "fp16_storage", "fp16_arithmetic")
 _CPU_TYPE = 3  # ncnn's `GpuInfo.type()` of a Vulkan device that runs on the CPU
 
 
 class NCNNBackend(Backend):
-    """Backend for ncnn, on `"cpu"` or `"vulkan:N"`; see `Backend`."""
+    """Backend for ncnn, on `"cpu"` or `"vulkan:N"`."""
 
     name = "ncnn"
     packages = ("ncnn",)
@@ -33,43 +33,45 @@ class NCNNBackend(Backend):
     def __init__(self, network: Generator, device: str, dtype: torch.dtype) -> None:
         super().__init__(network, device, dtype)
         if dtype == torch.float16 and device == "cpu":
-            raise UserError("precision: expected float32 for backend ncnn on a CPU, got float16")
+            raise UserError(
+                "precision: expected float32 for backend ncnn on a CPU, got float16; "
+                "use device vulkan or precision float32"
+            )
         gpu = None if device == "cpu" else int(device.partition(":")[2])
         self._features, self._reconstruction = (
-            _net(half, gpu, dtype == torch.float16) for half in trace_halves(network)
+            _load_net(graph, gpu, fp16=dtype == torch.float16) for graph in trace_halves(network)
         )
 
     @classmethod
     def find_device(cls, name: str) -> str:
-        """Implement `Backend`; `"auto"` is the first Vulkan device that is a GPU, or the CPU."""
+        """Return an existing device; `"auto"` is the first Vulkan device that is a GPU, or `"cpu"`.
+
+        Raises:
+            UserError: The device does not exist, or the name is unknown.
+        """
         import ncnn
 
-        # Builds without Vulkan do not have the function. Without libvulkan it prints many lines.
+        # `get_gpu_count` is missing in builds without Vulkan and logs errors if libvulkan is
+        # missing.
         found = hasattr(ncnn, "get_gpu_count") and _has_vulkan()
         count = int(ncnn.get_gpu_count()) if found else 0
         if name == "auto":
             gpus = [n for n in range(count) if ncnn.get_gpu_info(n).type() != _CPU_TYPE]
             return f"vulkan:{gpus[0]}" if gpus else "cpu"
-        kind, colon, number = name.partition(":")
-        if kind not in ("cpu", "vulkan") or (colon and not number.isdecimal()):
-            raise UserError(
-                f"device: expected auto, cpu, vulkan or vulkan:N for backend ncnn, got {name!r}"
-            )
-        if kind == "vulkan" and int(number or 0) >= count:
-            raise UserError(f"device {name}: ncnn finds {count} such devices here; use cpu")
-        return "cpu" if kind == "cpu" else f"vulkan:{int(number or 0)}"
+        kind, number = parse_device(name, {"cpu": 1, "vulkan": count}, cls.name)
+        return "cpu" if kind == "cpu" else f"vulkan:{number or 0}"
 
     def extract_features(self, x: Tensor) -> Tensor:
-        """Implement `Backend`."""
+        """Return the features of a window of the LR image."""
         return _run(self._features, x)
 
     def reconstruct(self, features: Tensor, x: Tensor) -> Tensor:
-        """Implement `Backend`."""
+        """Return the SR image of a window of features and the same window of the LR image."""
         return _run(self._reconstruction, features, x)
 
 
 def _has_vulkan() -> bool:
-    """Return whether the Vulkan loader is installed; elsewhere than on Linux assume that it is."""
+    """Return whether the Vulkan loader is installed; always True on other platforms than Linux."""
     if sys.platform != "linux":
         return True
     try:
@@ -79,21 +81,25 @@ def _has_vulkan() -> bool:
     return True
 
 
-def _net(graph: Graph, gpu: int | None, half: bool) -> Any:
-    """Return an `ncnn.Net` of a graph.
+def _load_net(graph: Graph, gpu: int | None, *, fp16: bool) -> Any:
+    """Return the `ncnn.Net` of a graph.
 
     Args:
         graph: Half of a generator.
         gpu: Index of the Vulkan device; None for the CPU.
-        half: Whether to compute in float16.
+        fp16: Whether to compute in float16.
+
+    Raises:
+        MemoryError: ncnn reports that the weights do not fit on the device.
+        UserError: ncnn cannot load the network.
     """
     import ncnn
 
     net = ncnn.Net()
     net.opt.num_threads = torch.get_num_threads()
     net.opt.use_bf16_storage = False
-    for option in _HALF_OPTIONS:
-        setattr(net.opt, f"use_{option}", half)
+    for option in _FP16_OPTIONS:
+        setattr(net.opt, f"use_{option}", fp16)
     if gpu is not None:
         net.opt.use_vulkan_compute = True
         net.set_vulkan_device(gpu)
@@ -101,15 +107,18 @@ def _net(graph: Graph, gpu: int | None, half: bool) -> Any:
     for name in graph.channels:
         builder.input(name)
     output = graph.build(builder, {name: name for name in graph.channels})
-    structure, weights = builder.files(output)
+    structure, weights = builder.to_param_and_bin(output)
     with TemporaryDirectory() as folder:  # ncnn's Python bindings cannot load from bytes
         param, binary = Path(folder, "x.param"), Path(folder, "x.bin")
         param.write_text(structure, encoding="ascii")
         binary.write_bytes(weights)
-        failed = net.load_param(str(param)) or net.load_model(str(binary))
-    if failed:
+        status = net.load_param(str(param)) or net.load_model(str(binary))
+    if status == _OUT_OF_MEMORY:
+        raise MemoryError("ncnn is out of memory for the network; use cpu")
+    if status:
         raise UserError(
-            "backend ncnn: expected a network that it can load, got an error; use backend torch"
+            f"backend ncnn: expected a network that ncnn can load, got status {status}, also "
+            "returned if the device has too little memory; use backend torch"
         )
     return net
 
@@ -127,27 +136,36 @@ def _run(net: Any, *inputs: Tensor) -> Tensor:
         raise MemoryError("ncnn is out of memory")
     if status:
         raise RuntimeError(f"ncnn failed with status {status}")
+    # A copy, as the rows of channels in ncnn's memory are padded for alignment.
     return torch.from_numpy(np.array(result.numpy("f")))[None]
 
 
 class _Builder:
-    """Collect layers of a `.param` file for the kinds of `Op`; a handle is the name of a blob."""
+    """Collect layers of a `.param` file for the kinds of `Op`; a handle is the name of a blob.
+
+    Options are `id=value`; the ids are numbered for each type of layer, in ncnn's
+    `docs/developer-guide/operators.md`. For convolutions, 0 is the number of output channels, 1 the
+    kernel size, 3 the stride, 4 the padding, 5 whether there is a bias, 6 the number of weights and
+    7 the number of groups. For `BinaryOp`, 0 is the operation (0 adds, 2 multiplies), 1 whether the
+    second operand is the constant 2. For `Interp`, 0 is the mode (2 is bilinear), 1 and 2 are the
+    factors of height and width. An array has the id -23300 - id and starts with its length.
+    """
 
     def __init__(self) -> None:
         self._layers: list[tuple[str, list[str], str, str]] = []
         self._weights: list[Array] = []
 
-    def files(self, result: str) -> tuple[str, bytes]:
+    def to_param_and_bin(self, result: str) -> tuple[str, bytes]:
         """Return the contents of the `.param` and `.bin` files; rename `result` to `output`."""
-        lines, blobs, copies = [], 0, _copies(self._layers)
+        lines, blobs, copies = [], 0, _split_names(self._layers)
         for kind, inputs, output, options in self._layers:
             sources = [copies[name].pop() for name in inputs]
             name = "output" if output == result else output
-            lines.append(_line(kind, sources, [name], options))
+            lines.append(_format_layer(kind, sources, [name], options))
             blobs += 1
             # A blob has one consumer in ncnn; a Split layer makes the copies for several.
             if len(outputs := copies.get(output, [])) > 1:
-                lines.append(_line("Split", [name], outputs, ""))
+                lines.append(_format_layer("Split", [name], outputs, ""))
                 blobs += len(outputs)
         structure = "\n".join([_MAGIC, f"{len(lines)} {blobs}", *lines, ""])
         return structure, b"".join(weights.tobytes() for weights in self._weights)
@@ -196,15 +214,16 @@ class _Builder:
         return self._layer("Interp", x, options=f"0=2 1={factor:.1f} 2={factor:.1f}")
 
     def channel(self, x: str, *, number: int) -> str:
-        window = f"-23309=1,{number} -23310=1,{number + 1} -23311=1,0"  # starts, ends, axes
+        # Arrays 9, 10 and 11: starts, ends and axes.
+        window = f"-23309=1,{number} -23310=1,{number + 1} -23311=1,0"
         return self._layer("Crop", x, options=window)
 
     def concat(self, *parts: str) -> str:
         return self._layer("Concat", *parts, options="0=0")
 
 
-def _copies(layers: list[tuple[str, list[str], str, str]]) -> dict[str, list[str]]:
-    """Return for each blob one name for each of its consumers."""
+def _split_names(layers: list[tuple[str, list[str], str, str]]) -> dict[str, list[str]]:
+    """Return {blob: names, one for each of its consumers}."""
     readers = Counter(name for _, inputs, _, _ in layers for name in inputs)
     return {
         name: [f"{name}_{n}" for n in range(count)] if count > 1 else [name]
@@ -212,7 +231,7 @@ def _copies(layers: list[tuple[str, list[str], str, str]]) -> dict[str, list[str
     }
 
 
-def _line(kind: str, inputs: list[str], outputs: list[str], options: str) -> str:
-    """Return the line of one layer; a layer is named like its first output."""
+def _format_layer(kind: str, inputs: list[str], outputs: list[str], options: str) -> str:
+    """Return the line of a layer, whose name is that of its first output."""
     counts = f"{len(inputs)} {len(outputs)}"
     return " ".join(filter(None, (kind, outputs[0], counts, *inputs, *outputs, options)))

@@ -15,7 +15,7 @@ _OPSET = 17
 
 
 class ONNXRuntimeBackend(Backend):
-    """Backend for ONNX Runtime. One model accepts windows of any size; see `Backend`."""
+    """Backend for ONNX Runtime. One model accepts windows of any size."""
 
     name = "onnxruntime"
     packages = ("onnx", "onnxruntime")
@@ -27,20 +27,22 @@ class ONNXRuntimeBackend(Backend):
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
         self._features, self._reconstruction = (
-            onnxruntime.InferenceSession(_model(half), options, providers=["CPUExecutionProvider"])
-            for half in trace_halves(network)
+            onnxruntime.InferenceSession(
+                _to_model(graph), options, providers=["CPUExecutionProvider"]
+            )
+            for graph in trace_halves(network)
         )
 
     def extract_features(self, x: Tensor) -> Tensor:
-        """Implement `Backend`."""
+        """Return the features of a window of the LR image."""
         return _run(self._features, x=x)
 
     def reconstruct(self, features: Tensor, x: Tensor) -> Tensor:
-        """Implement `Backend`."""
+        """Return the SR image of a window of features and the same window of the LR image."""
         return _run(self._reconstruction, features=features, x=x)
 
     def is_out_of_memory(self, error: BaseException) -> bool:
-        """Implement `Backend`."""
+        """Return whether ONNX Runtime raised `error` for lack of memory."""
         return "Failed to allocate memory" in str(error) or super().is_out_of_memory(error)
 
 
@@ -49,7 +51,7 @@ def _run(session: Any, **inputs: Tensor) -> Tensor:
     return torch.from_numpy(session.run(None, feed)[0])
 
 
-def _model(graph: Graph) -> bytes:
+def _to_model(graph: Graph) -> bytes:
     """Return the graph as a serialised ONNX model."""
     import onnx
     from onnx import TensorProto, helper

@@ -16,7 +16,7 @@ _PRECISIONS = {torch.float32: "f32", torch.bfloat16: "bf16"}
 
 
 class OpenVINOBackend(Backend):
-    """Backend for OpenVINO. One model accepts windows of any size; see `Backend`."""
+    """Backend for OpenVINO. One model accepts windows of any size."""
 
     name = "openvino"
     packages = ("openvino",)
@@ -39,15 +39,15 @@ class OpenVINOBackend(Backend):
             "PERFORMANCE_HINT": "LATENCY",
         }
         self._features, self._reconstruction = (
-            core.compile_model(_model(half), "CPU", options) for half in trace_halves(network)
+            core.compile_model(_to_model(graph), "CPU", options) for graph in trace_halves(network)
         )
 
     def extract_features(self, x: Tensor) -> Tensor:
-        """Implement `Backend`."""
+        """Return the features of a window of the LR image."""
         return _run(self._features, x)
 
     def reconstruct(self, features: Tensor, x: Tensor) -> Tensor:
-        """Implement `Backend`."""
+        """Return the SR image of a window of features and the same window of the LR image."""
         return _run(self._reconstruction, features, x)
 
 
@@ -56,7 +56,8 @@ def _run(model: Any, *inputs: Tensor) -> Tensor:
     return torch.from_numpy(model(arrays, share_inputs=True, share_outputs=True)[0])
 
 
-def _model(graph: Graph) -> Any:
+def _to_model(graph: Graph) -> Any:
+    """Return the graph as an OpenVINO model."""
     import openvino
     from openvino import opset13 as ops
 

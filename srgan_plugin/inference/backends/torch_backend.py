@@ -8,12 +8,12 @@ from torch import Tensor
 from srgan_plugin.errors import UserError
 from srgan_plugin.networks import Generator
 
-from .base import Backend
+from .base import Backend, parse_device
 from .graph import prepare_for_cpu
 
 
 class TorchBackend(Backend):
-    """Backend for torch; see `Backend`."""
+    """Backend for torch, on `"cpu"`, `"cuda:N"` or `"mps"`."""
 
     name = "torch"
     dtypes: ClassVar = (torch.float32, torch.bfloat16, torch.float16)
@@ -39,21 +39,21 @@ class TorchBackend(Backend):
 
     @classmethod
     def find_device(cls, name: str) -> str:
-        """Implement `Backend`."""
+        """Return an existing device; `"auto"` is a CUDA GPU if there is one, else `"cpu"`."""
         return str(find_device(name))
 
     def to_device(self, window: Tensor) -> Tensor:
-        """Implement `Backend`."""
+        """Return a window of the LR image in the dtype and memory format of the network."""
         moved = window.to(self.device, self._stored)
         return moved.contiguous(memory_format=torch.channels_last)
 
     def extract_features(self, x: Tensor) -> Tensor:
-        """Implement `Backend`."""
+        """Return the features of a window of the LR image."""
         with self._autocast():
             return self._network.extract_features(x)
 
     def reconstruct(self, features: Tensor, x: Tensor) -> Tensor:
-        """Implement `Backend`."""
+        """Return the SR image of a window of features and the same window of the LR image."""
         with self._autocast():
             return self._network.reconstruct(features, x)
 
@@ -61,7 +61,7 @@ class TorchBackend(Backend):
         return torch.autocast(self.kind, torch.bfloat16, self.dtype == torch.bfloat16)
 
     def is_out_of_memory(self, error: BaseException) -> bool:
-        """Implement `Backend`."""
+        """Return whether torch, on any device, raised `error` for lack of memory."""
         # On the CPU torch raises a bare RuntimeError that names its allocator.
         of_torch = isinstance(error, torch.OutOfMemoryError) or "CPUAllocator" in str(error)
         return of_torch or super().is_out_of_memory(error)
@@ -81,9 +81,5 @@ def find_device(name: str) -> torch.device:
     counts = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": mps}
     if name == "auto":
         return torch.device("cuda" if counts["cuda"] else "cpu")
-    kind, colon, number = name.partition(":")
-    if kind not in counts or (colon and not number.isdecimal()):
-        raise UserError(f"device: expected auto, cpu, cuda, cuda:N or mps, got {name!r}")
-    if int(number or 0) >= counts[kind]:
-        raise UserError(f"device {name}: torch finds {counts[kind]} such devices here; use cpu")
-    return torch.device(name)
+    kind, number = parse_device(name, counts, TorchBackend.name)
+    return torch.device(kind) if number is None else torch.device(kind, number)

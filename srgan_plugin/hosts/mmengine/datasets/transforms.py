@@ -1,8 +1,9 @@
 """Transforms with the names and arguments of MMagic, and reproducible random numbers.
 
 A sample is a dict with `img` (LR) and `gt`: RGB arrays (H, W, 3), uint8, or lazy images. Crops and
-flips are functions of `sample_index`, that is of the seed and the sample's number; without it (in a
-dataset of another toolbox) of torch's random state, which mmengine seeds in each worker.
+flips are derived from `sample_index`, which contains the seed and the sample's number. Samples of
+other toolboxes have no `sample_index`; one is drawn from torch's random state, which mmengine
+seeds in each worker.
 """
 
 import inspect
@@ -38,10 +39,12 @@ def as_list(value: Any) -> list[Any]:
     return [value] if alone else list(value)
 
 
-def _get_sample_index(results: dict[str, Any]) -> SampleIndex:
+def _ensure_sample_index(results: dict[str, Any]) -> SampleIndex:
+    """Return `results["sample_index"]`; draw and store it if it is missing."""
     if "sample_index" not in results:
         seed, number = torch.randint(2**31, (2,)).tolist()
-        results["sample_index"] = SampleIndex(0, seed=seed, number=number)
+        # The index of the image is not used here: the dataset has already read the image.
+        results["sample_index"] = SampleIndex(index=0, seed=seed, number=number)
     return results["sample_index"]  # type: ignore[no-any-return]
 
 
@@ -52,14 +55,17 @@ def _check_probability(name: str, value: float) -> None:
 
 @TRANSFORMS.register_module()
 class LoadPair:
-    """Read both images, for pipelines in which the next step needs arrays."""
+    """Decode lazy images, for pipelines in which the next step needs arrays."""
 
     def __call__(self, results: dict[str, Any]) -> dict[str, Any]:
         """Replace `img` and `gt` by RGB arrays (H, W, 3), uint8."""
         return {**results, "img": np.asarray(results["img"]), "gt": np.asarray(results["gt"])}
 
+    def __repr__(self) -> str:
+        return "LoadPair()"
 
-def _each(value: Any, change: Callable[[Any], Any]) -> Any:
+
+def _map_frames(value: Any, change: Callable[[Any], Any]) -> Any:
     """Apply `change` to an image, or to each of a list of frames."""
     return [change(frame) for frame in value] if isinstance(value, list) else change(value)
 
@@ -68,7 +74,7 @@ class _Transform:
     """Base class of transforms, with the method `transform` and the `repr` of MMagic."""
 
     def __call__(self, results: dict[str, Any]) -> dict[str, Any]:
-        """See `transform`."""
+        """Return `transform(results)`."""
         return self.transform(results)
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
@@ -91,7 +97,7 @@ class PairedRandomCrop(_Transform):
     """
 
     def __init__(self, gt_patch_size: int, lq_key: str = "img", gt_key: str = "gt") -> None:
-        if not isinstance(gt_patch_size, int) or gt_patch_size < 1:
+        if type(gt_patch_size) is not int or gt_patch_size < 1:
             raise UserError(
                 f"gt_patch_size: expected a positive number of pixels, got {gt_patch_size!r}"
             )
@@ -109,20 +115,26 @@ class PairedRandomCrop(_Transform):
         scale = results.get("scale") or first_gt.shape[0] // first_lr.shape[0]
         name = str(results.get(f"{self.gt_key}_path") or results.get("key", "an image"))
 
+        index = _ensure_sample_index(results)
+
+        # The position depends only on the sample and the sizes, so all frames agree.
         def crop(low: Any, high: Any) -> Any:
-            return crop_pair(low, high, self.gt_patch_size, scale, _get_sample_index(results), name)
+            return crop_pair(low, high, self.gt_patch_size, scale, index, name)
 
         if lr is first_lr and gt is first_gt:
             results[self.lq_key], results[self.gt_key] = crop(lr, gt)
         else:
-            results[self.lq_key] = _each(lr, lambda frame: crop(frame, first_gt)[0])
-            results[self.gt_key] = _each(gt, lambda frame: crop(first_lr, frame)[1])
+            results[self.lq_key] = _map_frames(lr, lambda frame: crop(frame, first_gt)[0])
+            results[self.gt_key] = _map_frames(gt, lambda frame: crop(first_lr, frame)[1])
         return results
 
 
 @TRANSFORMS.register_module()
 class Flip(_Transform):
     """Flip all `keys` together, at random.
+
+    There is one decision per direction and sample: two `Flip`s of one direction on different keys
+    always agree, unlike those of MMagic, which draw independently.
 
     Args:
         keys: Keys of images, or of lists of frames.
@@ -143,10 +155,10 @@ class Flip(_Transform):
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         """Flip `results[key]` for each key, or none, and append to `flip_infos`."""
-        index = _get_sample_index(results)
+        index = _ensure_sample_index(results)
         flip = counter_uniform(index.seed, index.number, self.stream) < self.flip_ratio
         for key in self.keys if flip else ():
-            results[key] = _each(results[key], lambda image: np.flip(image, self.axis))
+            results[key] = _map_frames(results[key], lambda image: np.flip(image, self.axis))
         options = {"keys": self.keys, "direction": self.direction, "ratio": self.flip_ratio}
         results.setdefault("flip_infos", []).append({**options, "flip": flip})
         return results
@@ -155,6 +167,9 @@ class Flip(_Transform):
 @TRANSFORMS.register_module()
 class RandomTransposeHW(_Transform):
     """Swap height and width of all `keys` together, at random.
+
+    There is one decision per sample: two of these transforms on different keys always agree, unlike
+    those of MMagic, which draw independently.
 
     Args:
         keys: Keys of images, or of lists of frames.
@@ -171,22 +186,27 @@ class RandomTransposeHW(_Transform):
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         """Transpose `results[key]` for each key, or none, and set `transpose`."""
-        index = _get_sample_index(results)
+        index = _ensure_sample_index(results)
         transpose = counter_uniform(index.seed, index.number, self.stream) < self.transpose_ratio
         for key in self.keys if transpose else ():
-            results[key] = _each(results[key], lambda image: image.transpose(1, 0, 2))
+            results[key] = _map_frames(results[key], lambda image: image.transpose(1, 0, 2))
         results["transpose"] = transpose
         return results
 
 
 @TRANSFORMS.register_module()
 class PackInputs(_Transform):
-    """Convert a sample to the input of models: tensors (3, H, W), uint8, as in MMagic.
+    """Convert a sample to the input of models, as in MMagic.
+
+    An image (H, W, C) becomes a tensor (C, H, W), grey (H, W) becomes (1, H, W), and a list of T
+    frames becomes (T, C, H, W), or (C, H, W) if T is 1. The dtype is kept, such as uint8.
 
     Args:
-        keys: Keys of the images in `inputs`: a tensor if one of them exists, else a dict.
+        keys: Keys of the images in `inputs`: a tensor if exactly one of them exists in the sample,
+            else a dict of tensors, which is empty if none exists.
         meta_keys: Keys of metadata in addition to `META_KEYS`.
-        data_keys: Keys of further images, which keep their names; `gt` becomes `gt_img`.
+        data_keys: Keys of further images in `data_samples`, which keep their names. `gt` is packed
+            as `gt_img`, unless it is in `data_keys` or `meta_keys`.
     """
 
     def __init__(
@@ -198,17 +218,20 @@ class PackInputs(_Transform):
         self.keys, self.data_keys, self.meta_keys = map(as_list, (keys, data_keys, meta_keys))
 
     @property
-    def usual(self) -> bool:
-        """Whether exactly the keys of samples of this package are packed."""
-        keys = {*self.keys} - {"merged"}  # such a sample has no `merged`
+    def packs_default_keys(self) -> bool:
+        """Whether only the default keys are packed."""
+        keys = {*self.keys} - {"merged"}  # samples of this package have no `merged`
         return keys == {"img"} and not self.data_keys and {*self.meta_keys} <= {*META_KEYS}
 
     def __repr__(self) -> str:
-        return type(self).__name__
+        return type(self).__name__  # without arguments, as in MMagic
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
-        """Return a dict with `inputs`, (3, h, w), uint8, and `data_samples`, with `gt_img`."""
-        inputs = {k: _tensor(results[k]) for k in self.keys if results.get(k) is not None}
+        """Return a dict with `inputs`, a tensor or a dict of tensors, and `data_samples`.
+
+        `data_samples` has the images `gt_img` and `data_keys`, and the metadata.
+        """
+        inputs = {k: _to_tensor(results[k]) for k in self.keys if results.get(k) is not None}
         sample = element_type()()
         extra = {*self.meta_keys, *self.data_keys}
         if hasattr(sample, "set_predefined_data"):  # a DataSample of MMagic
@@ -218,16 +241,21 @@ class PackInputs(_Transform):
         sample.set_metainfo({k: results[k] for k in meta_keys if k in results})
         fields = {} if "gt" in extra else {"gt_img": "gt"}
         fields |= {key: key for key in self.data_keys}
-        found = {n: _tensor(results[k]) for n, k in fields.items() if results.get(k) is not None}
+        found = {n: _to_tensor(results[k]) for n, k in fields.items() if results.get(k) is not None}
+        # MMagic's `DataSample` converts values to tensors; mmengine's element has only `set_data`.
         getattr(sample, "set_tensor_data", sample.set_data)(found)
         only = next(iter(inputs.values())) if len(inputs) == 1 else inputs
         return {"inputs": only, "data_samples": sample}
 
 
-def _tensor(image: Any) -> Any:
-    """Convert an image (H, W, C) to a tensor (C, H, W), frames to (T, C, H, W); else return it."""
+def _to_tensor(image: Any) -> Any:
+    """Convert an image (H, W, C) or (H, W) to a tensor (C, H, W), and T frames to (T, C, H, W).
+
+    A single frame becomes (C, H, W). Tensors, scalars and one-dimensional values are returned
+    unchanged.
+    """
     if isinstance(image, (list, tuple)) and image and not np.isscalar(image[0]):
-        frames = [_tensor(frame) for frame in image]
+        frames = [_to_tensor(frame) for frame in image]
         return frames[0] if len(frames) == 1 else torch.stack(frames)
     if isinstance(image, torch.Tensor) or np.ndim(image) < 2:
         return image
@@ -246,13 +274,13 @@ def find_augmentation(steps: Sequence[Any], scale: int) -> AugmentationParams | 
     crop, pack = (steps[0], steps[-1]) if len(steps) > 1 else (None, None)
     if type(crop) is not PairedRandomCrop or type(pack) is not PackInputs:
         return None
-    if (crop.lq_key, crop.gt_key) != ("img", "gt") or not pack.usual:
+    if (crop.lq_key, crop.gt_key) != ("img", "gt") or not pack.packs_default_keys:
         return None
     ratios: dict[int, float] = {}
     for step in steps[1:-1]:
         if type(step) not in (Flip, RandomTransposeHW) or set(step.keys) != {"img", "gt"}:
             return None
-        # The numbers of streams are in the order of the steps in `augment`.
+        # Flips must precede the transpose, as in `augment`; streams have numbers in this order.
         if ratios and step.stream <= max(ratios):
             return None
         ratios[step.stream] = step.flip_ratio if type(step) is Flip else step.transpose_ratio
