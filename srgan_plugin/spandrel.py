@@ -48,14 +48,14 @@ def install(
             code bases record arguments.
     """
     for name in GENERATORS:
-        found = registry.get(_id(name))
+        found = registry.get(_make_id(name))
         architecture = found.architecture if found else GeneratorArchitecture(name)
         architecture.arguments = dict(arguments or {})
         if found is None:
             registry.add(ArchSupport.from_architecture(architecture))
 
 
-def _id(network: str) -> str:
+def _make_id(network: str) -> str:
     """Return the id of the architecture in spandrel."""
     return f"srgan_plugin.{network}"
 
@@ -68,7 +68,7 @@ class GeneratorArchitecture(Architecture[Generator]):
     """
 
     def __init__(self, network: str) -> None:
-        super().__init__(id=_id(network), name=network, detect=self._matches)
+        super().__init__(id=_make_id(network), name=network, detect=self._matches)
         self.network = network
         self.arguments: dict[str, Any] = {}
 

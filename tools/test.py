@@ -184,7 +184,7 @@ def _use_ema_weights(model: Any, checkpoint: Any, path: Any, *, is_plugin: bool)
 
 
 def network_name(model: Any) -> str:
-    """Return the type of the generator, or of a model without one, without a prefix."""
+    """Return the type without a prefix of the generator, or of the model if it has no generator."""
     return str((model.get("generator") or model).get("type")).rpartition(".")[2]
 
 

@@ -116,7 +116,7 @@ class _HalfPrecision(nn.Module):
         self.network = network.half()
 
     def forward(self, x: Tensor) -> Tensor:
-        """See `Generator.forward`."""
+        """Upscale LR images in half precision, in and out in float32; see `Generator.forward`."""
         out: Tensor = self.network(x.half())
         return out.float()
 

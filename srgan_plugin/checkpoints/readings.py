@@ -41,7 +41,7 @@ def shuffle_scale(state: State) -> int:
 
 
 def shuffles(state: State) -> tuple[int, ...] | None:
-    """Return the factors of the pixel shuffles; None for the usual ones, (2, 2, …) and (3,)."""
+    """Return the factors of the pixel shuffles; None for the defaults, (2, 2, …) and (3,)."""
     factors = _shuffle_factors(state)
     return None if factors == (3,) or set(factors) == {2} else factors
 

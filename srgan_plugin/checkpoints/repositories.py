@@ -36,7 +36,7 @@ _TANH_BOTH = _TANH | {"input_range": (-1.0, 1.0)}
 _LINEAR: dict[str, Any] = {"output_range": (0.0, 1.0), "input_range": (0.0, 1.0)}
 
 
-def _ends(first: str, trunk: str, last: str, trunk_end: str = "bn_trunk") -> Renames:
+def _rename_ends(first: str, trunk: str, last: str, trunk_end: str = "bn_trunk") -> Renames:
     """Return the renames of the first layers, the end of the trunk and the last convolution.
 
     Args:
@@ -100,7 +100,7 @@ _LEFTTHOMAS = (
     *_upsample("block8.{}.conv", "block8.{}.prelu"),
 )
 _ERIK = (
-    *_ends("conv1", "conv2", "conv3.0"),
+    *_rename_ends("conv1", "conv2", "conv3.0"),
     *_block("res_blocks.{}.conv_block", "0 1 2 3 4"),
     *_flat_upsample("upsampling", "upsample_conv", "upsample_bn", "", "act"),
 )
@@ -161,56 +161,56 @@ REPOSITORIES = (
     Repository(
         "leftthomas/SRGAN",
         "block1.0 block2.conv1 block2.prelu block7.0 block7.1.running_mean",
-        (*_LEFTTHOMAS, *_ends("block1", "block7", "block8.{}")),
+        (*_LEFTTHOMAS, *_rename_ends("block1", "block7", "block8.{}")),
         _TANH,
     ),
     Repository(
         "leftthomas/SRGAN (2017)",
         "block1.0 block2.conv1 block2.prelu block7.0 block7.1 !block7.1.running_mean",
-        (*_LEFTTHOMAS, *_ends("block1", "block7", "block8.{}", "act_trunk")),
+        (*_LEFTTHOMAS, *_rename_ends("block1", "block7", "block8.{}", "act_trunk")),
         _TANH,
     ),
     Repository(
         "weichen283/srgan-pytorch",
         "block1.0 block1.1 block2.conv1 !block2.prelu block7.0 block7.1.running_mean",
-        (*_LEFTTHOMAS, *_ends("block1", "block7", "block8.{}")),
+        (*_LEFTTHOMAS, *_rename_ends("block1", "block7", "block8.{}")),
         _TANH | {"act": "swish", "first_act": "prelu"},
     ),
     Repository(
         "Lornatang/SRGAN-PyTorch",
         "conv1.0 trunk.0.rcb.0 conv3",
-        (*_LORNATANG, *_ends("conv1", "conv2", "conv3")),
+        (*_LORNATANG, *_rename_ends("conv1", "conv2", "conv3")),
         _LINEAR,
     ),
     Repository(
         "Lornatang/SRGAN-PyTorch (early 2022)",
         "conv_block1.0 trunk.0.rcb.0 conv_block3",
-        (*_LORNATANG, *_ends("conv_block1", "conv_block2", "conv_block3")),
+        (*_LORNATANG, *_rename_ends("conv_block1", "conv_block2", "conv_block3")),
         _LINEAR,
     ),
     Repository(
         "Lornatang/SRGAN-PyTorch (v0.2, 2021)",
         "conv1.0 trunk.0.conv1 subpixel_conv.0.conv conv3",
-        (*_LORNATANG_2021, *_ends("conv1", "conv2", "conv3")),
+        (*_LORNATANG_2021, *_rename_ends("conv1", "conv2", "conv3")),
         _LINEAR,
     ),
     Repository(
         "Lornatang/SRGAN-PyTorch (v0.3, 2021)",
         "conv1.0 trunk.0.conv1 subpixel_conv.0.conv conv3.0",
-        (*_LORNATANG_2021, *_ends("conv1", "conv2", "conv3.0")),
+        (*_LORNATANG_2021, *_rename_ends("conv1", "conv2", "conv3.0")),
         {"last_act": "tanh"},
         _RANGES,
     ),
     Repository(
         "Lornatang/SRGAN-PyTorch (2020)",
         "conv1.0 residual_blocks.0.conv1 upsampling.1 conv3",
-        (*_LORNATANG_2020, *_ends("conv1", "conv2", "conv3")),
+        (*_LORNATANG_2020, *_rename_ends("conv1", "conv2", "conv3")),
         asks=_RANGES,
     ),
     Repository(
         "Lornatang/SRGAN-PyTorch (2020, with tanh)",
         "conv1.0 residual_blocks.0.conv1 upsampling.1 conv3.0",
-        (*_LORNATANG_2020, *_ends("conv1", "conv2", "conv3.0")),
+        (*_LORNATANG_2020, *_rename_ends("conv1", "conv2", "conv3.0")),
         {"last_act": "tanh"},
         _RANGES,
     ),
@@ -218,7 +218,9 @@ REPOSITORIES = (
         "sgrvinod/a-PyTorch-Tutorial-to-Super-Resolution",
         "conv_block1.conv_block.0 residual_blocks.0.conv_block1.conv_block.0",
         (
-            *_ends("conv_block1.conv_block", "conv_block2.conv_block", "conv_block3.conv_block.0"),
+            *_rename_ends(
+                "conv_block1.conv_block", "conv_block2.conv_block", "conv_block3.conv_block.0"
+            ),
             *_block(
                 "residual_blocks.{}",
                 "conv_block1.conv_block.0 conv_block1.conv_block.1 conv_block1.conv_block.2 "
@@ -234,7 +236,7 @@ REPOSITORIES = (
         "HasnainRaz/Fast-SRGAN",
         "neck.0 stem.0.conv1 bottleneck.0 upsampling.0.conv head.0",
         (
-            *_ends("neck", "bottleneck", "head.0"),
+            *_rename_ends("neck", "bottleneck", "head.0"),
             *_block("stem.{}", "conv1 bn1 relu1 conv2 bn2"),
             ("stem.{}.act1.", "trunk_net.{}.act."),  # of 2023, with batch normalisation
             *_upsample("upsampling.{}.conv", "upsampling.{}.relu"),
@@ -260,7 +262,7 @@ REPOSITORIES = (
         (
             *_block("residual{}.net", "0 1 2 3 4", "{-1}"),
             *_upsample("upsample.{}.net.0", "upsample.{}.net.2"),
-            *_ends("conv1", "conv2", "upsample.{}", "act_trunk"),
+            *_rename_ends("conv1", "conv2", "upsample.{}", "act_trunk"),
         ),
         _TANH,
     ),
@@ -268,7 +270,7 @@ REPOSITORIES = (
         "dongheehand/SRGAN-PyTorch",
         "conv01.body.0 body.0.body.0.body.0 tail.0.body.0.body.0 last_conv.body.0",
         (
-            *_ends("conv01.body", "conv02.body", "last_conv.body.0"),
+            *_rename_ends("conv01.body", "conv02.body", "last_conv.body.0"),
             *_block("body.{}.body", "0.body.0 0.body.1 0.body.2 1.body.0 1.body.1"),
             *_upsample("tail.{}.body.0.body.0", "tail.{}.body.2"),
         ),
@@ -298,7 +300,7 @@ REPOSITORIES = (
         (
             *_block("blocks.{}", "conv1 bn1 prelu conv2 bn2"),
             *_upsample("upsample.{}.conv", "upsample.{}.prelu"),
-            *_ends("block_in", "block_out", "upsample.{}"),
+            *_rename_ends("block_in", "block_out", "upsample.{}"),
         ),
         _TANH_BOTH,
     ),
@@ -306,7 +308,7 @@ REPOSITORIES = (
         "kiyotone/SRGAN",
         "initial.0 residual_blocks.0.block.0 conv2.0 upsample.0 final",
         (
-            *_ends("initial", "conv2", "final"),
+            *_rename_ends("initial", "conv2", "final"),
             *_block("residual_blocks.{}.block", "0 1 2 3 4"),
             *_flat_upsample("upsample", "upsample_conv", "", "act"),
         ),

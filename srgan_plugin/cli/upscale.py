@@ -74,8 +74,8 @@ def _add_output_arguments(parser: argparse.ArgumentParser) -> None:
         "--format",
         choices=("png", "jpg", "webp", "tif"),
         help="format of the files in a folder; if several inputs would get one name, such as x.jpg "
-        "and x.png, their results are x.jpg.png and x.png.png, so a result of an earlier run "
-        "without one of them is not used",
+        "and x.png, their results are x.jpg.png and x.png.png, so the result x.png of an "
+        "earlier run, in which only one of them was an input, is not used",
     )
     parser.add_argument(
         "--quality",

@@ -229,7 +229,7 @@ def _partners(
     lr_only = sorted(lr_keys - set(partners.values())) if all_lr else []
     if gt_only or lr_only:
         differences = (
-            f"{_some(names)} of {source.path} without one in {other.path}"
+            f"{_some(names)} of {source.path} that are not in {other.path}"
             for names, source, other in ((gt_only, gt, lr), (lr_only, lr, gt))
             if names
         )

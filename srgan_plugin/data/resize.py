@@ -272,12 +272,12 @@ class DownscaledImage(ArrayMixin):
 
     @property
     def name(self) -> str:
-        """See `LazyImage`."""
+        """Name of the HR image and the scale, for messages."""
         return f"{self.hr.name} (bicubic /{self.scale})"
 
     @property
     def shape(self) -> Shape:
-        """See `LazyImage`."""
+        """(H, W, 3) of the LR image."""
         height, width, channels = self.hr.shape
         return height // self.scale, width // self.scale, channels
 

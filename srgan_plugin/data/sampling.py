@@ -51,6 +51,17 @@ class SampleIndex(int):
         return f"SampleIndex({int(self)}, seed={self.seed}, number={self.number})"
 
 
+def draw_sample_index() -> SampleIndex:
+    """Draw the seed and the number of a sample from torch's random state.
+
+    For datasets that have no stream. The index is 0, because the image is already chosen.
+    """
+    import torch  # not above, because preparing data does not need it
+
+    seed, number = torch.randint(2**31, (2,)).tolist()
+    return SampleIndex(index=0, seed=seed, number=number)
+
+
 def sample_index(number: int, *, seed: int, length: int, shuffle: bool = True) -> SampleIndex:
     """Return sample `number` of the endless stream over `length` images.
 

@@ -52,7 +52,7 @@ def _add_ops() -> None:
     sys.modules["mmcv._ext"] = module
 
 
-def _lacks_solutions() -> bool:
+def _solutions_are_missing() -> bool:
     """Return whether mediapipe has no `solutions`, without importing it (which takes 9 s)."""
     package = find_spec("mediapipe")
     if _FACES in sys.modules or package is None or package.origin is None:
@@ -124,7 +124,7 @@ TOOLBOX = Toolbox(
         CompatPatch(
             name="mediapipe.solutions",
             reason="mediapipe 0.10.30 removed it, mmagic.apis imports Python around it",
-            missing=_lacks_solutions,
+            missing=_solutions_are_missing,
             apply=_add_face_detector,
         ),
         CompatPatch(

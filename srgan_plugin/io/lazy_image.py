@@ -59,7 +59,7 @@ class DecodedImage(ArrayMixin):
 
     @property
     def shape(self) -> Shape:
-        """See `LazyImage`."""
+        """(H, W, 3)."""
         height, width, channels = self.listed or self._pixels.shape
         return height, width, channels
 
@@ -82,12 +82,12 @@ class CroppedImage(ArrayMixin):
 
     @property
     def name(self) -> str:
-        """See `LazyImage`."""
+        """Name of the full image, for messages."""
         return self.full.name
 
     @property
     def shape(self) -> Shape:
-        """See `LazyImage`."""
+        """(H, W, 3)."""
         height, width, channels = self.full.shape
         return height - height % self.multiple, width - width % self.multiple, channels
 

@@ -67,8 +67,8 @@ def niqe(image: NDArray[Any], model: PristineModel, *, border: int = 0) -> float
         )
     inside = (slice(border, border + rows * _PATCH), slice(border, border + columns * _PATCH))
     luma = _luma(image[inside])
-    half = _halve(luma / np.float32(255)) * 255
-    features = np.hstack([_features(luma, _PATCH), _features(half, _PATCH // 2)])
+    downscaled = _halve(luma / np.float32(255)) * 255
+    features = np.hstack([_features(luma, _PATCH), _features(downscaled, _PATCH // 2)])
     complete = features[~np.isnan(features).any(axis=1)]
     if len(complete) < 2:
         raise UserError(

@@ -156,7 +156,7 @@ def ssim_by_plane(a: Planes, b: Planes) -> Tensor:
     return _plane_means(_similarity, a, b)
 
 
-def planes(image: Any, names: Iterable[str]) -> Planes:
+def split_planes(image: Any, names: Iterable[str]) -> Planes:
     """Return planes of an RGB image by name: "r", "g", "b", and "y" for luma.
 
     Args:
@@ -235,4 +235,4 @@ def _prepare(
 ) -> list[Planes]:
     check_option("channel", channel, ("rgb", "b", "y"))
     inside = check_comparable(pred.shape, gt.shape, border, smallest)
-    return [planes(image[inside], channel) for image in (pred, gt)]
+    return [split_planes(image[inside], channel) for image in (pred, gt)]

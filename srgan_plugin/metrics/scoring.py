@@ -19,8 +19,8 @@ from .psnr_ssim import (
     WINDOW,
     check_comparable,
     mse_by_plane,
-    planes,
     psnr_from_mse,
+    split_planes,
     ssim_by_plane,
 )
 
@@ -144,7 +144,7 @@ class Scorer:
 def _compare(pred: Any, gt: Any, measures: Sequence[Measure]) -> dict[Measure, Tensor]:
     """Compute metrics with one border and rounding; each plane is compared once."""
     names = dict.fromkeys("".join(m.channel for m in measures))
-    a, b = (dict(zip(names, planes(image, names), strict=True)) for image in (pred, gt))
+    a, b = (dict(zip(names, split_planes(image, names), strict=True)) for image in (pred, gt))
     by_plane: dict[tuple[str, str], Tensor] = {}
     for function, compare in (("PSNR", mse_by_plane), ("SSIM", ssim_by_plane)):
         chosen = dict.fromkeys("".join(m.channel for m in measures if m.function == function))

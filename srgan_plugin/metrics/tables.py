@@ -72,7 +72,7 @@ def format_measures(results: Results, scorer: Scorer | None = None) -> str:
         raise UserError("results: expected those of at least one test set, got none")
     first = scorer.measures if scorer else ()
     columns = dict.fromkeys([*first, *(m for row in results.values() for m in row)])
-    rows = [[name, *(_number(row.get(m)) for m in columns)] for name, row in results.items()]
+    rows = [[name, *(format_number(row.get(m)) for m in columns)] for name, row in results.items()]
     return _format_columns([["set", *columns], *rows], left=1)
 
 
@@ -151,11 +151,17 @@ def _comparison(measured: Mapping[str, float], entry: ReferenceResult) -> list[s
     same = measured.get(entry.metric) if entry.metric else None
     right = measured.get(entry.right) if entry.right else None
     difference = None if same is None else same - entry.value
-    return [f"{entry.value:.4f}", _number(same), _number(difference, sign="+"), _number(right)]
+    return [
+        f"{entry.value:.4f}",
+        format_number(same),
+        format_number(difference, "+.4f"),
+        format_number(right),
+    ]
 
 
-def _number(value: float | None, *, sign: str = "") -> str:
-    return "–" if value is None else f"{value:{sign}.4f}"
+def format_number(value: float | None, spec: str = ".4f") -> str:
+    """Format a number by a format specification; a dash for None."""
+    return "–" if value is None else format(value, spec)
 
 
 def _origins(names: Iterable[str], lr_origins: Mapping[str, str]) -> str:

@@ -92,7 +92,7 @@ class _PairedConvDiscriminator(nn.Module):
                 f"{x.shape[-2]}x{x.shape[-1]} (height x width); set input_size to the crop size"
             )
         feat = x
-        for name in (f"{stage}_{half}" for stage in range(self.num_stages) for half in (0, 1)):
+        for name in (f"{stage}_{number}" for stage in range(self.num_stages) for number in (0, 1)):
             feat = getattr(self, f"conv{name}")(feat)
             norm = getattr(self, f"bn{name}")
             feat = F.leaky_relu(feat if norm is None else norm(feat), 0.2, inplace=True)

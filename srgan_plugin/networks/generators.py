@@ -192,16 +192,16 @@ class MSRResNet(Generator):
 
     @property
     def receptive_radius(self) -> tuple[int, int]:
-        """See `Generator`."""
+        """Radius of the receptive fields of `extract_features` and `reconstruct`, in LR pixels."""
         return 1 + 2 * len(self.trunk_net), 2
 
     def extract_features(self, x: Tensor) -> Tensor:
-        """See `Generator`."""
+        """Run the layers at LR size, from (N, in_channels, H, W) to (N, mid_channels, H, W)."""
         out: Tensor = self.trunk_net(F.leaky_relu(self.conv_first(x), 0.1, inplace=True))
         return out
 
     def reconstruct(self, features: Tensor, x: Tensor) -> Tensor:
-        """See `Generator`."""
+        """Upsample the features of LR images `x` and return the SR images."""
         feat = F.leaky_relu(self.conv_hr(self._upsample(features)), 0.1, inplace=True)
         scale = float(self.upscale_factor)
         skip = F.interpolate(x, scale_factor=scale, mode="bilinear", align_corners=False)
@@ -310,7 +310,7 @@ class SRResNet(Generator):
 
     @property
     def receptive_radius(self) -> tuple[int, int]:
-        """See `Generator`."""
+        """Radius of the receptive fields of `extract_features` and `reconstruct`, in LR pixels."""
         first, last = self.conv_first.kernel_size[0] // 2, self.conv_last.kernel_size[0] // 2
         near, scale = 0.0, 1
         for name in self._upsamples:
@@ -321,18 +321,18 @@ class SRResNet(Generator):
 
     @property
     def needs_whole_image(self) -> bool:
-        """See `Generator`."""
+        """Whether `extract_features` normalises by statistics of the whole image."""
         return self.norm != "batch"
 
     def extract_features(self, x: Tensor) -> Tensor:
-        """See `Generator`."""
+        """Run the layers at LR size, from (N, in_channels, H, W) to (N, mid_channels, H, W)."""
         first = self.act_first(self.conv_first(PIXEL_RANGES[self.input_range].encode(x)))
         end = self.act_trunk(self.bn_trunk(self.conv_trunk(self.trunk_net(first))))
         out: Tensor = end + first
         return out
 
     def reconstruct(self, features: Tensor, x: Tensor) -> Tensor:
-        """See `Generator`."""
+        """Upsample the features of LR images `x` and return the SR images."""
         out = LAST_ACTIVATIONS[self.last_act](self.conv_last(self._upsample(features)))
         return PIXEL_RANGES[self.output_range].decode(out)
 

@@ -8,8 +8,8 @@ from torch import Tensor
 from .blocks import is_channels_last
 
 
-def copies(tensors: Sequence[Tensor]) -> list[Tensor]:
-    """Copy each tensor in its memory format; copies of one dtype share their memory."""
+def copy_tensors(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """Copy each tensor in its memory format; the copies of one dtype share one allocation."""
     found: dict[int, Tensor] = {}
     for numbers in _by_type(tensors):
         group = [tensors[n] for n in numbers]
@@ -37,7 +37,7 @@ def pack(tensors: Sequence[Tensor], like: Sequence[Tensor]) -> Tensor:
 
     Args:
         tensors: Tensors, at least one.
-        like: Tensors of the same shapes, the memory formats of which give the order of the values.
+        like: Tensors of the same shapes, whose memory formats give the order of the values.
 
     Returns:
         The values, (N,).

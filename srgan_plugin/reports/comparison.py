@@ -242,7 +242,7 @@ def _upscale(
 
 
 def comparison_sheet(gallery: Gallery) -> RGBArray:
-    """Return a sheet with the versions of each image in a row, and an enlarged detail below.
+    """Return a sheet with the versions of each image in a row, and a magnified crop below.
 
     Returns:
         Image, (H, W, 3), uint8, RGB.

@@ -49,7 +49,7 @@ def sheet(rows: Sequence[dict[str, RGBArray]], zoom: int = 1) -> RGBArray:
     Args:
         rows: List of {label: image}. Images are (H, W, 3), uint8, RGB; in a row, of equal
             height.
-        zoom: Integer factor by which images are enlarged, by repeating pixels.
+        zoom: Integer factor by which images are magnified by repeating pixels.
 
     Returns:
         Image, (H', W', 3), uint8, RGB, with a white background.

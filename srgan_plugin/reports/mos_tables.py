@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 
 from srgan_plugin.metrics.opinion_references import SOURCE
+from srgan_plugin.metrics.tables import format_number
 
 from .html import asset, page, table
 from .mos_scores import MethodScore, Scores
@@ -97,7 +98,7 @@ def _method_rows(scores: Scores) -> Rows:
     for method in scores.methods:
         shares = [f"{share:.0%}".replace("%", " %") for share in _shares(method)]
         row = [method.method, f"{method.mean:.2f}", _range(method.low, method.high), *shares]
-        rows.append(row + ([_number(method.paper)] if paper else []))
+        rows.append(row + ([format_number(method.paper, ".2f")] if paper else []))
     return rows
 
 
@@ -114,7 +115,11 @@ def _rater_rows(scores: Scores) -> Rows:
     rows = [["rater", "nearest", "HR", "twice", "seconds", "zoom", "calibration"]]
     for rater in scores.raters:
         zoom = ", ".join(f"{times}x" for times in rater.magnifications)
-        means = [f"{rater.nearest:.2f}", f"{rater.hr:.2f}", _number(rater.repeat_difference)]
+        means = [
+            f"{rater.nearest:.2f}",
+            f"{rater.hr:.2f}",
+            format_number(rater.repeat_difference, ".2f"),
+        ]
         state = "failed" if rater.failed else "passed"
         rows.append([rater.rater, *means, f"{rater.seconds:.1f}", zoom, state])
     return rows
@@ -122,10 +127,6 @@ def _rater_rows(scores: Scores) -> Rows:
 
 def _shares(method: MethodScore) -> list[float]:
     return [count / sum(method.counts) for count in method.counts]
-
-
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.2f}"
 
 
 def _range(low: float, high: float) -> str:

@@ -8,6 +8,7 @@ from typing import Any, Final, NamedTuple
 
 from srgan_plugin.metrics.reference_results import MODELS, reference_results
 from srgan_plugin.metrics.results_files import IMAGES, incomplete_sets
+from srgan_plugin.metrics.tables import format_number
 
 from .charts import charts
 from .html import asset, page, table
@@ -233,7 +234,7 @@ def _measured_table(measured: Sequence[tuple[str, Results]]) -> str:
         missing = _incomplete(sets)
         for name, row in sets.items():
             count = missing.get(name) or f"{row[IMAGES]:g}" if IMAGES in row else "–"
-            numbers = (_number(row.get(metric)) for metric in metrics)
+            numbers = (_format_metric(row.get(metric)) for metric in metrics)
             rows.append([title, name, count.removesuffix(" images"), *numbers])
     return table(["results", "set", "images", *metrics], rows, "Measured", text_columns=2)
 
@@ -274,14 +275,19 @@ def _compare_with_published(title: str, sets: Results, model: str | None) -> Ite
             same = row.get(entry.metric) if entry.metric else None
             proper = row.get(entry.right) if entry.right else None
             change = None if same is None else same - entry.value
-            numbers = [_number(entry.value), _number(same), _number(change, "+"), _number(proper)]
+            numbers = [
+                _format_metric(entry.value),
+                _format_metric(same),
+                _format_metric(change, "+"),
+                _format_metric(proper),
+            ]
             yield [title, name, metric, *numbers, entry.table.source.partition(",")[0]]
 
 
-def _number(value: float | None, sign: str = "") -> str:
-    if value is None:
-        return "–"
-    return f"{value:{sign}.3f}" if abs(value) >= 2 else f"{value:{sign}.4f}"
+def _format_metric(value: float | None, sign: str = "") -> str:
+    """Format a value with four significant digits or more, such as a PSNR or an SSIM."""
+    digits = 3 if value is not None and abs(value) >= 2 else 4
+    return format_number(value, f"{sign}.{digits}f")
 
 
 def _config_section(runs: Sequence[Run], base: Base | None) -> str:

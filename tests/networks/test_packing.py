@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from srgan_plugin.networks.packing import assign_where, copies, pack, unpack
+from srgan_plugin.networks.packing import assign_where, copy_tensors, pack, unpack
 
 
 def tensors(seed: int) -> list[Tensor]:
@@ -24,14 +24,14 @@ def tensors(seed: int) -> list[Tensor]:
 
 def test_copies_are_equal_laid_out_alike_and_stay_when_the_originals_change() -> None:
     originals, expected = tensors(1), tensors(1)
-    found = copies(originals)
+    found = copy_tensors(originals)
     for tensor in originals:
         tensor.zero_()
     for copy, value in zip(found, expected, strict=True):
         assert copy.dtype == value.dtype
         assert torch.equal(copy, value)
     assert found[0].stride() == expected[0].stride()
-    assert copies([]) == []
+    assert copy_tensors([]) == []
 
 
 @pytest.mark.parametrize("condition", [True, False])

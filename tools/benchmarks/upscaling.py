@@ -39,12 +39,12 @@ def upscale_sides(
         backends: Sides of this package, such as "torch:bfloat16", the first of which is compared
             with MMagic; by default torch, in float16 on a GPU.
     """
-    usual = "torch:float16" if device == "cuda" else "torch:float32"
+    default = "torch:float16" if device == "cuda" else "torch:float32"
     first, *others = [(name, partial(_plugin, name)) for name in backends] or [
-        ("srgan_plugin", partial(_plugin, usual))
+        ("srgan_plugin", partial(_plugin, default))
     ]
-    theirs = [("mmagic", _mmagic)] if against_mmagic else []
-    makers: dict[str, Callable[..., Upscale]] = dict([first, *theirs, *others])
+    mmagic = [("mmagic", _mmagic)] if against_mmagic else []
+    makers: dict[str, Callable[..., Upscale]] = dict([first, *mmagic, *others])
     return {
         name: partial(run_in_subprocess, _time_upscale, make, width, height, device)
         for name, make in makers.items()

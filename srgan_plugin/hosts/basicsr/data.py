@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 
 from srgan_plugin.data.augment import augment, crop_pair, random_flips
 from srgan_plugin.data.pairs import ImagePairs
-from srgan_plugin.data.sampling import SampleIndex
+from srgan_plugin.data.sampling import draw_sample_index
 from srgan_plugin.errors import UserError
 from srgan_plugin.io.array_types import RGBArray
 from srgan_plugin.io.lazy_image import LazyImage
@@ -63,9 +63,7 @@ class PairedImageDataset(Dataset[dict[str, Any]]):
 
     def _augment(self, lr: LazyImage, gt: LazyImage, key: str) -> tuple[RGBArray, RGBArray]:
         # BasicSR reseeds Python and NumPy in the same way in each epoch, but not torch.
-        # The index of the image is not used, because the image is given.
-        seed, number = torch.randint(2**31, (2,)).tolist()
-        sample_index = SampleIndex(index=0, seed=seed, number=number)
+        sample_index = draw_sample_index()
         hflip, rot = (0.5 * bool(self.opt.get(name)) for name in ("use_hflip", "use_rot"))
         flips = random_flips(sample_index, hflip, rot, rot)
         lq, hq = crop_pair(lr, gt, self.opt["gt_size"], self.opt["scale"], sample_index, key)

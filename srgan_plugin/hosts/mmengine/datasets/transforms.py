@@ -20,6 +20,7 @@ from srgan_plugin.data.sampling import (
     VERTICAL_FLIP,
     SampleIndex,
     counter_uniform,
+    draw_sample_index,
 )
 from srgan_plugin.errors import UserError, check_option
 from srgan_plugin.registry import TRANSFORMS
@@ -42,9 +43,7 @@ def as_list(value: Any) -> list[Any]:
 def _ensure_sample_index(results: dict[str, Any]) -> SampleIndex:
     """Return `results["sample_index"]`; draw and store it if it is missing."""
     if "sample_index" not in results:
-        seed, number = torch.randint(2**31, (2,)).tolist()
-        # The index of the image is not used here: the dataset has already read the image.
-        results["sample_index"] = SampleIndex(index=0, seed=seed, number=number)
+        results["sample_index"] = draw_sample_index()
     return results["sample_index"]  # type: ignore[no-any-return]
 
 

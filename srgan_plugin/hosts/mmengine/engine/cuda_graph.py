@@ -49,14 +49,14 @@ def capture_cuda_graph(step: Step, stream: Any = None) -> Step:
         RuntimeError: The step cannot be captured; it can still be run without.
         UserError: See `release_failed_capture`.
     """
-    graph, usual = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
+    graph, current = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
     pool = torch.cuda.graph_pool_handle()  # a failed graph does not return its pool
     try:
         # A thread of a loader may pin memory during the capture.
         with torch.cuda.graph(graph, pool, stream, capture_error_mode="thread_local"):
             result = step()
     except RuntimeError as error:
-        torch.cuda.set_stream(usual)  # torch does not restore it if ending the capture fails
+        torch.cuda.set_stream(current)  # torch does not restore it if ending the capture fails
         # Ending fails because of an earlier error, which is the reason.
         reason = error.__context__ or error
         release_failed_capture(graph, pool, reason)
@@ -173,11 +173,11 @@ class CUDAGraphStep:
         beside = self._beside
         if beside is None or not self.usable:
             return self._train_step(batch)
-        usual = torch.cuda.current_stream()
-        beside.wait_stream(usual)
+        current = torch.cuda.current_stream()
+        beside.wait_stream(current)
         with torch.cuda.stream(beside):
             losses = self._train_step(batch)
-        usual.wait_stream(beside)
+        current.wait_stream(beside)
         return losses
 
     def _make(self, lr: Tensor, gt: Tensor) -> None:

@@ -18,7 +18,9 @@ from srgan_plugin.registry import HOOKS
 from .distributed import get_timeout
 
 _BEATS = 10  # in a timeout
-_SILENT = 8  # own beats without one of another rank; fewer than _BEATS, to end before torch does
+# Own beats after which a rank that sent none counts as lost; fewer than _BEATS, to end before
+# torch's timeout.
+_SILENT = 8
 _ENDED = b"ended"
 
 

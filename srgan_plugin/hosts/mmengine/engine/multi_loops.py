@@ -184,7 +184,7 @@ def _one_per_set(evaluator: Any, sets: int) -> list[Any]:
 
 @LOOPS.register_module()
 class MultiValLoop(_MultiLoop):
-    """Validation on several test sets; if none of them exists, training continues without."""
+    """Validation on several test sets; skipped in training if none of them exists."""
 
     mode = "val"
 

@@ -8,7 +8,7 @@ from mmengine.model import is_model_wrapper
 from torch import Tensor, nn
 
 from srgan_plugin.errors import UserError
-from srgan_plugin.networks.packing import assign_where, copies
+from srgan_plugin.networks.packing import assign_where, copy_tensors
 from srgan_plugin.registry import MODELS, SCOPE
 
 logger = logging.getLogger(__name__)
@@ -76,7 +76,7 @@ def unwrap_ddp(network: Any) -> Any:
 
 
 def gradient_norm(name: str, optimizer: Any) -> dict[str, Tensor]:
-    """Return the gradient norm of the last step by name; empty for wrappers without one."""
+    """Return the gradient norm of the last step by name; empty if the wrapper records none."""
     norm = getattr(optimizer, "gradient_norm", None)
     return {} if norm is None else {f"grad_norm_{name}": norm}
 
@@ -89,7 +89,7 @@ def snapshot_bn_stats(*networks: nn.Module | None) -> list[tuple[Tensor, Tensor]
         for name, buffer in network.named_buffers()
         if name.rpartition(".")[2] in ("running_mean", "running_var", "num_batches_tracked")
     ]
-    return list(zip(buffers, copies(buffers), strict=True))
+    return list(zip(buffers, copy_tensors(buffers), strict=True))
 
 
 def keep_bn_stats(statistics: list[tuple[Tensor, Tensor]], optimizer: Any) -> None:
