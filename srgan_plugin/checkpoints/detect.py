@@ -28,7 +28,7 @@ from .recorded_args import (
     same_argument,
 )
 from .weight_forms import explain_form
-from .wrappers import NoWeightsError, Role, unwrap_with_rest
+from .wrappers import NoWeightsError, Role, WeightFormError, unwrap_with_rest
 
 logger = logging.getLogger(__name__)
 
@@ -116,8 +116,8 @@ class DetectedNetwork:
                 network = _CLASSES[self.layout.network](**self.arguments)
         except UserError as error:
             raise UserError(f"{self}: {error}") from None
-        self._require_known_keys(network)
         names = file_keys(self.layout, self.saved_keys.values(), network)
+        self._require_known_keys(network, names)
         weights = remap_strict(dict(self.weights), network, saved_keys=names)
         if not assume:
             self._require(n for n in self.open if NON_INFERABLE_ARGS[n].unstated == "ask")
@@ -128,11 +128,10 @@ class DetectedNetwork:
             self._require_plausible(network)
         return network
 
-    def _require_known_keys(self, network: nn.Module) -> None:
+    def _require_known_keys(self, network: nn.Module, names: Mapping[str, str]) -> None:
         """Raise `UserError` for weights of an unknown variant of a repository's network."""
         if self.layout.code_bases:
             return
-        names = file_keys(self.layout, self.saved_keys.values(), network)
         if misfit := why_not_loadable(self.weights, network.state_dict(), names):
             raise UserError(
                 f"{self}: expected the weights of that network only, got {misfit}; the file is "
@@ -147,7 +146,8 @@ class DetectedNetwork:
                 f"{format_arguments(assumed)}, as in {self.layout.origin} scripts, is contradicted "
                 f"by the weights, which fit {format_arguments(better)} better: a fork may have "
                 f"changed it. Give {_as_options(better)} or {_as_options(assumed)}, as it was "
-                "trained, here or once to tools/convert_checkpoint.py FILE NEW --to plugin"
+                "trained, where it is opened or once to tools/convert_checkpoint.py FILE NEW --to "
+                "plugin"
             )
 
     @staticmethod
@@ -157,7 +157,7 @@ class DetectedNetwork:
             expected = "; ".join(f"{n}: expected {NON_INFERABLE_ARGS[n].expected}" for n in missing)
             raise UserError(
                 f"{expected}, got none: neither the weights nor the file show it; give "
-                f"{' '.join(map(option, missing))}, here or once to "
+                f"{' '.join(map(option, missing))} where it is opened, or once to "
                 "tools/convert_checkpoint.py FILE NEW --to plugin"
             )
 
@@ -360,7 +360,7 @@ def generator_changes(
     name = str(generator.get("type")).rpartition(".")[2]
     try:
         found = identify(checkpoint)
-    except (UnknownNetworkError, NoWeightsError):  # loading raises the error
+    except (UnknownNetworkError, NoWeightsError, WeightFormError):  # loading raises the error
         return {}
     if found.layout.network != name:
         return {}

@@ -11,7 +11,7 @@ from .layouts import describe
 from .metadata import read_metadata
 from .read_write import filename_hash, load_checkpoint_file
 from .recorded_args import format_arguments
-from .wrappers import unwrap_with_rest
+from .wrappers import NoWeightsError, unwrap_with_rest
 
 #: Prefix of the topic `fits` for a file that does not load, before the reason.
 REFUSED = "no: "
@@ -41,7 +41,9 @@ def inspect_checkpoint(path: str | Path) -> dict[str, str]:
     try:
         weights, rest = unwrap_with_rest(checkpoint)
     except UserError as error:
-        return topics | {"holds": "no weights", "fits": f"{REFUSED}{error}"}
+        none = isinstance(error, NoWeightsError)
+        holds = "no weights" if none else "weights, but not those of one network in plain form"
+        return topics | {"holds": holds, "fits": f"{REFUSED}{error}"}
     beside = {"beside it": ", ".join(rest) or "nothing"}
     try:
         found = identify(checkpoint)
@@ -65,6 +67,8 @@ def inspect_checkpoint(path: str | Path) -> dict[str, str]:
 
 def _describe_fit(found: DetectedNetwork) -> str:
     """Return the class that loads the weights strictly, or the reason why none does."""
+    if asked := ", ".join(name for name in found.open if name in found.layout.asks):
+        return f"srgan_plugin's {found.layout.network}, if {asked} is given; not checked"
     try:
         network = found.build(assume=True)
     except UserError as error:

@@ -116,8 +116,7 @@ class StateDictLayout:
 
     def from_plugin_keys(self, state: State) -> dict[str, Tensor]:
         """Rename weights from this package's keys to this layout, which has a code base."""
-        back = tuple((new, old) for old, new in self.renames)
-        return {_rename(key, back): weight for key, weight in state.items()}
+        return {self.from_plugin_key(key): weight for key, weight in state.items()}
 
 
 def _has(state: State, key: str) -> bool:

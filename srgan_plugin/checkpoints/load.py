@@ -170,7 +170,7 @@ def remap_strict(
         weights: Bare weights with any known layout.
         network: The network that will load them. It is not changed, and may be on the meta device.
         source: Name of the file, for messages.
-        saved_keys: {key in `weights`: key in the file}, for messages.
+        saved_keys: Result of `file_keys`, for messages.
 
     Returns:
         The weights with the keys of `network`.
@@ -250,7 +250,7 @@ def why_not_loadable(
     Args:
         weights: The weights to load.
         own: State dict of the network.
-        saved_keys: {key in `weights`: key in the file}, for messages.
+        saved_keys: Result of `file_keys`, for messages.
     """
     names = saved_keys or {}
     # torch adds the counters of batch normalisation, which old checkpoints do not have.

@@ -40,6 +40,16 @@ _QUANTIZED: Final = re.compile(r"(^|\.)_packed_params(\.|$)")
 _INTEGERS: Final = (torch.int8, torch.uint8)
 
 
+def select_quantized(entries: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the weights that torch has quantised, also packed ones of linear layers."""
+    return {
+        key: value
+        for key, value in entries.items()
+        if isinstance(key, str)
+        and ((isinstance(value, Tensor) and value.is_quantized) or _QUANTIZED.search(key))
+    }
+
+
 def explain_form(entries: Mapping[str, Any]) -> str | None:
     """Return the form of weights that no network can load, and how to save plain ones.
 
@@ -59,10 +69,10 @@ def explain_form(entries: Mapping[str, Any]) -> str | None:
                 f"weights under {kind}, first {first}: where it was trained, call {undo} for "
                 "each such layer, and save model.state_dict() again"
             )
-    if key := next((key for key in map(str, entries) if _QUANTIZED.search(key)), None):
-        return _explain_quantized(key)
+    if quantized := select_quantized(entries):
+        return _explain_quantized(next(iter(quantized)))
     for key, weight in weights.items():
-        if weight.is_quantized or (weight.dtype in _INTEGERS and weight.dim() > 1):
+        if weight.dtype in _INTEGERS and weight.dim() > 1:
             return _explain_quantized(key)
         if weight.is_complex():
             return (

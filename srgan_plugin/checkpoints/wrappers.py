@@ -10,7 +10,7 @@ from torch import Tensor
 
 from srgan_plugin.errors import UserError
 
-from .weight_forms import explain_form
+from .weight_forms import explain_form, select_quantized
 
 Role = Literal["generator", "discriminator"]
 
@@ -76,6 +76,10 @@ class NoWeightsError(UserError):
     """Error for a checkpoint without weights."""
 
 
+class WeightFormError(UserError):
+    """Error for weights that are not plain tensors, such as quantised ones or NumPy arrays."""
+
+
 def unwrap(
     checkpoint: Mapping[str, Any], *, ema: bool = True, role: Role = "generator"
 ) -> dict[str, Tensor]:
@@ -121,18 +125,19 @@ def unwrap_with_rest(
             break
         skipped |= {str(key): None for key in inner if inner[key] is not inner[name]}
         inner = inner[name]
-    if any(isinstance(value, Tensor) and value.is_quantized for value in inner.values()):
-        raise NoWeightsError(f"expected plain weights, got {explain_form(inner)}")
-    plain = _tensors(inner)
+    plain, quantized = _tensors(inner), select_quantized(inner)
+    keys = [*plain, *quantized]
     prefixes = (*_PREFIXES[role, ema], "")
-    prefix = next(p for p in prefixes if not p or any(_has_prefix(key, p) for key in plain))
+    prefix = next(p for p in prefixes if not p or any(_has_prefix(key, p) for key in keys))
+    if own := {key: value for key, value in quantized.items() if key.startswith(prefix)}:
+        raise WeightFormError(f"expected plain weights, got {explain_form(own)}")
     weights = {
         _WRAPPED.sub("", key): weight
         for key, weight in select_prefix(plain, prefix).items()
         if not key.startswith(_NOT_WEIGHTS)
     }
     if not weights:
-        raise NoWeightsError(_explain_no_weights(inner))
+        raise _explain_no_weights(inner)
     weights = _strip_holder(weights)
     taken = {key for key in plain if key.startswith(prefix) and not key.startswith(_NOT_WEIGHTS)}
     rest = [key for key in map(str, inner) if _WRAPPED.sub("", key) not in taken]
@@ -246,18 +251,18 @@ def _is_plain(value: object) -> bool:
     )
 
 
-def _explain_no_weights(inner: Mapping[str, Any]) -> str:
-    """Return the message for a checkpoint without weights."""
+def _explain_no_weights(inner: Mapping[str, Any]) -> UserError:
+    """Return the error for a checkpoint without tensors."""
     if "optimizers" in inner and "schedulers" in inner:
-        return (
+        return NoWeightsError(
             f"expected weights, got a training state of BasicSR (iteration "
             f"{inner.get('iter', 'unknown')}), which has none; give the net_g_….pth that was saved "
             "with it under models/"
         )
     keys = ", ".join(map(str, list(inner)[:5])) or "none"
     if inner and all(isinstance(value, np.ndarray) for value in inner.values()):
-        return (
+        return WeightFormError(
             f"expected tensors, got NumPy arrays ({keys}); save "
             "{key: torch.from_numpy(value) for key, value in weights.items()}"
         )
-    return f"expected weights in the checkpoint, got the keys {keys}"
+    return NoWeightsError(f"expected weights in the checkpoint, got the keys {keys}")

@@ -230,7 +230,7 @@ def _upscale_file(
         quality=options.quality,
     )
     write_strips(target, upscaler.strips(image.pixels, progress), spec)
-    return unwritten_metadata(target.suffix, spec.metadata)
+    return unwritten_metadata(target.suffix, spec)
 
 
 def find_images(name: str, output: Path) -> list[tuple[Path, Path]]:

@@ -18,6 +18,7 @@ import cv2
 import numpy as np
 import PIL.Image
 from numpy.typing import NDArray
+from PIL.ExifTags import Base
 
 from srgan_plugin.errors import UserError
 
@@ -277,24 +278,27 @@ def same_format(one: str, other: str) -> bool:
     return _WRITERS.get(one.lower(), one) == _WRITERS.get(other.lower(), other)
 
 
-def unwritten_metadata(suffix: str, metadata: Metadata) -> list[str]:
+def unwritten_metadata(suffix: str, spec: ImageSpec) -> list[str]:
     """Name the parts of metadata that files of a format do not get, such as `text Title`.
 
     Args:
         suffix: Suffix of the file, one of `WRITABLE_SUFFIXES`.
-        metadata: Metadata of the image.
+        spec: Properties of the image.
     """
+    metadata = spec.metadata
     write, _ = _WRITERS[suffix.lower()]
     if write is write_png:
         return []
     parts = [f"text {key}" for key in metadata.texts if write is not write_jpeg or key != "Comment"]
     if write is write_jpeg:
-        sizes = zip(("comment", "XMP"), _jpeg_parts(metadata, metadata.xmp), strict=True)
+        sizes = zip(("comment", "XMP"), _jpeg_parts(metadata, spec.xmp), strict=True)
         return parts + [f"{name} of over 64 KB" for name, (part, room) in sizes if len(part) > room]
     parts += ["comment"] if metadata.comment else []
-    return parts + (
-        ["EXIF of camera or place"] if write is write_tiff and metadata.directories else []
-    )
+    if write is write_tiff:
+        unwritten = metadata.tags.keys() - _texts(metadata).keys()
+        parts += [f"EXIF {Base(tag).name}" for tag in sorted(unwritten)]
+        parts += ["EXIF of camera or place"] if metadata.directories else []
+    return parts
 
 
 def check_target(path: Path, shape: tuple[int, int, int]) -> None:

@@ -7,6 +7,7 @@ import json
 import os
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -347,6 +348,17 @@ def test_inspection_shows_network_layout_function_and_other_entries(saved, rough
     assert "iteration  7" in said
 
 
+def test_inspection_of_a_file_that_needs_an_argument_states_it_and_exits_with_0(
+    saved, rough, tool, capsys
+):
+    state = rough(SRResNet, act="relu", output_range=(-1, 1), **SMALL).state_dict()
+    tool("inspect_checkpoint").main([str(saved(state))])
+    said = capsys.readouterr()
+    assert "give --arch-option" in said.out
+    assert "fits       srgan_plugin's SRResNet, if act is given" in said.out
+    assert said.err == ""
+
+
 def damaged_weights(rough):
     weights = rough(MSRResNet, **SMALL).state_dict()
     del weights["conv_hr.bias"]
@@ -363,6 +375,17 @@ def damaged_weights(rough):
             "expected weights of",
         ),
         (damaged_weights, "MSRResNet x4", "conv_hr.bias"),
+        (
+            lambda _: {"netG": {"a": torch.ones(2)}, "G": {"a": torch.zeros(2)}},
+            "holds      weights, but not",
+            "netG and G",
+        ),
+        (lambda _: {"a": np.ones(2)}, "holds      weights, but not", "NumPy arrays"),
+        (
+            lambda _: {"a": torch.quantize_per_tensor(torch.ones(2), 0.1, 0, torch.qint8)},
+            "holds      weights, but not",
+            "quantised",
+        ),
     ],
 )
 def test_inspection_of_a_file_that_does_not_load_describes_it_and_exits_with_1_and_the_reason(

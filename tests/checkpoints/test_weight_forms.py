@@ -12,8 +12,9 @@ from torch.nn.utils import (
     weight_norm,
 )
 
-from srgan_plugin.checkpoints import load_generator_weights, open_network
-from srgan_plugin.networks import MSRResNet
+from srgan_plugin.checkpoints import identify, load_generator_weights, open_network, unwrap
+from srgan_plugin.checkpoints.wrappers import WeightFormError
+from srgan_plugin.networks import ModifiedVGG, MSRResNet
 
 SMALL = {"mid_channels": 4, "num_blocks": 2}
 # How a layer gets its form, how plain weights are made of it again, and what the message names.
@@ -91,3 +92,39 @@ def test_quantised_and_complex_weights_are_named(tmp_path, rough, change, named)
     for said in refusals(tmp_path / "x.pth"):
         assert named in said
         assert "conv_hr.weight" in said
+
+
+def quantized(weight):
+    return torch.quantize_per_tensor(weight, 0.1, 0, torch.qint8)
+
+
+def test_quantised_weights_of_another_network_in_the_file_are_no_obstacle(tmp_path, rough):
+    network = rough(MSRResNet, **SMALL)
+    state = {f"generator.{key}": weight for key, weight in network.state_dict().items()}
+    state |= {"teacher.conv.weight": quantized(torch.ones(2, 2)), 0: quantized(torch.ones(2))}
+    torch.save({"state_dict": state}, tmp_path / "x.pth")
+    opened = open_network(tmp_path / "x.pth").state_dict()
+    assert all(torch.equal(opened[key], weight) for key, weight in network.state_dict().items())
+
+
+def test_no_network_takes_the_place_of_one_that_is_quantised(rough):
+    state = {
+        f"discriminator.{key}": weight
+        for key, weight in rough(ModifiedVGG, in_channels=3, mid_channels=4).state_dict().items()
+    }
+    state["generator.conv_first.weight"] = quantized(torch.ones(2, 2))
+    with pytest.raises(WeightFormError, match=r"quantised.*generator\.conv_first\.weight"):
+        unwrap(state)
+
+
+def test_packed_weights_of_a_quantised_linear_layer_are_named(rough):
+    state = dict(rough(ModifiedVGG, in_channels=3, mid_channels=4).state_dict())
+    packed = (quantized(state.pop("linear1.weight")), state.pop("linear1.bias"))
+    state |= {
+        "linear1.scale": torch.tensor(1.0),
+        "linear1.zero_point": torch.tensor(0),
+        "linear1._packed_params.dtype": torch.qint8,
+        "linear1._packed_params._packed_params": packed,
+    }
+    with pytest.raises(WeightFormError, match=r"quantised.*linear1\._packed_params"):
+        identify(state, role="discriminator")

@@ -335,6 +335,31 @@ def test_xmp_too_large_for_a_jpeg_segment_is_named_and_the_image_written(upscale
         assert "xmp" not in result.info
 
 
+def test_xmp_that_its_new_size_makes_too_large_for_jpeg_is_named(upscale, capfd):
+    texts, room = PngInfo(), 2**16 - 3 - len(b"http://ns.adobe.com/xap/1.0/\0")
+    texts.add_itxt("XML:com.adobe.xmp", '<x tiff:ImageWidth="8"/>'.ljust(room))
+    Image.fromarray(noise(8, 8, 3)).save("a.png", pnginfo=texts)
+    upscale("a.png", "same.jpg", "--scale", "1")
+    assert "not kept" not in capfd.readouterr().err
+    upscale("a.png", "out.jpg")
+    assert "XMP of over 64 KB (out.jpg)" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("suffix", ["tif", "jpg", "png", "webp"])
+def test_tags_of_exif_that_are_no_texts_are_kept_or_named(upscale, capfd, suffix):
+    exif = Image.Exif()
+    exif[Base.Artist], exif[Base.Rating] = "Ada", 5
+    exif[Base.XPAuthor] = "Ada\0".encode("utf-16-le")
+    Image.fromarray(noise(8, 8, 3)).save("a.jpg", exif=exif)
+    upscale("a.jpg", f"out.{suffix}")
+    said = capfd.readouterr().err
+    with Image.open(f"out.{suffix}") as result:
+        kept = result.getexif()
+    assert kept[Base.Artist] == "Ada"
+    for tag in (Base.Rating, Base.XPAuthor):
+        assert (f"EXIF {tag.name} (out.{suffix})" in said) == (tag not in kept) == (suffix == "tif")
+
+
 @pytest.mark.usefixtures("described")
 def test_other_programs_read_what_is_written(upscale):
     """OpenCV and tifffile, to which these parts are unknown or are tag 700."""
