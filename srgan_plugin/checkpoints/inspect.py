@@ -41,9 +41,9 @@ def inspect_checkpoint(path: str | Path) -> dict[str, str]:
     try:
         weights, rest = unwrap_with_rest(checkpoint)
     except UserError as error:
-        none = isinstance(error, NoWeightsError)
-        holds = "no weights" if none else "weights, but not those of one network in plain form"
-        return topics | {"holds": holds, "fits": f"{REFUSED}{error}"}
+        others = "weights, but not those of one network in plain form"
+        content = "no weights" if isinstance(error, NoWeightsError) else others
+        return topics | {"holds": content, "fits": f"{REFUSED}{error}"}
     beside = {"beside it": ", ".join(rest) or "nothing"}
     try:
         found = identify(checkpoint)
