@@ -4,6 +4,7 @@ import logging
 import re
 import runpy
 import shlex
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -115,3 +116,21 @@ def test_a_command_of_the_guides_runs(
     assert "error: " not in heard.err
     proof = {"doctor": "BasicSR", "basicsr": "psnr: ", "test": "PSNR"}
     assert next(word for key, word in proof.items() if key in line) in heard.out + heard.err
+
+
+def test_a_prefix_in_type_imports_this_package_and_leaves_mmagics_class_as_it_is(
+    mmagic: ModuleType,
+) -> None:
+    script = """
+import sys
+from mmengine.registry import MODELS
+settings = dict(type='srgan_plugin.MSRResNet', mid_channels=4, num_blocks=1)
+assert not any(name.startswith('srgan_plugin') for name in sys.modules)
+assert type(MODELS.build(settings)).__module__ == 'srgan_plugin.networks.generators'
+"""
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=300)
+    from mmagic.registry import MODELS
+
+    own = MODELS.build({"type": "srgan_plugin.MSRResNet", "mid_channels": 4, "num_blocks": 1})
+    assert isinstance(own, MSRResNet)
+    assert MODELS.get("MSRResNet").__module__.startswith("mmagic.")
