@@ -284,7 +284,7 @@ def test_a_truncated_image_is_named(data: Path, tmp_path: Path, fails: Callable[
         ("optim_wrapper.optimizer.lr=-1", "Adam lr=-1"),
         ("optim_wrapper.optimizer.lr=1e-3x", "optim_wrapper.optimizer.lr: number '1e-3x'"),
         ("optim_wrapper.optimizer.lr=fast", "Adam lr: number 'fast'"),
-        ("optim_wrapper.optimizer.weight_decay=1e-4x", "Adam weight_decay: number '1e-4x'"),
+        ("optim_wrapper.optimizer.weight_decay=1e-4x", "Adam weight_decay: float '1e-4x'"),
         ("optim_wrapper.optimizer.betas=[0.9,0.99.9]", "betas: number '0.99.9'"),
         ("optim_wrapper.accumulative_counts=0", "OptimWrapper accumulative_counts=0"),
         ("train_dataloader.batch_size=0", "batch_size=0"),
