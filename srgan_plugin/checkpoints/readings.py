@@ -69,7 +69,7 @@ def _slopes(state: State) -> list[str]:
 
 
 def prelu(state: State) -> str | None:
-    """Return "shared" for one slope per activation, "channel" for one per channel, None without."""
+    """Return "shared" for one slope per activation, "channel" for one per channel, else None."""
     slopes = _slopes(state)
     return ("shared" if state[slopes[0]].numel() == 1 else "channel") if slopes else None
 

@@ -10,11 +10,11 @@ from .blocks import is_channels_last
 
 def copy_tensors(tensors: Sequence[Tensor]) -> list[Tensor]:
     """Copy each tensor in its memory format; the copies of one dtype share one allocation."""
-    found: dict[int, Tensor] = {}
-    for numbers in _by_type(tensors):
-        group = [tensors[n] for n in numbers]
-        found |= zip(numbers, unpack(pack(group, group), group), strict=True)
-    return [found[number] for number in range(len(tensors))]
+    copied: dict[int, Tensor] = {}
+    for indices in _indices_by_dtype(tensors):
+        group = [tensors[n] for n in indices]
+        copied |= zip(indices, unpack(pack(group, group), group), strict=True)
+    return [copied[index] for index in range(len(tensors))]
 
 
 def assign_where(condition: Tensor, targets: Sequence[Tensor], values: Sequence[Tensor]) -> None:
@@ -25,9 +25,9 @@ def assign_where(condition: Tensor, targets: Sequence[Tensor], values: Sequence[
         targets: Tensors, changed in place.
         values: Tensors of the same shapes.
     """
-    for numbers in _by_type(targets):
-        old = [targets[n] for n in numbers]
-        new = [values[n].to(targets[n]) for n in numbers]
+    for indices in _indices_by_dtype(targets):
+        old = [targets[n] for n in indices]
+        new = [values[n].to(targets[n]) for n in indices]
         chosen = torch.where(condition, pack(new, old), pack(old, old))
         torch._foreach_copy_(old, unpack(chosen, old))
 
@@ -62,8 +62,8 @@ def unpack(values: Tensor, like: Sequence[Tensor]) -> list[Tensor]:
     return found
 
 
-def _by_type(tensors: Sequence[Tensor]) -> Iterator[list[int]]:
+def _indices_by_dtype(tensors: Sequence[Tensor]) -> Iterator[list[int]]:
     """Yield the indices of the tensors of each dtype."""
-    types = [tensor.dtype for tensor in tensors]
-    for one in dict.fromkeys(types):
-        yield [number for number, dtype in enumerate(types) if dtype == one]
+    dtypes = [tensor.dtype for tensor in tensors]
+    for dtype in dict.fromkeys(dtypes):
+        yield [index for index, other in enumerate(dtypes) if other == dtype]

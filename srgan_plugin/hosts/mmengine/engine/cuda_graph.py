@@ -134,11 +134,11 @@ class CUDAGraphStep:
         )
         self.usable = True
         self._steps = 0
-        self._beside = torch.cuda.Stream() if torch.cuda.is_available() else None  # type: ignore[no-untyped-call]
-        self._capture = capture or partial(capture_cuda_graph, stream=self._beside)
+        self._side_stream = torch.cuda.Stream() if torch.cuda.is_available() else None  # type: ignore[no-untyped-call]
+        self._capture = capture or partial(capture_cuda_graph, stream=self._side_stream)
         self._warm_up = WARM_UP
         if isinstance(model, MMSeparateDistributedDataParallel):
-            model.rewrap(self._beside)
+            model.rewrap(self._side_stream)
             self._warm_up = DDP_WARM_UP
         self._captures = 0
         self.settings_may_differ = False  # hooks were called
@@ -170,14 +170,14 @@ class CUDAGraphStep:
 
     def _plain(self, batch: dict[str, Any]) -> dict[str, Tensor]:
         """Run the step on a side stream, as CUDA graph capture requires."""
-        beside = self._beside
-        if beside is None or not self.usable:
+        side_stream = self._side_stream
+        if side_stream is None or not self.usable:
             return self._train_step(batch)
         current = torch.cuda.current_stream()
-        beside.wait_stream(current)
-        with torch.cuda.stream(beside):
+        side_stream.wait_stream(current)
+        with torch.cuda.stream(side_stream):
             losses = self._train_step(batch)
-        current.wait_stream(beside)
+        current.wait_stream(side_stream)
         return losses
 
     def _make(self, lr: Tensor, gt: Tensor) -> None:
