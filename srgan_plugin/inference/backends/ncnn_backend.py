@@ -144,7 +144,7 @@ class _Builder:
     """Collect layers of a `.param` file for the kinds of `Op`; a handle is the name of a blob.
 
     Options are `id=value`; the ids are numbered for each type of layer, in ncnn's
-    `docs/developer-guide/operators.md`. For convolutions, 0 is the number of output channels, 1 the
+    `developer-guide/operators.md`. For convolutions, 0 is the number of output channels, 1 the
     kernel size, 3 the stride, 4 the padding, 5 whether there is a bias, 6 the number of weights and
     7 the number of groups. For `BinaryOp`, 0 is the operation (0 adds, 2 multiplies), 1 whether the
     second operand is the constant 2. For `Interp`, 0 is the mode (2 is bilinear), 1 and 2 are the
