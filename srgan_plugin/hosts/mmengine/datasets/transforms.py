@@ -132,8 +132,8 @@ class PairedRandomCrop(_Transform):
 class Flip(_Transform):
     """Flip all `keys` together, at random.
 
-    There is one decision per direction and sample: two `Flip`s of one direction on different keys
-    always agree, unlike those of MMagic, which draw independently.
+    There is one decision per direction and sample: two transforms of one direction, on different
+    keys, always agree, unlike those of MMagic, which draw independently.
 
     Args:
         keys: Keys of images, or of lists of frames.
