@@ -126,10 +126,10 @@ def convert(
     license: str | None = None,
     note_among_weights: bool = False,
 ) -> Conversion:
-    """Write a checkpoint in the layout of a code base, with bit-equal weights.
+    """Write a checkpoint in the layout of a code base, with bit-equal weights unless `half`.
 
     The networks of the source and of the written file are compared on an image. If their outputs
-    differ, `target` is not written.
+    differ by more than 1e-5, or 0.5 / 255 with `half`, `target` is not written.
 
     Args:
         source: A checkpoint with any known layout.
@@ -187,7 +187,9 @@ def convert(
 def _check_target(target: Path, to: CodeBase) -> None:
     """Raise `UserError` for a file name with a hash or with a suffix that does not fit `to`."""
     if target.suffix not in (".pth", ".pt", ".safetensors"):
-        raise UserError(f"expected a name ending in .pth or .safetensors, got {target}")
+        raise UserError(
+            f"target: expected a name ending in .pth, .pt or .safetensors, got {target}"
+        )
     if filename_hash(target.name):
         raise UserError(
             f"{target.name}: expected a name without a hash, got the hash of another file; "
@@ -262,13 +264,18 @@ def require_same_output(written: Path, network: nn.Module, allowed: float = TOLE
 
 
 def publish(
-    source: str | os.PathLike[str], target: str | os.PathLike[str], **options: Any
+    source: str | os.PathLike[str],
+    target: str | os.PathLike[str],
+    *,
+    to: CodeBase,
+    **options: Any,
 ) -> Conversion:
     """Write one network to a file whose name ends with the first digits of its SHA-256.
 
     Args:
         source: A checkpoint with any known layout.
-        target: `NAME.pth` or `NAME.safetensors`, which becomes `NAME-xxxxxxxx.pth`.
+        target: `NAME.EXT` with a suffix of `convert`; the file is `NAME-xxxxxxxx.EXT`.
+        to: Code base of the layout to write.
         options: Other arguments of `convert`.
 
     Raises:
@@ -277,11 +284,12 @@ def publish(
         OSError: See `convert`.
     """
     target = Path(target)
+    _check_target(target, to)
     options.setdefault("name", target.stem)
     # A temporary name, because `target` may be the source.
     unnamed = target.with_name(f".{target.stem}.{uuid.uuid4().hex}{target.suffix}")
     try:
-        done = convert(source, unnamed, **options)
+        done = convert(source, unnamed, to=to, **options)
         path = target.with_name(f"{target.stem}-{done.sha256[:8]}{target.suffix}")
         return dataclasses.replace(done, path=unnamed.replace(path))
     except OSError as error:

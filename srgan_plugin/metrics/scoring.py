@@ -105,7 +105,6 @@ class Scorer:
             UserError: The shapes differ, or the image inside the border is too small.
         """
         finite = torch.where(pred.isfinite().all(), 0.0, torch.nan)
-        # float16 is too coarse for values up to 255 to be rounded.
         exact = pred.double().clamp(0, PEAK) + finite
         shapes = [(*image.shape[1:], image.shape[0]) for image in (pred, gt)]
         return self._measure({True: exact.round(), False: exact}, gt, shapes)
@@ -131,13 +130,15 @@ class Scorer:
         return torch.stack([found[measure] for measure in measures])
 
     def describe(self) -> str:
-        """Describe the border in one line, then each protocol in one."""
+        """Describe the border in one line, then each protocol, with a border of its own, in one."""
         width = max(map(len, self.protocols))
         lines = [f"Protocols, {self.border} pixels cut off each edge:"]
         for name in self.protocols:
             protocol = PROTOCOLS[name]
             measured = replace(protocol, rounding=self.rounding and protocol.rounding)
-            lines.append(f"  {name:{width}}  {measured.describe()}")
+            own_border = protocol.border not in (None, self.border)
+            cropped = f", {protocol.border} pixels cut off each edge" if own_border else ""
+            lines.append(f"  {name:{width}}  {measured.describe()}{cropped}")
         return "\n".join(lines)
 
 
@@ -165,10 +166,10 @@ def _levels(pred: NDArray[Any], rounding: bool, peak: float) -> NDArray[Any]:
     if pred.dtype == np.uint8:
         return pred
     if not np.issubdtype(pred.dtype, np.floating):
-        raise UserError(f"prediction: expected floats in [0, 1], or uint8, got {pred.dtype}")
+        raise UserError(f"prediction: expected floating point or uint8, got {pred.dtype}")
     if not np.isfinite(pred).all():
         raise UserError(NOT_FINITE)
-    # float16 is too coarse for values up to 255 to be rounded.
+    # float16 is too coarse for the products with 255.
     kind = np.result_type(pred, np.float32) if rounding else np.dtype(np.float64)
     clamped: NDArray[Any] = np.clip(pred.astype(kind) * (PEAK / peak), 0, PEAK)
     return np.rint(clamped) if rounding else clamped

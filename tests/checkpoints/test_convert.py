@@ -313,6 +313,10 @@ def test_a_published_file_ends_with_its_hash_and_a_changed_one_is_refused(
     before = path.read_bytes()
     done = publish(path, path, to="mmagic")  # its own name: the source must survive
     assert path.read_bytes() == before
+    with pytest.raises(ValueError, match=r"model-0123abcd\.pth.*hash"):
+        publish(path, path.with_name("model-0123abcd.pth"), to="mmagic")
+    with pytest.raises(ValueError, match=r"got .*model\.onnx$"):
+        publish(path, path.with_name("model.onnx"), to="mmagic")
     assert done.path.name == f"model-{hashlib.sha256(done.path.read_bytes()).hexdigest()[:8]}.pth"
     assert "optimizer" not in torch.load(done.path, weights_only=True)
     assert same(open_network(done.path).state_dict(), network.state_dict())

@@ -109,6 +109,8 @@ def test_the_description_names_protocols_channels_border_and_rounding():
     assert "blue" in openmmlab
     assert "not rounded" not in openmmlab
     assert "not rounded" in Scorer(["openmmlab-2020"], rounding=False).describe()
+    (_, paper) = Scorer(["paper"], border=2).describe().splitlines()
+    assert "4 pixels" in paper
 
 
 def test_measures_that_protocols_share_are_computed_once(monkeypatch):

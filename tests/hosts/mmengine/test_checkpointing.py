@@ -132,6 +132,10 @@ def test_a_run_goes_on_in_a_copy_of_its_folder_and_leaves_the_original(
     Runner.from_cfg(cfg).train()
     shutil.copytree(tmp_path / "run", tmp_path / "copy")
     assert newest_checkpoint(tmp_path / "copy") == tmp_path / "copy/iter_2.pth"
+    cfg.train_cfg.max_iters, cfg.resume = 3, True
+    Runner.from_cfg(cfg).train()
+    assert newest_checkpoint(tmp_path / "run") == tmp_path / "run/iter_3.pth"
+    assert newest_checkpoint(tmp_path / "copy") == tmp_path / "copy/iter_2.pth"
 
 
 @pytest.mark.slow

@@ -42,10 +42,10 @@ def newest_checkpoint(work_dir: str | Path) -> Path | None:
     """Return the newest valid checkpoint of the last run in a work dir, None if there is none.
 
     This is the one in the file `last_checkpoint`, which may be in another folder, unless a later
-    one exists, because a run may end between the two writes. Without that file it is the one with
-    the most iterations. A checkpoint that cannot be read completely, or that contains another
-    iteration than its name, is skipped with a warning. In a copy of a work dir the copied file is
-    returned.
+    one exists, because a run may be killed after it saved a checkpoint and before it updated that
+    file. Without that file it is the one with the most iterations. A checkpoint that cannot be read
+    completely, or that contains another iteration than its name, is skipped with a warning. In a
+    copy of a work dir the copied file is returned, and the original is not searched.
 
     Raises:
         UserError: None of the checkpoints is valid.
@@ -70,9 +70,14 @@ def newest_checkpoint(work_dir: str | Path) -> Path | None:
 
 
 def _newest_first(folder: Path) -> Iterator[Path]:
-    """Yield the checkpoints of the last run, valid or not."""
+    """Yield candidates to resume from, valid or not, in the order of preference.
+
+    Later ones than the file `last_checkpoint` names, the named one, older ones; without that file
+    all, from the most iterations to the fewest.
+    """
     last = last_checkpoint(folder)
-    named = _distinct(p for p in (folder / Path(last).name, Path(last)) if last and p.exists())
+    paths = [folder / Path(last).name, Path(last)] if last else []
+    named = [path for path in paths if path.exists()][:1]
     folders = _distinct([folder, *(path.parent for path in named)])
     found = sorted((pair for each in folders for pair in numbered_checkpoints(each)), reverse=True)
     if not named:
@@ -94,7 +99,7 @@ def _newest_first(folder: Path) -> Iterator[Path]:
 
 
 def _distinct(paths: Iterable[Path]) -> list[Path]:
-    """Return the first of several paths of a file."""
+    """Remove paths that resolve to the same file, keeping the first."""
     found: dict[Path, Path] = {}
     for path in paths:
         found.setdefault(path.resolve(), path)
