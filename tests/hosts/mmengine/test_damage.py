@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 import torch
 
+from srgan_plugin.checkpoints import load_checkpoint_file
+from srgan_plugin.hosts.mmengine.engine import checkpoint_files
 from srgan_plugin.hosts.mmengine.engine.checkpoint_files import (
     checkpoint_name,
     last_checkpoint,
@@ -158,6 +160,36 @@ def test_one_that_was_saved_after_the_name_of_the_newest_is_newer(tmp_path: Path
     later.unlink()
     rewound = save(tmp_path / "run", 25)  # by a run that resumed from iteration 20
     assert newest_checkpoint(tmp_path / "run") == rewound
+
+
+@pytest.mark.parametrize(("damaged", "read"), [(0, (30,)), (1, (30, 20)), (2, (30, 20, 10))])
+def test_each_checkpoint_is_read_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damaged: int, read: tuple[int, ...]
+) -> None:
+    paths = run(tmp_path / "run")
+    for path in paths[::-1][:damaged]:
+        without_its_end(path)
+    opened = []
+
+    def counting(path: Path) -> Any:
+        opened.append(path.name)
+        return load_checkpoint_file(path)
+
+    monkeypatch.setattr(checkpoint_files, "load_checkpoint_file", counting)
+    assert newest_checkpoint(tmp_path / "run") == paths[2 - damaged]
+    assert opened == [checkpoint_name(number) for number in read]
+
+
+def test_digits_in_the_name_of_a_metric_are_not_iterations(tmp_path: Path) -> None:
+    """The best checkpoint is that of iteration 30, not of 530."""
+    work = tmp_path / "run"
+    _, newer, newest = run(work)
+    best = newest.rename(work / f"best_Set5_PSNR_{newest.name}")
+    save(work, 40, age=75)  # of another run, later than iter_20.pth
+    (work / "last_checkpoint").write_text(str(best))
+    assert newest_checkpoint(work) == best
+    flip_in_the_middle(best)
+    assert newest_checkpoint(work) == newer
 
 
 def test_what_a_killed_writer_left_is_removed_and_nothing_else(tmp_path: Path) -> None:

@@ -1,17 +1,19 @@
 """Names of a run's checkpoints, and the newest valid one of a work dir."""
 
+import functools
 import logging
+import math
 import re
-import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 from srgan_plugin.checkpoints.read_write import load_checkpoint_file
 from srgan_plugin.errors import UserError
 
 logger = logging.getLogger(__name__)
 LAST_CHECKPOINT = "last_checkpoint"  # file with the path of the newest checkpoint, as in mmengine
+#: Function of a checkpoint's path that returns names of checkpoints in it, or its fault.
+_Reader = Callable[[Path], frozenset[str] | str]
 
 
 def checkpoint_name(iterations: int | str) -> str:
@@ -51,10 +53,11 @@ def newest_checkpoint(work_dir: str | Path) -> Path | None:
         UserError: None of the checkpoints is valid.
     """
     faults: list[str] = []
-    for path in _newest_first(Path(work_dir)):
-        found = _read(path)
-        if isinstance(found, str):
-            faults.append(found)
+    read = functools.cache(_read_saved_names)
+    for path in _newest_first(Path(work_dir), read):
+        fault = read(path)
+        if isinstance(fault, str):
+            faults.append(fault)
             continue
         for fault in faults:
             logger.warning("SKIPPED an invalid checkpoint: %s", fault)
@@ -69,11 +72,15 @@ def newest_checkpoint(work_dir: str | Path) -> Path | None:
     return None
 
 
-def _newest_first(folder: Path) -> Iterator[Path]:
+def _newest_first(folder: Path, read: _Reader) -> Iterator[Path]:
     """Yield candidates to resume from, valid or not, in the order of preference.
 
     Later ones than the file `last_checkpoint` names, the named one, older ones; without that file
     all, from the most iterations to the fewest.
+
+    Args:
+        folder: The work dir.
+        read: `_read_saved_names`, which may cache its results.
     """
     last = last_checkpoint(folder)
     paths = [folder / Path(last).name, Path(last)] if last else []
@@ -86,15 +93,15 @@ def _newest_first(folder: Path) -> Iterator[Path]:
     when = named[0].stat().st_mtime
     others = [(n, path) for n, path in found if path.name != named[0].name]
     # Copying may change the order of times, but those listed in a checkpoint were saved before it.
-    known = _read(named[0])
-    info = {} if isinstance(known, str) else known.get("message_hub", {}).get("runtime_info", {})
-    before = {Path(path).name for path in info.get("saved_ckpts", [])}
+    listed = read(named[0])
+    before = frozenset() if isinstance(listed, str) else listed
     later = [p for _, p in others if p.stat().st_mtime > when and p.name not in before]
     yield from later
     yield from named
     # Older ones with more iterations are from another run.
-    number = int("".join(filter(str.isdecimal, named[0].stem)) or sys.maxsize)
-    rest = [path for n, path in others if n < number and path not in later]
+    number = parse_iteration(named[0])
+    limit = math.inf if number is None else number
+    rest = [path for n, path in others if n < limit and path not in later]
     yield from sorted(rest, key=lambda path: path.stat().st_mtime, reverse=True)
 
 
@@ -106,14 +113,23 @@ def _distinct(paths: Iterable[Path]) -> list[Path]:
     return list(found.values())
 
 
-def _read(path: Path) -> dict[str, Any] | str:
-    """Read a checkpoint completely; return its fault if it is invalid."""
+def _read_saved_names(path: Path) -> frozenset[str] | str:
+    """Read a checkpoint completely.
+
+    Args:
+        path: The checkpoint.
+
+    Returns:
+        Names of the checkpoints that its run had saved until then, empty if it lists none; the
+        fault of an invalid checkpoint.
+    """
     try:
         checkpoint = load_checkpoint_file(path)
     except (UserError, OSError) as error:
         return str(error)
-    number, meta = path.stem.removeprefix("iter_"), checkpoint.get("meta")
-    saved = str(meta.get("iter", number)) if isinstance(meta, dict) else number
-    if number.isdecimal() and saved != number:
+    number, meta = parse_iteration(path), checkpoint.get("meta")
+    saved = meta.get("iter", number) if isinstance(meta, dict) else number
+    if number is not None and str(saved) != str(number):
         return f"{path}: expected iteration {number}, got iteration {saved}"
-    return checkpoint
+    info = checkpoint.get("message_hub", {}).get("runtime_info", {})
+    return frozenset(Path(name).name for name in info.get("saved_ckpts", []))
