@@ -176,22 +176,31 @@ def split_planes(image: Any, names: Iterable[str]) -> Planes:
 
 
 def check_comparable(
-    pred: tuple[int, ...], gt: tuple[int, ...], border: int, smallest: int
+    pred: tuple[int, ...],
+    gt: tuple[int, ...],
+    border: int,
+    smallest: int,
+    *,
+    channels_first: bool = False,
 ) -> tuple[slice, slice]:
     """Check the shapes of two images and return the rows and columns inside the border.
 
     Args:
-        pred: Shape of the prediction, (H, W, 3).
-        gt: Shape of the GT image, (H, W, 3).
+        pred: Shape of the prediction, (H, W, 3), or (3, H, W) with `channels_first`.
+        gt: Shape of the GT image, in the same order.
         border: Pixels to crop from each edge.
         smallest: Smallest height and width allowed after that.
+        channels_first: Whether the channels are the first axis, as in tensors.
 
     Raises:
-        UserError: The shapes differ or are not (H, W, 3), or the cropped image is too small.
+        UserError: The shapes differ or are not of one RGB image, or the cropped image is too small.
     """
-    if pred != gt or len(pred) != 3 or pred[2] != 3:
-        raise UserError(f"images: expected two of one shape (H, W, 3), got {pred} and {gt}")
-    height, width = pred[:2]
+    if pred != gt or len(pred) != 3 or pred[0 if channels_first else 2] != 3:
+        expected = "(3, H, W)" if channels_first else "(H, W, 3)"
+        raise UserError(
+            f"images: expected two of one shape {expected}, got {tuple(pred)} and {tuple(gt)}"
+        )
+    height, width = pred[1:] if channels_first else pred[:2]
     if border < 0 or min(height, width) - 2 * border < smallest:
         raise UserError(
             f"image: expected at least {smallest}x{smallest} pixels within a border of {border}, "

@@ -31,6 +31,9 @@ Upscale = Callable[[NDArray[np.uint8]], NDArray[Any]]
 class Scorer:
     """The metrics of several protocols; a metric that protocols share is computed once.
 
+    `score` measures arrays (H, W, 3), by default with floating point in [0, 1]; `score_tensor`
+    measures tensors (3, H, W) in [0, 255].
+
     Args:
         protocols: Names in `PROTOCOLS`.
         border: Pixels to crop from each edge, usually the scale; a protocol's own border takes
@@ -38,6 +41,9 @@ class Scorer:
         rounding: Whether to round to uint8 where a protocol does; names do not depend on it.
 
     Attributes:
+        protocols: Names of the protocols.
+        border: See Args.
+        rounding: See Args.
         measures: Metrics and their options by name, in the order of the protocols.
 
     Raises:
@@ -73,60 +79,67 @@ class Scorer:
             raise UserError(f"protocols: expected at least one of {', '.join(PROTOCOLS)}, got none")
 
     def score(self, pred: NDArray[Any], gt: NDArray[np.uint8], *, peak: float = 1) -> Scores:
-        """Measure one prediction.
+        """Measure one prediction, as an array.
 
         Args:
-            pred: RGB, (H, W, 3): uint8, or floating point, clamped to [0, `peak`].
-            gt: GT image, RGB, (H, W, 3), uint8.
-            peak: Value of white in a floating-point prediction.
+            pred: RGB, (H, W, 3): uint8 in [0, 255], or floating point in [0, `peak`]; values
+                outside are clamped.
+            gt: GT image, RGB, (H, W, 3), uint8 in [0, 255].
+            peak: Value of white in a floating-point prediction, such as 255; ignored for uint8.
 
         Returns:
             Values by name: PSNR in dB, SSIM at most 1.
 
         Raises:
-            UserError: The shapes differ, the image inside the border is too small, or the
-                prediction is not finite.
+            UserError: The shapes differ or are not (H, W, 3), the image inside the border is too
+                small, or the prediction is not finite, or neither uint8 nor floating point.
         """
         levels = {r: _levels(pred, r, peak) for r in {m.rounding for m in self.measures.values()}}
-        values = self._measure(levels, gt, (pred.shape, gt.shape))
+        values = self._measure(levels, gt)
         return dict(zip(self.measures, values.tolist(), strict=True))
 
     def score_tensor(self, pred: Tensor, gt: Tensor) -> Tensor:
-        """Measure one prediction on its device, without synchronising with a GPU.
+        """Measure one prediction as a tensor, on its device, without synchronising with a GPU.
 
         Args:
-            pred: RGB, (3, H, W), floating point, clamped to [0, 255].
-            gt: GT image, RGB, (3, H, W), uint8, on the same device.
+            pred: RGB, (3, H, W), floating point in [0, 255], such as a network's output times 255;
+                values outside are clamped.
+            gt: GT image, RGB, (3, H, W), uint8 in [0, 255], on the same device.
 
         Returns:
             (n,), float64, in the order of `measures`; NaN if the prediction is not finite.
 
         Raises:
-            UserError: The shapes differ, or the image inside the border is too small.
+            UserError: The shapes differ or are not (3, H, W), or the image inside the border is
+                too small.
         """
         finite = torch.where(pred.isfinite().all(), 0.0, torch.nan)
         exact = pred.double().clamp(0, PEAK) + finite
-        shapes = [(*image.shape[1:], image.shape[0]) for image in (pred, gt)]
-        return self._measure({True: exact.round(), False: exact}, gt, shapes)
+        return self._measure({True: exact.round(), False: exact}, gt)
 
-    def _measure(self, levels: Mapping[bool, Any], gt: Any, shapes: Any) -> Tensor:
+    def _measure(self, levels: Mapping[bool, Any], gt: Any) -> Tensor:
         """Compute all metrics of an image.
 
         Args:
             levels: The prediction in [0, 255] by `rounding`: array (H, W, 3) or tensor (3, H, W).
-            gt: GT image, of the same kind.
-            shapes: Shapes of both as (H, W, 3).
+            gt: GT image in [0, 255], an array or tensor as well.
 
         Returns:
             (n,), float64, in the order of `measures`.
+
+        Raises:
+            UserError: See `score`.
         """
-        measures = self.measures.values()
+        measures, channels_first = self.measures.values(), isinstance(gt, Tensor)
         found: dict[Measure, Tensor] = {}
         for rounding, border in dict.fromkeys((m.rounding, m.border) for m in measures):
-            inside = check_comparable(shapes[0], shapes[1], border, WINDOW)
-            index = inside if isinstance(gt, np.ndarray) else (..., *inside)
+            pred = levels[rounding]
+            inside = check_comparable(
+                pred.shape, gt.shape, border, WINDOW, channels_first=channels_first
+            )
+            index = (..., *inside) if channels_first else inside
             group = [m for m in measures if (m.rounding, m.border) == (rounding, border)]
-            found |= _compare(levels[rounding][index], gt[index], group)
+            found |= _compare(pred[index], gt[index], group)
         return torch.stack([found[measure] for measure in measures])
 
     def describe(self) -> str:
@@ -143,7 +156,16 @@ class Scorer:
 
 
 def _compare(pred: Any, gt: Any, measures: Sequence[Measure]) -> dict[Measure, Tensor]:
-    """Compute metrics with one border and rounding; each plane is compared once."""
+    """Compute metrics with one border and rounding; each plane is compared once.
+
+    Args:
+        pred: Cropped prediction, RGB in [0, 255]: array (H, W, 3) or tensor (3, H, W).
+        gt: Cropped GT image, an array or tensor as well.
+        measures: The metrics.
+
+    Returns:
+        Values by metric: tensors (), float64.
+    """
     names = dict.fromkeys("".join(m.channel for m in measures))
     a, b = (dict(zip(names, split_planes(image, names), strict=True)) for image in (pred, gt))
     by_plane: dict[tuple[str, str], Tensor] = {}
@@ -162,7 +184,19 @@ def _compare(pred: Any, gt: Any, measures: Sequence[Measure]) -> dict[Measure, T
 
 
 def _levels(pred: NDArray[Any], rounding: bool, peak: float) -> NDArray[Any]:
-    """Convert a prediction to [0, 255], rounded or not."""
+    """Convert a prediction to [0, 255], rounded or not.
+
+    Args:
+        pred: See `Scorer.score`.
+        rounding: Whether to round to integers.
+        peak: See `Scorer.score`.
+
+    Returns:
+        Array of the same shape: uint8 for uint8, else floating point.
+
+    Raises:
+        UserError: The prediction is not finite, or neither uint8 nor floating point.
+    """
     if pred.dtype == np.uint8:
         return pred
     if not np.issubdtype(pred.dtype, np.floating):
@@ -170,8 +204,8 @@ def _levels(pred: NDArray[Any], rounding: bool, peak: float) -> NDArray[Any]:
     if not np.isfinite(pred).all():
         raise UserError(NOT_FINITE)
     # float16 is too coarse for the products with 255.
-    kind = np.result_type(pred, np.float32) if rounding else np.dtype(np.float64)
-    clamped: NDArray[Any] = np.clip(pred.astype(kind) * (PEAK / peak), 0, PEAK)
+    dtype = np.result_type(pred, np.float32) if rounding else np.dtype(np.float64)
+    clamped: NDArray[Any] = np.clip(pred.astype(dtype) * (PEAK / peak), 0, PEAK)
     return np.rint(clamped) if rounding else clamped
 
 
@@ -181,10 +215,13 @@ def score_images(
     """Run a method over a test set and yield the key and the scores of each image.
 
     Args:
-        upscale: Maps an LR image, RGB (h, w, 3) uint8, to the SR image, RGB (H, W, 3): uint8, or
-            floating point, clamped to [0, 1].
+        upscale: Maps an LR image, RGB (h, w, 3) uint8, to the SR image, RGB (H, W, 3): uint8 in
+            [0, 255], or floating point in [0, 1]; values outside are clamped.
         benchmark: The test set.
         scorer: The metrics.
+
+    Raises:
+        UserError: An image cannot be read or measured.
 
     Example:
         >>> import tempfile
@@ -234,7 +271,7 @@ def evaluate(upscale: Upscale, benchmark: Benchmark, scorer: Scorer) -> Scores:
         Means over images by name of the metric.
 
     Raises:
-        UserError: The test set is empty, or an image cannot be measured.
+        UserError: The test set is empty, or an image cannot be read or measured.
 
     Example:
         >>> import tempfile

@@ -1,5 +1,7 @@
 """Scoring, averaging and the reference values of bicubic."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -81,6 +83,13 @@ def test_integers_other_than_uint8_are_refused():
     _, gt = random_pair()
     with pytest.raises(ValueError, match="int64"):
         Scorer().score(gt.astype(np.int64), gt)
+
+
+@pytest.mark.parametrize("shape", [(3, 24, 28), (1, 3, 24, 28), (1, 24, 28, 3), (24, 28)])
+def test_arrays_of_another_shape_are_refused_with_their_shape(shape):
+    image = np.zeros(shape, np.uint8)
+    with pytest.raises(UserError, match=re.escape(f"(H, W, 3), got {shape} and {shape}")):
+        Scorer().score(image, image)
 
 
 def test_the_mean_is_over_images_and_not_over_pixels():
