@@ -103,9 +103,9 @@ class GeneratorArchitecture(Architecture[Generator]):
     def _build(self, state_dict: Mapping[str, Any]) -> tuple[Generator, Mapping[str, Any]]:
         checkpoint = {"state_dict": state_dict, "meta": {NOTE_KEY: read_note_tensor(state_dict)}}
         found = identify(checkpoint)
-        given = {name: self.arguments[name] for name in found.open if name in self.arguments}
+        given = {name: self.arguments[name] for name in found.unrecorded if name in self.arguments}
         found = identify(checkpoint, arguments=given)
-        for name in found.open:
+        for name in found.unrecorded:
             if NON_INFERABLE_ARGS[name].unstated == "ask" or name in found.layout.asks:
                 raise UserError(
                     f"{name}: expected {NON_INFERABLE_ARGS[name].expected}, got none: neither "

@@ -98,7 +98,7 @@ def _export_graph(source: Path, args: argparse.Namespace, options: dict[str, Any
     sizes = ", ".join(f"{height}x{width}" for height, width in SIZES)
     found = f"{difference:.1e} (allowed {allowed_difference(half=args.half):.1e})"
     print(f"wrote    {args.target.with_name(written)}")
-    print(f"compared with torch at {sizes}: largest difference {found}")
+    print(f"compared with torch on probe images of {sizes}: largest difference {found}")
     if args.to == "onnx":
         print(OPENVINO)
 

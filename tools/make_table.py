@@ -101,7 +101,7 @@ def published_checkpoints(
                 say(f"{name} is skipped: {error}")
                 continue
             done = convert(fetched, folder / f"{name}.pth", to="plugin", origin="mmagic")
-            say(f"{name}: {done.source}, verified and converted")
+            say(f"{name}: {done.detected}, verified and converted")
             files[name] = str(done.path)
     return files
 

@@ -73,16 +73,16 @@ def metafile_entry(
         config: Path of its config.
         results: Metrics by test set.
     """
-    count = sum(parameter.numel() for parameter in done.source.build(assume=True).parameters())
+    count = sum(parameter.numel() for parameter in done.detected.build(assume=True).parameters())
     entry: dict[str, Any] = {
         "Name": name,
         "In Collection": "SRGAN",
         "Config": config,
         "Metadata": {
-            "Architecture": [done.source.layout.network],
+            "Architecture": [done.detected.layout.network],
             "Arguments": {
                 key: list(value) if isinstance(value, tuple) else value
-                for key, value in done.source.arguments.items()
+                for key, value in done.detected.arguments.items()
             },
             "Parameters": count,
             "SHA-256": done.sha256,
@@ -129,7 +129,7 @@ def main(argv: list[str] | None = None) -> None:
     done = publish(source, args.target, to=args.to, half=args.half, **network_options(args))
     entry = metafile_entry(done, name=args.target.stem, config=args.config, results=results)
     add_entry(entry, known, metafile)
-    write_lines([*done.report(), f"entry    {entry['Name']} in {metafile}"])
+    write_lines([*done.report(), f"entry      {entry['Name']} in {metafile}"])
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from srgan_plugin.networks import DISCRIMINATORS
 from .detect import DetectedNetwork, identify, option
 from .layouts import CodeBase, StateDictLayout, find_layout
 from .metadata import export_metadata, read_metadata
+from .probe import probe_image
 from .read_write import (
     NOTE_KEY,
     filename_hash,
@@ -36,14 +37,14 @@ class Conversion:
     """Result of a conversion.
 
     Attributes:
-        source: The network in the source.
+        detected: The network in the source.
         path: The written file.
         sha256: SHA-256 of the written file in hexadecimal digits.
         difference: Largest difference between the outputs of the source and of the written file
-            for `probe_input`, on images in [0, 1].
+            on the probe image, for images in [0, 1].
     """
 
-    source: DetectedNetwork
+    detected: DetectedNetwork
     path: Path
     sha256: str
     difference: float
@@ -51,15 +52,15 @@ class Conversion:
     def report(self) -> list[str]:
         """Return the lines of a report."""
         return [
-            f"found    {self.source}",
-            f"dropped  {', '.join(self.source.dropped) or 'nothing'}",
+            f"found      {self.detected}",
+            f"dropped    {', '.join(self.detected.dropped) or 'nothing'}",
             *(
-                f"open     {name}, not recorded in the file; give {option(name)}"
-                for name in self.source.open
+                f"unrecorded {name}: its value is in neither file; give {option(name)}"
+                for name in self.detected.unrecorded
             ),
-            f"compared on a fixed image: largest difference {self.difference:.1e}",
-            f"wrote    {self.path}",
-            f"SHA-256  {self.sha256}",
+            f"compared   on the probe image: largest difference {self.difference:.1e}",
+            f"wrote      {self.path}",
+            f"SHA-256    {self.sha256}",
         ]
 
 
@@ -70,14 +71,15 @@ class _Rules:
     Attributes:
         wrap: Function of role, weights (with keys of the code base) and note that returns the
             checkpoint.
-        activates: Whether MSRResNet has an activation after each pixel shuffle; None if both are
-            supported.
-        forms: {network: supported combinations of arguments}; all for a network that is missing.
+        activate_after_shuffle: Whether MSRResNet has an activation after each pixel shuffle; None
+            if both are supported.
+        supported: {network: supported combinations of arguments}; all for a network that is
+            missing.
     """
 
     wrap: Callable[[Role, Mapping[str, Tensor], Mapping[str, Any]], dict[str, Any]]
-    activates: bool | None = None
-    forms: Mapping[str, Sequence[Mapping[str, int]]] = field(default_factory=dict)
+    activate_after_shuffle: bool | None = None
+    supported: Mapping[str, Sequence[Mapping[str, int]]] = field(default_factory=dict)
 
 
 _SCALES = [{"upscale_factor": scale} for scale in (2, 3, 4)]
@@ -87,21 +89,21 @@ _MMAGIC = _Rules(
         "meta": {},
         "state_dict": {f"{role}.{key}": weight for key, weight in weights.items()},
     },
-    activates=False,
-    forms={"MSRResNet": _SCALES, "ModifiedVGG": [_VGG128]},
+    activate_after_shuffle=False,
+    supported={"MSRResNet": _SCALES, "ModifiedVGG": [_VGG128]},
 )
 _RULES: dict[CodeBase, _Rules] = {
     "mmagic": _MMAGIC,
     "mmediting": _MMAGIC,
     "basicsr": _Rules(
         wrap=lambda role, weights, note: {"params": dict(weights)},
-        activates=True,
-        forms={"MSRResNet": _SCALES, "ModifiedVGG": [_VGG128, _VGG256]},
+        activate_after_shuffle=True,
+        supported={"MSRResNet": _SCALES, "ModifiedVGG": [_VGG128, _VGG256]},
     ),
     "kair": _Rules(
         wrap=lambda role, weights, note: dict(weights),
-        activates=True,
-        forms={"MSRResNet": _SCALES},
+        activate_after_shuffle=True,
+        supported={"MSRResNet": _SCALES},
     ),
     "plugin": _Rules(
         wrap=lambda role, weights, note: {
@@ -128,8 +130,8 @@ def convert(
 ) -> Conversion:
     """Write a checkpoint in the layout of a code base, with bit-equal weights unless `half`.
 
-    The networks of the source and of the written file are compared on an image. If their outputs
-    differ by more than 1e-5, or 0.5 / 255 with `half`, `target` is not written.
+    The networks of the source and of the written file are compared on the probe image. If their
+    outputs differ by more than 1e-5, or 0.5 / 255 with `half`, `target` is not written.
 
     Args:
         source: A checkpoint with any known layout.
@@ -181,7 +183,8 @@ def convert(
         differences.append(require_same_output(written, network, allowed))
 
     save_atomically(content, target, check=check)
-    return Conversion(source=found, path=target, sha256=sha256(target), difference=differences[0])
+    (difference,) = differences
+    return Conversion(detected=found, path=target, sha256=sha256(target), difference=difference)
 
 
 def _check_target(target: Path, to: CodeBase) -> None:
@@ -202,63 +205,55 @@ def _check_target(target: Path, to: CodeBase) -> None:
         )
 
 
-def probe_input(network: nn.Module, channels: int = 3) -> Tensor:
-    """Return the image on which networks are compared, (1, channels, H, W) in [0, 1].
-
-    Args:
-        network: A network of this package. For a discriminator, H and W are its input size.
-        channels: Number of channels.
-    """
-    size = getattr(network, "input_size", None)
-    height, width = (size, size) if isinstance(size, int) else (20, 24)
-    noise = torch.rand(1, channels, height, width, generator=torch.Generator().manual_seed(0))
-    ramp = torch.linspace(0, 1, width).expand_as(noise)
-    return (noise + ramp) / 2
-
-
 def _target_layout(found: DetectedNetwork, network: nn.Module, to: CodeBase) -> StateDictLayout:
     """Return the layout of a network in a code base; raise `UserError` if it is not supported."""
     name, rules = found.layout.network, _RULES[to]
     layout = find_layout(name, to)
     if layout is None:
         raise UserError(f"{to} has no {name}; use --to plugin")
-    activates = getattr(network, "activate_after_shuffle", None)
-    if activates is not None and rules.activates not in (None, activates):
-        expected, got = ("an", "without one") if rules.activates else ("no", "with one")
-        retry = "".join(f", or {option(name)} if it was trained so" for name in found.open)
-        others = [base for base, other in _RULES.items() if other.activates in (None, activates)]
+    own = getattr(network, "activate_after_shuffle", None)
+    if own is not None and rules.activate_after_shuffle not in (None, own):
+        expected, got = ("no", "with one") if own else ("an", "without one")
+        retry = "".join(f", or {option(name)} if it was trained so" for name in found.unrecorded)
+        others = [k for k, other in _RULES.items() if other.activate_after_shuffle in (None, own)]
         raise UserError(
             f"{to}'s MSRResNet: expected {expected} activation after each shuffle, got a network "
             f"{got}; the weights would load and give other images. There is no conversion; use "
             f"--to {' or '.join(others)}{retry}"
         )
-    forms = rules.forms.get(name, [{}])
-    if not any(found.arguments.items() >= form.items() for form in forms):
-        supported = " or ".join(map(format_arguments, forms))
-        got = format_arguments({key: found.arguments[key] for key in forms[0]})
-        raise UserError(f"{to}'s {name}: expected {supported}, got {got}; use --to plugin")
+    supported = rules.supported.get(name, [{}])
+    if not any(found.arguments.items() >= arguments.items() for arguments in supported):
+        expected = " or ".join(map(format_arguments, supported))
+        got = format_arguments({key: found.arguments[key] for key in supported[0]})
+        raise UserError(f"{to}'s {name}: expected {expected}, got {got}; use --to plugin")
     return layout
 
 
 def require_same_output(written: Path, network: nn.Module, allowed: float = TOLERANCE) -> float:
-    """Return the largest difference between the outputs of a network and of a written file.
+    """Check that a written checkpoint gives the output of the saved network on the probe image.
 
     Args:
         written: The checkpoint.
-        network: The network that was saved, in evaluation mode.
-        allowed: Largest allowed difference, on images in [0, 1].
+        network: The network that was saved, on the CPU, in evaluation mode. If it has an input
+            size, as a discriminator has, the probe image has it as well.
+        allowed: Largest allowed difference, for images in [0, 1].
+
+    Returns:
+        The largest difference between the outputs.
 
     Raises:
-        UserError: The difference is larger than `allowed`, or NaN.
+        UserError: The checkpoint is invalid, or the difference is larger than `allowed`, or NaN.
     """
     again = identify(load_checkpoint_file(written))
-    image = probe_input(network, again.arguments["in_channels"])
+    size = getattr(network, "input_size", None)
+    height, width = (size, size) if isinstance(size, int) else (20, 24)
+    image = probe_image(again.arguments["in_channels"], height, width)
     with torch.inference_mode():
         difference = float((network(image) - again.build(assume=True)(image)).abs().max())
     if not difference <= allowed:  # also true for NaN
         raise UserError(
             f"the converted network differs by {difference:.1e} (allowed {allowed:.0e}) on the "
-            "fixed image; nothing was written"
+            "probe image; nothing was written"
         )
     return difference
 

@@ -89,7 +89,7 @@ class DetectedNetwork:
         return f"{description}, {format_arguments(recorded)}" if recorded else description
 
     @property
-    def open(self) -> tuple[str, ...]:
+    def unrecorded(self) -> tuple[str, ...]:
         """Names of arguments without a safe default that are not inferred, recorded or given."""
         names = (
             name
@@ -102,14 +102,14 @@ class DetectedNetwork:
         """Build the network with its weights: float32, in evaluation mode.
 
         Args:
-            assume: Whether to use the defaults of `open` arguments, if the result does not depend
-                on them, as when two networks are compared.
+            assume: Whether to use the defaults of `unrecorded` arguments, if the result does not
+                depend on them, as when two networks are compared.
 
         Raises:
             UserError: Weights are missing, unexpected, of a wrong shape or not finite, or an
                 argument must be given.
         """
-        self._require(name for name in self.open if name in self.layout.asks)
+        self._require(name for name in self.unrecorded if name in self.layout.asks)
         # On the meta device, so that absurd shapes do not allocate memory.
         try:
             with torch.device("meta"):
@@ -120,7 +120,7 @@ class DetectedNetwork:
         self._require_known_keys(network, names)
         weights = remap_strict(dict(self.weights), network, saved_keys=names)
         if not assume:
-            self._require(n for n in self.open if NON_INFERABLE_ARGS[n].unstated == "ask")
+            self._require(n for n in self.unrecorded if NON_INFERABLE_ARGS[n].unstated == "ask")
         single = {k: w.float() if w.is_floating_point() else w for k, w in weights.items()}
         network.load_state_dict(single, strict=True, assign=True)
         network.eval()
@@ -328,10 +328,10 @@ def open_network(
     with prefix_errors(path):
         found = identify(checkpoint, ema=ema, role=role, arguments=arguments)
         network = found.build()
-    if found.open:
+    if found.unrecorded:
         logger.warning(
             "%s: assuming the function of networks with %s keys; give %s if trained otherwise",
-            path, found.layout.origin, ", ".join(map(option, found.open)),
+            path, found.layout.origin, ", ".join(map(option, found.unrecorded)),
         )  # fmt: skip
     return network
 
@@ -364,7 +364,7 @@ def generator_changes(
         return {}
     if found.layout.network != name:
         return {}
-    if found.assumed and not found.open:
+    if found.assumed and not found.unrecorded:
         found.build(assume=True)  # raises an error if the weights contradict an assumption
     parameters = inspect.signature(_CLASSES[name]).parameters
     now = {key: parameter.default for key, parameter in parameters.items()} | {**generator}

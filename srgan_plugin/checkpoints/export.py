@@ -17,9 +17,11 @@ from srgan_plugin.errors import UserError
 from srgan_plugin.io.atomic import atomic_path
 from srgan_plugin.networks import Generator
 
+from .probe import probe_image
+
 TOLERANCE = 1e-4  # of images in [0, 1]
 HALF_TOLERANCE = 1 / 255  # one level of an 8-bit image
-#: (height, width) of the LR images on which an export is compared with torch.
+#: (height, width) of the probe images on which an export is compared with torch.
 SIZES = ((24, 24), (17, 40), (33, 21))
 _PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 
@@ -31,7 +33,7 @@ def export_onnx(
     half: bool = False,
     metadata: Mapping[str, str] | None = None,
 ) -> float:
-    """Export a generator to ONNX, and compare the outputs of ONNX Runtime and torch.
+    """Export a generator to ONNX, and compare ONNX Runtime with torch on probe images.
 
     The input of the graph is `lr`, float32 (1, C, H, W) in [0, 1], with any H and W of at least 2.
     Its output is `sr`, (1, C, scale * H, scale * W), the output of `forward`.
@@ -58,7 +60,7 @@ def export_onnx(
         differences = [_difference(generator, temporary, size) for size in SIZES]
         if half:  # ONNX Runtime computes in half precision on GPUs only, so torch is checked
             half_network = _HalfPrecision(copy.deepcopy(generator))
-            image = probe_image(generator, SIZES[0])
+            image = probe_image(generator.conv_first.in_channels, *SIZES[0])
             with torch.inference_mode():
                 differences.append(largest_difference(generator, image, half_network(image)))
         require_agreement(difference := max(differences), half=half)
@@ -173,7 +175,7 @@ def write_onnx(network: Generator, target: Path, *, half: bool = False) -> None:
     with _quiet_exporter():
         torch.onnx.export(
             _HalfPrecision(folded).eval() if half else folded,
-            (probe_image(network, (20, 24)),),
+            (probe_image(network.conv_first.in_channels, 20, 24),),
             target,
             input_names=["lr"],
             output_names=["sr"],
@@ -201,7 +203,7 @@ def _difference(network: Generator, path: Path, size: tuple[int, int]) -> float:
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    image = probe_image(network, size)
+    image = probe_image(network.conv_first.in_channels, *size)
     (exported,) = session.run(["sr"], {"lr": image.numpy()})
     return largest_difference(network, image, torch.from_numpy(exported))
 
@@ -228,9 +230,3 @@ def largest_difference(network: Generator, image: Tensor, exported: Tensor) -> f
             f"{tuple(exported.shape)}; nothing was written"
         )
     return float((expected - exported).abs().max())
-
-
-def probe_image(network: Generator, size: tuple[int, int]) -> Tensor:
-    """Return a random image in [0, 1], of shape (1, C, *size)."""
-    channels = network.conv_first.in_channels
-    return torch.rand(1, channels, *size, generator=torch.Generator().manual_seed(0))

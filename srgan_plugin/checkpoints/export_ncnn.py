@@ -14,11 +14,11 @@ from srgan_plugin.networks import Generator
 from .export import (
     SIZES,
     largest_difference,
-    probe_image,
     require_agreement,
     require_exportable,
     write_onnx,
 )
+from .probe import probe_image
 
 _PACKAGES = ("onnx", "onnxscript", "pnnx", "ncnn")
 #: {name of input or output in pnnx: name in realesrgan-ncnn-vulkan}
@@ -26,7 +26,7 @@ _BLOBS = {"in0": "data", "out0": "output"}
 
 
 def export_ncnn(network: torch.nn.Module, target: str | Path, *, half: bool = False) -> float:
-    """Export a generator to `NAME.param` and `NAME.bin`, and compare the outputs of ncnn and torch.
+    """Export a generator to `NAME.param` and `NAME.bin`, compared with torch on probe images.
 
     The input blob is `data`, float32 RGB (C, H, W) in [0, 1] with any H and W. The output blob is
     `output`, the output of `forward`.
@@ -103,7 +103,7 @@ def _difference(network: Generator, param: Path, binary: Path, size: tuple[int, 
         setattr(net.opt, f"use_{option}", False)
     if net.load_param(str(param)) or net.load_model(str(binary)):
         raise UserError(f"ncnn has no layer for a part of {type(network).__name__}")
-    image = probe_image(network, size)
+    image = probe_image(network.conv_first.in_channels, *size)
     extractor = net.create_extractor()
     extractor.input("data", ncnn.Mat(image[0].numpy()).clone())
     status, result = extractor.extract("output")

@@ -54,9 +54,10 @@ def inspect_checkpoint(path: str | Path) -> dict[str, str]:
     topics |= {"holds": str(found), "arguments": format_arguments(found.arguments)}
     if found.layout.network == "MSRResNet":
         topics["function"] = _FUNCTION[found.arguments.get("activate_after_shuffle")]
-    if found.open:
-        options = " ".join(map(option, found.open))
-        topics["open"] = f"{', '.join(found.open)}, not recorded in the file; give {options}"
+    if found.unrecorded:
+        options = " ".join(map(option, found.unrecorded))
+        names = ", ".join(found.unrecorded)
+        topics["unrecorded"] = f"{names}, whose value is not in the file; give {options}"
     if metadata := read_metadata(checkpoint):
         topics["metadata"] = "; ".join(f"{key}: {value}" for key, value in metadata.items())
     topics["fits"] = _describe_fit(found)
@@ -67,7 +68,7 @@ def inspect_checkpoint(path: str | Path) -> dict[str, str]:
 
 def _describe_fit(found: DetectedNetwork) -> str:
     """Return the class that loads the weights strictly, or the reason why none does."""
-    if asked := ", ".join(name for name in found.open if name in found.layout.asks):
+    if asked := ", ".join(name for name in found.unrecorded if name in found.layout.asks):
         return f"srgan_plugin's {found.layout.network}, if {asked} is given; not checked"
     try:
         network = found.build(assume=True)

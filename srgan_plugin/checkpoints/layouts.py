@@ -89,8 +89,8 @@ class StateDictLayout:
         """
         renamed = [_undo_rename(key, old, new) for old, new in self.renames if new]
         names = [n for n in renamed if n and self.to_plugin_key(n.replace("*", "0")) == key]
-        forms = set(map(_replace_numbers, saved)) if len(names) > 1 else set()
-        fitting = (name for name in names if _replace_numbers(name) in forms)
+        patterns = set(map(_replace_numbers, saved)) if len(names) > 1 else set()
+        fitting = (name for name in names if _replace_numbers(name) in patterns)
         return next(fitting, (names or [key])[0])
 
     def to_plugin_keys(

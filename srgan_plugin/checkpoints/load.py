@@ -256,8 +256,12 @@ def why_not_loadable(
     # torch adds the counters of batch normalisation, which old checkpoints do not have.
     missing = [k for k in own if k not in weights and not k.endswith(".num_batches_tracked")]
     unexpected = [key for key in weights if key not in own]
-    forms = [{k: (w.shape, w.is_floating_point()) for k, w in x.items()} for x in (weights, own)]
-    different = [key for key in weights if key in own and forms[0][key] != forms[1][key]]
+    shared = {key: (weights[key], own[key]) for key in weights if key in own}
+    different = [
+        key
+        for key, (a, b) in shared.items()
+        if a.shape != b.shape or a.is_floating_point() != b.is_floating_point()
+    ]
     problems = (("missing", missing), ("unexpected", unexpected), ("of another kind", different))
     return "; ".join(
         f"{len(keys)} weights {problem}, first {names.get(keys[0], keys[0])}"

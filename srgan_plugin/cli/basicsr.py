@@ -185,7 +185,7 @@ def _check_generator(location: str, checkpoint: dict[str, Any], network_g: dict[
                 f"expected weights trained with {name}={value}, as in network_g, got {not value}; "
                 f"they would load and give other images; set network_g.{name}"
             )
-        if name in found.open and name not in network_g:
+        if name in found.unrecorded and name not in network_g:
             raise UserError(
                 f"its keys are {found.layout.origin}, whose network has no activation after the "
                 f"shuffles, and network_g has one by default; set network_g.{name}"

@@ -228,7 +228,7 @@ def test_a_file_opens_converts_and_tests_as_the_network_that_wrote_it(
     assert f"SRResNet x{2**kind.steps} (4 features, 4 blocks" in told["holds"]
     assert owner in told["holds"]
     assert told["fits"].endswith("strictly")
-    assert "open" not in told
+    assert "unrecorded" not in told
     tool("convert_checkpoint").main([str(path), "x.safetensors", "--to", "plugin"])
     gives(open_network("x.safetensors"), expected)
     # As `tools/test.py` does it.

@@ -58,15 +58,15 @@ def round_trips(path, code_bases, tmp_path, **arch_options):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("scale", [2, 3, 4])
-@pytest.mark.parametrize(("activates", "code_bases"), [(False, PLAIN), (True, ACTIVATED)])
+@pytest.mark.parametrize(("activate", "code_bases"), [(False, PLAIN), (True, ACTIVATED)])
 def test_round_trips_over_every_pair_of_layouts_keep_every_bit(
-    tmp_path, saved, rough, scale, activates, code_bases
+    tmp_path, saved, rough, scale, activate, code_bases
 ):
-    network = rough(MSRResNet, upscale_factor=scale, activate_after_shuffle=activates, **SMALL)
-    arch_options = {"arguments": {"activate_after_shuffle": activates}}
+    network = rough(MSRResNet, upscale_factor=scale, activate_after_shuffle=activate, **SMALL)
+    arch_options = {"arguments": {"activate_after_shuffle": activate}}
     for back in round_trips(saved(network.state_dict()), code_bases, tmp_path, **arch_options):
         assert same(back["state_dict"], network.state_dict())
-        assert identify(back).arguments.get("activate_after_shuffle", False) == activates
+        assert identify(back).arguments.get("activate_after_shuffle", False) == activate
 
 
 def test_a_name_that_ends_with_the_hash_of_another_file_is_refused(tmp_path, saved, rough):

@@ -244,7 +244,7 @@ def test_exports_of_bundled_weights_have_their_licence(tool, onnxruntime):
     tool("export").main(["srgan", "x.safetensors"])
     stated = inspect_checkpoint("x.safetensors")
     assert "license: cc-by-sa-4.0" in stated["metadata"]
-    assert "open" not in stated
+    assert "unrecorded" not in stated
 
 
 def test_safetensors_are_exported_with_arguments_that_no_weight_shows(tmp_path, tool, rough):

@@ -91,10 +91,10 @@ def test_inspection_shows_the_repository_and_that_the_network_loads_strictly(sav
     assert name.partition(" ")[0] in said["holds"]
     if CASES[name].told:
         assert "input_range" in said["fits"]
-        assert "output_range" in said["open"]
+        assert "output_range" in said["unrecorded"]
     else:
         assert said["fits"].endswith("strictly")
-        assert "open" not in said
+        assert "unrecorded" not in said
 
 
 @pytest.mark.parametrize(("name", "scale"), EVERY)
