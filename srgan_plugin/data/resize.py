@@ -1,7 +1,7 @@
 """MATLAB's bicubic `imresize`, and the LR images of the super-resolution benchmarks.
 
-A resize is a table of taps for each axis: indices of input pixels and their weights. Each output
-pixel is summed in the order of its taps, so a window is bit-identical to that window of the
+A resize is a table for each axis of the indices of input pixels and their weights. Each output
+pixel is summed in the order of the table, so a window is bit-identical to that window of the
 complete result.
 """
 
@@ -29,7 +29,7 @@ class Sliceable(Protocol):
 
 
 class ResampleWeights(NamedTuple):
-    """Indices and weights of the input pixels along one axis; both arrays are (taps, outputs)."""
+    """Indices and weights of n input pixels for each output pixel of an axis: (n, outputs)."""
 
     indices: NDArray[np.intp]
     weights: NDArray[np.float64]
@@ -79,8 +79,8 @@ def imresize(
     scales, sizes = _scales_and_sizes(image.shape, scale, output_size)
     result: NDArray[Any] = image
     for axis in sorted((0, 1), key=lambda axis: scales[axis]):
-        taps = _resample_weights(image.shape[axis], scales[axis], 0, sizes[axis])
-        result = _weighted_sum(result, taps, axis)
+        table = _resample_weights(image.shape[axis], scales[axis], 0, sizes[axis])
+        result = _weighted_sum(result, table, axis)
         if image.dtype == np.uint8:
             result = _round(result)
     return result.astype(image.dtype, copy=False)
@@ -221,14 +221,14 @@ def _resample_weights(size: int, scale: float, start: int, stop: int) -> Resampl
     return ResampleWeights(np.minimum(mirrored, 2 * size - 1 - mirrored), weights[used])
 
 
-def _within_span(taps: ResampleWeights) -> tuple[ResampleWeights, slice]:
+def _within_span(table: ResampleWeights) -> tuple[ResampleWeights, slice]:
     """Return the weights with indices relative to the input pixels used, and their interval."""
-    start, stop = int(np.min(taps.indices)), int(np.max(taps.indices)) + 1
-    return ResampleWeights(taps.indices - start, taps.weights), slice(start, stop)
+    start, stop = int(np.min(table.indices)), int(np.max(table.indices)) + 1
+    return ResampleWeights(table.indices - start, table.weights), slice(start, stop)
 
 
-def _weighted_sum(image: NDArray[Any], taps: ResampleWeights, axis: int) -> NDArray[np.float64]:
-    """Sum the taps along an axis, in their order.
+def _weighted_sum(image: NDArray[Any], table: ResampleWeights, axis: int) -> NDArray[np.float64]:
+    """Sum the weighted input pixels along an axis, in the order of the table.
 
     A matrix product takes four fifths of the time, but its order of summation, and so the last bit
     of a window, depends on the shape.
@@ -236,7 +236,7 @@ def _weighted_sum(image: NDArray[Any], taps: ResampleWeights, axis: int) -> NDAr
     shape = [1] * image.ndim
     shape[axis] = -1
     total: NDArray[np.float64] | None = None
-    for indices, weights in zip(*taps, strict=True):
+    for indices, weights in zip(*table, strict=True):
         term = image.take(indices, axis=axis) * weights.reshape(shape)
         total = term if total is None else np.add(total, term, out=total)
     assert total is not None

@@ -27,7 +27,7 @@ def choose_dtype(precision: Precision, device: torch.device) -> torch.dtype:
         device: Device that the network runs on.
 
     Raises:
-        UserError: `precision` is another string.
+        UserError: `precision` is unknown.
     """
     check_option("precision", precision, get_args(Precision))
     if precision != "auto":

@@ -48,7 +48,7 @@ def download(
         `target`.
 
     Raises:
-        UserError: The URL is invalid, or the SHA-256 of the file is another one.
+        UserError: The URL is invalid, or the SHA-256 of the file is not the expected one.
         OSError: The server or the disk failed; the data received are kept for the next call.
     """
     target = Path(target)

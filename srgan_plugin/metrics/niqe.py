@@ -23,7 +23,7 @@ from srgan_plugin.errors import MissingFileError, UserError
 Float = NDArray[np.floating[Any]]
 
 _PATCH = 96
-_TAPS = cv2.getGaussianKernel(7, 7 / 6)
+_GAUSSIAN = cv2.getGaussianKernel(7, 7 / 6)
 # Keys' cubic (a = -0.5), widened to halve, at 3.5, 2.5, … input pixels: exact in float32.
 _HALVING = torch.tensor([-3, -9, 29, 111, 111, 29, -9, -3]) / 256
 _SHAPES = np.arange(0.2, 10.001, 0.001)  # shapes of a generalized Gaussian that fits try
@@ -191,6 +191,6 @@ def _moment_ratios() -> NDArray[np.float64]:
 def _window_mean(x: NDArray[np.float32]) -> NDArray[np.float32]:
     """Compute means over a 7x7 Gaussian window, summed in float64 and rounded to float32."""
     exact: NDArray[np.float64] = cv2.sepFilter2D(
-        x.astype(np.float64), cv2.CV_64F, _TAPS, _TAPS, borderType=cv2.BORDER_REPLICATE
+        x.astype(np.float64), cv2.CV_64F, _GAUSSIAN, _GAUSSIAN, borderType=cv2.BORDER_REPLICATE
     )
     return exact.astype(np.float32)

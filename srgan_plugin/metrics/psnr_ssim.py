@@ -1,4 +1,4 @@
-"""PSNR and SSIM of two images, arrays or tensors, plane by plane in float64."""
+"""PSNR and SSIM of two images (arrays), and of planes of arrays or tensors, in float64."""
 
 from collections.abc import Callable, Iterable
 from typing import Any, Literal
@@ -9,9 +9,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from srgan_plugin.errors import UserError, check_option
+from srgan_plugin.errors import UserError, check_at_least, check_option
 
-#: Planes to compare, one letter for each: "b" is blue only, "y" is luma.
+#: Planes to compare, one letter for each: "b" is blue only, as in OpenMMLab's published SSIM (see
+#: docs/protocols.md), "y" is luma.
 Channel = Literal["rgb", "b", "y"]
 ImageArray = NDArray[Any]
 Planes = Tensor | list[NDArray[np.float64]]
@@ -22,7 +23,7 @@ WINDOW = 11
 SIGMA = 1.5
 C1 = (0.01 * PEAK) ** 2
 C2 = (0.03 * PEAK) ** 2
-TAPS = cv2.getGaussianKernel(WINDOW, SIGMA)
+GAUSSIAN = cv2.getGaussianKernel(WINDOW, SIGMA)
 NOT_FINITE = (
     "prediction: expected finite values, got NaN or infinite ones; "
     "the network diverged, its checkpoint is damaged, or half precision (fp16) overflowed"
@@ -30,7 +31,16 @@ NOT_FINITE = (
 
 
 def luma(red: Any, green: Any, blue: Any) -> Any:
-    """Compute ITU-R BT.601 luma in studio range, not rounded, of arrays or tensors in [0, 255]."""
+    """Compute ITU-R BT.601 luma in studio range, not rounded.
+
+    Args:
+        red: Red channel in [0, 255], an array or tensor of any shape.
+        green: Green channel, of the same type and shape.
+        blue: Blue channel, of the same type and shape.
+
+    Returns:
+        Luma in [16, 235], of the same type and shape.
+    """
     return (65.481 * red + 128.553 * green + 24.966 * blue) / PEAK + 16.0
 
 
@@ -60,6 +70,9 @@ def quantize(pred: ImageArray) -> NDArray[np.uint8]:
     Args:
         pred: Floating point, any shape; values outside [0, 1] are clamped.
 
+    Returns:
+        uint8 in [0, 255], same shape.
+
     Raises:
         UserError: An element is NaN or infinite.
 
@@ -87,10 +100,11 @@ def psnr(pred: ImageArray, gt: ImageArray, *, border: int = 0, channel: Channel 
         channel: "rgb", "b" for blue only, or "y" for the luma of `to_y`.
 
     Returns:
-        PSNR in dB; infinite for equal images.
+        PSNR in dB; infinite if the compared channels are equal.
 
     Raises:
-        UserError: The shapes differ or are not (H, W, 3), or the cropped image is empty.
+        UserError: The shapes differ or are not (H, W, 3), the cropped image is empty, `channel` is
+            unknown, or `border` is negative.
 
     Example:
         >>> import numpy as np
@@ -117,11 +131,11 @@ def ssim(pred: ImageArray, gt: ImageArray, *, border: int = 0, channel: Channel 
         channel: "rgb", "b" for blue only, or "y" for the luma of `to_y`.
 
     Returns:
-        SSIM, 1 for equal images and less for others.
+        SSIM in [-1, 1]; 1 if the compared channels are equal.
 
     Raises:
-        UserError: The shapes differ or are not (H, W, 3), or the cropped image is smaller than the
-            window.
+        UserError: The shapes differ or are not (H, W, 3), the cropped image is smaller than the
+            window, `channel` is unknown, or `border` is negative.
 
     Example:
         >>> import numpy as np
@@ -170,8 +184,8 @@ def split_planes(image: Any, names: Iterable[str]) -> Planes:
         rgb: Any = image.double()
     else:
         rgb = [np.ascontiguousarray(image[..., i], dtype=np.float64) for i in range(3)]
-    found = dict(zip("rgb", rgb, strict=True))
-    chosen = [luma(*rgb) if name == "y" else found[name] for name in names]
+    by_name = dict(zip("rgb", rgb, strict=True))
+    chosen = [luma(*rgb) if name == "y" else by_name[name] for name in names]
     return torch.stack(chosen) if isinstance(image, Tensor) else chosen
 
 
@@ -188,12 +202,16 @@ def check_comparable(
     Args:
         pred: Shape of the prediction, (H, W, 3), or (3, H, W) with `channels_first`.
         gt: Shape of the GT image, in the same order.
-        border: Pixels to crop from each edge.
-        smallest: Smallest height and width allowed after that.
+        border: Pixels to crop from each edge, at least 0.
+        smallest: Smallest height and width allowed after cropping.
         channels_first: Whether the channels are the first axis, as in tensors.
 
+    Returns:
+        Slices of the rows and of the columns, for the axes H and W.
+
     Raises:
-        UserError: The shapes differ or are not of one RGB image, or the cropped image is too small.
+        UserError: The shapes differ or are not of one RGB image, `border` is negative, or the
+            cropped image is too small.
     """
     if pred != gt or len(pred) != 3 or pred[0 if channels_first else 2] != 3:
         expected = "(3, H, W)" if channels_first else "(H, W, 3)"
@@ -201,7 +219,8 @@ def check_comparable(
             f"images: expected two of one shape {expected}, got {tuple(pred)} and {tuple(gt)}"
         )
     height, width = pred[1:] if channels_first else pred[:2]
-    if border < 0 or min(height, width) - 2 * border < smallest:
+    check_at_least(0, border=border)
+    if min(height, width) - 2 * border < smallest:
         raise UserError(
             f"image: expected at least {smallest}x{smallest} pixels within a border of {border}, "
             f"got {height}x{width}; use a larger image or a smaller border"
@@ -231,17 +250,19 @@ def _window_mean(x: Any) -> Any:
     """Compute means over an 11x11 Gaussian window at all positions inside the image."""
     if isinstance(x, np.ndarray):  # a fifth of the time of the sums below
         inside = slice(WINDOW // 2, -(WINDOW // 2))
-        return cv2.sepFilter2D(x, cv2.CV_64F, TAPS, TAPS)[inside, inside]
+        return cv2.sepFilter2D(x, cv2.CV_64F, GAUSSIAN, GAUSSIAN)[inside, inside]
     for axis in (-1, -2):
         size = x.shape[axis] - WINDOW + 1
         parts = [x.narrow(axis, start, size) for start in range(WINDOW)]
-        x = sum(part * tap for part, tap in zip(parts, TAPS.ravel().tolist(), strict=True))
+        weights = GAUSSIAN.ravel().tolist()
+        x = sum(part * weight for part, weight in zip(parts, weights, strict=True))
     return x
 
 
 def _prepare(
     pred: ImageArray, gt: ImageArray, border: int, channel: Channel, smallest: int
 ) -> list[Planes]:
+    """Check, crop and split both images into planes; `smallest` as for `check_comparable`."""
     check_option("channel", channel, ("rgb", "b", "y"))
     inside = check_comparable(pred.shape, gt.shape, border, smallest)
     return [split_planes(image[inside], channel) for image in (pred, gt)]

@@ -88,7 +88,7 @@ class Scorer:
             peak: Value of white in a floating-point prediction, such as 255; ignored for uint8.
 
         Returns:
-            Values by name: PSNR in dB, SSIM at most 1.
+            Values by name: PSNR in dB, SSIM in [-1, 1].
 
         Raises:
             UserError: The shapes differ or are not (H, W, 3), the image inside the border is too

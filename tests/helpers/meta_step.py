@@ -32,7 +32,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from srgan_plugin.hosts.mmengine.engine import cuda_graph
-from srgan_plugin.hosts.mmengine.engine.optim_wrapper import iter_optim_wrappers
+from srgan_plugin.hosts.mmengine.engine.optim_wrapper import list_optim_wrappers
 from srgan_plugin.losses import perceptual
 from srgan_plugin.networks import blocks, discriminators, vgg
 
@@ -276,7 +276,7 @@ def capture_on_meta(
         step = cuda_graph.CUDAGraphStep(model, optim_wrapper, capture)
         step(batch)
         step(batch)
-    for wrapper in iter_optim_wrappers(optim_wrapper):
+    for wrapper in list_optim_wrappers(optim_wrapper):
         for parameter, state in wrapper.optimizer.state.items():
             for name, value in state.items():
                 if value.ndim and value.stride() != parameter.stride():

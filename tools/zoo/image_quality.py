@@ -55,8 +55,8 @@ def checkerboard(image: Image, smooth: Image) -> float:
 def _spectrum(detail: Float) -> Float:
     """Compute the mean power of overlapping blocks (Welch), (64, 64); it is 1 at (0, 0) for 1."""
     blocks = sliding_window_view(detail, (_BLOCK, _BLOCK))[::_STEP, ::_STEP]
-    taps = np.hanning(_BLOCK + 1)[:-1]
-    window = np.outer(taps, taps) / taps.sum() ** 2
+    hann = np.hanning(_BLOCK + 1)[:-1]
+    window = np.outer(hann, hann) / hann.sum() ** 2
     power: Float = (np.abs(np.fft.fft2(blocks * window)) ** 2).mean((0, 1))
     return power
 

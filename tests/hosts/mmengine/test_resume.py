@@ -227,6 +227,7 @@ def test_what_the_config_states_otherwise_is_reported_and_stays_as_it_was(
     assert "milestones=" in said
     assert "weight_decay=0 (config: 0.1)" in said
     assert "lr=0.01 (config: 0.02)" in said
+    assert "initial_lr" not in said
     assert differences(schedule_of(whole), schedule_of(last)) == []
 
 

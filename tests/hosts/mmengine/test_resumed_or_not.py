@@ -39,7 +39,7 @@ def test_a_run_resumed_in_python_keeps_its_count_of_steps(
     monkeypatch: pytest.MonkeyPatch, given: dict[str, Any]
 ) -> None:
     monkeypatch.setattr(
-        "srgan_plugin.hosts.mmengine.engine.checkpoint_hook.follow_config", lambda *_: None
+        "srgan_plugin.hosts.mmengine.engine.checkpoint_hook.reconcile_schedules", lambda *_: None
     )
     weights = {"step_counter": torch.tensor(5000)}
     fresh = runner(_load_from="a.pth", **given)

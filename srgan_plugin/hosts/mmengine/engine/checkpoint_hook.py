@@ -13,8 +13,8 @@ from srgan_plugin.io.atomic import remove_abandoned, write_bytes
 from srgan_plugin.registry import HOOKS
 
 from .checkpoint_files import LAST_CHECKPOINT, numbered_checkpoints
-from .optim_wrapper import iter_schedulers
-from .schedules import follow_config
+from .optim_wrapper import list_schedulers
+from .schedules import reconcile_schedules
 
 ATOMIC_BACKEND = "srgan_plugin_atomic"
 
@@ -98,14 +98,14 @@ class CheckpointHook(MMEngineCheckpointHook):
 
     def before_save_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
         """Drop functions from states of schedulers (OneCycleLR), because readers refuse code."""
-        for state in iter_schedulers(checkpoint.get("param_schedulers")):
+        for state in list_schedulers(checkpoint.get("param_schedulers")):
             for name in [name for name, value in state.items() if callable(value)]:
                 del state[name]
 
     def after_load_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
         """Apply the config to the schedules of a resumed run; reset counters of a loaded one."""
         if is_resumed(runner):
-            follow_config(runner, checkpoint)
+            reconcile_schedules(runner, checkpoint)
         if is_resumed(runner) or not getattr(runner, "_load_from", None):
             return  # the latter after `runner.resume(FILE)` in Python
         weights = checkpoint.get("state_dict", {})

@@ -18,7 +18,7 @@ from srgan_plugin.hosts.mmengine.models.model_utils import unwrap_ddp
 from srgan_plugin.hosts.mmengine.models.sr_model import SRModel
 
 from .distributed import MMSeparateDistributedDataParallel
-from .optim_wrapper import OptimWrapper, iter_optim_wrappers
+from .optim_wrapper import OptimWrapper, list_optim_wrappers
 
 logger = logging.getLogger(__name__)
 
@@ -146,7 +146,7 @@ class CUDAGraphStep:
         self._names: list[str] = []
         self._held: list[tuple[str, Any]] = []  # values in the graph, by name
         self._modules, self._parameters = list(model.modules()), list(model.parameters())
-        groups = [g for o in iter_optim_wrappers(optim_wrapper) for g in o.optimizer.param_groups]
+        groups = [g for o in list_optim_wrappers(optim_wrapper) for g in o.optimizer.param_groups]
         device = next(model.parameters()).device
         # A graph contains numbers as constants, so rates that schedulers change must be tensors.
         self._rates = [(group, torch.tensor(0.0, device=device)) for group in groups]
@@ -198,7 +198,7 @@ class CUDAGraphStep:
             reason = _first_line(error)
             logger.warning("train_cfg.cuda_graph: continuing without, capture failed: %s", reason)
             self.usable = False
-            for optimizer in iter_optim_wrappers(self.optim_wrapper):
+            for optimizer in list_optim_wrappers(self.optim_wrapper):
                 optimizer.optimizer.zero_grad(set_to_none=True)
 
     def _held_values(self) -> list[tuple[str, Any]]:
@@ -213,7 +213,7 @@ class CUDAGraphStep:
         for name in ("pixel_loss", "perceptual_loss", "gan_loss"):
             loss = getattr(model, name, None)
             found += _settings(name, vars(loss) if loss is not None else {})
-        for wrapper in iter_optim_wrappers(self.optim_wrapper):
+        for wrapper in list_optim_wrappers(self.optim_wrapper):
             found += _settings(wrapper.name, {"clip_grad": wrapper.clip_grad_kwargs})
             for group in wrapper.optimizer.param_groups:
                 found += _settings(wrapper.name, group)
@@ -280,7 +280,7 @@ def why_not_capturable(
         return "the generator is not updated in every step (disc_steps, disc_init_steps)"
     if model.compile_options is not False and model.compile_options.get("mode"):
         return "the modes of model.compile capture the step themselves"
-    for optimizer in iter_optim_wrappers(optim_wrapper):
+    for optimizer in list_optim_wrappers(optim_wrapper):
         if not (isinstance(optimizer, OptimWrapper) and optimizer.supports_found_inf):
             return "an optimiser is not a fused one in srgan_plugin's OptimWrapper"
         if optimizer.accumulates_over > 1:

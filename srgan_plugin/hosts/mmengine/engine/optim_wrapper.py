@@ -286,13 +286,13 @@ class AmpOptimWrapper(OptimWrapper):
         super().load_state_dict(state)
 
 
-def iter_schedulers(schedulers: Any) -> list[Any]:
+def list_schedulers(schedulers: Any) -> list[Any]:
     """Return the schedulers (or their states) of all networks, from a list or lists by network."""
     groups = schedulers.values() if isinstance(schedulers, dict) else [schedulers or []]
     return [scheduler for group in groups for scheduler in group]
 
 
-def iter_optim_wrappers(optim_wrapper: Any) -> list[Any]:
+def list_optim_wrappers(optim_wrapper: Any) -> list[Any]:
     """Return the optimiser wrappers of all networks, of any toolbox."""
     if isinstance(optim_wrapper, OptimWrapperDict):
         return list(optim_wrapper.values())

@@ -26,7 +26,7 @@ from srgan_plugin.registry import LOOPS
 
 from .cuda_graph import CUDAGraphStep, why_not_capturable
 from .hooks import IterTimerHook
-from .optim_wrapper import OptimWrapper, iter_optim_wrappers, iter_schedulers
+from .optim_wrapper import OptimWrapper, list_optim_wrappers, list_schedulers
 from .resume_hooks import InterruptHook, swaps_weights
 
 
@@ -163,7 +163,7 @@ class SRTrainLoop(IterBasedTrainLoop):
         runner, wrapper = self.runner, self.runner.optim_wrapper
         self._checked_later = [
             each
-            for each in iter_optim_wrappers(wrapper)
+            for each in list_optim_wrappers(wrapper)
             if isinstance(each, OptimWrapper) and each.supports_found_inf
         ]
         for optimizer in self._checked_later:
@@ -171,7 +171,7 @@ class SRTrainLoop(IterBasedTrainLoop):
         self._train_step = partial(runner.model.train_step, optim_wrapper=wrapper)
         if not self.cuda_graph:
             return
-        schedulers = iter_schedulers(runner.param_schedulers)
+        schedulers = list_schedulers(runner.param_schedulers)
         if reason := why_not_capturable(runner.model, wrapper, schedulers):
             runner.logger.warning(f"train_cfg.cuda_graph: continuing without, {reason}")
         else:
@@ -298,7 +298,7 @@ class SRTrainLoop(IterBasedTrainLoop):
             ) from error
 
     def _step_schedulers(self) -> None:
-        for scheduler in iter_schedulers(self.runner.param_schedulers):
+        for scheduler in list_schedulers(self.runner.param_schedulers):
             if not scheduler.by_epoch:
                 scheduler.step()
 
