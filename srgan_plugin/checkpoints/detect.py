@@ -202,7 +202,7 @@ def identify(
         >>> print(identify({"state_dict": MSRResNet(mid_channels=8, num_blocks=2).state_dict()}))
         MSRResNet x4 (8 features, 2 blocks) in MMagic's keys
     """
-    weights, dropped = unwrap_with_rest(checkpoint, ema=ema, role=role)
+    weights, dropped, *_ = unwrap_with_rest(checkpoint, ema=ema, role=role)
     found = detect_layout(weights)
     form = explain_form(weights)
     if found is None or found.layout.network not in _CLASSES:

@@ -39,12 +39,16 @@ def inspect_checkpoint(path: str | Path) -> dict[str, str]:
         "SHA-256": sha256(path) + (", as in its name" if filename_hash(path.name) else ""),
     }
     try:
-        weights, rest = unwrap_with_rest(checkpoint)
+        weights, rest, source, averaged = unwrap_with_rest(checkpoint)
     except UserError as error:
         others = "weights, but not those of one network in plain form"
         content = "no weights" if isinstance(error, NoWeightsError) else others
         return topics | {"holds": content, "fits": f"{REFUSED}{error}"}
-    beside = {"beside it": ", ".join(rest) or "nothing"}
+    kind = "averaged (EMA)" if averaged else "nothing says that they are averaged"
+    beside = {
+        "weights": f"{kind}{source and f'; from {source}'}",
+        "beside it": ", ".join(rest) or "nothing",
+    }
     try:
         found = identify(checkpoint)
     except UserError as error:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -102,13 +102,29 @@ def unwrap(
         >>> unwrap({"params": {"module.conv.weight": torch.ones(2)}, "iter": 3})
         {'conv.weight': tensor([1., 1.])}
     """
-    return unwrap_with_rest(checkpoint, ema=ema, role=role)[0]
+    return unwrap_with_rest(checkpoint, ema=ema, role=role).weights
+
+
+class Unwrapped(NamedTuple):
+    """Weights of a network, and where in the checkpoint they were.
+
+    Attributes:
+        weights: Weights by key.
+        rest: Other keys of the checkpoint, or their prefixes.
+        source: Keys and prefix that lead to the weights, such as "params_ema"; may be empty.
+        averaged: Whether the names say that the weights are averages (EMA).
+    """
+
+    weights: dict[str, Tensor]
+    rest: tuple[str, ...]
+    source: str
+    averaged: bool
 
 
 def unwrap_with_rest(
     checkpoint: Mapping[str, Any], *, ema: bool = True, role: Role = "generator"
-) -> tuple[dict[str, Tensor], tuple[str, ...]]:
-    """Return the weights as `unwrap` does, and the other keys of the checkpoint or their prefixes.
+) -> Unwrapped:
+    """Return the weights as `unwrap` does, and where in the checkpoint they were.
 
     Args:
         checkpoint: See `unwrap`.
@@ -119,12 +135,13 @@ def unwrap_with_rest(
         UserError: See `unwrap`.
     """
     skipped: dict[str, None] = {}
-    inner = checkpoint
+    inner, names = checkpoint, []
     for _ in range(_MAX_DEPTH):  # a dict may contain itself
         if (name := _find_inner(inner, role, ema=ema)) is None:
             break
         skipped |= {str(key): None for key in inner if inner[key] is not inner[name]}
         inner = inner[name]
+        names.append(name)
     plain, quantized = _tensors(inner), select_quantized(inner)
     keys = [*plain, *quantized]
     prefixes = (*_PREFIXES[role, ema], "")
@@ -141,7 +158,10 @@ def unwrap_with_rest(
     weights = _strip_holder(weights)
     taken = {key for key in plain if key.startswith(prefix) and not key.startswith(_NOT_WEIGHTS)}
     rest = [key for key in map(str, inner) if _WRAPPED.sub("", key) not in taken]
-    return weights, tuple(skipped | {key.partition(".")[0]: None for key in rest})
+    others = tuple(skipped | {key.partition(".")[0]: None for key in rest})
+    source = ".".join(filter(None, (*names, prefix.rstrip("."))))
+    averaged = ("ema" in _words(source)) != _is_swapped(checkpoint)
+    return Unwrapped(weights, others, source, averaged)
 
 
 def _has_prefix(key: str, prefix: str) -> bool:
@@ -181,14 +201,19 @@ def _find_inner(level: Mapping[str, Any], role: Role, *, ema: bool) -> str | Non
         for name in held
         if name in _ANY or (_stem(name) in _GENERATOR_STEMS and name not in averages)
     ]
-    if "ema_state_dict" in held and "steps" in level["ema_state_dict"]:
-        # mmengine's EMA hook saves the averaged weights as `state_dict`.
+    if "ema_state_dict" in held and _is_swapped(level):
         averages, trained = ["state_dict"], ["ema_state_dict"]
     if role == "discriminator" and discriminators:
         return _choose_unambiguous(level, discriminators)
     order = [averages, trained] if ema else [trained, averages]
     names = next((names for names in (*order, discriminators) if names), [])
     return _choose_unambiguous(level, names) if names else None
+
+
+def _is_swapped(level: Mapping[str, Any]) -> bool:
+    """Return whether mmengine's EMA hook saved the averaged weights as `state_dict`."""
+    trained = level.get("ema_state_dict")
+    return isinstance(trained, Mapping) and "steps" in trained
 
 
 def _choose_unambiguous(level: Mapping[str, Any], names: list[str]) -> str:

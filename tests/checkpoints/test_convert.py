@@ -352,6 +352,32 @@ def test_inspection_shows_network_layout_function_and_other_entries(saved, rough
     assert "iteration  7" in said
 
 
+@pytest.mark.parametrize(
+    ("wrap", "said"),
+    [
+        (lambda w: {"params_ema": w, "params": w}, "averaged (EMA); from params_ema"),
+        (lambda w: {"params_ema": w}, "averaged (EMA); from params_ema"),
+        (lambda w: {"params": w}, "nothing says that they are averaged; from params"),
+        (lambda w: w, "nothing says that they are averaged"),
+        (
+            lambda w: {"state_dict": w, "ema_state_dict": {"steps": torch.tensor(1), **w}},
+            "averaged (EMA); from state_dict",
+        ),
+        (
+            lambda w: {"state_dict": {f"generator_ema.{k}": v for k, v in w.items()}},
+            "averaged (EMA); from state_dict.generator_ema",
+        ),
+    ],
+    ids=["both", "average only", "BasicSR without", "bare", "mmengine's hook", "MMagic"],
+)
+def test_inspection_states_whether_the_weights_that_are_taken_are_averaged(
+    saved, rough, tool, capsys, wrap, said
+):
+    path = saved(wrap(rough(MSRResNet, **SMALL).state_dict()))
+    tool("inspect_checkpoint").main([str(path)])
+    assert f"weights    {said}\n" in capsys.readouterr().out
+
+
 def test_inspection_of_a_file_that_needs_an_argument_states_it_and_exits_with_0(
     saved, rough, tool, capsys
 ):
