@@ -109,6 +109,19 @@ def test_dist_test_takes_checkpoint_and_gpus_in_mmagics_order(recorder: Path) ->
     ]
 
 
+def test_torch_waits_for_the_checkpoint_as_long_as_slurm_and_the_documents_say(
+    recorder: Path,
+) -> None:
+    (recorder / "interpreter").write_text('#!/bin/sh\necho "$TORCH_ELASTIC_SHUTDOWN_TIMEOUT"\n')
+    waits = {"TORCH_ELASTIC_SHUTDOWN_TIMEOUT": ""}  # an empty one counts as none
+    (seconds,) = recorded(recorder, "dist_train.sh", "c.py", "8", **waits)
+    warned = [int(number) for number in re.findall(r"B:TERM@(\d+)", "".join(sbatch_scripts()))]
+    assert 30 < int(seconds) < min(warned)
+    assert f"TORCH_ELASTIC_SHUTDOWN_TIMEOUT`, {seconds} s" in (ROOT / "docs/cluster.md").read_text()
+    waits = {"TORCH_ELASTIC_SHUTDOWN_TIMEOUT": "7"}
+    assert recorded(recorder, "dist_train.sh", "c.py", "8", **waits) == ["7"]
+
+
 @pytest.mark.parametrize("script", ["dist_train", "dist_test", "slurm_train", "slurm_test"])
 def test_a_script_without_its_arguments_says_how_it_is_used(script: str) -> None:
     done = start(f"{script}.sh", "one")

@@ -7,6 +7,10 @@ export PYTHONPATH="$(dirname "$tools")${PYTHONPATH:+:$PYTHONPATH}"
 # Else every process starts as many threads as the machine has cores.
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
 
+# Else torch kills a run 30 seconds after SIGTERM, perhaps before its checkpoint is saved. Older
+# versions of torch do not read it.
+export TORCH_ELASTIC_SHUTDOWN_TIMEOUT=${TORCH_ELASTIC_SHUTDOWN_TIMEOUT:-100}
+
 # at_least NUMBER USAGE "$@": end with status 2 where arguments are missing.
 at_least() {
     if (($# - 2 < $1)); then
