@@ -1,6 +1,7 @@
 """The worked examples of CONTRIBUTING.md run as they stand, in a process of their own."""
 
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -39,6 +40,45 @@ def test_the_four_worked_examples_run(tmp_path: Path) -> None:
     assert [line for line in done.stdout.splitlines() if line.startswith("example")] == [
         f"example {number}" for number in range(1, 5)
     ]
+
+
+# The option that is printed replaces the loss of a config, once the class is in the package.
+BUILD = """
+import sys
+source, option, *configs = sys.stdin.read().split("\\0")
+exec(source)
+import srgan_plugin.hosts.mmengine
+from srgan_plugin.cli.configs import read_config
+from srgan_plugin.registry import MODELS
+for config in configs:
+    loss = MODELS.build(read_config(config, [option]).model.pixel_loss)
+    print(type(loss).__name__, loss.loss_weight)
+"""
+
+
+@pytest.mark.slow
+def test_the_loss_of_the_example_is_built_by_the_option_that_is_printed() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    section = text.partition("### A loss")[2].partition("\n### ")[0]
+    source = re.search(r"```python\n(.*?)```", section, re.S)
+    command = re.search(r"```bash\n(.*?)```", section, re.S)
+    assert source
+    assert command
+    words = shlex.split(command[1].replace("\\\n", " "))
+    names = (f"{network}_x4c64b16_g1_1000k_div2k.py" for network in ("msrresnet", "srgan"))
+    configs = [str(ROOT / "configs" / name) for name in names]
+    done = subprocess.run(
+        [sys.executable, "-c", BUILD],
+        input="\0".join((source[1], words[-1], *configs)),
+        env={"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "PATH": ""},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    built = [line for line in done.stdout.splitlines() if line.startswith("Charbonnier")]
+    assert built == ["CharbonnierLoss 1.0"] * 2
 
 
 def test_the_files_that_the_examples_name_exist() -> None:

@@ -22,7 +22,9 @@ _FENCE = re.compile(r"^( *)(```+|:::+)(.*?)\n(.*?)^\1\2 *$", re.M | re.S)
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
 _INCLUDE = re.compile(r"```\{include\} (\S+)")
 # Commands of others, of which nothing is checked here.
-FOREIGN = {"hf", "mim", "realesrgan-ncnn-vulkan", "source", "git", "pytest", ".venv/bin/pytest"}
+FOREIGN = {"hf", "mim", "realesrgan-ncnn-vulkan", "source", "git"}
+#: Targets that sentences name without the arguments that they need.
+NAMED_TARGETS = {"make train-zoo"}
 
 # Arguments that documents set and no config does.
 LEFT_AT_DEFAULT = {"test_evaluator.rounding"}
@@ -107,7 +109,9 @@ def commands() -> Iterator[tuple[str, str]]:
                 joined = re.sub(r"\\\n\s*", "", block)
                 yield from ((name, line.strip()) for line in joined.splitlines() if line.strip())
         for code in re.findall(r"`([^`\n]+)`", _FENCE.sub("", text)):
-            if re.match(r"(python (tools/|-m srgan)|srgan-plugin |make )[^…]+$", code):
+            if re.match(
+                r"(\S*python (tools/|-m srgan)|srgan-plugin |make |\S*pytest )[^…]+$", code
+            ):
                 yield name, code
     for config in sorted((ROOT / "configs").rglob("*.*")):
         if config.suffix in (".py", ".yml"):
@@ -151,16 +155,20 @@ def parse(script: str, arguments: list[str]) -> None:
 def check(words: list[str]) -> None:
     """Check one command: that what it runs exists, and its flags."""
     program, *rest = words
+    program = program.removeprefix(".venv/bin/")
     if "&&" in rest:
         cut = rest.index("&&")
-        check([program, *rest[:cut]])
+        check([*words[:1], *rest[:cut]])
         check(rest[cut + 1 :])
+    elif program == "pytest":  # installed by `make test`, in .venv alone
+        assert words[0] == ".venv/bin/pytest"
     elif program == "srgan-plugin" or rest[:2] == ["-m", "srgan_plugin"]:
         arguments = rest[2:] if rest[0] == "-m" else rest
         if arguments not in (["upscale"], ["compare"], ["report"], ["mos"]):  # named in a sentence
             parse("srgan_plugin/__main__.py", arguments)
     elif program == "make":
-        check_make(rest)
+        if " ".join(words) not in NAMED_TARGETS:
+            check_make(rest)
     elif program.endswith("pip") or rest[:2] == ["-m", "pip"]:
         check_pip(rest)
     elif program.startswith("tools/"):
@@ -182,8 +190,9 @@ def check_make(rest: list[str]) -> None:
     for target in (word for word in rest if "=" not in word):
         recipe = re.search(rf"^{re.escape(target)}:.*\n((?:\t.*\n)+)", makefile, re.M)
         assert recipe, target
-        if (tool := re.search(r"python (tools/\w+\.py)", recipe[1])) and "ARGS" in values:
-            check(["python", tool[1], *shlex.split(values["ARGS"])])
+        tool = re.search(r"python (tools/\w+\.py)", recipe[1])
+        if tool:
+            check(["python", tool[1], *shlex.split(values.get("ARGS", ""))])
 
 
 def check_pip(rest: list[str]) -> None:
@@ -269,6 +278,55 @@ def test_a_question_is_found_within_a_minute_from_the_front_page() -> None:
     on_the_way = len((readme.partition("docs/questions.md")[0] + head).split())
     for topic in topics:
         assert on_the_way + len(topic.split()) < 500, topic.splitlines()[0]
+
+
+def test_durations_of_trainings_are_those_of_the_benchmarks() -> None:
+    text = {name: (ROOT / f"docs/{name}.md").read_text() for name in ("training", "benchmarks")}
+    measured = {
+        model: float(milliseconds) / 1000
+        for model, milliseconds in re.findall(
+            r"^\| (\w+), srgan_plugin \| ([\d.]+) \|", text["benchmarks"], re.M
+        )
+    }
+    section = text["training"].partition("## How long it takes")[2]
+    rows = re.findall(r"^\| (.+?) \| ([\d.]+) s \| ([\d,]+) \| ([\d.]+) days \|", section, re.M)
+    assert len(rows) == 4
+    config = iterations = None
+    for what, seconds, steps, days in rows:
+        count = int(steps.replace(",", ""))
+        if what.startswith("`"):
+            config = what.strip("`")
+            iterations = read_config(ROOT / "configs" / config).train_cfg.max_iters
+            assert count == iterations
+        assert config is not None
+        a_step = measured["SRGAN" if config.startswith("srgan") else "MSRResNet"]
+        assert float(seconds) == pytest.approx(a_step, abs=5e-4)
+        assert float(days) == pytest.approx(a_step * count / 86400, abs=0.06)
+    stated = {days for *_, days in rows}
+    for name in ("training", "questions", "first-hour"):
+        page = (ROOT / f"docs/{name}.md").read_text()
+        named = set(re.findall(r"([\d.]+) days", page))
+        assert named, name
+        assert named <= stated, name
+
+
+def test_the_formats_that_are_listed_are_those_that_are_read() -> None:
+    from srgan_plugin.io.image_content import READABLE_SUFFIXES
+    from srgan_plugin.io.image_files import SUFFIXES
+
+    table = (ROOT / "docs/data.md").read_text().partition("| images | in training |")[2]
+    (row,) = (line for line in table.splitlines() if line.startswith("| PNG, "))
+    (skipped,) = (line for line in table.splitlines() if "skipped by their names" in line)
+    same = {".jpg": "jpeg", ".tif": "tiff", ".heif": "heic"}
+
+    def names(suffixes: tuple[str, ...]) -> set[str]:
+        return {same.get(suffix, suffix[1:]) for suffix in suffixes}
+
+    def listed(line: str) -> set[str]:
+        return set(line.split("|")[1].strip().lower().split(", "))
+
+    assert listed(row) == names(SUFFIXES)
+    assert listed(row) | listed(skipped) == names(READABLE_SUFFIXES)
 
 
 def test_values_in_tables_are_those_of_the_code() -> None:

@@ -12,12 +12,15 @@ import pytest
 
 from tests.conftest import ROOT, forget_mmengine, image
 
-# What the page takes two hundred steps for takes two here; the images are smaller than its crops.
+# What the page takes many steps for takes two here; the images are smaller than its crops.
 SMALLER = (("=200", "=2"), ("iter_200", "iter_2"), ("interval=100", "interval=2"))
-OPTIONS = "train_dataloader.num_workers=0 train_dataloader.dataset.pipeline.0.gt_patch_size=32"
+OPTIONS = (
+    "train_dataloader.num_workers=0 train_dataloader.dataset.pipeline.0.gt_patch_size=32 "
+    "train_cfg.max_iters=2 train_dataloader.batch_size=2"
+)
 WRITTEN = (
     *("photo_x4.png", "texture.png", "sheet.png", "data/photographs/GT.lmdb/data.mdb"),
-    *("work_dirs/mine/iter_2.pth", "mine.png", "report.html"),
+    *("work_dirs/mine/iter_2.pth", "work_dirs/published/iter_2.pth", "mine.png", "report.html"),
 )
 
 

@@ -99,6 +99,14 @@ def test_a_release_is_refused_before_anything_is_written(
     assert before == {name: (checkout / name).read_bytes() for name in FILES}
 
 
+def test_the_checklist_has_the_commands_that_the_release_script_prints(
+    release: ModuleType,
+) -> None:
+    page = (ROOT / "docs/release.md").read_text()
+    for line in release.REMAINING.format(version="0.2.0").splitlines()[2:]:
+        assert line.strip() in page
+
+
 def test_a_candidate_sorts_before_its_release(release: ModuleType) -> None:
     ordered = ["0.9.9", "0.10.0rc1", "0.10.0rc2", "0.10.0", "0.10.1", "1.0.0rc10", "1.0.0"]
     assert sorted([*ordered[3:], *ordered[:3]], key=release.parse_version) == ordered

@@ -30,9 +30,11 @@ Remaining steps (docs/release.md):
   make lint && make test && make test-oldest && make docs && make demo
   git commit --all --message "Release {version}"
   git tag --annotate v{version} --message {version}
-  python -m build && python -m twine check dist/*
+  .venv/bin/pip install build twine
+  .venv/bin/python -m build && .venv/bin/python -m twine check dist/*
   install the wheel in an empty environment: srgan-plugin doctor; srgan-plugin upscale
-  git push --follow-tags; python -m twine upload dist/*
+  git push --follow-tags
+  .venv/bin/python -m twine upload dist/*
 """
 
 

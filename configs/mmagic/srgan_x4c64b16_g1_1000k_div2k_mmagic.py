@@ -1,5 +1,5 @@
 # SRGAN of this package with MMagic's data pipeline, preprocessor and metrics. Needs
-# pip install "srgan_plugin[mmagic]".
+# pip install -e ".[mmagic]".
 #
 #   python tools/train.py configs/mmagic/srgan_x4c64b16_g1_1000k_div2k_mmagic.py
 #   python tools/test.py configs/mmagic/srgan_x4c64b16_g1_1000k_div2k_mmagic.py CHECKPOINT

@@ -111,7 +111,8 @@ def _installed_model() -> Path:
                 return path
     raise MissingFileError(
         "NIQE: expected the authors' model of natural images from BasicSR or MMagic, got neither "
-        "package; pip install --no-deps --no-build-isolation basicsr, or set model= to "
+        "package; pip install wheel && pip install --no-deps --no-build-isolation basicsr, or set "
+        "model= to "
         "niqe_pris_params.npz or to the authors' modelparameters.mat"
     )
 

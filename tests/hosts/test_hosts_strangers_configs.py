@@ -9,6 +9,7 @@ from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import cv2
 import numpy as np
@@ -86,20 +87,46 @@ def test_a_config_of_mmediting_is_recognised_and_answered_with_ours(
     assert (ROOT / named).is_file()
 
 
-def test_the_example_of_a_config_of_mmediting_is_refused_and_its_translation_is_equivalent(
-    tmp_path: Path,
-) -> None:
+def translation(tmp_path: Path, number: int) -> tuple[dict[str, Any], Any]:
+    """Return a config of MMEditing 0.x in the documents, which is refused, and its translation."""
     page = (ROOT / "docs/from-mmagic.md").read_text()
     _, section, *_ = re.split(r"^## A config of MMEditing 0\.x$", page, flags=re.M)
     assert [key for key in _MMEDITING_KEYS if f"`{key}" not in section] == []
-    blocks = re.findall(r"```python\n(.*?)```", section, re.S)[:2]
+    blocks = re.findall(r"```python\n(.*?)```", section, re.S)[2 * number : 2 * number + 2]
     old, new = (tmp_path / f"{name}.py" for name in ("old", "new"))
     for path, block in zip((old, new), blocks, strict=True):
         path.write_text(block)
     with pytest.raises(UserError, match=r"from-mmagic\.md#a-config-of-mmediting-0x ") as refused:
         read_config(old)
-    assert "configs/msrresnet_x4c64b16" in str(refused.value)
-    before, after = runpy.run_path(str(old)), read_config(new)
+    base = re.search(r"config_path\('(.+?)'\)", blocks[1])
+    assert base
+    assert f"configs/{base[1]}" in str(refused.value)
+    return runpy.run_path(str(old)), read_config(new)
+
+
+def test_the_example_of_an_srgan_of_mmediting_is_refused_and_its_translation_is_equivalent(
+    tmp_path: Path,
+) -> None:
+    before, after = translation(tmp_path, 1)
+    for name in ("generator", "discriminator", "pixel_loss", "perceptual_loss", "gan_loss"):
+        for key, value in before["model"][name].items():
+            expected = {"conv5_4": 1.0} if key == "layer_weights" else value  # '34' of MMEditing
+            assert after.model[name][key] == expected, f"{name}.{key}"
+    assert after.model.train_cfg.disc_steps == before["train_cfg"]["disc_steps"]
+    for name, optimizer in before["optimizers"].items():
+        assert {**after.optim_wrapper[name].optimizer, **optimizer} == (
+            after.optim_wrapper[name].optimizer
+        )
+    assert after.param_scheduler.milestones == before["lr_config"]["step"]
+    assert after.param_scheduler.gamma == before["lr_config"]["gamma"]
+    assert after.train_cfg.max_iters == before["total_iters"]
+    assert after.load_from == before["load_from"]
+
+
+def test_the_example_of_a_config_of_mmediting_is_refused_and_its_translation_is_equivalent(
+    tmp_path: Path,
+) -> None:
+    before, after = translation(tmp_path, 0)
     data, generator = before["data"], before["model"]["generator"]
     folders = data["train"]["dataset"]
     assert {**after.model.generator, **generator} == after.model.generator

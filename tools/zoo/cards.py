@@ -132,7 +132,9 @@ def _training(name: str, training: Mapping[str, Any], note: str) -> str:
         ["chosen", f"iteration {training['chosen']:,}, by {training['chosen_by']}"],
     ]
     curves = f"![training curves](../../../docs/zoo/{name}.svg)"
-    sections = [table(rows), note, "`make train-zoo` repeats the recipe.", curves]
+    recipe = f"--photographs FOLDER --vgg FILE --network {name}{' --cpu' * training['cpu']}"
+    repeat = f'`make train-zoo ARGS="{recipe}"` repeats the recipe.'
+    sections = [table(rows), note, repeat, curves]
     return "\n\n".join(filter(None, sections))
 
 

@@ -1,6 +1,7 @@
 """The tools that train, choose, measure and tell, with small networks on made pictures."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -92,6 +93,10 @@ def test_cards_and_readme_tell_what_was_measured_and_measure_it_once(
     assert "Trained in the cellar." in card
     assert "2 CPU cores for 1.2 hours (9,000 iterations)" in card
     assert "not the published schedule" in card
+    (repeat,) = re.findall(r'`make train-zoo ARGS="(.+?)"` repeats the recipe', card)
+    words = repeat.replace("FILE", str(checkout / "README.md")).split()
+    given = tool("train_zoo").parse_args(words)
+    assert (given.network, given.cpu) == ("srgan", True)
     files = {path: path.read_bytes() for path in checkout.rglob("*") if path.is_file()}
     assert {"srgan.svg", "msrresnet.svg", "before_after.webp"} <= {path.name for path in files}
     monkeypatch.setattr(scores, "measure", None)

@@ -163,8 +163,9 @@ class OptimWrapper(MMEngineOptimWrapper):
             last = f"the last good checkpoint is {saved}" if saved else "there is no checkpoint yet"
             raise NonFiniteError(
                 f"{in_a_row} steps of the {self.name} in a row had gradients that are "
-                f"not finite; {last}. Resume from it with gradient clipping or without "
-                "--amp, or start from it by load_from with a lower learning rate"
+                f"not finite; {last}. Resume from it with gradient clipping, or with "
+                "--amp bfloat16 or no --amp in place of float16; or start from it by load_from "
+                "with a lower learning rate"
             )
 
     def state_dict(self) -> dict[str, Any]:
