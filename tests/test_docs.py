@@ -1,6 +1,7 @@
 """The documentation: every internal link leads somewhere, every command has flags that exist."""
 
 import argparse
+import ast
 import re
 import runpy
 import shlex
@@ -99,7 +100,7 @@ def test_the_reference_has_every_class_that_a_config_can_name() -> None:
 
 
 def commands() -> Iterator[tuple[str, str]]:
-    """Yield page and command: of shell blocks, of code in sentences, of the configs' comments."""
+    """Yield page and command: of shell blocks, sentences, tools' and configs' first lines."""
     for name, page in zip(NAMES, PAGES, strict=True):
         if name == "CHANGELOG.md":  # of the past
             continue
@@ -113,6 +114,10 @@ def commands() -> Iterator[tuple[str, str]]:
                 r"(\S*python (tools/|-m srgan)|srgan-plugin |make |\S*pytest )[^…]+$", code
             ):
                 yield name, code
+    for script in sorted((ROOT / "tools").rglob("*.py")):
+        text = ast.get_docstring(ast.parse(script.read_text())) or ""
+        lines = re.findall(r"^(python tools/[^…\n]+)$|`(python tools/[^`…\n]+)`", text, re.M)
+        yield from ((script.relative_to(ROOT).as_posix(), a or b) for a, b in lines)
     for config in sorted((ROOT / "configs").rglob("*.*")):
         if config.suffix in (".py", ".yml"):
             name = config.relative_to(ROOT).as_posix()
@@ -303,9 +308,9 @@ def test_durations_of_trainings_are_those_of_the_benchmarks() -> None:
         assert float(seconds) == pytest.approx(a_step, abs=5e-4)
         assert float(days) == pytest.approx(a_step * count / 86400, abs=0.06)
     stated = {days for *_, days in rows}
-    for name in ("training", "questions", "first-hour"):
-        page = (ROOT / f"docs/{name}.md").read_text()
-        named = set(re.findall(r"([\d.]+) days", page))
+    for name in ("docs/training", "docs/questions", "docs/first-hour", "configs/README"):
+        page = (ROOT / f"{name}.md").read_text()
+        named = set(re.findall(r"(\d+\.\d)(?= days| and [\d.]+ days)", page))
         assert named, name
         assert named <= stated, name
 

@@ -69,7 +69,7 @@ def _misfits(folder: Path, stores: "Mapping[Path, ImageStore | None]") -> Iterat
 
     gt, form = folder / GT_STORE, lr_store_name("*")
     lrs = [path for path in stores if path.match(form)]
-    again = "copy it, or make the store again by tools/create_store.py"
+    again = "copy it, or make the store again by tools/create_store.py FOLDER --out STORE"
     if lrs and gt not in stores:
         yield f"{folder}: expected {GT_STORE} beside {lrs[0].name}, got none; {again}"
     elif gt in stores and not lrs:

@@ -148,8 +148,8 @@ def _check_layout(
     with prefix_errors(f"{option}: {location}"):
         raise UserError(
             f"expected BasicSR's own layout, got {identify(checkpoint, role=role)}; convert it by "
-            "tools/convert_checkpoint.py --to basicsr or, if that is refused, test it by "
-            "tools/test.py"
+            "tools/convert_checkpoint.py FILE NEW --to basicsr or, if that is refused, test it by "
+            "tools/test.py CONFIG FILE"
         )
 
 

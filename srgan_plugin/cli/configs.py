@@ -106,7 +106,7 @@ def load_config(args: argparse.Namespace) -> Any:
     if args.launcher == "slurm" and "SLURM_PROCID" not in os.environ:
         raise UserError(
             "--launcher slurm: expected SLURM_PROCID in the environment, got none; start by "
-            "tools/slurm_train.sh or srun"
+            "tools/slurm_train.sh PARTITION JOB CONFIG WORK_DIR or srun"
         )
     os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
     if not args.verbose:

@@ -173,15 +173,17 @@ def find_div2k_train(root: str | Path, scale: int) -> tuple[str, str, str]:
     for gt, lr, ann_file in layouts:
         if (Path(root) / gt).is_dir() and (Path(root) / lr).is_dir():
             listed = ann_file and (Path(root) / ann_file).is_file()
+            layout = "subimages" if gt.endswith("_sub") else "whole"
             if not listed and any((Path(root) / gt / name).exists() for name in _VALIDATION_NAMES):
                 raise UserError(
                     f"{Path(root) / gt}: expected {ann_file}, because the folder contains the "
-                    "validation images too, got no such file; run tools/prepare_div2k.py"
+                    "validation images too, got no such file; run tools/prepare_div2k.py "
+                    f"--layout {layout}"
                 )
             if not listed and gt.endswith("_sub") and not (Path(root) / gt / _LAST_SUB).exists():
                 raise UserError(
                     f"{Path(root) / gt}: expected all of DIV2K, got a part without {_LAST_SUB}; "
-                    "run tools/prepare_div2k.py again, or remove the folder"
+                    f"run tools/prepare_div2k.py --layout {layout} again, or remove the folder"
                 )
             return (
                 str(Path(root) / gt),

@@ -74,7 +74,7 @@ class ImageStore:
             if not (self.path / name).is_file():
                 raise UserError(
                     f"{self.path}: expected a store of images, got a folder without {name}; "
-                    "make a store by tools/create_store.py"
+                    "make a store by tools/create_store.py FOLDER --out STORE"
                 )
         self._file: mmap.mmap | None
         self._file, self._identity = mapped, _ = self._map()

@@ -161,7 +161,7 @@ def test_the_merged_layout_is_read_and_made_and_never_trained_on_without_its_lis
     )
     pairs = find_benchmark("DIV2Ksub", div2k.parent).pairs
     assert pairs.keys == ("0801_s001", "0801_s002")
-    with pytest.raises(UserError, match=r"DIV2K_train_HR_sub.*meta_info"):
+    with pytest.raises(UserError, match=r"DIV2K_train_HR_sub.*meta_info.*--layout subimages"):
         find_div2k_train(div2k.parent, 4)
     name = "meta_info_DIV2K800sub_GT.txt"
     cut_subimages(find_div2k_images(div2k, [1, 2], [4]), div2k, name, workers=1)

@@ -35,7 +35,8 @@ def draw(folder: Path) -> Path:
     compared = [report for report in reports if report.get("ratio") is not None]
     if not compared:
         raise UserError(
-            f"{folder}: expected reports of two sides, got none; make them by tools/benchmark.py"
+            f"{folder}: expected reports of two sides, got none; make them by tools/benchmark.py "
+            "WHAT --against SIDE --out FILE.json"
         )
     ratios = [report["ratio"] for report in compared]
     figure, axes = pyplot.subplots(figsize=(8, 0.7 * len(compared) + 1), layout="constrained")

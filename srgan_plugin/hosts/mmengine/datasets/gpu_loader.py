@@ -110,7 +110,7 @@ def _why_not_cached(dataloader: DataLoader[Any], device: torch.device, share: fl
         return "its loader does not use StreamSampler and stack_pairs"
     needed = pixel_bytes(dataset.pairs)
     if needed is None:
-        return "it is a folder; tools/create_store.py converts it to a store"
+        return "it is a folder; tools/create_store.py FOLDER --out STORE converts it to a store"
     free = _free_memory(device)
     if needed > share * free:
         return (

@@ -99,7 +99,7 @@ def join_process_group(launcher: str, cfg: Any) -> None:
     if missing:
         raise UserError(
             f"--launcher {launcher}: expected the environment variables {', '.join(missing)}, got "
-            "none; start by tools/dist_train.sh or torchrun, or remove --launcher"
+            "none; start by tools/dist_train.sh CONFIG GPUS or torchrun, or remove --launcher"
         )
     given = None if _given_timeout(cfg) is None else timedelta(seconds=timeout)
     torch.distributed.init_process_group("gloo", timeout=given)  # the default is 30 minutes
