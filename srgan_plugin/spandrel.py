@@ -106,9 +106,10 @@ class GeneratorArchitecture(Architecture[Generator]):
         given = {name: self.arguments[name] for name in found.unrecorded if name in self.arguments}
         found = identify(checkpoint, arguments=given)
         for name in found.unrecorded:
-            if NON_INFERABLE_ARGS[name].unstated == "ask" or name in found.layout.asks:
+            argument = NON_INFERABLE_ARGS[name]
+            if argument.unstated == "error" or name in found.layout.required_args:
                 raise UserError(
-                    f"{name}: expected {NON_INFERABLE_ARGS[name].expected}, got none: neither "
+                    f"{name}: expected {argument.expected}, got none: neither "
                     f"weights nor spandrel provide it; give install(arguments={{{name!r}: …}}), or "
                     f"record it by tools/export.py FILE NEW.safetensors {option(name)}"
                 )

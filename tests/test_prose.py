@@ -154,6 +154,61 @@ def test_a_function_s_docstring_is_an_order() -> None:
     assert answers == []
 
 
+def parameters(node: ast.FunctionDef) -> list[str]:
+    """Return the names of the arguments without `self`, `cls`, `*args` and `**kwargs`."""
+    found = [a.arg for a in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)]
+    return [name for name in found if name not in ("self", "cls")]
+
+
+def incomplete_docstrings(source: str) -> Iterator[str]:
+    """Yield functions with three arguments and no `Args`, or with `Args` and no result.
+
+    Methods of private classes and of subclasses are excepted: their base describes them.
+    """
+    tree = ast.parse(source)
+    classes = [node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
+    excepted = {id(n) for c in classes if c.bases or c.name.startswith("_") for n in c.body}
+    public = {id(n) for scope in (tree, *classes) for n in scope.body} - excepted
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.FunctionDef) or not (text := ast.get_docstring(node)):
+            continue
+        place = f"line {node.lineno}: {node.name}"
+        is_public = id(node) in public and not node.name.startswith("_")
+        has_args = re.search(r"^Args:$", text, re.M)
+        if is_public and len(parameters(node)) >= 3 and not has_args:
+            yield f"{place}: write Args"
+        result = ast.unparse(node.returns) if node.returns else "None"
+        states_it = re.search(r"^(Returns|Yields):$|\A.*\b([Rr]eturn|[Yy]ield)\b", text, re.M)
+        if has_args and result not in ("None", "NoReturn") and not states_it:
+            yield f"{place}: write Returns"
+
+
+def test_docstrings_describe_three_arguments_and_the_result() -> None:
+    found = [
+        f"{path.relative_to(ROOT)}: {form}"
+        for path in python_files()
+        if path.name not in ("train_zoo.py", "zoo_cards.py")
+        for form in incomplete_docstrings(path.read_text("utf-8"))
+    ]
+    assert found == []
+
+
+@pytest.mark.parametrize(
+    ("source", "count"),
+    [
+        ('def f(a, b, c) -> None:\n    """Do it."""\n', 1),
+        ('class A:\n    def f(self, a, b, *, c):\n        """Do it."""\n', 1),
+        ('def f(a) -> int:\n    """Count it.\n\n    Args:\n        a: It.\n    """\n', 1),
+        ('def f(a) -> int:\n    """Return it.\n\n    Args:\n        a: It.\n    """\n', 0),
+        ('def f(a) -> None:\n    """Do it.\n\n    Args:\n        a: It.\n    """\n', 0),
+        ('def f(a, b, *c, **d):\n    """Do it."""\n', 0),
+        ('class A(Hook):\n    def f(self, a, b, c):\n        """Do it."""\n', 0),
+    ],
+)
+def test_an_incomplete_docstring_is_found(source: str, count: int) -> None:
+    assert len(list(incomplete_docstrings(source))) == count
+
+
 def unclear_docstring(node: ast.AST) -> Iterator[str]:
     if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.Module):
         text = ast.get_docstring(node) or ""

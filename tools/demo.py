@@ -90,7 +90,13 @@ def upscale_photographs(work: Path) -> tuple[dict[str, dict[str, float]], list[d
 
 
 def train_and_test(name: str, work: Path, *options: str) -> dict[str, float]:
-    """Train one of the demo's configs and return its scores."""
+    """Train one of the demo's configs and return its scores.
+
+    Args:
+        name: Name in `CONFIGS`.
+        work: Folder of the demo.
+        options: Arguments of `--cfg-options` of the training.
+    """
     from srgan_plugin.hosts.mmengine.engine.checkpoint_files import last_checkpoint
 
     config, folder = str(ROOT / "configs" / f"{CONFIGS[name]}.py"), work / name

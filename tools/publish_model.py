@@ -72,6 +72,9 @@ def metafile_entry(
         name: Name of the model.
         config: Path of its config.
         results: Metrics by test set.
+
+    Returns:
+        The entry, of types that YAML can express.
     """
     count = sum(parameter.numel() for parameter in done.detected.build(assume=True).parameters())
     entry: dict[str, Any] = {

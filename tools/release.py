@@ -88,7 +88,13 @@ def obstacles(root: Path) -> list[str]:
 
 
 def write_version(root: Path, version: str, today: datetime.date) -> None:
-    """Write the version to the files of `VERSIONS`, and the date to the changelog."""
+    """Write the version to the files of `VERSIONS`, and the date to the changelog.
+
+    Args:
+        root: Folder of the checkout.
+        version: MAJOR.MINOR.PATCH or MAJOR.MINOR.PATCHrcN.
+        today: Date of the release.
+    """
     for name, pattern in VERSIONS.items():
         text = read_text(root / name, "a file with the version")
         line = re.search(pattern, text, re.M)

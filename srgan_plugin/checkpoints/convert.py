@@ -28,7 +28,7 @@ from .read_write import (
 from .recorded_args import format_arguments, make_note, make_note_tensor
 from .wrappers import Role
 
-TOLERANCE = 1e-5  # of the images' range of 1
+TOLERANCE = 1e-5  # largest difference of images in [0, 1]
 HALF_TOLERANCE = 0.5 / 255  # half a level of an 8-bit image
 
 
@@ -148,6 +148,10 @@ def convert(
         license: Licence of the weights, for the metadata; default: the licence in the source.
         note_among_weights: Whether to write the note also as a tensor, for programs that read
             tensors only, such as spandrel. It is omitted if the keys imply its values.
+
+    Returns:
+        What was converted: the detected network, the written file, its SHA-256, and the largest
+        difference of the outputs.
 
     Raises:
         MissingFileError: The source does not exist.
@@ -272,6 +276,9 @@ def publish(
         target: `NAME.EXT` with a suffix of `convert`; the file is `NAME-xxxxxxxx.EXT`.
         to: Code base of the layout to write.
         options: Other arguments of `convert`.
+
+    Returns:
+        See `convert`; `path` has the digits in its name.
 
     Raises:
         MissingFileError: See `convert`.

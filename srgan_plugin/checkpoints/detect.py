@@ -94,7 +94,7 @@ class DetectedNetwork:
         names = (
             name
             for name in non_inferable_names(self.layout.network)
-            if NON_INFERABLE_ARGS[name].unstated != "default" or name in self.layout.asks
+            if NON_INFERABLE_ARGS[name].unstated != "default" or name in self.layout.required_args
         )
         return tuple(name for name in names if name not in self.arguments)
 
@@ -105,11 +105,14 @@ class DetectedNetwork:
             assume: Whether to use the defaults of `unrecorded` arguments, if the result does not
                 depend on them, as when two networks are compared.
 
+        Returns:
+            An instance of one of `GENERATORS` or `DISCRIMINATORS`, on the CPU.
+
         Raises:
             UserError: Weights are missing, unexpected, of a wrong shape or not finite, or an
                 argument must be given.
         """
-        self._require(name for name in self.unrecorded if name in self.layout.asks)
+        self._require(name for name in self.unrecorded if name in self.layout.required_args)
         # On the meta device, so that absurd shapes do not allocate memory.
         try:
             with torch.device("meta"):
@@ -120,7 +123,7 @@ class DetectedNetwork:
         self._require_known_keys(network, names)
         weights = remap_strict(dict(self.weights), network, saved_keys=names)
         if not assume:
-            self._require(n for n in self.unrecorded if NON_INFERABLE_ARGS[n].unstated == "ask")
+            self._require(n for n in self.unrecorded if NON_INFERABLE_ARGS[n].unstated == "error")
         single = {k: w.float() if w.is_floating_point() else w for k, w in weights.items()}
         network.load_state_dict(single, strict=True, assign=True)
         network.eval()
@@ -190,6 +193,9 @@ def identify(
         ema: Whether to prefer averaged weights.
         role: Network of a training checkpoint to detect, "generator" or "discriminator".
         arguments: Values of `NON_INFERABLE_ARGS` that are not recorded in the checkpoint.
+
+    Returns:
+        The network: layout, arguments, and weights with the keys of this package.
 
     Raises:
         UnknownNetworkError: The weights belong to a network that is not in this package.
@@ -264,6 +270,10 @@ def _merge_arguments(
         checkpoint: Content of the checkpoint.
         given: Arguments from the user.
 
+    Returns:
+        {name: value} of the recorded, assumed and given arguments; values that are inferred from
+        the weights override them.
+
     Raises:
         UserError: Two values of the same argument differ.
     """
@@ -308,6 +318,9 @@ def open_network(
         ema: See `identify`.
         role: See `identify`.
         arguments: See `identify`.
+
+    Returns:
+        An instance of one of `GENERATORS` or `DISCRIMINATORS`.
 
     Raises:
         MissingFileError: The file does not exist.

@@ -19,7 +19,7 @@ from srgan_plugin.networks import Generator
 
 from .probe import probe_image
 
-TOLERANCE = 1e-4  # of images in [0, 1]
+TOLERANCE = 1e-4  # largest difference of images in [0, 1]
 HALF_TOLERANCE = 1 / 255  # one level of an 8-bit image
 #: (height, width) of the probe images on which an export is compared with torch.
 SIZES = ((24, 24), (17, 40), (33, 21))

@@ -72,8 +72,11 @@ def inspect_checkpoint(path: str | Path) -> dict[str, str]:
 
 def _describe_fit(found: DetectedNetwork) -> str:
     """Return the class that loads the weights strictly, or the reason why none does."""
-    if asked := ", ".join(name for name in found.unrecorded if name in found.layout.asks):
-        return f"srgan_plugin's {found.layout.network}, if {asked} is given; not checked"
+    missing = [name for name in found.unrecorded if name in found.layout.required_args]
+    if missing:
+        return (
+            f"srgan_plugin's {found.layout.network}, if {', '.join(missing)} is given; not checked"
+        )
     try:
         network = found.build(assume=True)
     except UserError as error:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from srgan_plugin.errors import UserError
 
-from .readings import NETWORKS, Network, State
+from .readings import NETWORKS, Network, StateDict
 from .repositories import REPOSITORIES
 
 CodeBase = Literal["mmagic", "mmediting", "basicsr", "kair", "plugin"]
@@ -24,12 +24,12 @@ class StateDictLayout:
         origin: Origin of the keys in the genitive, such as "BasicSR's".
         detect_keys: Keys that distinguish this layout from those below it in the table, with or
             without `.weight`. A key that begins with `!` must be missing.
-        renames: Pairs of a prefix in this layout and the prefix in this package. `{}` matches a
-            number; `{+1}` in the second prefix adds one to it. Weights whose second prefix is ''
-            are not part of the network.
-        facts: Arguments of the network that the keys imply and that cannot be inferred from the
-            weights.
-        asks: Arguments that must be recorded in the checkpoint or given by the user.
+        renames: Pairs of a prefix in this layout and the prefix in this package, of which the first
+            match counts. `{}` matches any number; `{+n}` and `{-n}` in the second prefix add or
+            subtract n. Weights whose second prefix is '' are not part of the network.
+        facts: Arguments of the network that the keys imply, or, for a repository, as in its
+            scripts. Those read from the weights override them.
+        required_args: Arguments that must be recorded in the checkpoint or given by the user.
         code_bases: Code bases that read and write this layout, named as in `--to`. Empty for
             networks that are detected but cannot be loaded, and for repositories, whose layouts
             are only read. `--arch-option` overrides the facts of a repository.
@@ -40,18 +40,18 @@ class StateDictLayout:
     detect_keys: tuple[str, ...]
     renames: tuple[tuple[str, str], ...] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
-    asks: tuple[str, ...] = ()
+    required_args: tuple[str, ...] = ()
     code_bases: tuple[CodeBase, ...] = ()
 
     @property
     def _network(self) -> Network:
         return NETWORKS.get(self.network, Network())
 
-    def fits(self, state: State) -> bool:
+    def fits(self, state: StateDict) -> bool:
         """Return whether weights have the `detect_keys` of this layout."""
         return all(_has(state, key) for key in self.detect_keys)
 
-    def read_arguments(self, state: State) -> dict[str, Any] | None:
+    def read_arguments(self, state: StateDict) -> dict[str, Any] | None:
         """Infer the network's arguments from weights; None for another layout."""
         if not self.fits(state):
             return None
@@ -71,8 +71,8 @@ class StateDictLayout:
     def describe(self, arguments: Mapping[str, Any]) -> str:
         """Describe the network, such as "MSRResNet x4 (…) in MMagic's keys"."""
         known = {**self.facts, **arguments}
-        words = self._network.words(known)
-        text = self._network.description.format(network=self.network, words=words, **known)
+        summary = self._network.summary(known)
+        text = self._network.description.format(network=self.network, summary=summary, **known)
         return f"{text} in {self.origin} keys"
 
     def to_plugin_key(self, key: str) -> str:
@@ -91,16 +91,19 @@ class StateDictLayout:
         names = [n for n in renamed if n and self.to_plugin_key(n.replace("*", "0")) == key]
         patterns = set(map(_replace_numbers, saved)) if len(names) > 1 else set()
         fitting = (name for name in names if _replace_numbers(name) in patterns)
-        return next(fitting, (names or [key])[0])
+        return next(fitting, names[0] if names else key)
 
     def to_plugin_keys(
-        self, state: State, arguments: Mapping[str, Any] | None = None
+        self, state: StateDict, arguments: Mapping[str, Any] | None = None
     ) -> dict[str, Tensor]:
         """Rename weights to this package's keys, and add weights that files may omit.
 
         Args:
             state: Weights with this layout.
             arguments: Known arguments of the network; they override the facts.
+
+        Returns:
+            {key in this package: weight}.
 
         Raises:
             UserError: Two keys have the same new name.
@@ -114,12 +117,12 @@ class StateDictLayout:
                 renamed[new] = weight
         return dict(self._network.complete(renamed, {**self.facts, **(arguments or {})}))
 
-    def from_plugin_keys(self, state: State) -> dict[str, Tensor]:
+    def from_plugin_keys(self, state: StateDict) -> dict[str, Tensor]:
         """Rename weights from this package's keys to this layout, which has a code base."""
         return {self.from_plugin_key(key): weight for key, weight in state.items()}
 
 
-def _has(state: State, key: str) -> bool:
+def _has(state: StateDict, key: str) -> bool:
     """Return whether the weights fit one of `detect_keys`."""
     absent = key.startswith("!")
     bare = key.removeprefix("!")
@@ -138,7 +141,7 @@ def _rename(key: str, renames: tuple[tuple[str, str], ...]) -> str:
 
 
 def _fill_template(template: str, numbers: tuple[str, ...]) -> str:
-    """Replace `{}` by the next number, and `{+1}` by the next number plus one."""
+    """Replace `{}` by the next number, and `{+n}` or `{-n}` by the next number plus or minus n."""
     remaining = iter(numbers)
     return _NUMBER.sub(lambda brace: str(int(next(remaining)) + int(brace[1] or 0)), template)
 
@@ -172,7 +175,7 @@ LAYOUTS = (
         "SRResNet",
         "our own",
         ("trunk_net.0.conv1", "conv_trunk"),
-        asks=("act",),
+        required_args=("act",),
         code_bases=("plugin",),
     ),
     StateDictLayout(
@@ -213,10 +216,10 @@ LAYOUTS = (
         StateDictLayout(
             "SRResNet",
             f"{row.name}'s",
-            tuple(row.detect_keys.split()),
+            row.detect_keys,
             renames=row.renames,
             facts=row.facts,
-            asks=row.asks,
+            required_args=row.required_args,
         )
         for row in REPOSITORIES
     ),
@@ -258,7 +261,7 @@ class Detection:
         return self.layout.describe(self.arguments)
 
 
-def detect_layout(state: State) -> Detection | None:
+def detect_layout(state: StateDict) -> Detection | None:
     """Return the first layout in the table that fits the weights; None if there is none."""
     for layout in LAYOUTS:
         if (arguments := layout.read_arguments(state)) is not None:
@@ -266,11 +269,15 @@ def detect_layout(state: State) -> Detection | None:
     return None
 
 
-def describe(state: State) -> str:
+def describe(state: StateDict) -> str:
     """Describe weights, such as "MSRResNet x4 (64 features, 16 blocks) in MMagic's keys".
 
     Args:
         state: Bare weights, as returned by `unwrap`.
+
+    Returns:
+        One line, without a full stop; for an unknown network the number of tensors and the first
+        keys.
 
     Example:
         >>> from srgan_plugin.checkpoints import describe

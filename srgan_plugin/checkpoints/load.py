@@ -251,6 +251,9 @@ def why_not_loadable(
         weights: The weights to load.
         own: State dict of the network.
         saved_keys: Result of `file_keys`, for messages.
+
+    Returns:
+        One line such as "2 weights missing, first conv_first.bias"; '' if strict loading succeeds.
     """
     names = saved_keys or {}
     # torch adds the counters of batch normalisation, which old checkpoints do not have.

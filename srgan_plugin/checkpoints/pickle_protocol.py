@@ -177,6 +177,9 @@ def to_protocol_2(source: io.BytesIO) -> bytes:
     Args:
         source: The file. Afterwards its position is the end of the pickle.
 
+    Returns:
+        The rewritten pickle.
+
     Raises:
         UnpicklingError: The pickle has an opcode that protocol 2 cannot express.
         UserError: The pickle is damaged.

@@ -34,7 +34,8 @@ _HARMLESS = (
     "srgan_plugin.set",
     "numpy.core.multiarray.",
 )
-_HEADER_PICKLES = 3  # of the legacy format: magic number, protocol, system
+# Pickles before the content in the legacy format: magic number, protocol, system.
+_HEADER_PICKLES = 3
 
 
 def explain_pickled_module(path: Path) -> str | None:
@@ -99,7 +100,7 @@ def _find_module(pickled: bytes) -> tuple[str, str] | None:
         return None
     if ["EMPTY_TUPLE", "NEWOBJ"] not in next_opcodes and "module" not in texts:
         return None
-    return outermost, (foreign or [outermost])[0]
+    return outermost, foreign[0] if foreign else outermost
 
 
 def _join_name(value: object) -> str:

@@ -23,12 +23,12 @@ _BORDER = 8  # pixels at each edge that zero padding changes
 # Thresholds, measured on 33 small networks with 11 combinations of arguments after 100 to 700
 # steps: no correct combination is contradicted.
 _MIN_ACT_RATIO = 3.0  # error of the assumed activation / error of the best one
-_MAX_ACT_ERROR = 0.1  # of the best activation, relative to the error without an activation
+_MAX_ACT_ERROR = 0.1  # error of the best activation / error without an activation
 _MIN_PSNR = 20.0  # dB, of the better ranges
 _CLEAR_GAIN = 6.0  # dB, sufficient alone
 _SMALL_GAIN = 1.5  # dB, sufficient if the statistics also fit better
-_MIN_DISTANCE_RATIO = 4.0  # of the statistics: assumed ranges / better ranges
-_MAX_DISTANCE = 1.5  # of the statistics, for the better ranges
+_MIN_DISTANCE_RATIO = 4.0  # distance of the statistics, assumed ranges / better ranges
+_MAX_DISTANCE = 1.5  # distance of the statistics, better ranges
 # Points and weights for means over a standard normal distribution.
 _POINTS = torch.linspace(-6, 6, 241)
 _NORMAL = torch.softmax(-(_POINTS**2) / 2, 0)

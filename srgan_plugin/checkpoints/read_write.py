@@ -151,7 +151,7 @@ def _allow_only_stand_ins() -> Iterator[None]:
         torch.serialization.add_safe_globals(before)
 
 
-_FOLDER_BIT = 0x10  # of the DOS attributes
+_FOLDER_BIT = 0x10  # bit of a folder in the DOS attributes
 
 
 def _check_archive(path: Path) -> None:

@@ -11,8 +11,8 @@ from typing import Any
 
 from torch import Tensor
 
-State = Mapping[str, Tensor]
-Reading = Callable[[State], Any]  # None: the weights do not show the argument
+StateDict = Mapping[str, Tensor]
+Reading = Callable[[StateDict], Any]  # None: the weights do not show the argument
 
 
 def size(key: str, axis: int) -> Reading:
@@ -25,7 +25,7 @@ def count(pattern: str) -> Reading:
     return lambda state: len({found[1] for key in state if (found := re.match(pattern, key))})
 
 
-def _shuffle_factors(state: State) -> tuple[int, ...]:
+def _shuffle_factors(state: StateDict) -> tuple[int, ...]:
     """Return the factors of the pixel shuffles, from the channels of the preceding convolutions."""
     pattern = r"upsample\.?(\d)\.(?:upsample_conv\.)?weight"
     found = ((re.fullmatch(pattern, key), weight.shape) for key, weight in state.items())
@@ -35,24 +35,24 @@ def _shuffle_factors(state: State) -> tuple[int, ...]:
     return tuple(math.isqrt(shapes[n][0] // shapes[n][1]) for n in sorted(shapes))
 
 
-def shuffle_scale(state: State) -> int:
+def shuffle_scale(state: StateDict) -> int:
     """Return the scale: the product of the factors of the pixel shuffles."""
     return math.prod(_shuffle_factors(state))
 
 
-def shuffles(state: State) -> tuple[int, ...] | None:
+def shuffles(state: StateDict) -> tuple[int, ...] | None:
     """Return the factors of the pixel shuffles; None for the defaults, (2, 2, …) and (3,)."""
     factors = _shuffle_factors(state)
     return None if factors == (3,) or set(factors) == {2} else factors
 
 
-def depthwise(state: State) -> bool | None:
+def depthwise(state: StateDict) -> bool | None:
     """Return True if the first convolution of the blocks is depthwise, else None."""
     shape = state["trunk_net.0.conv1.weight"].shape
     return True if shape[1] == 1 < shape[0] else None
 
 
-def input_size(state: State) -> int:
+def input_size(state: StateDict) -> int:
     """Return the input size of a discriminator, in which each stage halves the size."""
     stages = {key for key in state if re.fullmatch(r"conv\d_1\.weight", key)}
     pixels = state["linear1.weight"].shape[1] // state["conv3_1.weight"].shape[0]
@@ -64,17 +64,17 @@ _BEFORE_NORM = re.compile(r"(trunk_net\.\d+\.conv[12]|conv_trunk)\.weight")
 _CONVOLUTION = re.compile(r"(.*\.)?(upsample_)?conv\w*\.weight")
 
 
-def _slopes(state: State) -> list[str]:
+def _slopes(state: StateDict) -> list[str]:
     return [key for key in state if _SLOPE.fullmatch(key)]
 
 
-def prelu(state: State) -> str | None:
+def prelu(state: StateDict) -> str | None:
     """Return "shared" for one slope per activation, "channel" for one per channel, else None."""
     slopes = _slopes(state)
     return ("shared" if state[slopes[0]].numel() == 1 else "channel") if slopes else None
 
 
-def activation(state: State) -> str | None:
+def activation(state: StateDict) -> str | None:
     """Return "prelu" if blocks have slopes, else None.
 
     The slope of `act_first` alone does not show whether other activations share it.
@@ -82,32 +82,32 @@ def activation(state: State) -> str | None:
     return "prelu" if set(_slopes(state)) - {"act_first.weight"} else None
 
 
-def norm(state: State) -> str | None:
+def norm(state: StateDict) -> str | None:
     """Return the kind of normalisation; None for instance normalisation without weights."""
     if "trunk_net.0.bn1.running_mean" in state:
         return "batch"
     return "instance_affine" if "trunk_net.0.bn1.weight" in state else None
 
 
-def trunk_end(state: State) -> str | None:
+def trunk_end(state: StateDict) -> str | None:
     """Return the layer after `conv_trunk`, "norm" or "act"; None if it has no weights."""
     if any(key.startswith("bn_trunk.") for key in state):
         return "norm"
     return "act" if "act_trunk.weight" in state else None
 
 
-def upsample_norm(state: State) -> bool:
+def upsample_norm(state: StateDict) -> bool:
     """Return whether there is a normalisation before the shuffles."""
     return any(".upsample_bn." in key for key in state)
 
 
-def end_kernels(state: State) -> tuple[int, int]:
+def end_kernels(state: StateDict) -> tuple[int, int]:
     """Return the kernel sizes of the first and of the last convolution."""
     first, last = (int(state[f"conv_{end}.weight"].shape[-1]) for end in ("first", "last"))
     return first, last
 
 
-def complete_srresnet(state: State, arguments: Mapping[str, Any]) -> dict[str, Tensor]:
+def complete_srresnet(state: StateDict, arguments: Mapping[str, Any]) -> dict[str, Tensor]:
     """Return the weights of an SRResNet with those that a file may omit.
 
     Biases are set to zero if no convolution has one, or if no convolution before a normalisation,
@@ -117,6 +117,9 @@ def complete_srresnet(state: State, arguments: Mapping[str, Any]) -> dict[str, T
     Args:
         state: Weights with the keys of this package.
         arguments: Known arguments of the network, of which `act` is used.
+
+    Returns:
+        {key: weight} of the complete network; weights that exist are not copied.
     """
     complete = dict(state)
     weights = [key for key in state if _CONVOLUTION.fullmatch(key)]
@@ -150,13 +153,13 @@ class Network:
         description: Template of the description, with the names of arguments in braces.
         arguments: {argument: function of the weights that infers it}.
         complete: Function of weights and arguments that adds weights that files may omit.
-        words: Function of the arguments that returns `{words}` in the description.
+        summary: Function of the arguments that returns `{summary}` in the description.
     """
 
     description: str = "{network}"
     arguments: Mapping[str, Reading] = field(default_factory=dict)
-    complete: Callable[[State, Mapping[str, Any]], Mapping[str, Tensor]] = lambda state, _: state
-    words: Callable[[Mapping[str, Any]], str] = lambda _: ""
+    complete: Callable[[StateDict, Mapping[str, Any]], StateDict] = lambda state, _: state
+    summary: Callable[[Mapping[str, Any]], str] = lambda _: ""
 
 
 _GENERATOR = "{network} x{upscale_factor} ({mid_channels} features, {num_blocks} blocks)"
@@ -186,7 +189,7 @@ _SRRESNET_ARGUMENTS: dict[str, Reading] = {
 _RRDB = count(r"(?:.*\.)?(?:body|RRDB_trunk|sub)\.(\d+)\.(?:rdb|RDB)1\.")
 NETWORKS = {
     "SRResNet": Network(
-        f"{_GENERATOR[:-1]}, {{words}})",
+        f"{_GENERATOR[:-1]}, {{summary}})",
         _GENERATOR_ARGUMENTS | _OUT | _SRRESNET_ARGUMENTS,
         complete_srresnet,
         _describe_activation,

@@ -37,7 +37,7 @@ class Argument:
         accepts: Function that returns whether a value is valid.
         example: A value other than the default, in the syntax of the command line.
         default: Default of the class. Notes without a format may record it unverified.
-        unstated: Behaviour if no value is recorded or given. "ask": raise an error. "warn": use
+        unstated: Behaviour if no value is recorded or given. "error": raise an error. "warn": use
             the default with a warning, because only the MSRResNet of this package has the
             argument and MMagic's keys imply the default. "default": use the default, because other
             values are always recorded.
@@ -48,7 +48,7 @@ class Argument:
     accepts: Callable[[Any], bool]
     example: str
     default: Any
-    unstated: Literal["ask", "warn", "default"]
+    unstated: Literal["error", "warn", "default"]
 
 
 def _is_range(value: Any) -> bool:
@@ -90,7 +90,7 @@ NON_INFERABLE_ARGS = {
         accepts=_is_range,
         example=_RANGE_EXAMPLE,
         default=(0, 1),
-        unstated="ask",
+        unstated="error",
     ),
     "input_range": Argument(
         network="SRResNet",
@@ -182,7 +182,7 @@ def make_note_tensor(note: Mapping[str, Any]) -> dict[str, Tensor]:
     """Return a note as an entry of a state dict; empty if the weights' keys imply its values."""
     recorded = ((note[name], arg) for name, arg in NON_INFERABLE_ARGS.items() if name in note)
     if any(
-        arg.unstated == "ask" or not same_argument(value, arg.default) for value, arg in recorded
+        arg.unstated == "error" or not same_argument(value, arg.default) for value, arg in recorded
     ):
         # int32, because spandrel refuses a .pth with bytes.
         return {NOTE_TENSOR: torch.tensor(list(json.dumps(note).encode()), dtype=torch.int32)}

@@ -1,15 +1,15 @@
 """Table of SRGAN repositories, with their generators as SRResNets with other keys and arguments.
 
-Each row follows the model, training and test scripts of the repository. `facts` are the arguments
-that cannot be inferred from the weights (ranges, last activation, epsilon) and differ from the
-defaults of `SRResNet`. A fork may have changed them without changing a key.
+Each row follows the model, training and test scripts of the repository. `facts` are arguments as in
+those scripts, stated even if equal to the default of `SRResNet`. A fork may have changed them
+without changing a key. Arguments that can be read from the weights override them.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-Renames = tuple[tuple[str, str], ...]  # as in `StateDictLayout.renames`
+Renames = tuple[tuple[str, str], ...]  # as in `layouts.StateDictLayout.renames`
 
 
 @dataclass(frozen=True)
@@ -18,38 +18,39 @@ class Repository:
 
     Attributes:
         name: Owner and name on GitHub, and the version if there are several layouts.
-        detect_keys: See `StateDictLayout`; separated by spaces.
-        renames: See `StateDictLayout`.
+        detect_keys: See `layouts.StateDictLayout`.
+        renames: See `layouts.StateDictLayout`.
         facts: Arguments of `SRResNet` in the scripts of the repository.
-        asks: See `StateDictLayout`.
+        required_args: See `layouts.StateDictLayout`.
     """
 
     name: str
-    detect_keys: str
+    detect_keys: tuple[str, ...]
     renames: Renames
     facts: Mapping[str, Any] = field(default_factory=dict)
-    asks: tuple[str, ...] = ()
+    required_args: tuple[str, ...] = ()
 
 
 _TANH: dict[str, Any] = {"last_act": "tanh", "output_range": (-1.0, 1.0), "input_range": (0.0, 1.0)}
-_TANH_BOTH = _TANH | {"input_range": (-1.0, 1.0)}
+_TANH_SIGNED_INPUT = _TANH | {"input_range": (-1.0, 1.0)}
 _LINEAR: dict[str, Any] = {"output_range": (0.0, 1.0), "input_range": (0.0, 1.0)}
 
 
-def _rename_ends(first: str, trunk: str, last: str, trunk_end: str = "bn_trunk") -> Renames:
+def _rename_ends(first: str, trunk: str, last: str, after_trunk: str = "bn_trunk") -> Renames:
     """Return the renames of the first layers, the end of the trunk and the last convolution.
 
     Args:
         first: Prefix of the first convolution and its activation.
         trunk: Prefix of the convolution and the layer after the blocks.
-        last: Prefix of the last convolution.
-        trunk_end: Name in SRResNet of the layer after `conv_trunk`.
+        last: Prefix of the last convolution. If it has `{}`, which matches any number, more
+            specific renames must come before these, because the first match counts.
+        after_trunk: Layer of SRResNet after `conv_trunk`: "bn_trunk" (default) or "act_trunk".
     """
     return (
         (f"{first}.0.", "conv_first."),
         (f"{first}.1.", "act_first."),
         (f"{trunk}.0.", "conv_trunk."),
-        (f"{trunk}.1.", f"{trunk_end}."),
+        (f"{trunk}.1.", f"{after_trunk}."),
         (f"{last}.", "conv_last."),
     )
 
@@ -60,7 +61,8 @@ def _block(prefix: str, names: str, number: str = "{}") -> Renames:
     Args:
         prefix: Prefix of a block, with `{}` for its number.
         names: Names of conv1, bn1, act, conv2 and bn2, separated by spaces.
-        number: Index of the block in SRResNet, in the syntax of `StateDictLayout.renames`.
+        number: Index of the block in SRResNet, in the syntax of `layouts.StateDictLayout.renames`;
+            by default the same number.
     """
     parts = ("conv1", "bn1", "act", "conv2", "bn2")
     return tuple(
@@ -75,7 +77,7 @@ def _upsample(conv: str, act: str) -> Renames:
 
 
 def _flat_upsample(prefix: str, *parts: str) -> Renames:
-    """Return the renames of up to three upsampling blocks in one `nn.Sequential`.
+    """Return the renames of up to three upsampling blocks (x8) in one `nn.Sequential`.
 
     Args:
         prefix: Prefix of the sequence.
@@ -89,7 +91,7 @@ def _flat_upsample(prefix: str, *parts: str) -> Renames:
     )
 
 
-def _by_order(family: str) -> Renames:
+def _remove_prefix(family: str) -> Renames:
     """Return the renames that remove the prefix added by `foreign_layers`."""
     parts = ("conv_", "act_", "bn_", "trunk_net.", "upsample")
     return tuple((f"{family}.{part}", part) for part in parts)
@@ -116,7 +118,8 @@ _LORNATANG_2020 = (
     *_block("residual_blocks.{}", "conv1 bn1 prelu conv2 bn2"),
     *_flat_upsample("upsampling", "upsample_conv", "upsample_bn", "", "act"),
 )
-_RANGES = ("input_range", "output_range")  # differ between scripts of the same repository
+# Arguments of versions whose own scripts scale pixels in different ways.
+_RANGES = ("input_range", "output_range")
 _TWTYGQYY = (
     ("conv_input.", "conv_first."),
     ("conv_mid.", "conv_trunk."),
@@ -127,7 +130,7 @@ _TWTYGQYY = (
 REPOSITORIES = (
     Repository(
         "eriklindernoren/PyTorch-GAN",
-        "conv1.0 conv1.1 res_blocks.0.conv_block.0 upsampling.1 conv3.0",
+        ("conv1.0", "conv1.1", "res_blocks.0.conv_block.0", "upsampling.1", "conv3.0"),
         _ERIK,
         {
             "last_act": "tanh",
@@ -138,13 +141,13 @@ REPOSITORIES = (
     ),
     Repository(
         "eriklindernoren/PyTorch-GAN (2018)",
-        "conv1.0 !conv1.1 res_blocks.0.conv_block.0 upsampling.1 conv3.0",
+        ("conv1.0", "!conv1.1", "res_blocks.0.conv_block.0", "upsampling.1", "conv3.0"),
         _ERIK,
-        _TANH_BOTH | {"act": "relu"},
+        _TANH_SIGNED_INPUT | {"act": "relu"},
     ),
     Repository(
         "aladdinpersson/Machine-Learning-Collection",
-        "initial.cnn residuals.0.block1.cnn final",
+        ("initial.cnn", "residuals.0.block1.cnn", "final"),
         (
             ("initial.cnn.", "conv_first."),
             ("initial.act.", "act_first."),
@@ -160,63 +163,77 @@ REPOSITORIES = (
     ),
     Repository(
         "leftthomas/SRGAN",
-        "block1.0 block2.conv1 block2.prelu block7.0 block7.1.running_mean",
+        ("block1.0", "block2.conv1", "block2.prelu", "block7.0", "block7.1.running_mean"),
         (*_LEFTTHOMAS, *_rename_ends("block1", "block7", "block8.{}")),
         _TANH,
     ),
     Repository(
         "leftthomas/SRGAN (2017)",
-        "block1.0 block2.conv1 block2.prelu block7.0 block7.1 !block7.1.running_mean",
+        (
+            "block1.0",
+            "block2.conv1",
+            "block2.prelu",
+            "block7.0",
+            "block7.1",
+            "!block7.1.running_mean",
+        ),
         (*_LEFTTHOMAS, *_rename_ends("block1", "block7", "block8.{}", "act_trunk")),
         _TANH,
     ),
     Repository(
         "weichen283/srgan-pytorch",
-        "block1.0 block1.1 block2.conv1 !block2.prelu block7.0 block7.1.running_mean",
+        (
+            "block1.0",
+            "block1.1",
+            "block2.conv1",
+            "!block2.prelu",
+            "block7.0",
+            "block7.1.running_mean",
+        ),
         (*_LEFTTHOMAS, *_rename_ends("block1", "block7", "block8.{}")),
         _TANH | {"act": "swish", "first_act": "prelu"},
     ),
     Repository(
         "Lornatang/SRGAN-PyTorch",
-        "conv1.0 trunk.0.rcb.0 conv3",
+        ("conv1.0", "trunk.0.rcb.0", "conv3"),
         (*_LORNATANG, *_rename_ends("conv1", "conv2", "conv3")),
         _LINEAR,
     ),
     Repository(
         "Lornatang/SRGAN-PyTorch (early 2022)",
-        "conv_block1.0 trunk.0.rcb.0 conv_block3",
+        ("conv_block1.0", "trunk.0.rcb.0", "conv_block3"),
         (*_LORNATANG, *_rename_ends("conv_block1", "conv_block2", "conv_block3")),
         _LINEAR,
     ),
     Repository(
         "Lornatang/SRGAN-PyTorch (v0.2, 2021)",
-        "conv1.0 trunk.0.conv1 subpixel_conv.0.conv conv3",
+        ("conv1.0", "trunk.0.conv1", "subpixel_conv.0.conv", "conv3"),
         (*_LORNATANG_2021, *_rename_ends("conv1", "conv2", "conv3")),
         _LINEAR,
     ),
     Repository(
         "Lornatang/SRGAN-PyTorch (v0.3, 2021)",
-        "conv1.0 trunk.0.conv1 subpixel_conv.0.conv conv3.0",
+        ("conv1.0", "trunk.0.conv1", "subpixel_conv.0.conv", "conv3.0"),
         (*_LORNATANG_2021, *_rename_ends("conv1", "conv2", "conv3.0")),
         {"last_act": "tanh"},
         _RANGES,
     ),
     Repository(
         "Lornatang/SRGAN-PyTorch (2020)",
-        "conv1.0 residual_blocks.0.conv1 upsampling.1 conv3",
+        ("conv1.0", "residual_blocks.0.conv1", "upsampling.1", "conv3"),
         (*_LORNATANG_2020, *_rename_ends("conv1", "conv2", "conv3")),
-        asks=_RANGES,
+        required_args=_RANGES,
     ),
     Repository(
         "Lornatang/SRGAN-PyTorch (2020, with tanh)",
-        "conv1.0 residual_blocks.0.conv1 upsampling.1 conv3.0",
+        ("conv1.0", "residual_blocks.0.conv1", "upsampling.1", "conv3.0"),
         (*_LORNATANG_2020, *_rename_ends("conv1", "conv2", "conv3.0")),
         {"last_act": "tanh"},
         _RANGES,
     ),
     Repository(
         "sgrvinod/a-PyTorch-Tutorial-to-Super-Resolution",
-        "conv_block1.conv_block.0 residual_blocks.0.conv_block1.conv_block.0",
+        ("conv_block1.conv_block.0", "residual_blocks.0.conv_block1.conv_block.0"),
         (
             *_rename_ends(
                 "conv_block1.conv_block", "conv_block2.conv_block", "conv_block3.conv_block.0"
@@ -234,18 +251,19 @@ REPOSITORIES = (
     ),
     Repository(
         "HasnainRaz/Fast-SRGAN",
-        "neck.0 stem.0.conv1 bottleneck.0 upsampling.0.conv head.0",
+        ("neck.0", "stem.0.conv1", "bottleneck.0", "upsampling.0.conv", "head.0"),
         (
             *_rename_ends("neck", "bottleneck", "head.0"),
             *_block("stem.{}", "conv1 bn1 relu1 conv2 bn2"),
-            ("stem.{}.act1.", "trunk_net.{}.act."),  # of 2023, with batch normalisation
+            # The version of 2023, which has batch normalisation; its keys override `facts`.
+            ("stem.{}.act1.", "trunk_net.{}.act."),
             *_upsample("upsampling.{}.conv", "upsampling.{}.relu"),
         ),
-        _TANH_BOTH | {"norm": "instance", "trunk_end": "norm"},
+        _TANH_SIGNED_INPUT | {"norm": "instance", "trunk_end": "norm"},
     ),
     Repository(
         "aitorzip/PyTorch-SRGAN",
-        "conv1 residual_block1.conv1 bn2 upsample1.conv conv3",
+        ("conv1", "residual_block1.conv1", "bn2", "upsample1.conv", "conv3"),
         (
             ("conv1.", "conv_first."),
             *_block("residual_block{}", "conv1 bn1 act conv2 bn2", "{-1}"),
@@ -258,7 +276,7 @@ REPOSITORIES = (
     ),
     Repository(
         "goldhuang/SRGAN-PyTorch",
-        "conv1.0 residual1.net.0 conv2.1 upsample.0.net.0",
+        ("conv1.0", "residual1.net.0", "conv2.1", "upsample.0.net.0"),
         (
             *_block("residual{}.net", "0 1 2 3 4", "{-1}"),
             *_upsample("upsample.{}.net.0", "upsample.{}.net.2"),
@@ -268,21 +286,22 @@ REPOSITORIES = (
     ),
     Repository(
         "dongheehand/SRGAN-PyTorch",
-        "conv01.body.0 body.0.body.0.body.0 tail.0.body.0.body.0 last_conv.body.0",
+        ("conv01.body.0", "body.0.body.0.body.0", "tail.0.body.0.body.0", "last_conv.body.0"),
         (
             *_rename_ends("conv01.body", "conv02.body", "last_conv.body.0"),
             *_block("body.{}.body", "0.body.0 0.body.1 0.body.2 1.body.0 1.body.1"),
             *_upsample("tail.{}.body.0.body.0", "tail.{}.body.2"),
         ),
-        _TANH_BOTH,
+        _TANH_SIGNED_INPUT,
     ),
     Repository(
         "twtygqyy/pytorch-SRResNet",
-        "conv_input residual.0.in1 conv_mid bn_mid upscale4x.0 conv_output",
+        ("conv_input", "residual.0.in1", "conv_mid", "bn_mid", "upscale4x.0", "conv_output"),
         (
             # torch before 0.4 saved running statistics that instance normalisation did not use.
-            *((f"residual.{{}}.in{n}.{key}", "") for n in (1, 2) for key in ("running_", "num_")),
-            *((f"bn_mid.{key}", "") for key in ("running_", "num_")),
+            ("residual.{}.in1.running_", ""),
+            ("residual.{}.in2.running_", ""),
+            ("bn_mid.running_", ""),
             *_block("residual.{}", "conv1 in1 act conv2 in2"),
             *_TWTYGQYY,
         ),
@@ -290,23 +309,23 @@ REPOSITORIES = (
     ),
     Repository(
         "twtygqyy/pytorch-SRResNet (with batch normalisation)",
-        "conv_input residual.0.bn1 conv_mid bn_mid upscale4x.0 conv_output",
+        ("conv_input", "residual.0.bn1", "conv_mid", "bn_mid", "upscale4x.0", "conv_output"),
         (*_block("residual.{}", "conv1 bn1 act conv2 bn2"), *_TWTYGQYY),
         _LINEAR | {"act": "leaky_relu"},
     ),
     Repository(
         "bubbliiiing/srgan-pytorch",
-        "block_in.0 blocks.0.conv1 block_out.0 upsample.0.conv",
+        ("block_in.0", "blocks.0.conv1", "block_out.0", "upsample.0.conv"),
         (
             *_block("blocks.{}", "conv1 bn1 prelu conv2 bn2"),
             *_upsample("upsample.{}.conv", "upsample.{}.prelu"),
             *_rename_ends("block_in", "block_out", "upsample.{}"),
         ),
-        _TANH_BOTH,
+        _TANH_SIGNED_INPUT,
     ),
     Repository(
         "kiyotone/SRGAN",
-        "initial.0 residual_blocks.0.block.0 conv2.0 upsample.0 final",
+        ("initial.0", "residual_blocks.0.block.0", "conv2.0", "upsample.0", "final"),
         (
             *_rename_ends("initial", "conv2", "final"),
             *_block("residual_blocks.{}.block", "0 1 2 3 4"),
@@ -316,14 +335,14 @@ REPOSITORIES = (
     ),
     Repository(
         "tensorlayer/SRGAN",
-        "tensorlayer.conv_first !tensorlayer.act_first tensorlayer.bn_trunk",
-        _by_order("tensorlayer"),
-        _TANH_BOTH | {"act": "relu"},
+        ("tensorlayer.conv_first", "!tensorlayer.act_first", "tensorlayer.bn_trunk"),
+        _remove_prefix("tensorlayer"),
+        _TANH_SIGNED_INPUT | {"act": "relu"},
     ),
     Repository(
         "krasserm/super-resolution",
-        "keras.conv_first keras.act_first keras.bn_trunk",
-        _by_order("keras"),
+        ("keras.conv_first", "keras.act_first", "keras.bn_trunk"),
+        _remove_prefix("keras"),
         _TANH | {"norm_eps": 1e-3},
     ),
 )

@@ -190,6 +190,9 @@ def materialize(loaded: Any, history: Callable[..., object]) -> Any:
         loaded: Result of `torch.load` with `STAND_INS` as safe globals.
         history: Class of log histories, called with log_history, count_history and max_length.
 
+    Returns:
+        `loaded`, or the object in its place if it is a stand-in itself.
+
     Raises:
         UserError: A function or class remains, which a stand-in replaced.
     """

@@ -138,6 +138,12 @@ def _check_layout(
         location: File of the checkpoint.
         keys: Keys of the state dicts that BasicSR loads; None for the file itself.
         role: Network that the weights are for.
+
+    Returns:
+        Content of the checkpoint.
+
+    Raises:
+        UserError: The file is damaged or has another layout, or BasicSR cannot read it.
     """
     from srgan_plugin.checkpoints import identify, load_checkpoint_file
 

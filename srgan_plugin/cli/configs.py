@@ -35,7 +35,7 @@ _VIS_BACKENDS = {
     "AimVisBackend": {"aim": "aim"},
 }
 
-_FAILED_IMPORT = "Failed to import custom modules from "  # of mmengine
+_FAILED_IMPORT = "Failed to import custom modules from "  # start of mmengine's message
 # Types of the sections of a config, all of which are optional.
 _SECTIONS: dict[str, tuple[type, ...]] = {
     "env_cfg": (dict,),

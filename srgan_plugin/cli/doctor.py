@@ -171,6 +171,9 @@ def check_toolbox(name: str, adapter: str) -> CheckResult:
     Args:
         name: Name of the toolbox.
         adapter: Module of this package that patches and imports it.
+
+    Returns:
+        The version and the patches of the toolbox, or the reason why it cannot be imported.
     """
     from srgan_plugin.hosts.compat_patches import NotInstalledError
 

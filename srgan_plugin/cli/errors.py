@@ -28,9 +28,9 @@ from .terminal import write_note
 P = ParamSpec("P")
 
 _MAX_LINE = 2000  # characters
-_WORKER_GRACE_SECONDS = 5  # for a worker of a data loader to terminate
+_WORKER_GRACE_SECONDS = 5  # seconds for a worker of a data loader to terminate
 _EXTRAS = ("wandb",)  # packages that mmengine or BasicSR import if a setting needs them
-_STATE_DICT_MISMATCH = "Error(s) in loading state_dict for "  # of `torch.nn.Module`
+_STATE_DICT_MISMATCH = "Error(s) in loading state_dict for "  # start of torch's message
 # Parts of setuptools that mmengine imports: at the start of a run, and for `_base_ = 'package::…'`.
 _SETUPTOOLS_MODULES = ("distutils", "pkg_resources")
 

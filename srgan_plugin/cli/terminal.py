@@ -21,6 +21,9 @@ def fit_terminal(text: str, stream: TextIO | None = None) -> str:
         text: Line without a newline.
         stream: Stream of the line, by default standard output. If it is not a terminal, `text` is
             returned unchanged.
+
+    Returns:
+        The line, broken between words; further lines are indented by two spaces.
     """
     if not (width := terminal_width(stream or sys.stdout)):
         return text

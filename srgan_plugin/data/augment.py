@@ -76,6 +76,9 @@ def read_batch(
         sample_indices: Indices of the samples, with the seeds of their random numbers.
         augmentation: Parameters of the augmentation.
 
+    Returns:
+        Names and images of the samples, in the order of `sample_indices`.
+
     Raises:
         UserError: An image cannot be read, or `crop_pair` raises.
     """
@@ -107,7 +110,14 @@ _FLIP_CODES: Final = {(True, False): 1, (False, True): 0, (True, True): -1}
 def random_flips(
     sample_index: SampleIndex, p_h: float, p_v: float, p_t: float
 ) -> tuple[bool, bool, bool]:
-    """Return whether to flip columns, flip rows and transpose a sample, given the probabilities."""
+    """Return whether to flip columns, flip rows and transpose a sample, given the probabilities.
+
+    Args:
+        sample_index: Index of the sample, with the seed of its random numbers.
+        p_h: Probability of flipping columns, 0 to 1.
+        p_v: Probability of flipping rows, 0 to 1.
+        p_t: Probability of transposing, 0 to 1.
+    """
     return (
         counter_uniform(sample_index.seed, sample_index.number, HORIZONTAL_FLIP) < p_h,
         counter_uniform(sample_index.seed, sample_index.number, VERTICAL_FLIP) < p_v,

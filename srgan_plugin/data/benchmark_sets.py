@@ -106,7 +106,7 @@ _DIV2K_TRAIN = (
 # MMagic's merged layout also contains the validation images; without a list of the training images
 # they would be trained on.
 _VALIDATION_NAMES = ("0801.png", "0801_s001.png")
-_LAST_SUB = "0800_s001.png"  # of the last training image
+_LAST_SUB = "0800_s001.png"  # first sub-image of the last training image
 
 
 def data_root() -> Path:
@@ -126,6 +126,9 @@ def find_benchmark(name: str, root: str | os.PathLike[str], scale: int = 4) -> B
             as MMagic 1.x evaluates), or any folder of images in `root`.
         root: Folder of all data.
         scale: GT size over LR size.
+
+    Returns:
+        The pairs of LR and GT images, with the name of the set and the origin of the LR images.
 
     Raises:
         IncompleteSetError: A folder of the set exists without all that its layout needs.

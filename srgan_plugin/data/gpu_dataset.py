@@ -161,7 +161,18 @@ class _FlatImages:
     def gather(
         self, indices: Ints, top: Ints, left: Ints, flips: Sequence[NDArray[np.bool_]], size: int
     ) -> Tensor:
-        """Gather crops, flipped and transposed as by `augment`: (N, 3, size, size), uint8."""
+        """Gather crops, flipped and transposed as by `augment.augment`.
+
+        Args:
+            indices: (N,), indices of the images.
+            top: (N,), first row of each crop.
+            left: (N,), first column of each crop.
+            flips: Whether to flip columns, to flip rows and to transpose: three arrays (N,).
+            size: Side of the crops, in pixels.
+
+        Returns:
+            RGB, (N, 3, size, size), uint8, on the device.
+        """
         hflip, vflip, transpose = flips
         widths = self._widths[indices]
         first = (top + vflip * (size - 1)) * widths + left + hflip * (size - 1)

@@ -174,6 +174,11 @@ class ImagePairs:
 def check_sizes(gt: LazyImage, lr: LazyImage, scale: int) -> None:
     """Raise `UserError` unless GT is exactly `scale` times as large as LR.
 
+    Args:
+        gt: GT image.
+        lr: LR image.
+        scale: GT size over LR size.
+
     Raises:
         UserError: The sizes do not match; the message has both names and sizes.
     """

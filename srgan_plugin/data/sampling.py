@@ -156,7 +156,15 @@ def random_window(
 def place_window(
     top: float, left: float, lr_height: int, lr_width: int, size: int
 ) -> tuple[int, int]:
-    """Return the top and left of a crop for two random numbers in [0, 1)."""
+    """Return the top and left of a crop for two random numbers in [0, 1).
+
+    Args:
+        top: Random number in [0, 1) for the first row.
+        left: Random number in [0, 1) for the first column.
+        lr_height: Height of the LR image.
+        lr_width: Width of the LR image.
+        size: Side of the crop in the LR image, in pixels.
+    """
     return int(top * (lr_height - size + 1)), int(left * (lr_width - size + 1))
 
 

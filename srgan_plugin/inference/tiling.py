@@ -67,8 +67,18 @@ def upscale_tile_ensemble(
 ) -> Tensor:
     """Upscale a window in its eight flips and transposes, and return the mean.
 
-    This is the x8 self-ensemble of EDSR (Lim et al. 2017). For arguments, result and errors see
-    `upscale_tile`.
+    This is the x8 self-ensemble of EDSR (Lim et al. 2017).
+
+    Args:
+        backend: See `upscale_tile`.
+        image: See `upscale_tile`.
+        rows: See `upscale_tile`.
+        columns: See `upscale_tile`.
+        inner: See `upscale_tile`.
+        progress: See `upscale_tile`; called for each of the eight, with the share of all.
+
+    Returns:
+        See `upscale_tile`.
     """
     height, width = image.shape[2:]
     total: Tensor | None = None

@@ -20,7 +20,7 @@ if sys.platform != "win32":
 _CHUNK: Final = 1 << 20
 _TIMEOUT: Final = 60.0  # seconds without a byte
 
-_MOST_RESTARTS: Final = 3  # from the beginning, after the server sent another range
+_MOST_RESTARTS: Final = 3  # restarts after the server sent another range than requested
 
 Progress = Callable[[int, int], None]
 

@@ -11,7 +11,7 @@ from typing import Final
 from srgan_plugin.errors import MissingFileError, PluginWarning, UserError
 
 SUFFIXES: Final = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
-_MOST_REFUSED: Final = 10  # in one message
+_MOST_REFUSED: Final = 10  # files named in one message
 _MAX_PIXELS: Final = 2**28
 _MAX_BYTES_PER_PIXEL: Final = 8  # 16 bits of RGB and alpha
 _MAX_METADATA: Final = 2**26
@@ -34,6 +34,9 @@ def list_images(folder: str | os.PathLike[str], *, nested: bool = True) -> dict[
     Args:
         folder: Folder to search.
         nested: Whether to search subfolders.
+
+    Returns:
+        {key: path}.
 
     Raises:
         MissingFileError: The folder does not exist.

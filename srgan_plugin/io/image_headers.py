@@ -99,6 +99,9 @@ def open_image(content: bytes, name: str, *, all_formats: bool = False) -> Image
         name: Name of the image, for messages.
         all_formats: Whether to open GIF, AVIF and HEIC as well.
 
+    Returns:
+        Pillow's image; its pixels are decoded at the first access.
+
     Raises:
         UserError: The file is of another format or truncated, has several frames or pages, a mode
             that cannot be converted exactly, or more pixels than are allowed or than its bytes can

@@ -37,8 +37,8 @@ _DESCRIPTIVE: Final = (
 _NOT_COPIED: Final = (Base.MakerNote, Base.ExifImageWidth, Base.ExifImageHeight)
 _METRES_PER_INCH: Final = 0.0254
 _COPYRIGHT_TEXTS: Final = ("Author", "Copyright")  # keywords of PNG
-XMP_KEYWORD: Final = "XML:com.adobe.xmp"  # of PNG
-XMP_MARKER: Final = b"http://ns.adobe.com/xap/1.0/\0"  # of JPEG
+XMP_KEYWORD: Final = "XML:com.adobe.xmp"  # keyword of the PNG chunk
+XMP_MARKER: Final = b"http://ns.adobe.com/xap/1.0/\0"  # start of the JPEG segment
 _RDF: Final = "{http://www.w3.org/1999/02/22-rdf-syntax-ns#}"
 _DESCRIPTION: Final = f"{_RDF}Description"
 # Names of XMP on author and rights.
@@ -185,7 +185,7 @@ def _comment(image: ImageFile) -> bytes:
 
 def _xmp(image: ImageFile) -> bytes:
     """Return the XMP packet; empty if there is none, or one that is not in UTF-8."""
-    markers = (data for _, data in getattr(image, "applist", ()))  # of Pillow before 11
+    markers = (data for _, data in getattr(image, "applist", ()))  # in Pillow before 11
     of_jpeg = (data[len(XMP_MARKER) :] for data in markers if data.startswith(XMP_MARKER))
     xmp = image.info.get("xmp") or image.info.get(XMP_KEYWORD) or next(of_jpeg, b"")
     xmp = xmp if isinstance(xmp, bytes) else str(xmp).encode()

@@ -15,6 +15,9 @@ def read_text(path: Path, expected: str) -> str:
         path: Path of the file.
         expected: Description of the expected content, for messages: `"a list of images"`.
 
+    Returns:
+        The text, without a byte order mark.
+
     Raises:
         OSError: The file does not exist or cannot be read.
         UserError: The file is not UTF-8.

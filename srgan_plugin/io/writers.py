@@ -81,7 +81,13 @@ class ImageSpec:
 
 
 def write_png(file: BinaryIO, strips: Iterable[Pixels], spec: ImageSpec) -> None:
-    """Write a PNG file (ISO/IEC 15948); each row is filtered by the one above."""
+    """Write a PNG file (ISO/IEC 15948); each row is filtered by the one above.
+
+    Args:
+        file: Open file to write to.
+        strips: Rows of the image, (h, W, C), from top to bottom, in the dtype of `spec`.
+        spec: Shape, dtype and metadata of the image.
+    """
     height, width, channels = spec.shape
     file.write(b"\x89PNG\r\n\x1a\n")
     colour = _PNG_COLOURS[channels]
@@ -122,7 +128,13 @@ def _text_chunk(file: BinaryIO, keyword: str, text: bytes) -> None:
 
 
 def write_tiff(file: BinaryIO, strips: Iterable[Pixels], spec: ImageSpec) -> None:
-    """Write a TIFF 6.0 file: deflate with horizontal differencing, in strips of 64 rows."""
+    """Write a TIFF 6.0 file: deflate with horizontal differencing, in strips of 64 rows.
+
+    Args:
+        file: Open file to write to, which can seek.
+        strips: Rows of the image, (h, W, C), from top to bottom, in the dtype of `spec`.
+        spec: Shape, dtype and metadata of the image.
+    """
     height, width, channels = spec.shape
     file.write(struct.pack("<2sHI", b"II", 42, 0))  # the offset of the directory follows below
     chunks = []
@@ -186,7 +198,14 @@ def _write_directory(file: BinaryIO, tags: dict[int, tuple[str, tuple[int, ...] 
 
 
 def write_jpeg(file: BinaryIO, strips: Iterable[Pixels], spec: ImageSpec) -> None:
-    """Write a JPEG file without chroma subsampling."""
+    """Write a JPEG file without chroma subsampling.
+
+    Args:
+        file: Open file to write to.
+        strips: Rows of the image, (h, W, C), from top to bottom, in the dtype of `spec`. uint16 is
+            reduced to uint8.
+        spec: Shape, dtype and metadata of the image.
+    """
     image, encoded = _join_strips(strips, spec), BytesIO()
     comment, xmp = (
         part if len(part) <= room else b"" for part, room in _jpeg_parts(spec.metadata, spec.xmp)
@@ -216,7 +235,14 @@ def _jpeg_parts(metadata: Metadata, xmp: bytes) -> tuple[tuple[bytes, int], ...]
 
 
 def write_webp(file: BinaryIO, strips: Iterable[Pixels], spec: ImageSpec) -> None:
-    """Write a WebP file; the format has no grey, so grey becomes RGB."""
+    """Write a WebP file; the format has no grey, so grey becomes RGB.
+
+    Args:
+        file: Open file to write to.
+        strips: Rows of the image, (h, W, C), from top to bottom, in the dtype of `spec`. uint16 is
+            reduced to uint8.
+        spec: Shape, dtype and metadata of the image.
+    """
     profile = spec.profile_for(grey=False)
     image = _join_strips(strips, spec)
     options = {"icc_profile": profile or b"", "exif": _add_exif_prefix(spec.exif), "xmp": spec.xmp}
@@ -284,6 +310,9 @@ def unwritten_metadata(suffix: str, spec: ImageSpec) -> list[str]:
     Args:
         suffix: Suffix of the file, one of `WRITABLE_SUFFIXES`.
         spec: Properties of the image.
+
+    Returns:
+        Names of the parts; empty if all are written.
     """
     metadata = spec.metadata
     write, _ = _WRITERS[suffix.lower()]
@@ -361,6 +390,9 @@ def encode_png(rgb: RGBArray, compress_level: int = 1) -> bytes:
     Args:
         rgb: RGB, (H, W, 3), uint8.
         compress_level: 0 (none) to 9 (smallest, slow).
+
+    Returns:
+        Content of the file.
     """
     assert rgb.dtype == np.uint8 and rgb.ndim == 3 and rgb.shape[2] == 3, (rgb.dtype, rgb.shape)
     bgr = cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR)

@@ -52,6 +52,9 @@ def niqe(image: NDArray[Any], model: PristineModel, *, border: int = 0) -> float
         model: The model returned by `pristine_model`.
         border: Pixels to crop from each edge first.
 
+    Returns:
+        NIQE, at least 0.
+
     Raises:
         UserError: The cropped image has fewer than two patches of 96x96 pixels, or fewer than two
             that are not flat.
@@ -85,6 +88,9 @@ def pristine_model(path: str | os.PathLike[str] | None = None) -> PristineModel:
     Args:
         path: `modelparameters.mat` of the authors' release, or BasicSR's `niqe_pris_params.npz`.
             The default is the file of an installed BasicSR or MMagic.
+
+    Returns:
+        Mean (36,) and covariance (36, 36), float64.
 
     Raises:
         MissingFileError: The file does not exist, or neither package is installed.

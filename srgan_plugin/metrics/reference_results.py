@@ -97,7 +97,7 @@ def reference_results(model: str, dataset: str) -> dict[Function, ReferenceResul
     Args:
         model: One of `MODELS`: "bicubic", "srresnet" or "srgan_vgg54" of the paper, or the name of
             a checkpoint of OpenMMLab or BasicSR.
-        dataset: Name of the test set as in `Benchmark.name`, such as "Set5".
+        dataset: Name of the test set as in `data.benchmark_sets.Benchmark`, such as "Set5".
 
     Returns:
         The published PSNR and SSIM; empty if nothing was published for the test set.

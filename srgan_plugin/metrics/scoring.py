@@ -220,6 +220,9 @@ def score_images(
         benchmark: The test set.
         scorer: The metrics.
 
+    Yields:
+        Key of the image, and its values by name of the metric, in the order of the test set.
+
     Raises:
         UserError: An image cannot be read or measured.
 

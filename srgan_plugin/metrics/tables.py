@@ -130,6 +130,9 @@ def format_conditions(
         lr_origins: See `format_table`.
         missing_images: See `format_table`.
 
+    Returns:
+        Lines about the protocol, the LR images and incomplete sets, joined by newlines.
+
     Example:
         >>> from srgan_plugin.metrics import format_conditions
         >>> print(format_conditions(["Set5"], None, {"Set5": "given"}, {"Set5": "4 of 5 images"}))

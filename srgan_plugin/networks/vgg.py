@@ -41,11 +41,11 @@ _TORCHVISION_INDEX = {name: LAYERS.index(name) for name in CONV_SHAPES}
 _RESCALED_INDEX = {name: i + n + 2 for n, (name, i) in enumerate(_TORCHVISION_INDEX.items())}
 
 
-def layer_name(asked: str) -> str:
+def layer_name(layer: str) -> str:
     """Return the name of a layer, given by name or by torchvision's index.
 
     Args:
-        asked: 'conv5_4', 'relu5_4', 'pool5', or '34', '35', '36' for the same three.
+        layer: 'conv5_4', 'relu5_4', 'pool5', or '34', '35', '36' for the same three.
 
     Returns:
         One of `LAYERS`.
@@ -53,14 +53,14 @@ def layer_name(asked: str) -> str:
     Raises:
         UserError: VGG-19 has no such layer; the message lists the nearest names.
     """
-    if asked in LAYERS:
-        return asked
-    if asked.isdecimal() and int(asked) < len(LAYERS):
-        return LAYERS[int(asked)]
-    near = " or ".join(get_close_matches(asked, LAYERS, n=3)) or "conv5_4, relu5_4 or pool5"
+    if layer in LAYERS:
+        return layer
+    if layer.isdecimal() and int(layer) < len(LAYERS):
+        return LAYERS[int(layer)]
+    near = " or ".join(get_close_matches(layer, LAYERS, n=3)) or "conv5_4, relu5_4 or pool5"
     raise UserError(
         f"layer: expected a name such as {near}, or an index of torchvision's features from '0' to "
-        f"'{len(LAYERS) - 1}', got {asked!r}"
+        f"'{len(LAYERS) - 1}', got {layer!r}"
     )
 
 
@@ -239,7 +239,7 @@ class VGG19Features(nn.Module):
         use_input_norm: bool = True,
     ) -> None:
         super().__init__()
-        self.layers = {asked: layer_name(asked) for asked in layers}
+        self.layers = {layer: layer_name(layer) for layer in layers}
         if not self.layers:
             raise UserError("layers: expected at least one layer of VGG-19, got none")
         deepest = max(LAYERS.index(name) for name in self.layers.values())
@@ -278,7 +278,7 @@ class VGG19Features(nn.Module):
                 feat = F.max_pool2d(feat, kernel_size=2, stride=2)
             if name in needed:
                 found[name] = feat
-        return {asked: found[name] for asked, name in self.layers.items()}
+        return {layer: found[name] for layer, name in self.layers.items()}
 
     def _weights(self, x: Tensor) -> dict[str, Tensor]:
         """Return weights and biases by name, in autocast's type if it is enabled.

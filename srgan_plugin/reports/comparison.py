@@ -24,8 +24,8 @@ from .image_names import strip_ending
 
 _LABELS: Final = {"msrresnet": "MSRResNet", "srgan": "SRGAN"}
 _DEFAULT_SCALE: Final = 4  # if there is neither a model with a scale nor HR
-_MAX_PIXELS: Final = 2**24  # of one upscaled image
-_MAX_SUM: Final = 2**28  # of all images upscaled by one method, which are kept in memory
+_MAX_PIXELS: Final = 2**24  # pixels of one upscaled image
+_MAX_SUM: Final = 2**28  # pixels of all images upscaled by one method, which are kept in memory
 _CROP: Final = 128  # height and width of the detail on a sheet
 _ZOOM: Final = 3  # magnification of the detail
 _MAX_WIDTH: Final = 480  # width of the whole image on a sheet
@@ -73,6 +73,9 @@ def upscaled_gallery(
         options: Options of the comparison.
         progress: Called after each image with the number of images done and in total.
         failed: Called for each image that cannot be read or compared, with its path and the error.
+
+    Returns:
+        Images of the models, which are kept in memory, and LR and HR images.
 
     Raises:
         MissingFileError: An input, a checkpoint or an HR image does not exist.

@@ -32,7 +32,7 @@ _METRICS: Final = ("PSNR", "SSIM", "PSNR_Y", "SSIM_Y")
 _BUDGET: Final = 2_000_000  # bytes of all encoded images, before base64 adds a third
 _MAX_LISTED: Final = 12  # images in a warning
 _LENS: Final = 48  # approximate width of the magnifier in pixels
-_QUALITIES: Final = (None, 98, 95, 90, 80)  # of WebP, tried in this order; None is lossless
+_QUALITIES: Final = (None, 98, 95, 90, 80)  # WebP qualities in the order of trial; None is lossless
 
 Load = Callable[[], dict[str, RGBArray]]
 
@@ -69,6 +69,9 @@ def gallery_of_folders(folders: Mapping[str, Path]) -> Gallery:
     Args:
         folders: {method: folder}. "LR" (or "LQ") and "HR" (or "GT", "original") are the reference
             images.
+
+    Returns:
+        The images by name; they are read at each call of their function.
 
     Raises:
         UserError: Two images of a folder have the same name, or a folder has no name in common with
@@ -237,6 +240,9 @@ def viewer_data(
         quality: WebP quality from 1 to 100, where 100 is lossless. None chooses lossless if all
             images fit into 2 MB, otherwise the highest quality with which they do, at least 80.
         progress: Called after each image with the number of images done and in total.
+
+    Returns:
+        Data of the viewer, for JSON: the images as data URIs, their scores, and notes.
     """
     border = math.ceil(gallery.scale or 4)
     scorer, (pristine, niqe_note) = Scorer(("basicsr", "y"), border=border), _pristine_model()

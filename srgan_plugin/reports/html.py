@@ -85,6 +85,9 @@ def encode_image(rgb: RGBArray) -> bytes:
 
     Args:
         rgb: Image, (H, W, 3), uint8, RGB.
+
+    Returns:
+        Content of the WebP file.
     """
     file = BytesIO()
     options: dict[str, Any] = {"lossless": True, "exact": True, "method": 2, "quality": 50}

@@ -46,6 +46,9 @@ def strip_ending(files: Files, names: Collection[str], folder: Path) -> Files:
         names: Names to match, such as `0001`.
         folder: Folder of the files, for errors.
 
+    Returns:
+        {name: file}, without the common ending.
+
     Raises:
         UserError: No file has one of the names.
     """

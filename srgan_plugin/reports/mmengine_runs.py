@@ -87,7 +87,7 @@ def _set_iterations(entries: list[dict[str, Any]], run: Run) -> Iterator[dict[st
     interval, last = (
         _read_positive(run, f"train_cfg.{name}") for name in ("val_interval", "max_iters")
     )
-    step = 0  # of the last training entry
+    step = 0  # iteration of the last training entry
     for entry in entries:
         if _is_training(entry):
             step = entry["step"]
@@ -155,6 +155,9 @@ def literal_config(text: str, path: Path) -> dict[str, Any]:
     Args:
         text: Content of the config: assignments of literals and of `dict(…)`.
         path: File of the config, for errors.
+
+    Returns:
+        {name: value} of the assignments.
 
     Raises:
         UserError: The config contains other code.

@@ -35,6 +35,9 @@ def study_page(study: Study, *, max_mb: float, progress: Callable[[int, int], No
         max_mb: Maximum size of the page, in millions of bytes.
         progress: Called after each image with the number of images encoded and in total.
 
+    Returns:
+        HTML of the page, and the id of the study.
+
     Raises:
         UserError: The page would be larger. The message contains an estimate of its size.
     """

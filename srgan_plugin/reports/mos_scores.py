@@ -150,6 +150,9 @@ def score(
         resamples: Number of bootstrap resamples, at least 100.
         seed: Seed of the bootstrap.
 
+    Returns:
+        Scores of methods, their paired comparisons, and results of all raters.
+
     Raises:
         UserError: SciPy or krippendorff is not installed, or a value is out of range.
     """

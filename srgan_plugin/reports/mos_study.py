@@ -34,7 +34,7 @@ HR: Final = "HR"
 ANCHORS: Final = {NEAREST: 1, HR: 5}
 BICUBIC: Final = "bicubic"
 _CALIBRATION: Final = "/"  # prefix of the keys of calibration images; no other key begins with it
-_MAX_KEY_BYTES: Final = 2**24  # of an uncompressed study key
+_MAX_KEY_BYTES: Final = 2**24  # bytes of an uncompressed study key
 
 
 class StudyOptions(NamedTuple):
@@ -135,6 +135,9 @@ def make_study(
         options: Options of the study.
         calibration: Folder or store of other HR images for the calibration, as in the paper; None
             for images of the study.
+
+    Returns:
+        The versions of images to rate, their repeats and the calibration.
 
     Raises:
         UserError: The name of a method is reserved or empty, or images do not match.

@@ -46,7 +46,13 @@ class Run:
     image_counts: dict[str, int] = field(default_factory=dict)
 
     def add(self, name: str, step: int, value: float) -> None:
-        """Add a point to a curve, or replace the point at the same iteration."""
+        """Add a point to a curve, or replace the point at the same iteration.
+
+        Args:
+            name: Name of the curve.
+            step: Iteration.
+            value: Value of the point.
+        """
         self.curves.setdefault(name, {})[step] = value
 
     def drop_from(self, step: int) -> None:
@@ -101,6 +107,9 @@ def read_run(path: Path) -> Run:
     Args:
         path: Folder of the run, or one of its logs: mmengine's `scalars.json`, `TIMESTAMP.json` or
             `TIMESTAMP.log`, or BasicSR's `train_NAME_TIMESTAMP.log`.
+
+    Returns:
+        Curves, config and facts of the run.
 
     Raises:
         MissingFileError: `path` does not exist, or the folder has no log.
@@ -229,6 +238,9 @@ def flatten(config: object, prefix: str = "") -> dict[str, object]:
     Args:
         config: Config to flatten.
         prefix: Dotted name of `config` in a larger config.
+
+    Returns:
+        {dotted name: value}.
     """
     children: Any
     if isinstance(config, Mapping):

@@ -3,6 +3,7 @@
 import argparse
 import fnmatch
 import importlib
+import re
 import shlex
 import sys
 from pathlib import Path
@@ -82,6 +83,21 @@ def test_opened_and_converted_networks_give_the_images_of_the_repository(
     target = f"x{'.pth' if scale == 4 else '.safetensors'}"
     tool("convert_checkpoint").main([str(path), target, "--to", "plugin", *told(name)])
     gives(open_network(target), expected)
+
+
+def test_statistics_that_torch_before_0_4_saved_of_instance_normalisation_are_ignored(tmp_path):
+    case = CASES["twtygqyy"]
+    network = trained_looking(case.make(4))
+    state = dict(network.state_dict())
+    norms = [
+        key.removesuffix("weight") for key in state if re.search(r"(in\d|bn_mid)\.weight", key)
+    ]
+    assert len(norms) == 5
+    statistics = {
+        f"{norm}running_{kind}": torch.rand(6) for norm in norms for kind in ("mean", "var")
+    }
+    torch.save(state | statistics, tmp_path / "x.pth")
+    gives(open_network(tmp_path / "x.pth"), case(network, IMAGE))
 
 
 @pytest.mark.parametrize(("name", "scale"), EVERY)

@@ -38,7 +38,19 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 
 
 def analyse(generator: Any, shape: list[int], *, tables: bool) -> dict[str, Any]:
-    """Analyse a network by mmengine, without warnings about operators that are not counted."""
+    """Analyse a network by mmengine, without warnings about operators that are not counted.
+
+    Args:
+        generator: The network, a `torch.nn.Module`; it is set to evaluation mode.
+        shape: Shape of the input, (C, H, W).
+        tables: Whether to add the tables by layer.
+
+    Returns:
+        Result of mmengine's `get_model_complexity_info`.
+
+    Raises:
+        UserError: The network cannot run on an input of this shape.
+    """
     import logging
 
     import torch

@@ -30,7 +30,13 @@ ENLARGE_RATIO = 100
 
 
 def plugin_loader(files: BenchmarkFiles, device: torch.device, workers: int) -> Any:
-    """Return the published config's loader over the uncompressed store, cached on a GPU if any."""
+    """Return the published config's loader over the uncompressed store, cached on a GPU if any.
+
+    Args:
+        files: Images and stores of the benchmark.
+        device: Device of the training.
+        workers: Number of worker processes.
+    """
     from srgan_plugin.hosts.mmengine.datasets.gpu_loader import cache_on_gpu
 
     loader = _build("srgan_plugin", {**plugin_loader_config(files, workers), "pin_memory": False})

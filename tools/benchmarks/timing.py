@@ -64,6 +64,9 @@ class Result:
 
         Args:
             peak_flops: Operations per second of the device in bfloat16, as measured.
+
+        Returns:
+            Milliseconds and rates by name, and the name of the side.
         """
         milliseconds = [1e3 * one.seconds / one.steps for one in self.rounds]
         typical = median(milliseconds)
@@ -94,6 +97,9 @@ def interleave(sides: Mapping[str, Callable[[], Measurement]], rounds: int) -> l
     Args:
         sides: Functions that run one round, by name.
         rounds: Number of rounds.
+
+    Returns:
+        All rounds of each side, in the order of `sides`.
     """
     results = {name: Result(name) for name in sides}
     for number in range(rounds):
@@ -125,6 +131,9 @@ def time_batches(batches: Iterator[Any], seconds: float, device: torch.device) -
         batches: Endless batches of any structure with tensors, batch dimension first.
         seconds: Duration in seconds.
         device: Device to synchronise with at the end.
+
+    Returns:
+        Duration, number of pairs and number of batches.
     """
     next(batches)  # starts workers
     wait(device)
@@ -168,7 +177,16 @@ def checksum(tensor: Tensor) -> Any:
 
 
 def measure_peak(device: torch.device, size: int = 8192, products: int = 10) -> float | None:
-    """Measure the operations per second of products in bfloat16; None on a CPU."""
+    """Measure the operations per second of matrix products in bfloat16.
+
+    Args:
+        device: Device to measure.
+        size: Rows and columns of the matrices.
+        products: Number of products to time.
+
+    Returns:
+        Operations per second; None on a CPU.
+    """
     if device.type != "cuda":
         return None
     a, b = (torch.randn(size, size, device=device, dtype=torch.bfloat16) for _ in range(2))

@@ -40,6 +40,9 @@ def card(name: str, results: Mapping[str, Any], facts: Mapping[str, Any]) -> str
         name: "msrresnet" or "srgan".
         results: `docs/zoo/results.json`: sets, weights and lr_origins.
         facts: `docs/zoo/training.json`: photographs, models by name, and notes.
+
+    Returns:
+        The page, with a newline at its end.
     """
     training = facts["models"][name]
     weights = results["weights"][name]

@@ -31,6 +31,9 @@ def colour_shift(image: Image, gt: Image) -> float:
     Args:
         image: RGB, (H, W, 3), uint8.
         gt: GT image of the same shape.
+
+    Returns:
+        0 to 255.
     """
     means = [image.reshape(-1, 3).mean(0, dtype=np.float64) for image in (image, gt)]
     return float(np.abs(means[0] - means[1]).max())
@@ -47,6 +50,9 @@ def checkerboard(image: Image, smooth: Image) -> float:
     Args:
         image: RGB, (H, W, 3), uint8, at least 64x64.
         smooth: The same LR image upscaled by bicubic; the difference from it is measured.
+
+    Returns:
+        At least 0.
     """
     spectrum = _spectrum(to_y(image) - to_y(smooth))
     return max(_amplitude(spectrum, row, column) for row, column in _LINES)

@@ -18,7 +18,7 @@ from srgan_plugin.io.images import read_image
 from srgan_plugin.io.writers import write_image
 
 HELD_OUT: Final = 16
-SIDE: Final = 240  # of a piece, in pixels
+SIDE: Final = 240  # height and width of a piece, in pixels
 SHARE: Final = 0.6  # share of the pieces to keep
 
 
@@ -76,6 +76,9 @@ def detail(image: RGBArray) -> float:
 
     Args:
         image: RGB, (H, W, 3), uint8.
+
+    Returns:
+        0 (a uniform image) to 510, in levels of 255.
     """
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
     half = cv2.resize(grey, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)

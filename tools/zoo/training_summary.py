@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from .selection import Log
 
-_POINTS: Final = 200  # in a curve
+_POINTS: Final = 200  # points of a curve
 _NOT_SHOWN: Final = ("type", "pretrained", "by_epoch")  # keys of configs
 
 Curve = list[tuple[int, float]]
@@ -16,6 +16,9 @@ def recipe(config: Any) -> dict[str, str]:
 
     Args:
         config: mmengine config with `SRModel` or `SRGAN`.
+
+    Returns:
+        {name of a setting: description}, without settings that the config does not have.
     """
     loader, model = config.train_dataloader, config.model
     wrapper, schedule = config.optim_wrapper, config.param_scheduler

@@ -70,6 +70,9 @@ def find_div2k_images(
         numbers: Numbers of the images, 1 to 900.
         scales: Scales of the LR images.
 
+    Returns:
+        Paths of the images, in the order of `numbers`.
+
     Raises:
         MissingFileError: Images are missing; the message has their number and the first path.
     """

@@ -27,8 +27,8 @@ class PerceptualLoss(losses.PerceptualLoss):
         perceptual_weight: Factor of the perceptual term; 0 or less switches it off.
         style_weight: Factor of the style term; 0 or less switches it off.
         criterion: 'l1', 'mse' or 'fro'.
-        pretrained: File of the VGG weights; see `VGG19Features`. By default the file of BasicSR,
-            `experiments/pretrained_models/vgg19-dcbb9e9d.pth`, is used if it exists.
+        pretrained: File of the VGG weights; see `networks.VGG19Features`. By default the file of
+            BasicSR, `experiments/pretrained_models/vgg19-dcbb9e9d.pth`, is used if it exists.
         feature_scale: Factor of the features before the comparison; 1 / 12.75 in the paper.
     """
 

@@ -42,6 +42,9 @@ def load_from_file(filename: str, map_location: Any = None) -> dict[str, Any]:
     Args:
         filename: Path, URL or name of bundled weights.
         map_location: Ignored; tensors stay on the CPU, and load_state_dict copies them.
+
+    Returns:
+        Content of the checkpoint, with its `meta` in the metadata of `state_dict`.
     """
     checkpoint = load_checkpoint_file(local_checkpoint(filename), history=_history)
     if isinstance(weights := checkpoint.get("state_dict"), dict):

@@ -45,6 +45,9 @@ def open_backend(
             `"vulkan"` and `"vulkan:N"`.
         precision: See `choose_dtype`; `"auto"` is float32 for a runtime without bfloat16.
 
+    Returns:
+        The network in the runtime, for tiles of images.
+
     Raises:
         UserError: A name is unknown, a package is not installed, the device does not exist, or the
             runtime does not support the precision or a layer of the network.

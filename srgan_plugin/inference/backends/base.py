@@ -31,9 +31,9 @@ class Backend(ABC):
         device: Device of the network, such as `"cpu"` or `"cuda:0"`.
         dtype: Type that the network computes in.
         network_name: Name of the class of the network.
-        upscale_factor: See `Generator`.
-        receptive_radius: See `Generator`.
-        needs_whole_image: See `Generator`.
+        upscale_factor: See `networks.Generator`.
+        receptive_radius: See `networks.Generator`.
+        needs_whole_image: See `networks.Generator`.
 
     Raises:
         UserError: The processor does not support the type, or the runtime a layer of the network.
@@ -85,7 +85,7 @@ class Backend(ABC):
     def reconstruct(self, features: Tensor, x: Tensor) -> Tensor:
         """Return the SR image of a window of features and the same window of the LR image.
 
-        See `Generator`. The next call may overwrite the result.
+        See `networks.Generator`. The next call may overwrite the result.
         """
 
     def is_out_of_memory(self, error: BaseException) -> bool:

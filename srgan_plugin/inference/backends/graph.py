@@ -28,7 +28,10 @@ class Op:
             `bilinear`, `channel` or `concat`.
         inputs: Names of the inputs: outputs of earlier operations, or inputs of the graph.
         output: Name of the output.
-        options: Keyword arguments of the method `kind` of a builder.
+        options: Keyword arguments of the method `kind` of a builder. `conv`: `weight`, (out, in /
+            groups, k, k), `bias`, (out,), `stride`, `padding` and `groups`. `affine`: `scale` and
+            `shift` of scale * x + shift. `leaky_relu`: `slope`. `prelu`: `slopes`, (C,) or (1,).
+            `pixel_shuffle` and `bilinear`: `factor`. `channel`: `number`, from 0.
     """
 
     kind: str

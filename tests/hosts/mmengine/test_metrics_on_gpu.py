@@ -1,5 +1,6 @@
 """`BenchmarkMetric` measures the same on a GPU as on the CPU, and names the image in errors."""
 
+import re
 from typing import Any
 
 import pytest
@@ -7,7 +8,8 @@ import torch
 
 from srgan_plugin.errors import UserError
 from srgan_plugin.hosts.mmengine.evaluation import metrics
-from srgan_plugin.hosts.mmengine.evaluation.metrics import PSNR, BenchmarkMetric
+from srgan_plugin.hosts.mmengine.evaluation.metrics import PSNR, SSIM, BenchmarkMetric
+from srgan_plugin.hosts.mmengine.evaluation.perceptual import NIQE
 
 
 def sample(seed: int, frames: tuple[int, ...] = ()) -> dict[str, Any]:
@@ -60,6 +62,36 @@ def test_an_image_of_another_shape_or_too_small_is_named(
     for bad in (small, other):
         with pytest.raises(UserError, match=f"^{bad['key']}: .*expected"):
             measure(sample(0), bad)
+
+
+@pytest.mark.parametrize("on_cuda", [True, False])
+@pytest.mark.parametrize("kind", [PSNR, SSIM, BenchmarkMetric])
+@pytest.mark.parametrize("frames", [(), (2,)])
+def test_shapes_that_differ_are_stated_as_they_were_given(
+    monkeypatch: pytest.MonkeyPatch,
+    on_cuda: bool,
+    kind: type[metrics.ImageMetric],
+    frames: tuple[int, ...],
+) -> None:
+    monkeypatch.setattr(metrics, "_on_cuda", lambda _: on_cuda)
+    whole, wrong = sample(0, frames), sample(1, frames)
+    wrong["gt_img"] = whole["gt_img"][:1] if frames else whole["gt_img"][..., :36]
+    shapes = (tuple(wrong["output"]["pred_img"].shape), tuple(wrong["gt_img"].shape))
+    message = re.escape(f"got {shapes[0]} and {shapes[1]}")
+    with pytest.raises(UserError, match=rf"^image1: .*\(3, H, W\).*{message}$"):
+        kind().process(None, [whole, wrong])
+
+
+def test_niqe_needs_no_gt_of_the_same_size() -> None:
+    image = sample(0)
+    generator = torch.Generator().manual_seed(0)
+    image["output"]["pred_img"] = 255 * torch.rand(3, 200, 208, generator=generator)
+    metric = NIQE()
+    metric.process(None, [image])
+    assert metric.evaluate(1)["NIQE"] > 0
+    image["gt_img"] = image["gt_img"][None]
+    with pytest.raises(UserError, match=r"got \(3, 200, 208\) and \(1, 3, 32, 40\)$"):
+        metric.process(None, [image])
 
 
 def test_frames_are_averaged_on_a_gpu_as_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -279,7 +279,7 @@ def find_augmentation(steps: Sequence[Any], scale: int) -> AugmentationParams | 
     for step in steps[1:-1]:
         if type(step) not in (Flip, RandomTransposeHW) or set(step.keys) != {"img", "gt"}:
             return None
-        # Flips must precede the transpose, as in `augment`; streams have numbers in this order.
+        # Flips must precede the transpose, as in `data.augment`; the numbers of streams do as well.
         if ratios and step.stream <= max(ratios):
             return None
         ratios[step.stream] = step.flip_ratio if type(step) is Flip else step.transpose_ratio

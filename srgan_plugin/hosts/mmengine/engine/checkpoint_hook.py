@@ -70,7 +70,7 @@ class CheckpointHook(MMEngineCheckpointHook):
         self.best_ckpt_path: str | None
         self.best_ckpt_path_dict: dict[str, str | None]
         self.last_ckpt: str | None
-        self.saved: list[str] = []  # by this run, or by the run that it resumes
+        self.saved: list[str] = []  # checkpoints of this run or of the run that it resumes
         self._replaceable: dict[str, str | None] = {}  # the best so far, during a validation
 
     def before_train(self, runner: Any) -> None:
@@ -216,8 +216,8 @@ class CheckpointHook(MMEngineCheckpointHook):
         Args:
             runner: mmengine runner.
             iterations: Number of iterations until this state.
-            meta: See `Runner.save_checkpoint`.
-            options: See `Runner.save_checkpoint`.
+            meta: See `mmengine.runner.Runner.save_checkpoint`.
+            options: See `mmengine.runner.Runner.save_checkpoint`.
         """
         path, hub = self.path(iterations), runner.message_hub
         before = self.saved, self.last_ckpt, hub.get_info("last_ckpt", None)

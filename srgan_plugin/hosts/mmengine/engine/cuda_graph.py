@@ -264,7 +264,13 @@ def _why_not_distributed(model: Any) -> str | None:
 def why_not_capturable(
     model: Any, optim_wrapper: Any, schedulers: Sequence[Any] = ()
 ) -> str | None:
-    """Return why a step cannot be captured, or None if it can."""
+    """Return why a step cannot be captured, or None if it can.
+
+    Args:
+        model: Model of the run, in a DDP wrapper or not.
+        optim_wrapper: Optimiser wrapper, or wrappers by network.
+        schedulers: Schedulers of all networks.
+    """
     if other := [s.param_name for s in schedulers if s.param_name != "lr"]:
         return (
             f"a scheduler changes {other[0]}, and a captured step can follow the learning rate only"

@@ -17,9 +17,9 @@ from srgan_plugin.registry import HOOKS
 
 from .distributed import get_timeout
 
-_BEATS = 10  # in a timeout
-# Own beats after which a rank that sent none counts as lost; fewer than _BEATS, to end before
-# torch's timeout.
+_BEATS = 10  # heartbeats per timeout
+# Heartbeats of this rank after which another rank that sent none counts as lost; fewer than _BEATS,
+# to end before torch's timeout.
 _SILENT = 8
 _ENDED = b"ended"
 
@@ -48,7 +48,7 @@ class HeartbeatHook(Hook):
         self.period = get_timeout(runner.cfg) / _BEATS
         self.silent = [0] * self.ranks
         self.hosts = ["an unknown machine"] * self.ranks
-        self.error = ""  # of the last beat, if it failed
+        self.error = ""  # error of the last heartbeat; empty if it succeeded
         self._over.clear()
         self._threads = [threading.Thread(target=f, daemon=True) for f in (self._beat, self._watch)]
         for thread in self._threads:

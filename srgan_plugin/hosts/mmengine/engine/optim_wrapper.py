@@ -80,7 +80,7 @@ class OptimWrapper(MMEngineOptimWrapper):
         self.gradient_norm: Tensor | None = None  # before clipping
         self.updated: Tensor | bool = False
         self.skipped: Tensor | bool = False
-        self._skips: Tensor | None = None  # in total, and in a row
+        self._skips: Tensor | None = None  # skipped steps in total, and in a row
         # Statistics of batch normalisation before the first batch of a step that accumulates.
         self.statistics: list[Tensor] | None = None
 

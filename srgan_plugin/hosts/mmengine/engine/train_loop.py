@@ -108,7 +108,8 @@ class SRTrainLoop(IterBasedTrainLoop):
         self._train_step: Callable[[Any], dict[str, Tensor]]
         self.max_steps_per_hook_call, self.cuda_graph = max_steps_per_hook_call, cuda_graph
         self.cache_dataset_on_gpu = cache_dataset_on_gpu
-        self.steps, self.waited = 1, 0.0  # of the last chunk, for IterTimerHook
+        # Steps of the last chunk, and seconds of waiting for its data, for IterTimerHook.
+        self.steps, self.waited = 1, 0.0
         self._validating = False
         self._between_steps = True  # whether weights, schedulers and hooks are at `_iter`
         self._unlogged: list[dict[str, Tensor]] = []
@@ -255,9 +256,9 @@ class SRTrainLoop(IterBasedTrainLoop):
         self._hooks_were_called()
         self.waited = 0.0
         for self.steps in range(1, steps + 1):
-            asked = time.monotonic()
+            fetch_started = time.monotonic()
             batch = next(self.dataloader_iterator)
-            self.waited += time.monotonic() - asked
+            self.waited += time.monotonic() - fetch_started
             self._between_steps = False
             last = self.steps == steps or time.monotonic() - started > self._MAX_CHUNK_SECONDS
             if last:

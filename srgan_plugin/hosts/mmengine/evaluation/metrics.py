@@ -47,6 +47,27 @@ def _hwc(image: Any, order: str, *, bgr: bool) -> NDArray[Any]:
     return hwc[..., ::-1] if bgr else hwc
 
 
+def _check_shapes(pred: Any, gt: Any, order: str, *, full_reference: bool) -> None:
+    """Raise `UserError` for shapes that cannot be measured, with the shapes as given.
+
+    Args:
+        pred: Prediction, one image or several frames.
+        gt: GT image or frames.
+        order: Order of the axes, "CHW" or "HWC".
+        full_reference: Whether the images are compared, so that they must have one shape; else
+            only the numbers of frames must be equal.
+    """
+    shape, gt_shape = tuple(np.shape(pred)), tuple(np.shape(gt))
+    axis, expected = (-3, "(3, H, W)") if order == "CHW" else (-1, "(H, W, 3)")
+    is_rgb = len(shape) in (3, 4) and shape[axis] == 3
+    same = shape == gt_shape if full_reference else shape[:-3] == gt_shape[:-3]
+    if not (is_rgb and same):
+        raise UserError(
+            f"images: expected two of one shape {expected}, or frames (T, {expected[1:]}, got "
+            f"{shape} and {gt_shape}"
+        )
+
+
 def _on_cuda(image: Any) -> bool:
     return isinstance(image, Tensor) and image.is_cuda  # not MPS: the scorer needs float64
 
@@ -70,6 +91,8 @@ class ImageMetric(BaseMetric):
             MMEditing 0.x) do, MMagic 1.x does not.
     """
 
+    #: Whether prediction and GT are compared and must have one shape.
+    full_reference: ClassVar[bool] = True
     # MMagic groups metrics by these: the model's predictions on the test loader.
     SAMPLER_MODE = "normal"
     sample_model = "orig"
@@ -124,10 +147,9 @@ class ImageMetric(BaseMetric):
                 self.results.append(self._measure_sample(sample))
 
     def _measure_sample(self, sample: dict[str, Any]) -> dict[str, float]:
-        pred, gt = (
-            _hwc(image, self.input_order, bgr=is_bgr(sample))
-            for image in _images(sample, self.gt_key, self.pred_key)
-        )
+        images = _images(sample, self.gt_key, self.pred_key)
+        _check_shapes(*images, self.input_order, full_reference=self.full_reference)
+        pred, gt = (_hwc(image, self.input_order, bgr=is_bgr(sample)) for image in images)
         if not np.isfinite(pred).all():
             raise UserError(psnr_ssim.NOT_FINITE)
         pred = pred.clip(0, 255)

@@ -26,8 +26,10 @@ class NIQE(ImageMetric):
         crop_border: Pixels cropped from each edge; default 4.
         model: File with the model of natural images; None: the file of an installed BasicSR or
             MMagic.
-        kwargs: `gt_key`, `pred_key`, `collect_device`, `prefix`, `rounding`, as for `PSNR`.
+        kwargs: `gt_key`, `pred_key`, `collect_device`, `prefix`, `rounding`, as for `metrics.PSNR`.
     """
+
+    full_reference = False
 
     def __init__(self, crop_border: int = 4, model: str | None = None, **kwargs: Any) -> None:
         super().__init__(crop_border=crop_border, **kwargs)
@@ -71,7 +73,7 @@ class LPIPS(_NetworkMetric):
     Args:
         crop_border: Pixels cropped from each edge; default 4.
         download: Whether torchvision may download the weights of the network.
-        kwargs: `gt_key`, `pred_key`, `collect_device`, `prefix`, `rounding`, as for `PSNR`.
+        kwargs: `gt_key`, `pred_key`, `collect_device`, `prefix`, `rounding`, as for `metrics.PSNR`.
     """
 
     metric = "LPIPS"

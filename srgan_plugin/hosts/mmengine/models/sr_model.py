@@ -102,6 +102,9 @@ class SRModel(BaseModel):
             mode: `tensor` returns the SR batch, `loss` a dict of losses, `predict` a list of
                 elements with `output.pred_img`, (3, H, W) in [0, 255].
 
+        Returns:
+            The SR batch, (N, 3, scale H, scale W), the losses or the list of elements, by `mode`.
+
         Raises:
             UserError: Mode `loss` is called with `ema` by a wrapper that would not update it.
         """
@@ -247,7 +250,15 @@ def _decay(ema: Config) -> float:
 def load_state_dict_pre_hook(
     model: nn.Module, state_dict: Config, prefix: str, local_metadata: Config, *_: Any, **__: Any
 ) -> None:
-    """Convert weights of any known layout before the model loads them (a torch pre-hook)."""
+    """Convert weights of any known layout before the model loads them (a torch pre-hook).
+
+    Args:
+        model: The model that loads the weights.
+        state_dict: State dict of the complete model or of more; changed in place.
+        prefix: Prefix of the model's keys.
+        local_metadata: Metadata of the state dict, with the checkpoint's `meta` added by
+            `hosts.mmengine.compat`.
+    """
     meta = local_metadata.get(NOTE_KEY)  # set in `compat`
     if other := adapt_training_state(state_dict, model, prefix=prefix, meta=meta):
         print_log(
