@@ -117,7 +117,10 @@ def test_torch_waits_for_the_checkpoint_as_long_as_slurm_and_the_documents_say(
     (seconds,) = recorded(recorder, "dist_train.sh", "c.py", "8", **waits)
     warned = [int(number) for number in re.findall(r"B:TERM@(\d+)", "".join(sbatch_scripts()))]
     assert 30 < int(seconds) < min(warned)
-    assert f"TORCH_ELASTIC_SHUTDOWN_TIMEOUT`, {seconds} s" in (ROOT / "docs/cluster.md").read_text()
+    assert (
+        f"`TORCH_ELASTIC_SHUTDOWN_TIMEOUT`, {seconds} s in"
+        in (ROOT / "docs/cluster.md").read_text()
+    )
     waits = {"TORCH_ELASTIC_SHUTDOWN_TIMEOUT": "7"}
     assert recorded(recorder, "dist_train.sh", "c.py", "8", **waits) == ["7"]
 
