@@ -117,10 +117,11 @@ def test_torch_waits_for_the_checkpoint_as_long_as_slurm_and_the_documents_say(
     (seconds,) = recorded(recorder, "dist_train.sh", "c.py", "8", **waits)
     warned = [int(number) for number in re.findall(r"B:TERM@(\d+)", "".join(sbatch_scripts()))]
     assert 30 < int(seconds) < min(warned)
-    assert (
-        f"`TORCH_ELASTIC_SHUTDOWN_TIMEOUT`, {seconds} s in"
-        in (ROOT / "docs/cluster.md").read_text()
+    rows = (ROOT / "docs/cluster.md").read_text().splitlines()
+    assert any(
+        re.match(rf".*\| {seconds}: .*`TORCH_ELASTIC_SHUTDOWN_TIMEOUT`", row) for row in rows
     )
+    assert any(f"| {min(warned)}: `--signal=B:TERM@{min(warned)}`" in row for row in rows)
     waits = {"TORCH_ELASTIC_SHUTDOWN_TIMEOUT": "7"}
     assert recorded(recorder, "dist_train.sh", "c.py", "8", **waits) == ["7"]
 
@@ -155,18 +156,47 @@ def sbatch_scripts() -> list[str]:
     return re.findall(r"```bash\n(#!.*?)```", text, re.DOTALL)
 
 
+def with_four_gpus(script: str, column: int) -> str:
+    """Change a script as the rows of docs/cluster.md state it."""
+    text = (ROOT / "docs/cluster.md").read_text()
+    table = text.partition("| | first script | second script |")[2].partition("\n\n")[0]
+    cells = "".join(row.split("|")[column] for row in table.splitlines()[2:])
+    for old, new in (
+        *((rf"{name}=\S+", word) for word, name in re.findall(r"`(([\w-]+)=\S+)`", cells)),
+        *((r"(dist_train\.sh \S+) 8", rf"\1 {n}") for n in re.findall(r"CONFIG (\d)`", cells)),
+    ):
+        assert re.search(old, script), old
+        script = re.sub(old, new, script)
+    return script
+
+
+ONE, TWO = sbatch_scripts()
+SCRIPTS = {
+    "one_machine": ONE,
+    "two_machines": TWO,
+    "four_gpus": with_four_gpus(ONE, 2),
+    "twice_four_gpus": with_four_gpus(TWO, 3),
+}
+
+
 @pytest.mark.usefixtures("fresh_mmengine")
-@pytest.mark.parametrize("script", sbatch_scripts(), ids=["one_machine", "two_machines"])
+@pytest.mark.parametrize("script", SCRIPTS.values(), ids=SCRIPTS)
 def test_an_sbatch_script_of_the_documents_resumes_or_starts_from_weights_with_16_images_a_step(
     script: str, recorder: Path
 ) -> None:
     for name in ("python", "scontrol"):
         (recorder / name).symlink_to(recorder / "interpreter")
+    (recorder / "srun").write_text(
+        '#!/bin/sh\nprintf "%s\\n" "CPUS=$SRUN_CPUS_PER_TASK" "$@" last\n'
+    )
+    asked = dict(re.findall(r"--([\w-]+)=(?:gpu:)?(\d+)", script))
     path = f"{recorder}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(
         ["bash", "-c", script],
         cwd=ROOT,
-        env=os.environ | {"PATH": path, "PYTHON": "python", "SLURM_JOB_NODELIST": "node[0-1]"},
+        env=os.environ
+        | {"PATH": path, "PYTHON": "python", "SLURM_JOB_NODELIST": "node[0-1]"}
+        | {"SLURM_CPUS_PER_TASK": asked["cpus-per-task"]},
         capture_output=True,
         text=True,
         check=True,
@@ -181,10 +211,12 @@ def test_an_sbatch_script_of_the_documents_resumes_or_starts_from_weights_with_1
         reduce(lambda node, key: node[key], option.partition("=")[0].split("."), bare)
     cfg = read_config(ROOT / args.config, args.cfg_options)
     assert (ROOT / "configs" / f"{Path(cfg.load_from).parent.name}.py").is_file()
-    asked = dict(re.findall(r"--([\w-]+)=(?:gpu:)?(\d+)", script))
     gpus = int(asked["gres"])
     assert cfg.train_dataloader.batch_size * gpus * int(asked["nodes"]) == 16
     tasks = int(asked.get("ntasks-per-node") or asked["ntasks"])
+    started = [f"--nproc_per_node={gpus}"] if tasks == 1 else [f"CPUS={asked['cpus-per-task']}"]
+    assert set(started) <= set(said)
+    assert tasks in (1, gpus)
     assert cfg.train_dataloader.num_workers == int(asked["cpus-per-task"]) * tasks // gpus - 1
 
 

@@ -21,6 +21,7 @@ from srgan_plugin.hosts.mmengine.engine import checkpoint_hook
 from srgan_plugin.hosts.mmengine.engine.checkpoint_files import newest_checkpoint
 from srgan_plugin.hosts.mmengine.engine.checkpoint_hook import CheckpointHook
 from srgan_plugin.hosts.mmengine.engine.multi_loops import MultiValLoop
+from srgan_plugin.hosts.mmengine.engine.resume_hooks import InterruptHook
 
 pytestmark = pytest.mark.usefixtures("fresh_mmengine")
 MSRRESNET = "msrresnet_x4c64b16_g1_1000k_div2k.py"
@@ -128,6 +129,21 @@ def test_a_batch_that_is_lost_while_a_signal_is_pending_costs_no_step(
     assert stop.value.code == 128 + STOP
     assert [path.name for path in work.glob("*.pth")] == ["iter_3.pth"]
     assert_names_and_contents_agree(work)
+
+
+def test_a_second_signal_does_what_it_did_before_the_run() -> None:
+    heard: list[int] = []
+    before = signal.signal(STOP, lambda number, _: heard.append(number))
+    hook = InterruptHook()
+    try:
+        hook.before_train(None)
+        tell()
+        assert (heard, hook.received) == ([], STOP)
+        tell()
+        assert heard == [STOP]
+    finally:
+        hook.stop_listening()
+        signal.signal(STOP, before)
 
 
 @pytest.mark.parametrize("stage", ["before_train", "before_train_iter", "after_train"])
