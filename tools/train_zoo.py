@@ -52,6 +52,12 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--cpu", action="store_true", help="use the short recipes for a CPU")
     parser.add_argument(
+        "--finetune",
+        action="store_true",
+        help="train the bundled network further, by the recipe configs/zoo_NETWORK_…_finetune.py "
+        "(with --network)",
+    )
+    parser.add_argument(
         "--benchmarks", type=Path, help="folder of Set5, Set14, B100, Kodak24 (default: data)"
     )
     parser.add_argument(
@@ -69,6 +75,8 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--work-dir", type=Path, default=Path("work_dirs/zoo"))
     args = parser.parse_args(argv)
+    if args.finetune and not args.network:
+        parser.error("--finetune: expected --network NAME beside it, got none")
     files = {
         "--vgg": args.vgg,
         "--dataset-card": args.dataset_card,
@@ -232,22 +240,40 @@ def choose(
     return chosen, "NIQE on the held-out photographs", scores
 
 
-def bundle(training: Training, config: Any, *, cpu: bool) -> tuple[Path, dict[str, Any]]:
-    """Convert the chosen checkpoint to bundled weights; return it and a summary of its training."""
+def bundle(
+    training: Training, config: Any, start: Path, *, cpu: bool
+) -> tuple[Path, dict[str, Any]]:
+    """Choose the checkpoint of a training, finish it if it is SRGAN's, and bundle its weights.
+
+    Args:
+        training: Completed training.
+        config: Its config.
+        start: Weights that it started from, which SRGAN's are interpolated with.
+        cpu: Whether it was trained on a CPU.
+
+    Returns:
+        The chosen checkpoint and a summary of the training.
+    """
+    from zoo.finishing import finish
     from zoo.selection import read_log
     from zoo.training_summary import curves, recipe
 
     from srgan_plugin.checkpoints.convert import convert
+    from srgan_plugin.data.benchmark_sets import find_benchmark
     from srgan_plugin.hosts.mmengine.engine.checkpoint_files import parse_iteration
 
-    iterations = config.train_cfg.max_iters
-    chosen, chosen_by, scores = choose(training, training.work / "data" / "HeldOut", iterations)
+    iterations, data = config.train_cfg.max_iters, training.work / "data"
+    chosen, chosen_by, scores = choose(training, data / "HeldOut", iterations)
     target = ROOT / "srgan_plugin/checkpoints/weights" / f"{training.name}.safetensors"
-    print("\n".join(convert(chosen, target, to="plugin", half=True).report()))
+    source, summary = chosen, recipe(config)
+    if training.name == "srgan":
+        source = training.run / "finished.pth"
+        summary |= finish(start, chosen, source, find_benchmark("photographs", data))
+    print("\n".join(convert(source, target, to="plugin", half=True).report()))
     log = read_log(training.run)
     return chosen, {
         "config": training.config,
-        "gpu_config": training.config.replace("_cpu", ""),
+        "gpu_config": f"zoo_{training.name}_x4c64b16.py",
         "cpu": cpu,
         "device": device(cpu=cpu),
         "seconds": round(log.seconds, 3),
@@ -255,7 +281,7 @@ def bundle(training: Training, config: Any, *, cpu: bool) -> tuple[Path, dict[st
         "iterations": iterations,
         "chosen": parse_iteration(chosen),
         "chosen_by": chosen_by,
-        "recipe": recipe(config),
+        "recipe": summary,
         "curves": curves(log, scores),
     }
 
@@ -273,6 +299,8 @@ def device(*, cpu: bool) -> str:
 def main(argv: list[str] | None = None) -> None:
     """Train the networks and bundle their weights."""
     args = parse_args(argv)
+    from zoo.training_summary import append_stage
+
     from srgan_plugin.io.atomic import write_text
     from srgan_plugin.io.text_files import read_json
 
@@ -282,19 +310,25 @@ def main(argv: list[str] | None = None) -> None:
     if args.network:
         facts = read_json(records, "a summary of earlier trainings")
     say("photographs: some held out, the others into a store")
-    data, suffix = args.work_dir / "data", "_cpu" if args.cpu else ""
+    data, suffix = args.work_dir / "data", "_cpu" * args.cpu + "_finetune" * args.finetune
     counts = prepare(args.photographs, data, cpu=args.cpu)
     describe(facts, counts, args.dataset_card, args.training_notes)
-    start = ROOT / "srgan_plugin/checkpoints/weights/msrresnet.safetensors"
+    weights = ROOT / "srgan_plugin/checkpoints/weights"
+    start = weights / f"{args.network if args.finetune else 'msrresnet'}.safetensors"
     for name in [args.network] if args.network else NETWORKS:
         say(f"{name}: train, choose a checkpoint, bundle it")
         training = Training(name, f"zoo_{name}_x4c64b16{suffix}.py", args.work_dir)
         options: list[str] = []
-        if name == "srgan":
+        if name == "srgan" or args.finetune:
             check_start(training, start)
-            options = [f"load_from={start}", f"model.perceptual_loss.pretrained={args.vgg}"]
+            options.append(f"load_from={start}")
+        if name == "srgan":
+            options.append(f"model.perceptual_loss.pretrained={args.vgg}")
         config = train(training, data / ("pieces_store" if args.cpu else "train"), *options)
-        start, facts["models"][name] = bundle(training, config, cpu=args.cpu)
+        start, summary = bundle(training, config, start, cpu=args.cpu)
+        if args.finetune:
+            summary = append_stage(facts["models"][name], summary)
+        facts["models"][name] = summary
     write_text(json.dumps(facts) + "\n", records)
     say("scores, cards, curves, images")
     run("zoo_cards.py", *(["--benchmarks", args.benchmarks] if args.benchmarks else []))

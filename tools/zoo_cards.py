@@ -61,6 +61,10 @@ def update_scores(weights: Path, benchmarks: Path, kept: Path) -> dict[str, Any]
         weights: Folder of the bundled weights.
         benchmarks: Folder of the test sets.
         kept: JSON file of scores.
+
+    Returns:
+        The content of the file: hashes and sizes of the weights, origins of the LR images, and
+        scores by test set and method.
     """
     from zoo.scores import SETS, measure, methods, require_complete
     from zoo.tables import COLUMNS
@@ -86,7 +90,13 @@ def update_scores(weights: Path, benchmarks: Path, kept: Path) -> dict[str, Any]
 
 
 def before_after(weights: Path, benchmarks: Path, target: Path) -> None:
-    """Write an image of windows of Kodak24, upscaled by every method, beside the originals."""
+    """Write an image of windows of Kodak24, upscaled by every method, beside the originals.
+
+    Args:
+        weights: Folder of the bundled weights.
+        benchmarks: Folder of the test sets.
+        target: WebP file to write.
+    """
     import cv2
     import numpy as np
     from zoo.scores import methods
@@ -138,7 +148,8 @@ def main(argv: list[str] | None = None) -> None:
     sums = [f"{files['sha256']}  {name}.safetensors" for name, files in results["weights"].items()]
     write_text("\n".join(sums) + "\n", weights / SUMS)
     for name, training in facts["models"].items():
-        curves.draw(training["curves"], training["chosen"], docs / f"{name}.svg")
+        chosen = training.get("start", 0) + training["chosen"]
+        curves.draw(training["curves"], chosen, docs / f"{name}.svg")
         write_text(cards.card(name, results, facts), weights / f"{name}.md")
     before_after(weights, benchmarks, docs / "before_after.webp")
     put_between_marks(cards.readme(results, facts), args.root / "README.md")

@@ -121,24 +121,41 @@ def readme(results: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
     )
 
 
+def _stages(training: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the summaries of all stages of a training, in their order."""
+    return [*training.get("earlier", []), training]
+
+
 def _effort(training: Mapping[str, Any]) -> str:
-    hours, iterations = training["hours"], training["iterations"]
-    return f"{training['device']} for {hours:.1f} hours ({iterations:,} iterations)"
+    stages = _stages(training)
+    hours = sum(stage["hours"] for stage in stages)
+    iterations = " and ".join(f"{stage['iterations']:,}" for stage in stages)
+    return f"{training['device']} for {hours:.1f} hours ({iterations} iterations)"
 
 
 def _training(name: str, training: Mapping[str, Any], note: str) -> str:
-    rows = [["", ""], ["config", f"`configs/{training['config']}`"]]
-    rows += [[key, value] for key, value in training["recipe"].items()]
-    rows += [
-        ["iterations", f"{training['iterations']:,}, {training['seconds']} s each"],
-        ["time", f"{training['hours']} hours on {training['device']}, without validation"],
-        ["chosen", f"iteration {training['chosen']:,}, by {training['chosen_by']}"],
-    ]
-    curves = f"![training curves](../../../docs/zoo/{name}.svg)"
+    stages = _stages(training)
+    sections = []
+    for number, stage in enumerate(stages, 1):
+        if len(stages) > 1:
+            sections.append(f"Stage {number} of {len(stages)}:")
+        sections.append(_stage_table(stage))
     recipe = f"--photographs FOLDER --vgg FILE --network {name}{' --cpu' * training['cpu']}"
-    repeat = f'`make train-zoo ARGS="{recipe}"` repeats the recipe.'
-    sections = [table(rows), note, repeat, curves]
-    return "\n\n".join(filter(None, sections))
+    more = ", and then with `--finetune` that of the second stage" * (len(stages) > 1)
+    repeat = f'`make train-zoo ARGS="{recipe}"` repeats the recipe{more}.'
+    curves = f"![training curves](../../../docs/zoo/{name}.svg)"
+    return "\n\n".join(filter(None, [*sections, note, repeat, curves]))
+
+
+def _stage_table(stage: Mapping[str, Any]) -> str:
+    rows = [["", ""], ["config", f"`configs/{stage['config']}`"]]
+    rows += [[key, value] for key, value in stage["recipe"].items()]
+    rows += [
+        ["iterations", f"{stage['iterations']:,}, {stage['seconds']} s each"],
+        ["time", f"{stage['hours']} hours on {stage['device']}, without validation"],
+        ["chosen", f"iteration {stage['chosen']:,}, by {stage['chosen_by']}"],
+    ]
+    return table(rows)
 
 
 def _against_published(name: str, sets: Sets) -> list[str]:

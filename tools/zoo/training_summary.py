@@ -53,6 +53,27 @@ def curves(log: Log, held_out: Mapping[int, Mapping[str, float]]) -> dict[str, C
     return {name: _thin(curve) for name, curve in (losses | scores).items()}
 
 
+def append_stage(before: Mapping[str, Any], last: Mapping[str, Any]) -> dict[str, Any]:
+    """Summarise a training that started from the weights of an earlier one.
+
+    Args:
+        before: Summary of the earlier training, which may have several stages itself.
+        last: Summary of the last stage.
+
+    Returns:
+        `last` with the summaries of the earlier stages as `earlier`, the iterations before it as
+        `start`, and the curves of all stages in one.
+    """
+    start = before.get("start", 0) + before["chosen"]
+    curves = {}
+    for name in before["curves"].keys() | last["curves"].keys():
+        first = [(x, y) for x, y in before["curves"].get(name, []) if x <= start]
+        curves[name] = _thin(first + [(start + x, y) for x, y in last["curves"].get(name, [])])
+    stage = {k: v for k, v in before.items() if k not in ("curves", "earlier", "start")}
+    earlier = [*before.get("earlier", []), stage]
+    return {**last, "earlier": earlier, "start": start, "curves": dict(sorted(curves.items()))}
+
+
 def validations(log: Log) -> dict[int, dict[str, float]]:
     """Return PSNR on the held-out photographs in a log, by iteration."""
     return {

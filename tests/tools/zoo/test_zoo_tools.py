@@ -1,4 +1,4 @@
-"""The tools that train, choose, measure and tell, with small networks on made pictures."""
+"""The tools that train, choose, score and describe, with small networks on synthetic images."""
 
 import json
 import re
@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from zoo import scores
+from zoo import cards, scores
+from zoo.training_summary import append_stage
 
 from srgan_plugin.checkpoints.convert import convert
 from srgan_plugin.cli.configs import read_config
@@ -113,7 +114,7 @@ def test_a_readme_without_the_marks_is_left_alone(tmp_path, tool):
 
 @pytest.fixture
 def train_zoo(tool, tmp_path, monkeypatch):
-    """The tool with a checkout of its own, in which training is quick: it writes what it would."""
+    """The tool with a checkout of its own, where a training only writes its files."""
     module, done = tool("train_zoo"), []
     shutil.copytree(ROOT / "configs", tmp_path / "checkout/configs")
     (tmp_path / "checkout/docs/zoo").mkdir(parents=True)
@@ -187,8 +188,8 @@ def test_one_network_is_trained_alone_from_the_bundled_weights_and_the_other_one
     for n in range(33):
         write_image(tmp_path / f"photographs/{n}.png", textured(252, 252, seed=n))
     weights = tmp_path / "checkout/srgan_plugin/checkpoints/weights/msrresnet.safetensors"
-    weights.parent.mkdir(parents=True)
-    weights.write_bytes(b"bundled")
+    convert(checkpoint(tmp_path / "m.pth", 5), weights, to="plugin", half=True)
+    bundled = weights.read_bytes()
     earlier = {"note": "In goes.", "models": {"msrresnet": 1}}
     earlier["photographs"] = {"training": 17, "held_out": 16, "about": "All mine."}
     records = tmp_path / "checkout/docs/zoo/training.json"
@@ -204,17 +205,63 @@ def test_one_network_is_trained_alone_from_the_bundled_weights_and_the_other_one
     module.main([*line, "--network", "srgan"])
     assert [name for name, *_ in done] == ["create_store.py", "train.py", "zoo_cards.py"]
     assert f"load_from={weights}" in done[1]
-    assert weights.read_bytes() == b"bundled"
+    assert weights.read_bytes() == bundled
     facts = json.loads((tmp_path / "checkout/docs/zoo/training.json").read_text())
     assert facts["photographs"] == {"training": 17, "held_out": 16, "about": "All mine."}
     assert facts["note"] == "In goes."
     assert facts["models"]["msrresnet"] == 1
     assert facts["models"]["srgan"]["config"] == "zoo_srgan_x4c64b16_cpu.py"
+    assert {"interpolation", "colours"} <= facts["models"]["srgan"]["recipe"].keys()
     records.write_text(json.dumps(other))
     (tmp_path / "both.md").write_text("Hers and mine.")
     module.main([*line, "--network", "srgan", "--dataset-card", "both.md"])
     facts = json.loads(records.read_text())
     assert facts["photographs"] == {"training": 17, "held_out": 16, "about": "Hers and mine."}
+
+
+def test_a_bundled_network_is_trained_further_and_its_card_has_both_stages(
+    train_zoo, tmp_path, textured, calculate_niqe, capsys
+):
+    module, done = train_zoo
+    for n in range(33):
+        write_image(tmp_path / f"photographs/{n}.png", textured(252, 252, seed=n))
+    line = ["--photographs", "photographs", "--vgg", "vgg.pth", "--cpu", "--work-dir", "work"]
+    with pytest.raises(SystemExit):
+        module.main([*line, "--finetune"])
+    assert "--network" in capsys.readouterr().err
+    first = {"chosen": 80, "hours": 1.0, "iterations": 90, "curves": {"loss_pix": [[50, 3.0]]}}
+    about = {"training": 17, "held_out": 16, "about": "All mine."}
+    before = {"note": "", "photographs": about, "models": {"msrresnet": first, "srgan": 1}}
+    records = tmp_path / "checkout/docs/zoo/training.json"
+    records.write_text(json.dumps(before))
+    weights = tmp_path / "checkout/srgan_plugin/checkpoints/weights/msrresnet.safetensors"
+    convert(checkpoint(tmp_path / "m.pth", 5), weights, to="plugin", half=True)
+    module.main([*line, "--network", "msrresnet", "--finetune"])
+    assert "configs/zoo_msrresnet_x4c64b16_cpu_finetune.py" in done[-2][1]
+    assert f"load_from={weights}" in done[-2]
+    after = json.loads(records.read_text())
+    assert after["models"]["srgan"] == 1
+    both = after["models"]["msrresnet"]
+    assert both["config"] == "zoo_msrresnet_x4c64b16_cpu_finetune.py"
+    assert both["gpu_config"] == "zoo_msrresnet_x4c64b16.py"
+    assert both["start"] == first["chosen"]
+    assert both["earlier"] == [{k: v for k, v in first.items() if k != "curves"}]
+    text = cards.how("msrresnet", both)
+    assert f"({first['iterations']:,} and {both['iterations']:,} iterations)" in text
+
+
+def test_the_curves_of_two_stages_go_on_from_the_weights_that_were_chosen():
+    before = {"chosen": 20, "hours": 1, "curves": {"loss_pix": [[10, 3.0], [20, 2.0], [30, 9.0]]}}
+    last = {"chosen": 5, "hours": 2, "curves": {"loss_pix": [[5, 1.0]], "held-out PSNR": [[5, 7]]}}
+    both = append_stage(before, last)
+    assert both["curves"] == {
+        "held-out PSNR": [(25, 7)],
+        "loss_pix": [(10, 3.0), (20, 2.0), (25, 1.0)],
+    }
+    third = append_stage(both, {**last, "chosen": 1})
+    assert [stage["chosen"] for stage in third["earlier"]] == [20, 5]
+    assert third["start"] == 25
+    assert third["curves"]["loss_pix"] == [(10, 3.0), (20, 2.0), (25, 1.0), (30, 1.0)]
 
 
 def test_what_is_needed_at_the_end_is_looked_for_at_the_start(tool, tmp_path, calculate_niqe):

@@ -1,0 +1,65 @@
+"""SRGAN's generator is interpolated with its start, and gets the mean colour of GT."""
+
+import numpy as np
+import pytest
+import torch
+from zoo import finishing
+from zoo.finishing import finish
+
+from srgan_plugin.checkpoints.convert import convert
+from srgan_plugin.data.benchmark_sets import find_benchmark
+from srgan_plugin.inference import Upscaler, open_model
+from srgan_plugin.io.writers import write_image
+from srgan_plugin.networks import MSRResNet
+
+
+@pytest.fixture
+def folder(tmp_path, textured, monkeypatch):
+    """Photographs, a start, and a checkpoint that differs from it by noise and a shift."""
+    monkeypatch.setattr(finishing, "PHOTOGRAPHS", 2)
+    for n in range(3):
+        write_image(tmp_path / f"photographs/{n}.png", textured(216, 216, seed=n) // 2 + 64)
+    torch.manual_seed(0)
+    network = MSRResNet(mid_channels=4, num_blocks=1)
+    torch.save({"params": network.state_dict()}, tmp_path / "m.pth")
+    convert(tmp_path / "m.pth", tmp_path / "start.safetensors", to="plugin")
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter += 0.02 * torch.randn_like(parameter)
+        network.conv_last.bias += torch.tensor([8.0, -4.0, 2.0]) / 255
+    averaged = {f"generator_ema.module.{k}": v for k, v in network.state_dict().items()}
+    other = {f"generator.{k}": torch.zeros_like(v) for k, v in network.state_dict().items()}
+    torch.save({"state_dict": other | averaged}, tmp_path / "iter_1.pth")
+    return tmp_path
+
+
+def mean_difference(network, pairs, indices=(0, 2)):
+    upscale = Upscaler(network)
+    shifts = [
+        upscale(np.asarray(pairs[n].lr)).mean((0, 1)) - np.asarray(pairs[n].gt).mean((0, 1))
+        for n in indices
+    ]
+    return np.mean(shifts, axis=0)
+
+
+def test_weights_are_interpolated_and_only_the_last_bias_differs_from_that(folder):
+    photographs = find_benchmark("photographs", folder)
+    start, chosen, target = (folder / n for n in ("start.safetensors", "iter_1.pth", "out.pth"))
+    rows = " ".join(finish(start, chosen, target, photographs).values())
+    share = finishing.SHARE
+    first, last = (open_model(str(path)).state_dict() for path in (start, chosen))
+    blend = {k: (1 - share) * first[k] + share * last[k] for k in first}
+    written = open_model(str(target)).state_dict()
+    changed = [k for k in blend if not torch.allclose(written[k], blend[k], atol=1e-6)]
+    assert changed == ["conv_last.bias"]
+    network = open_model(str(start))
+    network.load_state_dict(blend)
+    shift = mean_difference(network, photographs.pairs)
+    assert np.abs(shift).max() > 1
+    assert (blend["conv_last.bias"] - written["conv_last.bias"]).numpy() * 255 == pytest.approx(
+        shift, abs=0.02
+    )
+    assert [f"{value:+.2f}" for value in shift if f"{value:+.2f}" not in rows] == []
+    convert(target, folder / "bundled.safetensors", to="plugin", half=True)
+    bundled = open_model(str(folder / "bundled.safetensors"))
+    assert np.abs(mean_difference(bundled, photographs.pairs)).max() < 0.3
