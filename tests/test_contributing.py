@@ -1,5 +1,6 @@
 """The worked examples of CONTRIBUTING.md run as they stand, in a process of their own."""
 
+import importlib.util
 import re
 import shlex
 import subprocess
@@ -79,6 +80,44 @@ def test_the_loss_of_the_example_is_built_by_the_option_that_is_printed() -> Non
     assert done.returncode == 0, done.stderr
     built = [line for line in done.stdout.splitlines() if line.startswith("Charbonnier")]
     assert built == ["CharbonnierLoss 1.0"] * 2
+
+
+# As above, by BasicSR's own function, after the check of the options.
+BUILD_BY_BASICSR = """
+import sys
+source, options = sys.stdin.read().split("\\0")
+exec(source)
+import yaml
+import srgan_plugin.hosts.basicsr
+from basicsr.losses import build_loss
+from basicsr.utils.registry import LOSS_REGISTRY
+from srgan_plugin.hosts.basicsr.options import _check_arguments
+pixel = yaml.safe_load(options)["train"]["pixel_opt"]
+_check_arguments(pixel, LOSS_REGISTRY, "train.pixel_opt")
+loss = build_loss(pixel)
+print(type(loss).__module__, type(loss).__name__, loss.loss_weight)
+"""
+
+
+@pytest.mark.slow
+def test_the_loss_of_the_example_is_built_by_the_yaml_that_is_printed() -> None:
+    if importlib.util.find_spec("basicsr") is None:
+        pytest.skip("BasicSR is not installed")
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    section = text.partition("### A loss")[2].partition("\n### ")[0]
+    (source,) = re.findall(r"```python\n(.*?)```", section, re.S)
+    (options,) = re.findall(r"```yaml\n(.*?)```", section, re.S)
+    done = subprocess.run(
+        [sys.executable, "-c", BUILD_BY_BASICSR],
+        input="\0".join((source, options)),
+        env={"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "PATH": ""},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "__main__ CharbonnierLoss 1.0" in done.stdout.splitlines()
 
 
 def test_the_files_that_the_examples_name_exist() -> None:

@@ -3,6 +3,7 @@
 import importlib.util
 import logging
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -153,7 +154,7 @@ def test_validation_crops_gt_as_basicsr_does_and_names_results_apart(
 
 
 @pytest.mark.slow
-def test_basicsrs_own_options_train_with_only_types_and_roots_changed(
+def test_basicsrs_own_options_train_and_resume_with_only_types_and_roots_changed(
     run: Run, photographs: Path, random_vgg: Path, tmp_path: Path
 ) -> None:
     """Pictures as large as the crop and no flips: both train the same weights from one start."""
@@ -188,6 +189,30 @@ def test_basicsrs_own_options_train_with_only_types_and_roots_changed(
     )
     for key, value in results[0].items():
         torch.testing.assert_close(results[1][key], value, rtol=0, atol=1e-5)
+    # The state of BasicSR alone continues after the suffix was added.
+    shutil.copytree("experiments/theirs", "experiments/suffix_added")
+    for name, opt in (("theirs", theirs), ("suffix_added", ours)):
+        longer = {**opt, "name": name, "train": {**opt["train"], "total_iter": 6}}
+        said = run("basicsr_train", longer, "--auto_resume")
+        assert re.search(r"Resuming training from epoch: \d, iter: 4\.", said)
+    for key, value in weights({"name": "theirs"}).items():
+        added = weights({"name": "suffix_added"})[key]
+        torch.testing.assert_close(added, value, rtol=0, atol=1e-5)
+    assert not torch.equal(value, results[0][key])
+
+
+def test_the_relativistic_loss_is_a_model_of_basicsr_and_curves_go_to_tensorboard(
+    run: Run, photographs: Path, random_vgg: Path
+) -> None:
+    pytest.importorskip("tensorboard")
+    opt = options("train_srgan_x4.yml", photographs, total_iter=2)
+    opt["train"]["perceptual_opt"] |= {
+        "pretrained": str(random_vgg),
+        "layer_weights": {"conv2_2": 1},
+    }
+    opt |= {"model_type": "ESRGANModel", "logger": {**opt["logger"], "use_tb_logger": True}}
+    assert "l_g_gan: " in run("basicsr_train", opt)
+    assert list(Path("tb_logger", opt["name"]).glob("events*"))
 
 
 def test_auto_resume_goes_on_from_the_newest_state_without_a_gpu(

@@ -6,16 +6,21 @@ import runpy
 import shlex
 import subprocess
 import sys
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
+import cv2
 import pytest
 import torch
+import yaml
 
 from srgan_plugin.checkpoints.convert import convert
+from srgan_plugin.data.prepare import div2k
+from srgan_plugin.data.resize import make_lr
 from srgan_plugin.networks import MSRResNet
-from tests.conftest import ROOT
+from tests.conftest import ROOT, image
 
 GUIDES = ("from-mmagic.md", "from-basicsr.md")
 GENERATOR = "model.generator.mid_channels=8 model.generator.num_blocks=1"
@@ -24,6 +29,7 @@ TRAINING = (
     f"{NETWORK} datasets:train:dataroot_gt=data/train datasets:train:gt_size=64 "
     "datasets:train:num_worker_per_gpu=0 datasets:train:batch_size_per_gpu=2 train:total_iter=1"
 )
+MAKES_DATA = "Make sub-images and LMDB"
 # What makes each command small, appended to it.
 SMALL = {
     "python -m srgan_plugin doctor": "",
@@ -40,9 +46,14 @@ SMALL = {
 }
 
 
+def section(text: str, heading: str) -> str:
+    return text.partition(f"## {heading}\n")[2].partition("\n## ")[0]
+
+
 def commands() -> Iterator[tuple[str, str]]:
     for guide in GUIDES:
         text = (ROOT / "docs" / guide).read_text()
+        text = text.replace(section(text, MAKES_DATA), "")  # tested below
         for block in re.findall(r"```bash\n(.*?)```", text, re.DOTALL):
             for line in block.splitlines():
                 if line.startswith("python "):
@@ -116,6 +127,54 @@ def test_a_command_of_the_guides_runs(
     assert "error: " not in heard.err
     proof = {"doctor": "BasicSR", "basicsr": "psnr: ", "test": "PSNR"}
     assert next(word for key, word in proof.items() if key in line) in heard.out + heard.err
+
+
+def run_tool(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, *words = shlex.split(line)
+    monkeypatch.setattr(sys, "argv", words)
+    monkeypatch.setattr(sys, "path", [str(ROOT), *sys.path])
+    runpy.run_path(str(ROOT / words[0]), run_name="__main__")
+
+
+@pytest.mark.slow
+def test_basicsr_reads_the_data_that_its_guide_makes_of_archives(
+    basicsr: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from basicsr.data import build_dataset
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("SRGAN_DATA", raising=False)
+    monkeypatch.setattr(div2k, "TRAIN", range(1, 3))
+    hr = {f"{number:04d}": image(480, 492, seed=number) for number in div2k.TRAIN}
+    for name, files in (
+        ("HR", {f"{key}.png": pixels for key, pixels in hr.items()}),
+        ("LR_bicubic_X4", {f"{key}x4.png": make_lr(pixels, 4) for key, pixels in hr.items()}),
+    ):
+        path = tmp_path / f"data/DIV2K/DIV2K_train_{name}.zip"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with zipfile.ZipFile(path, "w") as archive:
+            for file, pixels in files.items():
+                archive.writestr(file, cv2.imencode(".png", pixels[..., ::-1])[1].tobytes())
+    text = section((ROOT / "docs/from-basicsr.md").read_text(), MAKES_DATA)
+    for block in re.findall(r"```bash\n(.*?)```", text, re.S):
+        for line in block.replace("\\\n", "").splitlines():
+            run_tool(line, monkeypatch)
+    settings = [yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", text, re.S)]
+    assert [each["datasets"]["train"]["io_backend"]["type"] for each in settings] == [
+        "lmdb",
+        "disk",
+    ]
+    more = {"phase": "train", "scale": 4, "gt_size": 480, "use_hflip": False, "use_rot": False}
+    for each in settings:
+        opt = each["datasets"]["train"] | more
+        theirs = build_dataset(opt | {"io_backend": dict(opt["io_backend"])})
+        ours = build_dataset(opt | {"type": f"{opt['type']}_srgan_plugin"})
+        assert len(theirs) == len(ours) == 2 * 2  # 492 pixels: two pieces
+        for a, b in zip(theirs, ours, strict=True):
+            assert torch.equal(a["gt"], b["gt"])
+            assert torch.equal(a["lq"], b["lq"])
+    first = torch.from_numpy(hr["0001"][:, :480].transpose(2, 0, 1).copy()) / 255
+    assert torch.equal(ours[0]["gt"], first)
 
 
 def test_a_prefix_in_type_imports_this_package_and_leaves_mmagics_class_as_it_is(
