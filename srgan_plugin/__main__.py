@@ -38,7 +38,11 @@ def run_doctor() -> None:
 
 
 def run_mmagic(tool: str, arguments: list[str]) -> None:
-    """Patch MMagic, then run its tool `train` or `test`."""
+    """Patch MMagic, then run its tool `train` or `test`.
+
+    Raises:
+        MissingFileError: MMagic is installed without its tools.
+    """
     import srgan_plugin.hosts.mmagic  # noqa: F401 - patches on import
 
     spec = find_spec("mmagic")

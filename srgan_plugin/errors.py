@@ -27,7 +27,11 @@ class MissingFileError(FileError, FileNotFoundError):
 
 @contextmanager
 def prefix_errors(name: object) -> Iterator[None]:
-    """Prepend `name`, such as a path, to the message of a `UserError` raised in the context."""
+    """Prepend `name`, such as a path, to the message of a `UserError` raised in the context.
+
+    Raises:
+        UserError: The error with that message.
+    """
     try:
         yield
     except UserError as error:

@@ -208,6 +208,73 @@ def test_an_incomplete_docstring_is_found(source: str, count: int) -> None:
     assert len(list(incomplete_docstrings(source))) == count
 
 
+def raises_user_error(node: ast.FunctionDef) -> bool:
+    """Return whether a function itself has a `raise UserError(…)` or of a class below it."""
+    inner = {n for f in ast.walk(node) if f is not node and is_scope(f) for n in ast.walk(f)}
+    raised = [n.exc for n in ast.walk(node) if isinstance(n, ast.Raise) and n not in inner]
+    names = {ast.unparse(exc.func) for exc in raised if isinstance(exc, ast.Call)}
+    return bool(names & {"UserError", "FileError", "MissingFileError"})
+
+
+def is_scope(node: ast.AST) -> bool:
+    return isinstance(node, ast.FunctionDef | ast.ClassDef | ast.Lambda)
+
+
+def undocumented_errors(source: str) -> Iterator[str]:
+    """Yield public functions that raise a `UserError` which no docstring mentions.
+
+    The arguments of `__init__` are described in the class, and so are their errors.
+    """
+    scopes: list[tuple[ast.AST, str]] = [(ast.parse(source), "")]
+    while scopes:
+        scope, described = scopes.pop()
+        for node in ast.iter_child_nodes(scope):
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                scopes.append((node, ast.get_docstring(node) or ""))
+            if isinstance(node, ast.FunctionDef) and raises_user_error(node):
+                own = ast.get_docstring(node) or ""
+                text = described if node.name == "__init__" else own
+                is_public = node.name == "__init__" or not node.name.startswith("_")
+                if is_public and "Raises:" not in text and not text.startswith("Raise "):
+                    yield f"line {node.lineno}: {node.name}"
+
+
+def test_public_functions_of_the_package_describe_the_errors_that_they_raise() -> None:
+    found = [
+        f"{path.relative_to(ROOT)}: {function}"
+        for path in python_files()
+        if path.is_relative_to(ROOT / "srgan_plugin")
+        for function in undocumented_errors(path.read_text("utf-8"))
+    ]
+    assert found == []
+
+
+RAISE = "  if a:\n    raise UserError('a')\n"
+
+
+@pytest.mark.parametrize(
+    ("source", "count"),
+    [
+        (f"def f(a):\n  'Do it.'\n{RAISE}", 1),
+        (f"def f(a):\n{RAISE.replace('User', 'MissingFile')}", 1),
+        (f"def f(a):\n  'Do it.\\n\\nRaises:\\n  UserError: a.'\n{RAISE}", 0),
+        (f"def f(a):\n  'Raise `UserError` if a.'\n{RAISE}", 0),
+        (f"def f(a):\n{RAISE.replace('User', 'Value')}", 0),
+        (f"def _f(a):\n{RAISE}", 0),
+        ("def f(a):\n  def g(a):\n    raise UserError('a')\n  return g\n", 0),
+        ("class A:\n  'A.'\n  def __init__(self):\n    raise UserError('a')\n", 1),
+        ("class _A:\n  'A.'\n  def __init__(self):\n    raise UserError('a')\n", 0),
+        (
+            "class A:\n  'A.\\n\\nRaises:\\n  UserError: a.'\n  def __init__(self):\n"
+            "    raise UserError('a')\n  def f(self):\n    raise UserError('a')\n",
+            1,
+        ),
+    ],
+)
+def test_an_undocumented_error_is_found(source: str, count: int) -> None:
+    assert len(list(undocumented_errors(source))) == count
+
+
 def unclear_docstring(node: ast.AST) -> Iterator[str]:
     if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.Module):
         text = ast.get_docstring(node) or ""

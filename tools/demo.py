@@ -33,7 +33,11 @@ def say(text: str) -> None:
 
 
 def run(tool: str, *arguments: str) -> None:
-    """Run a script of tools/ in a process."""
+    """Run a script of tools/ in a process.
+
+    Raises:
+        UserError: The script failed.
+    """
     line = [sys.executable, str(ROOT / "tools" / tool), *arguments]
     if status := subprocess.run(line, check=False).returncode:
         raise UserError(f"tools/{tool}: expected status 0, got {status}; its message is above")

@@ -35,8 +35,10 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "target", metavar="DST", type=Path, help="NAME.onnx, NAME.param (ncnn) or NAME.safetensors"
     )
-    parser.add_argument("--to", choices=SUFFIXES, help="the format (default: by DST's ending)")
-    parser.add_argument("--name", help="the model's name in the metadata (default: DST's)")
+    parser.add_argument("--to", choices=SUFFIXES, help="the format (default: by the ending of DST)")
+    parser.add_argument(
+        "--name", help="name of the model in the metadata (default: the name of DST)"
+    )
     parser.add_argument(
         "--license", help="license of the weights in the metadata, such as cc-by-4.0"
     )

@@ -121,7 +121,11 @@ def bicubic(lr: Any) -> Any:
 
 
 def upscaler(path: str) -> Callable[[Any], Any]:
-    """Return a function that upscales an image (h, w, 3), uint8, to floats with white at 1."""
+    """Return a function that upscales an image (h, w, 3), uint8, to floats with white at 1.
+
+    Raises:
+        UserError: The checkpoint is damaged, or is not of an x4 generator.
+    """
     import torch
 
     from srgan_plugin.checkpoints import identify, load_checkpoint_file
@@ -143,7 +147,11 @@ def upscaler(path: str) -> Callable[[Any], Any]:
 
 
 def test_sets(names: list[str]) -> list[Any]:
-    """Find the test sets that exist; print a message about the others."""
+    """Find the test sets that exist; print a message about the others.
+
+    Raises:
+        MissingFileError: None of them exists.
+    """
     from srgan_plugin.data.benchmark_sets import data_root, find_benchmark
 
     found = []

@@ -49,7 +49,11 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 
 
 def read_metafile(metafile: Path) -> dict[str, Any]:
-    """Read the models in a metafile; none if the file does not exist."""
+    """Read the models in a metafile; none if the file does not exist.
+
+    Raises:
+        UserError: The file is not YAML, or has no list of models.
+    """
     from srgan_plugin.io.text_files import read_yaml
 
     known = read_yaml(metafile, "a list of models") if metafile.is_file() else None

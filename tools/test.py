@@ -123,10 +123,10 @@ def adapt_generator_to_checkpoint(model: Any, location: str, *, is_plugin: bool)
         UserError: The file is not a checkpoint, or of a network that the config cannot build.
     """
     from srgan_plugin.checkpoints import generator_changes, load_checkpoint_file
-    from srgan_plugin.checkpoints.hub import is_fetched_here, local_checkpoint
+    from srgan_plugin.checkpoints.hub import is_supported_location, local_checkpoint
 
     generator = model.get("generator")
-    if not is_fetched_here(location):
+    if not is_supported_location(location):
         return location
     path = local_checkpoint(location)
     if generator is None:
@@ -246,8 +246,8 @@ def _check_metrics(cfg: Any, names: Iterable[str]) -> None:
     with METRICS.switch_scope_and_registry(cfg.get("default_scope")) as registry:
         for name in names:
             try:
-                found = registry.get(name)  # this package's registries name the nearest one
-            except RuntimeError:  # mmengine's, for a name that cannot be imported either
+                found = registry.get(name)  # registries of this package name the nearest one
+            except RuntimeError:  # raised by mmengine for a name that cannot be imported either
                 found = None
             if found is None:
                 parent = registry.parent.module_dict if registry.parent else ()
@@ -272,7 +272,7 @@ def _select_metrics(metrics: list[Any], protocols: list[str], others: list[str])
     return [*metrics, *({"type": name, **prefix} for name in others)]
 
 
-def choose_checkpoint(cfg: Any, location: str) -> None:
+def set_test_checkpoint(cfg: Any, location: str) -> None:
     """Set `load_from`, and the generator to the one in the checkpoint.
 
     Args:
@@ -374,7 +374,7 @@ def main(argv: list[str] | None = None) -> None:
         "test_evaluator",
         hint="copy them from another config",
     )
-    choose_checkpoint(cfg, args.checkpoint)
+    set_test_checkpoint(cfg, args.checkpoint)
     drop_training_settings(cfg)
     choose_metrics(cfg, args.protocol, args.metric)
     if args.tta:

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+from collections.abc import Iterator
 from contextlib import nullcontext
 from typing import Any
 
@@ -34,43 +35,87 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         nargs="?",
         const="auto",
         choices=["auto", "bfloat16", "float16"],
-        help="mixed precision; auto is bfloat16 if the device has it, else float16, and on a CPU "
-        "float32 if bfloat16 is not faster",
+        help="mixed precision; auto is the dtype in the config, or bfloat16 if the device has it, "
+        "else float16; on a CPU float32, or the dtype in the config, if bfloat16 is not at least "
+        "1.25 times as fast",
     )
     parser.add_argument(
         "--auto-scale-lr",
         action="store_true",
-        help="scale the learning rate by the global batch over auto_scale_lr.base_batch_size",
+        help="multiply the learning rate by global batch size / auto_scale_lr.base_batch_size",
     )
     add_config_options(parser)
     return parser.parse_args(argv)
 
 
-def amp_is_faster() -> bool:
-    """Return whether mixed precision is faster: on a GPU, or by measurement on a CPU."""
+def auto_enables_amp(launcher: str) -> bool:
+    """Return whether `--amp auto` enables mixed precision.
+
+    It does on a GPU, with several processes, or if bfloat16 is at least 1.25 times as fast on this
+    CPU.
+
+    Args:
+        launcher: `none`, `pytorch` or `slurm`, which state the number of processes differently.
+    """
     import torch
 
-    from srgan_plugin.inference.precision import bfloat16_speedup, choose_dtype
+    from srgan_plugin.inference.precision import choose_dtype
 
-    device = torch.device("cpu")
-    # Results of measurements may differ between processes.
-    if torch.cuda.is_available() or int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    # Every process must decide alike, so several do not measure.
+    count = os.environ.get("SLURM_NTASKS" if launcher == "slurm" else "WORLD_SIZE", "1")
+    if torch.cuda.is_available() or int(count) > 1:
         return True
-    if choose_dtype("auto", device) == torch.bfloat16:
-        return True
+    return choose_dtype("auto", torch.device("cpu")) == torch.bfloat16
+
+
+def iter_wrappers(optim_wrapper: Any) -> Iterator[dict[str, Any]]:
+    """Yield the config of the optimiser wrapper of each optimiser."""
+    wrappers = [optim_wrapper] if "optimizer" in optim_wrapper else optim_wrapper.values()
+    yield from (wrapper for wrapper in wrappers if isinstance(wrapper, dict))
+
+
+def set_precision(optim_wrapper: Any, amp: str, launcher: str) -> None:
+    """Enable mixed precision by `--amp`, or print why `auto` does not change the config.
+
+    Args:
+        optim_wrapper: Config of the optimiser wrappers, changed in place.
+        amp: `bfloat16`, `float16`, or `auto` for the dtype in the config or the device's.
+        launcher: See `auto_enables_amp`.
+
+    Raises:
+        UserError: See `use_amp`.
+    """
+    import torch
+
+    from srgan_plugin.inference.precision import bfloat16_speedup
+
+    if amp != "auto" or auto_enables_amp(launcher):
+        use_amp(optim_wrapper, None if amp == "auto" else amp)
+        return
+    dtypes = {
+        str(wrapper.get("dtype") or "bfloat16")
+        if "AmpOptimWrapper" in str(wrapper.get("type"))
+        else "float32"
+        for wrapper in iter_wrappers(optim_wrapper)
+    }
     write_note(
-        f"--amp: a convolution in bfloat16 is {bfloat16_speedup(device):.1f} times as fast as in "
-        "float32 on this processor: training in float32; use --amp bfloat16 for bfloat16"
+        f"--amp: a convolution in bfloat16 is {bfloat16_speedup(torch.device('cpu')):.1f} times as "
+        f"fast as in float32 on this processor: training in {' and '.join(sorted(dtypes))}, as in "
+        "the config; use --amp bfloat16 for bfloat16"
     )
-    return False
 
 
 def use_amp(optim_wrapper: Any, dtype: str | None) -> None:
-    """Replace every `OptimWrapper` in the config by an `AmpOptimWrapper`."""
-    wrappers = [optim_wrapper] if "optimizer" in optim_wrapper else optim_wrapper.values()
-    for wrapper in wrappers:
-        if not isinstance(wrapper, dict):
-            continue
+    """Replace every `OptimWrapper` in the config by an `AmpOptimWrapper`.
+
+    Args:
+        optim_wrapper: Config of the optimiser wrappers, changed in place.
+        dtype: `bfloat16` or `float16`; None keeps the dtype of an `AmpOptimWrapper` in the config.
+
+    Raises:
+        UserError: A wrapper is of another type.
+    """
+    for wrapper in iter_wrappers(optim_wrapper):
         if (kind := wrapper.get("type", "OptimWrapper")) not in ("OptimWrapper", "AmpOptimWrapper"):
             raise UserError(
                 f"--amp: expected type='OptimWrapper' in optim_wrapper, got {kind!r}; "
@@ -79,13 +124,24 @@ def use_amp(optim_wrapper: Any, dtype: str | None) -> None:
         wrapper.update(type="AmpOptimWrapper", **({"dtype": dtype} if dtype else {}))
 
 
-def check_start(generator: Any, location: str) -> None:
-    """Raise `UserError` if the weights match, but are of a network with another function."""
+def check_load_from(generator: Any, location: str) -> None:
+    """Check that the weights of `load_from` are of the generator in the config.
+
+    Weights of other shapes are refused when they are loaded.
+
+    Args:
+        generator: Config of the generator; None for a model without one, which is not checked.
+        location: Path or URL of the checkpoint.
+
+    Raises:
+        UserError: The weights have the right shapes but other `NON_INFERABLE_ARGS` (such as
+            `activate_after_shuffle`): they would load, and the network would compute other images.
+    """
     from srgan_plugin.checkpoints import generator_changes, load_checkpoint_file
-    from srgan_plugin.checkpoints.hub import is_fetched_here, local_checkpoint
+    from srgan_plugin.checkpoints.hub import is_supported_location, local_checkpoint
     from srgan_plugin.checkpoints.recorded_args import NON_INFERABLE_ARGS
 
-    if generator is None or not is_fetched_here(location):
+    if generator is None or not is_supported_location(location):
         return
     path = local_checkpoint(location)
     checkpoint = load_checkpoint_file(path)
@@ -101,7 +157,11 @@ def check_start(generator: Any, location: str) -> None:
 
 
 def scale_lr(cfg: Any) -> None:
-    """Enable mmengine's scaling of the learning rate by the global batch size."""
+    """Enable mmengine's scaling of the learning rate by the global batch size.
+
+    Raises:
+        UserError: `cfg.auto_scale_lr` has no `base_batch_size`.
+    """
     scaling = cfg.get("auto_scale_lr")
     if not isinstance(scaling, dict) or "base_batch_size" not in scaling:
         raise UserError(
@@ -111,32 +171,45 @@ def scale_lr(cfg: Any) -> None:
     scaling["enable"] = True
 
 
-def choose_checkpoint(cfg: Any, resume: str | None) -> None:
-    """Set `resume` and `load_from` by `--resume`, and refuse a file that cannot be used."""
-    from srgan_plugin.checkpoints.hub import is_fetched_here, local_checkpoint
+def set_start_checkpoint(cfg: Any, resume: str | None) -> None:
+    """Set `cfg.resume` and `cfg.load_from` by `--resume`, and check the file.
+
+    Args:
+        cfg: Config, changed in place.
+        resume: Checkpoint to resume, `auto` for the newest one of `cfg.work_dir`, or None for
+            `resume` and `load_from` of the config.
+
+    Raises:
+        MissingFileError: The checkpoint does not exist.
+        UserError: The checkpoint cannot be resumed, or is of a network other than in the config.
+    """
+    from srgan_plugin.checkpoints.hub import is_supported_location, local_checkpoint
     from srgan_plugin.hosts.mmengine.engine.checkpoint_files import newest_checkpoint
 
     if resume:
         newest = newest_checkpoint(cfg.work_dir) if resume == "auto" else resume
         # Without a checkpoint the run starts from load_from, as it would without --resume.
         if newest is None:
-            write_note(f"--resume: no checkpoint in {cfg.work_dir}, starting again")
+            write_note(f"--resume: no checkpoint in {cfg.work_dir}, starting from iteration 0")
         cfg.resume = newest is not None
         cfg.load_from = str(newest) if newest else cfg.get("load_from")
     if not (start := cfg.get("load_from")):
         return
-    if is_fetched_here(start):
+    # Messages name what the user wrote.
+    flag = "--resume" if resume and cfg.resume else "resume=True" if cfg.get("resume") else None
+    if is_supported_location(start):
         try:
             start = cfg.load_from = str(local_checkpoint(start))
         except MissingFileError as error:
-            raise MissingFileError(f"load_from: {error}") from None
-    if not cfg.get("resume"):
-        check_start(cfg.model.get("generator"), start)
+            name = "--resume" if flag == "--resume" else "load_from"
+            raise MissingFileError(f"{name}: {error}") from None
+    if flag is None:
+        check_load_from(cfg.model.get("generator"), start)
         return
-    done = check_resumable(start)
+    done = check_resumable(start, flag)
     if done >= cfg.train_cfg.get("max_iters", done + 1):
         write_note(
-            f"--resume: the training is complete: {start} has {done} iterations, "
+            f"{flag}: the training is complete: {start} has {done} iterations, "
             f"train_cfg.max_iters is {cfg.train_cfg.max_iters}"
         )
 
@@ -163,11 +236,11 @@ def main(argv: list[str] | None = None) -> None:
     from srgan_plugin.hosts.mmengine.engine.distributed import join_process_group
     from srgan_plugin.io.atomic import claim_folder
 
-    if args.amp and (args.amp != "auto" or amp_is_faster()):
-        use_amp(cfg.optim_wrapper, None if args.amp == "auto" else args.amp)
+    if args.amp:
+        set_precision(cfg.optim_wrapper, args.amp, args.launcher)
     if args.auto_scale_lr:
         scale_lr(cfg)
-    choose_checkpoint(cfg, args.resume)
+    set_start_checkpoint(cfg, args.resume)
     join_process_group(args.launcher, cfg)
     enable_safe_checkpointing(cfg)
     first = get_rank() == 0

@@ -114,12 +114,12 @@ def explain_missing(path: Path) -> str:
         for pattern, kind, hint in _FOLDERS:
             if found := sorted(path.glob(pattern)):
                 which = f", such as {found[0]}" if "give" in hint else ""
-                return f"expected a checkpoint file, but {path} is {kind}: {hint}{which}"
-        return f"expected a checkpoint file, but {path} is a folder without one"
+                return f"{path}: expected a checkpoint file, got {kind}; {hint}{which}"
+        return f"{path}: expected a checkpoint file, got a folder without one; give a file"
     if path.with_name(f"{path.name}.index").is_file():
         kind = "the name of a TensorFlow checkpoint (.index, .data-…)"
-        return f"expected a checkpoint file, but {path} is {kind}: {_TENSORFLOW}"
-    return f"expected a checkpoint file, but {path} does not exist{_suggest_names(path)}"
+        return f"{path}: expected a checkpoint file, got {kind}; {_TENSORFLOW}"
+    return f"{path}: expected a checkpoint file, got no such file{_suggest_names(path)}"
 
 
 def _suggest_names(path: Path) -> str:

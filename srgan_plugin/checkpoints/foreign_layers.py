@@ -61,8 +61,9 @@ def to_state_dict(arrays: Mapping[str, Array], *, ordered: bool = True) -> dict[
         ordered: Whether the arrays are in the order of the network's layers.
 
     Returns:
-        Tensors; arrays without axes, such as an epoch, become numbers. The keys are SRResNet's
-        with the prefix `keras.` or `tensorlayer.`; for other networks, the names of the arrays.
+        Tensors; arrays without axes, such as an epoch, become numbers. The keys are those of
+        SRResNet with the prefix `keras.` or `tensorlayer.`; for other networks, the names of the
+        arrays.
     """
     if any(_TORCH_KEY.search(name) for name in arrays):
         return _torch_keys(arrays)

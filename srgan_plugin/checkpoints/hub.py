@@ -20,9 +20,10 @@ from .read_write import filename_hash
 WEIGHTS: Final = Path(__file__).resolve().parent / "weights"
 BUNDLED_MODELS: Final = ("msrresnet", "srgan")
 BUNDLED_LICENSE: Final = "cc-by-sa-4.0"
-#: Arguments of the bundled networks and of OpenMMLab's, which their files do not record.
+#: Arguments of the bundled and the OpenMMLab networks that their files do not record, or record in
+#: a note of format 1, whose defaults are not trusted.
 BUNDLED_ARGUMENTS: Final = {"activate_after_shuffle": False}
-#: File in `WEIGHTS` with the SHA-256 of each, in the format of `sha256sum`.
+#: File in `WEIGHTS` with the SHA-256 of each bundled file, in the format of `sha256sum`.
 SUMS: Final = "SHA256SUMS"
 
 _OPENMMLAB = "https://download.openmmlab.com/mmediting/restorers/srresnet_srgan"
@@ -36,7 +37,7 @@ PUBLISHED = {
     ),
 }
 
-# Names of the same files in other versions of MMEditing and MMagic.
+# Names of the configs of these checkpoints in MMEditing and MMagic.
 _ALIASES: Final = {
     f"{known.partition('_1x16')[0]}_{batch}_div2k": known
     for known in PUBLISHED
@@ -59,7 +60,7 @@ _SCHEMES: Final = ("http://", "https://", "hf://")
 logger = logging.getLogger(__name__)
 
 
-def is_fetched_here(location: str) -> bool:
+def is_supported_location(location: str) -> bool:
     """Return whether `local_checkpoint` supports a location; mmengine loads others (`s3://`)."""
     return "://" not in location or location.startswith(_SCHEMES)
 
@@ -76,24 +77,53 @@ def published_url(name: str) -> str | None:
     """
     if name in _BASICSR:
         raise FileError(
-            f"{name}: expected a checkpoint with a URL, but BasicSR publishes it on a page for "
-            f"browsers; download it from {_BASICSR_PAGE} and give its path"
+            f"{name}: expected a checkpoint with a direct URL, got one on a page for browsers; "
+            f"download it from {_BASICSR_PAGE} and give its path"
         )
+    return _url_by_name(name)
+
+
+def _url_by_name(name: str) -> str | None:
     urls = {**PUBLISHED, **_KAIR}
     by_file = {url.rpartition("/")[2].removesuffix(".pth"): url for url in urls.values()}
     return (urls | by_file).get(_ALIASES.get(name, name))
 
 
 def published_arguments(location: str) -> dict[str, Any]:
-    """Return the arguments of a bundled or published network that its file does not record."""
-    is_known = location in (*BUNDLED_MODELS, *PUBLISHED, *_ALIASES)
+    """Return what is known of a network by its publication, and not recorded in its file.
+
+    Args:
+        location: See `local_checkpoint`.
+
+    Returns:
+        `BUNDLED_ARGUMENTS` for the name of a bundled or an OpenMMLab checkpoint, the URL of the
+        latter, and a copy of a bundled file; empty for any other location.
+    """
+    if location in BUNDLED_MODELS:
+        is_known = True
+    elif os.path.exists(location):  # noqa: PTH110 - has priority over a name, as a path
+        is_known = _is_bundled_file(Path(location))
+    else:
+        is_known = (_url_by_name(location) or location) in PUBLISHED.values()
     return dict(BUNDLED_ARGUMENTS) if is_known else {}
+
+
+def _is_bundled_file(path: Path) -> bool:
+    """Return whether a file has the content of bundled weights; only `.safetensors` is hashed."""
+    is_candidate = path.suffix == ".safetensors" and path.is_file()
+    return is_candidate and sha256(path) in _read_sums(WEIGHTS / SUMS).values()
+
+
+def _read_sums(path: Path) -> dict[str, str]:
+    """Return the SHA-256 by file name in the output of `sha256sum`; empty for a missing file."""
+    listed = path.read_text(encoding="utf-8") if path.is_file() else ""
+    return dict(line.split()[::-1] for line in listed.splitlines() if line)
 
 
 def _explain_unknown(location: str) -> str:
     """Return a message for a missing file or an unknown name, with similar names."""
     message = explain_missing(Path(location))
-    if Path(location).name != location or Path(location).is_dir():
+    if Path(location).name != location:
         return message
     known = (*BUNDLED_MODELS, *PUBLISHED, *_ALIASES, *_KAIR, *_BASICSR)
     names = {name.lower(): name for name in known}
@@ -111,17 +141,23 @@ def local_checkpoint(
 
     Args:
         location: A path, a URL (`http://`, `https://`), `hf://OWNER/NAME[@REVISION]` for the
-            Hugging Face hub, the name of a published checkpoint, or a name in `BUNDLED_MODELS`.
-        folder: Folder for downloads; default: the `checkpoints` folder of `torch.hub`. Files
-            without a hash in their name are saved in one subfolder per URL.
-        progress: See `download`.
+            Hugging Face hub, the name of a published checkpoint, or a name in `BUNDLED_MODELS`. A
+            path that exists is returned unchanged, even of a folder.
+        folder: Folder for downloads by URL or name; default: the `checkpoints` folder of
+            `torch.hub`. Files without a hash in their name are saved in one subfolder per URL.
+            Ignored for `hf://`, which has a cache of its own.
+        progress: See `download`; ignored for `hf://`.
+
+    Returns:
+        The path; it is a file unless `location` is the path of a folder.
 
     Raises:
-        MissingFileError: The file does not exist or the name is unknown. The message lists similar
-            names.
-        UserError: The download differs from the published file, or the bundled weights were
-            changed.
-        FileError: The download failed. The message contains the path for a manual download.
+        MissingFileError: The path does not exist or the name is unknown; the message lists similar
+            names. Or the repository of `hf://` has no such file.
+        UserError: The URL is invalid, the download differs from the published file, or the bundled
+            weights were changed.
+        FileError: The download failed; for a URL or a name the message contains the path for a
+            manual download. Or only a browser can download the checkpoint.
     """
     if location in BUNDLED_MODELS:
         return _bundled_path(location, WEIGHTS)
@@ -151,9 +187,10 @@ def _bundled_path(name: str, folder: Path) -> Path:
     """Return the path of bundled weights after verifying their SHA-256."""
     path, sums = folder / f"{name}.safetensors", folder / SUMS
     if not path.is_file():
-        raise MissingFileError(f"{path}: expected the bundled weights, but there is no such file")
-    listed = sums.read_text(encoding="utf-8") if sums.is_file() else ""
-    expected = dict(line.split()[::-1] for line in listed.splitlines() if line).get(path.name)
+        raise MissingFileError(
+            f"{path}: expected the bundled weights, got no such file; reinstall srgan_plugin"
+        )
+    expected = _read_sums(sums).get(path.name)
     if (digest := sha256(path)) != expected:
         kind = detect_kind(path) if path.stat().st_size else "an empty file"
         raise UserError(

@@ -192,7 +192,10 @@ def verify_weights(path: Path, config: Mapping[str, Any], *, cached: bool) -> No
         MissingFileError: The weights are missing.
     """
     if not path.is_file():
-        raise MissingFileError(f"{path}: expected the weights, but there is no such file")
+        raise MissingFileError(
+            f"{path}: expected the weights that push_to_hub writes, got no such file; download the "
+            "repository again"
+        )
     if (digest := sha256(path)) != config["sha256"]:
         # The file is a link into REPOSITORY/blobs, which the hub's client does not download again.
         remove = f"remove the folder {path.parents[2]} and " if cached else ""
@@ -221,8 +224,8 @@ def _read_config(path: Path) -> dict[str, Any]:
     """Return the content of a config after checking the types of its fields."""
     if not path.is_file():
         raise MissingFileError(
-            f"{path}: expected the config that push_to_hub writes, but there is no such file; give "
-            "the URL of a checkpoint in that repository to --model instead"
+            f"{path}: expected the config that push_to_hub writes, got no such file; give the URL "
+            "of a checkpoint in that repository to --model instead"
         )
     config = read_json(path, f"{LIBRARY}'s config")
     fields = config if isinstance(config, dict) else {}

@@ -150,7 +150,7 @@ def _strip_wrapper(key: str) -> str:
 
 
 def _describe_other_discriminator(saved: Mapping[str, Any], known: Mapping[str, Any]) -> str:
-    """Describe a saved discriminator that does not fit the model's; empty if there is none."""
+    """Describe a saved discriminator that does not fit that of the model; empty without one."""
     own, found = select_prefix(known, "discriminator."), select_prefix(saved, "discriminator.")
     if not own or not found or not why_not_loadable(found, own):
         return ""

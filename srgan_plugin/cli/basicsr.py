@@ -178,7 +178,7 @@ def _check_generator(location: str, checkpoint: dict[str, Any], network_g: dict[
     with prefix_errors(f"path.pretrain_network_g: {location}"):
         try:
             found = identify(checkpoint)
-        except UnknownNetworkError:  # a network of BasicSR that this package does not know
+        except UnknownNetworkError:  # a network of BasicSR that this package does not have
             return
         name = "activate_after_shuffle"
         if found.layout.network != "MSRResNet":

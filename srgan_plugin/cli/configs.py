@@ -256,8 +256,12 @@ def require_settings(cfg: Any, *names: str, hint: str) -> None:
         raise UserError(f"{cfg.filename}: expected {', '.join(names)}, got no {missing}; {hint}")
 
 
-def check_resumable(path: str | Path) -> int:
+def check_resumable(path: str | Path, name: str = "--resume") -> int:
     """Check that a run can be resumed from a checkpoint. Remote checkpoints are not checked.
+
+    Args:
+        path: The checkpoint.
+        name: The cause, for messages: `--resume`, or `resume=True` of the config.
 
     Returns:
         Iteration of the checkpoint; -1 for a remote one.
@@ -272,14 +276,16 @@ def check_resumable(path: str | Path) -> int:
 
     checkpoint = load_checkpoint_file(path)
     meta = checkpoint.get("meta")
+    by_flag = f"replace --resume by --cfg-options load_from={path}"
+    change = by_flag if name == "--resume" else f"remove {name}, keep load_from={path}"
     if not isinstance(meta, dict) or "iter" not in meta or "optimizer" not in checkpoint:
         raise UserError(
-            f"--resume: expected a checkpoint of a training, got {path} with weights only; to "
-            f"start from them, replace --resume by --cfg-options load_from={path}"
+            f"{name}: expected a checkpoint of a training, got {path} with weights only; to start "
+            f"from them, {change}"
         )
     if "message_hub" not in checkpoint:
         raise UserError(
-            f"--resume: expected a checkpoint of mmengine, got {path} of mmcv 1.x (MMEditing 0.x); "
-            f"to start from its weights, replace --resume by --cfg-options load_from={path}"
+            f"{name}: expected a checkpoint of mmengine, got {path} of mmcv 1.x (MMEditing 0.x); "
+            f"to start from its weights, {change}"
         )
     return int(meta["iter"])

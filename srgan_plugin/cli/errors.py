@@ -126,7 +126,7 @@ def explain(error: Exception) -> str | None:
     if isinstance(error, OSError) and "[Errno " in str(error):  # raised by the system
         file = "" if error.filename is not None else _open_file(error)
         return one_line(OSError(f"{error}{file}"))
-    if type(error).__name__ in ("MemoryError", "OutOfMemoryError"):  # the latter is torch's
+    if type(error).__name__ in ("MemoryError", "OutOfMemoryError"):  # the latter is of torch
         return one_line(error)
     if not {"mmengine", "basicsr"} & sys.modules.keys():
         return None

@@ -197,7 +197,8 @@ def _describe_interval(runner: Any) -> str:
 def _describe_precision(optim_wrapper: Any) -> str:
     """Return the names of the dtypes that the networks compute in.
 
-    The attribute is `dtype` for wrappers of this package, and `cast_dtype` or none for mmengine's.
+    The attribute is `dtype` for wrappers of this package; wrappers of mmengine have `cast_dtype` or
+    neither.
     """
     wrappers = getattr(optim_wrapper, "optim_wrappers", {"": optim_wrapper}).values()
     default = torch.get_autocast_dtype("cuda" if torch.cuda.is_available() else "cpu")

@@ -151,10 +151,9 @@ def check_free(target: Path, *, overwrite: bool) -> None:
 
 def network_options(args: argparse.Namespace) -> dict[str, Any]:
     """Return the options of `add_network_options` as arguments of functions in `checkpoints`."""
-    from srgan_plugin.checkpoints.hub import BUNDLED_ARGUMENTS, BUNDLED_MODELS
+    from srgan_plugin.checkpoints.hub import published_arguments
 
-    known = BUNDLED_ARGUMENTS if args.source in BUNDLED_MODELS else {}
-    arguments = {**known, **dict(args.arch_options)}
+    arguments = {**published_arguments(args.source), **dict(args.arch_options)}
     return {"ema": args.ema, "role": args.network, "arguments": arguments}
 
 

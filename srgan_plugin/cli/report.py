@@ -84,7 +84,11 @@ def _add_quality(parser: argparse.ArgumentParser) -> None:
 
 
 def run_report(args: argparse.Namespace) -> None:
-    """Write a page with the curves, results, images and configs of runs."""
+    """Write a page with the curves, results, images and configs of runs.
+
+    Raises:
+        UserError: An option is wrong, or a run or results file cannot be read.
+    """
     from srgan_plugin.io.atomic import write_text
     from srgan_plugin.metrics.reference_results import MODELS
     from srgan_plugin.reports.run_page import run_page
@@ -192,7 +196,11 @@ def add_compare_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run_compare(args: argparse.Namespace) -> None:
-    """Upscale images with each model, and write a page or a sheet that compares the results."""
+    """Upscale images with each model, and write a page or a sheet that compares the results.
+
+    Raises:
+        UserError: An option is wrong, or an input cannot be read.
+    """
     from srgan_plugin.io.atomic import write_text
     from srgan_plugin.io.writers import write_image
     from srgan_plugin.reports.comparison import comparison_sheet

@@ -62,7 +62,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--precision",
         choices=("auto", "float32", "bfloat16", "float16"),
-        help="default: float32; auto uses bfloat16 where it is faster on this device",
+        help="default: float32; auto uses bfloat16 if it is at least 1.25 times as fast "
+        "on this device",
     )
     parser.add_argument("--half", action="store_true", help="same as --precision float16")
     _add_output_arguments(parser)
@@ -98,6 +99,10 @@ def run(args: argparse.Namespace) -> None:
 
     A failed image is reported in one line on standard error; the others are upscaled, and the exit
     status is 1.
+
+    Raises:
+        UserError: Options contradict each other, or the network cannot be opened.
+        FileError: The disk is full.
     """
     from srgan_plugin.inference.batch import (
         DEFAULT_OUTPUT,

@@ -65,8 +65,8 @@ class Upscaler:
             result, except for rounding. When the device runs out of memory, the tile is halved and
             stays so for later images.
         precision: `"float32"`; `"bfloat16"`, which changes pixels by up to some levels;
-            `"float16"`, on a GPU only; `"auto"`, which is bfloat16 where it is faster on the
-            device, else float32.
+            `"float16"`, on a GPU only; `"auto"`, which is bfloat16 if it is at least 1.25 times
+            as fast on the device, else float32.
         backend: `"torch"`, `"openvino"`, `"onnxruntime"`, `"ncnn"`, or `"auto"` for the fastest
             installed one; see `open_backend`.
         tta: Average the results for the eight flips and transposes of the image (x8
@@ -74,7 +74,7 @@ class Upscaler:
 
     Attributes:
         backend: The network on its runtime and device.
-        dtype: Type that the network computes in.
+        dtype: The dtype that the network computes in.
         scale: Upscaling factor of the result.
         tile: Largest side of a tile, in pixels of the input.
 

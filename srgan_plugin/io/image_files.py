@@ -175,7 +175,11 @@ def not_regular(path: Path) -> UserError:
 
 
 def max_pixels() -> int:
-    """Return the largest number of pixels allowed: `$SRGAN_MAX_PIXELS`, or 2**28."""
+    """Return the largest number of pixels allowed: `$SRGAN_MAX_PIXELS`, or 2**28.
+
+    Raises:
+        UserError: `$SRGAN_MAX_PIXELS` is not a positive integer.
+    """
     text = os.environ.get("SRGAN_MAX_PIXELS", str(_MAX_PIXELS))
     if not text.isdecimal() or not int(text):
         raise UserError(f"SRGAN_MAX_PIXELS: expected a number of pixels, got {text!r}")

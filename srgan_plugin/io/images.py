@@ -125,10 +125,10 @@ def opencv_decode(content: bytes, name: str) -> Pixels:
 
 
 def _needs_comparison(image: ImageFile, content: bytes) -> bool:
-    """Return whether OpenCV's pixels must be compared with Pillow's.
+    """Return whether the pixels that OpenCV decodes must be compared with those of Pillow.
 
-    OpenCV fills in missing pixels or drops transparency in formats other than JPEG and PNG,
-    animated PNG (acTL), and PNG with tRNS. JPEG is checked by `read_source_image`.
+    OpenCV fills in missing pixels or drops transparency in formats other than JPEG and PNG, in
+    animated PNG (acTL), and in PNG with tRNS. JPEG is checked by `read_source_image`.
     """
     if image.format == "PNG":
         animated = content.find(b"acTL", 0, content.find(b"IDAT")) >= 0

@@ -61,8 +61,8 @@ def gan_loss(
         target_is_real: Whether the target label is real.
         gan_type: 'vanilla' (cross entropy), 'lsgan' (squares), 'l1', 'wgan' (the plain mean),
             'wgan_softplus' (as in StyleGAN2), 'hinge'.
-        is_disc: Whether the loss is the discriminator's. Only 'hinge' differs: its generator loss
-            is the negative mean for either target.
+        is_disc: Whether the loss is that of the discriminator. Only 'hinge' differs: its generator
+            loss is the negative mean for either target.
         real_label_val: Label of real images, for 'vanilla', 'lsgan' and 'l1'.
         fake_label_val: Label of generated images, for 'vanilla', 'lsgan' and 'l1'.
 
@@ -92,7 +92,7 @@ class GANLoss(nn.Module):
         gan_type: See `gan_loss`.
         real_label_val: See `gan_loss`.
         fake_label_val: See `gan_loss`.
-        loss_weight: Factor of the generator's loss; the discriminator's is always 1.
+        loss_weight: Factor of the generator's loss; that of the discriminator's loss is always 1.
 
     Raises:
         UserError: `gan_type` is unknown.
@@ -125,7 +125,8 @@ class GANLoss(nn.Module):
         Args:
             input: Logits of the discriminator, any shape.
             target_is_real: Whether the target label is real.
-            is_disc: Whether the loss is the discriminator's, which `loss_weight` does not scale.
+            is_disc: Whether the loss is that of the discriminator, which is not multiplied by
+                `loss_weight`.
 
         Returns:
             A scalar.

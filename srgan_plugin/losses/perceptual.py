@@ -70,7 +70,8 @@ class PerceptualLoss(nn.Module):
 
     Raises:
         UserError: An option or layer is unknown, or the file does not hold VGG-19 weights.
-        MissingFileError: The file does not exist and cannot be downloaded.
+        MissingFileError: `pretrained` is a missing file, or the download of torchvision's file
+            failed.
 
     Example:
         >>> import tempfile

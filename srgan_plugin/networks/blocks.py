@@ -202,11 +202,11 @@ def is_channels_last(x: Tensor) -> bool:
     return not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
 
 
-# Losses are computed in float32 or float64, whatever the type of the networks.
+# Losses are computed in float32 or float64, whatever the dtype of the networks.
 
 
 def at_least_float32(x: Tensor) -> Tensor:
-    """Return `x` in float32, or unchanged if it is float64; gradients get the type of `x`."""
+    """Return `x` in float32, or unchanged if it is float64; gradients get the dtype of `x`."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
@@ -216,7 +216,7 @@ def autocast_disabled(x: Tensor) -> AbstractContextManager[object]:
 
 
 def autocast_dtype(x: Tensor) -> torch.dtype | None:
-    """Return the type in which autocast computes convolutions of `x`; None if it is off."""
+    """Return the dtype in which autocast computes convolutions of `x`; None if it is off."""
     device = x.device.type
     on = not x.is_meta and torch.is_autocast_enabled(device)
     return torch.get_autocast_dtype(device) if on else None

@@ -58,20 +58,22 @@ class _PairedConvDiscriminator(nn.Module):
             )
         self.input_size = input_size
         self.num_stages = num_stages
-        width = in_channels
+        channels = in_channels
         for stage in range(num_stages):
-            features = mid_channels * min(2**stage, 8)
-            self._add_conv(f"{stage}_0", width, features, kernel=3, stride=1)
-            self._add_conv(f"{stage}_1", features, features, kernel=down_kernel, stride=2)
-            width = features
-        self.linear1 = nn.Linear(width * side**2, hidden)
+            out_channels = mid_channels * min(2**stage, 8)
+            self._add_conv(f"{stage}_0", channels, out_channels, kernel=3, stride=1)
+            self._add_conv(f"{stage}_1", out_channels, out_channels, kernel=down_kernel, stride=2)
+            channels = out_channels
+        self.linear1 = nn.Linear(channels * side**2, hidden)
         self.linear2 = nn.Linear(hidden, 1)
 
-    def _add_conv(self, name: str, width: int, features: int, *, kernel: int, stride: int) -> None:
+    def _add_conv(
+        self, name: str, in_channels: int, out_channels: int, *, kernel: int, stride: int
+    ) -> None:
         first = name == "0_0"
-        conv = nn.Conv2d(width, features, kernel, stride=stride, padding=1, bias=first)
+        conv = nn.Conv2d(in_channels, out_channels, kernel, stride=stride, padding=1, bias=first)
         self.add_module(f"conv{name}", conv)
-        self.add_module(f"bn{name}", None if first else nn.BatchNorm2d(features))
+        self.add_module(f"bn{name}", None if first else nn.BatchNorm2d(out_channels))
 
     def forward(self, x: Tensor) -> Tensor:
         """Compute logits of images.
@@ -80,7 +82,7 @@ class _PairedConvDiscriminator(nn.Module):
             x: RGB in [0, 1], (N, in_channels, input_size, input_size).
 
         Returns:
-            Logits, (N, 1), positive for real; in the type of the weights, also under autocast.
+            Logits, (N, 1), positive for real; in the dtype of the weights, also under autocast.
 
         Raises:
             UserError: The images have another height or width.

@@ -129,7 +129,7 @@ class MSRResNet(Generator):
         in_channels: Channels of the LR image.
         out_channels: Channels of the output; equal to `in_channels` unless that is 1, because the
             upscaled input is added to the output.
-        mid_channels: Number of features.
+        mid_channels: Channels of the features between the first and the last convolution.
         num_blocks: Number of residual blocks.
         upscale_factor: 2, 3 or 4.
         activate_after_shuffle: LeakyReLU(0.1) after each pixel shuffle, as in BasicSR, KAIR and
@@ -213,13 +213,14 @@ class SRResNet(Generator):
     """The paper's generator (Ledig et al. 2016, fig. 4): 9x9 ends, BN, PReLU, one long skip.
 
     Convolutions before a batch normalisation have a bias, which the normalisation makes redundant,
-    because checkpoints of common implementations contain it. The defaults are the paper's; the
-    arguments from `input_range` on describe how other implementations of SRGAN differ.
+    because checkpoints of common implementations contain it. The defaults are those of the paper;
+    the arguments from `input_range` on describe how other implementations of SRGAN differ.
 
     Args:
         in_channels: Channels of the LR image.
         out_channels: Channels of the output.
-        mid_channels: Features; each upsampling convolution outputs four times as many.
+        mid_channels: Channels of the features between the first and the last convolution; each
+            upsampling convolution has four times as many.
         num_blocks: Number of residual blocks.
         upscale_factor: 2, 3, 4 or 8.
         prelu: 'shared' learns one slope for each activation, 'channel' one for each channel.

@@ -15,7 +15,7 @@ from .blocks import IMAGENET, at_least_float32, autocast_disabled, autocast_dtyp
 
 URL = "https://download.pytorch.org/models/vgg19-dcbb9e9d.pth"
 TORCHVISION = "torchvision://vgg19"
-_BLOCKS = ((2, 64), (2, 128), (4, 256), (4, 512), (4, 512))  # convolutions, features
+_BLOCKS = ((2, 64), (2, 128), (4, 256), (4, 512), (4, 512))  # convolutions, output channels
 
 
 #: All layers in order; the position of a layer is its index in torchvision's `vgg19().features`.
@@ -27,16 +27,16 @@ LAYERS = tuple(
         f"pool{block}",
     )
 )
-_WIDTHS = [3, *(features for count, features in _BLOCKS for _ in range(count))]
+_CHANNELS = [3, *(channels for count, channels in _BLOCKS for _ in range(count))]
 #: Shape of the weight by convolution, in order.
 CONV_SHAPES: dict[str, tuple[int, ...]] = {
-    name: (features, width, 3, 3)
-    for name, (width, features) in zip(
-        filter(lambda layer: layer.startswith("conv"), LAYERS), pairwise(_WIDTHS), strict=True
+    name: (out_channels, in_channels, 3, 3)
+    for name, (in_channels, out_channels) in zip(
+        filter(lambda layer: layer.startswith("conv"), LAYERS), pairwise(_CHANNELS), strict=True
     )
 }
-# Index of each convolution in the two kinds of file. The rescaled one also counts the 1x1
-# convolution of the input and a padding layer before every other convolution.
+# Index of each convolution in the two kinds of file. In the rescaled file the 1x1 convolution and
+# a padding layer before each 3x3 convolution have indices as well.
 _TORCHVISION_INDEX = {name: LAYERS.index(name) for name in CONV_SHAPES}
 _RESCALED_INDEX = {name: i + n + 2 for n, (name, i) in enumerate(_TORCHVISION_INDEX.items())}
 
@@ -65,13 +65,13 @@ def layer_name(layer: str) -> str:
 
 
 def load_vgg19(
-    pretrained: str | Path, depth: str
+    pretrained: str | Path, last_layer: str
 ) -> tuple[dict[str, tuple[Tensor, Tensor]], tuple[Tensor, Tensor] | None]:
     """Read the convolutions up to a layer from any of the files that `VGG19Features` takes.
 
     Args:
         pretrained: See `VGG19Features`.
-        depth: The deepest layer to read, one of `LAYERS`.
+        last_layer: The deepest layer to read, one of `LAYERS`.
 
     Returns:
         Weight and bias by name of the convolution, float32 on the CPU; and the 1x1 convolution of
@@ -79,13 +79,14 @@ def load_vgg19(
 
     Raises:
         UserError: The file does not hold VGG-19 weights down to that layer.
-        MissingFileError: The file does not exist and cannot be downloaded.
+        MissingFileError: `pretrained` is a missing file, or the download of torchvision's file
+            failed.
     """
     path = _fetch_torchvision_file() if str(pretrained) == TORCHVISION else Path(pretrained)
     state = _read(path)
     rescaled = state["0.weight"].shape[-1] == 1
     index = _RESCALED_INDEX if rescaled else _TORCHVISION_INDEX
-    within = LAYERS[: LAYERS.index(depth) + 1]
+    within = LAYERS[: LAYERS.index(last_layer) + 1]
     convs = {
         name: _parameters(path, state, index[name], shape)
         for name, shape in CONV_SHAPES.items()
@@ -97,8 +98,9 @@ def load_vgg19(
 def random_vgg19_state_dict(seed: int = 0, depth: str = "conv5_4") -> dict[str, Tensor]:
     """Draw random VGG-19 weights, for tests without the trained ones.
 
-    Weights are He-initialised, which keeps the size of activations near 1; biases are zero. The
-    layout is torchvision's without the classifier. Save them with `torch.save` for `pretrained`.
+    Weights are He-initialised, which keeps the magnitude of activations near 1; biases are zero.
+    The layout is that of torchvision's `vgg19`, without the classifier. Save them with `torch.save`
+    for `pretrained`.
 
     Args:
         seed: Seed of the random generator.
@@ -142,8 +144,8 @@ def _fetch_torchvision_file() -> Path:
         torch.hub.download_url_to_file(URL, str(path), hash_prefix="dcbb9e9d")
     except (OSError, RuntimeError) as error:
         raise MissingFileError(
-            f"{path}: expected VGG-19 weights, but the file is missing and its download failed "
-            f"({error}); fetch {URL} into {path.parent}, or set `pretrained` to another file"
+            f"{path}: expected VGG-19 weights, got no file and a failed download ({error}); fetch "
+            f"{URL} into {path.parent}, or set `pretrained` to another file"
         ) from error
     return path
 
@@ -208,15 +210,19 @@ class VGG19Features(nn.Module):
         pretrained: 'torchvision://vgg19' loads vgg19-dcbb9e9d.pth (548 MB) from torch.hub's
             checkpoint folder and downloads it there if it is missing. Or a file: a state dict in
             torchvision's layout (`features.0.weight`, or `0.weight` without the classifier), or
-            the rescaled weights of Gatys et al. (key 0 is a 1x1 convolution from RGB in [0, 1] to
-            mean-subtracted BGR in [0, 255], then 2, 5, 9, 12, 16, … are the convolutions).
+            the weights that Gatys et al. rescaled to a mean activation of 1, in the layout of
+            AdaIN's `vgg_normalised.pth`: key 0 is a 1x1 convolution from RGB in [0, 1] to
+            mean-subtracted BGR in [0, 255]; 2, 5, 9, 12, 16, … are the 3x3 convolutions. The
+            padding layers between them, which reflect the image in AdaIN, are not run: the
+            convolutions pad with zeros, as for torchvision's weights.
         use_input_norm: Normalise the input: by ImageNet's mean and standard deviation, or by key 0
             of a rescaled file. If false, conv1_1 gets the image unchanged.
 
     Raises:
         UserError: `layers` is empty or has an unknown layer, or the file does not hold VGG-19
             weights down to the deepest of them.
-        MissingFileError: The file does not exist and cannot be downloaded.
+        MissingFileError: `pretrained` is a missing file, or the download of torchvision's file
+            failed.
 
     Example:
         >>> import tempfile
@@ -243,12 +249,13 @@ class VGG19Features(nn.Module):
         if not self.layers:
             raise UserError("layers: expected at least one layer of VGG-19, got none")
         deepest = max(LAYERS.index(name) for name in self.layers.values())
-        self._walk = LAYERS[: deepest + 1]
+        self._computed_layers = LAYERS[: deepest + 1]
         convs, rescaling = load_vgg19(pretrained, LAYERS[deepest])
         for name, (weight, bias) in convs.items():
             self.register_buffer(f"{name}_weight", weight, persistent=False)
             self.register_buffer(f"{name}_bias", bias, persistent=False)
-        # Cache of `_weights`: the source of conv1_1, autocast's type, the weights in that type.
+        # Cache of `_weights`: the conv1_1 weight that was cast, the autocast dtype, all weights in
+        # that dtype. A `.to()` replaces the conv1_1 weight, and so makes the cache invalid.
         self._cast: tuple[Tensor, torch.dtype, dict[str, Tensor]] | None = None
         self.input_norm: nn.Module = nn.Identity()
         if use_input_norm:
@@ -258,18 +265,19 @@ class VGG19Features(nn.Module):
         """Compute VGG features of a batch of images.
 
         Args:
-            x: RGB in [0, 1], (N, 3, H, W); H and W at least 2**pools, pools being the number of
-                pooling layers up to the deepest layer.
+            x: RGB in [0, 1], (N, 3, H, W); H and W at least 2**p, p being the number of pooling
+                layers up to the deepest layer.
 
         Returns:
-            Features by the names in `layers`, (N, C, H / 2**pools, W / 2**pools).
+            Features by the names in `layers`, (N, C, H // 2**p, W // 2**p), p being the number of
+            pooling layers up to that layer.
         """
         found: dict[str, Tensor] = {}
         needed = set(self.layers.values())
         weights = self._weights(x)
-        # Normalised in float32, then in the type of the weights; autocast may still change it.
+        # Normalised in float32, then in the dtype of the weights; autocast may still change it.
         feat: Tensor = self.input_norm(at_least_float32(x)).to(self.conv1_1_weight.dtype)
-        for before, name in zip(("", *self._walk[:-1]), self._walk, strict=True):
+        for before, name in pairwise(("", *self._computed_layers)):
             if name in CONV_SHAPES:
                 feat = F.conv2d(feat, weights[f"{name}_weight"], weights[f"{name}_bias"], padding=1)
             elif name.startswith("relu"):
@@ -281,10 +289,10 @@ class VGG19Features(nn.Module):
         return {layer: found[name] for layer, name in self.layers.items()}
 
     def _weights(self, x: Tensor) -> dict[str, Tensor]:
-        """Return weights and biases by name, in autocast's type if it is enabled.
+        """Return weights and biases by name, cast to the autocast dtype where that can be cached.
 
         The casts are cached here, because autocast caches those of trained parameters only and
-        would cast these in every pass.
+        would cast these in every pass. Autocast casts what is returned unchanged.
         """
         weights, dtype = dict(self.named_buffers(recurse=False)), autocast_dtype(x)
         source = self.conv1_1_weight
@@ -292,7 +300,7 @@ class VGG19Features(nn.Module):
             return weights
         if self._cast is None or self._cast[0] is not source or self._cast[1] != dtype:
             if not torch.is_grad_enabled():
-                return weights  # made in inference mode, they could not be differentiated through
+                return weights  # inference tensors cannot be saved for a later backward pass
             cast = {name: weight.to(dtype) for name, weight in weights.items()}
             self._cast = (source, dtype, cast)
         return self._cast[2]

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import save_file
 
 from srgan_plugin.checkpoints import hub
 from srgan_plugin.checkpoints.hub import BUNDLED_MODELS, WEIGHTS, local_checkpoint
@@ -59,6 +60,28 @@ def test_bundled_weights_that_were_changed_are_refused(tmp_path, monkeypatch, ch
         open_model("msrresnet")
     assert sha256(path) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_copy_of_bundled_weights_opens_without_an_assumption_and_other_weights_do_not(
+    tmp_path, monkeypatch, caplog, rough
+):
+    for name in ("bundled", "other"):
+        network = rough(MSRResNet, len(name), mid_channels=4, num_blocks=1)
+        note = {"srgan_plugin": '{"network": "MSRResNet", "activate_after_shuffle": false}'}
+        save_file(network.state_dict(), tmp_path / f"{name}.safetensors", note)
+    digest = sha256(tmp_path / "bundled.safetensors")
+    (tmp_path / hub.SUMS).write_text(f"{digest}  msrresnet.safetensors\n")
+    monkeypatch.setattr(hub, "WEIGHTS", tmp_path)
+    open_model(str(tmp_path / "bundled.safetensors"))
+    assert caplog.text == ""
+    open_model(str(tmp_path / "other.safetensors"))
+    assert "activate_after_shuffle" in caplog.text
+
+
+def test_missing_bundled_weights_are_named_with_what_to_do(tmp_path, monkeypatch):
+    monkeypatch.setattr(hub, "WEIGHTS", tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"srgan\.safetensors: .*, got .*; reinstall"):
+        open_model("srgan")
 
 
 @pytest.mark.parametrize("name", BUNDLED_MODELS)

@@ -71,7 +71,7 @@ def test_an_unpacked_checkpoint_opens_again_after_the_command_in_the_message(tmp
     with zipfile.ZipFile(tmp_path / "net.pth") as archive:
         archive.extractall(tmp_path)
     with pytest.raises(
-        FileNotFoundError, match=r"unpacked torch checkpoint: zip -0 -r NEW\.pth FOLDER"
+        FileNotFoundError, match=r"unpacked torch checkpoint; zip -0 -r NEW\.pth FOLDER"
     ):
         load_checkpoint_file(tmp_path / "net")
     with zipfile.ZipFile(tmp_path / "NEW.pth", "w") as archive:
@@ -84,7 +84,7 @@ def test_an_unpacked_checkpoint_opens_again_after_the_command_in_the_message(tmp
 def test_the_prefix_of_a_tensorflow_checkpoint_is_recognised(tmp_path):
     for end in ("index", "data-00000-of-00001", "meta"):
         (tmp_path / f"model-200000.{end}").write_bytes(b"x")
-    with pytest.raises(FileNotFoundError, match=f"model-200000 is the name of a Tens.*{KERAS}"):
+    with pytest.raises(FileNotFoundError, match=f"model-200000: .*the name of a Tens.*{KERAS}"):
         load_checkpoint_file(tmp_path / "model-200000")
 
 
@@ -92,7 +92,5 @@ def test_the_prefix_of_a_tensorflow_checkpoint_is_recognised(tmp_path):
 def test_files_with_names_similar_to_a_missing_one_are_listed(tmp_path, typed):
     for name in ("net_g_400000.pth", "other.txt"):
         (tmp_path / name).write_bytes(b"x")
-    with pytest.raises(
-        FileNotFoundError, match=rf"{typed} does not exist; near: net_g_400000\.pth$"
-    ):
+    with pytest.raises(FileNotFoundError, match=rf"{typed}: .*; near: net_g_400000\.pth$"):
         load_checkpoint_file(tmp_path / typed)

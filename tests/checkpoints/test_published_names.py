@@ -97,7 +97,7 @@ def test_test_py_and_training_take_a_published_name(
 
     cfg = Config.fromfile(config)
     cfg.merge_from_dict({"load_from": NAME, "work_dir": "w"})
-    tool("train").choose_checkpoint(cfg, None)
+    tool("train").set_start_checkpoint(cfg, None)
     assert cfg.load_from == str(server.target)
     assert server.starts == [0]
 
@@ -115,6 +115,30 @@ def test_names_in_other_versions_are_aliases_of_the_same_file(server, name):
 
 def test_the_name_of_the_file_is_an_alias(server):
     gives(open_model(server.target.stem), server.network)
+
+
+@pytest.mark.parametrize("kind", ["name", "alias", "file name", "URL"])
+def test_nothing_is_assumed_of_a_published_network_however_it_is_named(server, kind, caplog):
+    named = {"name": NAME, "alias": OWN_NAME, "file name": server.target.stem}
+    open_model((named | {"URL": hub.PUBLISHED[NAME]})[kind])
+    assert "downloading" in caplog.text
+    assert "activate_after_shuffle" not in caplog.text
+
+
+def test_a_local_file_with_a_published_name_is_not_read_as_the_published_network(
+    server, tmp_path, monkeypatch, rough, caplog
+):
+    monkeypatch.chdir(tmp_path)
+    torch.save(rough(MSRResNet, 1, mid_channels=4, num_blocks=2).state_dict(), NAME)
+    open_model(NAME)
+    assert "activate_after_shuffle" in caplog.text
+
+
+def test_names_of_other_publishers_imply_no_arguments():
+    known = [*hub.BUNDLED_MODELS, *hub.PUBLISHED]
+    assert [hub.published_arguments(name) for name in known] == [hub.BUNDLED_ARGUMENTS] * 4
+    others = [*hub._KAIR, *hub._KAIR.values(), *hub._BASICSR, "hf://owner/name", "unknown"]
+    assert [hub.published_arguments(name) for name in others] == [{}] * len(others)
 
 
 def test_a_local_file_of_that_name_has_priority_over_the_published_one(
@@ -164,7 +188,8 @@ def test_without_a_network_the_message_says_where_the_file_goes(tmp_path, monkey
 )
 def test_the_message_for_an_unknown_name_lists_similar_ones(fails, typed, near):
     said = fails("inspect_checkpoint", typed)
-    assert f"{typed} does not exist; models by name: " in said
+    assert f"{typed}: expected a checkpoint file" in said
+    assert "; models by name: " in said
     assert near in said
 
 

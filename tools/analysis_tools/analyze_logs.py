@@ -111,7 +111,12 @@ def pyplot_for(args: argparse.Namespace) -> Any:
 
 
 def plot_curve(runs: Sequence[Run], args: argparse.Namespace) -> None:
-    """Plot the curves of all logs in one chart."""
+    """Plot the curves of all logs in one chart.
+
+    Raises:
+        UserError: `--legend` has another number of names than there are curves, `--style` is
+            unknown, or matplotlib is not installed.
+    """
     found = [
         (f"{run.name} {name}", sorted(curve.items()))
         for run in runs
@@ -141,7 +146,11 @@ def plot_curve(runs: Sequence[Run], args: argparse.Namespace) -> None:
 
 
 def cal_train_time(runs: Sequence[Run], args: argparse.Namespace) -> None:
-    """Print the average, the slowest and the fastest time of an iteration for each log."""
+    """Print the average, the slowest and the fastest time of an iteration for each log.
+
+    Raises:
+        UserError: A log has too few times.
+    """
     for run in runs:
         speeds = sorted(run.curves.get("it/s", {}).items())
         seconds = {at: 1 / speed for at, speed in speeds[0 if args.include_outliers else 1 :]}

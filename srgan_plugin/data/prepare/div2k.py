@@ -87,8 +87,8 @@ def find_div2k_images(
     files = [path for source in sources for path in (source.hr, *source.lrs.values())]
     if missing := [path for path in files if not path.is_file()]:
         raise MissingFileError(
-            f"{missing[0]}: expected all {len(files)} images of DIV2K, but {len(missing)} of "
-            f"{len(files)} are missing; put the official archives into {root}, or add --download"
+            f"{missing[0]}: expected all {len(files)} images of DIV2K, got "
+            f"{len(files) - len(missing)}; put the official archives into {root}, or add --download"
         )
     return sources
 
@@ -226,8 +226,9 @@ def unpack(archive: Archive, root: Path, *, progress: Progress | None = None) ->
             members = {Path(name).name: name for name in packed.namelist()}
             if missing := [path.name for path in targets if path.name not in members]:
                 raise UserError(
-                    f"{file}: expected {len(targets)} images, but {len(missing)} of {len(targets)} "
-                    f"are missing, {missing[0]} first; download the official archive again"
+                    f"{file}: expected {len(targets)} images, got "
+                    f"{len(targets) - len(missing)} without {missing[0]}; download the official "
+                    "archive again"
                 )
             for folder in {target.parent for target in targets}:
                 remove_abandoned(folder)

@@ -104,7 +104,7 @@ def _type_schema(classes: Any) -> Schema:
 
 
 def _class_schema(classes: Any) -> Schema:
-    """Return the arguments by class: those with the suffix, and BasicSR's of the same names."""
+    """Return the arguments by class, for classes with the suffix and their BasicSR namesakes."""
     ours = [name for name, _ in classes if name.endswith(f"_{SUFFIX}")]
     names = sorted(
         {*ours, *(bare for name in ours if (bare := name.removesuffix(f"_{SUFFIX}")) in classes)}

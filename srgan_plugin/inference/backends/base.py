@@ -29,7 +29,7 @@ class Backend(ABC):
         takes_whole_images: Whether the runtime supports instance normalisation, which needs
             statistics of the whole image.
         device: Device of the network, such as `"cpu"` or `"cuda:0"`.
-        dtype: Type that the network computes in.
+        dtype: The dtype that the network computes in.
         network_name: Name of the class of the network.
         upscale_factor: See `networks.Generator`.
         receptive_radius: See `networks.Generator`.

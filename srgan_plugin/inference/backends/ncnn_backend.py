@@ -24,7 +24,11 @@ _CPU_TYPE = 3  # ncnn's `GpuInfo.type()` of a Vulkan device that runs on the CPU
 
 
 class NCNNBackend(Backend):
-    """Backend for ncnn, on `"cpu"` or `"vulkan:N"`."""
+    """Backend for ncnn, on `"cpu"` or `"vulkan:N"`.
+
+    Raises:
+        UserError: float16 on a CPU.
+    """
 
     name = "ncnn"
     packages = ("ncnn",)

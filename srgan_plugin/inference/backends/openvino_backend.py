@@ -16,7 +16,11 @@ _PRECISIONS = {torch.float32: "f32", torch.bfloat16: "bf16"}
 
 
 class OpenVINOBackend(Backend):
-    """Backend for OpenVINO. One model accepts windows of any size."""
+    """Backend for OpenVINO. One model accepts windows of any size.
+
+    Raises:
+        UserError: bfloat16 on a processor without it.
+    """
 
     name = "openvino"
     packages = ("openvino",)

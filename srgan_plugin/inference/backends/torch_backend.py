@@ -13,7 +13,12 @@ from .graph import prepare_for_cpu
 
 
 class TorchBackend(Backend):
-    """Backend for torch, on `"cpu"`, `"cuda:N"` or `"mps"`."""
+    """Backend for torch, on `"cpu"`, `"cuda:N"` or `"mps"`.
+
+    Raises:
+        UserError: float16 on a CPU.
+        MemoryError: The network does not fit on the device.
+    """
 
     name = "torch"
     dtypes: ClassVar = (torch.float32, torch.bfloat16, torch.float16)

@@ -93,6 +93,9 @@ class PairedRandomCrop(_Transform):
         gt_patch_size: Side of the GT crop in pixels, a multiple of the sample's scale.
         lq_key: Key of the LR image, or of a list of frames.
         gt_key: Key of the GT image, or of a list of frames.
+
+    Raises:
+        UserError: `gt_patch_size` is not a positive integer.
     """
 
     def __init__(self, gt_patch_size: int, lq_key: str = "img", gt_key: str = "gt") -> None:

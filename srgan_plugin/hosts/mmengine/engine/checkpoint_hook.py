@@ -113,7 +113,11 @@ class CheckpointHook(MMEngineCheckpointHook):
             weights[key] = torch.zeros_like(weights[key])  # the steps of a new run
 
     def after_val_epoch(self, runner: Any, metrics: Any = None) -> None:
-        """Save the best checkpoint, then delete its predecessor."""
+        """Save the best checkpoint, then delete its predecessor.
+
+        Raises:
+            UserError: `save_best` is not one of the metrics.
+        """
         info = runner.message_hub.runtime_info
         runner.message_hub.update_info("last_validated", runner.iter)
         if not (self.local and self.save_best and metrics):

@@ -16,7 +16,11 @@ from srgan_plugin.registry import MODELS
 
 
 def stack_images(images: Tensor | Sequence[Tensor]) -> Tensor:
-    """Return a batch (N, 3, H, W) from a batch or from a list of images (3, H, W) of one size."""
+    """Return a batch (N, 3, H, W) from a batch or from a list of images (3, H, W) of one size.
+
+    Raises:
+        UserError: The sizes differ.
+    """
     if isinstance(images, Tensor):
         return images if images.ndim >= 4 else images[None]
     sizes = {tuple(image.shape) for image in images}

@@ -57,7 +57,11 @@ Config = dict[str, Any]
 
 
 def build(config: Config | nn.Module | None) -> Any:
-    """Build a nested config; a `type` without a prefix is in the scope `srgan_plugin`."""
+    """Build a nested config; a `type` without a prefix is in the scope `srgan_plugin`.
+
+    Raises:
+        UserError: `config` is not a dict, a module or None, or its `type` or arguments are wrong.
+    """
     if config is None or isinstance(config, nn.Module):
         return config
     if not isinstance(config, dict):
