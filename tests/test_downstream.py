@@ -130,6 +130,7 @@ NOT_IN_MIM = {
     "gpu_benchmarks.sh",
     "zoo",
     "zoo_cards.py",
+    "zoo_report.py",
     "train_zoo.py",
     "release.py",
 }
