@@ -20,11 +20,11 @@ def main(argv: list[str] | None = None) -> None:
         "file", metavar="FILE", help="a checkpoint, its URL, or the name of a published model"
     )
     location = parser.parse_args(argv).file
-    from srgan_plugin.checkpoints.hub import local_checkpoint
+    from srgan_plugin.checkpoints.hub import local_checkpoint, published_arguments
     from srgan_plugin.checkpoints.inspect import REFUSED, inspect_checkpoint
 
     path = local_checkpoint(location)
-    topics = inspect_checkpoint(path)
+    topics = inspect_checkpoint(path, published_arguments(location))
     reason = topics.pop("fits") if topics["fits"].startswith(REFUSED) else None
     write_lines([f"{name:10s} {description}" for name, description in topics.items()])
     if reason is not None:

@@ -5,6 +5,7 @@ import functools
 import hashlib
 import logging
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -106,6 +107,29 @@ def published_arguments(location: str) -> dict[str, Any]:
     else:
         is_known = (_url_by_name(location) or location) in PUBLISHED.values()
     return dict(BUNDLED_ARGUMENTS) if is_known else {}
+
+
+def network_arguments(location: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of a network that its file need not record.
+
+    Args:
+        location: See `local_checkpoint`.
+        given: Arguments given by the user.
+
+    Returns:
+        `given` and those of `published_arguments`.
+
+    Raises:
+        UserError: An argument contradicts what is known of the published network.
+    """
+    known = published_arguments(location)
+    for name in known.keys() & given.keys():
+        if given[name] != known[name]:
+            raise UserError(
+                f"{name}: expected {known[name]}, with which {location} was trained, got "
+                f"{given[name]}; leave the option away"
+            )
+    return known | dict(given)
 
 
 def _is_bundled_file(path: Path) -> bool:

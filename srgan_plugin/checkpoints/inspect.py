@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from srgan_plugin.errors import UserError
 from srgan_plugin.io.download import sha256
@@ -22,11 +23,18 @@ _FUNCTION = {
 }
 
 
-def inspect_checkpoint(path: str | Path) -> dict[str, str]:
+def inspect_checkpoint(
+    path: str | Path, arguments: Mapping[str, Any] | None = None
+) -> dict[str, str]:
     """Return a description of a checkpoint file: {topic: text}, in the order of display.
 
     Args:
         path: A checkpoint of any network, in a format that `load_checkpoint_file` reads.
+        arguments: Arguments of the network that are known otherwise, such as those of
+            `hub.published_arguments`.
+
+    Returns:
+        The topics.
 
     Raises:
         MissingFileError: The file does not exist.
@@ -50,7 +58,7 @@ def inspect_checkpoint(path: str | Path) -> dict[str, str]:
         "beside it": ", ".join(rest) or "nothing",
     }
     try:
-        found = identify(checkpoint)
+        found = identify(checkpoint, arguments=arguments)
     except UserError as error:
         known = "; not a network of srgan_plugin" if isinstance(error, UnknownNetworkError) else ""
         holds = {"holds": f"{describe(weights)}{known}"}
@@ -61,7 +69,9 @@ def inspect_checkpoint(path: str | Path) -> dict[str, str]:
     if found.unrecorded:
         options = " ".join(map(option, found.unrecorded))
         names = ", ".join(found.unrecorded)
-        topics["unrecorded"] = f"{names}, whose value is not in the file; give {options}"
+        is_required = set(found.unrecorded) & set(found.layout.required_args)
+        when = "" if is_required else " if it was trained so"
+        topics["unrecorded"] = f"{names}, whose value is not in the file; give {options}{when}"
     if metadata := read_metadata(checkpoint):
         topics["metadata"] = "; ".join(f"{key}: {value}" for key, value in metadata.items())
     topics["fits"] = _describe_fit(found)

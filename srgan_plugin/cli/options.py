@@ -151,9 +151,9 @@ def check_free(target: Path, *, overwrite: bool) -> None:
 
 def network_options(args: argparse.Namespace) -> dict[str, Any]:
     """Return the options of `add_network_options` as arguments of functions in `checkpoints`."""
-    from srgan_plugin.checkpoints.hub import published_arguments
+    from srgan_plugin.checkpoints.hub import network_arguments
 
-    arguments = {**published_arguments(args.source), **dict(args.arch_options)}
+    arguments = network_arguments(args.source, dict(args.arch_options))
     return {"ema": args.ema, "role": args.network, "arguments": arguments}
 
 

@@ -6,7 +6,7 @@ from typing import Any, Final
 import torch
 
 from srgan_plugin.checkpoints import open_network
-from srgan_plugin.checkpoints.hub import local_checkpoint, published_arguments
+from srgan_plugin.checkpoints.hub import local_checkpoint, network_arguments
 from srgan_plugin.checkpoints.recorded_args import NON_INFERABLE_ARGS, same_argument
 from srgan_plugin.errors import UserError
 from srgan_plugin.networks import Generator
@@ -80,7 +80,7 @@ def open_model(
 
 def _open(model: str, arch_options: Mapping[str, Any] | None) -> Generator:
     path = local_checkpoint(model)
-    arguments = {**published_arguments(model), **(arch_options or {})}
+    arguments = network_arguments(model, arch_options or {})
     network = open_network(path, arguments=arguments)
     if not isinstance(network, Generator):
         raise UserError(f"{path}: expected a generator, got {type(network).__name__}")

@@ -221,6 +221,10 @@ def _decode_comment(comment: bytes) -> str:
 
 
 def _dpi(image: ImageFile) -> tuple[float, float] | None:
+    # Pillow reports 72 dpi for a JPEG with EXIF but without a resolution.
+    is_jpeg = image.format in ("JPEG", "MPO")
+    if is_jpeg and not image.info.get("jfif_unit") and Base.XResolution not in image.getexif():
+        return None
     try:
         horizontal, vertical = map(float, image.info["dpi"])
     except (KeyError, *PILLOW_ERRORS):

@@ -78,6 +78,22 @@ def test_a_copy_of_bundled_weights_opens_without_an_assumption_and_other_weights
     assert "activate_after_shuffle" in caplog.text
 
 
+@pytest.mark.parametrize("name", BUNDLED_MODELS)
+def test_inspection_knows_the_function_of_bundled_weights_and_another_one_is_refused(
+    name, tool, tmp_path, capsys
+):
+    copy = tmp_path / "copy.safetensors"
+    shutil.copy(WEIGHTS / f"{name}.safetensors", copy)
+    for location in (name, str(copy)):
+        tool("inspect_checkpoint").main([location])
+        shown = capsys.readouterr().out
+        assert "activate_after_shuffle=False" in shown
+        assert "unrecorded" not in shown
+        with pytest.raises(ValueError, match=r"activate_after_shuffle: expected False.*got True"):
+            open_model(location, arch_options={"activate_after_shuffle": True})
+        open_model(location, arch_options={"activate_after_shuffle": False})
+
+
 def test_missing_bundled_weights_are_named_with_what_to_do(tmp_path, monkeypatch):
     monkeypatch.setattr(hub, "WEIGHTS", tmp_path)
     with pytest.raises(FileNotFoundError, match=r"srgan\.safetensors: .*, got .*; reinstall"):

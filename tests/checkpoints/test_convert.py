@@ -294,7 +294,7 @@ def test_an_arch_option_may_not_contradict_the_file(tmp_path, saved, rough, fail
     assert ".pth" in said
     assert ".safetensors" in said
     assert "x.bin" in said
-    assert "is a folder" in fails("inspect_checkpoint", tmp_path)
+    assert "got a folder" in fails("inspect_checkpoint", tmp_path)
 
 
 def test_a_missing_discriminator_is_refused(saved, rough, fails):

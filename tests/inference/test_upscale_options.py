@@ -130,6 +130,19 @@ def test_a_resolution_below_one_dot_per_inch_in_one_direction_is_not_kept(upscal
         assert "dpi" not in result.info
 
 
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp"])
+def test_no_resolution_is_written_for_a_jpeg_whose_exif_has_none(upscale, tmp_path, suffix):
+    exif = Image.Exif()
+    exif[Base.Model] = "Camera 1"
+    Image.fromarray(noise(8, 12, 3)).save(tmp_path / "photo.jpg", exif=exif)
+    upscale(str(tmp_path / "photo.jpg"), f"out.{suffix}")
+    with Image.open(f"out.{suffix}") as result:
+        written = result.getexif()
+        assert written[Base.Model] == "Camera 1"
+        assert not {Base.XResolution, Base.YResolution, Base.ResolutionUnit} & written.keys()
+        assert suffix != "png" or "dpi" not in result.info
+
+
 @pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tif"])
 def test_exif_and_resolution_are_kept_except_entries_that_would_be_wrong(
     upscale, photograph, suffix
