@@ -5,6 +5,7 @@ import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -20,17 +21,12 @@ for number, source in enumerate(sys.stdin.read().split("\\0"), 1):
 """
 
 
-@pytest.mark.slow
-def test_the_four_worked_examples_run(tmp_path: Path) -> None:
-    text = (ROOT / "CONTRIBUTING.md").read_text()
-    examples = re.findall(r"^```python\n(.*?)^```", text, re.M | re.S)
-    titles = re.findall(r"^### (.+)", text, re.M)
-    assert titles == ["A network", "A loss", "A checkpoint layout", "A metric"]
-    assert len(examples) == len(titles)
+def run_script(script: str, inputs: Sequence[str], folder: Path) -> list[str]:
+    """Run Python code in a process with `inputs`, and return the lines that it prints."""
     done = subprocess.run(
-        [sys.executable, "-c", RUNNER],
-        input="\0".join(examples),
-        cwd=tmp_path,
+        [sys.executable, "-c", script],
+        input="\0".join(inputs),
+        cwd=folder,
         env={"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "PATH": ""},
         capture_output=True,
         text=True,
@@ -38,7 +34,18 @@ def test_the_four_worked_examples_run(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert [line for line in done.stdout.splitlines() if line.startswith("example")] == [
+    return done.stdout.splitlines()
+
+
+@pytest.mark.slow
+def test_the_four_worked_examples_run(tmp_path: Path) -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    examples = re.findall(r"^```python\n(.*?)^```", text, re.M | re.S)
+    titles = re.findall(r"^### (.+)", text, re.M)
+    assert titles == ["A network", "A loss", "A checkpoint layout", "A metric"]
+    assert len(examples) == len(titles)
+    lines = run_script(RUNNER, examples, tmp_path)
+    assert [line for line in lines if line.startswith("example")] == [
         f"example {number}" for number in range(1, 5)
     ]
 
@@ -58,7 +65,7 @@ for config in configs:
 
 
 @pytest.mark.slow
-def test_the_loss_of_the_example_is_built_by_the_option_that_is_printed() -> None:
+def test_the_loss_of_the_example_is_built_by_the_option_that_is_printed(tmp_path: Path) -> None:
     text = (ROOT / "CONTRIBUTING.md").read_text()
     section = text.partition("### A loss")[2].partition("\n### ")[0]
     source = re.search(r"```python\n(.*?)```", section, re.S)
@@ -68,17 +75,8 @@ def test_the_loss_of_the_example_is_built_by_the_option_that_is_printed() -> Non
     words = shlex.split(command[1].replace("\\\n", " "))
     names = (f"{network}_x4c64b16_g1_1000k_div2k.py" for network in ("msrresnet", "srgan"))
     configs = [str(ROOT / "configs" / name) for name in names]
-    done = subprocess.run(
-        [sys.executable, "-c", BUILD],
-        input="\0".join((source[1], words[-1], *configs)),
-        env={"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "PATH": ""},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    built = [line for line in done.stdout.splitlines() if line.startswith("Charbonnier")]
+    lines = run_script(BUILD, (source[1], words[-1], *configs), tmp_path)
+    built = [line for line in lines if line.startswith("Charbonnier")]
     assert built == ["CharbonnierLoss 1.0"] * 2
 
 
@@ -100,24 +98,15 @@ print(type(loss).__module__, type(loss).__name__, loss.loss_weight)
 
 
 @pytest.mark.slow
-def test_the_loss_of_the_example_is_built_by_the_yaml_that_is_printed() -> None:
+def test_the_loss_of_the_example_is_built_by_the_yaml_that_is_printed(tmp_path: Path) -> None:
     if importlib.util.find_spec("basicsr") is None:
         pytest.skip("BasicSR is not installed")
     text = (ROOT / "CONTRIBUTING.md").read_text()
     section = text.partition("### A loss")[2].partition("\n### ")[0]
     (source,) = re.findall(r"```python\n(.*?)```", section, re.S)
     (options,) = re.findall(r"```yaml\n(.*?)```", section, re.S)
-    done = subprocess.run(
-        [sys.executable, "-c", BUILD_BY_BASICSR],
-        input="\0".join((source, options)),
-        env={"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "PATH": ""},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert "__main__ CharbonnierLoss 1.0" in done.stdout.splitlines()
+    lines = run_script(BUILD_BY_BASICSR, (source, options), tmp_path)
+    assert "__main__ CharbonnierLoss 1.0" in lines
 
 
 def test_the_files_that_the_examples_name_exist() -> None:

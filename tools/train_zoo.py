@@ -304,20 +304,31 @@ def main(argv: list[str] | None = None) -> None:
     from srgan_plugin.io.atomic import write_text
     from srgan_plugin.io.text_files import read_json
 
+    suffix = "_cpu" * args.cpu + "_finetune" * args.finetune
+    trainings = [
+        Training(name, f"zoo_{name}_x4c64b16{suffix}.py", args.work_dir)
+        for name in ([args.network] if args.network else NETWORKS)
+    ]
+    for training in trainings:
+        if not (ROOT / "configs" / training.config).is_file():
+            raise UserError(
+                f"--finetune: expected the recipe configs/{training.config}, got no such file; use "
+                "--network msrresnet --cpu --finetune, or write it"
+            )
     check(args.vgg, args.benchmarks)
     records = ROOT / "docs/zoo/training.json"
     facts: dict[str, Any] = {"photographs": {}, "note": "", "models": {}}
     if args.network:
         facts = read_json(records, "a summary of earlier trainings")
     say("photographs: some held out, the others into a store")
-    data, suffix = args.work_dir / "data", "_cpu" * args.cpu + "_finetune" * args.finetune
+    data = args.work_dir / "data"
     counts = prepare(args.photographs, data, cpu=args.cpu)
     describe(facts, counts, args.dataset_card, args.training_notes)
     weights = ROOT / "srgan_plugin/checkpoints/weights"
     start = weights / f"{args.network if args.finetune else 'msrresnet'}.safetensors"
-    for name in [args.network] if args.network else NETWORKS:
+    for training in trainings:
+        name = training.name
         say(f"{name}: train, choose a checkpoint, bundle it")
-        training = Training(name, f"zoo_{name}_x4c64b16{suffix}.py", args.work_dir)
         options: list[str] = []
         if name == "srgan" or args.finetune:
             check_start(training, start)

@@ -25,11 +25,6 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parent.parent
 PHOTOGRAPHS = ("astronaut", "chelsea", "coffee")
 METRICS = ("PSNR", "SSIM", "PSNR_Y", "SSIM_Y", "SSIM_B", "NIQE")
-REFERENCES = {
-    "msrresnet": "msrresnet_x4c64b16_1x16_300k_div2k",
-    "srgan": "srgan_x4c64b16_1x16_1000k_div2k",
-}
-SCALE = 4
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
@@ -94,6 +89,7 @@ def read_runs(folder: Path, training: Path, results: Path) -> "list[Run]":
     Raises:
         UserError: The scores are of other weights.
     """
+    from zoo.cards import PUBLISHED
     from zoo.tables import LABELS
 
     from srgan_plugin.checkpoints.hub import WEIGHTS
@@ -104,7 +100,7 @@ def read_runs(folder: Path, training: Path, results: Path) -> "list[Run]":
     facts = read_json(training, "the summary that train_zoo.py writes")["models"]
     scores, runs = read_json(results, "the scores that zoo_cards.py writes"), []
     for name, summary in facts.items():
-        check_option("model", name, REFERENCES)
+        check_option("model", name, PUBLISHED)
         recorded = scores["weights"][name]["sha256"]
         if recorded != (digest := sha256(WEIGHTS / f"{name}.safetensors")):
             raise UserError(
@@ -126,6 +122,8 @@ def viewer_images(folder: Path) -> dict[str, Any]:
     Args:
         folder: Empty folder for the photographs.
     """
+    from zoo.scores import SCALE
+
     from srgan_plugin.checkpoints.hub import BUNDLED_MODELS
     from srgan_plugin.data.prepare.benchmark_sets import MULTIPLE
     from srgan_plugin.data.resize import imresize
@@ -156,6 +154,7 @@ def viewer_images(folder: Path) -> dict[str, Any]:
 def main(argv: list[str] | None = None) -> None:
     """Write the page."""
     args = parse_args(argv)
+    from zoo.cards import PUBLISHED
     from zoo.tables import LABELS
 
     from srgan_plugin.io.atomic import write_text
@@ -166,7 +165,7 @@ def main(argv: list[str] | None = None) -> None:
         page = run_page(
             runs,
             title="The bundled weights: training and test",
-            reference={LABELS[name]: model for name, model in REFERENCES.items()},
+            reference={LABELS[name]: row for name, (row, _) in PUBLISHED.items()},
             images=viewer_images(Path(work)),
         )
     write_text(page, args.out)

@@ -133,8 +133,9 @@ def network_arguments(location: str, given: Mapping[str, Any]) -> dict[str, Any]
 
 
 def _is_bundled_file(path: Path) -> bool:
-    """Return whether a file has the content of bundled weights; only `.safetensors` is hashed."""
-    is_candidate = path.suffix == ".safetensors" and path.is_file()
+    """Return whether a file has the content of bundled weights; it is hashed if it has the size."""
+    sizes = {file.stat().st_size for file in WEIGHTS.glob("*.safetensors")}
+    is_candidate = path.is_file() and path.stat().st_size in sizes
     return is_candidate and sha256(path) in _read_sums(WEIGHTS / SUMS).values()
 
 

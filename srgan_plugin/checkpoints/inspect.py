@@ -69,8 +69,8 @@ def inspect_checkpoint(
     if found.unrecorded:
         options = " ".join(map(option, found.unrecorded))
         names = ", ".join(found.unrecorded)
-        is_required = set(found.unrecorded) & set(found.layout.required_args)
-        when = "" if is_required else " if it was trained so"
+        required = set(found.unrecorded) & set(found.layout.required_args)
+        when = "" if required else " if it was trained so"
         topics["unrecorded"] = f"{names}, whose value is not in the file; give {options}{when}"
     if metadata := read_metadata(checkpoint):
         topics["metadata"] = "; ".join(f"{key}: {value}" for key, value in metadata.items())

@@ -229,6 +229,10 @@ def test_a_bundled_network_is_trained_further_and_its_card_has_both_stages(
     with pytest.raises(SystemExit):
         module.main([*line, "--finetune"])
     assert "--network" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        module.main([*line, "--network", "srgan", "--finetune"])
+    assert "zoo_srgan_x4c64b16_cpu_finetune.py" in capsys.readouterr().err
+    assert done == []
     first = {"chosen": 80, "hours": 1.0, "iterations": 90, "curves": {"loss_pix": [[50, 3.0]]}}
     about = {"training": 17, "held_out": 16, "about": "All mine."}
     before = {"note": "", "photographs": about, "models": {"msrresnet": first, "srgan": 1}}
