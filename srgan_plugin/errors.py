@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
-from numbers import Real
+from numbers import Integral, Real
 
 
 class UserError(ValueError):
@@ -70,3 +70,19 @@ def check_at_least(minimum: int, **values: object) -> None:
     for name, value in values.items():
         if not isinstance(value, Real) or not float(value) >= minimum:
             raise UserError(f"{name}: expected a number of at least {minimum}, got {value!r}")
+
+
+def check_count(minimum: int, **values: object) -> None:
+    """Raise `UserError` if one of `values` is not an integer of at least `minimum`.
+
+    Args:
+        minimum: Smallest value allowed.
+        values: Values by name of the argument, as the user wrote it.
+
+    Raises:
+        UserError: A value is smaller or not an integer, such as 4.0 or True; the message names the
+            argument.
+    """
+    for name, value in values.items():
+        if isinstance(value, bool) or not isinstance(value, Integral) or value < minimum:
+            raise UserError(f"{name}: expected an integer of at least {minimum}, got {value!r}")

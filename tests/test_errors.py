@@ -2,6 +2,7 @@
 
 import errno
 import importlib
+import math
 import os
 import re
 import warnings
@@ -18,7 +19,16 @@ from mmengine.runner import Runner
 from torch.utils.data import DataLoader, Dataset
 
 from srgan_plugin.cli.errors import command, explain, one_line
-from srgan_plugin.errors import FileError, MissingFileError, PluginWarning, UserError
+from srgan_plugin.errors import (
+    FileError,
+    MissingFileError,
+    PluginWarning,
+    UserError,
+    check_count,
+)
+from srgan_plugin.hosts.mmengine.evaluation.metrics import PSNR
+from srgan_plugin.inference import Upscaler
+from srgan_plugin.networks import MSRResNet, SRResNet
 from srgan_plugin.registry import MODELS, OPTIMIZERS
 
 WEIGHT = torch.nn.Parameter(torch.ones(1))
@@ -364,3 +374,28 @@ def test_weights_of_another_network_and_a_missing_extra_are_one_line_each() -> N
     assert "\n" not in line
     missing = ModuleNotFoundError("No module named 'wandb'", name="wandb")
     assert explain(missing) == 'wandb: missing; run: pip install "srgan_plugin[wandb]"'
+
+
+@pytest.mark.parametrize("value", [1, np.int64(1), np.uint8(200), 10**30])
+def test_integers_of_any_type_are_counts(value: object) -> None:
+    check_count(1, num_blocks=value)
+
+
+@pytest.mark.parametrize("value", [0, -1, 1.0, np.float32(4), True, "4", None, math.nan])
+@pytest.mark.parametrize(
+    ("name", "act"),
+    [
+        ("num_blocks", lambda value: MSRResNet(mid_channels=4, num_blocks=value)),
+        ("mid_channels", lambda value: MSRResNet(mid_channels=value, num_blocks=1)),
+        ("num_blocks", lambda value: SRResNet(mid_channels=4, num_blocks=value)),
+        ("tile", lambda value: Upscaler("srgan", tile=value)),
+        ("crop_border", lambda value: PSNR(crop_border=-1 if value == 0 else value)),
+    ],
+)
+def test_a_count_that_is_no_integer_or_too_small_is_refused_by_its_name(
+    name: str, act: Callable[[object], object], value: object
+) -> None:
+    error = error_of(lambda: act(value))
+    assert isinstance(error, UserError)
+    assert re.match(rf"{name}: expected an integer of at least -?\d+, got ", str(error))
+    assert "\n" not in str(error)

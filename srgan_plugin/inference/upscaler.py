@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from srgan_plugin.data.resize import resize_rows
-from srgan_plugin.errors import UserError, check_at_least
+from srgan_plugin.errors import UserError, check_count
 from srgan_plugin.io.image_content import read_image_content, to_pixels
 from srgan_plugin.networks import Generator
 
@@ -108,7 +108,7 @@ class Upscaler:
         if scale is not None and not 0 < scale < math.inf:
             raise UserError(f"scale: expected a positive number, got {scale}")
         if tile != "auto":
-            check_at_least(_MIN_TILE, tile=tile)
+            check_count(_MIN_TILE, tile=tile)
         if isinstance(network, str | os.PathLike):
             network = open_model(os.fspath(network))
         network = getattr(network, "_orig_mod", network)  # in a wrapper of torch.compile

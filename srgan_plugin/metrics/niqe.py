@@ -18,7 +18,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from srgan_plugin.errors import MissingFileError, UserError
+from srgan_plugin.errors import MissingFileError, UserError, check_count
+
+from .psnr_ssim import check_arrays
 
 Float = NDArray[np.floating[Any]]
 
@@ -48,25 +50,32 @@ def niqe(image: NDArray[Any], model: PristineModel, *, border: int = 0) -> float
     MATLAB code. Both compute in float32, the rounding of which matters in flat areas.
 
     Args:
-        image: RGB in [0, 255], (H, W, 3), uint8 or floating point.
+        image: RGB in [0, 255], (H, W, 3), integers or floating point.
         model: The model returned by `pristine_model`.
-        border: Pixels to crop from each edge first.
+        border: Pixels to crop from each edge, at least 0; default 0.
 
     Returns:
         NIQE, at least 0.
 
     Raises:
-        UserError: The cropped image has fewer than two patches of 96x96 pixels, or fewer than two
+        UserError: The image is not an array of this shape, `border` is not an integer of at least
+            0, or the cropped image has fewer than two patches of 96x96 pixels, or fewer than two
             that are not flat.
     """
+    check_arrays(image=image)
+    check_count(0, border=border)
     if image.ndim != 3 or image.shape[2] != 3:
-        raise UserError(f"NIQE: expected an RGB image of shape (h, w, 3), got {image.shape}")
+        raise UserError(
+            f"NIQE: expected an RGB image of shape (H, W, 3), got {image.shape}; convert grey or "
+            "RGBA to RGB"
+        )
     height, width = (size - 2 * border for size in image.shape[:2])
     rows, columns = height // _PATCH, width // _PATCH
     if rows * columns < 2:
         raise UserError(
-            f"NIQE: expected two patches of {_PATCH}x{_PATCH} pixels within a border of {border}, "
-            f"got an image of {image.shape[0]}x{image.shape[1]}; use a larger image"
+            f"NIQE: expected two patches of {_PATCH}x{_PATCH} pixels after {border} are cropped "
+            f"from each edge, got height {image.shape[0]} and width {image.shape[1]}; use a larger "
+            "image"
         )
     inside = (slice(border, border + rows * _PATCH), slice(border, border + columns * _PATCH))
     luma = _luma(image[inside])

@@ -17,8 +17,8 @@ class Measure(NamedTuple):
 
     Attributes:
         function: "PSNR" or "SSIM".
-        channel: Planes to compare.
-        rounding: Compare images rounded to uint8 instead of clamped floats.
+        channel: Channels to compare: "rgb", "b" for blue only, or "y" for luma.
+        rounding: Whether predictions are rounded to uint8, not only clamped.
         border: Pixels cropped from each edge.
     """
 
@@ -35,7 +35,8 @@ class EvaluationProtocol:
     Attributes:
         psnr: Channels of the PSNR, computed from one MSE over all of them.
         ssim: Channels of the SSIM, averaged over them; None if the SSIM cannot be reproduced.
-        rounding: Round the network's output to uint8 first; it is clamped in either case.
+        rounding: Whether the network's output is rounded to uint8 before it is measured; it is
+            clamped in either case.
         border: Pixels cropped from each edge; None for as many as the scale.
         gt_multiple: GT is cropped to a multiple of this before LR is made; None for the scale. This
             concerns the preparation of a test set; an existing one is measured as it is.
@@ -66,8 +67,8 @@ class EvaluationProtocol:
         """Return the protocol's metrics and their options by name.
 
         Args:
-            border: Pixels to crop from each edge, unless the protocol has a border.
-            rounding: Whether to round where the protocol does.
+            border: Pixels to crop from each edge, at least 0, unless the protocol has a border.
+            rounding: Whether to round where the protocol does; default True.
         """
         border = border if self.border is None else self.border
         channels: dict[Function, Channel | None] = {"PSNR": self.psnr, "SSIM": self.ssim}

@@ -10,18 +10,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from srgan_plugin.data.benchmark_sets import Benchmark
-from srgan_plugin.errors import UserError, check_option
+from srgan_plugin.errors import UserError, check_count, check_option
 
 from .protocols import DEFAULT_PROTOCOLS, PROTOCOLS, Measure, MetricName
 from .psnr_ssim import (
-    NOT_FINITE,
     PEAK,
     WINDOW,
-    check_comparable,
+    check_arrays,
+    crop_pair,
     mse_by_plane,
     psnr_from_mse,
     split_planes,
     ssim_by_plane,
+    to_levels,
 )
 
 Scores = dict[MetricName, float]
@@ -36,8 +37,8 @@ class Scorer:
 
     Args:
         protocols: Names in `PROTOCOLS`.
-        border: Pixels to crop from each edge, usually the scale; a protocol's own border takes
-            precedence.
+        border: Pixels to crop from each edge, at least 0, usually the scale; default 4. A
+            protocol's own border takes precedence.
         rounding: Whether to round to uint8 where a protocol does; names do not depend on it.
 
     Attributes:
@@ -47,7 +48,8 @@ class Scorer:
         measures: Metrics and their options by name, in the order of the protocols.
 
     Raises:
-        UserError: A protocol is unknown, or two protocols use one name for different metrics.
+        UserError: A protocol is unknown, two protocols use one name for different metrics, or
+            `border` is not an integer of at least 0.
 
     Example:
         >>> import numpy as np
@@ -65,6 +67,7 @@ class Scorer:
         border: int = 4,
         rounding: bool = True,
     ) -> None:
+        check_count(0, border=border)
         self.protocols, self.border, self.rounding = tuple(protocols), border, rounding
         self.measures: dict[MetricName, Measure] = {}
         for protocol in self.protocols:
@@ -72,8 +75,8 @@ class Scorer:
             for name, measure in PROTOCOLS[protocol].measures(border, rounding).items():
                 if (other := self.measures.setdefault(name, measure)) != measure:
                     raise UserError(
-                        f"{protocol}: expected {name} within a border of {other.border} as in "
-                        f"another protocol, got {measure.border}; measure them one by one"
+                        f"{protocol}: expected {name} after {other.border} pixels are cropped, as "
+                        f"in another protocol, got {measure.border}; measure them one by one"
                     )
         if not self.measures:
             raise UserError(f"protocols: expected at least one of {', '.join(PROTOCOLS)}, got none")
@@ -91,10 +94,17 @@ class Scorer:
             Values by name: PSNR in dB, SSIM in [-1, 1].
 
         Raises:
-            UserError: The shapes differ or are not (H, W, 3), the image inside the border is too
-                small, or the prediction is not finite, or neither uint8 nor floating point.
+            UserError: An image is not an array, the shapes differ or are not (H, W, 3), the cropped
+                image is too small, or the prediction is not finite, or neither uint8 nor floating
+                point.
         """
-        levels = {r: _levels(pred, r, peak) for r in {m.rounding for m in self.measures.values()}}
+        check_arrays(pred=pred, gt=gt)
+        levels = {
+            rounding: pred
+            if pred.dtype == np.uint8
+            else to_levels(pred, peak=peak, rounding=rounding)
+            for rounding in {m.rounding for m in self.measures.values()}
+        }
         values = self._measure(levels, gt)
         return dict(zip(self.measures, values.tolist(), strict=True))
 
@@ -110,9 +120,14 @@ class Scorer:
             (n,), float64, in the order of `measures`; NaN if the prediction is not finite.
 
         Raises:
-            UserError: The shapes differ or are not (3, H, W), or the image inside the border is
-                too small.
+            UserError: An image is not a tensor, the shapes differ or are not (3, H, W), or the
+                cropped image is too small.
         """
+        images: dict[str, object] = {"pred": pred, "gt": gt}
+        for name, image in images.items():
+            if not isinstance(image, Tensor):
+                kind = type(image).__name__
+                raise UserError(f"{name}: expected a tensor, got {kind}; `score` measures arrays")
         finite = torch.where(pred.isfinite().all(), 0.0, torch.nan)
         exact = pred.double().clamp(0, PEAK) + finite
         return self._measure({True: exact.round(), False: exact}, gt)
@@ -130,16 +145,12 @@ class Scorer:
         Raises:
             UserError: See `score`.
         """
-        measures, channels_first = self.measures.values(), isinstance(gt, Tensor)
+        measures = self.measures.values()
         found: dict[Measure, Tensor] = {}
         for rounding, border in dict.fromkeys((m.rounding, m.border) for m in measures):
-            pred = levels[rounding]
-            inside = check_comparable(
-                pred.shape, gt.shape, border, WINDOW, channels_first=channels_first
-            )
-            index = (..., *inside) if channels_first else inside
+            pair = crop_pair(levels[rounding], gt, border, WINDOW)
             group = [m for m in measures if (m.rounding, m.border) == (rounding, border)]
-            found |= _compare(pred[index], gt[index], group)
+            found |= _compare(*pair, group)
         return torch.stack([found[measure] for measure in measures])
 
     def describe(self) -> str:
@@ -181,32 +192,6 @@ def _compare(pred: Any, gt: Any, measures: Sequence[Measure]) -> dict[Measure, T
         mean = torch.stack([by_plane[m.function, plane] for plane in m.channel]).mean()
         found[m] = psnr_from_mse(mean) if m.function == "PSNR" else mean
     return found
-
-
-def _levels(pred: NDArray[Any], rounding: bool, peak: float) -> NDArray[Any]:
-    """Convert a prediction to [0, 255], rounded or not.
-
-    Args:
-        pred: See `Scorer.score`.
-        rounding: Whether to round to integers.
-        peak: See `Scorer.score`.
-
-    Returns:
-        Array of the same shape: uint8 for uint8, else floating point.
-
-    Raises:
-        UserError: The prediction is not finite, or neither uint8 nor floating point.
-    """
-    if pred.dtype == np.uint8:
-        return pred
-    if not np.issubdtype(pred.dtype, np.floating):
-        raise UserError(f"prediction: expected floating point or uint8, got {pred.dtype}")
-    if not np.isfinite(pred).all():
-        raise UserError(NOT_FINITE)
-    # float16 is too coarse for the products with 255.
-    dtype = np.result_type(pred, np.float32) if rounding else np.dtype(np.float64)
-    clamped: NDArray[Any] = np.clip(pred.astype(dtype) * (PEAK / peak), 0, PEAK)
-    return np.rint(clamped) if rounding else clamped
 
 
 def score_images(

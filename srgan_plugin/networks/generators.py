@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn import init
 
-from srgan_plugin.errors import UserError, check_at_least, check_option
+from srgan_plugin.errors import UserError, check_count, check_option
 
 from .blocks import (
     ACTIVATIONS,
@@ -158,7 +158,7 @@ class MSRResNet(Generator):
     ) -> None:
         super().__init__()
         check_option("upscale_factor", upscale_factor, _MSRRESNET_SHUFFLES)
-        check_at_least(1, mid_channels=mid_channels, num_blocks=num_blocks)
+        check_count(1, mid_channels=mid_channels, num_blocks=num_blocks)
         if in_channels not in (1, out_channels):
             raise UserError(
                 f"in_channels: expected 1 or out_channels ({out_channels}), got {in_channels}; "
@@ -276,7 +276,7 @@ class SRResNet(Generator):
     ) -> None:
         super().__init__()
         factors = _parse_shuffles(upscale_factor, shuffles)
-        check_at_least(1, mid_channels=mid_channels, num_blocks=num_blocks)
+        check_count(1, mid_channels=mid_channels, num_blocks=num_blocks)
         check_option("prelu", prelu, ("shared", "channel"))
         for name, kind in (("act", act), ("first_act", first_act or act)):
             check_option(name, kind, ACTIVATIONS)

@@ -9,7 +9,7 @@ from typing import Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from srgan_plugin.errors import UserError, check_at_least, check_option
+from srgan_plugin.errors import UserError, check_at_least, check_count, check_option
 from srgan_plugin.metrics.opinion_references import paper_opinions
 
 from .mos_ratings import Ratings
@@ -157,8 +157,9 @@ def score(
         UserError: SciPy or krippendorff is not installed, or a value is out of range.
     """
     check_option("test_over", test_over, ("raters", "images"))
-    check_at_least(100, resamples=resamples)
-    check_at_least(0, tolerance=tolerance, seed=seed)
+    check_count(100, resamples=resamples)
+    check_count(0, seed=seed)
+    check_at_least(0, tolerance=tolerance)
     raters = _score_raters(ratings, tolerance)
     failed = tuple(rater.rater for rater in raters if rater.failed)
     excluded = failed if exclude_failed else ()

@@ -80,8 +80,8 @@ def test_without_a_model_it_is_said_what_brings_one(monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     ("image", "words"),
     [
-        (np.zeros((108, 120, 3), np.uint8), "two patches.* border of 4.* 108x120"),
-        (np.zeros((300, 300), np.uint8), r"\(h, w, 3\), got \(300, 300\)"),
+        (np.zeros((108, 120, 3), np.uint8), "two patches.* after 4 .* height 108 and width 120"),
+        (np.zeros((300, 300), np.uint8), r"\(H, W, 3\), got \(300, 300\)"),
         (np.full((300, 300, 3), 9, np.uint8), "flat"),
     ],
 )
@@ -91,3 +91,9 @@ def test_what_niqe_cannot_measure_is_refused(image, words):
         warnings.simplefilter("ignore")
         with pytest.raises(UserError, match=words):
             niqe(image, any_model, border=4)
+
+
+@pytest.mark.parametrize("border", [-1, 4.0])
+def test_a_border_that_is_not_a_number_of_pixels_is_refused(border):
+    with pytest.raises(UserError, match=f"^border: expected an integer.*got {border}$"):
+        niqe(textured(205, 300, 0), PristineModel(np.zeros(36), np.eye(36)), border=border)

@@ -1,15 +1,21 @@
 """PSNR, SSIM, luma and rounding against independent implementations."""
 
 import math
+import re
+from fractions import Fraction
 
 import numpy as np
+import PIL.Image
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from srgan_plugin.metrics.psnr_ssim import psnr, quantize, ssim, to_y
+from srgan_plugin.errors import UserError
+from srgan_plugin.metrics import Scorer
+from srgan_plugin.metrics.niqe import PristineModel, niqe
+from srgan_plugin.metrics.psnr_ssim import psnr, quantize, ssim, to_levels, to_y
 
 
 def images(seed, height=24, width=31, noise=20.0):
@@ -123,13 +129,32 @@ def test_quantize_refuses_what_is_not_finite():
         quantize(np.array([0.5, np.nan]))
 
 
+def test_quantize_refuses_integers_of_which_only_0_and_255_would_be_left():
+    with pytest.raises(UserError, match="floating point, got uint8"):
+        quantize(np.array([0, 1, 2, 128], np.uint8))
+
+
+@pytest.mark.parametrize("peak", [1, 2, 200, 255])
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_levels_are_those_of_exact_arithmetic_for_any_peak(dtype, peak):
+    pred = np.concatenate([np.linspace(-0.1, 1.1, 997) * peak, [-6e4, 6e4]]).astype(dtype)
+    exact = [min(max(Fraction(float(value)), 0), peak) * 255 / peak for value in pred]
+    levels = to_levels(pred, peak=peak, rounding=False)
+    np.testing.assert_allclose(levels, np.array(exact, float), rtol=1e-14)
+    rounded = to_levels(pred, peak=peak)
+    assert np.array_equal(rounded, np.round(rounded))
+    # The product is that of float32, as in BasicSR, which differs from the exact one.
+    assert np.abs(rounded - np.array(exact, float)).max() <= 0.5 + 2**-16
+
+
 @pytest.mark.parametrize("measure", [psnr, ssim])
 @pytest.mark.parametrize(
     ("shape", "options", "message"),
     [
         ((24, 30, 3), {}, r"\(24, 30, 3\) and \(24, 31, 3\)"),
-        ((24, 31, 3), {"border": 12}, "border of 12.* 24x31"),
-        ((24, 31, 3), {"border": -1}, "border.*at least 0, got -1$"),
+        ((24, 31, 3), {"border": 12}, "after 12 .* height 24 and width 31"),
+        ((24, 31, 3), {"border": -1}, "border.*integer.*at least 0, got -1$"),
+        ((24, 31, 3), {"border": 4.0}, r"border.*integer.*at least 0, got 4\.0$"),
         ((24, 31, 3), {"channel": "bgr"}, "channel.*'rgb'.*'y'.*'bgr'"),
     ],
 )
@@ -140,10 +165,55 @@ def test_what_cannot_be_measured_gets_one_clear_line(measure, shape, options, me
 
 
 def test_ssim_says_how_many_pixels_it_needs_within_the_border():
-    with pytest.raises(ValueError, match=r"11x11.* border of 4.* 18x40"):
+    with pytest.raises(ValueError, match=r"11x11.* after 4 .* height 18 and width 40"):
         ssim(np.zeros((18, 40, 3)), np.zeros((18, 40, 3)), border=4)
 
 
 def test_a_grey_image_is_refused_with_its_shape():
     with pytest.raises(ValueError, match=r"\(24, 31\) and \(24, 31\)"):
         psnr(np.zeros((24, 31)), np.zeros((24, 31)))
+
+
+@pytest.mark.parametrize("shape", [(24, 31), (24, 31, 4), (3, 24, 31), ()])
+def test_luma_of_what_is_not_rgb_is_refused_with_its_shape(shape):
+    with pytest.raises(UserError, match=re.escape(f"(..., 3), got {shape}; convert")):
+        to_y(np.zeros(shape))
+
+
+ARRAYS = {
+    "psnr": lambda image: psnr(image, np.zeros((24, 31, 3))),
+    "psnr GT": lambda image: psnr(np.zeros((24, 31, 3)), image),
+    "ssim": lambda image: ssim(image, np.zeros((24, 31, 3))),
+    "to_y": to_y,
+    "quantize": quantize,
+    "niqe": lambda image: niqe(image, PristineModel(np.zeros(36), np.eye(36))),
+    "score": lambda image: Scorer().score(image, np.zeros((24, 31, 3), np.uint8)),
+    "score GT": lambda image: Scorer().score(np.zeros((24, 31, 3)), image),
+}
+
+
+@pytest.mark.parametrize(
+    ("image", "kind"),
+    [
+        (torch.zeros(3, 24, 31), "Tensor"),
+        (PIL.Image.new("RGB", (31, 24)), "Image"),
+        ([[[0, 0, 0]]], "list"),
+        (np.zeros((24, 31, 3), bool), "one of bool"),
+        (np.zeros((24, 31, 3), complex), "one of complex128"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+@pytest.mark.parametrize("measure", ARRAYS)
+def test_what_is_not_an_array_of_numbers_is_refused_in_one_line(measure, image, kind):
+    with pytest.raises(UserError, match=f"expected a NumPy array.*got {kind}; ") as caught:
+        ARRAYS[measure](image)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_image_that_is_not_finite_is_measured_as_nan():
+    a, b = (image.astype(float) for image in images(7))
+    a[12, 12, 1] = np.inf
+    with np.errstate(invalid="ignore"):
+        assert math.isnan(ssim(a, b))
+    a[12, 12, 1] = np.nan
+    assert math.isnan(psnr(a, b))

@@ -1,11 +1,14 @@
 """PSNR and SSIM of tensors agree with those of arrays."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from srgan_plugin.errors import UserError
 from srgan_plugin.metrics import PROTOCOLS, Scorer
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
@@ -68,7 +71,7 @@ def test_a_prediction_that_is_not_finite_measures_as_nan() -> None:
         ((1, 24, 24), (1, 24, 24), r"\(3, H, W\).* \(1, 24, 24\)"),
         ((24, 28, 3), (24, 28, 3), r"\(3, H, W\).* \(24, 28, 3\)"),
         ((1, 3, 24, 28), (1, 3, 24, 28), r"\(3, H, W\).* \(1, 3, 24, 28\)"),
-        ((3, 18, 24), (3, 18, 24), r"11x11.* border of 4.* 18x24"),
+        ((3, 18, 24), (3, 18, 24), r"11x11.* after 4 .* height 18 and width 24"),
     ],
 )
 def test_images_that_cannot_be_compared_are_refused(
@@ -76,3 +79,10 @@ def test_images_that_cannot_be_compared_are_refused(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         Scorer().score_tensor(torch.zeros(pred), torch.zeros(gt))
+
+
+@pytest.mark.parametrize("name", ["pred", "gt"])
+def test_arrays_are_refused_where_tensors_are_measured(name: str) -> None:
+    pair: dict[str, Any] = {"pred": torch.zeros(3, 24, 24), "gt": torch.zeros(3, 24, 24)}
+    with pytest.raises(UserError, match=f"^{name}: expected a tensor, got ndarray"):
+        Scorer().score_tensor(**pair | {name: np.zeros((24, 24, 3), np.uint8)})

@@ -79,6 +79,12 @@ def test_a_finished_image_scores_the_same_with_and_without_rounding():
     assert Scorer().score(saved, gt) == Scorer().score(pred, gt)
 
 
+@pytest.mark.parametrize("border", [4.0, -1, "4", None, True])
+def test_a_border_that_is_not_a_number_of_pixels_is_refused_before_anything_is_measured(border):
+    with pytest.raises(UserError, match=f"^border: expected an integer.*got {border!r}$"):
+        Scorer(border=border)
+
+
 def test_integers_other_than_uint8_are_refused():
     _, gt = random_pair()
     with pytest.raises(ValueError, match="int64"):
@@ -154,7 +160,7 @@ def test_predictions_may_be_in_0_to_255():
 
 def test_a_border_of_the_papers_own_is_kept_and_does_not_pass_for_another():
     assert Scorer(["paper"], border=2).measures["PSNR_Y"].border == 4
-    with pytest.raises(UserError, match=r"PSNR_Y.* border of 2.* got 4"):
+    with pytest.raises(UserError, match=r"PSNR_Y after 2 pixels.* got 4"):
         Scorer(["y", "paper"], border=2)
 
 

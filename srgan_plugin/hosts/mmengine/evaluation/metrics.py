@@ -10,7 +10,7 @@ from mmengine.evaluator import BaseMetric
 from numpy.typing import NDArray
 from torch import Tensor
 
-from srgan_plugin.errors import UserError, check_at_least, check_option, prefix_errors
+from srgan_plugin.errors import UserError, check_count, check_option, prefix_errors
 from srgan_plugin.hosts.mmengine.models.data_preprocessor import as_rgb, is_bgr
 from srgan_plugin.metrics import psnr_ssim
 from srgan_plugin.metrics.protocols import DEFAULT_PROTOCOLS
@@ -62,9 +62,10 @@ def _check_shapes(pred: Any, gt: Any, order: str, *, full_reference: bool) -> No
     is_rgb = len(shape) in (3, 4) and shape[axis] == 3
     same = shape == gt_shape if full_reference else shape[:-3] == gt_shape[:-3]
     if not (is_rgb and same):
+        hint = "convert both to RGB" + " of one size" * full_reference
         raise UserError(
             f"images: expected two of one shape {expected}, or frames (T, {expected[1:]}, got "
-            f"{shape} and {gt_shape}"
+            f"{shape} and {gt_shape}; {hint}"
         )
 
 
@@ -86,9 +87,9 @@ class ImageMetric(BaseMetric):
         collect_device: Device on which the results of several ranks are collected.
         prefix: Prefix of the metric name in the log, as in `Set5/PSNR`; None: the name of the test
             set, which the loop sets.
-        crop_border: Pixels cropped from each edge.
-        rounding: Whether predictions are rounded to uint8 first. Published tables (BasicSR,
-            MMEditing 0.x) do, MMagic 1.x does not.
+        crop_border: Pixels to crop from each edge, at least 0; default 0.
+        rounding: Whether predictions are rounded to uint8 before they are measured, as in published
+            tables (BasicSR, MMEditing 0.x), but not in MMagic 1.x; default True.
     """
 
     #: Whether prediction and GT are compared and must have one shape.
@@ -108,7 +109,7 @@ class ImageMetric(BaseMetric):
         rounding: bool = True,
     ) -> None:
         super().__init__(collect_device=collect_device, prefix=prefix)
-        check_at_least(0, crop_border=crop_border)
+        check_count(0, crop_border=crop_border)
         self.gt_key = gt_key
         self.pred_key = pred_key
         self.crop_border = crop_border
@@ -217,11 +218,12 @@ class PSNR(_PSNROrSSIM):
         collect_device: Device on which the results of several ranks are collected.
         prefix: Prefix of the metric name in the log, as in `Set5/PSNR`; None: the name of the test
             set.
-        crop_border: Pixels cropped from each edge; default 0. Published tables use the scale.
+        crop_border: Pixels to crop from each edge, at least 0; default 0. Published tables use the
+            scale.
         input_order: `"CHW"`, as predicted by the models here, or `"HWC"`.
         convert_to: None for RGB, `"Y"` or `"y"` for luma (BT.601, studio range).
-        rounding: Whether predictions are rounded to uint8 first. Published tables (BasicSR,
-            MMEditing 0.x) do, MMagic 1.x does not.
+        rounding: Whether predictions are rounded to uint8 before they are measured, as in published
+            tables (BasicSR, MMEditing 0.x), but not in MMagic 1.x; default True.
     """
 
     metric = "PSNR"
@@ -251,7 +253,8 @@ class BenchmarkMetric(ImageMetric):
     the CPU.
 
     Args:
-        crop_border: Pixels cropped from each edge; default 4. Published tables use the scale.
+        crop_border: Pixels to crop from each edge, at least 0; default 4. Published tables use the
+            scale.
         protocols: Names in `srgan_plugin.metrics.PROTOCOLS` (docs/protocols.md).
         kwargs: `gt_key`, `pred_key`, `collect_device`, `prefix`, `rounding`, as for `PSNR`.
     """

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from srgan_plugin.errors import MissingFileError, UserError
 from srgan_plugin.metrics.niqe import niqe, pristine_model
-from srgan_plugin.metrics.psnr_ssim import PEAK, check_comparable
+from srgan_plugin.metrics.psnr_ssim import PEAK, crop_pair
 from srgan_plugin.registry import METRICS
 
 from .metrics import ImageMetric
@@ -23,7 +23,7 @@ class NIQE(ImageMetric):
     """Natural image quality evaluator (Mittal et al. 2013), without a reference; lower is better.
 
     Args:
-        crop_border: Pixels cropped from each edge; default 4.
+        crop_border: Pixels to crop from each edge, at least 0; default 4.
         model: File with the model of natural images; None: the file of an installed BasicSR or
             MMagic.
         kwargs: `gt_key`, `pred_key`, `collect_device`, `prefix`, `rounding`, as for `metrics.PSNR`.
@@ -56,8 +56,7 @@ class _NetworkMetric(ImageMetric):
         raise NotImplementedError
 
     def _measure(self, pred: NDArray[Any], gt: NDArray[Any]) -> dict[str, float]:
-        inside = check_comparable(pred.shape, gt.shape, self.crop_border, 32)
-        pair = (self._batch(image[inside]) for image in (self._round(pred), gt))
+        pair = map(self._batch, crop_pair(self._round(pred), gt, self.crop_border, 32))
         with torch.inference_mode():
             return {self.metric: float(self.distance(*pair))}
 
@@ -71,7 +70,7 @@ class LPIPS(_NetworkMetric):
     """Learned perceptual image patch similarity (Zhang et al. 2018) by AlexNet; lower is better.
 
     Args:
-        crop_border: Pixels cropped from each edge; default 4.
+        crop_border: Pixels to crop from each edge, at least 0; default 4.
         download: Whether torchvision may download the weights of the network.
         kwargs: `gt_key`, `pred_key`, `collect_device`, `prefix`, `rounding`, as for `metrics.PSNR`.
     """
