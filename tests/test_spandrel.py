@@ -53,7 +53,7 @@ def wrap(weights, code_base):
     "layout", [x for x in LAYOUTS if x.network == "MSRResNet"], ids=lambda layout: layout.origin
 )
 def test_each_code_base_s_msrresnet_is_loaded_with_its_function(loader, tmp_path, layout, scale):
-    activate = bool(layout.facts.get("activate_after_shuffle"))
+    activate = bool(layout.assumed_args.get("activate_after_shuffle"))
     network = rough(MSRResNet, upscale_factor=scale, activate_after_shuffle=activate)
     weights = layout.from_plugin_keys(network.state_dict())
     code_base = next(name for name in layout.code_bases if name != "plugin")

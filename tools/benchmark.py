@@ -144,7 +144,7 @@ def main(argv: list[str] | None = None) -> None:
     if args.rounds is None:  # short rounds of a loader: other load affects both sides alike
         args.rounds = 20 if args.what == "loader" else 5
     device = torch.device(args.device)
-    facts = {
+    conditions = {
         "what": args.what,
         "against": args.against,
         "model": args.model,
@@ -152,7 +152,7 @@ def main(argv: list[str] | None = None) -> None:
         "machine": machine(device, 1 if args.what == "loader" else torch.get_num_threads()),
     }
     results = interleave(make_sides(args, device), args.rounds)
-    numbers = report(results, measure_peak(device), **facts)
+    numbers = report(results, measure_peak(device), **conditions)
     print(format_report(numbers))
     if args.out:
         write_text(json.dumps(numbers, indent=2) + "\n", args.out)

@@ -95,8 +95,8 @@ def _export_graph(source: Path, args: argparse.Namespace, options: dict[str, Any
         written += f" and {args.target.with_suffix('.bin').name}"
     else:
         license = args.license or read_metadata(load_checkpoint_file(source)).get("license")
-        facts = export_metadata(network, name=args.name, license=license)
-        difference = export_onnx(network, args.target, half=args.half, metadata=facts)
+        metadata = export_metadata(network, name=args.name, license=license)
+        difference = export_onnx(network, args.target, half=args.half, metadata=metadata)
     sizes = ", ".join(f"{height}x{width}" for height, width in SIZES)
     found = f"{difference:.1e} (allowed {allowed_difference(half=args.half):.1e})"
     print(f"wrote    {args.target.with_name(written)}")

@@ -147,12 +147,12 @@ def prepare(photographs: Path, data: Path, *, cpu: bool) -> dict[str, int]:
 
 
 def describe(
-    facts: dict[str, Any], counts: dict[str, int], card: Path | None, notes: Path | None
+    training_summary: dict[str, Any], counts: dict[str, int], card: Path | None, notes: Path | None
 ) -> None:
     """Put the photographs, and the texts about them and the training, into the summary.
 
     Args:
-        facts: Summary of trainings, changed in place.
+        training_summary: Summary of trainings, changed in place.
         counts: Numbers of photographs, as returned by `prepare`.
         card: File of the text about the photographs; None keeps the text in the summary.
         notes: File of the text about the training; None keeps the text in the summary.
@@ -162,7 +162,7 @@ def describe(
     """
     from srgan_plugin.io.text_files import read_text
 
-    photographs = facts["photographs"]
+    photographs = training_summary["photographs"]
     if photographs and not card and not counts.items() <= photographs.items():
         expected, got = (
             ", ".join(f"{name} {of.get(name)}" for name in counts) for of in (photographs, counts)
@@ -176,7 +176,7 @@ def describe(
         photographs["about"] = read_text(card, "a dataset card").strip()
     photographs.setdefault("about", "Their licence is not recorded.")
     if notes:
-        facts["note"] = read_text(notes, "notes").strip()
+        training_summary["note"] = read_text(notes, "notes").strip()
 
 
 def check_start(training: Training, start: Path) -> None:
@@ -317,13 +317,13 @@ def main(argv: list[str] | None = None) -> None:
             )
     check(args.vgg, args.benchmarks)
     records = ROOT / "docs/zoo/training.json"
-    facts: dict[str, Any] = {"photographs": {}, "note": "", "models": {}}
+    training_summary: dict[str, Any] = {"photographs": {}, "note": "", "models": {}}
     if args.network:
-        facts = read_json(records, "a summary of earlier trainings")
+        training_summary = read_json(records, "a summary of earlier trainings")
     say("photographs: some held out, the others into a store")
     data = args.work_dir / "data"
     counts = prepare(args.photographs, data, cpu=args.cpu)
-    describe(facts, counts, args.dataset_card, args.training_notes)
+    describe(training_summary, counts, args.dataset_card, args.training_notes)
     weights = ROOT / "srgan_plugin/checkpoints/weights"
     start = weights / f"{args.network if args.finetune else 'msrresnet'}.safetensors"
     for training in trainings:
@@ -338,9 +338,9 @@ def main(argv: list[str] | None = None) -> None:
         config = train(training, data / ("pieces_store" if args.cpu else "train"), *options)
         start, summary = bundle(training, config, start, cpu=args.cpu)
         if args.finetune:
-            summary = append_stage(facts["models"][name], summary)
-        facts["models"][name] = summary
-    write_text(json.dumps(facts) + "\n", records)
+            summary = append_stage(training_summary["models"][name], summary)
+        training_summary["models"][name] = summary
+    write_text(json.dumps(training_summary) + "\n", records)
     say("scores, cards, curves, images")
     run("zoo_cards.py", *(["--benchmarks", args.benchmarks] if args.benchmarks else []))
 

@@ -143,16 +143,16 @@ def main(argv: list[str] | None = None) -> None:
 
     weights, docs = args.root / "srgan_plugin/checkpoints/weights", args.root / "docs/zoo"
     benchmarks = args.benchmarks or data_root()
-    facts = read_json(docs / "training.json", "the summary that train_zoo.py writes")
+    training_summary = read_json(docs / "training.json", "the summary that train_zoo.py writes")
     results = update_scores(weights, benchmarks, docs / "results.json")
     sums = [f"{files['sha256']}  {name}.safetensors" for name, files in results["weights"].items()]
     write_text("\n".join(sums) + "\n", weights / SUMS)
-    for name, training in facts["models"].items():
+    for name, training in training_summary["models"].items():
         chosen = training.get("start", 0) + training["chosen"]
         curves.draw(training["curves"], chosen, docs / f"{name}.svg")
-        write_text(cards.card(name, results, facts), weights / f"{name}.md")
+        write_text(cards.card(name, results, training_summary), weights / f"{name}.md")
     before_after(weights, benchmarks, docs / "before_after.webp")
-    put_between_marks(cards.readme(results, facts), args.root / "README.md")
+    put_between_marks(cards.readme(results, training_summary), args.root / "README.md")
     print(f"cards in {weights}, numbers, curves and image in {docs}, table in README.md")
 
 

@@ -97,9 +97,9 @@ def read_runs(folder: Path, training: Path, results: Path) -> "list[Run]":
     from srgan_plugin.io.text_files import read_json
     from srgan_plugin.reports.runs import read_run
 
-    facts = read_json(training, "the summary that train_zoo.py writes")["models"]
+    summaries = read_json(training, "the summary that train_zoo.py writes")["models"]
     scores, runs = read_json(results, "the scores that zoo_cards.py writes"), []
-    for name, summary in facts.items():
+    for name, summary in summaries.items():
         check_option("model", name, PUBLISHED)
         recorded = scores["weights"][name]["sha256"]
         if recorded != (digest := sha256(WEIGHTS / f"{name}.safetensors")):
@@ -109,9 +109,9 @@ def read_runs(folder: Path, training: Path, results: Path) -> "list[Run]":
             )
         write_run(folder / LABELS[name], name, summary, scores["sets"])
         run, chosen = read_run(folder / LABELS[name]), summary.get("start", 0) + summary["chosen"]
-        run.facts["bundled weights"] = f"of iteration {chosen}, by {summary['chosen_by']}"
+        run.info["bundled weights"] = f"of iteration {chosen}, by {summary['chosen_by']}"
         later = ("interpolation", "colours")  # changes of the weights after the training
-        run.facts |= {key: summary["recipe"][key] for key in later if key in summary["recipe"]}
+        run.info |= {key: summary["recipe"][key] for key in later if key in summary["recipe"]}
         runs.append(run)
     return runs
 

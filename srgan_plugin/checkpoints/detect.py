@@ -285,7 +285,7 @@ def _merge_arguments(
                 f"{name}: expected {inferred[name]}, as in its weights, got {value} in its meta: "
                 "the file was changed, get it again"
             )
-    for name, value in layout.facts.items():
+    for name, value in layout.assumed_args.items():
         if name in inferred or same_argument(merged.setdefault(name, value), value):
             continue
         if layout.code_bases:  # for a repository, the file overrides the assumption
@@ -294,7 +294,7 @@ def _merge_arguments(
                 "in its meta: the file was changed, get it again"
             )
     for name, value in _check_given(layout.network, given).items():
-        if name in layout.facts and not layout.code_bases:
+        if name in layout.assumed_args and not layout.code_bases:
             merged[name] = value  # the user overrides an assumption
         known = inferred.get(name, merged.setdefault(name, value))
         if not same_argument(known, value):

@@ -10,12 +10,12 @@ from torch import Tensor
 from srgan_plugin.errors import UserError
 
 from .readings import NETWORKS, Network, StateDict
-from .repositories import REPOSITORIES
+from .repositories import REPOSITORY_LAYOUTS
 
 CodeBase = Literal["mmagic", "mmediting", "basicsr", "kair", "plugin"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class StateDictLayout:
     """Names of the weights of one network in one code base.
 
@@ -27,19 +27,21 @@ class StateDictLayout:
         renames: Pairs of a prefix in this layout and the prefix in this package, of which the first
             match counts. `{}` matches any number; `{+n}` and `{-n}` in the second prefix add or
             subtract n. Weights whose second prefix is '' are not part of the network.
-        facts: Arguments of the network that the keys imply, or, for a repository, as in its
-            scripts. Those read from the weights override them.
+        assumed_args: Arguments of the network that are assumed for every file with this layout:
+            implied by the keys of a code base, or as in the scripts of a repository. Those that
+            `read_arguments` infers override them.
         required_args: Arguments that must be recorded in the checkpoint or given by the user.
         code_bases: Code bases that read and write this layout, named as in `--to`. Empty for
             networks that are detected but cannot be loaded, and for repositories, whose layouts
-            are only read. `--arch-option` overrides the facts of a repository.
+            are only read. Recorded arguments and `--arch-option` override the assumed ones of a
+            repository, but must agree with those of a code base.
     """
 
     network: str
     origin: str
     detect_keys: tuple[str, ...]
     renames: tuple[tuple[str, str], ...] = ()
-    facts: Mapping[str, Any] = field(default_factory=dict)
+    assumed_args: Mapping[str, Any] = field(default_factory=dict)
     required_args: tuple[str, ...] = ()
     code_bases: tuple[CodeBase, ...] = ()
 
@@ -61,7 +63,8 @@ class StateDictLayout:
         except (KeyError, IndexError, ZeroDivisionError):  # fitting keys, absurd shapes
             return None
         inferred = {name: value for name, value in read.items() if value is not None}
-        if not self.code_bases and read.get("norm") == "instance_affine" != self.facts.get("norm"):
+        assumed_norm = self.assumed_args.get("norm")
+        if not self.code_bases and read.get("norm") == "instance_affine" != assumed_norm:
             # Weights without running statistics look like instance normalisation. In a repository
             # with batch normalisation, the statistics are missing; `identify` refuses the file.
             del inferred["norm"]
@@ -70,7 +73,7 @@ class StateDictLayout:
 
     def describe(self, arguments: Mapping[str, Any]) -> str:
         """Describe the network, such as "MSRResNet x4 (…) in MMagic's keys"."""
-        known = {**self.facts, **arguments}
+        known = {**self.assumed_args, **arguments}
         summary = self._network.summary(known)
         text = self._network.description.format(network=self.network, summary=summary, **known)
         return f"{text} in {self.origin} keys"
@@ -100,7 +103,7 @@ class StateDictLayout:
 
         Args:
             state: Weights with this layout.
-            arguments: Known arguments of the network; they override the facts.
+            arguments: Known arguments of the network; they override the assumed ones.
 
         Returns:
             {key in this package: weight}.
@@ -115,7 +118,7 @@ class StateDictLayout:
                 raise UserError(f"expected only {self.origin} keys, got {own} of srgan_plugin")
             if new:
                 renamed[new] = weight
-        return dict(self._network.complete(renamed, {**self.facts, **(arguments or {})}))
+        return dict(self._network.complete(renamed, {**self.assumed_args, **(arguments or {})}))
 
     def from_plugin_keys(self, state: StateDict) -> dict[str, Tensor]:
         """Rename weights from this package's keys to this layout, which has a code base."""
@@ -166,71 +169,71 @@ _UPCONVS = ("upconv{}.", "upsample{}.upsample_conv.")
 #: Detection returns the first layout that fits.
 LAYOUTS = (
     StateDictLayout(
-        "SRResNet",
-        "our own",
-        ("trunk_net.0.conv1", "conv_trunk", "act_first"),
+        network="SRResNet",
+        origin="our own",
+        detect_keys=("trunk_net.0.conv1", "conv_trunk", "act_first"),
         code_bases=("plugin",),
     ),
     StateDictLayout(
-        "SRResNet",
-        "our own",
-        ("trunk_net.0.conv1", "conv_trunk"),
+        network="SRResNet",
+        origin="our own",
+        detect_keys=("trunk_net.0.conv1", "conv_trunk"),
         required_args=("act",),
         code_bases=("plugin",),
     ),
     StateDictLayout(
-        "MSRResNet",
-        "MMagic's",
-        ("trunk_net.0.conv1", "upsample1.upsample_conv", "conv_hr"),
+        network="MSRResNet",
+        origin="MMagic's",
+        detect_keys=("trunk_net.0.conv1", "upsample1.upsample_conv", "conv_hr"),
         code_bases=("plugin", "mmagic", "mmediting"),
     ),
     StateDictLayout(
-        "MSRResNet",
-        "BasicSR's",
-        ("body.0.conv1", "upconv1", "conv_hr"),
+        network="MSRResNet",
+        origin="BasicSR's",
+        detect_keys=("body.0.conv1", "upconv1", "conv_hr"),
         renames=(("body.", "trunk_net."), _UPCONVS),
-        facts={"activate_after_shuffle": True},
+        assumed_args={"activate_after_shuffle": True},
         code_bases=("basicsr",),
     ),
     StateDictLayout(
-        "MSRResNet",
-        "KAIR's",
-        ("recon_trunk.0.conv1", "upconv1", "HRconv"),
+        network="MSRResNet",
+        origin="KAIR's",
+        detect_keys=("recon_trunk.0.conv1", "upconv1", "HRconv"),
         renames=(("recon_trunk.", "trunk_net."), ("HRconv.", "conv_hr."), _UPCONVS),
-        facts={"activate_after_shuffle": True},
+        assumed_args={"activate_after_shuffle": True},
         code_bases=("kair",),
     ),
     StateDictLayout(
-        "ModifiedVGG",
-        "the toolboxes'",
-        ("conv0_0", "conv3_1", "conv4_0", "linear1"),
+        network="ModifiedVGG",
+        origin="the toolboxes'",
+        detect_keys=("conv0_0", "conv3_1", "conv4_0", "linear1"),
         code_bases=("plugin", "mmagic", "mmediting", "basicsr"),
     ),
     StateDictLayout(
-        "SRGANDiscriminator",
-        "our own",
-        ("conv0_0", "conv3_1", "linear1"),
+        network="SRGANDiscriminator",
+        origin="our own",
+        detect_keys=("conv0_0", "conv3_1", "linear1"),
         code_bases=("plugin",),
     ),
     *(
         StateDictLayout(
-            "SRResNet",
-            f"{row.name}'s",
-            row.detect_keys,
+            network="SRResNet",
+            origin=f"{row.name}'s",
+            detect_keys=row.detect_keys,
             renames=row.renames,
-            facts=row.facts,
+            assumed_args=row.assumed_args,
             required_args=row.required_args,
         )
-        for row in REPOSITORIES
+        for row in REPOSITORY_LAYOUTS
     ),
     StateDictLayout(
-        "EDSR",
-        "its authors'",
-        ("head.0", "body.0.body.0"),
+        network="EDSR",
+        origin="its authors'",
+        detect_keys=("head.0", "body.0.body.0"),
         renames=(("head.0.", "conv_first."), ("tail.0.{}.", "upsample.{}.")),
     ),
     *(
-        StateDictLayout(network, origin, tuple(keys.split()))
+        StateDictLayout(network=network, origin=origin, detect_keys=tuple(keys.split()))
         for network, origin, keys in (
             ("EDSR", "the toolboxes'", "body.0.conv1 conv_after_body"),
             ("RRDBNet (ESRGAN)", "the toolboxes'", "body.0.rdb1.conv1"),

@@ -68,7 +68,7 @@ def check_function(meta: Any, weights: Mapping[str, Tensor], network: nn.Module)
     if not found or not wanted or found.layout.network != wanted.layout.network:
         return  # strict loading raises an error
     recorded = {
-        **found.layout.facts,
+        **found.layout.assumed_args,
         **read_recorded_arguments({"meta": meta}, found.layout.network),
     }
     for name, value in recorded.items():
@@ -231,10 +231,9 @@ def _config_changes(found: Detection, wanted: Detection, network: nn.Module) -> 
     """Return the arguments to change so that the network fits the weights, as text."""
     now = wanted.arguments
     changes = {name: value for name, value in found.arguments.items() if value != now.get(name)}
-    facts = found.layout.facts.items()
     changes |= {
         name: value
-        for name, value in facts
+        for name, value in found.layout.assumed_args.items()
         if name not in now and not same_argument(_read_argument(network, name), value)
     }
     return format_arguments(changes)

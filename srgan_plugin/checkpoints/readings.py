@@ -145,7 +145,7 @@ def _describe_activation(arguments: Mapping[str, Any]) -> str:
     return f"PReLU {prelu}" if act == "prelu" else _ACTIVATION_NAMES.get(act, act)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Network:
     """Functions to infer the arguments of a network, to complete its weights and to describe it.
 
@@ -189,16 +189,19 @@ _SRRESNET_ARGUMENTS: dict[str, Reading] = {
 _RRDB = count(r"(?:.*\.)?(?:body|RRDB_trunk|sub)\.(\d+)\.(?:rdb|RDB)1\.")
 NETWORKS = {
     "SRResNet": Network(
-        f"{_GENERATOR[:-1]}, {{summary}})",
-        _GENERATOR_ARGUMENTS | _OUT | _SRRESNET_ARGUMENTS,
-        complete_srresnet,
-        _describe_activation,
+        description=f"{_GENERATOR[:-1]}, {{summary}})",
+        arguments=_GENERATOR_ARGUMENTS | _OUT | _SRRESNET_ARGUMENTS,
+        complete=complete_srresnet,
+        summary=_describe_activation,
     ),
-    "MSRResNet": Network(_GENERATOR, _GENERATOR_ARGUMENTS | _OUT),
-    "EDSR": Network(_GENERATOR, _GENERATOR_ARGUMENTS),
-    "RRDBNet (ESRGAN)": Network("{network} ({num_blocks} blocks)", {"num_blocks": _RRDB}),
+    "MSRResNet": Network(description=_GENERATOR, arguments=_GENERATOR_ARGUMENTS | _OUT),
+    "EDSR": Network(description=_GENERATOR, arguments=_GENERATOR_ARGUMENTS),
+    "RRDBNet (ESRGAN)": Network(
+        description="{network} ({num_blocks} blocks)", arguments={"num_blocks": _RRDB}
+    ),
     "ModifiedVGG": Network(
-        _DISCRIMINATOR, _DISCRIMINATOR_ARGUMENTS | {"num_stages": count(r"conv(\d)_1\.")}
+        description=_DISCRIMINATOR,
+        arguments=_DISCRIMINATOR_ARGUMENTS | {"num_stages": count(r"conv(\d)_1\.")},
     ),
-    "SRGANDiscriminator": Network(_DISCRIMINATOR, _DISCRIMINATOR_ARGUMENTS),
+    "SRGANDiscriminator": Network(description=_DISCRIMINATOR, arguments=_DISCRIMINATOR_ARGUMENTS),
 }

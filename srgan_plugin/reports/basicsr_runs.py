@@ -27,7 +27,7 @@ LOSS_NAMES: Final = {
     "l_d_real": "loss_d_real",
     "l_d_fake": "loss_d_fake",
 }
-_FACTS: Final = {
+_INFO: Final = {
     "BasicSR": r"^\s+BasicSR: (\S+)",
     "torch": r"^\s+PyTorch: (\S+)",
     "seed": r"^\s+manual_seed: (\S+)",
@@ -58,9 +58,9 @@ def read_basicsr(run: Run, logs: list[Path]) -> None:
     for text in sessions:
         _read_curves(run, text)
         run.image_counts |= {name: int(count) for name, count in _VALIDATION_SET.findall(text)}
-        for title, pattern in _FACTS.items():
+        for title, pattern in _INFO.items():
             if found := re.search(pattern, text, re.MULTILINE):
-                run.facts[title] = found[1]
+                run.info[title] = found[1]
     run.add_times(
         [[datetime.strptime(t, "%Y-%m-%d %H:%M:%S") for t in _TIME.findall(s)] for s in sessions]
     )

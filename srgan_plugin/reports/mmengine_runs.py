@@ -201,15 +201,15 @@ def _read_text_logs(run: Run, folders: list[Path]) -> None:
         paths = sorted(folder.glob("*.log"))
         text = "".join(path.read_text(encoding="utf-8", errors="replace") for path in paths)
         sessions = [*sessions, text] if _RESUMED in text else [text]
-    facts = defaultdict[str, dict[str, None]](dict)  # {title: distinct values in order}
+    values = defaultdict[str, dict[str, None]](dict)  # {title: distinct values in order}
     for text in sessions:
         run.image_counts |= {name: int(count) for name, count in _VALIDATION_SET.findall(text)}
         for title, pattern in _ENVIRONMENT.items():
             found = re.search(pattern, text, re.MULTILINE)
             # A resumed session loads the checkpoint from which it resumes.
             if found and (title != _WEIGHTS or text is sessions[0]):
-                facts[title][found[1].strip()] = None
-    run.facts |= {title: ", then ".join(values) for title, values in facts.items()}
+                values[title][found[1].strip()] = None
+    run.info |= {title: ", then ".join(texts) for title, texts in values.items()}
     run.add_times(
         [[datetime.strptime(t, "%Y/%m/%d %H:%M:%S") for t in _TIME.findall(s)] for s in sessions]
     )

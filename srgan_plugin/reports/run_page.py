@@ -1,4 +1,4 @@
-"""Build the report page of runs: facts, curves, results, images and configs."""
+"""Build the report page of runs: times and environment, curves, results, images and configs."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timezone
@@ -16,7 +16,7 @@ from .runs import Run, checkpoints, differing_settings
 
 Results = Mapping[str, Mapping[str, float]]
 
-# Facts from the config: title, and names of the setting in mmengine and BasicSR.
+# Settings from the config: title, and names of the setting in mmengine and BasicSR.
 _SETTINGS: Final = (
     ("network", ("model.generator.type", "network_g.type")),
     ("discriminator", ("model.discriminator.type", "network_d.type")),
@@ -71,7 +71,7 @@ def run_page(
         name: (sets, reference.get("")) for name, sets in (results or {}).items()
     }
     parts = {
-        "run": ("What ran", _facts_table(runs) + _checkpoint_table(runs) if runs else ""),
+        "run": ("What ran", _info_table(runs) + _checkpoint_table(runs) if runs else ""),
         "curves": ("Curves", asset("curves.html") if any(run.curves for run in runs) else ""),
         "results": ("Results", _result_tables(measured)),
         "viewer": ("Images", asset("viewer.html") if images else ""),
@@ -138,10 +138,10 @@ def unique_names(runs: Sequence[Run]) -> list[str]:
     ]
 
 
-def _facts_table(runs: Sequence[Run]) -> str:
-    # Facts from the log are first and override the config, because the `load_from` of a resumed run
+def _info_table(runs: Sequence[Run]) -> str:
+    # Logged values are first and override the config, because the `load_from` of a resumed run
     # is the checkpoint from which it was resumed.
-    columns = [{"toolbox": run.toolbox, **run.facts, **_settings(run), **run.facts} for run in runs]
+    columns = [{"toolbox": run.toolbox, **run.info, **_settings(run), **run.info} for run in runs]
     titles = dict.fromkeys(title for column in columns for title in column if any(column.values()))
     rows = [[title, *(column.get(title, "–") for column in columns)] for title in titles]
     return table(["run", *unique_names(runs)], rows, "Runs", classes="words")

@@ -26,7 +26,7 @@ class Run:
         folder: Folder of the run.
         toolbox: "mmengine" (runs of this package and of MMagic) or "BasicSR".
         curves: {name: logged values}; losses have the names of this package also for BasicSR.
-        facts: {title: text} for times, versions, seed and devices.
+        info: {title: text} from the log: times, versions, seed, devices.
         config: {dotted name: setting}; empty if the folder has no config.
         config_text: Content of the config file.
         config_name: File name of the config.
@@ -38,7 +38,7 @@ class Run:
     folder: Path
     toolbox: str
     curves: dict[str, Curve] = field(default_factory=dict)
-    facts: dict[str, str] = field(default_factory=dict)
+    info: dict[str, str] = field(default_factory=dict)
     config: dict[str, object] = field(default_factory=dict)
     config_text: str = ""
     config_name: str = ""
@@ -63,7 +63,7 @@ class Run:
         }
 
     def add_times(self, sessions: Sequence[Sequence[datetime]]) -> None:
-        """Add the times of start, last entry and resumptions, and the duration, to the facts.
+        """Add the times of start, last entry and resumptions, and the duration, to `info`.
 
         Args:
             sessions: Times of the log entries in order, per session. The duration excludes the
@@ -74,10 +74,10 @@ class Run:
         if spans:
             seconds = sum((last - first).total_seconds() for first, last in spans)
             ends = {"started": started[0], "last entry": f"{spans[-1][1]:%Y-%m-%d %H:%M}"}
-            self.facts = {**ends, **self.facts, "time in all": _duration(seconds)}
+            self.info = {**ends, **self.info, "time in all": _duration(seconds)}
         if len(sessions) > 1:
             count = "once" if len(sessions) == 2 else f"{len(sessions) - 1} times"
-            self.facts["resumed"] = ", ".join(started[1:]) or count
+            self.info["resumed"] = ", ".join(started[1:]) or count
 
 
 def _duration(seconds: float) -> str:
@@ -109,7 +109,7 @@ def read_run(path: Path) -> Run:
             `TIMESTAMP.log`, or BasicSR's `train_NAME_TIMESTAMP.log`.
 
     Returns:
-        Curves, config and facts of the run.
+        The run.
 
     Raises:
         MissingFileError: `path` does not exist, or the folder has no log.

@@ -410,7 +410,7 @@ def test_an_hdf5_file_without_h5py_says_what_to_install(tmp_path, monkeypatch):
 
 
 @needs_h5py
-def test_the_configuration_in_a_keras_model_overrides_the_facts_of_the_repository(tmp_path):
+def test_the_configuration_in_a_keras_model_overrides_what_is_assumed_of_the_repository(tmp_path):
     import h5py
 
     named, expected = network(ForkOfKeras)

@@ -19,7 +19,7 @@ from srgan_plugin.checkpoints.detect import generator_changes
 from srgan_plugin.checkpoints.inspect import inspect_checkpoint
 from srgan_plugin.checkpoints.layouts import detect_layout
 from srgan_plugin.checkpoints.read_write import load_checkpoint_file
-from srgan_plugin.checkpoints.repositories import REPOSITORIES
+from srgan_plugin.checkpoints.repositories import REPOSITORY_LAYOUTS
 from srgan_plugin.networks import SRResNet
 
 EVERY = [(name, scale) for name, case in CASES.items() for scale in case.scales]
@@ -61,16 +61,16 @@ def test_every_row_of_the_table_is_tested():
     states = [case.make(case.scales[0]).state_dict() for case in CASES.values()]
     tested = {detect_layout(state).layout.origin for state in states}
     not_of_torch = {"tensorlayer/SRGAN's", "krasserm/super-resolution's"}  # see test_array_files
-    assert tested | not_of_torch == {f"{row.name}'s" for row in REPOSITORIES}
+    assert tested | not_of_torch == {f"{row.name}'s" for row in REPOSITORY_LAYOUTS}
 
 
 def test_readme_and_docs_name_the_repositories_of_the_table_and_count_them():
     root = Path(__file__).parents[2]
     readme = " ".join((root / "README.md").read_text().split())
     docs = (root / "docs/checkpoints.md").read_text()
-    names = {row.name.partition(" ")[0] for row in REPOSITORIES}
-    assert f"{len(names)} SRGAN repositories in {len(REPOSITORIES)} layouts" in readme
-    assert f"{len(names)} repositories in {len(REPOSITORIES)} layouts" in docs
+    names = {row.name.partition(" ")[0] for row in REPOSITORY_LAYOUTS}
+    assert f"{len(names)} SRGAN repositories in {len(REPOSITORY_LAYOUTS)} layouts" in readme
+    assert f"{len(names)} repositories in {len(REPOSITORY_LAYOUTS)} layouts" in docs
     assert not [name for name in names if f"| {name}" not in docs]
 
 

@@ -78,11 +78,11 @@ def test_initial_weights_are_those_of_the_first_session(tmp_path: Path) -> None:
         write_session(tmp_path, f"20260101_{hour}0000", [step(10 + resumed, 1.0)], log)
     run = read_run(tmp_path)
     # The second session did not resume, so the first one does not count.
-    assert run.facts["started"] == "2026-01-01 11:00"
-    assert run.facts["time in all"] == "20 min 00 s"
-    assert run.facts["resumed"] == "2026-01-01 12:00"
-    assert run.facts["weights at the start"] == "first.pth"
-    assert run.facts["code"] == "a, then b"
+    assert run.info["started"] == "2026-01-01 11:00"
+    assert run.info["time in all"] == "20 min 00 s"
+    assert run.info["resumed"] == "2026-01-01 12:00"
+    assert run.info["weights at the start"] == "first.pth"
+    assert run.info["code"] == "a, then b"
     assert run.image_counts == {"Set5": 4}
 
 
@@ -98,7 +98,7 @@ def test_a_truncated_line_is_skipped(tmp_path: Path) -> None:
         file.write('{"lr": 1e-4, "loss_p')
     run = read_run(tmp_path)
     assert run.curves["loss_pix"] == {10: 1.0}
-    assert run.facts == {}  # the text log is empty: no time is guessed
+    assert run.info == {}  # the text log is empty: no time is guessed
 
 
 @pytest.mark.parametrize(
@@ -119,12 +119,12 @@ def test_times_and_environment_are_read_from_the_text_log(tmp_path: Path) -> Non
         "Code: srgan_plugin 1, commit abc-dirty\n"
     )
     write_session(tmp_path, "20260101_100000", [step(10, 1.0)], log)
-    facts = read_run(tmp_path).facts
-    assert facts["started"] == "2026-01-01 10:00"
-    assert facts["time in all"] == "1 h 05 min"
-    assert (facts["torch"], facts["seed"]) == ("2.14.1+cu130", "7")
-    assert facts["code"] == "srgan_plugin 1, commit abc-dirty"
-    assert facts["GPU"] == "GPU 0: NVIDIA H100"
+    info = read_run(tmp_path).info
+    assert info["started"] == "2026-01-01 10:00"
+    assert info["time in all"] == "1 h 05 min"
+    assert (info["torch"], info["seed"]) == ("2.14.1+cu130", "7")
+    assert info["code"] == "srgan_plugin 1, commit abc-dirty"
+    assert info["GPU"] == "GPU 0: NVIDIA H100"
 
 
 def test_a_dumped_config_is_parsed_without_being_executed(tmp_path: Path) -> None:
@@ -188,7 +188,7 @@ def test_curves_of_basicsr_are_read_from_its_log(tmp_path: Path) -> None:
     # The log does not state the iteration of a validation: every 100th, and the last one.
     assert run.curves["Set5/PSNR"] == {100: 24.3, 250: 24.5}
     assert run.curves["Set5/NIQE"] == {100: 5.1}
-    assert run.facts["time in all"] == "2 min 04 s"
+    assert run.info["time in all"] == "2 min 04 s"
     assert run.image_counts == {"Set5": 5}
     assert run.config == {"network_g.type": "MSRResNet"}
 
@@ -197,10 +197,10 @@ def test_times_of_a_resumed_basicsr_run_exclude_the_break(tmp_path: Path) -> Non
     for hour in (10, 12):
         text = BASICSR.replace("2026-01-01 10:", f"2026-01-01 {hour}:")
         (tmp_path / f"train_name_20260101_{hour}0000.log").write_text(text)
-    facts = read_run(tmp_path).facts
-    assert (facts["started"], facts["last entry"]) == ("2026-01-01 10:00", "2026-01-01 12:02")
-    assert facts["time in all"] == "4 min 08 s"
-    assert facts["resumed"] == "2026-01-01 12:00"
+    info = read_run(tmp_path).info
+    assert (info["started"], info["last entry"]) == ("2026-01-01 10:00", "2026-01-01 12:02")
+    assert info["time in all"] == "4 min 08 s"
+    assert info["resumed"] == "2026-01-01 12:00"
 
 
 def test_the_last_and_the_best_checkpoints_are_hashed(tmp_path: Path) -> None:

@@ -19,22 +19,24 @@ COLUMNS = {
 }
 
 
-def report(results: Sequence[Result], peak_flops: float | None, **facts: Any) -> dict[str, Any]:
+def report(
+    results: Sequence[Result], peak_flops: float | None, **conditions: Any
+) -> dict[str, Any]:
     """Return all numbers of a benchmark, for JSON.
 
     Args:
         results: Results of this package, then of the other side, if there is one.
         peak_flops: Operations per second of the device in bfloat16; None if not measured.
-        facts: Description of the benchmark and the machine.
+        conditions: Name of the benchmark, model, other side and machine.
 
     Returns:
-        `facts`, `sides` with medians and ranges, `peak_tflops`, and `ratio`: the time of the other
-        side over that of this package.
+        The conditions, `sides` with medians and ranges, `peak_tflops`, and `ratio`: the time of the
+        other side over that of this package.
     """
     sides = [result.summary(peak_flops) for result in results]
     first, *others = [side["ms_per_image"] for side in sides]
     return {
-        **facts,
+        **conditions,
         "peak_tflops": peak_flops / 1e12 if peak_flops else None,
         "sides": sides,
         "ratio": others[0] / first if others else None,

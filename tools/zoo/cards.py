@@ -33,26 +33,26 @@ the checkpoint.
 {about}"""
 
 
-def card(name: str, results: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
+def card(name: str, results: Mapping[str, Any], training_summary: Mapping[str, Any]) -> str:
     """Format the model card of a network as Markdown.
 
     Args:
         name: "msrresnet" or "srgan".
         results: `docs/zoo/results.json`: sets, weights and lr_origins.
-        facts: `docs/zoo/training.json`: photographs, models by name, and notes.
+        training_summary: `docs/zoo/training.json`: photographs, models by name, and notes.
 
     Returns:
         The page, with a newline at its end.
     """
-    training = facts["models"][name]
+    training = training_summary["models"][name]
     weights = results["weights"][name]
     parts = {
         f"# {LABELS[name]} x4": f"`srgan-plugin upscale photo.jpg photo_x4.png --model {name}`\n\n"
         f"{_WHAT[name]} {weights['parameters']:,} parameters in half precision, "
         f"{weights['bytes'] / 1e6:.1f} MB, SHA-256 `{weights['sha256']}`.\n\n"
         f"**{how(name, training)}**",
-        "## Data and licence": _LICENCE.format(**facts["photographs"]),
-        "## Training": _training(name, training, facts.get("note", "")),
+        "## Data and licence": _LICENCE.format(**training_summary["photographs"]),
+        "## Training": _training(name, training, training_summary.get("note", "")),
         "## Measured": f"{full_table(results['sets'])}\n\n{conditions(results['lr_origins'])}",
         "## What was reached, and what was not": format_aims(name, results["sets"]),
     }
@@ -98,9 +98,9 @@ def format_aims(name: str, sets: Sets) -> str:
     return "\n".join(f"* {line}" for line in lines)
 
 
-def readme(results: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
+def readme(results: Mapping[str, Any], training_summary: Mapping[str, Any]) -> str:
     """Format the section of the README about the weights: image, table, training."""
-    models = facts["models"]
+    models = training_summary["models"]
     efforts = ", ".join(f"{LABELS[name]} on {_effort(models[name])}" for name in models)
     cards = " and ".join(f"[{LABELS[n]}](srgan_plugin/checkpoints/weights/{n}.md)" for n in models)
     short = (

@@ -57,13 +57,13 @@ def checkout(tmp_path):
         "seconds": 0.5, "hours": 1.25, "iterations": 9000, "chosen": 8000, "chosen_by": "PSNR",
         "recipe": {"batch": "4 patches"}, "curves": {"loss_pix": [[1, 0.2], [2, 0.1]]},
     }  # fmt: skip
-    facts = {
+    summary = {
         "photographs": {"training": 33, "held_out": 16, "about": "All mine."},
         "note": "Trained in the cellar.",
         "models": dict.fromkeys(MODELS, model),
     }
     (root / "docs/zoo").mkdir(parents=True)
-    (root / "docs/zoo/training.json").write_text(json.dumps(facts))
+    (root / "docs/zoo/training.json").write_text(json.dumps(summary))
     return root
 
 
@@ -159,16 +159,16 @@ def test_training_is_followed_by_choosing_shipping_and_noting_and_is_not_done_tw
     assert f"load_from={start}" in done[2]
     assert "model.perceptual_loss.pretrained=vgg.pth" in done[2]
     assert "train_dataloader.dataset.gt=work/data/pieces_store" in done[2]
-    facts = json.loads((tmp_path / "checkout/docs/zoo/training.json").read_text())
-    assert facts["note"] == "In goes."
-    assert facts["photographs"] == {"training": 17, "held_out": 16, "about": "All mine."}
+    summary = json.loads((tmp_path / "checkout/docs/zoo/training.json").read_text())
+    assert summary["note"] == "In goes."
+    assert summary["photographs"] == {"training": 17, "held_out": 16, "about": "All mine."}
     shipped = open_model(
         str(tmp_path / "checkout/srgan_plugin/checkpoints/weights/msrresnet.safetensors")
     )
     chosen = open_model(start).state_dict()
     assert all(torch.equal(w, chosen[k].half().float()) for k, w in shipped.state_dict().items())
-    assert facts["models"]["msrresnet"]["chosen"] == last - 1
-    assert facts["models"]["srgan"]["chosen"] == facts["models"]["srgan"]["iterations"]
+    assert summary["models"]["msrresnet"]["chosen"] == last - 1
+    assert summary["models"]["srgan"]["chosen"] == summary["models"]["srgan"]["iterations"]
     module.main(line)
     assert [name for name, *_ in done[4:]] == ["zoo_cards.py"]
     (tmp_path / "work/zoo_srgan_x4c64b16_cpu/trained_from.sha256").write_text("of another one")
@@ -206,17 +206,17 @@ def test_one_network_is_trained_alone_from_the_bundled_weights_and_the_other_one
     assert [name for name, *_ in done] == ["create_store.py", "train.py", "zoo_cards.py"]
     assert f"load_from={weights}" in done[1]
     assert weights.read_bytes() == bundled
-    facts = json.loads((tmp_path / "checkout/docs/zoo/training.json").read_text())
-    assert facts["photographs"] == {"training": 17, "held_out": 16, "about": "All mine."}
-    assert facts["note"] == "In goes."
-    assert facts["models"]["msrresnet"] == 1
-    assert facts["models"]["srgan"]["config"] == "zoo_srgan_x4c64b16_cpu.py"
-    assert {"interpolation", "colours"} <= facts["models"]["srgan"]["recipe"].keys()
+    summary = json.loads((tmp_path / "checkout/docs/zoo/training.json").read_text())
+    assert summary["photographs"] == {"training": 17, "held_out": 16, "about": "All mine."}
+    assert summary["note"] == "In goes."
+    assert summary["models"]["msrresnet"] == 1
+    assert summary["models"]["srgan"]["config"] == "zoo_srgan_x4c64b16_cpu.py"
+    assert {"interpolation", "colours"} <= summary["models"]["srgan"]["recipe"].keys()
     records.write_text(json.dumps(other))
     (tmp_path / "both.md").write_text("Hers and mine.")
     module.main([*line, "--network", "srgan", "--dataset-card", "both.md"])
-    facts = json.loads(records.read_text())
-    assert facts["photographs"] == {"training": 17, "held_out": 16, "about": "Hers and mine."}
+    summary = json.loads(records.read_text())
+    assert summary["photographs"] == {"training": 17, "held_out": 16, "about": "Hers and mine."}
 
 
 def test_a_bundled_network_is_trained_further_and_its_card_has_both_stages(
