@@ -8,7 +8,9 @@ import pytest
 
 from srgan_plugin.__main__ import main as srgan_plugin
 from srgan_plugin.cli.basicsr import prepare
+from srgan_plugin.cli.errors import command
 from srgan_plugin.cli.parser import Parser
+from srgan_plugin.errors import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -95,3 +97,32 @@ def test_every_command_line_is_read_by_this_parser() -> None:
     found = [path.name for path in sources if of_argparse.search(path.read_text("utf-8"))]
     assert found == []
     assert issubclass(Parser, argparse.ArgumentParser)
+
+
+@pytest.mark.parametrize(
+    ("given", "start"),
+    [
+        (["x.txt", "--blend-with", "srgan"], "--blend-with: "),
+        (["x.txt"], "blend_with: "),  # of a config or of the default, and not of the command line
+    ],
+)
+def test_an_error_in_an_argument_names_its_option_only_if_that_was_given(
+    given: list[str],
+    start: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Parser, "given_as", {})
+
+    @command
+    def main(argv: list[str]) -> None:
+        parser = Parser()
+        parser.add_argument("target", metavar="DST")
+        parser.add_argument("--blend-with", "-b", default="msrresnet")
+        parser.parse_args(argv)
+        raise UserError("blend_with: expected another network")
+
+    with pytest.raises(SystemExit):
+        main(given)
+    assert f"error: {start}expected another network" in capsys.readouterr().err
+    assert Parser.given_as["target"] == "DST"

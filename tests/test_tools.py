@@ -460,6 +460,12 @@ def test_weights_alone_and_checkpoints_of_mmcv_1_are_not_resumed(
         check_resumable("weights.pth")
 
 
+def test_a_training_state_of_basicsr_is_not_resumed_and_the_weights_beside_it_are_named() -> None:
+    torch.save({"epoch": 1, "iter": 5000, "optimizers": [], "schedulers": []}, "5000.state")
+    with pytest.raises(UserError, match=r"5000\.state.*BasicSR.*models/net_g_5000\.pth"):
+        check_resumable("5000.state")
+
+
 def test_what_a_run_saved_can_be_resumed() -> None:
     saved = {"state_dict": {}, "meta": {"iter": 2}, "optimizer": {}, "message_hub": {}}
     torch.save(saved, "iter_2.pth")

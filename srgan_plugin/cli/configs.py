@@ -275,6 +275,12 @@ def check_resumable(path: str | Path, name: str = "--resume") -> int:
     from srgan_plugin.checkpoints import load_checkpoint_file
 
     checkpoint = load_checkpoint_file(path)
+    if "optimizers" in checkpoint and "schedulers" in checkpoint:
+        raise UserError(
+            f"{name}: expected a checkpoint of mmengine, got {path}, a training state of BasicSR "
+            "without weights; resume it by tools/basicsr_train.py, or start from the weights in "
+            f"models/net_g_{checkpoint.get('iter', 'ITER')}.pth by --cfg-options load_from=…"
+        )
     meta = checkpoint.get("meta")
     by_flag = f"replace --resume by --cfg-options load_from={path}"
     change = by_flag if name == "--resume" else f"remove {name}, keep load_from={path}"

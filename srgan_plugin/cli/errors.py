@@ -23,6 +23,7 @@ from urllib.error import URLError
 
 from srgan_plugin.errors import PluginWarning, UserError
 
+from .parser import Parser
 from .terminal import write_note
 
 P = ParamSpec("P")
@@ -110,7 +111,7 @@ def _ignore_worker_signals() -> None:
 def explain(error: Exception) -> str | None:
     """Return the line for an error that the user can correct; None for any other error."""
     if isinstance(error, UserError):
-        return one_line(error)
+        return _as_typed(one_line(error))
     if isinstance(error, ImportError):
         return _explain_import(error)
     if isinstance(error, RuntimeError) and str(error).startswith(_STATE_DICT_MISMATCH):
@@ -134,6 +135,12 @@ def explain(error: Exception) -> str | None:
 
     line = explain_refusal(error)
     return line and " ".join(line.split())
+
+
+def _as_typed(line: str) -> str:
+    """Return a line that starts with the name of an argument with its option instead."""
+    name, colon, rest = line.partition(": ")
+    return Parser.given_as.get(name, name) + colon + rest
 
 
 def _explain_import(error: ImportError) -> str | None:

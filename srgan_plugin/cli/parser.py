@@ -5,12 +5,18 @@ import re
 import sys
 from collections.abc import Sequence
 from difflib import get_close_matches
-from typing import Any, NoReturn
+from typing import Any, ClassVar, NoReturn
 
 _UNEXPECTED = "unexpected: "
 # Errors that a misspelt option can cause: it is unknown, and a required one seems to be missing.
 _CAUSED_BY_TYPO = (_UNEXPECTED, "the following arguments are required")
 _OPTION = re.compile(r"--?[A-Za-z][^\s=]*")
+
+
+def _name_of(action: argparse.Action) -> str:
+    """Return the longest option of an argument, or the metavariable of a positional one."""
+    metavar = action.metavar if isinstance(action.metavar, str) else action.dest
+    return max(action.option_strings, key=len, default=metavar)
 
 
 class Parser(argparse.ArgumentParser):
@@ -21,6 +27,7 @@ class Parser(argparse.ArgumentParser):
     """
 
     _given: Sequence[str] = ()
+    given_as: ClassVar[dict[str, str]] = {}  # option by name of the argument, of those given
 
     def parse_known_args(  # type: ignore[override]
         self, args: Sequence[str] | None = None, namespace: Any = None
@@ -32,6 +39,9 @@ class Parser(argparse.ArgumentParser):
         known, rest = super().parse_known_args(self._given, namespace)
         if rest:
             self.error(_UNEXPECTED + " ".join(rest))
+        for action in self._actions:
+            if getattr(known, action.dest, action.default) != action.default:
+                self.given_as[action.dest] = _name_of(action)
         return known, rest
 
     def error(self, message: str) -> NoReturn:
