@@ -70,7 +70,13 @@ def main(argv: list[str] | None = None) -> None:
         if is_folder and (kinds := skipped_files(folder)):
             listed = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
             print(f"skipped in {folder}, not images by their names: {listed}")
-    print(f"{len(store.keys)} images, {size / 1e6:.0f} MB in {args.out}")
+    key = min(store.keys, key=lambda key: min(store[key].shape[:2]))
+    height, width, _ = store[key].shape
+    crop = min(height, width) // args.scale * args.scale
+    print(
+        f"{len(store.keys)} images, {size / 1e6:.0f} MB in {args.out}; the smallest is {key}, "
+        f"{height}x{width}, so crops may have up to {crop} pixels (gt_patch_size)"
+    )
 
 
 if __name__ == "__main__":
