@@ -51,11 +51,18 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         "weights, records and, unless given again, texts (default: both)",
     )
     parser.add_argument("--cpu", action="store_true", help="use the short recipes for a CPU")
-    parser.add_argument(
+    further = parser.add_mutually_exclusive_group()
+    further.add_argument(
         "--finetune",
         action="store_true",
         help="train the bundled network further, by the recipe configs/zoo_NETWORK_…_finetune.py "
         "(with --network)",
+    )
+    further.add_argument(
+        "--distill",
+        action="store_true",
+        help="likewise by configs/zoo_NETWORK_…_distill.py, towards the mean of GT and the "
+        "network's own self-ensemble (with --network)",
     )
     parser.add_argument(
         "--benchmarks", type=Path, help="folder of Set5, Set14, B100, Kodak24 (default: data)"
@@ -75,8 +82,9 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--work-dir", type=Path, default=Path("work_dirs/zoo"))
     args = parser.parse_args(argv)
-    if args.finetune and not args.network:
-        parser.error("--finetune: expected --network NAME beside it, got none")
+    args.further = "finetune" if args.finetune else "distill" if args.distill else None
+    if args.further and not args.network:
+        parser.error(f"--{args.further}: expected --network NAME beside it, got none")
     files = {
         "--vgg": args.vgg,
         "--dataset-card": args.dataset_card,
@@ -195,6 +203,18 @@ def check_start(training: Training, start: Path) -> None:
         )
 
 
+def make_targets(start: Path, store: Path, training: Training) -> Path:
+    """Return the store of targets of these weights, made from `store` unless it exists."""
+    from zoo.distillation import write_targets
+
+    from srgan_plugin.inference import open_model
+
+    targets = training.work / "data/targets_store"
+    if not targets.exists():  # `check_start` refuses those of other weights
+        write_targets(open_model(str(start)), store, targets)
+    return targets
+
+
 def train(training: Training, store: Path, *options: str) -> Any:
     """Train, or resume the training, unless it is complete; return the config."""
     from srgan_plugin.cli.configs import read_config
@@ -304,7 +324,7 @@ def main(argv: list[str] | None = None) -> None:
     from srgan_plugin.io.atomic import write_text
     from srgan_plugin.io.text_files import read_json
 
-    suffix = "_cpu" * args.cpu + "_finetune" * args.finetune
+    suffix = "_cpu" * args.cpu + (f"_{args.further}" if args.further else "")
     trainings = [
         Training(name, f"zoo_{name}_x4c64b16{suffix}.py", args.work_dir)
         for name in ([args.network] if args.network else NETWORKS)
@@ -312,8 +332,8 @@ def main(argv: list[str] | None = None) -> None:
     for training in trainings:
         if not (ROOT / "configs" / training.config).is_file():
             raise UserError(
-                f"--finetune: expected the recipe configs/{training.config}, got no such file; use "
-                "--network msrresnet --cpu --finetune, or write it"
+                f"--{args.further}: expected the recipe configs/{training.config}, got no such "
+                f"file; use --network msrresnet --cpu --{args.further}, or write it"
             )
     check(args.vgg, args.benchmarks)
     records = ROOT / "docs/zoo/training.json"
@@ -325,19 +345,22 @@ def main(argv: list[str] | None = None) -> None:
     counts = prepare(args.photographs, data, cpu=args.cpu)
     describe(training_summary, counts, args.dataset_card, args.training_notes)
     weights = ROOT / "srgan_plugin/checkpoints/weights"
-    start = weights / f"{args.network if args.finetune else 'msrresnet'}.safetensors"
+    start = weights / f"{args.network if args.further else 'msrresnet'}.safetensors"
+    store = data / ("pieces_store" if args.cpu else "train")
     for training in trainings:
         name = training.name
         say(f"{name}: train, choose a checkpoint, bundle it")
         options: list[str] = []
-        if name == "srgan" or args.finetune:
+        if name == "srgan" or args.further:
             check_start(training, start)
             options.append(f"load_from={start}")
+        if args.distill:
+            store = make_targets(start, store, training)
         if name == "srgan":
             options.append(f"model.perceptual_loss.pretrained={args.vgg}")
-        config = train(training, data / ("pieces_store" if args.cpu else "train"), *options)
+        config = train(training, store, *options)
         start, summary = bundle(training, config, start, cpu=args.cpu)
-        if args.finetune:
+        if args.further:
             summary = append_stage(training_summary["models"][name], summary)
         training_summary["models"][name] = summary
     write_text(json.dumps(training_summary) + "\n", records)

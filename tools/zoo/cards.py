@@ -2,6 +2,7 @@
 
 import textwrap
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Final
 
 from srgan_plugin.metrics import reference_results
@@ -129,7 +130,8 @@ def _stages(training: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 def _effort(training: Mapping[str, Any]) -> str:
     stages = _stages(training)
     hours = sum(stage["hours"] for stage in stages)
-    iterations = " and ".join(f"{stage['iterations']:,}" for stage in stages)
+    *first, last = (f"{stage['iterations']:,}" for stage in stages)
+    iterations = f"{', '.join(first)} and {last}" if first else last
     return f"{training['device']} for {hours:.1f} hours ({iterations} iterations)"
 
 
@@ -141,7 +143,8 @@ def _training(name: str, training: Mapping[str, Any], note: str) -> str:
             sections.append(f"Stage {number} of {len(stages)}:")
         sections.append(_stage_table(stage))
     recipe = f"--photographs FOLDER --vgg FILE --network {name}{' --cpu' * training['cpu']}"
-    more = ", and then with `--finetune` that of the second stage" * (len(stages) > 1)
+    flags = [f"`--{Path(stage['config']).stem.rpartition('_')[2]}`" for stage in stages[1:]]
+    more = f", and then with {' and '.join(flags)} those of the later stages" if flags else ""
     repeat = f'`make train-zoo ARGS="{recipe}"` repeats the recipe{more}.'
     curves = f"![training curves](../../../docs/zoo/{name}.svg)"
     return "\n\n".join(filter(None, [*sections, note, repeat, curves]))

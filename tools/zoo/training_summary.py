@@ -62,13 +62,17 @@ def append_stage(before: Mapping[str, Any], last: Mapping[str, Any]) -> dict[str
 
     Returns:
         `last` with the summaries of the earlier stages as `earlier`, the iterations before it as
-        `start`, and the curves of all stages in one.
+        `start`, and the curves of all stages in one; that of another pixel loss has its name.
     """
     start = before.get("start", 0) + before["chosen"]
+    added = dict(last["curves"])
+    losses = [stage.get("recipe", {}).get("pixel loss", "") for stage in (before, last)]
+    if losses[0] != losses[1] and "loss_pix" in added:
+        added[f"loss_pix ({losses[1].partition(',')[0]})"] = added.pop("loss_pix")
     curves = {}
-    for name in before["curves"].keys() | last["curves"].keys():
+    for name in before["curves"].keys() | added.keys():
         first = [(x, y) for x, y in before["curves"].get(name, []) if x <= start]
-        curves[name] = _thin(first + [(start + x, y) for x, y in last["curves"].get(name, [])])
+        curves[name] = _thin(first + [(start + x, y) for x, y in added.get(name, [])])
     stage = {k: v for k, v in before.items() if k not in ("curves", "earlier", "start")}
     earlier = [*before.get("earlier", []), stage]
     return {**last, "earlier": earlier, "start": start, "curves": dict(sorted(curves.items()))}

@@ -252,6 +252,11 @@ def test_a_bundled_network_is_trained_further_and_its_card_has_both_stages(
     assert both["earlier"] == [{k: v for k, v in first.items() if k != "curves"}]
     text = cards.how("msrresnet", both)
     assert f"({first['iterations']:,} and {both['iterations']:,} iterations)" in text
+    module.main([*line, "--network", "msrresnet", "--distill"])
+    assert "train_dataloader.dataset.gt=work/data/targets_store" in done[-2]
+    third = json.loads(records.read_text())["models"]["msrresnet"]
+    assert [stage["iterations"] for stage in third["earlier"]] == [90, both["iterations"]]
+    assert "`--finetune` and `--distill`" in cards._training("msrresnet", third, "")
 
 
 def test_the_curves_of_two_stages_go_on_from_the_weights_that_were_chosen():
@@ -262,6 +267,9 @@ def test_the_curves_of_two_stages_go_on_from_the_weights_that_were_chosen():
         "held-out PSNR": [(25, 7)],
         "loss_pix": [(10, 3.0), (20, 2.0), (25, 1.0)],
     }
+    mse = append_stage(before, {**last, "recipe": {"pixel loss": "MSELoss, loss_weight 1"}})
+    assert mse["curves"]["loss_pix"] == [(10, 3.0), (20, 2.0)]
+    assert mse["curves"]["loss_pix (MSELoss)"] == [(25, 1.0)]
     third = append_stage(both, {**last, "chosen": 1})
     assert [stage["chosen"] for stage in third["earlier"]] == [20, 5]
     assert third["start"] == 25
