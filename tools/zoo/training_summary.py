@@ -89,7 +89,7 @@ def validations(log: Log) -> dict[int, dict[str, float]]:
 
 
 def _thin(curve: Curve) -> Curve:
-    step = -(-len(curve) // _POINTS)
+    step = max(1, -(-len(curve) // _POINTS))
     return [(iteration, round(value, 5)) for iteration, value in curve[step - 1 :: step]]
 
 

@@ -15,6 +15,7 @@ from srgan_plugin.checkpoints.convert import convert
 from srgan_plugin.cli.configs import read_config
 from srgan_plugin.data import benchmark_sets
 from srgan_plugin.data.benchmark_sets import find_benchmark
+from srgan_plugin.data.prepare.stores import create_store
 from srgan_plugin.inference import Upscaler, open_model
 from srgan_plugin.io.writers import write_image
 from srgan_plugin.metrics import psnr
@@ -252,6 +253,9 @@ def test_a_bundled_network_is_trained_further_and_its_card_has_both_stages(
     assert both["earlier"] == [{k: v for k, v in first.items() if k != "curves"}]
     text = cards.how("msrresnet", both)
     assert f"({first['iterations']:,} and {both['iterations']:,} iterations)" in text
+    (tmp_path / "work/data/pieces_store").rmdir()
+    write_image(tmp_path / "pieces/0.png", textured(32, 32))
+    create_store(tmp_path / "pieces", tmp_path / "work/data/pieces_store", workers=1)
     module.main([*line, "--network", "msrresnet", "--distill"])
     assert "train_dataloader.dataset.gt=work/data/targets_store" in done[-2]
     third = json.loads(records.read_text())["models"]["msrresnet"]
