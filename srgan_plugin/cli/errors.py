@@ -62,12 +62,14 @@ def command(main: Callable[P, None]) -> Callable[P, None]:
             if os.environ.get("SRGAN_DEBUG") or reason is None:
                 raise
             line, status = f"error: {reason}", 1
-        # The error, which references the run, is released by now. The workers of its data loaders
-        # are ended here, since at the exit of the process torch reports their end as a crash.
-        gc.collect()
-        for worker in multiprocessing.active_children():
+        # Workers of data loaders are ended before the loaders, which would wait five seconds for
+        # each, and before the exit of the process, where torch would report their end as a crash.
+        workers = multiprocessing.active_children()
+        for worker in workers:
             worker.terminate()
+        for worker in workers:
             worker.join(_WORKER_GRACE_SECONDS)
+        gc.collect()  # the run and its loaders, which the error referenced
         write_note(line)
         raise SystemExit(status)
 
