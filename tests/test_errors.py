@@ -365,6 +365,22 @@ def test_a_download_that_failed_is_one_line_with_the_place_for_the_file(
     assert line.endswith(f"put the file at {tmp_path}/checkpoints/vgg.pth")
 
 
+def test_an_error_raised_while_an_interrupt_is_handled_is_an_interrupt(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    @command
+    def main() -> None:  # as mmengine does while it formats a config
+        try:
+            raise KeyboardInterrupt
+        except BaseException as error:
+            raise SyntaxError("failed to format the config file") from error
+
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 130
+    assert capsys.readouterr().err == "interrupted\n"
+
+
 def test_weights_of_another_network_and_a_missing_extra_are_one_line_each() -> None:
     with pytest.raises(RuntimeError) as found:
         torch.nn.Linear(2, 3).load_state_dict(torch.nn.Linear(4, 3).state_dict())

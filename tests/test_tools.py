@@ -507,6 +507,17 @@ def test_two_test_sets_of_one_name_are_refused(data: Path, fails: Callable[..., 
     assert "dataset_name" in said
 
 
+def test_a_syntax_error_is_named_with_its_file_also_in_a_base_config(
+    fails: Callable[..., str],
+) -> None:
+    Path("base.py").write_text("model = dict(\n")
+    Path("mine.py").write_text("_base_ = './base.py'\n")
+    assert "base.py, line 1: '(' was never closed" in fails("train", "mine.py")
+    Path("mine.py").write_text("_base_ = './bose.py'\n")
+    said = fails("train", "mine.py")
+    assert [part for part in ("mine.py: _base_", "bose.py") if part not in said] == []
+
+
 def test_an_option_without_a_value_is_one_line(fails: Callable[..., str]) -> None:
     assert "KEY=VALUE" in fails("train", MSRRESNET, "--cfg-options", "model")
 
@@ -521,6 +532,10 @@ def test_an_option_without_a_value_is_one_line(fails: Callable[..., str]) -> Non
         ("val_dataloader=3", "val_dataloader: expected a dict or a list, got 3"),
         ("custom_hooks=3", "custom_hooks: expected a list, got 3"),
         ("visualizer.vis_backends=3", "visualizer.vis_backends: expected a dict or a list, got 3"),
+        ("default_hooks.loger.interval=1", "default_hooks.loger: expected a hook with type"),
+        ("default_hooks.loger.interval=1", "nearest: logger"),
+        ("train_cfg.max_iters=0", "train_cfg.max_iters: expected a number of at least 1, got 0"),
+        ("model.generator.upscale_factor=2", "train_dataloader.dataset.scale, got 2"),
     ],
 )
 def test_a_plain_value_in_place_of_a_section_is_named(

@@ -145,6 +145,14 @@ def test_a_dict_on_the_command_line_replaces_that_of_the_config(text: str) -> No
         read_config(ROOT / "configs" / CONFIGS[0], [f"{key}={{'relu2_2'"])
 
 
+def test_a_list_of_dicts_on_the_command_line_is_one_and_not_a_string() -> None:
+    cfg = Config({"custom_hooks": []})
+    apply_cfg_options(cfg, ["custom_hooks=[{'type': 'EMAHook'}]"])
+    assert cfg.custom_hooks[0].type == "EMAHook"
+    with pytest.raises(UserError, match="custom_hooks: expected a list of Python"):
+        apply_cfg_options(cfg, ["custom_hooks=[{'type': 'EMAHook']"])
+
+
 @pytest.mark.parametrize(
     ("options", "expected"),
     [

@@ -51,6 +51,11 @@ def main(argv: list[str] | None = None) -> None:
     from srgan_plugin.data.prepare.stores import create_store
     from srgan_plugin.io.image_files import skipped_files
 
+    skipped = {
+        folder: skipped_files(folder)
+        for folder in filter(None, (args.hr_dir, args.lr))
+        if not (Path(folder) / GT_STORE).exists() and isinstance(open_images(folder), ImageFolder)
+    }
     with progress_bar("store") as show:
         create_store(
             args.hr_dir,
@@ -65,9 +70,8 @@ def main(argv: list[str] | None = None) -> None:
         )
     store = open_images(Path(args.out) / GT_STORE)
     size = sum(file.stat().st_size for file in Path(args.out).rglob("*") if file.is_file())
-    for folder in filter(None, (args.hr_dir, args.lr)):
-        is_folder = isinstance(open_images(folder), ImageFolder)
-        if is_folder and (kinds := skipped_files(folder)):
+    for folder, kinds in skipped.items():
+        if kinds:
             listed = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
             print(f"skipped in {folder}, not images by their names: {listed}")
     key = min(store.keys, key=lambda key: min(store[key].shape[:2]))

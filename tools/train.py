@@ -15,7 +15,7 @@ from srgan_plugin.cli.configs import (
 from srgan_plugin.cli.errors import command
 from srgan_plugin.cli.parser import Parser
 from srgan_plugin.cli.terminal import write_note
-from srgan_plugin.errors import MissingFileError, UserError, prefix_errors
+from srgan_plugin.errors import MissingFileError, UserError, check_at_least, prefix_errors
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -226,6 +226,7 @@ def main(argv: list[str] | None = None) -> None:
         "optim_wrapper",
         hint="use tools/test.py for a config without training",
     )
+    check_at_least(1, **{"train_cfg.max_iters": cfg.train_cfg.get("max_iters", 1)})
     from mmengine.dist import get_rank
 
     from srgan_plugin.cli.mmengine_console import open_runner

@@ -7,12 +7,15 @@ import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from functools import reduce
-from typing import Any
+from typing import Any, TypeVar
 
 from srgan_plugin.errors import UserError
 
 from .errors import one_line
 
+T = TypeVar("T")
+
+_LIST_OF_DICTS = re.compile(r"\[\s*\{")
 _LIKE_NUMBER = re.compile(r"[-+.]*\d")
 
 
@@ -33,11 +36,12 @@ def apply_cfg_options(cfg: Any, cfg_options: Sequence[str]) -> None:
     parser.add_argument("--cfg-options", nargs="+", action=DictAction, default={})
     pairs = [option.partition("=") for option in cfg_options]
     mappings = {key: _mapping(cfg, key, text) for key, _, text in pairs if text[:1] == "{"}
-    others = [f"{key}={text}" for key, _, text in pairs if key not in mappings]
+    lists = {key: _literal(key, text, list) for key, _, text in pairs if _LIST_OF_DICTS.match(text)}
+    others = [f"{k}={text}" for k, _, text in pairs if k not in mappings and k not in lists]
     try:
         arguments = ["--cfg-options", *others] if others else []
         # Dicts first, so that KEY.end=5 beside KEY="{...}" is an entry of the new dict.
-        options = {**mappings, **parser.parse_args(arguments).cfg_options}
+        options = {**mappings, **lists, **parser.parse_args(arguments).cfg_options}
         for key, value in options.items():
             _check_key(cfg, key)
             _check_numbers(key, reduce(get_setting, key.split("."), cfg), value)
@@ -54,16 +58,22 @@ def _mapping(cfg: Any, key: str, text: str) -> dict[str, Any]:
     Returns:
         The dict. If KEY is a dict in a dict of the config, it is marked to replace that dict.
     """
-    try:
-        value = ast.literal_eval(text)
-    except (SyntaxError, ValueError):
-        value = None
-    if not isinstance(value, dict):
-        raise UserError(f"--cfg-options {key}: expected a dict of Python, got {text}")
+    value = _literal(key, text, dict)
     *sections, last = key.split(".")
     section = reduce(get_setting, sections, cfg)
     in_dict = not isinstance(section, list) and isinstance(get_setting(section, last), Mapping)
     return {**value, "_delete_": True} if in_dict else value
+
+
+def _literal(key: str, text: str, kind: type[T]) -> T:
+    """Parse a value that mmengine would read as a string."""
+    try:
+        value = ast.literal_eval(text)
+    except (SyntaxError, ValueError):
+        value = None
+    if not isinstance(value, kind):
+        raise UserError(f"--cfg-options {key}: expected a {kind.__name__} of Python, got {text}")
+    return value
 
 
 def _replace_items(cfg: Any, mappings: Mapping[str, dict[str, Any]]) -> None:
@@ -96,7 +106,7 @@ def get_setting(node: Any, key: str) -> Any:
 def _check_key(cfg: Any, key: str) -> None:
     """Raise `UserError` for a key that mmengine does not read or that does not fit the config."""
     first, *_ = parts = key.split(".")
-    if first not in (known := _runner_keys()):
+    if first not in (known := runner_keys()):
         raise UserError(f"--cfg-options {key}: {_explain_unknown(cfg, key, known)}")
     node = cfg
     for depth, part in enumerate(parts):
@@ -144,7 +154,7 @@ def _paths(node: Any, prefix: str = "") -> Iterator[str]:
         yield from _paths(value, inner_prefix)
 
 
-def _runner_keys() -> set[str]:
+def runner_keys() -> set[str]:
     """Return the top-level keys of a config that a run reads."""
     from mmengine.runner import Runner
 

@@ -4,6 +4,7 @@ import argparse
 import os
 import traceback
 from collections.abc import Sequence
+from difflib import get_close_matches
 from functools import reduce
 from importlib import import_module
 from importlib.util import find_spec
@@ -13,6 +14,7 @@ from typing import Any
 from srgan_plugin.errors import MissingFileError, UserError
 
 from .cfg_options import apply_cfg_options, get_setting
+from .config_variables import warn_of_unused_variables
 from .errors import one_line
 
 # Keys of configs of MMEditing 0.x and mmcv 1.x that mmengine does not read.
@@ -114,6 +116,7 @@ def load_config(args: argparse.Namespace) -> Any:
 
         quiet()
     cfg = read_config(args.config, args.cfg_options)
+    warn_of_unused_variables(Path(args.config))
     from srgan_plugin.registry import SCOPE_MODULES
 
     if not isinstance(model := cfg.get("model"), dict) or "type" not in model:
@@ -173,6 +176,23 @@ def _check_sections(cfg: Any) -> None:
         if value is not None and not isinstance(value, kinds):
             expected = " or a ".join(kind.__name__ for kind in kinds)
             raise UserError(f"{name}: expected a {expected}, got {value!r}")
+    for name, hook in (cfg.get("default_hooks") or {}).items():
+        if isinstance(hook, dict) and "type" not in hook:
+            near = get_close_matches(name, [other for other in cfg.default_hooks if other != name])
+            hint = f"; nearest: {near[0]}" if near else ""
+            raise UserError(f"default_hooks.{name}: expected a hook with type, got {hook!r}{hint}")
+    _check_scales(cfg)
+
+
+def _check_scales(cfg: Any) -> None:
+    """Raise `UserError` if generator and training set state different scales."""
+    names = ("model.generator.upscale_factor", "train_dataloader.dataset.scale")
+    scale, other = (reduce(get_setting, name.split("."), cfg) for name in names)
+    if None not in (scale, other) and scale != other:
+        raise UserError(
+            f"{names[0]}: expected {other}, as {names[1]}, got {scale}; set both, and a store made "
+            "with that --scale"
+        )
 
 
 def _check_not_mmediting(cfg: Any, path: Path) -> None:
@@ -211,8 +231,17 @@ def _check_vis_backends(cfg: Any) -> None:
 
 def _explain_broken_config(path: Path, error: Exception) -> str:
     """Return one line on why a config could not be read, with its file and line."""
-    if isinstance(error, SyntaxError):  # the message of mmengine has both
-        return one_line(error)
+    if isinstance(error, SyntaxError):
+        if error.filename != "<unknown>":  # otherwise the message of mmengine has both
+            return one_line(error)
+        files = [
+            name
+            for frame, _ in traceback.walk_tb(error.__traceback__)
+            if isinstance(name := frame.f_locals.get("filename"), str) and name.endswith(".py")
+        ]
+        return f"{files[-1] if files else path}, line {error.lineno}: {error.msg}"
+    if isinstance(error, FileNotFoundError) and str(error.filename).endswith(".py"):
+        return f"{path}: _base_: expected a config, got no file {error.filename}"
     frames = [
         frame
         for frame in traceback.extract_tb(error.__traceback__)

@@ -58,10 +58,11 @@ def command(main: Callable[P, None]) -> Callable[P, None]:
             line, status = "interrupted", 130
         except Exception as error:
             _ignore_worker_signals()
-            reason = explain(error)
+            interrupted = _caused_by_interrupt(error)
+            reason = "" if interrupted else explain(error)
             if os.environ.get("SRGAN_DEBUG") or reason is None:
                 raise
-            line, status = f"error: {reason}", 1
+            line, status = ("interrupted", 130) if interrupted else (f"error: {reason}", 1)
         # Workers of data loaders are ended before the loaders, which would wait five seconds for
         # each, and before the exit of the process, where torch would report their end as a crash.
         workers = multiprocessing.active_children()
@@ -74,6 +75,16 @@ def command(main: Callable[P, None]) -> Callable[P, None]:
         raise SystemExit(status)
 
     return wrapper
+
+
+def _caused_by_interrupt(error: BaseException | None) -> bool:
+    """Return whether an error was raised while a KeyboardInterrupt was handled.
+
+    mmengine raises one if it is interrupted while it formats a config.
+    """
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__context__
+    return error is not None
 
 
 class _NoteHandler(logging.Handler):

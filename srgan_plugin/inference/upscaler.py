@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
+from numbers import Real
 from pathlib import Path
 from typing import Any, Final, Literal, overload
 
@@ -49,6 +50,34 @@ _M_TRIM_THRESHOLD: Final = -1
 _M_MMAP_THRESHOLD: Final = -3
 
 logger = logging.getLogger(__name__)
+
+
+def _check_scale(scale: object) -> None:
+    """Raise `UserError` for a scale that is not a positive number."""
+    if not (isinstance(scale, Real) and 0 < float(scale) < math.inf):
+        raise UserError(f"scale: expected a positive number, got {scale!r}")
+
+
+def _check_array(image: object) -> None:
+    """Raise `UserError` for an image of another type."""
+    if not isinstance(image, np.ndarray):
+        hint = "; convert it by .cpu().numpy()" if isinstance(image, Tensor) else ""
+        raise UserError(
+            "expected (H, W) or (H, W, C), uint8, as a NumPy array, got "
+            f"{type(image).__name__}{hint}"
+        )
+
+
+def _advice(image: Pixels) -> str:
+    """Return what to do with an array of another layout or dtype, for the end of a message."""
+    steps = []
+    if image.ndim == 4:
+        steps.append("give one image at a time")
+    if image.ndim in (3, 4) and image.shape[-1] > 4 and image.shape[-3] <= 4:
+        steps.append("move the channels to the end")
+    if np.issubdtype(image.dtype, np.floating):
+        steps.append("round values of 0 to 255 to uint8")
+    return "; " * bool(steps) + ", ".join(steps)
 
 
 class Upscaler:
@@ -105,8 +134,8 @@ class Upscaler:
         backend: BackendName = "torch",
         tta: bool = False,
     ) -> None:
-        if scale is not None and not 0 < scale < math.inf:
-            raise UserError(f"scale: expected a positive number, got {scale}")
+        if scale is not None:
+            _check_scale(scale)
         if tile != "auto":
             check_count(_MIN_TILE, tile=tile)
         if isinstance(network, str | os.PathLike):
@@ -154,10 +183,7 @@ class Upscaler:
             return PIL.Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
         if isinstance(image, str | os.PathLike):
             image = read_image_content(Path(image)).pixels
-        if not hasattr(image, "shape"):
-            raise UserError(
-                f"expected (H, W) or (H, W, C) as a NumPy array, got {type(image).__name__}"
-            )
+        _check_array(image)
         strips = self.strips(image)
         height, width = self.result_size(*image.shape[:2])
         out = np.empty((height, width, *image.shape[2:]), image.dtype)
@@ -187,7 +213,7 @@ class Upscaler:
         if image.dtype not in (np.uint8, np.uint16) or channels not in (1, 2, 3, 4):
             raise UserError(
                 "expected uint8 or uint16 pixels of shape (H, W) or (H, W, 1 to 4 channels), got "
-                f"{image.dtype} of shape {image.shape}"
+                f"{image.dtype} of shape {image.shape}{_advice(image)}"
             )
         if image.size == 0:
             raise UserError(f"expected an image, got one without pixels, of shape {image.shape}")

@@ -69,7 +69,8 @@ class ImageStore:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         if not self.path.is_dir():
-            raise MissingFileError(f"{self.path}: expected an LMDB store, got no such folder")
+            found = "a file; give its folder" if self.path.is_file() else "no such folder"
+            raise MissingFileError(f"{self.path}: expected an LMDB store, got {found}")
         for name in (DATA, META):
             if not (self.path / name).is_file():
                 raise UserError(

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -190,7 +191,11 @@ def test_skipped_files_are_counted_by_their_kind(
 def test_a_folder_that_is_no_store_is_never_replaced(tmp_path: Path, gt_folder: Path) -> None:
     with pytest.raises(FileError, match=r"expected a store.*not a store"):
         create_store(gt_folder, tmp_path, replace=True, workers=1)
-    assert tmp_path.is_dir()
+    (tmp_path / "x/GT.lmdb").mkdir(parents=True)
+    (tmp_path / "x/GT.lmdb/notes.txt").write_text("mine")
+    with pytest.raises(FileError, match=r"expected a store.*not a store"):
+        create_store(gt_folder, tmp_path / "x", replace=True, workers=1)
+    assert (tmp_path / "x/GT.lmdb/notes.txt").read_text() == "mine"
 
 
 def test_a_store_of_more_scales_is_not_replaced_by_one_of_one(
@@ -232,6 +237,11 @@ def test_the_tool_makes_a_store_refuses_to_overwrite_it_and_replaces_it_when_tol
     assert again.stderr.strip().endswith("choose another name or remove it")
     assert "Traceback" not in again.stderr
     assert len(again.stderr.splitlines()) == 1
+
+    copied = tool(out, "--out", tmp_path / "copy", "--workers", "1")  # a store is a source, too
+    assert copied.returncode == 0, copied.stderr
+    assert "3 images" in copied.stdout
+    shutil.rmtree(tmp_path / "copy")
 
     forced = tool(gt_folder, "--out", out, "--force", "--workers", "1")
     assert forced.returncode == 0, forced.stderr

@@ -546,6 +546,14 @@ def test_the_tool_is_the_command_and_the_package_exports_the_function():
     assert srgan_plugin.upscale is upscale
     with pytest.raises(ValueError, match="as a NumPy array, got list"):
         upscale([1])  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"got Tensor; convert it by \.cpu"):
+        upscale(torch.zeros(8, 8, 3, dtype=torch.uint8))  # type: ignore[call-overload]
+    with pytest.raises(
+        ValueError, match="one image at a time, move the channels to the end, round"
+    ):
+        upscale(np.zeros((1, 3, 8, 8)))
+    with pytest.raises(ValueError, match="scale: expected a positive number, got '4'"):
+        upscale(np.zeros((8, 8), np.uint8), scale="4")
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         srgan_plugin.nothing  # noqa: B018
 

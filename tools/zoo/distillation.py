@@ -36,8 +36,8 @@ def make_target(network: Callable[[Tensor], Tensor], lr: RGBArray, gt: RGBArray)
     batch = torch.from_numpy(lr.transpose(2, 0, 1)[None].astype(np.float32) / 255)
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
         sr = self_ensemble(lambda x: network(x).float(), batch)[0].clamp(0, 1)
-    mean = SHARE * 255 * sr.permute(1, 2, 0).numpy() + (1 - SHARE) * gt
-    return mean.round().astype(np.uint8)
+    mean: RGBArray = np.rint(SHARE * 255 * sr.permute(1, 2, 0).numpy() + (1 - SHARE) * gt)
+    return mean.astype(np.uint8)
 
 
 def write_targets(

@@ -12,7 +12,7 @@ import numpy as np
 from srgan_plugin.data.pairs import GT_STORE, ImagePairs, lr_store_name
 from srgan_plugin.errors import FileError, UserError
 from srgan_plugin.io.atomic import atomic_directory
-from srgan_plugin.io.lmdb_store import StoreLayout
+from srgan_plugin.io.lmdb_store import DATA, StoreLayout
 from srgan_plugin.io.lmdb_writer import StoreWriter, encode
 
 from .div2k import DIV2KImage, read_div2k_image
@@ -87,10 +87,11 @@ def _check_target(out: Path, scale: int, *, replace: bool) -> None:
     """Raise `FileError` if a folder exists and is not a store that may be replaced."""
     if not out.exists():
         return
-    if not (replace and (out / GT_STORE).is_dir()):
+    if not (replace and (out / GT_STORE / DATA).is_file()):
+        kind = "folder" if out.is_dir() else "file"
         raise FileError(
-            f"{out}: expected {'a store' if replace else 'no such folder'}, got an existing "
-            f"folder{' which is not a store' if replace else ''}; choose another name or remove it"
+            f"{out}: expected {'a store' if replace else f'no such {kind}'}, got an existing "
+            f"{kind}{' which is not a store' if replace else ''}; choose another name or remove it"
         )
     names = {GT_STORE, lr_store_name(scale)}
     if others := sorted({path.name for path in out.iterdir()} - names):

@@ -235,7 +235,13 @@ def test_a_bundled_network_is_trained_further_and_its_card_has_both_stages(
     assert "zoo_srgan_x4c64b16_cpu_finetune.py" in capsys.readouterr().err
     assert done == []
     first = {"chosen": 80, "hours": 1.0, "iterations": 90, "curves": {"loss_pix": [[50, 3.0]]}}
-    first |= {"config": "first.py", "recipe": {}, "seconds": 1, "device": "CPU", "chosen_by": "PSNR"}
+    first |= {
+        "config": "first.py",
+        "recipe": {},
+        "seconds": 1,
+        "device": "CPU",
+        "chosen_by": "PSNR",
+    }
     about = {"training": 17, "held_out": 16, "about": "All mine."}
     before = {"note": "", "photographs": about, "models": {"msrresnet": first, "srgan": 1}}
     records = tmp_path / "checkout/docs/zoo/training.json"
