@@ -184,12 +184,13 @@ def check_crop(
     if (gt_height, gt_width) != (height * scale, width * scale):
         raise UserError(
             f"{name}: expected {height * scale}x{width * scale}, {scale} times its LR of "
-            f"{height}x{width}, got {gt_height}x{gt_width}; remake the LR or change the scale"
+            f"{height}x{width}, got {gt_height}x{gt_width} (height x width); remake the LR or "
+            "change the scale"
         )
     if min(height, width) < size:
         raise UserError(
             f"{name}: expected at least the crop's {gt_patch_size}x{gt_patch_size}, got "
-            f"{gt_height}x{gt_width}; remove the image or use a smaller crop"
+            f"{gt_height}x{gt_width} (height x width); remove the image or use a smaller crop"
         )
     return size
 

@@ -186,7 +186,7 @@ def check_sizes(gt: LazyImage, lr: LazyImage, scale: int) -> None:
     if (gt_height, gt_width) != (scale * lr_height, scale * lr_width):
         raise UserError(
             f"{gt.name}: expected {scale} times the {lr_height}x{lr_width} of {lr.name}, got "
-            f"{gt_height}x{gt_width}; remake the LR or change the scale"
+            f"{gt_height}x{gt_width} (height x width); remake the LR or change the scale"
         )
 
 

@@ -138,8 +138,8 @@ def make_lr(hr: NDArray[np.uint8], scale: int) -> NDArray[np.uint8]:
     height, width = hr.shape[:2]
     if height % scale or width % scale:
         raise UserError(
-            f"HR image: expected multiples of {scale}, got {height}x{width}; crop it to "
-            f"{height - height % scale}x{width - width % scale}"
+            f"HR image: expected multiples of {scale}, got {height}x{width} (height x width); crop "
+            f"it to {height - height % scale}x{width - width % scale}"
         )
     return lr_window(hr, scale, 0, 0, height // scale, width // scale)
 
@@ -174,8 +174,8 @@ def lr_window(
     lr_height, lr_width = hr.shape[0] // scale, hr.shape[1] // scale
     if not (0 <= top < top + height <= lr_height and 0 <= left < left + width <= lr_width):
         raise UserError(
-            f"window: expected one inside {lr_height}x{lr_width}, got {height}x{width} at row "
-            f"{top}, column {left}"
+            f"window: expected one inside {lr_height}x{lr_width} (height x width), got "
+            f"{height}x{width} at row {top}, column {left}"
         )
     rows, row_span = _within_span(_resample_weights(hr.shape[0], 1 / scale, top, top + height))
     columns, column_span = _within_span(

@@ -230,14 +230,16 @@ class Upscaler:
         """Raise `UserError` if an image or its result is too large for the memory."""
         if self._untiled and self.backend.kind == "cpu" and height * width > _MAX_UNTILED_PIXELS:
             raise UserError(
-                f"expected at most {_MAX_UNTILED_PIXELS} pixels, got {width} x {height}: instance "
-                "normalisation needs the whole image at once; upscale parts of it, or on a GPU"
+                f"expected at most {_MAX_UNTILED_PIXELS} pixels, got {height}x{width} (height x "
+                "width): instance normalisation needs the whole image at once; upscale parts of "
+                "it, or on a GPU"
             )
         result = self.result_size(height, width)
         if self.scale != self._factor and math.prod(result) > _MAX_RESIZED_PIXELS:
             raise UserError(
                 f"scale: expected a result of at most {_MAX_RESIZED_PIXELS >> 20} million pixels, "
-                f"got {result[1]} x {result[0]}, {self.scale:g} times {width} x {height}"
+                f"got {result[0]}x{result[1]} (height x width), {self.scale:g} times "
+                f"{height}x{width}"
             )
 
     def _resize(self, strips: Iterator[Pixels], shape: tuple[int, ...]) -> Iterator[Pixels]:

@@ -270,14 +270,14 @@ def _check_bounds(
     pixels = width * height
     if pixels > max_pixels():
         raise UserError(
-            f"{name}: expected at most {max_pixels()} pixels, got {width}x{height}; cut the image "
-            "into pieces, or set SRGAN_MAX_PIXELS to more"
+            f"{name}: expected at most {max_pixels()} pixels, got {height}x{width} (height x "
+            "width); cut the image into pieces, or set SRGAN_MAX_PIXELS to more"
         )
     densest = _DENSEST.get(packing, _DENSEST_ELSE)
     if pixels > _HARMLESS and pixels * max(bits, 1) > densest * len(content):
         raise UserError(
             f"{name}: expected no more pixels than {len(content)} bytes can encode, got "
-            f"{width}x{height}; restore the file from its source"
+            f"{height}x{width} (height x width); restore the file from its source"
         )
 
 

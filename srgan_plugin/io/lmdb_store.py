@@ -215,7 +215,7 @@ class ImageStore:
         if image.shape != self.shape(key):
             raise UserError(
                 f"{name}: expected {'x'.join(map(str, self.shape(key)[:2]))} as in {META}, got "
-                f"{image.shape[0]}x{image.shape[1]}; {_AGAIN}"
+                f"{image.shape[0]}x{image.shape[1]} (height x width); {_AGAIN}"
             )
         return image
 

@@ -352,7 +352,7 @@ def check_target(path: Path, shape: tuple[int, int, int]) -> None:
     if max(height, width) > largest:
         raise UserError(
             f"{path}: expected at most {largest} pixels to a side in this format, got "
-            f"{width}x{height}; write a .png"
+            f"{height}x{width} (height x width); write a .png"
         )
     if writer is write_tiff and height * width * channels * 2 >= 2**32:
         raise UserError(f"{path}: expected less than the 4 GB of TIFF, got more; write a .png")

@@ -57,7 +57,7 @@ def gan_loss(
     the paper with the mean over the batch in place of the sum.
 
     Args:
-        logits: Logits of the discriminator, any shape; half precision becomes float32 first.
+        logits: Logits of the discriminator, any shape; half precision is converted to float32.
         target_is_real: Whether the target label is real.
         gan_type: 'vanilla' (cross entropy), 'lsgan' (squares), 'l1', 'wgan' (the plain mean),
             'wgan_softplus' (as in StyleGAN2), 'hinge'.

@@ -31,13 +31,13 @@ def pixel_loss(
     """Compute the absolute or squared error of images (the latter is eq. 4 of Ledig et al. 2016).
 
     Args:
-        pred: Predicted images, any range, (N, C, H, W); half precision becomes float32 first.
+        pred: Predicted images, any range, (N, C, H, W); half precision is converted to float32.
         target: GT images of the same shape and range.
         weight: Weight by element, (N, C, H, W), or by pixel, (N, 1, H, W).
         criterion: 'l1' is `|pred - target|`, 'mse' is `(pred - target)^2`.
         reduction: 'none', 'mean' or 'sum'. 'mean' with a weight divides by the sum of the weights,
             so elements of weight 0 do not count.
-        sample_wise: Whether 'mean' with a weight averages over each image first, then over images.
+        sample_wise: Whether 'mean' with a weight averages over each image, then over images.
 
     Returns:
         A scalar, or (N, C, H, W) for 'none'.
@@ -86,7 +86,7 @@ class L1Loss(nn.Module):
     Args:
         loss_weight: Factor of the loss.
         reduction: 'none', 'mean' or 'sum'.
-        sample_wise: Whether 'mean' with a weight averages over each image first, then over images.
+        sample_wise: Whether 'mean' with a weight averages over each image, then over images.
 
     Raises:
         UserError: `reduction` is unknown.

@@ -179,7 +179,10 @@ def _scale_between(lr: RGBArray, hr: RGBArray | None, path: Path) -> int:
     scale = int(hr.shape[0] / lr.shape[0] + 0.5)
     if scale < 1:
         (h, w), (height, width) = hr.shape[:2], lr.shape[:2]
-        raise UserError(f"{path}: expected an HR image larger than {width}x{height}, got {w}x{h}")
+        raise UserError(
+            f"{path}: expected an HR image larger than {height}x{width} (height x width), got "
+            f"{h}x{w}"
+        )
     return scale
 
 
@@ -238,8 +241,8 @@ def _upscale(
         images[HR] = crop_hr(hr, (height, width))
         if images[HR].shape[:2] != (height, width):
             raise UserError(
-                f"{path}: expected an HR image of {width}x{height}, {scale:g} times "
-                f"{lr.shape[1]}x{lr.shape[0]}, got {hr.shape[1]}x{hr.shape[0]}"
+                f"{path}: expected an HR image of {height}x{width} (height x width), {scale:g} "
+                f"times {lr.shape[0]}x{lr.shape[1]}, got {hr.shape[0]}x{hr.shape[1]}"
             )
     return images
 

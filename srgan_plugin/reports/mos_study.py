@@ -236,8 +236,9 @@ def _find_outputs(
         )
     if wrong := list(_wrong_sizes(files, sources)):
         raise UserError(
-            f"{name}={folder}: expected images of the size of HR, got {', '.join(wrong[:5])}"
-            f"{' and others' if len(wrong) > 5 else ''}; make them from the LR images, x{scale}"
+            f"{name}={folder}: expected images of the size of HR (height x width), got "
+            f"{', '.join(wrong[:5])}{' and others' if len(wrong) > 5 else ''}; make them from the "
+            f"LR images, x{scale}"
         )
     return {key: files[key] for key in keys}
 
@@ -249,7 +250,7 @@ def _wrong_sizes(
     for key, (pairs, index) in sources.items():
         (height, width), (h, w) = pairs[index].gt.shape[:2], image_shape(files[key])
         if (h, w) != (height, width):
-            yield f"{files[key]} ({w}x{h} instead of {width}x{height})"
+            yield f"{files[key]} ({h}x{w} instead of {height}x{width})"
 
 
 def _crop_centre(image: RGBArray, size: int | None, scale: int) -> RGBArray:

@@ -334,7 +334,7 @@ def test_a_size_that_the_file_cannot_hold_is_refused_before_it_is_decoded(
 def test_the_largest_size_is_an_environment_variables(tmp_path: Path) -> None:
     (tmp_path / "x.png").write_bytes(encoded(RGB, LOSSLESS["png"]))
     code = f"from srgan_plugin.io.images import read_image; read_image({str(tmp_path / 'x.png')!r})"
-    for value, said in (("714", ""), ("713", "34x21.*SRGAN_MAX_PIXELS"), ("x", "got 'x'")):
+    for value, said in (("714", ""), ("713", "21x34.*SRGAN_MAX_PIXELS"), ("x", "got 'x'")):
         done = subprocess.run(
             [sys.executable, "-c", code],
             env=os.environ | {"SRGAN_MAX_PIXELS": value},

@@ -145,7 +145,7 @@ def test_bad_arguments_are_refused_in_one_line(
 
 @pytest.mark.parametrize(
     ("rows", "named"),
-    [(None, ["0001"]), (32, ["0000.png (72x32 instead of 72x60)", "0001.png (60x32"])],
+    [(None, ["0001"]), (32, ["0000.png (32x72 instead of 60x72)", "0001.png (32x60"])],
 )
 def test_missing_images_and_images_of_the_wrong_size_are_named(
     made: Made,

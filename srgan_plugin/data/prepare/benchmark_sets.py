@@ -68,8 +68,8 @@ def _check_size(path: Path) -> None:
     height, width = image_shape(path)
     if min(height, width) < MULTIPLE:
         raise UserError(
-            f"{path}: expected at least {MULTIPLE}x{MULTIPLE}, got {height}x{width}; remove the "
-            "image from the set"
+            f"{path}: expected at least {MULTIPLE}x{MULTIPLE}, got {height}x{width} (height x "
+            "width); remove the image from the set"
         )
 
 

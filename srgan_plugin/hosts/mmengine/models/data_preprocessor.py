@@ -102,10 +102,9 @@ class DataPreprocessor(BaseDataPreprocessor):
     does not need accept only their neutral value.
 
     Args:
-        mean: Number to subtract first, or one for each channel, in units of the uint8 input; None
-            is 0.
-        std: Number to divide by afterwards, or one for each channel; None is 1. The defaults map
-            [0, 255] to [0, 1], those of MMagic to [-1, 1].
+        mean: Number to subtract, or one for each channel, in units of the uint8 input; None is 0.
+        std: Number by which the difference is divided, or one for each channel; None is 1. The
+            defaults map [0, 255] to [0, 1], those of MMagic to [-1, 1].
         pad_size_divisor: Pad at the bottom and on the right to multiples of this; predictions are
             cropped accordingly.
         pad_value: Value of the padding for `pad_mode="constant"`. As in MMagic, a list of inputs is
