@@ -144,18 +144,22 @@ def test_schedules_follow_a_run_that_is_made_longer_or_shorter(
     photographs: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     every = {name: [each] for name, each in SCHEDULES.items() if "Plateau" not in name} | CHAINED
+    other = {
+        "warm_up_and_cosine": [WARM_UP | {"start_factor": 0.5}, CHAINED["warm_up_and_cosine"][1]]
+    }
 
-    def config(name: str, iterations: int) -> Config:
-        return toy(photographs, tmp_path / name, iterations, every)
+    def config(name: str, iterations: int, **options: Any) -> Config:
+        return toy(photographs, tmp_path / name, iterations, every | options)
 
     long, short = train(config("long", 18)), train(config("short", 12))
     part = train(config("part", 18), stop_at=8)
     capfd.readouterr()
-    longer = resumed(config("longer", 18), short)
+    longer = resumed(config("longer", 18, **other), short)
     assert differences(schedule_of(long), schedule_of(longer)) == []
     said = capfd.readouterr().out
-    assert "CosineAnnealingLR is adapted" in said
+    assert "CosineAnnealingLR of networks.CosineAnnealingLR0 is adapted" in said
     assert "T_max=18 (checkpoint: 12)" in said
+    assert "start_factor=0.1 (config: 0.5)" in said
     shorter = resumed(config("shorter", 12), part)
     assert differences(schedule_of(short), schedule_of(shorter)) == []
 
@@ -187,28 +191,6 @@ def test_schedules_by_epoch_follow_a_run_that_is_made_longer(
     Runner.from_cfg(cfg).train()
     expected, longer = (schedule_of(tmp_path / n / "epoch_4.pth") for n in ("long", "longer"))
     assert differences(expected, longer) == []
-
-
-def test_milestones_that_an_earlier_version_doubled_count_once_again(
-    photographs: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    every = {"alone": [SCHEDULES["MultiStepLR0"]], "chained": CHAINED["warm_up_and_milestones"]}
-    whole = train(toy(photographs, tmp_path / "whole", 16, every))
-    stopped = train(toy(photographs, tmp_path / "stopped", 16, every), stop_at=8)
-    state = torch.load(stopped, weights_only=False)
-    for name, schedulers in state["param_schedulers"].items():
-        counts = schedulers[-1]["milestones"]
-        counts.update(dict(counts))  # at a resume before the milestone at 6
-        (group,) = state["optimizer"][name]["param_groups"]
-        group["lr"] *= 0.5
-        schedulers[-1]["_last_value"] = [group["lr"]]
-    torch.save(state, stopped)
-    capfd.readouterr()
-    mended = resumed(toy(photographs, tmp_path / "stopped", 16, every), stopped)
-    assert differences(schedule_of(whole), schedule_of(mended)) == []
-    said = capfd.readouterr().out
-    assert "{6: 2, 10: 4, 14: 2} for {6: 1, 10: 2, 14: 1}" in said
-    assert " 0.005" in said
 
 
 def test_what_the_config_states_otherwise_is_reported_and_stays_as_it_was(

@@ -14,6 +14,7 @@ from srgan_plugin.registry import HOOKS
 
 from .checkpoint_files import LAST_CHECKPOINT, numbered_checkpoints
 from .optim_wrapper import list_schedulers
+from .schedule_settings import anneal_strategy
 from .schedules import reconcile_schedules
 
 ATOMIC_BACKEND = "srgan_plugin_atomic"
@@ -97,8 +98,10 @@ class CheckpointHook(MMEngineCheckpointHook):
             )
 
     def before_save_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
-        """Drop functions from states of schedulers (OneCycleLR), because readers refuse code."""
+        """Drop functions from states of schedulers, because readers refuse code."""
         for state in list_schedulers(checkpoint.get("param_schedulers")):
+            if "anneal_func" in state:  # of OneCycleLR; `reconcile_schedules` restores it
+                state["anneal_strategy"] = anneal_strategy(state["anneal_func"])
             for name in [name for name, value in state.items() if callable(value)]:
                 del state[name]
 

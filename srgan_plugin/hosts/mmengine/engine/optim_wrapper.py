@@ -54,6 +54,41 @@ def _match_layout(parameter: Tensor, value: Any) -> Any:
     return torch.empty_like(parameter, dtype=value.dtype, device=value.device).copy_(value)
 
 
+def check_optimizer_state(
+    optimizer: torch.optim.Optimizer, saved_groups: list[dict[str, Any]]
+) -> None:
+    """Check that saved parameter groups are of the kind and parameters of an optimiser.
+
+    Args:
+        optimizer: Optimiser of the config.
+        saved_groups: `param_groups` of the state of an optimiser.
+
+    Raises:
+        UserError: The number of parameters of a group, or the kind of optimiser, differs.
+    """
+    ways = "start from its weights by load_from, or resume with the config of that run"
+    saved_counts, counts = (
+        [len(group["params"]) for group in groups]
+        for groups in (saved_groups, optimizer.param_groups)
+    )
+    if saved_counts != counts:
+        raise UserError(
+            f"--resume: expected optimizer states of {counts} parameters (by group), the "
+            f"checkpoint has {saved_counts}: another network, or model.ema added or removed; {ways}"
+        )
+    # Only one of both may be due to another version of torch.
+    known = set(optimizer.defaults)
+    missing = known - set(saved_groups[0])
+    foreign = {name for name in saved_groups[0] if not name.startswith("initial_")}
+    foreign -= known | {"params", "param_names"}
+    if missing and foreign:
+        raise UserError(
+            f"--resume: expected the states of {type(optimizer).__name__} with "
+            f"{', '.join(sorted(missing))}, the checkpoint is of an optimizer with "
+            f"{', '.join(sorted(foreign))}; {ways}"
+        )
+
+
 @OPTIM_WRAPPERS.register_module()
 class OptimWrapper(MMEngineOptimWrapper):
     """mmengine's OptimWrapper that skips and counts steps with gradients that are not finite.
@@ -186,7 +221,7 @@ class OptimWrapper(MMEngineOptimWrapper):
         """Load the state; checkpoints of earlier versions have no counts."""
         state = dict(state_dict)
         accumulated, skips = state.pop("accumulated", None), state.pop("skips", None)
-        self._check_kind(state["param_groups"])
+        check_optimizer_state(self.optimizer, state["param_groups"])
         # The kind of kernel depends on this machine, not on the one that saved the state.
         state["param_groups"] = [
             {**saved, **{name: group[name] for name in ("fused", "capturable") if name in group}}
@@ -205,30 +240,6 @@ class OptimWrapper(MMEngineOptimWrapper):
                 parameter.grad = None
                 if gradient is not None:
                     parameter.grad = _match_layout(parameter, gradient.to(parameter))
-
-    def _check_kind(self, saved_groups: list[dict[str, Any]]) -> None:
-        """Raise `UserError` for the state of another kind of optimiser, or of other parameters."""
-        ways = "start from its weights by load_from, or resume with the config of that run"
-        saved, own = (
-            [len(group["params"]) for group in groups]
-            for groups in (saved_groups, self.optimizer.param_groups)
-        )
-        if saved != own:
-            raise UserError(
-                f"--resume: expected optimizer states of {own} parameters (by group), the "
-                f"checkpoint has {saved}: another network, or model.ema added or removed; {ways}"
-            )
-        # Only one of both may be due to another version of torch.
-        known = set(self.optimizer.defaults)
-        missing = known - set(saved_groups[0])
-        foreign = {name for name in saved_groups[0] if not name.startswith("initial_")}
-        foreign -= known | {"params", "param_names"}
-        if missing and foreign:
-            raise UserError(
-                f"--resume: expected the states of {type(self.optimizer).__name__} with "
-                f"{', '.join(sorted(missing))}, the checkpoint is of an optimizer with "
-                f"{', '.join(sorted(foreign))}; {ways}"
-            )
 
 
 @OPTIM_WRAPPERS.register_module()

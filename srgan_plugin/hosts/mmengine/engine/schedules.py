@@ -4,101 +4,92 @@ Messages begin with `--resume`, the option of `tools/train.py` that sets `resume
 """
 
 import copy
-import math
-from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from mmengine.optim import OptimWrapperDict
 from mmengine.optim.scheduler import ReduceOnPlateauParamScheduler
 
 from srgan_plugin.errors import UserError
 
-from .optim_wrapper import list_schedulers
+from .optim_wrapper import check_optimizer_state, list_schedulers
+from .schedule_settings import (
+    PROGRESS,
+    check_kinds,
+    derived_settings,
+    merge_settings,
+    read_settings,
+)
 
-# Attributes of a scheduler that are not settings: progress and verbosity.
-_NOT_SETTINGS = {
-    "last_step",
-    "_global_step",
-    "_last_value",
-    "best",
-    "num_bad_epochs",
-    "cooldown_counter",
-    "verbose",
-}
-# Entries of a parameter group that are not compared: parameters, and choices of kernel.
-_NOT_COMPARED = {"params", "param_names", "fused", "foreach", "capturable", "differentiable"}
+# Options of an optimiser that choose a kernel.
+_KERNEL_OPTIONS = {"fused", "foreach", "capturable", "differentiable"}
 
 
-def reconcile_schedules(runner: Any, checkpoint: Mapping[str, Any]) -> None:
+def reconcile_schedules(runner: Any, checkpoint: dict[str, Any]) -> None:
     """Adapt the schedules in a checkpoint to the config of the run that resumes it.
 
     Settings that mmengine derives from the length of the run (a scheduler's `end` that is not in
-    the config, a `T_max` derived from it) follow the new length, and rates become those of a run of
-    this length at this step; with ReduceOnPlateau, the rates of that network stay those of the
-    checkpoint. Settings in the config keep the values of the checkpoint, with a warning if they
-    differ. Counts of milestones that early development versions of 0.1.0 doubled at each resume are
-    corrected.
+    the config, and a `T_max` or `total_steps` derived from it) follow the new length. Learning rate
+    and momentum become those of a run of this length at this step; this is approximate within an
+    epoch if steps by iteration and by epoch are mixed. A network with ReduceOnPlateau keeps those
+    of the checkpoint, because its steps depended on validation results and cannot be replayed.
+
+    Other settings of schedulers and options of torch's optimisers stay those of the checkpoint,
+    with a warning if the config differs. What a checkpoint does not contain, such as `clip_grad`
+    and `accumulative_counts`, follows the config.
 
     Args:
         runner: mmengine runner with optimisers and schedulers, before it loads their states.
         checkpoint: The checkpoint; `param_schedulers` and `optimizer` are changed in place.
 
     Raises:
-        UserError: The optimiser states are missing, or the networks, or the number or kind of
-            schedulers, differ.
+        UserError: The optimiser states are missing, or the networks, the kind of an optimiser, its
+            parameters, or the number or kind of schedulers, differ.
     """
     wrappers = _by_network(runner, runner.optim_wrapper)
-    optimizers = _get_states(checkpoint, "optimizer", wrappers)
+    optimizer_states = _get_states(checkpoint, "optimizer", wrappers)
     for name, wrapper in wrappers.items():
-        changed = _changed_options(wrapper, optimizers[name])
-        _report(runner, f"optim_wrapper {name}".strip(), changed)
+        optimizer, state = wrapper.optimizer, optimizer_states[name]
+        check_optimizer_state(optimizer, state["param_groups"])
+        _report_kept(runner, f"optim_wrapper {name}".strip(), _changed_options(optimizer, state))
     configured = list_schedulers(runner.param_schedulers)
     saved = list_schedulers(checkpoint.get("param_schedulers"))
-    if configured and not saved:
-        runner.logger.warning(
-            "--resume: expected states of schedulers in the checkpoint, got none; they start again"
-        )
     if saved and not configured:
-        runner.logger.warning(
-            "--resume: expected a param_scheduler in the config, got none; the rate stays constant"
+        _warn(runner, "expected a param_scheduler in the config, got none; the rate stays constant")
+    elif configured and not runner.cfg.get("param_scheduler"):
+        _warn(
+            runner,
+            "expected param_scheduler in the cfg of the Runner, got none; schedules stay those of "
+            "the checkpoint, even if the length of the run differs",
         )
-    if configured and saved:
-        _reconcile_networks(runner, checkpoint, wrappers, optimizers)
+    elif configured and not saved:
+        _warn(runner, "expected states of schedulers in the checkpoint, got none; they start again")
+        started = {
+            name: _Network(runner, name, wrapper, optimizer_states[name]).start()
+            for name, wrapper in wrappers.items()
+        }
+        checkpoint["param_schedulers"] = started.get("", started)
+    elif configured:
+        states = _get_states(checkpoint, "param_schedulers", wrappers)
+        for name, wrapper in wrappers.items():
+            _Network(runner, name, wrapper, optimizer_states[name]).reconcile(states[name])
 
 
-def _reconcile_networks(
-    runner: Any,
-    checkpoint: Mapping[str, Any],
-    wrappers: Mapping[str, Any],
-    optimizers: Mapping[str, Any],
-) -> None:
-    """Reconcile the schedulers of all networks; change the states in the checkpoint in place.
+def _warn(runner: Any, text: str) -> None:
+    runner.logger.warning(f"--resume: {text}")
 
-    Args:
-        runner: See `reconcile_schedules`.
-        checkpoint: See `reconcile_schedules`.
-        wrappers: Optimiser wrappers by network.
-        optimizers: Optimiser states of the checkpoint by network.
 
-    Raises:
-        UserError: The networks, or the number or kind of schedulers, differ.
-    """
-    states = _get_states(checkpoint, "param_schedulers", wrappers)
-    # What differs in a run one step longer is derived from the length of the run.
-    built = _build(runner, _trials(wrappers, optimizers), extra=0)
-    probe = _build(runner, _trials(wrappers, optimizers), extra=1)
-    for name in wrappers:
-        _check_kinds(built[name], states[name])
-        each = zip(built[name], probe[name], states[name], strict=True)
-        changed = [_reconcile(runner, *schedule) for schedule in each]
-        if any(changed):
-            _replay(runner, built[name], states[name], optimizers[name])
+def _report_kept(runner: Any, what: str, kept: Mapping[str, tuple[Any, Any]]) -> None:
+    """Warn of settings of `what` that stay as saved: {name: (saved value, configured value)}."""
+    if kept:
+        values = ", ".join(f"{name}={old} (config: {new})" for name, (old, new) in kept.items())
+        text = f"{what} keeps the settings of the checkpoint, {values}; use load_from for others"
+        _warn(runner, text)
 
 
 def _by_network(runner: Any, item: Any) -> dict[str, Any]:
-    """Return items by name of their network, which is '' for a single one."""
+    """Return items by name of their network, which is '' for a run with one optimiser."""
     return dict(item) if isinstance(runner.optim_wrapper, OptimWrapperDict) else {"": item}
 
 
@@ -121,196 +112,196 @@ def _get_states(
     of_one = isinstance(states, list) or (isinstance(states, dict) and "param_groups" in states)
     if "" in wrappers and of_one:
         return {"": states}
-    networks = ", ".join(wrappers) or "one network"
-    found = "one network" if states else "none"
     if isinstance(states, dict) and not of_one:
         found = ", ".join(states) or "none"
+    else:
+        found = "one network" if states else "none"
     raise UserError(
-        f"--resume: expected {key} of {networks} in the checkpoint, got {found}; use load_from to "
-        "load only its weights"
+        f"--resume: expected {key} states of {', '.join(wrappers) or 'one network'} in the "
+        f"checkpoint, got {found}; use load_from to load only its weights"
     )
 
 
-def _changed_options(wrapper: Any, saved: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+def _changed_options(
+    optimizer: Any, optimizer_state: Mapping[str, Any]
+) -> dict[str, tuple[Any, Any]]:
     """Return the options of an optimiser that differ: the saved value and that of the config.
 
-    If an option differs in several parameter groups, its values in the last one are returned. A
-    different number of groups is refused later, when the optimiser loads its state.
+    If an option differs in several parameter groups, its values in the last one are returned.
     """
     changed: dict[str, tuple[Any, Any]] = {}
-    for group, saved_group in zip(
-        wrapper.optimizer.param_groups, saved["param_groups"], strict=False
-    ):
-        new, old = _at_start(group), _at_start(saved_group)
-        names = sorted(name for name in set(new) & set(old) if not name.startswith("initial_"))
+    groups = zip(optimizer.param_groups, optimizer_state["param_groups"], strict=True)
+    for group, saved_group in groups:
+        new, old = _initial_options(group), _initial_options(saved_group)
+        names = sorted((set(optimizer.defaults) & set(new) & set(old)) - _KERNEL_OPTIONS)
         changed |= {name: (old[name], new[name]) for name in names if new[name] != old[name]}
     return changed
 
 
-def _at_start(group: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options of a parameter group before any schedule changed them."""
-    start = {key: value for key, value in group.items() if key not in _NOT_COMPARED}
-    for key in [key for key in start if key.startswith("initial_")]:
-        start[key.removeprefix("initial_")] = start[key]
-    if "initial_momentum" in start and "betas" in start:  # Adam's momentum
-        start["betas"] = (start["initial_momentum"], *start["betas"][1:])
-    return start
+def _initial_options(group: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of a parameter group before its schedulers were built."""
+    options = {k: v for k, v in group.items() if k not in ("params", "param_names")}
+    for key in [key for key in options if key.startswith("initial_")]:
+        options[key.removeprefix("initial_")] = options.pop(key)
+    if "initial_momentum" in group and "betas" in options:  # Adam's momentum
+        options["betas"] = (options["momentum"], *options["betas"][1:])
+    return options
 
 
-def _trials(wrappers: Mapping[str, Any], saved: Mapping[str, Any]) -> dict[str, Any]:
-    """Copy wrappers without parameters, in the state before the first step of the saved run."""
-    trials = {}
-    for name, wrapper in wrappers.items():
-        trials[name] = trial = copy.copy(wrapper)
-        trial.optimizer = copy.copy(wrapper.optimizer)
-        groups = saved[name]["param_groups"]
-        trial.optimizer.param_groups = [{**_at_start(group), "params": []} for group in groups]
-        if getattr(wrapper, "base_param_settings", None) is not None:
-            trial.base_param_settings = _at_start(saved[name]["base_param_settings"])
-    return trials
-
-
-def _build(runner: Any, trials: Mapping[str, Any], extra: int) -> dict[str, list[Any]]:
-    """Build the schedulers of the config on other optimisers.
+@dataclass(frozen=True)
+class _Network:
+    """A network of a resumed run.
 
     Args:
         runner: mmengine runner.
-        trials: Copies of the optimiser wrappers by network, from `_trials`.
-        extra: Epochs or iterations by which the run is longer than that of the config.
-
-    Returns:
-        Schedulers by network.
+        name: Name of the network, '' for a run with one optimiser.
+        wrapper: Its optimiser wrapper.
+        optimizer_state: State of its optimiser in the checkpoint, changed in place.
     """
-    configs = copy.deepcopy(runner.cfg.get("param_scheduler") or [])
-    for config in _iter_configs(configs):
-        length = runner.max_epochs if config.get("by_epoch", True) else runner.max_iters
-        config.setdefault("end", length + extra)
-    actual = runner.optim_wrapper
-    runner.optim_wrapper = OptimWrapperDict(**trials) if "" not in trials else trials[""]
-    try:
-        return _by_network(runner, runner.build_param_scheduler(configs))
-    finally:
-        runner.optim_wrapper = actual
 
+    runner: Any
+    name: str
+    wrapper: Any
+    optimizer_state: dict[str, Any]
 
-def _iter_configs(configs: Any) -> Iterator[dict[str, Any]]:
-    """Yield the scheduler configs in a config, a list or lists by network."""
-    if isinstance(configs, dict) and "type" in configs:
-        yield configs
-        return
-    for config in configs.values() if isinstance(configs, dict) else configs:
-        yield from _iter_configs(config)
+    def start(self) -> list[dict[str, Any]]:
+        """Return the states of the config's schedulers at their start, and set the rates to it."""
+        schedulers = self._build(self._configs, [])
+        self._store_options(schedulers)
+        return [scheduler.state_dict() for scheduler in schedulers]
 
+    def reconcile(self, states: list[dict[str, Any]]) -> None:
+        """Reconcile the states of the network's schedulers with the config.
 
-def _check_kinds(schedulers: list[Any], states: list[dict[str, Any]]) -> None:
-    """Raise `UserError` if the schedulers of a network differ from the states in number or kind."""
-    names = [type(scheduler).__name__ for scheduler in schedulers]
-    if len(schedulers) != len(states):
-        raise UserError(
-            f"--resume: expected the states of {len(names)} schedulers ({', '.join(names)}), got "
-            f"{len(states)}; use load_from for another schedule"
-        )
-    for name, scheduler, state in zip(names, schedulers, states, strict=True):
-        if foreign := sorted(set(state) - set(vars(scheduler))):
-            raise UserError(
-                f"--resume: expected the state of {name}, got a state of another scheduler, with "
-                f"{', '.join(foreign)}; use load_from for another schedule"
-            )
+        Args:
+            states: States of its schedulers in the checkpoint, changed in place.
 
+        Raises:
+            UserError: The number or kind of schedulers differs.
+        """
+        configured = self._build(self._configs, states)
+        # Settings that differ in a run one step longer are derived from the length of the run.
+        longer = self._build(self._configs, states, extra=1)
+        for scheduler, state in zip(configured, states, strict=False):
+            if hasattr(scheduler, "eta_min_ratio"):
+                state.setdefault("eta_min_ratio", None)  # mmengine before 0.3.2
+        check_kinds(configured, states)
+        derived = [derived_settings(*pair) for pair in zip(configured, longer, strict=True)]
+        each = zip(self._configs, configured, derived, states, strict=True)
+        merged = [merge_settings(*scheduler) for scheduler in each]
+        schedulers = self._build([config for config, _ in merged], states)
+        adapted = False
+        for scheduler, (_, kept), state in zip(schedulers, merged, states, strict=True):
+            vars(scheduler).update({name: state[name] for name in kept if name in state})
+            if "anneal_strategy" in state:
+                state["anneal_func"] = scheduler.anneal_func
+            _report_kept(self.runner, self._describe(scheduler), kept)
+            adapted |= self._report_adapted(scheduler, state)
+        if adapted:
+            self._replay(schedulers, states)
 
-def _reconcile(runner: Any, scheduler: Any, probe: Any, state: dict[str, Any]) -> bool:
-    """Set settings of a scheduler to those of its state, or the reverse.
+    @property
+    def _configs(self) -> list[dict[str, Any]]:
+        configs = self.runner.cfg.param_scheduler
+        if isinstance(configs, dict) and "type" not in configs:
+            configs = configs[self.name]
+        return [configs] if isinstance(configs, dict) else list(configs)
 
-    Args:
-        runner: mmengine runner, the logger of which reports what differs.
-        scheduler: Scheduler of the config; settings in the config are replaced by the saved ones.
-        probe: The same scheduler in a run one step longer.
-        state: Its state in the checkpoint; settings derived from the length are replaced.
+    def _describe(self, scheduler: Any) -> str:
+        return type(scheduler).__name__ + (f" of {self.name}" if self.name else "")
 
-    Returns:
-        Whether settings of the state changed.
-    """
-    new, kind = vars(scheduler), type(scheduler).__name__
-    names = [name for name in new if name in state and name not in _NOT_SETTINGS]
-    differ = [name for name in names if not callable(new[name]) and new[name] != state[name]]
-    derived = {n: (state[n], new[n]) for n in differ if new[n] != vars(probe)[n]}
-    doubled = {n: (state[n], new[n]) for n in differ if _is_doubled(state[n], new[n])}
-    kept = {n: (state[n], new[n]) for n in differ if n not in derived and n not in doubled}
-    _report(runner, kind, kept)
-    if derived:
-        runner.logger.warning(
-            f"--resume: {kind} is adapted to the length of the run, with "
-            + ", ".join(f"{n}={now} (checkpoint: {old})" for n, (old, now) in derived.items())
-        )
-    for old, now in doubled.values():
-        runner.logger.warning(
-            f"--resume: an earlier version of srgan_plugin counted the milestones of {kind} twice "
-            f"at each resume ({dict(old)} for {dict(now)}); this is corrected"
-        )
-    new.update({name: old for name, (old, _) in kept.items()})
-    state.update({name: now for name, (_, now) in (derived | doubled).items()})
-    return bool(derived or doubled)
+    @property
+    def _groups(self) -> list[dict[str, Any]]:
+        """Saved parameter groups that schedulers change; if there are several, also their base."""
+        base = self.optimizer_state.get("base_param_settings")
+        return [*self.optimizer_state["param_groups"], *filter(None, [base])]
 
+    def _build(
+        self, configs: list[dict[str, Any]], states: list[dict[str, Any]], extra: int = 0
+    ) -> list[Any]:
+        """Build schedulers as at the start of the saved run, on a copy of the optimiser.
 
-def _is_doubled(saved: Any, configured: Any) -> bool:
-    """Return whether saved counts of milestones are 2, 4, 8, … times those of the config."""
-    if not isinstance(saved, Counter) or set(saved) != set(configured):
-        return False
-    factors = {saved[step] / configured[step] for step in configured}
-    return len(factors) == 1 and min(factors) > 1 and math.log2(min(factors)).is_integer()
+        Args:
+            configs: Configs of the schedulers.
+            states: States of the schedulers in the checkpoint, empty if it has none.
+            extra: Epochs or iterations by which the run is longer than that of the config.
 
+        Returns:
+            The schedulers; their constructors have set the options of the first step.
+        """
+        groups = [{**_initial_options(group), "params": []} for group in self._groups]
+        for state in reversed(states):  # OneCycleLR replaces the initial values in the groups
+            values = state.get("base_values", ())
+            if "eta_max" in state and state["last_step"] < 0:  # its values do not count yet
+                values = [group["lr"] for group in self._groups]
+            for group, value in zip(groups, values, strict=False):
+                group[state["param_name"]] = value
+        count = len(self.optimizer_state["param_groups"])
+        trial = copy.copy(self.wrapper)
+        trial.optimizer = copy.copy(self.wrapper.optimizer)
+        trial.optimizer.param_groups = groups[:count]
+        trial.base_param_settings = groups[count] if len(groups) > count else None
+        runner = self.runner
+        ends = {True: runner.max_epochs + extra, False: runner.max_iters + extra}
+        configs = [{"end": ends[bool(c.get("by_epoch", True))], **c} for c in configs]
+        actual = runner.optim_wrapper
+        runner.optim_wrapper = trial  # build_param_scheduler attaches schedulers to it
+        try:
+            schedulers: list[Any] = runner.build_param_scheduler(configs)
+        finally:
+            runner.optim_wrapper = actual
+        return schedulers
 
-def _replay(
-    runner: Any, schedulers: list[Any], states: list[dict[str, Any]], saved: Mapping[str, Any]
-) -> None:
-    """Replay the schedulers of a network for the number of steps in their states.
+    def _report_adapted(self, scheduler: Any, state: Mapping[str, Any]) -> bool:
+        """Warn of settings of a scheduler that differ from its state; return whether some do."""
+        settings, saved = read_settings(vars(scheduler)), read_settings(state)
+        names = [name for name in settings if name in saved and settings[name] != saved[name]]
+        if names:
+            values = ", ".join(f"{n}={settings[n]} (checkpoint: {saved[n]})" for n in names)
+            text = f"{self._describe(scheduler)} is adapted to the length of the run, with {values}"
+            _warn(self.runner, text)
+        return bool(names)
 
-    With ReduceOnPlateau among them, nothing changes.
+    def _replay(self, schedulers: list[Any], states: list[dict[str, Any]]) -> None:
+        """Step the schedulers as often as those of the checkpoint were, and store the result.
 
-    Args:
-        runner: mmengine runner, the logger of which reports a changed rate.
-        schedulers: Schedulers on trial optimisers, before their first step.
-        states: Their states in the checkpoint, set to those after the steps.
-        saved: Optimiser state in the checkpoint; its rates are set to those after the steps.
-    """
-    if any(isinstance(s, ReduceOnPlateauParamScheduler) for s in schedulers):
-        return  # its steps depended on validation and cannot be replayed
-    steps = [state["_global_step"] for state in states]
-    schedulers[0].optimizer._global_step = 0  # mmengine warns of schedulers before optimisers
-    total = max(steps)
-    for now in range(total):
-        for scheduler, count in zip(schedulers, steps, strict=True):
-            if (now + 1) * count // total > now * count // total:  # by epoch: fewer, evenly
-                scheduler.step()
-    for scheduler, state in zip(schedulers, states, strict=True):
-        state.update({name: value for name, value in vars(scheduler).items() if name in state})
-    changed = False
-    trial = schedulers[0].optimizer
-    groups = [*saved["param_groups"], *filter(None, [saved.get("base_param_settings")])]
-    for group, replayed in zip(groups, trial.param_groups, strict=True):
-        for key in _scheduled_options(group):
-            # A shorter run did not take the last step of its schedule: tolerate 0.1 %.
-            changed |= not np.allclose(group[key], replayed[key], rtol=1e-3, atol=0)
-            group[key] = replayed[key]
-    if changed:
-        rates = ", ".join(f"{rate:.4g}" for rate in sorted({g["lr"] for g in groups}))
-        runner.logger.warning(
-            f"--resume: the learning rate continues at {rates}, as in a run with this schedule "
-            "from its start; the checkpoint has another rate"
-        )
+        Args:
+            schedulers: Schedulers from `_build`.
+            states: Their states in the checkpoint, updated to those after the steps.
+        """
+        if any(isinstance(scheduler, ReduceOnPlateauParamScheduler) for scheduler in schedulers):
+            for scheduler, state in zip(schedulers, states, strict=True):
+                names = state.keys() & vars(scheduler).keys() - PROGRESS
+                state.update({name: vars(scheduler)[name] for name in names})
+            return
+        counts = [state["_global_step"] for state in states]
+        schedulers[0].optimizer._global_step = 0  # mmengine warns of schedulers before optimisers
+        total = max(counts)
+        for step in range(total):
+            for scheduler, count in zip(schedulers, counts, strict=True):
+                # A scheduler by epoch takes fewer steps; spread them evenly.
+                if (step + 1) * count // total > step * count // total:
+                    scheduler.step()
+        for scheduler, state in zip(schedulers, states, strict=True):
+            names = state.keys() & vars(scheduler).keys()
+            state.update({name: vars(scheduler)[name] for name in names})
+        if changed := self._store_options(schedulers):
+            values = ", ".join(f"{name}={new} (checkpoint: {old})" for name, old, new in changed)
+            text = f"{self.name or 'the run'} continues with {values}"
+            _warn(self.runner, f"{text}, as in a run with this schedule from its start")
 
+    def _store_options(self, schedulers: list[Any]) -> list[tuple[str, str, str]]:
+        """Copy the options of the schedulers' optimiser to its state in the checkpoint.
 
-def _scheduled_options(group: Mapping[str, Any]) -> list[str]:
-    """Return the names of the options of a parameter group that schedulers change."""
-    names = [key.removeprefix("initial_") for key in group if key.startswith("initial_")]
-    return [*names, "betas"] if "momentum" in names and "betas" in group else names
-
-
-def _report(runner: Any, what: str, changed: dict[str, tuple[Any, Any]]) -> None:
-    """Warn of options of `what` that keep the saved value: {name: (saved, of the config)}."""
-    if changed:
-        values = ", ".join(f"{name}={old} (config: {new})" for name, (old, new) in changed.items())
-        runner.logger.warning(
-            f"--resume: {what} keeps the settings of the checkpoint, {values}; use load_from for "
-            "other settings"
-        )
+        Returns:
+            Name, saved value and new value of each scheduled option that differs in three digits.
+        """
+        changed: dict[tuple[str, str, str], None] = {}
+        for scheduler in schedulers[:1]:  # all have the same optimiser
+            for group, new in zip(self._groups, scheduler.optimizer.param_groups, strict=True):
+                names = [key.removeprefix("initial_") for key in new if key.startswith("initial_")]
+                names = [name for name in names if name in group]
+                texts = [(name, f"{group[name]:.3g}", f"{new[name]:.3g}") for name in names]
+                changed |= dict.fromkeys(each for each in texts if each[1] != each[2])
+                group.update({key: value for key, value in new.items() if key != "params"})
+        return list(changed)
