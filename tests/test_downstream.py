@@ -10,10 +10,16 @@ import venv
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from mmengine.config import Config
 
+from srgan_plugin import config_path
 from srgan_plugin.checkpoints.hub import BUNDLED_MODELS
+from srgan_plugin.hosts.mmengine.datasets.collate import stack_pairs
+from srgan_plugin.io.writers import write_image
+from srgan_plugin.registry import DATASETS
 
 pytest.importorskip("setuptools", reason="building a wheel needs setuptools")
 pytest.importorskip("pip", reason="installing needs pip")
@@ -153,3 +159,29 @@ def assert_the_wheel_is_whole(wheel: Path) -> None:
     assert {name for name in names if name.endswith(".py") and ".mim" not in name} == {
         name for name in modules if ".mim" not in name
     }
+
+
+def test_the_dataset_of_the_documents_feeds_a_model(tmp_path: Path) -> None:
+    text = (ROOT / "docs/downstream.md").read_text()
+    (code,) = re.findall(r"## A dataset of your own.*?```python\n(.*?)^```", text, re.M | re.S)
+    namespace: dict[str, object] = {}
+    exec(code, namespace)
+    try:
+        for n in range(2):
+            write_image(tmp_path / f"{n}.png", np.full((160, 192, 3), 40 * n, np.uint8))
+        (tmp_path / "names.txt").write_text("\n".join(str(tmp_path / f"{n}.png") for n in range(2)))
+        cfg = Config.fromfile(config_path("srgan_x4c64b16_g1_1000k_div2k.py"))
+        dataset = DATASETS.build(
+            {
+                "type": "ListedImages",
+                "names": str(tmp_path / "names.txt"),
+                "pipeline": cfg.train_pipeline,
+            }
+        )
+        batch = stack_pairs([dataset[0], dataset[1]])
+        assert batch["inputs"].shape == (2, 3, 32, 32)
+        assert batch["data_samples"].gt_img.shape == (2, 3, 128, 128)
+        assert batch["data_samples"].gt_img.amax((1, 2, 3)).tolist() == [0, 40]
+        assert batch["data_samples"].key == dataset.names
+    finally:
+        del DATASETS.module_dict["ListedImages"]

@@ -31,11 +31,11 @@ Remaining steps (docs/release.md):
   git commit --all --message "Release {version}"
   git tag --annotate v{version} --message {version}
   .venv/bin/pip install build twine
-  rm -rf dist    # or twine uploads the release before, too
-  .venv/bin/python -m build && .venv/bin/python -m twine check dist/*
+  .venv/bin/python -m build --outdir dist/{version}
+  .venv/bin/python -m twine check dist/{version}/*
   install the wheel in an empty environment: srgan-plugin doctor; srgan-plugin upscale
   git push --follow-tags
-  .venv/bin/python -m twine upload dist/*
+  .venv/bin/python -m twine upload dist/{version}/*
 """
 
 

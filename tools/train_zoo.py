@@ -204,13 +204,22 @@ def check_start(training: Training, start: Path) -> None:
 
 
 def make_targets(start: Path, store: Path, training: Training) -> Path:
-    """Return the store of targets of these weights, made from `store` unless it exists."""
+    """Make the store of targets, unless it exists.
+
+    Args:
+        start: Weights of the network whose self-ensemble is used.
+        store: Training store.
+        training: The training; `check_start` refuses a run with other weights.
+
+    Returns:
+        Folder of the store.
+    """
     from zoo.distillation import write_targets
 
     from srgan_plugin.inference import open_model
 
     targets = training.work / "data/targets_store"
-    if not targets.exists():  # `check_start` refuses those of other weights
+    if not targets.exists():
         write_targets(open_model(str(start)), store, targets)
     return targets
 

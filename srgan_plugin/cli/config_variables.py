@@ -19,9 +19,9 @@ def warn_of_unused_variables(path: Path) -> None:
     that file does not change `train_dataloader`, unless the file sets it as well.
     """
     tree = _parse(path)
-    bases = map(_parse, _bases(path, tree))
-    used_in_bases = {name for base in bases for name in _assigned(base) & _read(base)}
-    unused = (_assigned(tree) & used_in_bases) - _read(tree) - runner_keys()
+    bases = map(_parse, _find_bases(path, tree))
+    used_in_bases = {name for base in bases for name in _find_assigned(base) & _find_read(base)}
+    unused = (_find_assigned(tree) & used_in_bases) - _find_read(tree) - runner_keys()
     for name in sorted(unused):
         warnings.warn(
             f"{path}: {name} has no effect, because the base config has already used its own; "
@@ -35,22 +35,24 @@ def _parse(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"))
 
 
-def _assigned(tree: ast.Module) -> set[str]:
+def _find_assigned(tree: ast.Module) -> set[str]:
     """Return the names that are assigned at the top level."""
     targets = [node.targets for node in tree.body if isinstance(node, ast.Assign)]
     return {node.id for each in targets for node in each if isinstance(node, ast.Name)}
 
 
-def _read(tree: ast.Module) -> set[str]:
+def _find_read(tree: ast.Module) -> set[str]:
     """Return the names that are read anywhere."""
     names = (node for node in ast.walk(tree) if isinstance(node, ast.Name))
     return {node.id for node in names if isinstance(node.ctx, ast.Load)}
 
 
-def _bases(path: Path, tree: ast.Module) -> Iterator[Path]:
+def _find_bases(path: Path, tree: ast.Module) -> Iterator[Path]:
     """Yield all files that a config inherits from, as far as they can be found."""
     for node in tree.body:
-        if not isinstance(node, ast.Assign) or "_base_" not in _assigned(ast.Module([node], [])):
+        if not isinstance(node, ast.Assign) or "_base_" not in _find_assigned(
+            ast.Module([node], [])
+        ):
             continue
         try:
             given = ast.literal_eval(node.value)
@@ -60,7 +62,7 @@ def _bases(path: Path, tree: ast.Module) -> Iterator[Path]:
             base = _locate(name, path.parent)
             if base is not None and base.is_file():
                 yield base
-                yield from _bases(base, _parse(base))
+                yield from _find_bases(base, _parse(base))
 
 
 def _locate(name: str, folder: Path) -> Path | None:

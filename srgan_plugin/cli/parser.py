@@ -13,7 +13,7 @@ _CAUSED_BY_TYPO = (_UNEXPECTED, "the following arguments are required")
 _OPTION = re.compile(r"--?[A-Za-z][^\s=]*")
 
 
-def _name_of(action: argparse.Action) -> str:
+def _get_name(action: argparse.Action) -> str:
     """Return the longest option of an argument, or the metavariable of a positional one."""
     metavar = action.metavar if isinstance(action.metavar, str) else action.dest
     return max(action.option_strings, key=len, default=metavar)
@@ -41,7 +41,7 @@ class Parser(argparse.ArgumentParser):
             self.error(_UNEXPECTED + " ".join(rest))
         for action in self._actions:
             if getattr(known, action.dest, action.default) != action.default:
-                self.given_as[action.dest] = _name_of(action)
+                self.given_as[action.dest] = _get_name(action)
         return known, rest
 
     def error(self, message: str) -> NoReturn:
