@@ -28,7 +28,7 @@ from srgan_plugin.errors import (
 )
 from srgan_plugin.hosts.mmengine.evaluation.metrics import PSNR
 from srgan_plugin.inference import Upscaler
-from srgan_plugin.networks import MSRResNet, SRResNet
+from srgan_plugin.networks import ModifiedVGG, MSRResNet, SRGANDiscriminator, SRResNet
 from srgan_plugin.registry import MODELS, OPTIMIZERS
 
 WEIGHT = torch.nn.Parameter(torch.ones(1))
@@ -404,6 +404,9 @@ def test_integers_of_any_type_are_counts(value: object) -> None:
         ("num_blocks", lambda value: MSRResNet(mid_channels=4, num_blocks=value)),
         ("mid_channels", lambda value: MSRResNet(mid_channels=value, num_blocks=1)),
         ("num_blocks", lambda value: SRResNet(mid_channels=4, num_blocks=value)),
+        ("in_channels", lambda value: SRResNet(in_channels=value, mid_channels=4, num_blocks=1)),
+        ("mid_channels", lambda value: SRGANDiscriminator(mid_channels=value, input_size=16)),
+        ("num_stages", lambda value: ModifiedVGG(mid_channels=4, num_stages=value)),
         ("tile", lambda value: Upscaler("srgan", tile=value)),
         ("crop_border", lambda value: PSNR(crop_border=-1 if value == 0 else value)),
     ],

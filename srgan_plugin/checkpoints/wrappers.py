@@ -161,7 +161,7 @@ def unwrap_with_rest(
     others = tuple(skipped | {key.partition(".")[0]: None for key in rest})
     source = ".".join(filter(None, (*names, prefix.rstrip("."))))
     averaged = ("ema" in _words(source)) != _is_swapped(checkpoint)
-    return Unwrapped(weights, others, source, averaged)
+    return Unwrapped(weights=weights, rest=others, source=source, averaged=averaged)
 
 
 def _has_prefix(key: str, prefix: str) -> bool:

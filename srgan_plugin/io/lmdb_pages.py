@@ -79,7 +79,9 @@ def _read_meta(file: mmap, at: int) -> _Database | None:
     power_of_two = 512 <= page_size <= 65536 and page_size & (page_size - 1) == 0
     if (magic, version) != (_MAGIC, _VERSION) or not power_of_two:
         return None
-    return _Database(page_size, flags, entries, root, transaction)
+    return _Database(
+        page_size=page_size, flags=flags, entries=entries, root=root, transaction=transaction
+    )
 
 
 def _iter_values(file: mmap, database: _Database) -> Iterator[tuple[bytes, Value]]:

@@ -193,7 +193,9 @@ class ImageStore:
                     f"got {value.size}; {_AGAIN}"
                 )
             crc = int(checksum, 16) if checksum else None
-            entries[key] = Entry(shape, "raw" if raw else "png", crc, value)
+            entries[key] = Entry(
+                shape=shape, layout="raw" if raw else "png", checksum=crc, value=value
+            )
         if values:
             some = next(iter(values)).decode(errors="replace")
             raise UserError(

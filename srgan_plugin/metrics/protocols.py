@@ -76,7 +76,12 @@ class EvaluationProtocol:
         for function, channel in channels.items():
             name = self.name(function)
             if name and channel:
-                measures[name] = Measure(function, channel, rounding and self.rounding, border)
+                measures[name] = Measure(
+                    function=function,
+                    channel=channel,
+                    rounding=rounding and self.rounding,
+                    border=border,
+                )
         return measures
 
     def describe(self) -> str:

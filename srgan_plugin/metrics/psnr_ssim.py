@@ -244,7 +244,7 @@ def check_arrays(**images: object) -> None:
         )
 
 
-def crop_pair(pred: Any, gt: Any, border: int, smallest: int) -> tuple[Any, Any]:
+def remove_border(pred: Any, gt: Any, border: int, smallest: int) -> tuple[Any, Any]:
     """Check that two images can be compared, and crop them.
 
     Args:
@@ -325,8 +325,8 @@ def _window_mean(x: Any) -> Any:
 def _prepare(
     pred: ImageArray, gt: ImageArray, border: int, channel: Channel, smallest: int
 ) -> tuple[Planes, Planes]:
-    """Check, crop and split both images into planes; arguments as for `psnr` and `crop_pair`."""
+    """Check, crop and split both images; arguments as for `psnr` and `remove_border`."""
     check_option("channel", channel, ("rgb", "b", "y"))
     check_arrays(pred=pred, gt=gt)
-    cropped_pred, cropped_gt = crop_pair(pred, gt, border, smallest)
+    cropped_pred, cropped_gt = remove_border(pred, gt, border, smallest)
     return split_planes(cropped_pred, channel), split_planes(cropped_gt, channel)

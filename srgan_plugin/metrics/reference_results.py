@@ -115,6 +115,11 @@ def reference_results(model: str, dataset: str) -> dict[Function, ReferenceResul
     published, right = PROTOCOLS[table.protocol], PROTOCOLS[table.right]
     functions: tuple[Function, ...] = ("PSNR", "SSIM")
     return {
-        function: ReferenceResult(value, published.name(function), right.name(function), table)
+        function: ReferenceResult(
+            value=value,
+            metric=published.name(function),
+            right=right.name(function),
+            table=table,
+        )
         for function, value in zip(functions, values.get(dataset, ()), strict=False)
     }

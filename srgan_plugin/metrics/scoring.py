@@ -17,9 +17,9 @@ from .psnr_ssim import (
     PEAK,
     WINDOW,
     check_arrays,
-    crop_pair,
     mse_by_plane,
     psnr_from_mse,
+    remove_border,
     split_planes,
     ssim_by_plane,
     to_levels,
@@ -148,7 +148,7 @@ class Scorer:
         measures = self.measures.values()
         found: dict[Measure, Tensor] = {}
         for rounding, border in dict.fromkeys((m.rounding, m.border) for m in measures):
-            pair = crop_pair(levels[rounding], gt, border, WINDOW)
+            pair = remove_border(levels[rounding], gt, border, WINDOW)
             group = [m for m in measures if (m.rounding, m.border) == (rounding, border)]
             found |= _compare(*pair, group)
         return torch.stack([found[measure] for measure in measures])

@@ -15,7 +15,7 @@ images changed by at most half a level of 8 bits make it 0.979, and another batc
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from srgan_plugin.errors import UserError
+from srgan_plugin.errors import UserError, check_count
 
 from .blocks import autocast_disabled
 
@@ -36,7 +36,8 @@ class _PairedConvDiscriminator(nn.Module):
         hidden: Features of the first dense layer.
 
     Raises:
-        UserError: `input_size` is not a multiple of 2**num_stages.
+        UserError: `input_size` is not a multiple of 2**num_stages, or a number of channels, stages
+            or features is not an integer of at least 1.
     """
 
     def __init__(
@@ -50,6 +51,13 @@ class _PairedConvDiscriminator(nn.Module):
         hidden: int,
     ) -> None:
         super().__init__()
+        check_count(
+            1,
+            in_channels=in_channels,
+            mid_channels=mid_channels,
+            num_stages=num_stages,
+            hidden=hidden,
+        )
         side, rest = divmod(input_size, 2**num_stages)
         if side < 1 or rest:
             raise UserError(
@@ -119,7 +127,8 @@ class ModifiedVGG(_PairedConvDiscriminator):
         num_stages: Pairs of convolutions; each halves height and width.
 
     Raises:
-        UserError: `input_size` is not a multiple of 2**num_stages.
+        UserError: `input_size` is not a multiple of 2**num_stages, or a number of channels, stages
+            or features is not an integer of at least 1.
 
     Example:
         >>> import torch
@@ -155,7 +164,8 @@ class SRGANDiscriminator(_PairedConvDiscriminator):
         input_size: Height and width of the images, a multiple of 16; the paper's crops are 96x96.
 
     Raises:
-        UserError: `input_size` is not a multiple of 16.
+        UserError: `input_size` is not a multiple of 16, or a number of channels is not an integer
+            of at least 1.
 
     Example:
         >>> import torch

@@ -137,7 +137,8 @@ class MSRResNet(Generator):
             images are wrong.
 
     Raises:
-        UserError: `upscale_factor` is not 2, 3 or 4, or the input cannot be added to the output.
+        UserError: `upscale_factor` is not 2, 3 or 4, a number of channels or blocks is not an
+            integer of at least 1, or the input cannot be added to the output.
 
     Example:
         >>> import torch
@@ -158,7 +159,13 @@ class MSRResNet(Generator):
     ) -> None:
         super().__init__()
         check_option("upscale_factor", upscale_factor, _MSRRESNET_SHUFFLES)
-        check_count(1, mid_channels=mid_channels, num_blocks=num_blocks)
+        check_count(
+            1,
+            in_channels=in_channels,
+            out_channels=out_channels,
+            mid_channels=mid_channels,
+            num_blocks=num_blocks,
+        )
         if in_channels not in (1, out_channels):
             raise UserError(
                 f"in_channels: expected 1 or out_channels ({out_channels}), got {in_channels}; "
@@ -276,7 +283,13 @@ class SRResNet(Generator):
     ) -> None:
         super().__init__()
         factors = _parse_shuffles(upscale_factor, shuffles)
-        check_count(1, mid_channels=mid_channels, num_blocks=num_blocks)
+        check_count(
+            1,
+            in_channels=in_channels,
+            out_channels=out_channels,
+            mid_channels=mid_channels,
+            num_blocks=num_blocks,
+        )
         check_option("prelu", prelu, ("shared", "channel"))
         for name, kind in (("act", act), ("first_act", first_act or act)):
             check_option(name, kind, ACTIVATIONS)

@@ -287,8 +287,17 @@ def _compare_methods(ratings: Ratings, means: NDArray[np.float64], over: Unit) -
     for (a, b), one, corrected in zip(pairs, p, holm(p), strict=True):
         low, high = np.percentile(means[:, a] - means[:, b], _PERCENTILES)
         difference = float(ratings.scores[:, a].mean() - ratings.scores[:, b].mean())
-        names = ratings.methods[a], ratings.methods[b]
-        found.append(Comparison(*names, difference, float(low), float(high), one, corrected))
+        found.append(
+            Comparison(
+                first=ratings.methods[a],
+                second=ratings.methods[b],
+                difference=difference,
+                low=float(low),
+                high=float(high),
+                p=one,
+                p_holm=corrected,
+            )
+        )
     return found
 
 

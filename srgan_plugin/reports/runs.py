@@ -123,7 +123,7 @@ def read_run(path: Path) -> Run:
         raise MissingFileError(f"{path}: expected the folder of a run or a log, got no such file")
     if path.is_file():
         return _read_log(path)
-    run = Run(path.resolve().name, path, "")
+    run = Run(name=path.resolve().name, folder=path, toolbox="")
     if logs := mmengine_logs(path):
         read_mmengine(run, logs)
     elif logs := basicsr_logs(path):
@@ -141,7 +141,7 @@ def _read_log(path: Path) -> Run:
     from .basicsr_runs import is_basicsr_log, read_basicsr
     from .mmengine_runs import find_mmengine_log, read_mmengine
 
-    run = Run(path.stem, path.parent, "")
+    run = Run(name=path.stem, folder=path.parent, toolbox="")
     if is_basicsr_log(path):
         read_basicsr(run, [path])
     elif log := find_mmengine_log(path):

@@ -55,7 +55,11 @@ class GPUDataLoader:
     def __iter__(self) -> Iterator[dict[str, Any]]:
         sampler, keys = self.sampler, self.dataset.pairs.keys
         stream = SampleStreamSpec(
-            sampler.seed, sampler.shuffle, sampler.start, sampler.rank, sampler.world_size
+            seed=sampler.seed,
+            shuffle=sampler.shuffle,
+            start=sampler.start,
+            rank=sampler.rank,
+            world_size=sampler.world_size,
         )
         for lr, gt, indices in self.images.batches(stream, self.batch_size):
             yield make_batch(lr, gt, [keys[index] for index in indices])

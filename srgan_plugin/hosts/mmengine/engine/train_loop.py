@@ -17,7 +17,7 @@ from mmengine.runner import IterBasedTrainLoop
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from srgan_plugin.errors import UserError, check_at_least
+from srgan_plugin.errors import UserError, check_at_least, check_count
 from srgan_plugin.hosts.mmengine.datasets.gpu_loader import cache_on_gpu
 from srgan_plugin.hosts.mmengine.datasets.sampler import StreamSampler
 from srgan_plugin.hosts.mmengine.models.data_preprocessor import gt_batch
@@ -88,11 +88,8 @@ class SRTrainLoop(IterBasedTrainLoop):
         cuda_graph: bool = False,
         **kwargs: Any,
     ) -> None:
-        limits = {
-            "train_cfg.max_steps_per_hook_call": max_steps_per_hook_call,
-            "train_cfg.val_interval": kwargs.get("val_interval", 1),
-        }
-        check_at_least(1, **limits)
+        check_count(1, **{"train_cfg.max_steps_per_hook_call": max_steps_per_hook_call})
+        check_at_least(1, **{"train_cfg.val_interval": kwargs.get("val_interval", 1)})
         if isinstance(dataloader, dict) and not dataloader.get("num_workers"):
             dataloader = {**dataloader, "persistent_workers": False}  # without workers
         by_rank = (runner.cfg.get("randomness") or {}).get("diff_rank_seed", False)

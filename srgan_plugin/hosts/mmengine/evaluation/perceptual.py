@@ -12,7 +12,7 @@ from torch import Tensor
 
 from srgan_plugin.errors import MissingFileError, UserError
 from srgan_plugin.metrics.niqe import niqe, pristine_model
-from srgan_plugin.metrics.psnr_ssim import PEAK, crop_pair
+from srgan_plugin.metrics.psnr_ssim import PEAK, remove_border
 from srgan_plugin.registry import METRICS
 
 from .metrics import ImageMetric
@@ -56,7 +56,7 @@ class _NetworkMetric(ImageMetric):
         raise NotImplementedError
 
     def _measure(self, pred: NDArray[Any], gt: NDArray[Any]) -> dict[str, float]:
-        pair = map(self._batch, crop_pair(self._round(pred), gt, self.crop_border, 32))
+        pair = map(self._batch, remove_border(self._round(pred), gt, self.crop_border, 32))
         with torch.inference_mode():
             return {self.metric: float(self.distance(*pair))}
 
