@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import example, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from mmengine.config import ConfigDict
 from mmengine.optim import OptimWrapper as MMEngineOptimWrapper
@@ -159,10 +159,6 @@ def chains(draw: st.DrawFn) -> list[tuple[str, Settings, Settings]]:
     return chain
 
 
-WARM_UP = {"begin": 0, "end": 4, "start_factor": 0.1, "end_factor": None}
-COSINE = {"begin": 0, "end": None, "T_max": None, "eta_min": None}
-
-
 @settings(max_examples=100, deadline=None)
 @given(
     chain=chains(),
@@ -173,18 +169,6 @@ COSINE = {"begin": 0, "end": None, "T_max": None, "eta_min": None}
     convert=st.booleans(),
     by_mmengine=st.booleans(),
 )
-@example(
-    chain=[
-        ("LinearLR", WARM_UP, WARM_UP | {"start_factor": 0.5}),
-        ("CosineAnnealingLR", COSINE, COSINE | {"begin": 2}),
-    ],
-    lengths=(12, 18),
-    stop=0.5,
-    kind="Adam",
-    groups=1,
-    convert=False,
-    by_mmengine=False,
-)
 def test_a_resumed_run_has_the_rates_of_mmengines_schedulers_with_its_settings_from_the_start(
     chain: list[tuple[str, Settings, Settings]],
     lengths: tuple[int, int],
@@ -194,6 +178,53 @@ def test_a_resumed_run_has_the_rates_of_mmengines_schedulers_with_its_settings_f
     convert: bool,
     by_mmengine: bool,
 ) -> None:
+    compare(chain, lengths, stop, kind, groups, convert, by_mmengine)
+
+
+WARM_UP = {"begin": 0, "end": 4, "start_factor": 0.1, "end_factor": None}
+COSINE = {"begin": 0, "end": None, "T_max": None, "eta_min": None}
+ONE_CYCLE = {"begin": 0, "end": None, "total_steps": None, "eta_max": 0.1, "pct_start": 0.3}
+
+
+@pytest.mark.parametrize("convert", [False, True])
+@pytest.mark.parametrize(
+    "chain",
+    [
+        [
+            ("LinearLR", WARM_UP, WARM_UP | {"start_factor": 0.5}),
+            ("CosineAnnealingLR", COSINE, COSINE),
+        ],
+        [("CosineAnnealingLR", COSINE, COSINE | {"begin": 2})],
+        [
+            (
+                "OneCycleLR",
+                ONE_CYCLE,
+                ONE_CYCLE | {"eta_max": 0.2, "pct_start": 0.5, "anneal_strategy": "linear"},
+            )
+        ],
+        [("OneCycleLR", ONE_CYCLE | {"begin": 8}, ONE_CYCLE | {"begin": 8})],
+        [("LinearLR", WARM_UP, WARM_UP), ("OneCycleLR", *[ONE_CYCLE | {"begin": 8}] * 2)],
+    ],
+    ids=["warm-up", "begin", "one-cycle", "one-cycle-later", "warm-up-and-one-cycle"],
+)
+@pytest.mark.parametrize("lengths", [(16, 16), (16, 24)])
+def test_settings_that_differ_keep_the_rates_of_the_saved_ones_before_and_after_all_begin(
+    chain: list[tuple[str, Settings, Settings]], lengths: tuple[int, int], convert: bool
+) -> None:
+    for at in (0.1, 0.3, 0.7, 1.0):
+        compare(chain, lengths, at, "Adam", 2, convert)
+
+
+def compare(
+    chain: list[tuple[str, Settings, Settings]],
+    lengths: tuple[int, int],
+    stop: float,
+    kind: str,
+    groups: int,
+    convert: bool,
+    by_mmengine: bool = False,
+) -> None:
+    """Stop, resume with the new settings, and compare each step with the expected settings."""
     per_epoch = PER_EPOCH if convert else 1
 
     def run(which: int, arguments: list[Settings], **options: Any) -> Builder:
@@ -238,7 +269,9 @@ def test_each_kept_setting_is_reported_by_its_name_in_a_config() -> None:
     )
     milestones = [scheduler("MultiStepMomentum", milestones=m) for m in ([3, 3, 5], [7])]
     checkpoint = save(train([saved, milestones[0]], 12, 4))
-    runner = Builder([new, milestones[1]], 12, optimiser(weight_decay=0.1, nesterov=True))
+    runner = Builder(
+        [new, milestones[1]], 12, optimiser(weight_decay=0.1, nesterov=True, foreach=False)
+    )
     resume(runner, checkpoint)
     told = [text.partition("checkpoint, ")[2].partition(";")[0] for text in runner.logger.warnings]
     assert told == [
@@ -259,15 +292,15 @@ def test_only_the_rates_that_change_are_reported() -> None:
 
 
 def test_a_network_with_reduce_on_plateau_keeps_its_rate_and_follows_the_length() -> None:
-    configs = [
-        scheduler("LinearLR", start_factor=0.1),
-        {"type": "mmengine.ReduceOnPlateauLR", "by_epoch": True, "monitor": "PSNR"},
-    ]
-    first = train(configs, 10, 5)
-    runner = resume(Builder(configs, 20, optimiser()), save(first))
+    plateau = {"type": "mmengine.ReduceOnPlateauLR", "by_epoch": True, "monitor": "PSNR"}
+    linear = scheduler("LinearLR", start_factor=0.1)
+    first = train([linear, plateau | {"min_value": 1e-4}], 10, 5)
+    runner = Builder([linear, plateau | {"min_value": 1e-3}], 20, optimiser())
+    runner = resume(runner, save(first))
     assert rates(runner.optim_wrapper) == rates(first.optim_wrapper)
     assert [scheduler.end for scheduler in runner.param_schedulers] == [20, 20]
     assert runner.param_schedulers[0].last_step == 5
+    assert runner.param_schedulers[1].min_values == [1e-4]
 
 
 OF_EACH_KIND = {
