@@ -1,11 +1,11 @@
 """Run a generator's forward pass tile by tile, without seams.
 
 The forward pass has two halves with different needs. Feature extraction, at LR size, has a large
-receptive field (35 pixels to each side in MSRResNet) and needs little memory for each pixel.
+receptive field (33 pixels to each side in MSRResNet) and needs little memory for each pixel.
 Reconstruction, during and after upsampling, has a small receptive field and needs about 10 KB for
 each LR pixel. Large tiles are therefore used for the first half and, inside each of them, small
 tiles for the second. Every tile is padded with all pixels in the receptive field of its result, so
-the result equals that for the whole image up to the order of floating-point sums.
+the result equals that for the complete image up to the order of floating-point sums.
 """
 
 from collections.abc import Callable
@@ -44,10 +44,10 @@ class Interval(NamedTuple):
         return [Interval(*ends) for ends in pairwise(edges)]
 
 
-def _transform_window(
+def _transform_tile(
     symmetry: Symmetry, rows: Interval, columns: Interval, height: int, width: int
 ) -> tuple[Interval, Interval]:
-    """Return the rows and columns of a window after `symmetry` is applied to the image."""
+    """Return the rows and columns of a large tile after `symmetry` is applied to the image."""
     if symmetry.flip_rows:
         rows = Interval(height - rows.stop, height - rows.start)
     if symmetry.flip_columns:
@@ -65,9 +65,10 @@ def upscale_tile_ensemble(
     inner: int,
     progress: Callable[[float], None],
 ) -> Tensor:
-    """Upscale a window in its eight flips and transposes, and return the mean.
+    """Upscale one large tile in the eight flips and transposes of the image, and return the mean.
 
-    This is the x8 self-ensemble of EDSR (Lim et al. 2017).
+    This is the x8 self-ensemble of EDSR (Lim et al. 2017). As there and in
+    `networks.self_ensemble`, the mean is clamped, not each of the eight results.
 
     Args:
         backend: See `upscale_tile`.
@@ -75,10 +76,14 @@ def upscale_tile_ensemble(
         rows: See `upscale_tile`.
         columns: See `upscale_tile`.
         inner: See `upscale_tile`.
-        progress: See `upscale_tile`; called for each of the eight, with the share of all.
+        progress: See `upscale_tile`; called for each of the eight, with the fraction of all.
 
     Returns:
-        See `upscale_tile`.
+        See `upscale_tile`, but always float32.
+
+    Raises:
+        UserError: See `upscale_tile`.
+        torch.OutOfMemoryError: See `upscale_tile`, also on other errors.
     """
     height, width = image.shape[2:]
     total: Tensor | None = None
@@ -87,17 +92,17 @@ def upscale_tile_ensemble(
         progress((number + share) / len(SYMMETRIES))
 
     for number, symmetry in enumerate(SYMMETRIES):
-        part = upscale_tile(
+        part = _run_tile(
             backend,
             symmetry.apply(image),
-            *_transform_window(symmetry, rows, columns, height, width),
+            *_transform_tile(symmetry, rows, columns, height, width),
             inner=inner,
             progress=partial(report, number),
         )
         part = symmetry.undo(part).float()
         total = part if total is None else total.add_(part)
     assert total is not None
-    return total.div_(len(SYMMETRIES))
+    return total.div_(len(SYMMETRIES)).clamp_(0, 1)
 
 
 @torch.inference_mode()
@@ -110,26 +115,42 @@ def upscale_tile(
     inner: int,
     progress: Callable[[float], None],
 ) -> Tensor:
-    """Upscale a window of an image, using the pixels around it as context.
+    """Upscale one large tile of an image, using the pixels around it as context.
 
     Args:
         backend: Network on its runtime and device.
-        image: Whole LR image, RGB in [0, 1], (1, 3, H, W), on any device. Only the window and its
-            surroundings are copied to the device and dtype of the backend.
-        rows: Rows of the window.
-        columns: Columns of the window.
-        inner: Largest side of a tile of the second half of the network, in LR pixels.
-        progress: Called with the fraction of the window that is done, in [0, 1].
+        image: Complete LR image, RGB in [0, 1], (1, 3, H, W), float32, on any device for backend
+            torch, on the CPU for others. Only the tile and the pixels around it are copied to the
+            device and dtype of the backend.
+        rows: Rows of the tile.
+        columns: Columns of the tile.
+        inner: Largest side of a small tile, for the second half of the network, in LR pixels.
+        progress: Called before each small tile with the fraction of the large one that is done,
+            in [0.5, 1).
 
     Returns:
-        The part of the upscaled image that belongs to the window: RGB clamped to [0, 1],
-        (3, rows x scale, columns x scale), on the device of the backend.
+        The part of the upscaled image that belongs to the tile: RGB clamped to [0, 1],
+        (3, rows x scale, columns x scale), float32 or float16. For backend torch it is on the
+        device of the backend, for others on the CPU.
 
     Raises:
         UserError: The result is not finite.
-        torch.OutOfMemoryError: The window or `inner` is too large for the device. Backends other
-            than torch raise errors of their runtime; see `Backend.is_out_of_memory`.
+        torch.OutOfMemoryError: The tile or `inner` is too large for a GPU. On a CPU torch raises a
+            RuntimeError, other backends errors of their runtime; see `Backend.is_out_of_memory`.
     """
+    return _run_tile(backend, image, rows, columns, inner=inner, progress=progress).clamp_(0, 1)
+
+
+def _run_tile(
+    backend: Backend,
+    image: Tensor,
+    rows: Interval,
+    columns: Interval,
+    *,
+    inner: int,
+    progress: Callable[[float], None],
+) -> Tensor:
+    """Return the result of `upscale_tile` before clamping."""
     far, near = backend.receptive_radius
     height, width = Interval(0, image.shape[2]), Interval(0, image.shape[3])
     padded = rows.widen(far + near, height), columns.widen(far + near, width)
@@ -149,7 +170,7 @@ def upscale_tile(
     if not out.isfinite().all():
         raise UserError(
             f"{backend.network_name}: expected finite pixels, got NaN or infinite ones in "
-            f"{out.dtype}; "
-            + ("use float32" if out.dtype == torch.float16 else "the weights are damaged")
+            f"{backend.dtype}; "
+            + ("use float32" if backend.dtype == torch.float16 else "the weights are damaged")
         )
-    return out.clamp_(0, 1)
+    return out

@@ -285,12 +285,14 @@ def _align_blocks(strips: Iterable[Pixels]) -> Iterator[Pixels]:
         yield np.concatenate(pending)
 
 
+#: Largest height or width of a WebP file.
+WEBP_MAX_SIDE: Final = 16383
 # Suffix -> writer, and largest height or width of the format.
 _WRITERS: Final = {
     ".png": (write_png, 2**31 - 1),
     ".jpg": (write_jpeg, 65500),
     ".jpeg": (write_jpeg, 65500),
-    ".webp": (write_webp, 16383),
+    ".webp": (write_webp, WEBP_MAX_SIDE),
     ".tif": (write_tiff, 2**31 - 1),
     ".tiff": (write_tiff, 2**31 - 1),
 }

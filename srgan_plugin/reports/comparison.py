@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from srgan_plugin.data.resize import imresize, resize_rows
+from srgan_plugin.data.resize import imresize
 from srgan_plugin.errors import MissingFileError, UserError
 from srgan_plugin.inference import Upscaler, open_model
 from srgan_plugin.inference.batch import find_images
@@ -19,8 +19,9 @@ from srgan_plugin.io.image_files import list_images
 from srgan_plugin.metrics import quantize
 
 from .contact_sheet import Region, most_detail, sheet
-from .gallery import BICUBIC, HR, LR, Gallery, conform, crop_hr, read_as_rgb
+from .gallery import BICUBIC, HR, LR, Gallery, conform, read_as_rgb
 from .image_names import strip_ending
+from .image_sizes import crop_hr, find_scale, upscale_bicubic
 
 _LABELS: Final = {"msrresnet": "MSRResNet", "srgan": "SRGAN"}
 _DEFAULT_SCALE: Final = 4  # if there is neither a model with a scale nor HR
@@ -172,11 +173,11 @@ def _methods(
     return methods, next(iter(scales), options.scale)
 
 
-def _scale_between(lr: RGBArray, hr: RGBArray | None, path: Path) -> int:
+def _scale_between(lr: RGBArray, hr: RGBArray | None, path: Path) -> float:
     """Return the ratio of HR to LR size; without HR, the default scale."""
     if hr is None:
         return _DEFAULT_SCALE
-    scale = int(hr.shape[0] / lr.shape[0] + 0.5)
+    scale = find_scale(lr.shape[:2], hr.shape[:2], is_hr=True)
     if scale < 1:
         (h, w), (height, width) = hr.shape[:2], lr.shape[:2]
         raise UserError(
@@ -234,9 +235,7 @@ def _upscale(
     height, width = (max(round(scale * size), 1) for size in lr.shape[:2])
     images = {LR: lr}
     for label, method in methods.items():
-        images[label] = (
-            method(lr) if method else quantize(resize_rows(lr / 255, (height, width), 0, height))
-        )
+        images[label] = method(lr) if method else upscale_bicubic(lr, scale)
     if hr is not None:
         images[HR] = crop_hr(hr, (height, width))
         if images[HR].shape[:2] != (height, width):

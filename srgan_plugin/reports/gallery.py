@@ -4,25 +4,23 @@ import base64
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from io import BytesIO
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import numpy as np
-import PIL.Image
 
-from srgan_plugin.data.prepare.benchmark_sets import MULTIPLE
-from srgan_plugin.data.resize import imresize
-from srgan_plugin.errors import UserError
+from srgan_plugin.errors import UserError, prefix_errors
 from srgan_plugin.io.array_types import RGBArray
 from srgan_plugin.io.image_content import read_image_content
 from srgan_plugin.io.images import image_shape
-from srgan_plugin.metrics import Scorer, quantize
-from srgan_plugin.metrics.niqe import niqe, pristine_model
+from srgan_plugin.metrics import Scorer
+from srgan_plugin.metrics.niqe import PristineModel, niqe, pristine_model
+from srgan_plugin.metrics.psnr_ssim import WINDOW
 
 from .contact_sheet import most_detail
 from .html import encode_image
 from .image_names import match_names
+from .image_sizes import crop_hr, find_scale, upscale_bicubic
 
 LR: Final[str] = "LR"
 BICUBIC: Final[str] = "bicubic"
@@ -63,53 +61,71 @@ def gallery_of_folders(folders: Mapping[str, Path]) -> Gallery:
     """Match the images of folders, one folder per method.
 
     Images are matched by file name without suffix. All names in a folder may have an additional
-    ending, such as `x4`, or `_NAME` in BasicSR. Images may be missing from a folder. Without a
-    folder of bicubic images, these are made from LR with `imresize`, as in MATLAB.
+    ending, such as `x4`, or `_` and the name of the experiment, which BasicSR appends. Images may
+    be missing from a folder. Without a folder of bicubic images, these are made from LR with
+    `imresize`, as in MATLAB.
 
     Args:
-        folders: {method: folder}. "LR" (or "LQ") and "HR" (or "GT", "original") are the reference
-            images.
+        folders: {method: folder}. LR images have the fixed name "LR" (or "LQ"), the images before
+            downscaling "HR" (or "GT", "original"); other names are those of methods.
 
     Returns:
         The images by name; they are read at each call of their function.
 
     Raises:
-        UserError: Two images of a folder have the same name, or a folder has no name in common with
-            the others.
+        UserError: Two folders have the same name, two images of a folder have the same name, or a
+            folder has no name in common with the others.
     """
-    folders = {method_name(method): path for method, path in folders.items()}
-    found = match_names(folders, first=HR)
+    found = match_names(_by_method(folders), first=HR)
     shown = dict.fromkeys(n for m, files in found.items() for n in files if m not in (LR, HR))
     shown = shown or dict.fromkeys(name for files in found.values() for name in files)
     scale = _find_scale(found, shown)
     order = [m for m in (LR, BICUBIC) if m in (*found, BICUBIC if LR in found else "")]
     order += [m for m in found if m not in (LR, BICUBIC, HR)] + [m for m in found if m == HR]
+    bicubic_scale = None if BICUBIC in found else scale
     loads: dict[str, Load] = {
-        name: partial(_load, {m: found[m][name] for m in order if name in found.get(m, ())}, scale)
+        name: partial(
+            _load, {m: found[m][name] for m in order if name in found.get(m, ())}, bicubic_scale
+        )
         for name in shown
     }
-    notes = (
-        (f"bicubic: MATLAB's imresize of LR, x{scale}",) if BICUBIC not in found and scale else ()
-    )
+    notes = (f"bicubic: MATLAB's imresize of LR, x{scale:g}",) if bicubic_scale else ()
     return Gallery(loads, tuple(order), scale, notes)
 
 
-def _find_scale(found: Mapping[str, Mapping[str, Path]], names: Iterable[str]) -> int | None:
+def _by_method(folders: Mapping[str, Path]) -> dict[str, Path]:
+    """Return folders by `method_name`.
+
+    Raises:
+        UserError: Two names are names of one method.
+    """
+    given: dict[str, str] = {}
+    for name in folders:
+        if (other := given.setdefault(method_name(name), name)) != name:
+            raise UserError(
+                f"NAME=FOLDER: expected one folder of {method_name(name)}, got {other}="
+                f"{folders[other]} and {name}={folders[name]}; remove or rename one"
+            )
+    return {method: folders[name] for method, name in given.items()}
+
+
+def _find_scale(found: Mapping[str, Mapping[str, Path]], names: Iterable[str]) -> float | None:
     """Return the ratio of other images to LR in size, from the first name with both."""
     lr = found.get(LR, {})
     for name in names:
         methods = sorted((m for m in found if m != LR), key=lambda m: m == HR)  # HR may be larger
-        others = [found[m][name] for m in methods if name in found[m]]
+        others = [m for m in methods if name in found[m]]
         if name in lr and others:
-            small, large = image_shape(lr[name])[0], image_shape(others[0])[0]
-            return round(large / small)
+            large = image_shape(found[others[0]][name])
+            return find_scale(image_shape(lr[name]), large, is_hr=others[0] == HR)
     return None
 
 
-def _load(files: Mapping[str, Path], scale: int | None) -> dict[str, RGBArray]:
+def _load(files: Mapping[str, Path], bicubic_scale: float | None) -> dict[str, RGBArray]:
+    """Read the images of one name; make the bicubic one unless `bicubic_scale` is None."""
     images = {method: read_as_rgb(path) for method, path in files.items()}
-    if LR in images and BICUBIC not in images and scale:
-        bicubic = quantize(imresize(images[LR] / 255, scale))
+    if LR in images and bicubic_scale:
+        bicubic = upscale_bicubic(images[LR], bicubic_scale)
         images = {LR: images.pop(LR), BICUBIC: bicubic, **images}
     return images
 
@@ -120,8 +136,14 @@ def read_as_rgb(path: Path) -> RGBArray:
     Transparent images are composited on white, 16-bit values are rounded to 8 bits, and greyscale
     images get three equal channels.
 
+    Args:
+        path: File of the image.
+
     Returns:
         Image, (H, W, 3), uint8, RGB.
+
+    Raises:
+        UserError: The file is not an image that can be read.
     """
     pixels = read_image_content(path).pixels
     if pixels.dtype == np.uint16:
@@ -170,22 +192,10 @@ def conform(
     return images, odd
 
 
-def crop_hr(image: RGBArray, size: tuple[int, ...]) -> RGBArray:
-    """Crop HR at the bottom and right by less than 12 pixels, as for published test sets.
-
-    Args:
-        image: HR image of shape (H, W, 3).
-        size: Height and width of the result.
-
-    Returns:
-        The cropped image, or `image` itself if it is smaller than `size` or larger by 12 or more.
-    """
-    rest = [a - b for a, b in zip(image.shape, size, strict=False)]
-    return image[: size[0], : size[1]] if all(0 <= n < MULTIPLE for n in rest) else image
-
-
-def compute_scores(images: Mapping[str, RGBArray], scorer: Scorer, pristine: Any) -> dict[str, Any]:
-    """Compute PSNR and SSIM against HR, and NIQE.
+def compute_scores(
+    images: Mapping[str, RGBArray], scorer: Scorer, pristine: PristineModel | None
+) -> dict[str, Any]:
+    """Compute PSNR and SSIM against HR, and NIQE, where the images are large enough.
 
     Args:
         images: {method: version of the image}, of one size except for LR.
@@ -200,7 +210,7 @@ def compute_scores(images: Mapping[str, RGBArray], scorer: Scorer, pristine: Any
         if method == LR:
             continue
         row: dict[str, float] = {}
-        if HR in images and method != HR:
+        if HR in images and method != HR and not _too_small(image, scorer.border):
             values = scorer.score(image, images[HR])
             row = {name: round(values[name], 5) for name in _METRICS if name in values}
         if pristine is not None:
@@ -215,14 +225,20 @@ def compute_scores(images: Mapping[str, RGBArray], scorer: Scorer, pristine: Any
     return scores
 
 
-def _niqe(image: RGBArray, pristine: Any, border: int) -> dict[str, float]:
+def _too_small(image: RGBArray, border: int) -> bool:
+    """Return whether an image is too small for PSNR and SSIM."""
+    height, width = image.shape[:2]
+    return bool(min(height, width) < WINDOW + 2 * border)
+
+
+def _niqe(image: RGBArray, pristine: PristineModel, border: int) -> dict[str, float]:
     try:
         return {"NIQE": round(niqe(image, pristine, border=border), 4)}
     except UserError:  # the image is smaller than two patches, or flat
         return {}
 
 
-def _pristine_model() -> tuple[Any, str]:
+def _pristine_model() -> tuple[PristineModel | None, str]:
     """Return NIQE's model of natural images, or None if it is missing, and a note for the page."""
     try:
         return pristine_model(), "NIQE: on luma, lower is more natural"
@@ -238,22 +254,29 @@ def viewer_data(
     Args:
         gallery: Images of several methods.
         quality: WebP quality from 1 to 100, where 100 is lossless. None chooses lossless if all
-            images fit into 2 MB, otherwise the highest quality with which they do, at least 80.
+            images fit into 2 MB, otherwise the first of 98, 95 and 90 with which they do, otherwise
+            80. LR is lossless with any quality.
         progress: Called after each image with the number of images done and in total.
 
     Returns:
         Data of the viewer, for JSON: the images as data URIs, their scores, and notes.
+
+    Raises:
+        UserError: An image cannot be read, or is wider or higher than WebP allows.
     """
     border = math.ceil(gallery.scale or 4)
     scorer, (pristine, niqe_note) = Scorer(("basicsr", "y"), border=border), _pristine_model()
     qualities = _QUALITIES if quality is None else (None if quality == 100 else quality,)
     rows: list[dict[str, Any]] = []
     odd_images: list[str] = []
+    small: list[str] = []
     size, level = 0, 0  # bytes of the images so far, index of the quality
     for done, (name, load) in enumerate(gallery.images.items(), 1):
         images, odd = conform(load(), gallery.scale)
         fitting = {method: image for method, image in images.items() if method not in odd}
         rows.append(_row(name, fitting, compute_scores(fitting, scorer, pristine)) | {"odd": odd})
+        if HR in fitting and _too_small(fitting[HR], border):
+            small.append(name)
         shapes = {method: images[method].shape for method in odd}
         odd_images += [f"{m} of {name} ({w}x{h})" for m, (h, w, _) in shapes.items()]
         size += _encode(rows[-1], images, qualities[level])
@@ -273,6 +296,10 @@ def viewer_data(
         "warnings": [
             *_list_names("Missing:", missing),
             *_list_names("Shown scaled and without metrics, because the size differs:", odd_images),
+            *_list_names(
+                f"Without PSNR and SSIM, because a side is under {WINDOW + 2 * border} pixels:",
+                small,
+            ),
         ],
         "images": rows,
     }
@@ -305,11 +332,8 @@ def _encode(row: dict[str, Any], images: Mapping[str, RGBArray], quality: int | 
     """Add images to a row as data URIs, and return their size in bytes."""
     size = 0
     for method, image in images.items():
-        content = (
-            encode_image(image)
-            if quality is None or method == LR
-            else _encode_lossy(image, quality)
-        )
+        with prefix_errors(f"{method} of {row['name']}"):
+            content = encode_image(image, None if method == LR else quality)
         row["sources"][method] = "data:image/webp;base64," + base64.b64encode(content).decode()
         size += len(content)
     return size
@@ -321,12 +345,6 @@ def _encode_again(rows: Sequence[dict[str, Any]], gallery: Gallery, quality: int
     return sum(_encode(row, conform(load(), gallery.scale)[0], quality) for row, load in loads)
 
 
-def _encode_lossy(image: RGBArray, quality: int) -> bytes:
-    file = BytesIO()
-    PIL.Image.fromarray(image).save(file, "WEBP", quality=quality, method=4)
-    return file.getvalue()
-
-
 def _note(
     gallery: Gallery, quality: int | None, border: int, metrics: Sequence[str], niqe_note: str
 ) -> str:
@@ -334,11 +352,11 @@ def _note(
         "Images are embedded without loss"
         if quality is None
         else f"Images are embedded as WebP of quality {quality}, also in the magnifier and the "
-        "error map; metrics are measured on the files"
+        "error map; metrics are measured before"
     )
     compared = (
         f"PSNR and SSIM: RGB and, with _Y, luma; {border} pixels cropped from each edge"
         if "PSNR" in metrics
-        else "There is no HR image of the same size, so PSNR and SSIM were not measured"
+        else "PSNR and SSIM were not measured: no HR image has the same size and is large enough"
     )
     return ". ".join([embedded, compared, niqe_note, *gallery.notes]) + "."

@@ -17,7 +17,9 @@ from typing import Any, Final
 
 import PIL.Image
 
+from srgan_plugin.errors import UserError
 from srgan_plugin.io.array_types import RGBArray
+from srgan_plugin.io.writers import WEBP_MAX_SIDE
 
 _PAGE: Final = """<!DOCTYPE html>
 <html lang="en">
@@ -80,17 +82,30 @@ def json_element(name: str, content: object) -> str:
     return f'<script type="application/json" id="{escape(name)}">{text}</script>'
 
 
-def encode_image(rgb: RGBArray) -> bytes:
-    """Encode an image as lossless WebP, in half to three quarters of the size of a PNG.
+def encode_image(rgb: RGBArray, quality: int | None = None) -> bytes:
+    """Encode an image as WebP.
 
     Args:
         rgb: Image, (H, W, 3), uint8, RGB.
+        quality: Quality of lossy WebP, from 1 to 100. None (default) is lossless, in half to three
+            quarters of the size of a PNG.
 
     Returns:
         Content of the WebP file.
+
+    Raises:
+        UserError: The image is wider or higher than WebP allows.
     """
-    file = BytesIO()
+    height, width = rgb.shape[:2]
+    if max(height, width) > WEBP_MAX_SIDE:
+        raise UserError(
+            f"expected at most {WEBP_MAX_SIDE} pixels in width and height on a page, got "
+            f"{width}x{height}; crop the image"
+        )
     options: dict[str, Any] = {"lossless": True, "exact": True, "method": 2, "quality": 50}
+    if quality is not None:
+        options = {"quality": quality, "method": 4}
+    file = BytesIO()
     PIL.Image.fromarray(rgb).save(file, "WEBP", **options)
     return file.getvalue()
 

@@ -5,7 +5,7 @@ import hashlib
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from srgan_plugin.errors import UserError
+from srgan_plugin.errors import UserError, prefix_errors
 
 from .html import asset, encode_image, page
 from .mos_study import ANCHORS, Study, seal, study_id, study_key
@@ -77,7 +77,8 @@ def _encode_images(
     for done, item in enumerate(items, 1):
         pixels = study.pixels(item)
         digest.update(repr(pixels.shape).encode() + pixels.tobytes())
-        images[item.code] = base64.b64encode(encode_image(pixels)).decode()
+        with prefix_errors(f"{item.method} of {item.image}"):
+            images[item.code] = base64.b64encode(encode_image(pixels)).decode()
         size += len(images[item.code])
         if size > max_mb * _MB:
             raise _too_large(study, size * len(items) / done / _MB, max_mb)

@@ -283,8 +283,17 @@ def test_an_overflow_is_refused_instead_of_clipped_to_white(dtype):
     upscaler = Upscaler(network, device="cpu")
     # As on a GPU: a CPU refuses float16.
     upscaler.backend._network.to(dtype)
-    upscaler.backend._stored = dtype
+    upscaler.backend._stored = upscaler.backend.dtype = dtype
     with pytest.raises(ValueError, match=f"MSRResNet.*{dtype}.*{hint}"):
+        upscaler(noise(20, 20, 3))
+
+
+def test_an_overflow_in_float16_is_named_if_the_backend_returns_float32():
+    upscaler = Upscaler(rough(MSRResNet), device="cpu")
+    backend = upscaler.backend  # ncnn on a Vulkan device returns float32
+    backend.dtype = torch.float16
+    backend.reconstruct = lambda _, x: torch.full((1, 3, 4 * x.shape[2], 4 * x.shape[3]), torch.inf)
+    with pytest.raises(UserError, match=r"MSRResNet.*float16; use float32"):
         upscaler(noise(20, 20, 3))
 
 

@@ -1,6 +1,8 @@
 """Test the options of upscaling: scale, self-ensemble, metadata, names, precision."""
 
 import time
+from copy import deepcopy
+from functools import partial
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -88,10 +90,10 @@ def rotated_and_flipped(image, function):
     return np.mean(results, axis=0)
 
 
-def network_on_pixels(pixels):
+def network_on_pixels(pixels, network=NETWORK):
     x = torch.from_numpy(pixels).permute(2, 0, 1)[None].float()
     with torch.no_grad():
-        return NETWORK(x)[0].permute(1, 2, 0).numpy()
+        return network(x)[0].permute(1, 2, 0).numpy()
 
 
 def test_self_ensemble_is_the_mean_over_rotations_and_flips():
@@ -105,9 +107,22 @@ def test_self_ensemble_is_the_mean_over_rotations_and_flips():
 def test_self_ensemble_of_the_upscaler_tiles_without_a_seam():
     image = noise(40, 53, 3)
     tiled = Upscaler(NETWORK, device="cpu", tta=True, tile=16)(image)
-    expected = rotated_and_flipped(image / 255, lambda x: network_on_pixels(x).clip(0, 1))
+    expected = rotated_and_flipped(image / 255, network_on_pixels).clip(0, 1)
     assert np.abs(tiled - 255 * expected).max() <= 0.51
     assert not np.array_equal(tiled, Upscaler(NETWORK, device="cpu")(image))
+
+
+def test_the_mean_of_the_self_ensemble_is_clamped_and_not_its_parts():
+    network, image = deepcopy(NETWORK), noise(20, 23, 3)
+    with torch.no_grad():  # large enough that results leave [0, 1] in some of the eight
+        for name, weight in network.named_parameters():
+            weight.mul_(4 if name.endswith("weight") else 1)
+    result = Upscaler(network, device="cpu", tta=True)(image)
+    exact = partial(network_on_pixels, network=network)
+    after = rotated_and_flipped(image / 255, exact).clip(0, 1)
+    before = rotated_and_flipped(image / 255, lambda x: exact(x).clip(0, 1))
+    assert np.abs(result - 255 * after).max() <= 0.51
+    assert np.abs(result - 255 * before).max() > 2
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ from srgan_plugin.io.writers import write_image
 from srgan_plugin.metrics import Scorer, quantize
 from srgan_plugin.reports import gallery as gallery_module
 from srgan_plugin.reports.gallery import gallery_of_folders, viewer_data
+from srgan_plugin.reports.image_sizes import find_scale
 
 Folders = dict[str, Path]
 
@@ -321,3 +322,104 @@ def test_compare_matches_hr_despite_an_ending_and_crops_it(
     main(["compare", str(folders["lr"]), "--hr", str(folders["GT"]), *arguments])
     assert found == data_of(page, "viewer-data")["images"]
     assert all(row["scores"]["bicubic"]["PSNR"] > 10 for row in found)
+
+
+def test_a_bicubic_image_that_its_folder_lacks_is_missing_and_not_computed(
+    folders: Folders, tmp_path: Path
+) -> None:
+    first, _ = sorted(folders["GT"].iterdir())
+    write_image(tmp_path / "cubic" / first.name, read_image(first))
+    data = encoded({**folders, "Bicubic": tmp_path / "cubic"})
+    assert data["warnings"] == ["Missing: bicubic of 0001."]
+    assert ["bicubic" in row["sources"] for row in data["images"]] == [True, False]
+    assert "imresize" not in data["note"]
+
+
+@pytest.mark.parametrize("pair", [("GT", "HR"), ("LR", "lq"), ("bicubic", "Bicubic")])
+def test_two_folders_with_names_of_one_method_are_refused(
+    folders: Folders, pair: tuple[str, str]
+) -> None:
+    one, other = folders["GT"], folders["mine"]
+    with pytest.raises(UserError, match="expected one folder of") as caught:
+        gallery_of_folders({pair[0]: one, "mine": other, pair[1]: other})
+    assert all(f"{name}=" in str(caught.value) for name in pair)
+
+
+def test_compare_refuses_a_second_folder_of_hr(
+    folders: Folders, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = [f"GT={folders['GT']}", f"mine={folders['mine']}", "--hr", str(folders["GT"])]
+    with pytest.raises(SystemExit):
+        main(["compare", *names, "--out", str(tmp_path / "page.html")])
+    assert "GT=" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("quality", [None, 80])
+@pytest.mark.parametrize("shape", [(12, 16384, 3), (16384, 12, 3)])
+def test_an_image_larger_than_webp_allows_is_named_in_one_line(
+    tmp_path: Path, shape: tuple[int, int, int], quality: int | None
+) -> None:
+    write_image(tmp_path / "a" / "wide.png", np.zeros(shape, np.uint8))
+    fits = tuple(min(side, 16383) for side in shape)
+    write_image(tmp_path / "b" / "wide.png", np.zeros(fits, np.uint8))
+    with pytest.raises(UserError, match=r"^a of wide: expected at most 16383 .*16384"):
+        encoded({"a": tmp_path / "a"}, quality=quality)
+    assert encoded({"b": tmp_path / "b"}, quality=quality)["images"][0]["sources"]["b"]
+
+
+def test_an_image_too_small_for_psnr_is_shown_and_named(folders: Folders, tmp_path: Path) -> None:
+    for method in ("HR", "mine"):  # 11 pixels for SSIM, and a border of 4 on each side
+        for name, side in (("small", 18), ("large", 19)):
+            image = np.random.default_rng(0).integers(0, 256, (side, 30, 3), np.uint8)
+            write_image(tmp_path / method / f"{name}.png", image)
+    data = encoded({"mine": tmp_path / "mine", "HR": tmp_path / "HR"})
+    scores = {row["name"]: row["scores"] for row in data["images"]}
+    assert scores["small"] == {}
+    assert scores["large"]["mine"]["SSIM"] == 1
+    (warning,) = data["warnings"]
+    assert "under 19 pixels: small." in warning
+
+
+@pytest.mark.parametrize("scale", [1.2, 2.5, 3])
+def test_folders_of_any_scale_are_compared_with_bicubic_of_their_size(
+    tmp_path: Path, scale: float
+) -> None:
+    rng = np.random.default_rng(0)
+    for name, (height, width) in {"a": (67, 71), "b": (80, 60)}.items():
+        size = round(scale * height), round(scale * width)
+        lr = rng.integers(0, 256, (height, width, 3), np.uint8)
+        for method, image in {
+            "LR": lr,
+            "mine": quantize(imresize(lr / 255, output_size=size)),
+        }.items():
+            write_image(tmp_path / method / f"{name}.png", image)
+        write_image(tmp_path / "HR" / f"{name}.png", rng.integers(0, 256, (*size, 3), np.uint8))
+    data = encoded({name: tmp_path / name for name in ("LR", "mine", "HR")})
+    assert data["warnings"] == []
+    assert f"imresize of LR, x{scale:g}" in data["note"]
+    for row in data["images"]:
+        assert row["sources"]["bicubic"] == row["sources"]["mine"]
+        assert row["scores"]["bicubic"]["PSNR"] == row["scores"]["mine"]["PSNR"]
+    page = tmp_path / "page.html"
+    names = [str(tmp_path / "LR"), "--hr", str(tmp_path / "HR"), "--models", "bicubic"]
+    main(["compare", *names, "--out", str(page)])
+    upscaled = data_of(page, "viewer-data")["images"]
+    assert [r["sources"]["bicubic"] for r in upscaled] == [
+        r["sources"]["bicubic"] for r in data["images"]
+    ]
+
+
+@pytest.mark.parametrize(
+    ("small", "large", "is_hr", "expected"),
+    [
+        ((18, 15), (83, 71), True, 4),  # HR not yet cropped to a multiple of 12
+        ((19, 15), (73, 57), False, 4),  # LR was rounded up
+        ((19, 30), (48, 75), False, 2.5),
+        ((100, 60), (150, 90), True, 1.5),
+        ((100, 60), (137, 200), False, 1),  # not one scale
+    ],
+)
+def test_the_scale_is_the_simplest_with_which_the_sizes_agree(
+    small: tuple[int, int], large: tuple[int, int], is_hr: bool, expected: float
+) -> None:
+    assert find_scale(small, large, is_hr=is_hr) == expected

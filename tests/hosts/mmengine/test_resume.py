@@ -1,5 +1,6 @@
 """A run that was stopped and resumed ends in the checkpoint of an undisturbed one."""
 
+import copy
 import re
 from functools import partial
 from pathlib import Path
@@ -17,7 +18,8 @@ from same_state import assert_same_checkpoint, differences, read_trusted
 from small_runs import SMALL_DISCRIMINATOR, small_config
 from torch import nn
 
-from srgan_plugin.hosts.mmengine.engine.optim_wrapper import OptimWrapper
+from srgan_plugin.errors import UserError
+from srgan_plugin.hosts.mmengine.engine.optim_wrapper import AmpOptimWrapper, OptimWrapper
 
 __all__ = ["quick_start"]  # a fixture
 pytestmark = pytest.mark.usefixtures("fresh_mmengine", "quick_start")
@@ -320,3 +322,96 @@ def test_counts_of_skipped_steps_go_on() -> None:
     second.update_params((weight * float("nan")).sum())
     assert first.skips == (2, 2)
     assert second.skips == (3, 3)
+
+
+WRAPPERS: dict[str, Any] = {
+    "float32": OptimWrapper,
+    "bfloat16": partial(AmpOptimWrapper, dtype="bfloat16"),
+    "float16": partial(AmpOptimWrapper, dtype="float16"),
+    "float16, other scale": partial(AmpOptimWrapper, dtype="float16", loss_scale=1000.0),
+}
+
+
+@pytest.mark.parametrize("second", WRAPPERS)
+@pytest.mark.parametrize("first", WRAPPERS)
+def test_a_step_that_is_resumed_in_another_precision_has_the_mean_of_the_gradients(
+    first: str, second: str
+) -> None:
+    gradients = torch.tensor([[1.0, -2.0], [5.0, 4.0]])
+    weight = nn.Parameter(torch.zeros(2))
+
+    def wrapper(name: str) -> Any:
+        made = WRAPPERS[name](torch.optim.SGD([weight], lr=1.0), accumulative_counts=2)
+        made.initialize_count_status(nn.Identity(), 0, 4)
+        return made
+
+    before, after = wrapper(first), wrapper(second)
+    before.update_params((weight * gradients[0]).sum())
+    state = copy.deepcopy(before.state_dict())
+    weight.grad = None
+    after.load_state_dict(state)
+    after.initialize_count_status(nn.Identity(), 1, 4)
+    after.update_params((weight * gradients[1]).sum())
+    torch.testing.assert_close(weight.detach(), -gradients.mean(0))
+
+
+def test_lost_gradients_are_announced_only_if_they_are_lost(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(
+        "mmengine.optim.optimizer.optimizer_wrapper.print_log", lambda text, **_: said.append(text)
+    )
+    weight = nn.Parameter(torch.zeros(2))
+    first, second = (
+        OptimWrapper(torch.optim.SGD([weight], lr=1.0), accumulative_counts=3) for _ in range(2)
+    )
+    first.update_params(weight.sum())
+    state = first.state_dict()
+    second.load_state_dict(state)
+    second.initialize_count_status(nn.Identity(), 1, 9)
+    assert (said, second.inner_count, second.should_update()) == ([], 1, False)
+    del state["accumulated"]
+    third = OptimWrapper(torch.optim.SGD([weight], lr=1.0), accumulative_counts=3)
+    third.load_state_dict(state)
+    third.initialize_count_status(nn.Identity(), 1, 9)
+    assert "lost" in said[0]
+
+
+OPTIMIZERS: dict[str, Any] = {
+    "Adam": torch.optim.Adam,
+    "Adam, amsgrad": partial(torch.optim.Adam, amsgrad=True),
+    "AdamW": torch.optim.AdamW,
+    "NAdam": torch.optim.NAdam,
+    "Adamax": torch.optim.Adamax,
+    "RAdam": torch.optim.RAdam,
+    "SGD": torch.optim.SGD,
+    "SGD, momentum": partial(torch.optim.SGD, momentum=0.9),
+    "RMSprop": torch.optim.RMSprop,
+    "Adagrad": torch.optim.Adagrad,
+    "Adadelta": torch.optim.Adadelta,
+    "ASGD": torch.optim.ASGD,
+    "Rprop": torch.optim.Rprop,
+    "Adafactor": torch.optim.Adafactor,
+}
+
+
+@pytest.mark.parametrize("second", OPTIMIZERS)
+@pytest.mark.parametrize("first", OPTIMIZERS)
+def test_a_state_is_refused_or_the_next_step_works(first: str, second: str) -> None:
+    def stepped(name: str) -> Any:
+        weight = nn.Parameter(torch.ones(3, 2))
+        wrapper = OptimWrapper(OPTIMIZERS[name]([weight], lr=0.01))
+        return wrapper, weight
+
+    old, weight = stepped(first)
+    old.update_params((weight**2).sum())
+    new, weight = stepped(second)
+    try:
+        new.load_state_dict(copy.deepcopy(old.state_dict()))
+    except UserError as error:
+        assert "--resume: expected" in str(error)
+        assert first.partition(",")[0] != second.partition(",")[0]
+        return
+    new.update_params((weight**2).sum())
+    assert weight.isfinite().all()

@@ -11,6 +11,7 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.hooks import Hook
+from mmengine.optim import OptimWrapper as MMEngineOptimWrapper
 from mmengine.optim import OptimWrapperDict
 from mmengine.runner import Runner
 from mmengine.structures import BaseDataElement
@@ -18,6 +19,7 @@ from small_runs import SMALL_DISCRIMINATOR, losses, small_config
 from torch import nn
 
 from srgan_plugin.data.prepare.stores import create_store
+from srgan_plugin.errors import UserError
 from srgan_plugin.hosts.mmengine.datasets.paired_datasets import PairedImageDataset
 from srgan_plugin.hosts.mmengine.datasets.sampler import StreamSampler
 from srgan_plugin.hosts.mmengine.engine.checkpoint_files import newest_checkpoint
@@ -303,9 +305,30 @@ def test_a_step_that_is_not_finite_is_skipped_and_too_many_in_a_row_end_the_run(
     wrapper.update_params((weight**2).sum())
     assert weight[0] != 1.0
     assert wrapper.skips[1] == 0
-    with pytest.raises(NonFiniteError, match=r"3 .*generator.*checkpoint.*bfloat16"):
+    with pytest.raises(NonFiniteError, match=r"generator.* 3 steps.*checkpoint.*bfloat16"):
         for _ in range(3):
             wrapper.update_params((weight * float("inf")).sum())
+
+
+@pytest.mark.parametrize("steps", [0, -1, 1.5, True, "off"])
+def test_a_limit_of_skipped_steps_that_would_end_every_run_is_refused(steps: Any) -> None:
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=0.1)
+    with pytest.raises(UserError, match=rf"max_nonfinite_steps: .*at least 1, got {steps!r}"):
+        OptimWrapper(optimizer, max_nonfinite_steps=steps)
+
+
+@pytest.mark.parametrize("options", [{}, {"norm_type": 1.0}, {"type": "value"}])
+def test_gradients_are_clipped_as_by_mmengine(options: dict[str, Any]) -> None:
+    slopes = torch.randn(9, generator=torch.Generator().manual_seed(0))
+    clip = {"clip_value": 0.5} if options else {"max_norm": 0.5}
+    clip = {"max_norm": 0.5} | options if "norm_type" in options else clip | options
+    results = []
+    for kind in (OptimWrapper, MMEngineOptimWrapper):
+        weight = torch.nn.Parameter(torch.zeros(9))
+        wrapper = kind(torch.optim.SGD([weight], lr=1.0), clip_grad=dict(clip))
+        wrapper.update_params((weight * slopes).sum())
+        results.append(weight.detach())
+    assert torch.equal(*results)
 
 
 def test_gradients_are_clipped_to_the_norm_that_the_config_says() -> None:

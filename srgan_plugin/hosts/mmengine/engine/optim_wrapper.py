@@ -12,10 +12,12 @@ from mmengine.optim import OptimWrapper as MMEngineOptimWrapper
 from mmengine.optim import OptimWrapperDict
 from torch import Tensor, nn
 
-from srgan_plugin.errors import UserError, check_option
+from srgan_plugin.errors import UserError, check_count, check_option
 from srgan_plugin.registry import OPTIM_WRAPPERS
 
-Precision = Literal["bfloat16", "float16"]
+from .optimizer_state import check_optimizer_state, match_layout
+
+HalfPrecision = Literal["bfloat16", "float16"]
 
 
 class NonFiniteError(UserError):
@@ -28,7 +30,7 @@ _FUSABLE = (torch.optim.Adam, torch.optim.AdamW)
 
 
 def _fuse(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
-    """Return the fused form of an optimiser on a GPU, unless its config sets `fused`, `foreach`."""
+    """Return the fused form of an optimiser on a GPU, unless a group sets `fused` or `foreach`."""
     groups = optimizer.param_groups
     parameters = [parameter for group in groups for parameter in group["params"]]
     chosen = {group.get(name) for group in groups for name in ("fused", "foreach")} != {None}
@@ -43,80 +45,53 @@ def _fuse(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
     return fused
 
 
-def _match_layout(parameter: Tensor, value: Any) -> Any:
-    """Return a tensor of a parameter's shape with the parameter's strides.
-
-    Fused kernels assume equal strides, and a checkpoint may be from another memory format.
-    """
-    other_shape = not isinstance(value, Tensor) or value.shape != parameter.shape
-    if other_shape or value.stride() == parameter.stride():
-        return value
-    return torch.empty_like(parameter, dtype=value.dtype, device=value.device).copy_(value)
-
-
-def check_optimizer_state(
-    optimizer: torch.optim.Optimizer, saved_groups: list[dict[str, Any]]
-) -> None:
-    """Check that saved parameter groups are of the kind and parameters of an optimiser.
-
-    Args:
-        optimizer: Optimiser of the config.
-        saved_groups: `param_groups` of the state of an optimiser.
-
-    Raises:
-        UserError: The number of parameters of a group, or the kind of optimiser, differs.
-    """
-    ways = "start from its weights by load_from, or resume with the config of that run"
-    saved_counts, counts = (
-        [len(group["params"]) for group in groups]
-        for groups in (saved_groups, optimizer.param_groups)
-    )
-    if saved_counts != counts:
-        raise UserError(
-            f"--resume: expected optimizer states of {counts} parameters (by group), the "
-            f"checkpoint has {saved_counts}: another network, or model.ema added or removed; {ways}"
-        )
-    # Only one of both may be due to another version of torch.
-    known = set(optimizer.defaults)
-    missing = known - set(saved_groups[0])
-    foreign = {name for name in saved_groups[0] if not name.startswith("initial_")}
-    foreign -= known | {"params", "param_names"}
-    if missing and foreign:
-        raise UserError(
-            f"--resume: expected the states of {type(optimizer).__name__} with "
-            f"{', '.join(sorted(missing))}, the checkpoint is of an optimizer with "
-            f"{', '.join(sorted(foreign))}; {ways}"
-        )
-
-
 @OPTIM_WRAPPERS.register_module()
 class OptimWrapper(MMEngineOptimWrapper):
     """mmengine's OptimWrapper that skips and counts steps with gradients that are not finite.
 
-    On a GPU torch optimisers are fused, and the device skips steps without synchronising; the
-    outcome of a step is a tensor.
+    The fused kernel of Adam and AdamW on a GPU skips a step without synchronising with the host.
+    Whether a step was skipped is a tensor; `check` reads it.
 
     Args:
-        optimizer: Optimiser of torch.
-        max_nonfinite_steps: End the run after this number of skipped steps in a row.
+        optimizer: Optimiser of torch, before its first step. For Adam and AdamW on a GPU, unless a
+            group sets `fused` or `foreach`, a fused one with its options takes its place: give
+            schedulers the attribute `optimizer`.
+        max_nonfinite_steps: End the run after this number of skipped steps in a row, at least 1;
+            default 50.
         kwargs: Arguments of mmengine's OptimWrapper: `accumulative_counts`,
             `clip_grad=dict(max_norm=...)`.
+
+    Attributes:
+        name: Name of the network, for messages; default "generator".
+        accumulates_over: Number of batches whose gradients a step accumulates.
+        max_nonfinite_steps: See Args.
+        sync_each_step: Whether each step calls `check`, which synchronises; default True.
+        gradient_norm: Norm of the gradients in the last step before clipping; None if the last
+            call of `update_params` only accumulated.
+        updated: Whether the last call of `update_params` changed the parameters; a tensor after a
+            step.
+        skipped: Whether it skipped a step because of its gradients; a tensor after a step.
+        statistics: Statistics of batch normalisation before the first batch of a step that
+            accumulates; else None.
+
+    Raises:
+        UserError: `max_nonfinite_steps` is not an integer of at least 1.
     """
 
     def __init__(
-        self, optimizer: torch.optim.Optimizer, max_nonfinite_steps: int = 50, **kwargs: Any
+        self, optimizer: torch.optim.Optimizer, *, max_nonfinite_steps: int = 50, **kwargs: Any
     ):
+        check_count(1, **{"optim_wrapper.max_nonfinite_steps": max_nonfinite_steps})
         super().__init__(_fuse(optimizer), **kwargs)
         self.name = "generator"  # `MultiOptimWrapperConstructor` sets other names
+        self._resumes_accumulation = False
         self.accumulates_over = int(kwargs.get("accumulative_counts", 1))
         self.max_nonfinite_steps = max_nonfinite_steps
         self.sync_each_step = True  # a loop that calls `check` later sets it to False
-        # Outcome of the last `update_params`; false or None if it only accumulated.
-        self.gradient_norm: Tensor | None = None  # before clipping
+        self.gradient_norm: Tensor | None = None
         self.updated: Tensor | bool = False
         self.skipped: Tensor | bool = False
         self._skips: Tensor | None = None  # skipped steps in total, and in a row
-        # Statistics of batch normalisation before the first batch of a step that accumulates.
         self.statistics: list[Tensor] | None = None
 
     @property
@@ -147,7 +122,8 @@ class OptimWrapper(MMEngineOptimWrapper):
             backward_kwargs: Arguments of `Tensor.backward`.
         """
         self.updated = self.skipped = False
-        self.gradient_norm = None  # after a resume that of the step before is unknown
+        # Also while accumulating: the norm is not saved, and a resumed run has the same logs.
+        self.gradient_norm = None
         self.backward(self.scale_loss(loss), **(backward_kwargs or {}))
         if self.should_update():
             self.step(**(step_kwargs or {}))
@@ -178,9 +154,12 @@ class OptimWrapper(MMEngineOptimWrapper):
     def _measure_and_clip(self) -> Tensor:
         parameters = [p for g in self.optimizer.param_groups for p in g["params"]]
         parameters = [p for p in parameters if p.grad is not None]
-        norm: Tensor = torch.nn.utils.get_total_norm([p.grad for p in parameters])
-        if self.clip_grad_kwargs:
-            self.clip_func(parameters, **self.clip_grad_kwargs)
+        norm: Tensor = nn.utils.get_total_norm([p.grad for p in parameters])
+        options = self.clip_grad_kwargs or {}
+        if set(options) == {"max_norm"} and self.clip_func is nn.utils.clip_grad_norm_:
+            nn.utils.clip_grads_with_norm_(parameters, options["max_norm"], norm)
+        elif options:
+            self.clip_func(parameters, **options)
         return norm
 
     def check(self) -> None:
@@ -197,14 +176,17 @@ class OptimWrapper(MMEngineOptimWrapper):
             saved = hub.get_info("last_ckpt", None)
             last = f"the last good checkpoint is {saved}" if saved else "there is no checkpoint yet"
             raise NonFiniteError(
-                f"{in_a_row} steps of the {self.name} in a row had gradients that are "
-                f"not finite; {last}. Resume from it with gradient clipping, or with "
+                f"{self.name}: expected finite gradients, got {in_a_row} steps in a row without; "
+                f"{last}. Resume from it with gradient clipping, or with "
                 "--amp bfloat16 or no --amp in place of float16; or start from it by load_from "
                 "with a lower learning rate"
             )
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the optimiser's state, counts of skipped steps, and accumulated gradients."""
+        """Return the optimiser's state, counts of skipped steps, and what a step accumulated.
+
+        The latter are gradients, times the loss scale, and statistics of batch normalisation.
+        """
         state: dict[str, Any] = super().state_dict()
         if self.accumulates_over > 1:
             gradients = [p.grad for g in self.optimizer.param_groups for p in g["params"]]
@@ -218,10 +200,15 @@ class OptimWrapper(MMEngineOptimWrapper):
         return state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Load the state; checkpoints of earlier versions have no counts."""
+        """Load the state; checkpoints of earlier versions have no counts.
+
+        Raises:
+            UserError: The state is of another kind of optimiser, or of other parameters.
+        """
         state = dict(state_dict)
         accumulated, skips = state.pop("accumulated", None), state.pop("skips", None)
-        check_optimizer_state(self.optimizer, state["param_groups"])
+        saved_scale = (state.pop("loss_scaler", None) or {}).get("scale", 1.0)
+        check_optimizer_state(self.optimizer, state)
         # The kind of kernel depends on this machine, not on the one that saved the state.
         state["param_groups"] = [
             {**saved, **{name: group[name] for name in ("fused", "capturable") if name in group}}
@@ -231,32 +218,68 @@ class OptimWrapper(MMEngineOptimWrapper):
         if skips is not None:
             self._skips = skips.to(self.optimizer.param_groups[0]["params"][0].device, copy=True)
         for parameter, moments in self.optimizer.state.items():
-            moments.update({name: _match_layout(parameter, m) for name, m in moments.items()})
+            moments.update({name: match_layout(parameter, m) for name, m in moments.items()})
         if accumulated and self.accumulates_over > 1:
-            self._inner_count = accumulated["count"]
-            self.statistics = accumulated.get("statistics")
-            parameters = [p for g in self.optimizer.param_groups for p in g["params"]]
-            for parameter, gradient in zip(parameters, accumulated["gradients"], strict=True):
-                parameter.grad = None
-                if gradient is not None:
-                    parameter.grad = _match_layout(parameter, gradient.to(parameter))
+            self._load_accumulated(accumulated, self._loss_scale() / saved_scale)
+
+    def _load_accumulated(self, accumulated: dict[str, Any], factor: float) -> None:
+        """Load what a step accumulated, with gradients times `factor`."""
+        self._resumes_accumulation = True
+        self._inner_count = accumulated["count"]
+        self.statistics = accumulated.get("statistics")
+        parameters = [p for g in self.optimizer.param_groups for p in g["params"]]
+        for parameter, gradient in zip(parameters, accumulated["gradients"], strict=True):
+            parameter.grad = None
+            if gradient is not None:
+                # A copy, which the next batches add to.
+                parameter.grad = match_layout(parameter, gradient.to(parameter) * factor)
+
+    def _loss_scale(self) -> float:
+        return 1.0
+
+    def initialize_count_status(self, model: nn.Module, init_counts: int, max_counts: int) -> None:
+        """Set the number of batches seen and in total, without a warning about what was loaded.
+
+        Args:
+            model: Model of the run.
+            init_counts: Number of batches seen.
+            max_counts: Number of batches in total.
+        """
+        # mmengine warns of lost gradients if the number is not a multiple of those of a step.
+        known = 0 if self._resumes_accumulation else init_counts
+        super().initialize_count_status(model, known, max_counts)
+        self._inner_count = init_counts
 
 
 @OPTIM_WRAPPERS.register_module()
 class AmpOptimWrapper(OptimWrapper):
-    """`OptimWrapper` with autocast on any device, and with a loss scaler for float16.
+    """`OptimWrapper` with autocast, and with a loss scaler for float16.
+
+    Autocast is that of CUDA on machines where it is available, else that of the CPU; the device of
+    the parameters is not looked at.
 
     Args:
-        optimizer: Optimiser of torch.
-        dtype: `"bfloat16"`, `"float16"`, or None for bfloat16 if the device has it.
-        loss_scale: `"dynamic"` or the initial scale, for float16.
+        optimizer: See `OptimWrapper`.
+        dtype: `"bfloat16"`, `"float16"`, or None (default) for bfloat16 if the device has it, else
+            float16.
+        loss_scale: Initial scale for float16, above 0; default `"dynamic"`, which is 65536. The
+            scale is adapted in both cases.
         kwargs: See `OptimWrapper`.
+
+    Attributes:
+        device: `"cuda"` or `"cpu"`.
+        dtype: The dtype of autocast.
+        scaler: Loss scaler; disabled for bfloat16.
+
+    Raises:
+        UserError: `dtype` is not one of these, or see `OptimWrapper`.
     """
 
     def __init__(
         self,
         optimizer: torch.optim.Optimizer,
-        dtype: Precision | None = None,
+        *,
+        dtype: HalfPrecision | None = None,
         loss_scale: float | Literal["dynamic"] = "dynamic",
         **kwargs: Any,
     ) -> None:
@@ -281,7 +304,10 @@ class AmpOptimWrapper(OptimWrapper):
         super().backward(self.scaler.scale(loss), **kwargs)
 
     def step(self, **kwargs: Any) -> None:
-        """Unscale the gradients, run the step, and halve the scale after an overflow."""
+        """Unscale the gradients, run the step, and adapt the scale.
+
+        It is halved after an overflow, and doubled after 2000 steps without one.
+        """
         self.scaler.unscale_(self.optimizer)
         super().step(**kwargs)
         self.scaler.update()
@@ -291,11 +317,17 @@ class AmpOptimWrapper(OptimWrapper):
         return {**super().state_dict(), "loss_scaler": self.scaler.state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Load both states; a checkpoint of a run without `--amp` has no scaler."""
-        state = dict(state_dict)
-        if scaler := state.pop("loss_scaler", None):
+        """Load both states; a checkpoint of a run without `--amp` has no scaler.
+
+        Raises:
+            UserError: See `OptimWrapper.load_state_dict`.
+        """
+        if scaler := state_dict.get("loss_scaler"):  # empty for bfloat16
             self.scaler.load_state_dict(scaler)
-        super().load_state_dict(state)
+        super().load_state_dict(state_dict)
+
+    def _loss_scale(self) -> float:
+        return float(self.scaler.get_scale())
 
 
 def list_schedulers(schedulers: Any) -> list[Any]:
@@ -305,7 +337,10 @@ def list_schedulers(schedulers: Any) -> list[Any]:
 
 
 def list_optim_wrappers(optim_wrapper: Any) -> list[Any]:
-    """Return the optimiser wrappers of all networks, of any toolbox."""
+    """Return the optimiser wrappers of all networks.
+
+    They may be of mmengine, without the attributes of this module's `OptimWrapper`.
+    """
     if isinstance(optim_wrapper, OptimWrapperDict):
         return list(optim_wrapper.values())
     return [optim_wrapper]

@@ -13,7 +13,8 @@ from mmengine.optim.scheduler import ReduceOnPlateauParamScheduler
 
 from srgan_plugin.errors import UserError
 
-from .optim_wrapper import check_optimizer_state, list_schedulers
+from .optim_wrapper import list_schedulers
+from .optimizer_state import KERNEL_OPTIONS, check_optimizer_state
 from .schedule_settings import (
     PROGRESS,
     check_kinds,
@@ -21,9 +22,6 @@ from .schedule_settings import (
     merge_settings,
     read_settings,
 )
-
-# Options of an optimiser that choose a kernel.
-_KERNEL_OPTIONS = {"fused", "foreach", "capturable", "differentiable"}
 
 
 def reconcile_schedules(runner: Any, checkpoint: dict[str, Any]) -> None:
@@ -44,14 +42,14 @@ def reconcile_schedules(runner: Any, checkpoint: dict[str, Any]) -> None:
         checkpoint: The checkpoint; `param_schedulers` and `optimizer` are changed in place.
 
     Raises:
-        UserError: The optimiser states are missing, or the networks, the kind of an optimiser, its
-            parameters, or the number or kind of schedulers, differ.
+        UserError: The optimiser states are missing, or the networks, the options, states or
+            parameters of an optimiser, or the number or kind of schedulers, differ.
     """
     wrappers = _by_network(runner, runner.optim_wrapper)
     optimizer_states = _get_states(checkpoint, "optimizer", wrappers)
     for name, wrapper in wrappers.items():
         optimizer, state = wrapper.optimizer, optimizer_states[name]
-        check_optimizer_state(optimizer, state["param_groups"])
+        check_optimizer_state(optimizer, state)
         _report_kept(runner, f"optim_wrapper {name}".strip(), _changed_options(optimizer, state))
     configured = list_schedulers(runner.param_schedulers)
     saved = list_schedulers(checkpoint.get("param_schedulers"))
@@ -133,7 +131,7 @@ def _changed_options(
     groups = zip(optimizer.param_groups, optimizer_state["param_groups"], strict=True)
     for group, saved_group in groups:
         new, old = _initial_options(group), _initial_options(saved_group)
-        names = sorted((set(optimizer.defaults) & set(new) & set(old)) - _KERNEL_OPTIONS)
+        names = sorted((set(optimizer.defaults) & set(new) & set(old)) - KERNEL_OPTIONS)
         changed |= {name: (old[name], new[name]) for name in names if new[name] != old[name]}
     return changed
 
