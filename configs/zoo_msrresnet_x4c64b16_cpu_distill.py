@@ -1,5 +1,5 @@
 # The third stage of the bundled MSRResNet: targets are means of GT and of the network's own
-# self-ensemble. 80 minutes on two cores of an AMD EPYC (Zen 4).
+# self-ensemble. An hour on two cores of an AMD EPYC (Zen 4).
 #
 #   make train-zoo ARGS="--photographs FOLDER --vgg FILE --network msrresnet --cpu --distill"
 #
@@ -12,17 +12,15 @@ model = dict(pixel_loss=dict(type='MSELoss'))
 
 train_dataloader = dict(dataset=dict(gt='work_dirs/zoo/data/targets_store'))
 
-max_iters = 10_500
-optim_wrapper = dict(optimizer=dict(lr=6e-4))
+max_iters = 8_300
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.05, by_epoch=False, begin=0, end=200),
-    dict(type='ConstantLR', factor=1 / 3, by_epoch=False, begin=0, end=5_300),
     dict(
         type='LinearLR',
         start_factor=1.0,
         end_factor=0.01,
         by_epoch=False,
-        begin=7_500,
+        begin=5_300,
         end=max_iters),
 ]
 train_cfg = dict(max_iters=max_iters)
