@@ -518,6 +518,24 @@ def test_a_syntax_error_is_named_with_its_file_also_in_a_base_config(
     assert [part for part in ("mine.py: _base_", "bose.py") if part not in said] == []
 
 
+def test_options_of_basicsr_in_place_of_a_config_are_named(fails: Callable[..., str]) -> None:
+    path = ROOT / "configs/basicsr/train_msrresnet_x4.yml"
+    assert f"tools/basicsr_train.py -opt {path}" in fails("train", str(path))
+
+
+def test_arguments_in_the_wrong_order_and_a_folder_as_out_are_usage_errors(
+    fails: Callable[..., str],
+) -> None:
+    assert "CONFIG CHECKPOINT" in fails("test", "none", BICUBIC, status=2)
+    assert "--out: expected a file" in fails("test", BICUBIC, "none", "--out", ".", status=2)
+
+
+def test_metrics_that_the_table_has_already_are_refused_before_the_test(
+    fails: Callable[..., str],
+) -> None:
+    assert "--protocol" in fails("test", BICUBIC, "none", "--metric", "NIQE", "SSIM")
+
+
 def test_an_option_without_a_value_is_one_line(fails: Callable[..., str]) -> None:
     assert "KEY=VALUE" in fails("train", MSRRESNET, "--cfg-options", "model")
 
@@ -535,7 +553,10 @@ def test_an_option_without_a_value_is_one_line(fails: Callable[..., str]) -> Non
         ("default_hooks.loger.interval=1", "default_hooks.loger: expected a hook with type"),
         ("default_hooks.loger.interval=1", "nearest: logger"),
         ("train_cfg.max_iters=0", "train_cfg.max_iters: expected a number of at least 1, got 0"),
-        ("model.generator.upscale_factor=2", "train_dataloader.dataset.scale, got 2"),
+        ("model.generator.upscale_factor=2", "the scale of train_dataloader.dataset, got 2"),
+        ("val_dataloader.0.dataset.scale=3", "expected 3, the scale of val_dataloader.0.dataset"),
+        ("val_evaluator.0.protocols=y", "expected a list as val_evaluator, got a dict"),
+        ("randomness.sed=0", "did you mean 'seed'?"),
     ],
 )
 def test_a_plain_value_in_place_of_a_section_is_named(

@@ -3,6 +3,7 @@
 import argparse
 from collections import defaultdict
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from srgan_plugin.cli.configs import add_config_options, load_config, require_settings
@@ -57,6 +58,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add_config_options(parser)
     args = parser.parse_args(argv)
     check_protocols("--protocol", args.protocol)
+    if args.checkpoint.endswith(".py"):
+        parser.error(f"expected CONFIG CHECKPOINT, got {args.config} {args.checkpoint}")
+    if args.out and Path(args.out).is_dir():
+        parser.error(f"--out: expected a file, got the folder {args.out}")
     return args
 
 
@@ -267,9 +272,16 @@ def _select_metrics(metrics: list[Any], protocols: list[str], others: list[str])
         if protocols:
             metric["protocols"] = protocols
         check_protocols("protocols", metric.get("protocols") or ())
+    measured = {str(metric.get("type")).rpartition(".")[2] for metric in metrics}
+    measured |= {"PSNR", "SSIM"} if chosen else set()
+    if repeated := measured & set(others):
+        raise UserError(
+            f"--metric: expected metrics besides those of the config, got {repeated.pop()}, which "
+            "the table has already; --protocol chooses how PSNR and SSIM are measured"
+        )
     # MMagic configs set the name of the test set in every metric, the same in all of a set.
     prefix = {"prefix": metrics[0]["prefix"]} if "prefix" in metrics[0] else {}
-    return [*metrics, *({"type": name, **prefix} for name in others)]
+    return [*metrics, *({"type": name, **prefix} for name in dict.fromkeys(others))]
 
 
 def set_test_checkpoint(cfg: Any, location: str) -> None:
@@ -350,8 +362,6 @@ def report(runner: Any, results: dict[str, dict[str, float]], out: str | None) -
         counts = loop.image_counts()
         lr_origins = loop.notes("lr_origin")
         missing_images = loop.notes("missing_images")
-    if out:
-        write_text(results_text(results, counts), out)
     table = format_table(
         results,
         scorer=find_scorer(runner),
@@ -360,6 +370,8 @@ def report(runner: Any, results: dict[str, dict[str, float]], out: str | None) -
         model=runner.cfg.get("reference_model"),
     )
     write_lines(table.splitlines())
+    if out:
+        write_text(results_text(results, counts), out)
 
 
 @command

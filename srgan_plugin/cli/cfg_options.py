@@ -119,6 +119,10 @@ def _check_key(cfg: Any, key: str) -> None:
                 )
             node = node[int(part)]
         elif hasattr(node, "keys"):
+            if part.isdigit() and part not in node:
+                raise UserError(
+                    f"--cfg-options {key}: expected a list as {place}, got a dict; leave out {part}"
+                )
             if part not in node:
                 return
             node = node[part]

@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from srgan_plugin.errors import MissingFileError, UserError
+from srgan_plugin.errors import MissingFileError, UserError, check_option
 
 from .cfg_options import apply_cfg_options, get_setting
 from .config_variables import warn_of_unused_variables
@@ -37,6 +37,7 @@ _VIS_BACKENDS = {
     "AimVisBackend": {"aim": "aim"},
 }
 
+_DATASETS = ("BenchmarkDataset", "PairedImageDataset")  # scale 4 is their default
 _FAILED_IMPORT = "Failed to import custom modules from "  # start of mmengine's message
 # Types of the sections of a config, all of which are optional.
 _SECTIONS: dict[str, tuple[type, ...]] = {
@@ -116,7 +117,8 @@ def load_config(args: argparse.Namespace) -> Any:
 
         quiet()
     cfg = read_config(args.config, args.cfg_options)
-    warn_of_unused_variables(Path(args.config))
+    if args.config.endswith(".py"):
+        warn_of_unused_variables(Path(args.config))
     from srgan_plugin.registry import SCOPE_MODULES
 
     if not isinstance(model := cfg.get("model"), dict) or "type" not in model:
@@ -152,6 +154,11 @@ def read_config(path: str | Path, cfg_options: Sequence[str] = ()) -> Any:
         raise MissingFileError(
             f"{path}: expected a config, got none; configs in that folder: {near}"
         )
+    if path.suffix in (".yml", ".yaml") and "network_g:" in path.read_text(errors="replace"):
+        raise UserError(
+            f"{path}: expected a config of mmengine, got options of BasicSR; run: python "
+            f"tools/basicsr_train.py -opt {path}"
+        )
     if wrong := [option for option in cfg_options if "=" not in option]:
         raise UserError(f"--cfg-options: expected KEY=VALUE, got {wrong[0]!r}")
     from mmengine.config import Config
@@ -181,18 +188,28 @@ def _check_sections(cfg: Any) -> None:
             near = get_close_matches(name, [other for other in cfg.default_hooks if other != name])
             hint = f"; nearest: {near[0]}" if near else ""
             raise UserError(f"default_hooks.{name}: expected a hook with type, got {hook!r}{hint}")
+    for name in cfg.get("randomness") or {}:
+        check_option("randomness", name, ("seed", "diff_rank_seed", "deterministic"))
     _check_scales(cfg)
 
 
 def _check_scales(cfg: Any) -> None:
-    """Raise `UserError` if generator and training set state different scales."""
-    names = ("model.generator.upscale_factor", "train_dataloader.dataset.scale")
-    scale, other = (reduce(get_setting, name.split("."), cfg) for name in names)
-    if None not in (scale, other) and scale != other:
-        raise UserError(
-            f"{names[0]}: expected {other}, as {names[1]}, got {scale}; set both, and a store made "
-            "with that --scale"
-        )
+    """Raise `UserError` if the generator and a dataset of this package have different scales."""
+    factor = reduce(get_setting, ("model", "generator", "upscale_factor"), cfg)
+    for name in ("train_dataloader", "val_dataloader", "test_dataloader"):
+        given = cfg.get(name)
+        loaders = given if isinstance(given, list) else [given]
+        for index, loader in enumerate(loaders):
+            dataset = get_setting(loader, "dataset") or {}
+            own = str(dataset.get("type")).rpartition(".")[2] in _DATASETS
+            scale = dataset.get("scale", 4 if own else None)
+            if None not in (factor, scale) and factor != scale:
+                place = f"{name}.{index}" if isinstance(given, list) else name
+                raise UserError(
+                    f"model.generator.upscale_factor: expected {scale}, the scale of "
+                    f"{place}.dataset, got {factor}; set {place}.dataset.scale, too, with "
+                    "images of that scale"
+                )
 
 
 def _check_not_mmediting(cfg: Any, path: Path) -> None:

@@ -7,7 +7,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from srgan_plugin.errors import MissingFileError, UserError, check_option
+from srgan_plugin.errors import MissingFileError, UserError, check_at_least, check_option
 
 from .errors import report_failure
 from .options import (
@@ -213,6 +213,8 @@ def run_compare(args: argparse.Namespace) -> None:
             f"--quality: expected a page (.html) as --out, got {args.out}, which is lossless; "
             "remove --quality"
         )
+    if args.crop is not None:
+        check_at_least(1, **{"--crop": args.crop})
     failures: list[Path] = []
     folders = _read_method_folders(args)
     gallery = gallery_of_folders(folders) if folders else _upscale(args, failures)
@@ -263,9 +265,11 @@ def _read_method_folders(args: argparse.Namespace) -> dict[str, Path]:
     if len(named) < len(args.inputs):
         other = next(text for text in args.inputs if text not in named)
         raise UserError(f"{other}: expected NAME=FOLDER, as in {named[0]}, got no NAME")
-    if any((args.models, args.crop, args.scale, args.tta, args.arch_options)):
+    given = (args.models, args.scale, args.tta, args.arch_options, args.device != "auto")
+    if any(given) or args.crop is not None:
         raise UserError(
-            "NAME=FOLDER: expected no --models, --crop, --scale, --tta or --arch-option, got one; "
+            "NAME=FOLDER: expected no --models, --crop, --scale, --tta, --device or --arch-option, "
+            "got one; "
             "these images are shown as they are"
         )
     try:

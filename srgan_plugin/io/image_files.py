@@ -46,7 +46,8 @@ def list_images(folder: str | os.PathLike[str], *, nested: bool = True) -> dict[
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise MissingFileError(f"{folder}: expected a folder of images, got no such folder")
+        kind = "a file" if folder.is_file() else "no such folder"
+        raise MissingFileError(f"{folder}: expected a folder of images, got {kind}")
     found: dict[str, Path] = {}
     refused: list[str] = []
 

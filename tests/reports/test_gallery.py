@@ -152,6 +152,8 @@ def test_compare_shows_named_folders_without_upscaling(
         ([f"mine={outputs}", truth], "got no NAME"),
         ([f"mine={outputs}", f"mine={truth}"], "mine twice"),
         ([f"mine={outputs}", "--models", "srgan"], "no --models"),
+        ([f"mine={outputs}", "--crop", "0"], "--crop: expected a number of at least 1"),
+        ([f"mine={outputs}", "--device", "cuda"], "no --models, --crop, --scale, --tta, --device"),
     ):
         with pytest.raises(SystemExit):
             main(["compare", *arguments, *page])

@@ -19,6 +19,7 @@ from mmengine.structures import BaseDataElement
 from small_runs import ROOT, SMALL_DISCRIMINATOR, small_config
 
 from srgan_plugin.checkpoints import load_checkpoint_file
+from srgan_plugin.errors import UserError
 from srgan_plugin.hosts.mmengine.engine import checkpoint_hook
 from srgan_plugin.hosts.mmengine.engine.checkpoint_files import newest_checkpoint
 from srgan_plugin.hosts.mmengine.engine.optim_wrapper import OptimWrapper
@@ -396,3 +397,9 @@ def test_the_timer_of_mmengine_is_called_at_every_step(photographs: Path, tmp_pa
     assert all(isinstance(hook, Hook) for hook in runner.hooks)
     runner.train()
     assert len(runner.message_hub.get_scalar("train/time").data[0]) == 5
+
+
+def test_an_unknown_option_of_the_hook_is_refused_at_the_start() -> None:
+    with pytest.raises(UserError, match=r"max_keep_ckpt.*did you mean 'max_keep_ckpts'"):
+        checkpoint_hook.CheckpointHook(max_keep_ckpt=3)
+    checkpoint_hook.CheckpointHook(interval=5, save_optimizer=False)

@@ -1,5 +1,6 @@
 """Save checkpoints atomically, and delete old ones only after the new one is complete."""
 
+import inspect
 from pathlib import Path
 from typing import Any
 
@@ -7,8 +8,9 @@ import torch
 from mmengine.dist import is_main_process
 from mmengine.fileio import LocalBackend, register_backend
 from mmengine.hooks import CheckpointHook as MMEngineCheckpointHook
+from mmengine.runner import Runner
 
-from srgan_plugin.errors import UserError, check_at_least
+from srgan_plugin.errors import UserError, check_at_least, check_option
 from srgan_plugin.io.atomic import remove_abandoned, write_bytes
 from srgan_plugin.registry import HOOKS
 
@@ -36,6 +38,13 @@ def is_resumed(runner: Any) -> bool:
     return bool(getattr(runner, "_resume", False) or runner.cfg.get("resume"))
 
 
+def _hook_options() -> set[str]:
+    """Return the options of the hook; those it does not have itself are passed on to the runner."""
+    functions = (MMEngineCheckpointHook.__init__, Runner.save_checkpoint)
+    names = {name for function in functions for name in inspect.signature(function).parameters}
+    return names - {"self", "kwargs"}
+
+
 @HOOKS.register_module()
 class CheckpointHook(MMEngineCheckpointHook):
     """mmengine's CheckpointHook with atomic writes on a local disk.
@@ -59,6 +68,8 @@ class CheckpointHook(MMEngineCheckpointHook):
         backend_args: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
+        for name in kwargs:
+            check_option("default_hooks.checkpoint", name, _hook_options())
         local = "://" not in str(kwargs.get("out_dir") or "")
         if backend_args is None and local:
             backend_args = {"backend": ATOMIC_BACKEND}
