@@ -200,7 +200,8 @@ class Upscaler:
 
         Args:
             image: Array, as for `__call__`.
-            progress: Called with the number of pixels of `image` that are done.
+            progress: Called before each small tile with the number of pixels of `image` that are
+                done, which is below the total.
 
         Returns:
             Iterator over strips of the result, (rows, width, C), each computed on demand.

@@ -352,7 +352,7 @@ def _note(
         "Images are embedded without loss"
         if quality is None
         else f"Images are embedded as WebP of quality {quality}, also in the magnifier and the "
-        "error map; metrics are measured before"
+        "error map; metrics are measured on the images before encoding"
     )
     compared = (
         f"PSNR and SSIM: RGB and, with _Y, luma; {border} pixels cropped from each edge"

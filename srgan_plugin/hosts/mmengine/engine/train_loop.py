@@ -148,8 +148,8 @@ class SRTrainLoop(IterBasedTrainLoop):
         if len(set(iterations)) > 1:
             places = ", ".join(f"rank {rank} at {start}" for rank, start in enumerate(iterations))
             raise UserError(
-                f"--resume: the ranks found different checkpoints and begin {places}; "
-                "do all of them see the work dir? Name the file: --resume FILE"
+                f"--resume: expected one checkpoint on all ranks, got different checkpoints that "
+                f"begin {places}; do all of them see the work dir? Name the file: --resume FILE"
             )
         if not torch.cuda.is_available():
             disable_malloc_trim()
