@@ -121,7 +121,7 @@ def _check_key(cfg: Any, key: str) -> None:
         elif hasattr(node, "keys"):
             if part.isdigit() and part not in node:
                 raise UserError(
-                    f"--cfg-options {key}: expected a list as {place}, got a dict; leave out {part}"
+                    f"--cfg-options {key}: expected a list as {place}, got a dict; remove {part}"
                 )
             if part not in node:
                 return
