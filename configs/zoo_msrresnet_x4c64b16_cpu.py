@@ -1,5 +1,6 @@
-# The bundled MSRResNet, trained on a CPU: eleven hours on two cores with torch's convolutions. The
-# bundled weights took less, by a faster convolution that is not part of this package (their card).
+# The first stage of the bundled MSRResNet, on a CPU: eleven hours on two cores with torch's
+# convolutions. The bundled weights took less, by a faster convolution that is not part of this
+# package (their card).
 #
 #   make train-zoo ARGS="--photographs FOLDER --vgg FILE --cpu"
 #

@@ -17,8 +17,9 @@ import threading
 import traceback
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import ParamSpec
+from typing import Any, ParamSpec
 from urllib.error import URLError
 
 from srgan_plugin.errors import PluginWarning, UserError
@@ -50,6 +51,7 @@ def command(main: Callable[P, None]) -> Callable[P, None]:
         given = args[0] if args and isinstance(args[0], list) else sys.argv[1:]
         try:
             with warnings.catch_warnings():
+                warnings.showwarning = partial(_show_warning, warnings.showwarning)
                 if "--verbose" not in given:
                     hide_foreign_warnings()
                 main(*args, **kwargs)
@@ -98,6 +100,16 @@ def _show_warnings_as_notes() -> None:
     logger = logging.getLogger("srgan_plugin")
     if not logger.hasHandlers():
         logger.addHandler(_NoteHandler(logging.WARNING))
+
+
+def _show_warning(
+    show: Callable[..., None], message: Warning | str, category: type[Warning], *place: Any
+) -> None:
+    """Write a warning of this package as one line, without the place in the code."""
+    if issubclass(category, PluginWarning):
+        write_note(f"WARNING: {message}")
+    else:
+        show(message, category, *place)
 
 
 def hide_foreign_warnings() -> None:

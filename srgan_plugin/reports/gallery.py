@@ -2,6 +2,7 @@
 
 import base64
 import math
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from srgan_plugin.errors import UserError, prefix_errors
+from srgan_plugin.errors import PluginWarning, UserError, prefix_errors
 from srgan_plugin.io.array_types import RGBArray
 from srgan_plugin.io.image_content import read_image_content
 from srgan_plugin.io.images import image_shape
@@ -78,7 +79,15 @@ def gallery_of_folders(folders: Mapping[str, Path]) -> Gallery:
     """
     found = match_names(_by_method(folders), first=HR)
     shown = dict.fromkeys(n for m, files in found.items() for n in files if m not in (LR, HR))
-    shown = shown or dict.fromkeys(name for files in found.values() for name in files)
+    every = dict.fromkeys(name for files in found.values() for name in files)
+    shown = shown or every
+    if hidden := [name for name in every if name not in shown]:
+        more = f" and {len(hidden) - 3} more" * (len(hidden) > 3)
+        warnings.warn(
+            f"not shown, because only LR or HR have them: {', '.join(hidden[:3])}{more}",
+            PluginWarning,
+            stacklevel=2,
+        )
     scale = _find_scale(found, shown)
     order = [m for m in (LR, BICUBIC) if m in (*found, BICUBIC if LR in found else "")]
     order += [m for m in found if m not in (LR, BICUBIC, HR)] + [m for m in found if m == HR]

@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -425,3 +426,14 @@ def test_the_scale_is_the_simplest_with_which_the_sizes_agree(
     small: tuple[int, int], large: tuple[int, int], is_hr: bool, expected: float
 ) -> None:
     assert find_scale(small, large, is_hr=is_hr) == expected
+
+
+def test_an_image_that_no_method_has_is_named(
+    folders: Folders, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(folders["GT"], tmp_path / "hr")
+    write_image(tmp_path / "hr/more.png", np.zeros((60, 72, 3), np.uint8))
+    outputs = folders["mine"] / "Set5"
+    page = ["--out", str(tmp_path / "page.html")]
+    main(["compare", f"mine={outputs}", "--hr", str(tmp_path / "hr"), *page])
+    assert "WARNING: not shown, because only LR or HR have them: more" in capsys.readouterr().err
