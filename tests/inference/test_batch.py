@@ -354,7 +354,7 @@ def write_bad_batch():
         "cut.jpg": "truncated",
         "cut.webp": "PNG, JPEG, WebP, BMP|truncated",
         "cut16.png": "truncated",
-        "wide.jpg": "68000x8",
+        "wide.jpg": "8x68000",
         "hole.webp": "1099511627776 bytes",
         "hole.avif": "1099511627776 bytes",
     }
@@ -398,7 +398,7 @@ def test_images_of_one_pixel_and_of_60_000_by_20_are_upscaled(run_upscale):
     assert read_image_content(Path("s.png")).pixels.shape == (80, 240_000, 1)
     status, _, lines = run_upscale("strip.png", "s.jpg")
     assert status == 1
-    assert all(part in lines[0] for part in ("s.jpg", "240000x80", "65500"))
+    assert all(part in lines[0] for part in ("s.jpg", "80x240000", "65500"))
     assert not Path("s.jpg").exists()
 
 
