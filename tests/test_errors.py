@@ -3,6 +3,7 @@
 import errno
 import importlib
 import math
+import multiprocessing
 import os
 import re
 import warnings
@@ -320,6 +321,9 @@ def test_a_workers_error_is_told_like_any_other(error: Exception, line: str | No
     found = error_of(lambda: list(DataLoader(Raising(error), num_workers=1)))
     assert isinstance(found, type(error))
     assert explain(found) == line
+    for worker in multiprocessing.active_children():  # the loader would wait five seconds for it
+        worker.terminate()
+        worker.join()
 
 
 def test_file_errors_are_what_other_code_expects_them_to_be() -> None:
