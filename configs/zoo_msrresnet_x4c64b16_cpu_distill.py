@@ -3,8 +3,9 @@
 #
 #   make train-zoo ARGS="--photographs FOLDER --vgg FILE --network msrresnet --cpu --distill"
 #
-# The mean of the outputs over flips and transpositions has 0.15 dB more on Set5 than one output, and
-# gradients towards it have less noise than towards GT (tools/zoo/distillation.py).
+# The mean of the outputs over flips and transpositions has a higher PSNR than one output (--tta in
+# docs/upscale.md), and gradients towards it have less noise than towards GT
+# (tools/zoo/distillation.py).
 _base_ = './zoo_msrresnet_x4c64b16_cpu_finetune.py'
 
 model = dict(pixel_loss=dict(type='MSELoss'))

@@ -34,6 +34,11 @@ def test_each_variable_that_only_the_base_config_reads_is_named(tmp_path: Path, 
         assert f"mine.py: {name} has no effect" in str(one.message)
 
 
+def test_a_base_config_in_yaml_is_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "base.yaml").write_text("max_iters: 5\nnames: [a\n  , b]\n")
+    warn_of_unused_variables(write(tmp_path, "_base_ = './base.yaml'\nmax_iters = 6\n"))
+
+
 def test_variables_that_the_file_reads_itself_are_not_named(tmp_path: Path) -> None:
     text = "max_iters = 5\ntrain_cfg = dict(max_iters=max_iters)\n"
     path = write(tmp_path, f"_base_ = 'srgan_plugin::{FINETUNE}'\n{text}")

@@ -276,7 +276,7 @@ def _select_metrics(metrics: list[Any], protocols: list[str], others: list[str])
     measured |= {"PSNR", "SSIM"} if chosen else set()
     if repeated := measured & set(others):
         raise UserError(
-            f"--metric: expected metrics besides those of the config, got {repeated.pop()}, which "
+            f"--metric: expected metrics besides those of the config, got {min(repeated)}, which "
             "the table has already; --protocol chooses how PSNR and SSIM are measured"
         )
     # MMagic configs set the name of the test set in every metric, the same in all of a set.

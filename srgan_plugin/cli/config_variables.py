@@ -48,11 +48,9 @@ def _find_read(tree: ast.Module) -> set[str]:
 
 
 def _find_bases(path: Path, tree: ast.Module) -> Iterator[Path]:
-    """Yield all files that a config inherits from, as far as they can be found."""
-    for node in tree.body:
-        if not isinstance(node, ast.Assign) or "_base_" not in _find_assigned(
-            ast.Module([node], [])
-        ):
+    """Yield all Python files that a config inherits from, as far as they can be found."""
+    for node in (node for node in tree.body if isinstance(node, ast.Assign)):
+        if "_base_" not in _find_assigned(ast.Module([node], [])):
             continue
         try:
             given = ast.literal_eval(node.value)
@@ -60,7 +58,7 @@ def _find_bases(path: Path, tree: ast.Module) -> Iterator[Path]:
             continue
         for name in [given] if isinstance(given, str) else given:
             base = _locate(name, path.parent)
-            if base is not None and base.is_file():
+            if base is not None and base.suffix == ".py" and base.is_file():
                 yield base
                 yield from _find_bases(base, _parse(base))
 
