@@ -25,6 +25,9 @@ from srgan_plugin.metrics.niqe import pristine_model
 from srgan_plugin.registry import METRICS
 from tests.conftest import ROOT, image
 
+# A test before in this process may have left the scope of MMagic as the default.
+pytestmark = pytest.mark.usefixtures("fresh_mmengine")
+
 
 def pair(height: int = 200, width: int = 304) -> tuple[np.ndarray, np.ndarray]:
     """A prediction of float32 and its GT of uint8, HWC."""
