@@ -88,6 +88,9 @@ class _MultiLoop(BaseLoop):
     def _evaluator(self, config: Any, loader: DataLoader[Any]) -> Evaluator:
         metrics = config if isinstance(config, Sequence) else [config]
         evaluator = self.runner.build_evaluator([self._metric(m, loader) for m in metrics])
+        for metric in evaluator.metrics:
+            # Without prefixes, the values of one set would replace those of another.
+            metric.prefix = metric.prefix or dataset_name(loader)
         evaluator.dataset_meta = getattr(loader.dataset, "metainfo", None)
         return evaluator
 
@@ -100,6 +103,8 @@ class _MultiLoop(BaseLoop):
             kind = config["type"]
             kind = registry.get(kind) if isinstance(kind, str) else kind
         known = known_arguments(kind)[0] if kind else set()  # mmengine refuses an unknown type
+        if config.get("prefix", name) is None:  # the default of a metric alone
+            config = {key: value for key, value in config.items() if key != "prefix"}
         config = {**{key: value for key, value in defaults.items() if key in known}, **config}
         if self.several and "out_file_path" in known:  # else only the last set would remain
             path = Path(config["out_file_path"])
@@ -125,6 +130,8 @@ class _MultiLoop(BaseLoop):
         measured: dict[str, float] = {}
         for loader, evaluator in self.sets:
             self.dataloader, self.evaluator = loader, evaluator
+            for metric in evaluator.metrics:
+                metric.results.clear()  # of an earlier run that ended in an error
             for index, batch in enumerate(loader):
                 self.run_iter(index, batch)
             measured |= evaluator.evaluate(len(loader.dataset))
@@ -159,9 +166,9 @@ def _configured_name(dataset: Config | Any) -> str:
 
 
 def _check_names(evaluators: Iterable[Evaluator]) -> None:
-    known: set[str | None] = set()
+    known: set[str] = set()
     for evaluator in evaluators:
-        names = {metric.prefix for metric in evaluator.metrics} - {None}
+        names = {metric.prefix for metric in evaluator.metrics}
         if twice := names & known:
             raise UserError(
                 f"test sets: expected different names, got {twice.pop()!r} twice; set "
