@@ -1,6 +1,7 @@
 """Each argument of MMagic's parts does in ours what it does in theirs; MMagic's is the oracle."""
 
 import copy
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,11 +13,14 @@ from torch import Tensor, nn
 
 from srgan_plugin.hosts.mmengine.datasets import transforms as our_transforms
 from srgan_plugin.hosts.mmengine.datasets.transforms import PackInputs
+from srgan_plugin.hosts.mmengine.engine.hooks import SaveImagesHook
 from srgan_plugin.hosts.mmengine.engine.optim_wrapper_constructor import (
     MultiOptimWrapperConstructor,
 )
 from srgan_plugin.hosts.mmengine.evaluation import metrics as our_metrics
 from srgan_plugin.hosts.mmengine.models.data_preprocessor import DataPreprocessor
+from srgan_plugin.io.images import read_image
+from srgan_plugin.metrics.psnr_ssim import quantize
 from srgan_plugin.registry import MODELS
 
 pytestmark = pytest.mark.usefixtures("fresh_mmengine", "mmagic")
@@ -295,6 +299,51 @@ def test_a_metric_measures_what_mmagics_measures(
         metric.process(None, [copy.deepcopy(sample)])
         measured.append(metric.evaluate())
     assert measured[1] == pytest.approx(measured[0], abs=2e-4)
+
+
+@pytest.mark.parametrize("data_keys", ["gt", ["gt"], None])
+@pytest.mark.parametrize("order", ["RGB", "BGR"])
+@pytest.mark.parametrize("name", ["PSNR", "SSIM"])
+def test_gt_of_another_name_is_measured_as_by_mmagics_metric(
+    name: str, order: str, data_keys: Any
+) -> None:
+    """MMagic's metric takes both for BGR: an oracle where its preprocessor makes GT BGR."""
+    from mmagic.evaluation import metrics
+
+    network = {"type": "MSRResNet", "mid_channels": 4, "num_blocks": 1}
+    results = []
+    for keys, kind in (("gt", getattr(metrics, name)), (data_keys, getattr(our_metrics, name))):
+        torch.manual_seed(0)
+        preprocessor = {"type": "DataPreprocessor", "data_keys": keys}
+        model = {"type": "srgan_plugin.SRModel", "generator": network}
+        built = MODELS.build({**model, "data_preprocessor": preprocessor}).eval()
+        inputs = [torch.from_numpy(image(3, 6, 7))]
+        noted = samples(order, 1, gt=(3, 24, 28))
+        with torch.no_grad():
+            predicted = built.test_step({"inputs": inputs, "data_samples": noted})
+        options = {} if kind is getattr(metrics, name) else {"rounding": False}
+        metric = kind(gt_key="gt", convert_to="Y", **options)
+        metric.prepare(SimpleNamespace(data_preprocessor=None), SimpleNamespace(dataset=[0]))
+        metric.process(None, [sample.to_dict() for sample in predicted])
+        results.append(metric.evaluate()[name])
+    assert results[1] == pytest.approx(results[0], abs=2e-4)
+
+
+@pytest.mark.parametrize("data_keys", ["gt", None])
+def test_saved_images_are_rgb_whatever_gt_is_called(data_keys: Any, tmp_path: Path) -> None:
+    network = {"type": "MSRResNet", "mid_channels": 4, "num_blocks": 1}
+    preprocessor = {"type": "DataPreprocessor", "data_keys": data_keys}
+    model = {"type": "srgan_plugin.SRModel", "generator": network}
+    built = MODELS.build({**model, "data_preprocessor": preprocessor}).eval()
+    lr, noted = torch.from_numpy(image(3, 6, 7)), samples("RGB", 1, gt=(3, 24, 28))
+    noted[0].set_metainfo({"gt_path": "a/b.png"})
+    with torch.no_grad():
+        predicted = built.test_step({"inputs": [lr], "data_samples": noted})
+        expected = built.generator(lr[None] / 255)[0].permute(1, 2, 0).numpy()
+    loader = SimpleNamespace(dataset=SimpleNamespace(metainfo={"dataset_name": "Set"}))
+    runner = SimpleNamespace(test_loop=SimpleNamespace(dataloader=loader))
+    SaveImagesHook(str(tmp_path)).after_test_iter(runner, 0, outputs=predicted)
+    assert np.array_equal(read_image(tmp_path / "Set/b.png"), quantize(expected))
 
 
 # --- optimisers

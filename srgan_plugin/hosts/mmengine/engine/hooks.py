@@ -123,7 +123,7 @@ class SaveImagesHook(Hook):
         """Save the images of a batch."""
         name = dataset_name(runner.test_loop.dataloader)
         for sample in outputs:
-            predicted = as_rgb(sample.output.pred_img, sample.metainfo)
+            predicted = as_rgb(sample.output.pred_img, sample.metainfo, "pred_img")
             image = predicted.permute(1, 2, 0).cpu().numpy()
             # MMagic samples have no key.
             key = sample.metainfo.get("key") or Path(sample.metainfo["gt_path"]).stem
@@ -166,9 +166,9 @@ def side_by_side(sample: Any, data_batch: Any) -> Tensor:
     Returns:
         RGB, (3, H, W to 3 W), uint8; a missing image, or one of another size, is skipped.
     """
-    sr = as_rgb(sample.output.pred_img, sample.metainfo)
+    sr = as_rgb(sample.output.pred_img, sample.metainfo, "pred_img")
     gt, lr = (
-        as_rgb(sample.get(key), sample.metainfo) if key in sample else None
+        as_rgb(sample.get(key), sample.metainfo, key) if key in sample else None
         for key in ("gt_img", "input")
     )
     lr = data_batch["inputs"][0] if lr is None else lr  # from the loader, in RGB

@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
+from mmengine.dist import get_world_size
 from mmengine.evaluator import BaseMetric
 from numpy.typing import NDArray
 from torch import Tensor
@@ -17,56 +18,7 @@ from srgan_plugin.metrics.protocols import DEFAULT_PROTOCOLS
 from srgan_plugin.metrics.scoring import Scorer, average
 from srgan_plugin.registry import METRICS
 
-
-def _entry(sample: Any, key: str) -> Any:
-    """Return the image of a sample: its `data_samples`, else the entry `key`, else `data`.
-
-    The order is that of MMagic's metrics; dicts are searched in the same way.
-    """
-    for name in ("data_samples", key, "data"):
-        if name in sample:
-            found = sample[name]
-            return _entry(found, key) if isinstance(found, Mapping) else found
-    raise KeyError(f"{key}: expected an image of this name, got a sample with {', '.join(sample)}")
-
-
-def _images(sample: Any, gt_key: str, pred_key: str) -> tuple[Any, Any]:
-    """Return prediction and GT of a sample, unchanged."""
-    return _entry(sample["output"], pred_key), _entry(sample, gt_key)
-
-
-def _hwc(image: Any, order: str, *, bgr: bool) -> NDArray[Any]:
-    """Convert an image to an RGB array (H, W, C), or frames to (T, H, W, C); C is 1 for grey."""
-    if isinstance(image, Tensor):
-        image = image.float() if image.dtype == torch.bfloat16 else image  # NumPy has no bfloat16
-        image = image.detach().cpu().numpy()
-    array = np.asarray(image)
-    if array.ndim == 2:
-        return array[..., None]
-    hwc = np.moveaxis(array, -3, -1) if order == "CHW" else array
-    return hwc[..., ::-1] if bgr else hwc
-
-
-def _check_shapes(pred: Any, gt: Any, order: str, *, full_reference: bool) -> None:
-    """Raise `UserError` for shapes that cannot be measured, with the shapes as given.
-
-    Args:
-        pred: Prediction, one image or several frames.
-        gt: GT image or frames.
-        order: Order of the axes, "CHW" or "HWC".
-        full_reference: Whether the images are compared, so that they must have one shape; else
-            only the numbers of frames must be equal.
-    """
-    shape, gt_shape = tuple(np.shape(pred)), tuple(np.shape(gt))
-    axis, expected = (-3, "(3, H, W)") if order == "CHW" else (-1, "(H, W, 3)")
-    is_rgb = len(shape) in (3, 4) and shape[axis] == 3
-    same = shape == gt_shape if full_reference else shape[:-3] == gt_shape[:-3]
-    if not (is_rgb and same):
-        hint = "convert both to RGB" + " of one size" * full_reference
-        raise UserError(
-            f"images: expected two of one shape {expected}, or frames (T, {expected[1:]}, got "
-            f"{shape} and {gt_shape}; {hint}"
-        )
+from .sample_images import check_shapes, find_image, to_hwc
 
 
 def _on_cuda(image: Any) -> bool:
@@ -86,15 +38,19 @@ class ImageMetric(BaseMetric):
         pred_key: Key of the prediction in the sample's `output`.
         collect_device: Device on which the results of several ranks are collected.
         prefix: Prefix of the metric name in the log, as in `Set5/PSNR`; None: the name of the test
-            set, which the loop sets.
+            set in this package's `MultiValLoop` and `MultiTestLoop`, none in other loops.
         crop_border: Pixels to crop from each edge, at least 0; default 0.
         rounding: Whether predictions are rounded to uint8 before they are measured, as in published
             tables (BasicSR, MMEditing 0.x), but not in MMagic 1.x; default True.
+
+    Raises:
+        UserError: `crop_border` is not an integer of at least 0.
     """
 
     #: Whether prediction and GT are compared and must have one shape.
     full_reference: ClassVar[bool] = True
-    # MMagic groups metrics by these: the model's predictions on the test loader.
+    # MMagic's evaluator reads these: metrics with the same two share one run over a loader. The
+    # values are those of MMagic's PSNR.
     SAMPLER_MODE = "normal"
     sample_model = "orig"
     results: list[Any]
@@ -115,14 +71,15 @@ class ImageMetric(BaseMetric):
         self.crop_border = crop_border
         self.rounding = rounding
         self.input_order = "CHW"
-        self.size: int | None = None  # set by `prepare`
+        self.size: int | None = None  # number of images, if the loop calls `prepare`
 
     def _measure(self, pred: NDArray[Any], gt: NDArray[Any]) -> dict[str, float]:
         """Measure one image.
 
         Args:
             pred: Prediction, RGB in [0, 255], (H, W, 3), floating point or uint8, not rounded.
-            gt: GT image, RGB in [0, 255], (H, W, 3).
+            gt: GT image, RGB in [0, 255], (H, W, 3), uint8 or floating point; of any shape if
+                `full_reference` is False.
 
         Returns:
             Values by name of the metric.
@@ -130,46 +87,92 @@ class ImageMetric(BaseMetric):
         raise NotImplementedError
 
     def _round(self, pred: NDArray[Any]) -> NDArray[Any]:
-        return np.rint(pred) if self.rounding else pred
+        return np.rint(pred) if self.rounding and pred.dtype.kind == "f" else pred
 
     def process(self, data_batch: Any, data_samples: Sequence[dict[str, Any]]) -> None:
         """Measure every image of a batch.
 
         Args:
             data_batch: Ignored.
-            data_samples: Samples with GT and prediction; of several frames (T, C, H, W) the values
-                are averaged.
+            data_samples: Samples as dicts, with GT as `gt_key` and the prediction as `pred_key` of
+                `output`: tensors or arrays in [0, 255], (3, H, W) or frames (T, 3, H, W), whose
+                values are averaged; (H, W, 3) for `input_order="HWC"`. Values of a prediction
+                outside [0, 255] are clamped. The metadata state which of both are BGR.
 
         Raises:
-            UserError: An image cannot be measured; the message begins with its key.
+            UserError: An image is missing or cannot be measured; the message begins with the key
+                of the sample.
         """
         for sample in data_samples:
             with prefix_errors(_name(sample)):
                 self.results.append(self._measure_sample(sample))
 
     def _measure_sample(self, sample: dict[str, Any]) -> dict[str, float]:
-        images = _images(sample, self.gt_key, self.pred_key)
-        _check_shapes(*images, self.input_order, full_reference=self.full_reference)
-        pred, gt = (_hwc(image, self.input_order, bgr=is_bgr(sample)) for image in images)
+        images = self._find_images(sample)
+        check_shapes(*images, self.input_order, full_reference=self.full_reference)
+        pred, gt = (
+            to_hwc(image, self.input_order, bgr=is_bgr(sample, key))
+            for image, key in zip(images, (self.pred_key, self.gt_key), strict=True)
+        )
         if not np.isfinite(pred).all():
             raise UserError(psnr_ssim.NOT_FINITE)
+        if self.full_reference and not np.isfinite(gt).all():
+            raise UserError(
+                "GT: expected finite values, got NaN or infinite ones; check the files of "
+                "the test set and its pipeline"
+            )
         pred = pred.clip(0, 255)
-        if gt.ndim == 3:
+        pred = pred if pred.dtype.kind == "f" else pred.astype(np.uint8)
+        if pred.ndim == 3:
             return self._measure(pred, gt)
         return average(self._measure(*frames) for frames in zip(pred, gt, strict=True))
 
+    def _find_images(self, sample: Any) -> tuple[Any, Any]:
+        """Return prediction and GT of a sample, unchanged."""
+        return find_image(sample["output"], self.pred_key), find_image(sample, self.gt_key)
+
     def prepare(self, module: Any, dataloader: Any) -> None:
-        """Store the number of images, which MMagic's evaluator does not pass to `evaluate`."""
+        """Store the number of images: MMagic's loops call this, and `evaluate` without a size."""
         self.size = len(dataloader.dataset)
 
     def get_metric_sampler(self, model: Any, dataloader: Any, metrics: Any) -> Any:
-        """Return the loader, over which MMagic's loop iterates."""
+        """Return the loader of the images to measure, for MMagic's loops.
+
+        Args:
+            model: Ignored; metrics of generative models sample it.
+            dataloader: Loader of the test set.
+            metrics: Ignored; metrics that share the loader.
+
+        Returns:
+            `dataloader`.
+        """
         return dataloader
 
     def evaluate(self, size: int | None = None) -> dict[str, float]:
-        """Average over the test set, and clear the results."""
-        measured: dict[str, float] = super().evaluate(self.size if size is None else size)
+        """Average over the test set, and clear the results.
+
+        Args:
+            size: Number of images of the test set, from mmengine's loops; None: from `prepare`.
+
+        Returns:
+            Means by name of the metric, with the prefix.
+
+        Raises:
+            UserError: The test set is empty.
+        """
+        size = self.size if size is None else size
+        if size is not None:
+            # Results of an earlier run that ended in an error come first. Of this run, each rank
+            # has at most its share of the images, rounded up.
+            share = -(-size // get_world_size())
+            del self.results[: max(len(self.results) - share, 0)]
+        self.results = self._to_scores(self.results)
+        measured: dict[str, float] = super().evaluate(size)
         return measured
+
+    def _to_scores(self, results: list[Any]) -> list[dict[str, float]]:
+        """Return what `_measure_sample` returned as values by name, before ranks exchange them."""
+        return results
 
     def compute_metrics(self, results: list[dict[str, float]]) -> dict[str, float]:
         """Average over the images of the test set.
@@ -181,7 +184,7 @@ class ImageMetric(BaseMetric):
 
 
 class _PSNROrSSIM(ImageMetric):
-    """PSNR or SSIM under MMagic's arguments."""
+    """PSNR or SSIM under MMagic's arguments, in MMagic's order; see `PSNR`."""
 
     metric: ClassVar[str]
     function: ClassVar[Callable[..., float]]
@@ -217,13 +220,16 @@ class PSNR(_PSNROrSSIM):
         pred_key: Key of the prediction in the sample's `output`.
         collect_device: Device on which the results of several ranks are collected.
         prefix: Prefix of the metric name in the log, as in `Set5/PSNR`; None: the name of the test
-            set.
-        crop_border: Pixels to crop from each edge, at least 0; default 0. Published tables use the
-            scale.
+            set in this package's `MultiValLoop` and `MultiTestLoop`, none in other loops.
+        crop_border: Pixels to crop from each edge, at least 0; default 0, as in MMagic. Published
+            tables use the scale.
         input_order: `"CHW"`, as predicted by the models here, or `"HWC"`.
         convert_to: None for RGB, `"Y"` or `"y"` for luma (BT.601, studio range).
         rounding: Whether predictions are rounded to uint8 before they are measured, as in published
             tables (BasicSR, MMEditing 0.x), but not in MMagic 1.x; default True.
+
+    Raises:
+        UserError: `crop_border`, `input_order` or `convert_to` has another value.
     """
 
     metric = "PSNR"
@@ -253,10 +259,14 @@ class BenchmarkMetric(ImageMetric):
     the CPU.
 
     Args:
-        crop_border: Pixels to crop from each edge, at least 0; default 4. Published tables use the
-            scale.
+        crop_border: Pixels to crop from each edge, at least 0; default 4, as in published tables
+            of x4, which use the scale.
         protocols: Names in `srgan_plugin.metrics.PROTOCOLS` (docs/protocols.md).
         kwargs: `gt_key`, `pred_key`, `collect_device`, `prefix`, `rounding`, as for `PSNR`.
+
+    Raises:
+        UserError: `crop_border` is not an integer of at least 0, a protocol is unknown, there is
+            none, or two crop different borders for one metric.
     """
 
     def __init__(
@@ -267,30 +277,33 @@ class BenchmarkMetric(ImageMetric):
 
     def _measure_sample(self, sample: dict[str, Any]) -> Any:
         """Return the scores of a sample, on the GPU as a `_GPUScores`, without synchronising."""
-        pred, gt = _images(sample, self.gt_key, self.pred_key)
-        if not _on_cuda(pred) or pred.ndim != 3:
+        pred, gt = self._find_images(sample)
+        # Loaders give GT in uint8. It is checked on the CPU otherwise, where it may be an array or
+        # have NaN, for which there would be no message without synchronising.
+        is_uint8 = isinstance(gt, Tensor) and gt.dtype == torch.uint8
+        if not (_on_cuda(pred) and pred.ndim == 3 and is_uint8):
             return super()._measure_sample(sample)
-        gt = gt.to(pred.device)
-        scores = self.scorer.score_tensor(as_rgb(pred, sample), as_rgb(gt, sample))
-        return _GPUScores(_name(sample), scores)
+        pred = as_rgb(pred, sample, self.pred_key)
+        # The preprocessors here move GT with the inputs; another one may leave it on the CPU.
+        gt = as_rgb(gt.to(pred.device), sample, self.gt_key)
+        return _GPUScores(_name(sample), self.scorer.score_tensor(pred, gt))
 
-    def evaluate(self, size: int | None = None) -> dict[str, float]:
-        """Average over the test set, and clear the results.
+    def _to_scores(self, results: list[Any]) -> list[dict[str, float]]:
+        """Return the scores of all samples, after one synchronisation with the GPU.
 
         Raises:
-            UserError: A prediction measured on the GPU was not finite, or the test set is empty.
+            UserError: A prediction measured on the GPU was not finite.
         """
-        on_gpu = [entry for entry in self.results if isinstance(entry, _GPUScores)]
-        if on_gpu:
-            # One synchronisation with the GPU per test set.
-            rows = iter(torch.stack([entry.scores for entry in on_gpu]).tolist())
-            self.results = [
-                self._named_scores(entry.name, next(rows))
-                if isinstance(entry, _GPUScores)
-                else entry
-                for entry in self.results
-            ]
-        return super().evaluate(size)
+        on_gpu = [result for result in results if isinstance(result, _GPUScores)]
+        if not on_gpu:
+            return results
+        rows = iter(torch.stack([result.scores for result in on_gpu]).tolist())
+        return [
+            self._named_scores(result.name, next(rows))
+            if isinstance(result, _GPUScores)
+            else result
+            for result in results
+        ]
 
     def _named_scores(self, image: str, row: list[float]) -> dict[str, float]:
         if any(map(math.isnan, row)):

@@ -39,14 +39,40 @@ def gt_batch(data_samples: Any, key: str = "gt_img") -> Tensor:
     return stack_images([sample.get(key) for sample in data_samples])
 
 
-def is_bgr(meta: Mapping[str, Any]) -> bool:
-    """Return whether GT and prediction of a test sample are BGR, as in MMagic samples."""
-    return meta.get("gt_img_output_channel_order") == "BGR"
+def is_bgr(meta: Mapping[str, Any], key: str) -> bool:
+    """Return whether an image of a test sample is BGR, as in MMagic samples.
+
+    Args:
+        meta: Metadata of the sample, or the sample as a dict.
+        key: Key of the image: `gt_img` or another one for GT, `pred_img` or `input`.
+    """
+    if order := _stated_order(meta, f"{key}_output") or _stated_order(meta, key):
+        return order == "BGR"
+    # MMagic's models state no order of predictions: it is that to which the preprocessor converted
+    # the images of its `data_keys`. `img` is the input of the network, in the network's order.
+    ends = "_output_channel_order"
+    names = [str(name).removesuffix(ends) for name in meta if str(name).endswith(ends)]
+    return any(_stated_order(meta, f"{name}_output") == "BGR" for name in names if name != "img")
 
 
-def as_rgb(image: Tensor, meta: Mapping[str, Any]) -> Tensor:
-    """Return an image (…, 3, H, W) of a test sample in RGB."""
-    return image.flip(-3) if is_bgr(meta) else image
+def as_rgb(image: Tensor, meta: Mapping[str, Any], key: str) -> Tensor:
+    """Return an image (…, 3, H, W) of a test sample in RGB; `meta` and `key` as for `is_bgr`."""
+    return image.flip(-3) if is_bgr(meta, key) else image
+
+
+def state_prediction_order(sample: Any) -> None:
+    """State in the metadata of an MMagic sample that its prediction, from `destruct`, is BGR."""
+    if _is_mmagic_sample(sample):
+        sample.set_metainfo({"pred_img_output_channel_order": "BGR"})
+
+
+def _stated_order(meta: Mapping[str, Any], key: str) -> str | None:
+    """Return the channel order in the metadata, such as "RGB"; None if there is none."""
+    name = "gt" if key == "gt_img" else key
+    if _first(meta.get(f"{name}_color_type")) == "unchanged":
+        return "BGR"
+    given = _first(meta.get(f"{name}_channel_order"))
+    return str(given).upper() if given else None
 
 
 def _order(sample: Any, key: str, image: Tensor) -> str:
@@ -54,14 +80,10 @@ def _order(sample: Any, key: str, image: Tensor) -> str:
 
     Without metadata, images in MMagic samples are BGR, and those of this package RGB.
     """
-    meta = sample.metainfo
-    name = "gt" if key == "gt_img" else key
-    given, kind = (_first(meta.get(f"{name}_{key}")) for key in ("channel_order", "color_type"))
     if image.shape[-3] == 1:
         return "single"
-    if kind == "unchanged":
-        return "BGR"
-    return str(given or ("BGR" if _is_mmagic_sample(sample) else "RGB")).upper()
+    default = "BGR" if _is_mmagic_sample(sample) else "RGB"
+    return _stated_order(sample.metainfo, key) or default
 
 
 def _common_order(samples: Sequence[Any], key: str, images: Tensor) -> str:

@@ -20,7 +20,7 @@ from srgan_plugin.networks.ema import update_ema
 from srgan_plugin.networks.self_ensemble import self_ensemble
 from srgan_plugin.registry import MODELS
 
-from .data_preprocessor import gt_batch
+from .data_preprocessor import gt_batch, state_prediction_order
 from .model_utils import (
     Config,
     build,
@@ -238,6 +238,7 @@ class SRModel(BaseModel):
             data_samples = data_samples.split()
         for sample, image in zip(data_samples, images, strict=True):
             sample.output = BaseDataElement(pred_img=image)
+            state_prediction_order(sample)
         return list(data_samples)
 
 
