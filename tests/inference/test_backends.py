@@ -1,6 +1,9 @@
 """Test that each backend computes the same as torch, or refuses a network in one line."""
 
 import importlib.util
+import sys
+from importlib.machinery import ModuleSpec
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,9 +11,9 @@ import torch
 
 from srgan_plugin.__main__ import main
 from srgan_plugin.errors import UserError
-from srgan_plugin.inference import Upscaler, backends, open_model
+from srgan_plugin.inference import Upscaler, backends, open_model, precision
 from srgan_plugin.inference.backends import BACKENDS, open_backend
-from srgan_plugin.inference.backends.base import parse_device
+from srgan_plugin.inference.backends.base import Backend, parse_device
 from srgan_plugin.inference.backends.graph import prepare_for_cpu
 from srgan_plugin.networks import MSRResNet, SRResNet
 
@@ -113,6 +116,73 @@ def test_the_tile_is_halved_when_memory_runs_out(backend, error, monkeypatch):
     assert upscaler.tile == 20
 
 
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        (
+            "openvino",
+            "Exception:\nFailed to allocate 7516192768 bytes of memory\n",
+        ),
+        (
+            "onnxruntime",
+            "[ONNXRuntimeError] : Failed to allocate memory for buffer of size 75161",
+        ),
+        ("torch", "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't alloc"),
+    ],
+)
+def test_the_lack_of_memory_is_known_by_the_message_of_the_runtime(name, said):
+    backend = object.__new__(BACKENDS[name])  # without the runtime
+    assert backend.is_out_of_memory(RuntimeError(said))
+    assert backend.is_out_of_memory(MemoryError())
+    assert not backend.is_out_of_memory(RuntimeError("Failed to allocate a register"))
+
+
+@pytest.fixture
+def empty_openvino(monkeypatch):
+    """Replace OpenVINO by an empty module, and return it."""
+    module = ModuleType("openvino")
+    module.__spec__ = ModuleSpec("openvino", None)
+    monkeypatch.setitem(sys.modules, "openvino", module)
+    monkeypatch.delitem(sys.modules, "openvino.opset13", raising=False)
+    return module
+
+
+@pytest.fixture
+def openvino_on(empty_openvino, monkeypatch):
+    """Return a function that replaces OpenVINO on a processor with the given capabilities."""
+
+    def replace(*capabilities):
+        core = SimpleNamespace(get_property=lambda *_: list(capabilities))
+        empty_openvino.Core, empty_openvino.opset13 = lambda: core, None
+        monkeypatch.setattr(BACKENDS["openvino"], "__init__", Backend.__init__)
+        monkeypatch.setattr(precision, "bfloat16_speedup", lambda _: 2)  # of torch
+
+    return replace
+
+
+def test_precision_auto_is_float32_on_a_processor_without_bfloat16_in_openvino(openvino_on):
+    network = rough("msrresnet x2")
+    openvino_on("FP32", "BF16")
+    assert open_backend(network, "openvino", precision="auto").dtype == torch.bfloat16
+    openvino_on("FP32")
+    assert open_backend(network, "openvino", precision="auto").dtype == torch.float32
+    said = r"precision: expected float32 for backend openvino on cpu, got bfloat16; .*auto"
+    with pytest.raises(UserError, match=said):
+        open_backend(network, "openvino", precision="bfloat16")
+
+
+def test_auto_compares_the_runtimes_in_one_precision(openvino_on, timed):
+    openvino_on("FP32")
+    opened = open_backend(rough("msrresnet x2"), "auto", device="cpu", precision="auto")
+    assert (opened.name, opened.dtype) == ("torch", torch.bfloat16)
+    assert "openvino" not in timed
+
+
+def test_an_openvino_without_the_operations_is_one_line(empty_openvino):
+    with pytest.raises(UserError, match=r"openvino: .*set 13.*pip install --upgrade openvino"):
+        open_backend(rough("msrresnet x2"), "openvino")
+
+
 def test_bfloat16_in_openvino_is_more_than_50_db_from_float32():
     openvino = pytest.importorskip("openvino")
     if "BF16" not in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
@@ -143,7 +213,7 @@ def test_a_missing_package_is_one_line_with_the_command_that_installs_it(monkeyp
     ("options", "said"),
     [
         ({"device": "cuda"}, "device.*cuda"),
-        ({"precision": "float16", "device": "cpu"}, "precision.*float32.*float16"),
+        ({"precision": "float16", "device": "cpu"}, "precision.*float32.* on cpu, got float16"),
     ],
 )
 def test_an_unsupported_device_or_precision_is_refused(backend, options, said):

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import Final, Literal
+from typing import Final, Literal, cast
 
 import torch
 
@@ -61,13 +61,18 @@ def open_backend(
     on_torch = _open(TorchBackend, network, device, precision)
     if on_torch.kind != "cpu":
         return on_torch
-    return _open_fastest(on_torch, network, device, precision)
+    return _open_fastest(on_torch, network, device)
 
 
-def _open_fastest(
-    on_torch: Backend, network: Generator, device: str, precision: Precision
-) -> Backend:
-    """Return the network in the fastest of the installed runtimes, one of which is `on_torch`."""
+def _open_fastest(on_torch: Backend, network: Generator, device: str) -> Backend:
+    """Return the network in the fastest of the installed runtimes, one of which is `on_torch`.
+
+    Args:
+        on_torch: The network in torch, on the CPU, in the type in which all runtimes are compared.
+        network: See `open_backend`.
+        device: See `open_backend`.
+    """
+    precision = _precision(on_torch.dtype)
     others = [
         kind
         for kind in BACKENDS.values()
@@ -81,7 +86,7 @@ def _open_fastest(
         return _open(_fastest[key], network, device, precision)
     opened = [on_torch]
     for kind in others:
-        with suppress(UserError):  # the runtime does not support this network
+        with suppress(UserError):  # the runtime does not support this network or precision
             opened.append(_open(kind, network, device, precision))
     best = min(opened, key=_seconds) if len(opened) > 1 else on_torch
     _fastest[key] = type(best)
@@ -95,19 +100,27 @@ def _open(kind: type[Backend], network: Generator, device: str, precision: Preci
             f"pip install {' '.join(missing)}"
         )
     device = kind.find_device(device)
-    if precision == "auto" and torch.bfloat16 not in kind.dtypes:
+    dtypes = kind.dtypes_on(device)
+    if precision == "auto" and torch.bfloat16 not in dtypes:
         dtype = torch.float32
     else:
         dtype = choose_dtype(precision, torch.device(device))
-    if dtype not in kind.dtypes:
-        known = " or ".join(str(one).removeprefix("torch.") for one in kind.dtypes)
-        raise UserError(f"precision: expected {known} for backend {kind.name}, got {precision}")
+    if dtype not in dtypes:
+        raise UserError(
+            f"precision: expected {' or '.join(map(_precision, dtypes))} for backend {kind.name} "
+            f"on {device}, got {precision}; precision auto chooses"
+        )
     if network.needs_whole_image and not kind.takes_whole_images:
         raise UserError(
             f"backend {kind.name}: expected a network without instance normalisation, got "
             f"{type(network).__name__} with it; use backend torch"
         )
     return kind(network, device, dtype)
+
+
+def _precision(dtype: torch.dtype) -> Precision:
+    """Return the value of `--precision` for a dtype."""
+    return cast(Precision, str(dtype).removeprefix("torch."))
 
 
 @torch.inference_mode()

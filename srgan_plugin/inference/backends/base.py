@@ -13,19 +13,21 @@ from srgan_plugin.networks import Generator
 
 
 class Backend(ABC):
-    """A generator loaded into one runtime, on one device, in the two halves of `Generator`.
+    """A generator loaded into one runtime, on one device, in two halves.
+
+    The halves are those of `Generator`: feature extraction and reconstruction.
 
     Use `open_backend` to create one; it checks the arguments.
 
     Args:
         network: Generator on the CPU, in evaluation mode.
         device: Device, from `find_device`.
-        dtype: Type to compute in, one of `dtypes`.
+        dtype: Type to compute in, one of `dtypes_on(device)`.
 
     Attributes:
         name: Value of `--backend`.
         packages: Packages that the runtime needs in addition to torch.
-        dtypes: Types that the runtime can compute in.
+        dtypes: Types that the runtime can compute in, on one of its devices at least.
         takes_whole_images: Whether the runtime supports instance normalisation, which needs
             statistics of the whole image.
         device: Device of the network, such as `"cpu"` or `"cuda:0"`.
@@ -36,7 +38,7 @@ class Backend(ABC):
         needs_whole_image: See `networks.Generator`.
 
     Raises:
-        UserError: The processor does not support the type, or the runtime a layer of the network.
+        UserError: The runtime does not support a layer of the network.
         MemoryError: The network does not fit on the device, and the runtime says so.
     """
 
@@ -68,24 +70,35 @@ class Backend(ABC):
             raise UserError(f"device: expected cpu for backend {cls.name}, got {name}")
         return "cpu"
 
+    @classmethod
+    def dtypes_on(cls, device: str) -> tuple[torch.dtype, ...]:
+        """Return those of `dtypes` in which the runtime can compute on a device."""
+        return cls.dtypes
+
     @property
     def kind(self) -> str:
         """Kind of the device: `"cpu"`, `"cuda"`, `"mps"` or `"vulkan"`."""
         return self.device.partition(":")[0]
 
     def to_device(self, window: Tensor) -> Tensor:
-        """Return a window of the LR image, (1, 3, H, W) in float32, as an input of the halves."""
+        """Return a window of the LR image as an input of the halves.
+
+        The window is RGB in [0, 1], (1, 3, H, W), float32.
+        """
         return window.contiguous()
 
     @abstractmethod
     def extract_features(self, x: Tensor) -> Tensor:
-        """Return the features of `x`; see `Generator`. The next call may overwrite them."""
+        """Return the features, (1, C, H, W), of a window of the LR image, from `to_device`.
+
+        The next call may overwrite them. A backend is not safe for use by several threads.
+        """
 
     @abstractmethod
     def reconstruct(self, features: Tensor, x: Tensor) -> Tensor:
-        """Return the SR image of a window of features and the same window of the LR image.
+        """Return the SR image, (1, 3, sH, sW), of features and the same window of the LR image.
 
-        See `networks.Generator`. The next call may overwrite the result.
+        The image is not clamped to [0, 1]. The next call may overwrite it.
         """
 
     def is_out_of_memory(self, error: BaseException) -> bool:

@@ -30,8 +30,8 @@ class Op:
         output: Name of the output.
         options: Keyword arguments of the method `kind` of a builder. `conv`: `weight`, (out, in /
             groups, k, k), `bias`, (out,), `stride`, `padding` and `groups`. `affine`: `scale` and
-            `shift` of scale * x + shift. `leaky_relu`: `slope`. `prelu`: `slopes`, (C,) or (1,).
-            `pixel_shuffle` and `bilinear`: `factor`. `channel`: `number`, from 0.
+            `shift` of scale * x + shift. `leaky_relu`: `slope`, 0 for ReLU. `prelu`: `slopes`,
+            (C,) or (1,). `pixel_shuffle` and `bilinear`: `factor`. `channel`: `number`, from 0.
     """
 
     kind: str
@@ -42,7 +42,7 @@ class Op:
 
 @dataclass(frozen=True)
 class Graph:
-    """One half of a generator.
+    """One half of a generator: feature extraction or reconstruction.
 
     Attributes:
         channels: {name of the input: number of channels}.

@@ -17,17 +17,18 @@ from srgan_plugin.networks import Generator
 from .base import Backend, parse_device
 from .graph import Array, Graph, trace_halves
 
-_MAGIC = "7767517"
-_OUT_OF_MEMORY = -100
+_MAGIC = "7767517"  # first line of a `.param` file
+_OUT_OF_MEMORY = -100  # status of ncnn's functions
 _FP16_OPTIONS = ("fp16_packed", "fp16_storage", "fp16_arithmetic")
 _CPU_TYPE = 3  # ncnn's `GpuInfo.type()` of a Vulkan device that runs on the CPU
 
 
 class NCNNBackend(Backend):
-    """Backend for ncnn, on `"cpu"` or `"vulkan:N"`.
+    """Backend for ncnn, on `"cpu"` or `"vulkan:N"`; see `Backend`.
 
     Raises:
-        UserError: float16 on a CPU.
+        UserError: ncnn cannot load the network.
+        MemoryError: ncnn reports that the network does not fit on the device.
     """
 
     name = "ncnn"
@@ -36,13 +37,8 @@ class NCNNBackend(Backend):
 
     def __init__(self, network: Generator, device: str, dtype: torch.dtype) -> None:
         super().__init__(network, device, dtype)
-        if dtype == torch.float16 and device == "cpu":
-            raise UserError(
-                "precision: expected float32 for backend ncnn on a CPU, got float16; "
-                "use device vulkan or precision float32"
-            )
         gpu = None if device == "cpu" else int(device.partition(":")[2])
-        self._features, self._reconstruction = (
+        self._extraction, self._reconstruction = (
             _load_net(graph, gpu, fp16=dtype == torch.float16) for graph in trace_halves(network)
         )
 
@@ -65,12 +61,17 @@ class NCNNBackend(Backend):
         kind, number = parse_device(name, {"cpu": 1, "vulkan": count}, cls.name)
         return "cpu" if kind == "cpu" else f"vulkan:{number or 0}"
 
+    @classmethod
+    def dtypes_on(cls, device: str) -> tuple[torch.dtype, ...]:
+        """Return float32, and float16 on a Vulkan device."""
+        return (torch.float32,) if device == "cpu" else cls.dtypes
+
     def extract_features(self, x: Tensor) -> Tensor:
-        """Return the features of a window of the LR image."""
-        return _run(self._features, x)
+        """See `Backend`."""
+        return _run(self._extraction, x)
 
     def reconstruct(self, features: Tensor, x: Tensor) -> Tensor:
-        """Return the SR image of a window of features and the same window of the LR image."""
+        """See `Backend`."""
         return _run(self._reconstruction, features, x)
 
 
@@ -100,8 +101,8 @@ def _load_net(graph: Graph, gpu: int | None, *, fp16: bool) -> Any:
     import ncnn
 
     net = ncnn.Net()
-    net.opt.num_threads = torch.get_num_threads()
-    net.opt.use_bf16_storage = False
+    net.opt.num_threads = torch.get_num_threads()  # as set for all backends
+    net.opt.use_bf16_storage = False  # whatever the default of the version
     for option in _FP16_OPTIONS:
         setattr(net.opt, f"use_{option}", fp16)
     if gpu is not None:
@@ -128,6 +129,7 @@ def _load_net(graph: Graph, gpu: int | None, *, fp16: bool) -> Any:
 
 
 def _run(net: Any, *inputs: Tensor) -> Tensor:
+    """Run a half on its inputs, in the order of `Graph.channels`."""
     import ncnn
 
     extractor = net.create_extractor()

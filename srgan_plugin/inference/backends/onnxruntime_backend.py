@@ -11,11 +11,13 @@ from srgan_plugin.networks import Generator
 from .base import Backend
 from .graph import Array, Graph, trace_halves
 
+# Of ONNX 1.12, which ONNX Runtime reads from 1.12 on.
 _OPSET = 17
+_IR_VERSION = 8
 
 
 class ONNXRuntimeBackend(Backend):
-    """Backend for ONNX Runtime. One model accepts windows of any size."""
+    """Backend for ONNX Runtime; see `Backend`. One model accepts windows of any size."""
 
     name = "onnxruntime"
     packages = ("onnx", "onnxruntime")
@@ -25,8 +27,8 @@ class ONNXRuntimeBackend(Backend):
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = torch.get_num_threads()
-        self._features, self._reconstruction = (
+        options.intra_op_num_threads = torch.get_num_threads()  # as set for all backends
+        self._extraction, self._reconstruction = (
             onnxruntime.InferenceSession(
                 _to_model(graph), options, providers=["CPUExecutionProvider"]
             )
@@ -34,19 +36,21 @@ class ONNXRuntimeBackend(Backend):
         )
 
     def extract_features(self, x: Tensor) -> Tensor:
-        """Return the features of a window of the LR image."""
-        return _run(self._features, x=x)
+        """See `Backend`."""
+        return _run(self._extraction, x=x)
 
     def reconstruct(self, features: Tensor, x: Tensor) -> Tensor:
-        """Return the SR image of a window of features and the same window of the LR image."""
+        """See `Backend`."""
         return _run(self._reconstruction, features=features, x=x)
 
     def is_out_of_memory(self, error: BaseException) -> bool:
         """Return whether ONNX Runtime raised `error` for lack of memory."""
+        # An error of its own: "Failed to allocate memory for requested buffer of size 123".
         return "Failed to allocate memory" in str(error) or super().is_out_of_memory(error)
 
 
 def _run(session: Any, **inputs: Tensor) -> Tensor:
+    """Run a half on its inputs by name."""
     feed = {name: x.contiguous().numpy() for name, x in inputs.items()}
     return torch.from_numpy(session.run(None, feed)[0])
 
@@ -64,15 +68,16 @@ def _to_model(graph: Graph) -> bytes:
     builder = _Builder()
     output = graph.build(builder, {name: name for name in graph.channels})
     result = helper.make_tensor_value_info(output, TensorProto.FLOAT, [1, None, None, None])
-    made = helper.make_graph(builder.nodes, "half", inputs, [result], builder.constants)
-    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", _OPSET)], ir_version=8)
+    made = helper.make_graph(builder.nodes, "half_network", inputs, [result], builder.constants)
+    opsets = [helper.make_opsetid("", _OPSET)]
+    model = helper.make_model(made, opset_imports=opsets, ir_version=_IR_VERSION)
     onnx.checker.check_model(model)
     data: bytes = model.SerializeToString()
     return data
 
 
 class _Builder:
-    """Create ONNX nodes for the kinds of `Op`; a handle is the name of a value."""
+    """Create ONNX nodes for the kinds of `Op`, with its options; a handle is a value's name."""
 
     def __init__(self) -> None:
         self.nodes: list[Any] = []
@@ -101,7 +106,9 @@ class _Builder:
         )
 
     def leaky_relu(self, x: str, *, slope: float) -> str:
-        return self._node("LeakyRelu", x, alpha=slope) if slope else self._node("Relu", x)
+        if not slope:
+            return self._node("Relu", x)  # 0 * -inf is NaN
+        return self._node("LeakyRelu", x, alpha=slope)
 
     def prelu(self, x: str, *, slopes: Array) -> str:
         return self._node("PRelu", x, self._constant(slopes.reshape(-1, 1, 1)))
@@ -123,6 +130,7 @@ class _Builder:
         return self._node("DepthToSpace", x, blocksize=factor, mode="CRD")
 
     def bilinear(self, x: str, *, factor: int) -> str:
+        # half_pixel is torch's interpolation without `align_corners`.
         scales = self._constant(np.array([1, 1, factor, factor], np.float32))
         return self._node(
             "Resize", x, "", scales, mode="linear", coordinate_transformation_mode="half_pixel"

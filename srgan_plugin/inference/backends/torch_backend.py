@@ -5,7 +5,6 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from srgan_plugin.errors import UserError
 from srgan_plugin.networks import Generator
 
 from .base import Backend, parse_device
@@ -13,10 +12,9 @@ from .graph import prepare_for_cpu
 
 
 class TorchBackend(Backend):
-    """Backend for torch, on `"cpu"`, `"cuda:N"` or `"mps"`.
+    """Backend for torch, on `"cpu"`, `"cuda:N"` or `"mps"`; see `Backend`.
 
     Raises:
-        UserError: float16 on a CPU.
         MemoryError: The network does not fit on the device.
     """
 
@@ -26,11 +24,6 @@ class TorchBackend(Backend):
 
     def __init__(self, network: Generator, device: str, dtype: torch.dtype) -> None:
         super().__init__(network, device, dtype)
-        if dtype == torch.float16 and self.kind == "cpu":
-            raise UserError(
-                "precision: expected float32 or bfloat16 on a CPU, got float16, which is for GPUs; "
-                "auto chooses the faster one"
-            )
         if self.kind == "cpu":
             network = prepare_for_cpu(network)
         # With autocast the skip connection around the network stays in float32. On Set5 the result
@@ -47,18 +40,24 @@ class TorchBackend(Backend):
         """Return an existing device; `"auto"` is a CUDA GPU if there is one, else `"cpu"`."""
         return str(find_device(name))
 
+    @classmethod
+    def dtypes_on(cls, device: str) -> tuple[torch.dtype, ...]:
+        """Return float32 and bfloat16, and float16 on a GPU, as torch is slow in it on CPUs."""
+        on_cpu = device.startswith("cpu")
+        return tuple(one for one in cls.dtypes if not (on_cpu and one == torch.float16))
+
     def to_device(self, window: Tensor) -> Tensor:
         """Return a window of the LR image in the dtype and memory format of the network."""
         moved = window.to(self.device, self._stored)
         return moved.contiguous(memory_format=torch.channels_last)
 
     def extract_features(self, x: Tensor) -> Tensor:
-        """Return the features of a window of the LR image."""
+        """See `Backend`."""
         with self._autocast():
             return self._network.extract_features(x)
 
     def reconstruct(self, features: Tensor, x: Tensor) -> Tensor:
-        """Return the SR image of a window of features and the same window of the LR image."""
+        """See `Backend`."""
         with self._autocast():
             return self._network.reconstruct(features, x)
 
