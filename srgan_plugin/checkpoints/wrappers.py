@@ -142,7 +142,8 @@ def unwrap_with_rest(
         skipped |= {str(key): None for key in inner if inner[key] is not inner[name]}
         inner = inner[name]
         names.append(name)
-    plain, quantized = _tensors(inner), select_quantized(inner)
+    plain = _tensors(inner)
+    quantized = {_WRAPPED.sub("", key): value for key, value in select_quantized(inner).items()}
     keys = [*plain, *quantized]
     prefixes = (*_PREFIXES[role, ema], "")
     prefix = next(p for p in prefixes if not p or any(_has_prefix(key, p) for key in keys))

@@ -1,7 +1,11 @@
 """Weights that are not plain real tensors are called what they are, with what helps."""
 
+import re
+from contextlib import suppress
+
 import pytest
 import torch
+from torch import nn
 from torch.nn.utils import (
     parametrizations,
     parametrize,
@@ -13,6 +17,7 @@ from torch.nn.utils import (
 )
 
 from srgan_plugin.checkpoints import identify, load_generator_weights, open_network, unwrap
+from srgan_plugin.checkpoints.weight_forms import explain_form
 from srgan_plugin.checkpoints.wrappers import WeightFormError
 from srgan_plugin.networks import ModifiedVGG, MSRResNet
 
@@ -77,11 +82,82 @@ def test_a_reparametrised_layer_is_named_and_the_remedy_makes_the_file_load(
         torch.testing.assert_close(open_network(path)(image), network(image))
 
 
+def remedy_of(message, layers):
+    """Call what a message says for each of the layers to which it applies."""
+    assert "for each such layer" in message
+    for layer in layers:
+        for call in re.findall(r"torch\.nn\.utils\.[\w.]+\(layer, '\w+'\)", message):
+            with suppress(ValueError):  # of another form
+                eval(call, {"torch": torch, "layer": layer})
+
+
+@pytest.mark.parametrize(
+    ("changes", "firsts"),
+    [
+        ({"conv_hr": [lambda x: prune.random_unstructured(x, "bias", 0.5)]}, ["conv_hr.bias_orig"]),
+        (
+            {
+                "conv_first": [lambda x: prune.random_unstructured(x, "bias", 0.5)],
+                "conv_hr": [lambda x: prune.l1_unstructured(x, "weight", 0.5)],
+            },
+            ["conv_hr.weight_orig"],
+        ),
+        (
+            {
+                "conv_first": [lambda x: prune.l1_unstructured(x, "weight", 0.5)],
+                "conv_hr": [spectral_norm],
+            },
+            ["spectral_norm), first conv_hr.weight_orig", "prune), first conv_first.weight_orig"],
+        ),
+        (
+            {"conv_hr": [lambda x: parametrize.register_parametrization(x, "bias", nn.Tanh())]},
+            ["first conv_hr.parametrizations.bias.original"],
+        ),
+    ],
+    ids=["bias", "weight and bias", "two forms", "parametrised bias"],
+)
+def test_one_message_has_the_remedy_for_all_parameters_and_forms(tmp_path, rough, changes, firsts):
+    network = rough(MSRResNet, **SMALL)
+    layers = [network.get_submodule(name) for name in changes]
+    for layer, wraps in zip(layers, changes.values(), strict=True):
+        for wrap in wraps:
+            wrap(layer)
+    image = torch.rand(1, 3, 8, 8)
+    network(image)
+    path = tmp_path / "x.pth"
+    torch.save(network.state_dict(), path)
+    for said in refusals(path):
+        assert all(first in said for first in firsts)
+    remedy_of(said, layers)
+    torch.save(network.state_dict(), path)
+    with torch.inference_mode():
+        torch.testing.assert_close(open_network(path)(image), network(image))
+
+
+def test_entries_of_two_layers_are_no_form_of_one():
+    weights = {"a.weight_orig": torch.ones(2, 2), "b.weight_u": torch.ones(2)}
+    assert explain_form(weights) is None
+    assert "spectral" in explain_form({**weights, "a.weight_u": torch.ones(2)})
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod."])
+def test_quantised_weights_of_data_parallel_or_compiled_networks_are_named(rough, prefix):
+    state = {
+        f"{prefix}generator.{key}": weight
+        for key, weight in rough(MSRResNet, **SMALL).state_dict().items()
+    }
+    key = f"{prefix}generator.conv_first.weight"
+    state[key] = quantized(state[key])
+    with pytest.raises(WeightFormError, match=r"quantised.*generator\.conv_first\.weight"):
+        unwrap(state)
+
+
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        (lambda w: torch.quantize_per_tensor(w, 0.1, 0, torch.qint8), "quantised to 8 bits"),
-        (lambda w: (w * 100).to(torch.int8), "quantised to 8 bits"),
+        (lambda w: torch.quantize_per_tensor(w, 0.1, 0, torch.qint8), "quantised weights (qint8)"),
+        (lambda w: torch.quantize_per_tensor(w, 1, 0, torch.qint32), "quantised weights (qint32)"),
+        (lambda w: (w * 100).to(torch.int8), "quantised weights (int8)"),
         (lambda w: w.to(torch.complex64), "complex64"),
     ],
 )
