@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 import numpy as np
 import torch
@@ -17,6 +17,9 @@ from srgan_plugin.registry import METRICS
 
 from .metrics import ImageMetric
 
+# Pixels of height and width after cropping; the deepest features have a sixteenth of each.
+_SMALLEST: Final = 32
+
 
 @METRICS.register_module()
 class NIQE(ImageMetric):
@@ -27,6 +30,9 @@ class NIQE(ImageMetric):
         model: File with the model of natural images; None: the file of an installed BasicSR or
             MMagic.
         kwargs: `gt_key`, `pred_key`, `collect_device`, `prefix`, `rounding`, as for `metrics.PSNR`.
+
+    Raises:
+        UserError: `crop_border` is not an integer of at least 0, or there is no valid `model`.
     """
 
     full_reference = False
@@ -56,7 +62,7 @@ class _NetworkMetric(ImageMetric):
         raise NotImplementedError
 
     def _measure(self, pred: NDArray[Any], gt: NDArray[Any]) -> dict[str, float]:
-        pair = map(self._batch, remove_border(self._round(pred), gt, self.crop_border, 32))
+        pair = map(self._batch, remove_border(self._round(pred), gt, self.crop_border, _SMALLEST))
         with torch.inference_mode():
             return {self.metric: float(self.distance(*pair))}
 
@@ -73,6 +79,10 @@ class LPIPS(_NetworkMetric):
         crop_border: Pixels to crop from each edge, at least 0; default 4.
         download: Whether torchvision may download the weights of the network.
         kwargs: `gt_key`, `pred_key`, `collect_device`, `prefix`, `rounding`, as for `metrics.PSNR`.
+
+    Raises:
+        UserError: `crop_border` is not an integer of at least 0, torchmetrics is missing or too
+            old, or the weights are missing and may not be downloaded (`MissingFileError`).
     """
 
     metric = "LPIPS"
@@ -81,7 +91,8 @@ class LPIPS(_NetworkMetric):
     def _network(self) -> Callable[[Tensor, Tensor], Tensor]:
         module = _torchmetrics("LPIPS", "torchmetrics.image.lpip")
         network: Callable[[Tensor, Tensor], Tensor] = module.LearnedPerceptualImagePatchSimilarity(
-            "alex", normalize=True
+            "alex",
+            normalize=True,  # for images in [0, 1]; else it expects [-1, 1]
         ).to(self.device)
         return network
 
