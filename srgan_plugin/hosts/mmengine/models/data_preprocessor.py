@@ -56,7 +56,16 @@ def is_bgr(meta: Mapping[str, Any], key: str) -> bool:
 
 
 def as_rgb(image: Tensor, meta: Mapping[str, Any], key: str) -> Tensor:
-    """Return an image (…, 3, H, W) of a test sample in RGB; `meta` and `key` as for `is_bgr`."""
+    """Return an image of a test sample in RGB.
+
+    Args:
+        image: The image or frames, (…, 3, H, W).
+        meta: See `is_bgr`.
+        key: See `is_bgr`.
+
+    Returns:
+        (…, 3, H, W).
+    """
     return image.flip(-3) if is_bgr(meta, key) else image
 
 
