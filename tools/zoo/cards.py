@@ -131,7 +131,7 @@ def _effort(training: Mapping[str, Any]) -> str:
     stages = _stages(training)
     hours = sum(stage["hours"] for stage in stages)
     *first, last = (f"{stage['iterations']:,}" for stage in stages)
-    iterations = f"{', '.join(first)} and {last}" if first else last
+    iterations = f"stages of {', '.join(first)} and {last}" if first else last
     return f"{training['device']} for {hours:.1f} hours ({iterations} iterations)"
 
 

@@ -259,7 +259,7 @@ def test_a_bundled_network_is_trained_further_and_its_card_has_both_stages(
     assert both["start"] == first["chosen"]
     assert both["earlier"] == [{k: v for k, v in first.items() if k != "curves"}]
     text = cards.how("msrresnet", both)
-    assert f"({first['iterations']:,} and {both['iterations']:,} iterations)" in text
+    assert f"(stages of {first['iterations']:,} and {both['iterations']:,} iterations)" in text
     (tmp_path / "work/data/pieces_store").rmdir()
     write_image(tmp_path / "pieces/0.png", textured(32, 32))
     create_store(tmp_path / "pieces", tmp_path / "work/data/pieces_store", workers=1)
