@@ -169,6 +169,15 @@ def test_missing_test_sets_are_an_error_when_none_is_left(fails: Callable[..., s
     assert "GTmod12" in said
 
 
+def test_a_checkpoint_for_a_network_without_weights_is_refused_by_its_name(
+    data: Path, fails: Callable[..., str]
+) -> None:
+    said = fails("test", BICUBIC, "msrresnet")
+    assert "'none'" in said
+    assert "bicubic_x4.py" in said
+    assert "got msrresnet" in said
+
+
 def test_an_unknown_type_is_answered_by_the_nearest_names_and_the_scope(
     data: Path, fails: Callable[..., str]
 ) -> None:

@@ -293,19 +293,25 @@ def set_test_checkpoint(cfg: Any, location: str) -> None:
 
     Raises:
         MissingFileError: The checkpoint does not exist.
-        UserError: The checkpoint does not match the config, or is `none` for a network with
-            weights.
+        UserError: The checkpoint does not match the config, is `none` for a network with weights,
+            or is another for one without.
     """
     from srgan_plugin.hosts.mmengine.compat import is_plugin_model
 
-    if location.lower() != "none":
-        cfg.load_from = adapt_generator_to_checkpoint(
-            cfg.model, location, is_plugin=is_plugin_model(cfg)
+    network, has_weights = network_name(cfg.model), location.lower() != "none"
+    if has_weights and network == "Bicubic":
+        raise UserError(
+            f"checkpoint: expected 'none' for {cfg.filename}, whose network has no weights, got "
+            f"{location}"
         )
-    elif (network := network_name(cfg.model)) != "Bicubic":
+    if not has_weights and network != "Bicubic":
         raise UserError(
             f"checkpoint: expected one for the network {network} of {cfg.filename}, got 'none', "
             "which is for configs without weights such as bicubic_x4.py"
+        )
+    if has_weights:
+        cfg.load_from = adapt_generator_to_checkpoint(
+            cfg.model, location, is_plugin=is_plugin_model(cfg)
         )
 
 
