@@ -140,7 +140,7 @@ def _find_base(given: str | None, runs: Sequence["Run"]) -> "Base | None":
         runs: Runs on the page.
     """
     from srgan_plugin import config_path
-    from srgan_plugin.reports.mmengine_runs import literal_config
+    from srgan_plugin.reports.mmengine_configs import literal_config
     from srgan_plugin.reports.run_page import Base
     from srgan_plugin.reports.runs import flatten
 

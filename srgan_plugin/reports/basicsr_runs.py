@@ -1,18 +1,25 @@
 """Read BasicSR runs, `experiments/NAME`, from their text logs."""
 
 import re
+import warnings
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
-from .runs import Run, flatten, iteration_of_validation
+from srgan_plugin.errors import PluginWarning
 
+from .runs import Run, flatten
+from .validations import ValidationCounter
+
+# Patterns of what BasicSR 1.4.2 logs in `train_pipeline`, `MessageLogger`, `SRModel`, `dict2str`
+# and `get_env_info`.
 _STEP: Final = re.compile(
     r"\[epoch: *[\d,]+, iter: *([\d,]+), lr:\(([^)]*)\)\] "
     r"\[eta: [^\]]*time \(data\): ([\d.]+) \(([\d.]+)\)\] (.*)$"
 )
 _VALUE: Final = re.compile(r"(\w+): ([-+]?[\d.]+(?:e[-+]?\d+)?|[-+]?inf|nan)")
 _TIME: Final = re.compile(r"^(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d),\d+ ", re.MULTILINE)
+_START: Final = re.compile(r"INFO: Start training from epoch: \d+, iter: (\d+)$", re.MULTILINE)
 _VALIDATION: Final = re.compile(r"INFO: Validation (.+)$")
 _VALIDATION_SET: Final = re.compile(r"Number of val images/folders in (.+): (\d+)$", re.MULTILINE)
 _METRIC: Final = re.compile(r"^\s+# (\w+): ([\d.naif]+)")
@@ -68,20 +75,35 @@ def read_basicsr(run: Run, logs: list[Path]) -> None:
 
 
 def _read_curves(run: Run, text: str) -> None:
-    interval, last = _read_option(text, "val_freq"), _read_option(text, "total_iter")
-    step, dataset, first = 0, "", True
+    """Add the curves of a session; they replace earlier points from its first iteration on.
+
+    That is the iteration after the start or, if the log does not state it, of the first entry.
+    """
+    started = _START.search(text)
+    begin = int(started[1]) + 1 if started else None
+    counter = _count_validations(text)
+    counter.continue_from(begin or 1)
+    at, dataset, is_first = 0, "", True
     for line in text.splitlines():
-        if found := _STEP.search(line):
-            step = int(found[1].replace(",", ""))
-            if first:
-                run.drop_from(step)
-                first = False
-            _add_step(run, step, found)
-        elif found := _VALIDATION.search(line):
-            dataset = found[1].strip()
-        elif found := _METRIC.match(line):
-            at = iteration_of_validation(step, interval, last)
-            run.add(f"{dataset}/{found[1].upper()}", at, float(found[2]))
+        step, validation, metric = (p.search(line) for p in (_STEP, _VALIDATION, _METRIC))
+        if step:
+            at = int(step[1].replace(",", ""))
+            counter.continue_from(at)
+        elif validation:
+            dataset = validation[1].strip()
+            at = counter.find_iteration({dataset})
+        if is_first and (step or validation):
+            run.drop_from(begin or at)
+            is_first = False
+        if step:
+            _add_step(run, at, step)
+        elif metric and dataset:
+            run.add(f"{dataset}/{metric[1].upper()}", at, float(metric[2]))
+
+
+def _count_validations(text: str) -> ValidationCounter:
+    interval = _read_option(text, "val_freq")
+    return ValidationCounter([(1, interval)] if interval else [], _read_option(text, "total_iter"))
 
 
 def _add_step(run: Run, step: int, found: re.Match[str]) -> None:
@@ -108,15 +130,22 @@ def _read_options(run: Run) -> None:
     if path:
         run.config_name = path.name
         run.config_text = path.read_text(encoding="utf-8", errors="replace")
-        run.config = flatten(_parse_yaml(run.config_text))
+        run.config = flatten(_parse_yaml(run.config_text, path))
 
 
-def _parse_yaml(text: str) -> Any:
+def _parse_yaml(text: str, path: Path) -> Any:
+    """Parse options; without PyYAML, and with a warning if they are damaged, there are none."""
     try:
         import yaml
     except ImportError:
         return {}
     try:
         return yaml.safe_load(text) or {}
-    except yaml.YAMLError:
+    except yaml.YAMLError as error:
+        warnings.warn(
+            f"{path}: expected BasicSR's options in YAML, got {' '.join(str(error).split())}; its "
+            "settings are not compared",
+            PluginWarning,
+            stacklevel=2,
+        )
         return {}

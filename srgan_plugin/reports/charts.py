@@ -25,6 +25,7 @@ _CHARTS: Final = (
 )
 _SECTIONS: Final = ("Validation", "Losses", "Discriminator", "Optimisation", "Speed", "Other")
 _FIRST: Final = ("PSNR", "SSIM", "NIQE")  # metrics before all others of a test set
+# What mmengine logs beside losses; `waiting` is the former name of `data_wait_fraction`.
 _HIDDEN: Final = ("time", "data_time", "waiting", "data_wait_fraction", "memory", "eta")
 _TITLES: Final = {"pix loss": "pixel loss", "gan loss": "adversarial loss"}
 

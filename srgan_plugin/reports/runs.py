@@ -89,18 +89,6 @@ def _duration(seconds: float) -> str:
     return f"{minutes} min {rest:02} s" if minutes else f"{rest} s"
 
 
-def iteration_of_validation(step: int, interval: int, last: int) -> int:
-    """Return the iteration of a validation whose log entry does not contain it.
-
-    Args:
-        step: Iteration of the last training entry before the validation.
-        interval: Iterations between validations; 0 if unknown.
-        last: Last iteration of the training, after which there is a validation; 0 if unknown.
-    """
-    at = -(-step // interval) * interval if interval else step
-    return min(at, last) if last else at
-
-
 def read_run(path: Path) -> Run:
     """Read an mmengine (this package, MMagic) or BasicSR run.
 

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import yaml
 
-from srgan_plugin.errors import MissingFileError, UserError
+from srgan_plugin.errors import MissingFileError, PluginWarning, UserError
 from srgan_plugin.reports.charts import charts, find_chart
-from srgan_plugin.reports.mmengine_runs import literal_config
+from srgan_plugin.reports.mmengine_configs import literal_config
 from srgan_plugin.reports.runs import (
     checkpoints,
     differing_settings,
@@ -86,6 +86,18 @@ def test_initial_weights_are_those_of_the_first_session(tmp_path: Path) -> None:
     assert run.image_counts == {"Set5": 4}
 
 
+def test_a_session_with_only_the_last_validation_continues_the_curve(tmp_path: Path) -> None:
+    # Killed after the last checkpoint, during the validation that the next session makes up for.
+    write_session(tmp_path, "20260101_100000", [step(30, 1.0), step(40, 2.0)])
+    log = session_log(11, "a", "iter_40.pth", False) + (
+        "2026/01/01 11:20:00 - mmengine - INFO - resumed epoch: 0, iter: 40\n"
+    )
+    write_session(tmp_path, "20260101_110000", [{"Set5/PSNR": 26.0, "step": 40}], log)
+    run = read_run(tmp_path)
+    assert run.curves["Set5/PSNR"] == {40: 26.0}
+    assert run.curves["loss_pix"] == {30: 1.0, 40: 2.0}
+
+
 def test_metrics_of_a_session_that_only_tests_are_not_a_curve(tmp_path: Path) -> None:
     write_session(tmp_path, "20260101_100000", [step(10, 1.0)])
     write_session(tmp_path, "20260101_110000", [{"Set5/PSNR": 26.0, "time": 1.0, "step": 0}])
@@ -115,7 +127,7 @@ def test_waiting_for_data_is_a_percentage_under_every_name_of_the_log_entry(
 def test_times_and_environment_are_read_from_the_text_log(tmp_path: Path) -> None:
     log = (
         "2026/01/01 10:00:00 - mmengine - INFO - \n    PyTorch: 2.14.1+cu130\n    seed: 7\n"
-        "    GPU 0: NVIDIA H100\n2026/01/01 11:05:30 - mmengine - INFO - "
+        "    GPU 0,2: NVIDIA H100\n    GPU 1: NVIDIA A100\n2026/01/01 11:05:30 - mmengine - INFO - "
         "Code: srgan_plugin 1, commit abc-dirty\n"
     )
     write_session(tmp_path, "20260101_100000", [step(10, 1.0)], log)
@@ -124,7 +136,7 @@ def test_times_and_environment_are_read_from_the_text_log(tmp_path: Path) -> Non
     assert info["time in all"] == "1 h 05 min"
     assert (info["torch"], info["seed"]) == ("2.14.1+cu130", "7")
     assert info["code"] == "srgan_plugin 1, commit abc-dirty"
-    assert info["GPU"] == "GPU 0: NVIDIA H100"
+    assert info["GPU"] == "GPU 0,2: NVIDIA H100, GPU 1: NVIDIA A100"
 
 
 def test_a_dumped_config_is_parsed_without_being_executed(tmp_path: Path) -> None:
@@ -191,6 +203,43 @@ def test_curves_of_basicsr_are_read_from_its_log(tmp_path: Path) -> None:
     assert run.info["time in all"] == "2 min 04 s"
     assert run.image_counts == {"Set5": 5}
     assert run.config == {"network_g.type": "MSRResNet"}
+
+
+def test_validations_of_basicsr_between_two_logged_steps_have_their_iterations(
+    tmp_path: Path,
+) -> None:
+    options = "  train:[\n    total_iter: 250\n  ]\n  val:[\n    val_freq: 50\n  ]\n"
+    lines = ["INFO: Start training from epoch: 0, iter: 0"]
+    step = "[name..][epoch:  0, iter:{:8,d}, lr:(1.000e-04,)] [eta: 0:00:00, time (data): 0.250 (0.050)] l_g_pix: {:.4e}"  # noqa: E501
+    for at in range(50, 251, 50):  # as `train_pipeline`: print_freq 200, then the validation
+        lines += ["INFO: " + step.format(at, at)] if at == 200 else []
+        lines += [f"INFO: Validation {name}\n\t # psnr: {at}.0000\n" for name in ("Set5", "Set14")]
+    lines += ["INFO: End of training.", "INFO: Validation Set5\n\t # psnr: 250.0000\n"]
+    text = options + "".join(f"2026-01-01 10:00:00,000 {line}\n" for line in lines)
+    (tmp_path / "train_name_20260101_100000.log").write_text(text)
+    curves = read_run(tmp_path).curves
+    expected = {at: float(at) for at in (50, 100, 150, 200, 250)}
+    assert curves["Set5/PSNR"] == curves["Set14/PSNR"] == expected
+
+
+def test_a_resumed_basicsr_session_replaces_what_followed_its_checkpoint(tmp_path: Path) -> None:
+    step = "2026-01-01 10:00:00,000 INFO: [name..][epoch:  0, iter:{:8,d}, lr:(1.000e-04,)] [eta: 0:00:00, time (data): 0.250 (0.050)] l_g_pix: {:.4e}\n"  # noqa: E501
+    start = "2026-01-01 10:00:00,000 INFO: Start training from epoch: 0, iter: {}\n"
+    sessions = [(0, (10, 20, 30, 40), 1), (20, (60,), 100), (20, (), 0)]
+    for hour, (iteration, steps, value) in enumerate(sessions, 10):
+        text = start.format(iteration) + "".join(step.format(at, value) for at in steps)
+        (tmp_path / f"train_name_20260101_{hour}0000.log").write_text(text)
+    # The third session ended before its first step.
+    assert read_run(tmp_path).curves["loss_pix"] == {10: 1, 20: 1, 60: 100}
+
+
+def test_damaged_options_of_basicsr_are_named_and_the_curves_are_read(tmp_path: Path) -> None:
+    (tmp_path / "train_name_20260101_100000.log").write_text(BASICSR)
+    (tmp_path / "opt.yml").write_text("a: [1, 2")
+    with pytest.warns(PluginWarning, match=r"opt\.yml: expected BasicSR's options in YAML"):
+        run = read_run(tmp_path)
+    assert run.config == {}
+    assert run.curves["loss_pix"] == {80: 0.015, 1240: 0.01}
 
 
 def test_times_of_a_resumed_basicsr_run_exclude_the_break(tmp_path: Path) -> None:
