@@ -58,3 +58,35 @@ def test_a_packed_tensor_keeps_the_order_of_memory_and_is_not_copied_twice() -> 
     assert torch.equal(back, image)
     assert back.stride() == image.stride()
     assert back.data_ptr() == packed.data_ptr()
+
+
+def test_tensors_of_several_devices_are_copied_and_assigned() -> None:
+    targets = [torch.zeros(2), torch.zeros(2, device="meta"), torch.zeros(3)]
+    copies = copy_tensors(targets)
+    assert [copy.device.type for copy in copies] == ["cpu", "meta", "cpu"]
+    assert_each_is(targets[::2], 0.0)
+    assign_where(torch.tensor(True), targets[::2], [torch.ones(2), torch.ones(3)])
+    assert_each_is(targets[::2], 1.0)
+    assert_each_is(copies[::2], 0.0)
+
+
+def assert_each_is(tensors: list[Tensor], value: float) -> None:
+    assert all(torch.equal(tensor, torch.full_like(tensor, value)) for tensor in tensors)
+
+
+def test_parameters_are_copied_detached_and_assigned_in_place() -> None:
+    parameter = torch.nn.Parameter(torch.zeros(2))
+    (copy,) = copy_tensors([parameter])
+    assert not copy.requires_grad
+    assign_where(torch.tensor(True), [parameter], [torch.ones(2)])
+    assert_each_is([parameter.detach()], 1.0)
+    assert parameter.requires_grad
+    assert parameter.is_leaf
+
+
+@pytest.mark.parametrize("values", [[torch.ones(3, 2)], []])
+def test_values_of_other_shapes_are_not_assigned(values: list[Tensor]) -> None:
+    target = torch.zeros(2, 3)
+    with pytest.raises(ValueError, match=r"expected the shapes \[\(2, 3\)\]"):
+        assign_where(torch.tensor(True), [target], values)
+    assert_each_is([target], 0.0)
