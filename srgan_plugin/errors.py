@@ -30,12 +30,12 @@ def prefix_errors(name: object) -> Iterator[None]:
     """Prepend `name`, such as a path, to the message of a `UserError` raised in the context.
 
     Raises:
-        UserError: The error with that message.
+        UserError: An error of the same class with that message.
     """
     try:
         yield
     except UserError as error:
-        raise UserError(f"{name}: {error}") from None
+        raise type(error)(f"{name}: {error}") from None
 
 
 def check_option(name: str, value: object, options: Iterable[object]) -> None:

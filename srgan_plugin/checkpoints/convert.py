@@ -238,8 +238,8 @@ def require_same_output(written: Path, network: nn.Module, allowed: float = TOLE
 
     Args:
         written: The checkpoint.
-        network: The network that was saved, on the CPU, in evaluation mode. If it has an input
-            size, as a discriminator has, the probe image has it as well.
+        network: The network that was saved, float32, on the CPU, in evaluation mode. If it has an
+            input size, as a discriminator has, the probe image has it as well.
         allowed: Largest allowed difference, for images in [0, 1].
 
     Returns:

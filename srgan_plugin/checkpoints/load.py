@@ -24,7 +24,7 @@ def load_generator_weights(generator: nn.Module, path: str | os.PathLike[str]) -
     """Load a checkpoint with any known layout into a generator, strictly.
 
     Args:
-        generator: The network; its weights are replaced.
+        generator: The network; its weights are replaced, in its dtype and on its device.
         path: The checkpoint.
 
     Returns:

@@ -222,7 +222,7 @@ def read_recorded_arguments(checkpoint: Mapping[str, Any], network: str) -> dict
         return {}
     if NOTE_KEY in meta:
         return _read_note(meta[NOTE_KEY], network)
-    return _read_config(meta.get("cfg"), network)
+    return _read_training_config(meta.get("cfg"), network)
 
 
 def _read_note(note: Any, network: str) -> dict[str, Any]:
@@ -249,7 +249,7 @@ def _read_note(note: Any, network: str) -> dict[str, Any]:
     return {k: v for k, v in stated.items() if not same_argument(v, NON_INFERABLE_ARGS[k].default)}
 
 
-def _read_config(text: Any, network: str) -> dict[str, Any]:
+def _read_training_config(text: Any, network: str) -> dict[str, Any]:
     """Return the generator's arguments in an mmengine config, or their defaults.
 
     Args:

@@ -93,6 +93,9 @@ def unwrap(
         ema: Whether to prefer averaged weights.
         role: Network of a training checkpoint, "generator" or "discriminator".
 
+    Returns:
+        {key: weight}, the tensors of `checkpoint`, not copies.
+
     Raises:
         UserError: The checkpoint has no weights, or several networks without known names.
 

@@ -4,6 +4,7 @@ import importlib
 import json
 import re
 import shutil
+import types
 from hashlib import sha256
 from pathlib import Path
 
@@ -12,10 +13,11 @@ import torch
 import yaml
 from hub_stand_in import TOKEN, hub_stand_in
 
-from srgan_plugin.checkpoints import huggingface, open_network
+from srgan_plugin.checkpoints import huggingface, open_network, save_atomically
+from srgan_plugin.checkpoints.convert import convert
 from srgan_plugin.checkpoints.hub import local_checkpoint
 from srgan_plugin.checkpoints.model_card import ModelCard
-from srgan_plugin.errors import UserError
+from srgan_plugin.errors import FileError, UserError
 from srgan_plugin.networks import ModifiedVGG, MSRResNet, SRResNet
 
 hub_library = pytest.importorskip("huggingface_hub")
@@ -144,6 +146,13 @@ def no_config(files):
     del files["config.json"]
 
 
+def changed(**fields):
+    def spoil(files):
+        files["config.json"] = json.dumps(json.loads(files["config.json"]) | fields).encode()
+
+    return spoil
+
+
 def no_json(files):
     files["config.json"] = b"<html>"
 
@@ -156,6 +165,9 @@ def no_json(files):
         (foreign_config, "arguments"),
         (no_config, "config.json"),
         (no_json, "JSON"),
+        (changed(architectures="MSRResNet"), r"architectures \(list\).* got architectures='MSRR"),
+        (changed(sha256=1), "got sha256=1"),
+        (changed(architectures=["SRResNet"]), "expected SRResNet, as in its config.json, got MSRR"),
     ],
 )
 def test_a_repository_that_contradicts_its_config_is_refused(hub, api, rough, spoil, said):
@@ -209,8 +221,9 @@ def test_a_pickle_named_as_the_weights_runs_nothing(hub, api, rough, tmp_path):
     config = json.loads(files["config.json"])
     config["sha256"] = sha256(files["model.safetensors"]).hexdigest()
     files["config.json"] = json.dumps(config).encode()
-    with pytest.raises(UserError, match="a pickle that calls"):
+    with pytest.raises(UserError, match="a pickle that calls") as refusal:
         huggingface.from_pretrained(REPO)
+    assert str(refusal.value).count("model.safetensors") == 1
     assert not (tmp_path / "ran").exists()
 
 
@@ -262,3 +275,76 @@ def test_the_tool_pushes_a_checkpoint_and_writes_a_folder(hub, api, rough, tool,
 def test_the_bundled_weights_are_pushed_under_their_own_licence(hub, api, tool):
     tool("push_to_hub").main(["srgan", REPO, "--folder", "written"])
     assert "license: cc-by-sa-4.0" in Path("written/README.md").read_text()
+
+
+def test_a_config_of_an_older_release_may_lack_an_argument(hub, api, rough):
+    network = rough(SRResNet, **SMALL, norm="instance")
+    huggingface.push_to_hub(network, REPO, CARD)
+    files = hub.commits[REPO][-1]
+    arguments = json.loads(files["config.json"])["arguments"]
+    del arguments["norm"]
+    changed(arguments=arguments)(files)
+    assert huggingface.from_pretrained(REPO).norm == "instance"
+
+
+def test_a_discriminator_in_a_repository_is_refused(rough, tmp_path):
+    save_atomically(rough(ModifiedVGG, mid_channels=2).state_dict(), tmp_path / "d.pth")
+    convert(tmp_path / "d.pth", weights := tmp_path / "model.safetensors", to="plugin")
+    digest = sha256(weights.read_bytes()).hexdigest()
+    config = {"architectures": ["ModifiedVGG"], "arguments": {}, "sha256": digest}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match=r"expected one of .*MSRResNet.*, got .*ModifiedVGG"):
+        huggingface.from_pretrained(tmp_path)
+
+
+def test_a_file_is_refused_without_asking_the_hub(hub, api, tmp_path):
+    (tmp_path / "model.safetensors").touch()
+    with pytest.raises(UserError, match=r"expected a folder or a repository.*open_network"):
+        huggingface.from_pretrained(tmp_path / "model.safetensors")
+    assert hub.requests == []
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda network: network.half(), "expected float32 on the CPU, got torch.float16"),
+        (lambda network: network.to("meta"), "expected float32 on the CPU, got .* on meta"),
+        (lambda network: network.train(), "expected evaluation mode"),
+    ],
+)
+def test_a_network_that_cannot_be_compared_is_refused_unchanged(rough, tmp_path, change, said):
+    network = change(rough(SRResNet, **SMALL))
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    with pytest.raises(UserError, match=said):
+        huggingface.save_pretrained(network, tmp_path, CARD)
+    if said == "expected evaluation mode":
+        assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
+    assert not (tmp_path / "model.safetensors").exists()
+
+
+def test_the_visibility_is_sent_only_if_it_is_given(hub, api, rough, monkeypatch):
+    sent = []
+    create = api.create_repo
+    monkeypatch.setattr(api, "create_repo", lambda *a, **k: (sent.append(k), create(*a, **k))[1])
+    for private in (None, True):
+        huggingface.push_to_hub(rough(MSRResNet, **SMALL), REPO, CARD, private=private)
+    assert [options.get("private", "not sent") for options in sent] == ["not sent", True]
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyError])
+def test_an_error_of_the_compiled_client_is_one_line_and_a_bug_is_not(api, monkeypatch, error):
+    # huggingface_hub's `xet_get` calls `hf_xet.download_files`, whose errors have no frame of it.
+    message = "Data processing error: CAS service error : Reqwest Error: connection reset"
+
+    def xet_get(*args, **kwargs):
+        raise error(message)
+
+    calling = importlib.import_module("huggingface_hub.file_download").__dict__
+    in_hub = types.FunctionType(xet_get.__code__, calling, None, None, xet_get.__closure__)
+    monkeypatch.setattr(api, "snapshot_download", in_hub)
+    with pytest.raises(FileError if error is RuntimeError else error, match="CAS service error"):
+        huggingface.from_pretrained(REPO)
+    monkeypatch.setattr(api, "snapshot_download", xet_get)
+    with pytest.raises(error) as raised:  # elsewhere it is a bug
+        huggingface.from_pretrained(REPO)
+    assert not isinstance(raised.value, UserError)
