@@ -58,6 +58,18 @@ def test_abbreviations_numbers_and_values_behind_short_options_are_known() -> No
     assert (args.suffix, args.n, args.rest) == ("x", -5, ["-1"])
 
 
+def test_options_of_another_command_may_have_spaces_in_their_values(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    passed = []
+    monkeypatch.setattr(
+        "srgan_plugin.__main__.run_mmagic", lambda tool, line: passed.append((tool, line))
+    )
+    line = ["c.py", "--work-dir=/data/my runs", "--resume"]
+    srgan_plugin(["mmagic", "train", *line])
+    assert passed == [("train", line)]
+
+
 def test_an_unknown_option_with_spaces_in_its_value_is_no_input(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

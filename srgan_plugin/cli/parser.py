@@ -62,7 +62,7 @@ class Parser(argparse.ArgumentParser):
         known = self._option_string_actions
         for argument in self._given:
             of_subcommand = self._subparsers is not None and not argument.startswith("-")
-            if argument == "--" or of_subcommand:
+            if argument == "--" or of_subcommand or self._takes_remainder(argument):
                 break
             found = _OPTION.match(argument)
             name = found[0] if found and " " not in argument.partition("=")[0] else ""
@@ -71,3 +71,8 @@ class Parser(argparse.ArgumentParser):
             if name and not is_known and containing in argument:
                 return name
         return None
+
+    def _takes_remainder(self, argument: str) -> bool:
+        """Return whether a positional argument is followed by those of another command."""
+        remainder = any(action.nargs == argparse.REMAINDER for action in self._actions)
+        return remainder and not argument.startswith("-")

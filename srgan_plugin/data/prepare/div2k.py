@@ -237,10 +237,10 @@ def unpack(archive: Archive, root: Path, *, progress: Progress | None = None) ->
                     _unpack_one(packed, members[target.name], target)
                 if progress is not None:
                     progress(done, len(targets))
-    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError) as error:
         raise UserError(
-            f"{file}: expected a ZIP archive, got a damaged one ({error}); remove it and download "
-            "it again"
+            f"{file}: expected a ZIP archive, got a damaged or encrypted one ({error}); remove it "
+            "and download it again"
         ) from None
 
 
