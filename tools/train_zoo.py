@@ -20,6 +20,12 @@ from srgan_plugin.errors import UserError
 ROOT = Path(__file__).resolve().parent.parent
 #: In the order of their training.
 NETWORKS = ("msrresnet", "srgan")
+#: Options that train a bundled network further, and their data in addition to the pieces.
+FURTHER = {
+    "finetune": "",
+    "distill": ", towards the mean of GT and the network's own self-ensemble",
+    "augment": ", on downscaled and rotated copies of the photographs as well",
+}
 
 
 class Training(NamedTuple):
@@ -52,18 +58,13 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--cpu", action="store_true", help="use the short recipes for a CPU")
     further = parser.add_mutually_exclusive_group()
-    further.add_argument(
-        "--finetune",
-        action="store_true",
-        help="train the bundled network further, by the recipe configs/zoo_NETWORK_…_finetune.py "
-        "(with --network)",
-    )
-    further.add_argument(
-        "--distill",
-        action="store_true",
-        help="likewise by configs/zoo_NETWORK_…_distill.py, towards the mean of GT and the "
-        "network's own self-ensemble (with --network)",
-    )
+    for name, data in FURTHER.items():
+        further.add_argument(
+            f"--{name}",
+            action="store_true",
+            help=f"train the bundled network further, by the recipe configs/zoo_NETWORK_…_{name}.py"
+            f"{data} (with --network)",
+        )
     parser.add_argument(
         "--benchmarks", type=Path, help="folder of Set5, Set14, B100, Kodak24 (default: data)"
     )
@@ -82,7 +83,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--work-dir", type=Path, default=Path("work_dirs/zoo"))
     args = parser.parse_args(argv)
-    args.further = "finetune" if args.finetune else "distill" if args.distill else None
+    args.further = next((name for name in FURTHER if getattr(args, name)), None)
     if args.further and not args.network:
         parser.error(f"--{args.further}: expected --network NAME beside it, got none")
     files = {
@@ -222,6 +223,26 @@ def make_targets(start: Path, store: Path, training: Training) -> Path:
     if not targets.exists():
         write_targets(open_model(str(start)), store, targets)
     return targets
+
+
+def make_copies(data: Path) -> Path:
+    """Make the store of the photographs' copies, unless it exists.
+
+    Args:
+        data: Folder that `prepare` wrote to.
+
+    Returns:
+        Folder of the store.
+    """
+    from zoo.augmentation import write_copies
+
+    store, pieces = data / "augmented_store", data / "augmented_pieces"
+    if not store.exists():
+        if not pieces.exists():
+            write_copies(sorted((data / "photographs").iterdir()), pieces)
+        run("create_store.py", pieces, "--out", store)
+        shutil.rmtree(pieces)
+    return store
 
 
 def train(training: Training, store: Path, *options: str) -> Any:
@@ -365,6 +386,8 @@ def main(argv: list[str] | None = None) -> None:
             options.append(f"load_from={start}")
         if args.distill:
             store = make_targets(start, store, training)
+        if args.augment:
+            store = make_copies(data)
         if name == "srgan":
             options.append(f"model.perceptual_loss.pretrained={args.vgg}")
         config = train(training, store, *options)

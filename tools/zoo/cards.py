@@ -144,7 +144,8 @@ def _training(name: str, training: Mapping[str, Any], note: str) -> str:
         sections.append(_stage_table(stage))
     recipe = f"--photographs FOLDER --vgg FILE --network {name}{' --cpu' * training['cpu']}"
     flags = [f"`--{Path(stage['config']).stem.rpartition('_')[2]}`" for stage in stages[1:]]
-    more = f", and then with {' and '.join(flags)} those of the later stages" if flags else ""
+    listed = " and ".join(filter(None, [", ".join(flags[:-1]), *flags[-1:]]))
+    more = f", and then with {listed} those of the later stages" if flags else ""
     repeat = f'`make train-zoo ARGS="{recipe}"` repeats the recipe{more}.'
     curves = f"![training curves](../../../docs/zoo/{name}.svg)"
     return "\n\n".join(filter(None, [*sections, note, repeat, curves]))

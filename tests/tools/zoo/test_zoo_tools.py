@@ -268,6 +268,13 @@ def test_a_bundled_network_is_trained_further_and_its_card_has_both_stages(
     third = json.loads(records.read_text())["models"]["msrresnet"]
     assert [stage["iterations"] for stage in third["earlier"]] == [90, both["iterations"]]
     assert "`--finetune` and `--distill`" in cards._training("msrresnet", third, "")
+    write_image(tmp_path / "work/data/augmented_pieces/0.png", textured(32, 32))
+    module.main([*line, "--network", "msrresnet", "--augment"])
+    assert done[-3][:2] == ("create_store.py", "work/data/augmented_pieces")
+    assert "train_dataloader.dataset.gt=work/data/augmented_store" in done[-2]
+    fourth = json.loads(records.read_text())["models"]["msrresnet"]
+    flags = "`--finetune`, `--distill` and `--augment`"
+    assert flags in cards._training("msrresnet", fourth, "")
 
 
 def test_the_curves_of_two_stages_go_on_from_the_weights_that_were_chosen():
