@@ -36,6 +36,11 @@ class Training(NamedTuple):
     work: Path
 
     @property
+    def is_averaged(self) -> bool:
+        """Whether the mean of its weights and of those that it starts from is bundled."""
+        return self.config.endswith("_augment.py")
+
+    @property
     def run(self) -> Path:
         """Work dir of this training."""
         return self.work / Path(self.config).stem
@@ -266,7 +271,7 @@ def train(training: Training, store: Path, *options: str) -> Any:
 def choose(
     training: Training, held_out: Path, iterations: int
 ) -> tuple[Path, str, dict[int, dict[str, float]]]:
-    """Choose the checkpoint by the held-out photographs.
+    """Choose the checkpoint by the held-out photographs, or the last if it is averaged.
 
     Args:
         training: Completed training.
@@ -283,6 +288,9 @@ def choose(
     from srgan_plugin.hosts.mmengine.engine.checkpoint_files import checkpoint_name
 
     benchmark = find_benchmark(held_out.name, held_out.parent)
+    if training.is_averaged:
+        last = training.run / checkpoint_name(iterations)
+        return last, "being the last", validations(read_log(training.run))
     if training.name == "msrresnet":
         best = best_by_psnr(training.run, training.run / checkpoint_name(iterations), benchmark)
         return best, "PSNR on the held-out photographs", validations(read_log(training.run))
@@ -293,18 +301,18 @@ def choose(
 def bundle(
     training: Training, config: Any, start: Path, *, cpu: bool
 ) -> tuple[Path, dict[str, Any]]:
-    """Choose the checkpoint of a training, finish it if it is SRGAN's, and bundle its weights.
+    """Choose the checkpoint of a training, finish it if need be, and bundle its weights.
 
     Args:
         training: Completed training.
         config: Its config.
-        start: Weights that it started from, which SRGAN's are interpolated with.
+        start: Weights that it started from, for the average or interpolation with them.
         cpu: Whether it was trained on a CPU.
 
     Returns:
         The chosen checkpoint and a summary of the training.
     """
-    from zoo.finishing import finish
+    from zoo.finishing import average_with_start, finish
     from zoo.selection import read_log
     from zoo.training_summary import curves, recipe
 
@@ -319,6 +327,9 @@ def bundle(
     if training.name == "srgan":
         source = training.run / "finished.pth"
         summary |= finish(start, chosen, source, find_benchmark("photographs", data))
+    if training.is_averaged:
+        source = training.run / "averaged.pth"
+        summary |= average_with_start(start, chosen, source)
     print("\n".join(convert(source, target, to="plugin", half=True).report()))
     log = read_log(training.run)
     return chosen, {

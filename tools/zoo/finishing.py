@@ -1,4 +1,4 @@
-"""Finish a generator of adversarial training: interpolation with its start, mean colours."""
+"""Finish a trained generator: averaged with its start, or interpolated, with mean colours."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,6 +7,7 @@ from typing import Final
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from srgan_plugin.checkpoints.detect import identify
 from srgan_plugin.checkpoints.read_write import NOTE_KEY, load_checkpoint_file, save_atomically
@@ -42,15 +43,38 @@ def finish(start: Path, checkpoint: Path, target: Path, photographs: Benchmark) 
     step = -(-len(photographs.pairs) // PHOTOGRAPHS)
     indices = range(0, len(photographs.pairs), step)
     shift = remove_colour_shift(network, photographs, indices)
-    found = identify(load_checkpoint_file(checkpoint))
-    note = make_note(found.layout.network, found.arguments)
-    save_atomically({"meta": {NOTE_KEY: note}, "state_dict": network.state_dict()}, target)
+    _save(network, checkpoint, target)
     return {
         "interpolation": f"{SHARE:g} of these weights and {1 - SHARE:g} of those of the start, "
         "which has fewer artefacts and most of the texture; chosen by eye on Set5, Set14, Kodak24",
         "colours": f"a mean shift of {', '.join(f'{value:+.2f}' for value in shift)} levels (RGB) "
         f"on {len(indices)} training photographs, removed by the last bias",
     }
+
+
+def average_with_start(start: Path, checkpoint: Path, target: Path) -> dict[str, str]:
+    """Write the mean of the weights of a training and of those that it started from.
+
+    Both are good on other images, and their mean is better than each, as in Wortsman et al. 2022
+    ("Model soups").
+
+    Args:
+        start: Weights that the training started from.
+        checkpoint: Checkpoint of the training; averaged weights are preferred.
+        target: Checkpoint to write.
+
+    Returns:
+        What was done, as rows of a model card.
+    """
+    _save(open_model(str(start), blend=0.5, blend_with=str(checkpoint)), checkpoint, target)
+    return {"average": "the mean of these weights and those of the start is bundled"}
+
+
+def _save(network: nn.Module, checkpoint: Path, target: Path) -> None:
+    """Write the weights of a network with the arguments that `checkpoint` records."""
+    found = identify(load_checkpoint_file(checkpoint))
+    note = make_note(found.layout.network, found.arguments)
+    save_atomically({"meta": {NOTE_KEY: note}, "state_dict": network.state_dict()}, target)
 
 
 def remove_colour_shift(

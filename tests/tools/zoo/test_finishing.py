@@ -1,10 +1,10 @@
-"""SRGAN's generator is interpolated with its start, and gets the mean colour of GT."""
+"""Finished generators: the mean with the start; interpolation with it, and the mean colour of GT."""
 
 import numpy as np
 import pytest
 import torch
 from zoo import finishing
-from zoo.finishing import finish
+from zoo.finishing import average_with_start, finish
 
 from srgan_plugin.checkpoints.convert import convert
 from srgan_plugin.data.benchmark_sets import find_benchmark
@@ -63,3 +63,16 @@ def test_weights_are_interpolated_and_only_the_last_bias_differs_from_that(folde
     convert(target, folder / "bundled.safetensors", to="plugin", half=True)
     bundled = open_model(str(folder / "bundled.safetensors"))
     assert np.abs(mean_difference(bundled, photographs.pairs)).max() < 0.3
+
+
+def test_an_averaged_network_is_the_mean_of_the_start_and_the_end(tmp_path):
+    networks = []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        networks.append(MSRResNet(mid_channels=8, num_blocks=1))
+        torch.save(networks[-1].state_dict(), tmp_path / f"{seed}.pth")
+    row = average_with_start(tmp_path / "0.pth", tmp_path / "1.pth", tmp_path / "mean.pth")
+    assert list(row) == ["average"]
+    start, end = (network.state_dict() for network in networks)
+    for key, weight in open_model(str(tmp_path / "mean.pth")).state_dict().items():
+        assert torch.allclose(weight, (start[key] + end[key]) / 2)

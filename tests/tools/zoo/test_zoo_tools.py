@@ -274,7 +274,10 @@ def test_a_bundled_network_is_trained_further_and_its_card_has_both_stages(
     assert "train_dataloader.dataset.gt=work/data/augmented_store" in done[-2]
     fourth = json.loads(records.read_text())["models"]["msrresnet"]
     flags = "`--finetune`, `--distill` and `--augment`"
-    assert flags in cards._training("msrresnet", fourth, "")
+    text = cards._training("msrresnet", fourth, "")
+    assert flags in text
+    assert "mean of these weights and those of the start" in text
+    assert fourth["chosen"] == fourth["iterations"]
 
 
 def test_the_curves_of_two_stages_go_on_from_the_weights_that_were_chosen():
