@@ -1,4 +1,4 @@
-"""Finished generators: the mean with the start; interpolation with it, and the mean colour of GT."""
+"""Finished generators: the mean with the start; interpolation with it and the mean colour of GT."""
 
 import numpy as np
 import pytest
