@@ -192,7 +192,7 @@ def test_arrays_that_are_not_images_are_refused(image, said):
     ("options", "said"),
     [
         ({"tile": 8}, "tile.*16.*8"),
-        ({"precision": "float16", "device": "cpu"}, "float16.*GPU"),
+        ({"precision": "float16", "device": "cpu"}, "float32 or bfloat16.*cpu.*float16"),
         ({"device": "tpu"}, "device.*auto.*cpu.*cuda.*tpu"),
     ],
 )
