@@ -33,6 +33,7 @@ def refusal(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[str, s
         ("upscale a b --xyzzy", "unknown option --xyzzy; --help lists the options"),
         ("mos make A=a --hr hr --ot x.html", "unknown option --ot; did you mean --out?"),
         ("mos make A=a --hr hr --o x.html --sed 1", "unknown option --sed; did you mean --seed?"),
+        ("mos make --ot x.html A=a --hr hr", "unknown option --ot; did you mean --out?"),
         ("doctor --verbos", "unknown option --verbos; --help lists the options"),
         ("--versoin", "unknown option --versoin; did you mean --version?"),
         ("doctor now", "unexpected: now"),

@@ -8,8 +8,9 @@ from difflib import get_close_matches
 from typing import Any, ClassVar, NoReturn
 
 _UNEXPECTED = "unexpected: "
-# Errors that a misspelt option can cause: it is unknown, and a required one seems to be missing.
-_CAUSED_BY_TYPO = (_UNEXPECTED, "the following arguments are required")
+# Errors that a misspelt option can cause: it is unknown, a required one seems to be missing, or its
+# value is taken for another argument.
+_CAUSED_BY_TYPO = (_UNEXPECTED, "the following arguments are required", "argument ")
 _OPTION = re.compile(r"--?[A-Za-z][^\s=]*")
 
 

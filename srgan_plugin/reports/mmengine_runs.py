@@ -218,10 +218,13 @@ def _count_validations(config: dict[str, Any]) -> ValidationCounter:
     last, interval = _positive(loop.get("max_iters")), _positive(loop.get("val_interval", 1000))
     if not last or not interval:  # by epochs, or no config
         return ValidationCounter([], 0)
-    schedule = [(max(_positive(loop.get("val_begin")), 1), interval)]
+    begin = max(_positive(loop.get("val_begin")), 1)
     # From one iteration before its milestone, as `IterBasedTrainLoop._decide_current_val_interval`.
-    schedule += [(at - 1, later) for at, later in loop.get("dynamic_intervals") or ()]
-    return ValidationCounter(schedule, last)
+    later = [
+        (max(_positive(at) - 1, begin), _positive(n))
+        for at, n in loop.get("dynamic_intervals") or ()
+    ]
+    return ValidationCounter([(begin, interval), *((at, n) for at, n in later if n)], last)
 
 
 def _positive(value: object) -> int:

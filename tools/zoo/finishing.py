@@ -55,8 +55,8 @@ def finish(start: Path, checkpoint: Path, target: Path, photographs: Benchmark) 
 def average_with_start(start: Path, checkpoint: Path, target: Path) -> dict[str, str]:
     """Write the mean of the weights of a training and of those that it started from.
 
-    Both are good on other images, and their mean is better than each, as in Wortsman et al. 2022
-    ("Model soups").
+    Both are good on other images, and their mean can be better than each, as in Wortsman et al.
+    2022 ("Model soups"); docs/zoo/note.md has the PSNR of all three for the bundled weights.
 
     Args:
         start: Weights that the training started from.

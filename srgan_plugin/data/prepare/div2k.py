@@ -208,7 +208,7 @@ def fetch(
 
 
 def unpack(archive: Archive, root: Path, *, progress: Progress | None = None) -> None:
-    """Unpack `root/NAME.zip`, skipping existing images.
+    """Unpack `root/NAME.zip`, skipping existing images of the same size in bytes.
 
     Args:
         archive: The archive.
@@ -233,18 +233,20 @@ def unpack(archive: Archive, root: Path, *, progress: Progress | None = None) ->
             for folder in {target.parent for target in targets}:
                 remove_abandoned(folder)
             for done, target in enumerate(targets, start=1):
-                if not target.is_file():
-                    _unpack_one(packed, members[target.name], target)
+                member = packed.getinfo(members[target.name])
+                # Another tool may have left a truncated image.
+                if not (target.is_file() and target.stat().st_size == member.file_size):
+                    _unpack_one(packed, member, target)
                 if progress is not None:
                     progress(done, len(targets))
-    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
         raise UserError(
-            f"{file}: expected a ZIP archive, got a damaged or encrypted one ({error}); remove it "
+            f"{file}: expected a ZIP archive, got a damaged one ({error}); remove it "
             "and download it again"
         ) from None
 
 
-def _unpack_one(packed: zipfile.ZipFile, member: str, target: Path) -> None:
+def _unpack_one(packed: zipfile.ZipFile, member: zipfile.ZipInfo, target: Path) -> None:
     # Reading to the end checks the checksum.
     with (
         packed.open(member) as source,
@@ -288,7 +290,7 @@ def cut_subimages(
     """Cut images into overlapping sub-images (480x480 in HR) and write their annotation file.
 
     Names and annotation file are those of BasicSR and MMagic. The annotation file is written last.
-    Images with existing sub-images are not decoded again.
+    An image is not decoded again if all its sub-images exist.
 
     Args:
         sources: HR images with their LR images.
@@ -313,19 +315,19 @@ def cut_subimages(
 
 
 def _cut(root: Path, source: DIV2KImage) -> list[str]:
-    """Write the missing sub-images of one HR image; return the names of all."""
+    """Write the sub-images of one HR image, unless all exist; return their names."""
     windows = _windows(source.hr)
     names = [f"{source.key}_s{number:03d}.png" for number in range(1, len(windows) + 1)]
-    missing = [
-        (scale, path, window)
+    pieces = [
+        (scale, subimage_dir(root, scale) / name, window)
         for scale in (1, *source.lrs)
-        for path, window in zip(
-            [subimage_dir(root, scale) / name for name in names], windows, strict=True
-        )
-        if not _is_complete(path, CROP // scale)
+        for name, window in zip(names, windows, strict=True)
     ]
-    images = read_div2k_image(source) if missing else {}
-    for scale, path, (rows, columns) in missing:
+    if all(_is_complete(path, CROP // scale) for scale, path, _ in pieces):
+        return names
+    # All of them: those that exist may have been cut from other windows, by another tool.
+    images = read_div2k_image(source)
+    for scale, path, (rows, columns) in pieces:
         write_image(path, images[scale][_shrink(rows, scale), _shrink(columns, scale)])
     return names
 

@@ -140,7 +140,7 @@ def test_gradients_in_bfloat16_agree_with_the_plain_ones_at_the_published_batch(
     models = []
     for wrapper in (OptimWrapper, AmpOptimWrapper):
         torch.manual_seed(0)
-        config = {"type": "MSRResNet", "mid_channels": 64, "num_blocks": 2}
+        config = {"type": "MSRResNet", "mid_channels": 16, "num_blocks": 2}
         model = MODELS.build(
             {
                 "type": "srgan_plugin.SRModel",

@@ -68,8 +68,10 @@ def test_prediction_and_gt_are_each_measured_in_their_own_channel_order(
         "output": {"pred_img": pred.flip(0) if pred_is_bgr else pred},
         **notes,
     }
-    measured = measure(BenchmarkMetric(gt_key="truth"), stored)
-    assert measured == pytest.approx(score(pred, gt), abs=1e-6)
+    nested = {"output": stored["output"], "data_samples": {"truth": stored["truth"], **notes}}
+    for one in (stored, nested):
+        measured = measure(BenchmarkMetric(gt_key="truth"), one)
+        assert measured == pytest.approx(score(pred, gt), abs=1e-6)
 
 
 @pytest.mark.usefixtures("on_cuda")

@@ -112,4 +112,4 @@ def test_a_validation_after_one_that_ended_in_an_error_counts_its_own_images_onl
     with pytest.raises(AssertionError, match="out of memory"):
         loop.run()
     images.levels = (30, 40, 50)
-    assert loop.run() == {"set/Brightness": 40.0}
+    assert loop.run() == {"Brightness": 40.0}

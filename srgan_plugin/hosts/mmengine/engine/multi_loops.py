@@ -88,9 +88,9 @@ class _MultiLoop(BaseLoop):
     def _evaluator(self, config: Any, loader: DataLoader[Any]) -> Evaluator:
         metrics = config if isinstance(config, Sequence) else [config]
         evaluator = self.runner.build_evaluator([self._metric(m, loader) for m in metrics])
-        for metric in evaluator.metrics:
-            # Without prefixes, the values of one set would replace those of another.
-            metric.prefix = metric.prefix or dataset_name(loader)
+        if self.several:  # without prefixes, the values of one set would replace those of another
+            for metric in evaluator.metrics:
+                metric.prefix = metric.prefix or dataset_name(loader)
         evaluator.dataset_meta = getattr(loader.dataset, "metainfo", None)
         return evaluator
 
@@ -103,7 +103,7 @@ class _MultiLoop(BaseLoop):
             kind = config["type"]
             kind = registry.get(kind) if isinstance(kind, str) else kind
         known = known_arguments(kind)[0] if kind else set()  # mmengine refuses an unknown type
-        if config.get("prefix", name) is None:  # the default of a metric alone
+        if self.several and config.get("prefix", name) is None:
             config = {key: value for key, value in config.items() if key != "prefix"}
         config = {**{key: value for key, value in defaults.items() if key in known}, **config}
         if self.several and "out_file_path" in known:  # else only the last set would remain

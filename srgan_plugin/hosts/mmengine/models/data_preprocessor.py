@@ -46,6 +46,8 @@ def is_bgr(meta: Mapping[str, Any], key: str) -> bool:
         meta: Metadata of the sample, or the sample as a dict.
         key: Key of the image: `gt_img` or another one for GT, `pred_img` or `input`.
     """
+    if isinstance(nested := meta.get("data_samples"), Mapping):  # where metrics find images as well
+        meta = {**meta, **nested}
     if order := _stated_order(meta, f"{key}_output") or _stated_order(meta, key):
         return order == "BGR"
     # MMagic's models state no order of predictions: it is that to which the preprocessor converted
