@@ -176,7 +176,7 @@ def print_tables(
         scorer: The metrics.
         refusals: Reason by name of a model that was not measured.
     """
-    from srgan_plugin.metrics import format_comparison, format_conditions, format_measures
+    from srgan_plugin.metrics import format_comparison, format_conditions, format_metrics
     from srgan_plugin.metrics.reference_results import MODELS
 
     missing = {each.name: each.missing_images for each in sets}
@@ -188,7 +188,7 @@ def print_tables(
         absent = "" if name in measured else f" – not measured: {reason}"
         parts = [f"{name}{beside}{absent}"]
         if name in measured:
-            parts.append(format_measures(results, scorer))
+            parts.append(format_metrics(results, scorer))
         if model in MODELS:
             parts.append(format_comparison(results, model, missing))
         print("\n\n".join(filter(None, parts)), end="\n\n")

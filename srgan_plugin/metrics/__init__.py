@@ -14,7 +14,7 @@ from .protocols import DEFAULT_PROTOCOLS, PROTOCOLS, EvaluationProtocol
 from .psnr_ssim import psnr, quantize, ssim, to_y
 from .reference_results import ReferenceResult, reference_results
 from .scoring import Scorer, average, evaluate, score_images
-from .tables import format_comparison, format_conditions, format_measures, format_table
+from .tables import format_comparison, format_conditions, format_metrics, format_table
 
 __all__ = [
     "DEFAULT_PROTOCOLS",
@@ -26,7 +26,7 @@ __all__ = [
     "evaluate",
     "format_comparison",
     "format_conditions",
-    "format_measures",
+    "format_metrics",
     "format_table",
     "psnr",
     "quantize",

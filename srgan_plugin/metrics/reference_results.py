@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from srgan_plugin.errors import check_option
 
-from .protocols import PROTOCOLS, Function, MetricName
+from .protocols import PROTOCOLS, MetricKind
 
 
 class PublishedTable(NamedTuple):
@@ -38,8 +38,8 @@ class ReferenceResult(NamedTuple):
     """
 
     value: float
-    metric: MetricName | None
-    right: MetricName | None
+    metric: str | None
+    right: str | None
     table: PublishedTable
 
 
@@ -91,7 +91,7 @@ _TABLE: dict[str, tuple[PublishedTable, dict[str, tuple[float, float]]]] = {
 MODELS = tuple(_TABLE)
 
 
-def reference_results(model: str, dataset: str) -> dict[Function, ReferenceResult]:
+def reference_results(model: str, dataset: str) -> dict[MetricKind, ReferenceResult]:
     """Look up the published results of a model at x4.
 
     Args:
@@ -112,14 +112,12 @@ def reference_results(model: str, dataset: str) -> dict[Function, ReferenceResul
     """
     check_option("reference model", model, MODELS)
     table, values = _TABLE[model]
-    published, right = PROTOCOLS[table.protocol], PROTOCOLS[table.right]
-    functions: tuple[Function, ...] = ("PSNR", "SSIM")
+    published, right = (
+        {metric.kind: name for name, metric in PROTOCOLS[protocol].metrics(border=4).items()}
+        for protocol in (table.protocol, table.right)
+    )
+    kinds: tuple[MetricKind, ...] = ("PSNR", "SSIM")
     return {
-        function: ReferenceResult(
-            value=value,
-            metric=published.name(function),
-            right=right.name(function),
-            table=table,
-        )
-        for function, value in zip(functions, values.get(dataset, ()), strict=False)
+        kind: ReferenceResult(value, published.get(kind), right.get(kind), table)
+        for kind, value in zip(kinds, values.get(dataset, ()), strict=False)
     }

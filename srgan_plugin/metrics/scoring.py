@@ -12,7 +12,7 @@ from torch import Tensor
 from srgan_plugin.data.benchmark_sets import Benchmark
 from srgan_plugin.errors import UserError, check_count, check_option
 
-from .protocols import DEFAULT_PROTOCOLS, PROTOCOLS, Measure, MetricName
+from .protocols import DEFAULT_PROTOCOLS, PROTOCOLS, Metric
 from .psnr_ssim import (
     PEAK,
     WINDOW,
@@ -25,7 +25,7 @@ from .psnr_ssim import (
     to_levels,
 )
 
-Scores = dict[MetricName, float]
+Scores = dict[str, float]
 Upscale = Callable[[NDArray[np.uint8]], NDArray[Any]]
 
 
@@ -45,7 +45,7 @@ class Scorer:
         protocols: Names of the protocols.
         border: See Args.
         rounding: See Args.
-        measures: Metrics and their options by name, in the order of the protocols.
+        metrics: Metrics with their options by name, in the order of the protocols.
 
     Raises:
         UserError: A protocol is unknown, two protocols use one name for different metrics, or
@@ -69,16 +69,16 @@ class Scorer:
     ) -> None:
         check_count(0, border=border)
         self.protocols, self.border, self.rounding = tuple(protocols), border, rounding
-        self.measures: dict[MetricName, Measure] = {}
+        self.metrics: dict[str, Metric] = {}
         for protocol in self.protocols:
             check_option("protocol", protocol, PROTOCOLS)
-            for name, measure in PROTOCOLS[protocol].measures(border, rounding).items():
-                if (other := self.measures.setdefault(name, measure)) != measure:
+            for name, metric in PROTOCOLS[protocol].metrics(border, rounding).items():
+                if (other := self.metrics.setdefault(name, metric)) != metric:
                     raise UserError(
                         f"{protocol}: expected {name} after {other.border} pixels are cropped, as "
-                        f"in another protocol, got {measure.border}; measure them one by one"
+                        f"in another protocol, got {metric.border}; measure them one by one"
                     )
-        if not self.measures:
+        if not self.metrics:
             raise UserError(f"protocols: expected at least one of {', '.join(PROTOCOLS)}, got none")
 
     def score(self, pred: NDArray[Any], gt: NDArray[np.uint8], *, peak: float = 1) -> Scores:
@@ -103,10 +103,10 @@ class Scorer:
             rounding: pred
             if pred.dtype == np.uint8
             else to_levels(pred, peak=peak, rounding=rounding)
-            for rounding in {m.rounding for m in self.measures.values()}
+            for rounding in {m.rounding for m in self.metrics.values()}
         }
         values = self._measure(levels, gt)
-        return dict(zip(self.measures, values.tolist(), strict=True))
+        return dict(zip(self.metrics, values.tolist(), strict=True))
 
     def score_tensor(self, pred: Tensor, gt: Tensor) -> Tensor:
         """Measure one prediction as a tensor, on its device, without synchronising with a GPU.
@@ -117,7 +117,7 @@ class Scorer:
             gt: GT image, RGB, (3, H, W), uint8 in [0, 255], on the same device.
 
         Returns:
-            (n,), float64, in the order of `measures`; NaN if the prediction is not finite.
+            (n,), float64, in the order of `metrics`; NaN if the prediction is not finite.
 
         Raises:
             UserError: An image is not a tensor, the shapes differ or are not (3, H, W), or the
@@ -140,18 +140,18 @@ class Scorer:
             gt: GT image in [0, 255], an array or tensor as well.
 
         Returns:
-            (n,), float64, in the order of `measures`.
+            (n,), float64, in the order of `metrics`.
 
         Raises:
             UserError: See `score`.
         """
-        measures = self.measures.values()
-        found: dict[Measure, Tensor] = {}
-        for rounding, border in dict.fromkeys((m.rounding, m.border) for m in measures):
+        metrics = self.metrics.values()
+        found: dict[Metric, Tensor] = {}
+        for rounding, border in dict.fromkeys((m.rounding, m.border) for m in metrics):
             pair = remove_border(levels[rounding], gt, border, WINDOW)
-            group = [m for m in measures if (m.rounding, m.border) == (rounding, border)]
+            group = [m for m in metrics if (m.rounding, m.border) == (rounding, border)]
             found |= _compare(*pair, group)
-        return torch.stack([found[measure] for measure in measures])
+        return torch.stack([found[metric] for metric in metrics])
 
     def describe(self) -> str:
         """Describe the border in one line, then each protocol, with a border of its own, in one."""
@@ -162,35 +162,35 @@ class Scorer:
             measured = replace(protocol, rounding=self.rounding and protocol.rounding)
             own_border = protocol.border not in (None, self.border)
             cropped = f", {protocol.border} pixels cut off each edge" if own_border else ""
-            lines.append(f"  {name:{width}}  {measured.describe()}{cropped}")
+            lines.append(f"  {name:{width}}  {measured.describe(self.border)}{cropped}")
         return "\n".join(lines)
 
 
-def _compare(pred: Any, gt: Any, measures: Sequence[Measure]) -> dict[Measure, Tensor]:
+def _compare(pred: Any, gt: Any, metrics: Sequence[Metric]) -> dict[Metric, Tensor]:
     """Compute metrics with one border and rounding; each plane is compared once.
 
     Args:
         pred: Cropped prediction, RGB in [0, 255]: array (H, W, 3) or tensor (3, H, W).
         gt: Cropped GT image, an array or tensor as well.
-        measures: The metrics.
+        metrics: The metrics.
 
     Returns:
         Values by metric: tensors (), float64.
     """
-    names = dict.fromkeys("".join(m.channel for m in measures))
+    names = dict.fromkeys("".join(m.channel for m in metrics))
     a, b = (dict(zip(names, split_planes(image, names), strict=True)) for image in (pred, gt))
     by_plane: dict[tuple[str, str], Tensor] = {}
-    for function, compare in (("PSNR", mse_by_plane), ("SSIM", ssim_by_plane)):
-        chosen = dict.fromkeys("".join(m.channel for m in measures if m.function == function))
+    for kind, compare in (("PSNR", mse_by_plane), ("SSIM", ssim_by_plane)):
+        chosen = dict.fromkeys("".join(m.channel for m in metrics if m.kind == kind))
         if chosen:
             pairs: Any = [[image[n] for n in chosen] for image in (a, b)]
             if isinstance(pred, Tensor):
                 pairs = [torch.stack(pair) for pair in pairs]
-            by_plane |= {(function, n): v for n, v in zip(chosen, compare(*pairs), strict=True)}
+            by_plane |= {(kind, n): v for n, v in zip(chosen, compare(*pairs), strict=True)}
     found = {}
-    for m in measures:
-        mean = torch.stack([by_plane[m.function, plane] for plane in m.channel]).mean()
-        found[m] = psnr_from_mse(mean) if m.function == "PSNR" else mean
+    for m in metrics:
+        mean = torch.stack([by_plane[m.kind, plane] for plane in m.channel]).mean()
+        found[m] = psnr_from_mse(mean) if m.kind == "PSNR" else mean
     return found
 
 
@@ -230,7 +230,7 @@ def score_images(
         yield pair.key, scorer.score(upscale(np.asarray(pair.lr)), np.asarray(pair.gt))
 
 
-def average(scores: Iterable[Mapping[MetricName, float]]) -> Scores:
+def average(scores: Iterable[Mapping[str, float]]) -> Scores:
     """Average each metric over images: the mean of PSNRs, not the PSNR of the mean error.
 
     Raises:

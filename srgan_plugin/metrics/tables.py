@@ -48,29 +48,29 @@ def format_table(
         LR: given (Set5).
     """
     parts = [
-        format_measures(results, scorer),
+        format_metrics(results, scorer),
         format_comparison(results, model, missing_images) if model else "",
         format_conditions(results, scorer, lr_origins, missing_images),
     ]
     return "\n\n".join(filter(None, parts))
 
 
-def format_measures(results: Results, scorer: Scorer | None = None) -> str:
+def format_metrics(results: Results, scorer: Scorer | None = None) -> str:
     """Format all metrics of all test sets, those of `scorer` first.
 
     Raises:
         UserError: `results` is empty.
 
     Example:
-        >>> from srgan_plugin.metrics import format_measures
-        >>> print(format_measures({"Set5": {"PSNR": 28.42}, "Set14": {"PSNR": 26.0}}))
+        >>> from srgan_plugin.metrics import format_metrics
+        >>> print(format_metrics({"Set5": {"PSNR": 28.42}, "Set14": {"PSNR": 26.0}}))
         set       PSNR
         Set5   28.4200
         Set14  26.0000
     """
     if not results:
         raise UserError("results: expected those of at least one test set, got none")
-    first = scorer.measures if scorer else ()
+    first = scorer.metrics if scorer else ()
     columns = dict.fromkeys([*first, *(m for row in results.values() for m in row)])
     rows = [[name, *(format_number(row.get(m)) for m in columns)] for name, row in results.items()]
     return _format_columns([["set", *columns], *rows], left=1)
@@ -109,9 +109,9 @@ def format_comparison(
     measured = f"measured, {table.protocol}", f"measured, {table.right}"
     head = ["set", "", "published", measured[0], "difference", measured[1]]
     rows = [
-        [name, function, *_comparison(results[name], entry)]
+        [name, kind, *_comparison(results[name], entry)]
         for name, published in known.items()
-        for function, entry in published.items()
+        for kind, entry in published.items()
     ]
     return f"{_format_columns([head, *rows], left=2)}\nPublished: {table.source}."
 

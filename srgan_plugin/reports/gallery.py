@@ -300,7 +300,7 @@ def viewer_data(
     return {
         "methods": methods,
         "reference": HR if HR in methods else None,
-        "measures": metrics,
+        "metrics": metrics,
         "note": _note(gallery, qualities[level], border, metrics, niqe_note),
         "warnings": [
             *_list_names("Missing:", missing),

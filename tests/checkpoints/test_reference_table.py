@@ -85,7 +85,7 @@ def test_both_published_models_are_downloaded_verified_converted_and_measured(
     for name in MODELS:
         scores = json.loads(Path(f"results/{name}.json").read_text())
         assert set(scores) == {"Set5", "Set14"}
-        assert set(scores["Set5"]) == {*Scorer(PROTOCOLS).measures, "images"}
+        assert set(scores["Set5"]) == {*Scorer(PROTOCOLS).metrics, "images"}
         for each in scores:
             by_hand = measured_by_hand(networks[name], data, each)
             assert scores[each]["PSNR"] == pytest.approx(by_hand, abs=1e-6)

@@ -29,14 +29,15 @@ def skimage_ssim(a: Array, b: Array) -> float:
     return float(values[5:-5, 5:-5].mean())
 
 
-def openmmlab_2020(pred: Array, gt: Array) -> Measured:
+def openmmlab_2020(pred: Array, gt: Array, border: int = 4) -> Measured:
     """As MMEditing 0.x: BGR images of uint8, cropped with an axis too many, channel by channel."""
-    images = [image[:, :, ::-1].astype(np.float32) for image in (saved(pred), gt)]
-    a, b = (image[4:-4, 4:-4, None] for image in images)
+    a, b = (image[:, :, ::-1].astype(np.float32) for image in (saved(pred), gt))
+    if border:
+        a, b = (image[border:-border, border:-border, None] for image in (a, b))
     mse = np.mean((a - b) ** 2)
-    turns = a.shape[2]  # 1: the channels moved to the fourth axis
+    turns = a.shape[2]  # 1 with a border: the channels moved to the fourth axis
     ssims = [skimage_ssim(a[..., i].squeeze(), b[..., i].squeeze()) for i in range(turns)]
-    return {"PSNR": float(20 * np.log10(255 / np.sqrt(mse))), "SSIM_B": float(np.mean(ssims))}
+    return {"PSNR": float(20 * np.log10(255 / np.sqrt(mse))), f"SSIM{'_B' * (turns == 1)}": float(np.mean(ssims))}
 
 
 def mmagic_1x(pred: Array, gt: Array) -> Measured:

@@ -13,7 +13,7 @@ import torch
 from srgan_plugin.data.benchmark_sets import find_benchmark
 from srgan_plugin.metrics import PROTOCOLS, Scorer
 from tests.conftest import SHARED
-from tests.helpers.protocols import METHODS, ORACLES
+from tests.helpers.protocols import METHODS, ORACLES, openmmlab_2020
 
 Pair = tuple[np.ndarray, np.ndarray]
 
@@ -42,7 +42,7 @@ def test_a_protocol_measures_what_its_own_code_measures(
         assert scorer.score(pred, gt) == pytest.approx(expected, abs=1e-4)
         chw = [torch.from_numpy(x.astype(np.float64)).permute(2, 0, 1) for x in (pred * 255.0, gt)]
         on_device = scorer.score_tensor(*chw).tolist()
-        assert dict(zip(scorer.measures, on_device, strict=True)) == pytest.approx(
+        assert dict(zip(scorer.metrics, on_device, strict=True)) == pytest.approx(
             expected, abs=1e-4
         )
 
@@ -52,3 +52,14 @@ def test_protocols_together_measure_what_each_measures_alone(predictions: list[P
     together = Scorer(PROTOCOLS).score(pred, gt)
     alone = {k: v for name in PROTOCOLS for k, v in Scorer([name]).score(pred, gt).items()}
     assert together == alone
+
+
+@pytest.mark.parametrize("border", [0, 1, 4])
+def test_openmmlab_took_blue_for_rgb_only_where_it_cropped_a_border(
+    border: int, predictions: list[Pair]
+) -> None:
+    scorer = Scorer(["openmmlab-2020"], border=border)
+    assert ("blue only" in scorer.describe()) == (border > 0)
+    for pred, gt in predictions:
+        expected = openmmlab_2020(pred, gt, border)
+        assert scorer.score(pred, gt) == pytest.approx(expected, abs=1e-4)

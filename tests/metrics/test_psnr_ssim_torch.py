@@ -44,9 +44,9 @@ def test_all_measures_agree_with_the_reference(
     expected = scorer.score(pred, gt)
     measured = scorer.score_tensor(chw(pred, device) * 255, chw(gt, device))
     assert measured.dtype == torch.float64
-    for name, value in zip(scorer.measures, measured.tolist(), strict=True):
+    for name, value in zip(scorer.metrics, measured.tolist(), strict=True):
         # Rounding off, 255 times a float32 is a float32 here and a float64 there.
-        rounded = scorer.measures[name].rounding
+        rounded = scorer.metrics[name].rounding
         assert value == pytest.approx(expected[name], abs=1e-6 if rounded else 1e-4)
 
 

@@ -159,7 +159,7 @@ def test_predictions_may_be_in_0_to_255():
 
 
 def test_a_border_of_the_papers_own_is_kept_and_does_not_pass_for_another():
-    assert Scorer(["paper"], border=2).measures["PSNR_Y"].border == 4
+    assert Scorer(["paper"], border=2).metrics["PSNR_Y"].border == 4
     with pytest.raises(UserError, match=r"PSNR_Y after 2 pixels.* got 4"):
         Scorer(["y", "paper"], border=2)
 
@@ -172,10 +172,10 @@ def test_unknown_protocols_and_none_are_refused(protocols, words):
 
 def test_the_papers_bicubic_is_of_images_cropped_to_multiples_of_4(shared_data):
     """28.43 dB in the paper; GT cropped to multiples of 12 gives 28.40."""
-    multiple, scorer, scores = PROTOCOLS["paper"].gt_multiple, Scorer(["paper"]), []
+    scorer, scores = Scorer(["paper"]), []
     for path in sorted((shared_data / "golden/Set5_HR").iterdir()):
         gt = read_image(path)
-        height, width = (size // multiple * multiple for size in gt.shape[:2])
+        height, width = (size // 4 * 4 for size in gt.shape[:2])
         gt = gt[:height, :width]
         lr = quantize(imresize(gt / 255, 1 / 4))
         scores.append(scorer.score(imresize(lr / 255, 4), gt))

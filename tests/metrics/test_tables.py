@@ -85,7 +85,7 @@ def test_no_results_and_unknown_models_are_refused():
 
 
 @pytest.mark.parametrize(
-    ("model", "dataset", "function", "value", "metric", "right"),
+    ("model", "dataset", "kind", "value", "metric", "right"),
     [
         (MSRRESNET, "Set14", "PSNR", 26.7762, "PSNR", "PSNR"),
         (MSRRESNET, "DIV2K", "SSIM", 0.8178, "SSIM_B", "SSIM"),
@@ -97,14 +97,14 @@ def test_no_results_and_unknown_models_are_refused():
     ],
 )
 def test_published_values_come_with_the_measure_that_made_them(
-    model, dataset, function, value, metric, right
+    model, dataset, kind, value, metric, right
 ):
-    entry = reference_results(model, dataset)[function]
+    entry = reference_results(model, dataset)[kind]
     assert (entry.value, entry.metric, entry.right) == (value, metric, right)
 
 
 def test_each_published_value_can_be_measured_by_the_default_protocols():
-    measured = set(Scorer().measures) | {None}
+    measured = set(Scorer().metrics) | {None}
     for model in MODELS:
         for entry in reference_results(model, "Set5").values():
             assert {entry.metric, entry.right} <= measured

@@ -179,7 +179,7 @@ def test_without_hr_psnr_and_ssim_are_not_measured(folders: Folders) -> None:
 
 def test_the_infinite_psnr_of_equal_images_is_null(folders: Folders) -> None:
     data = encoded({"HR": folders["GT"], "same": folders["GT"]})
-    assert data["measures"][0] == "PSNR"
+    assert data["metrics"][0] == "PSNR"
     assert "PSNR and SSIM" in data["note"]
     assert all(row["scores"]["same"]["PSNR"] is None for row in data["images"])
 

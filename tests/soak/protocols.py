@@ -33,7 +33,7 @@ def differences(pred: np.ndarray, gt: np.ndarray) -> dict[str, float]:
     chw = [torch.from_numpy(np.float64(x)).permute(2, 0, 1) for x in (pred * 255.0, gt)]
     for protocol, oracle in ORACLES.items():
         scorer, expected = Scorer([protocol]), oracle(pred, gt)
-        by_tensor = dict(zip(scorer.measures, scorer.score_tensor(*chw).tolist(), strict=True))
+        by_tensor = dict(zip(scorer.metrics, scorer.score_tensor(*chw).tolist(), strict=True))
         found = (scorer.score(pred, gt), by_tensor)
         worst[protocol] = max(abs(f[name] - expected[name]) for f in found for name in f)
     return worst

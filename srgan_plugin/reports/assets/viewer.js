@@ -211,7 +211,7 @@
   function drawScores() {
     const table = part("scores");
     const entry = image();
-    const names = data.measures;
+    const names = data.metrics;
     const head = make("thead");
     head.append(cells("th", ["method", ...names, ...(data.images.length > 1 ? names.map((n) => `mean ${n}`) : [])]));
     const body = make("tbody");
@@ -399,13 +399,13 @@
       change();
     });
     part("range").value = state.range;
-    const orders = data.measures.flatMap((measure) => methods
+    const orders = data.metrics.flatMap((measure) => methods
       .filter((m) => data.images.some((e) => score(e, m, measure) !== undefined))
       .map((m) => [`${measure}, ${m}`, JSON.stringify([measure, m])]));
     options(part("sort"), orders, (value) => { sortBy(JSON.parse(value)); });
     part("sort").parentElement.hidden = !orders.length;
     const first = orders.map(([, value]) => value)
-      .find((value) => value === JSON.stringify([data.measures[0], state.right])) ?? orders[0]?.[1];
+      .find((value) => value === JSON.stringify([data.metrics[0], state.right])) ?? orders[0]?.[1];
     for (const name of ["smooth", "error"]) part(name).addEventListener("change", () => toggle(name));
     part("pin").addEventListener("change", () => toggle("pinned"));
     part("swap").addEventListener("click", swap);

@@ -308,7 +308,7 @@ class BenchmarkMetric(ImageMetric):
     def _named_scores(self, image: str, row: list[float]) -> dict[str, float]:
         if any(map(math.isnan, row)):
             raise UserError(f"{image}: {psnr_ssim.NOT_FINITE}")
-        return dict(zip(self.scorer.measures, row, strict=True))
+        return dict(zip(self.scorer.metrics, row, strict=True))
 
     def _measure(self, pred: NDArray[Any], gt: NDArray[Any]) -> dict[str, float]:
         return self.scorer.score(pred, gt, peak=psnr_ssim.PEAK)
