@@ -36,7 +36,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--data-root", help="default: $SRGAN_DATA, or data")
     parser.add_argument(
-        "--scale", type=int, nargs="+", choices=(2, 3, 4), default=[4], help="default: 4"
+        "--scale", type=int, nargs="+", default=[4], help="2, 3, 4 or several; default: 4"
     )
     parser.add_argument(
         "--layout", choices=("store", "subimages", "whole"), default="store", help="default: store"

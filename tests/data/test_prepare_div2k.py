@@ -297,8 +297,29 @@ def test_a_damaged_or_foreign_archive_is_named_and_leaves_no_half_image(div2k: P
         assert not archive.is_unpacked(div2k)
         assert not list((div2k / archive.name).glob(".*"))
     file.write_bytes(whole)
-    with pytest.raises(UserError, match=r"expected 3 .*got 2 .*0003\.png"):
+    with pytest.raises(UserError, match=r"expected 3 .*got 2; 0003\.png is missing"):
         unpack(archive._replace(numbers=range(1, 4)), div2k)
+
+
+@pytest.mark.parametrize(("position", "value", "word"), [(8, 1, "encrypted"), (10, 9, "method")])
+def test_an_archive_that_python_cannot_decompress_is_refused_in_one_line(
+    div2k: Path, position: int, value: int, word: str
+) -> None:
+    archive = Archive("DIV2K_train_HR", range(1, 3), 1)
+    file = packed(div2k, archive.name, archive.name)
+    for path in archive.images(div2k):
+        path.unlink()
+    content = bytearray(file.read_bytes())
+    for start, offset in ((b"PK\1\2", position), (b"PK\3\4", position - 2)):
+        content[content.index(start) + offset] = value  # Deflate64 is method 9
+    file.write_bytes(content)
+    with pytest.raises(UserError, match=rf"^{file}: expected .*{word}.*; remove it"):
+        unpack(archive, div2k)
+
+
+def test_no_images_cannot_be_cut(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="images: expected at least one, got none"):
+        cut_subimages([], tmp_path, "list.txt")
 
 
 def test_the_official_archives_have_their_published_names() -> None:
@@ -356,7 +377,11 @@ def test_the_tool_fails_by_one_line_without_images_and_by_status_2_on_bad_usage(
     assert "0001.png: " in said
     assert "expected all 1600 images of DIV2K, got 0" in said
     assert said.count("\n") == 1
-    for usage in (["--merged"], ["--scale", "5"], ["--workers", "0"]):
+    with pytest.raises(SystemExit) as stop:
+        prepare(["--data-root", str(tmp_path), "--scale", "4", "5"])
+    assert stop.value.code == 1
+    assert capfd.readouterr().err == "error: --scale: expected one of 2, 3, 4, got 5\n"
+    for usage in (["--merged"], ["--workers", "0"]):
         with pytest.raises(SystemExit) as stop:
             prepare(usage)
         assert stop.value.code == 2
