@@ -36,7 +36,7 @@ def refusal(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[str, s
         ("mos make --ot x.html A=a --hr hr", "unknown option --ot; did you mean --out?"),
         ("doctor --verbos", "unknown option --verbos; --help lists the options"),
         ("--versoin", "unknown option --versoin; did you mean --version?"),
-        ("doctor now", "unexpected: now"),
+        ("doctor now", "arguments: expected no more, got now; --help lists them"),
         ("upscale", "the following arguments are required: INPUT, OUTPUT"),
         ("upscale -- --scael", "the following arguments are required: OUTPUT"),
     ],
@@ -116,6 +116,7 @@ def test_every_command_line_is_read_by_this_parser() -> None:
     ("given", "start"),
     [
         (["x.txt", "--blend-with", "srgan"], "--blend-with: "),
+        (["./blend_with", "-b", "srgan"], "blend_with: "),  # the path
         (["x.txt"], "blend_with: "),  # of a config or of the default, and not of the command line
     ],
 )
@@ -123,10 +124,7 @@ def test_an_error_in_an_argument_names_its_option_only_if_that_was_given(
     given: list[str],
     start: str,
     capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(Parser, "given_as", {})
-
     @command
     def main(argv: list[str]) -> None:
         parser = Parser()
@@ -139,3 +137,17 @@ def test_an_error_in_an_argument_names_its_option_only_if_that_was_given(
         main(given)
     assert f"error: {start}expected another network" in capsys.readouterr().err
     assert Parser.given_as["target"] == "DST"
+
+
+def test_an_error_about_a_path_that_is_called_as_an_argument_names_the_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("exp1", "runs"):
+        (tmp_path / name).mkdir()
+    for folders in (["runs"], ["runs/"], ["exp1", "runs"]):
+        with pytest.raises(SystemExit):
+            srgan_plugin(["report", *folders])
+        written = capsys.readouterr().err
+        assert "runs: " in written
+        assert "WORK_DIR: " not in written

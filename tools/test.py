@@ -59,7 +59,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     check_protocols("--protocol", args.protocol)
     if args.checkpoint.endswith(".py"):
-        parser.error(f"expected CONFIG CHECKPOINT, got {args.config} {args.checkpoint}")
+        parser.error(f"arguments: expected CONFIG CHECKPOINT, got {args.config} {args.checkpoint}")
     if args.out and Path(args.out).is_dir():
         parser.error(f"--out: expected a file, got the folder {args.out}")
     return args

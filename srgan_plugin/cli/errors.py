@@ -48,6 +48,7 @@ def command(main: Callable[P, None]) -> Callable[P, None]:
         # Without this, logging prints a stack trace for each line that a full disk cannot take.
         logging.raiseExceptions = bool(os.environ.get("SRGAN_DEBUG"))
         _show_warnings_as_notes()
+        Parser.given_as.clear()
         given = args[0] if args and isinstance(args[0], list) else sys.argv[1:]
         try:
             with warnings.catch_warnings():

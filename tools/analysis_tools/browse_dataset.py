@@ -34,7 +34,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     add_cfg_options(parser)
     args = parser.parse_args(argv)
     if args.number < 1:
-        parser.error("--number must be at least 1")
+        parser.error(f"--number: expected at least 1, got {args.number}")
     return args
 
 
