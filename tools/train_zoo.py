@@ -37,7 +37,7 @@ class Training(NamedTuple):
 
     @property
     def is_averaged(self) -> bool:
-        """Whether the mean of its weights and of those that it starts from is bundled."""
+        """Whether the best of its weights, those of its start, and their mean is bundled."""
         return self.config.endswith("_augment.py")
 
     @property
@@ -312,7 +312,7 @@ def bundle(
     Returns:
         The chosen checkpoint and a summary of the training.
     """
-    from zoo.finishing import average_with_start, finish
+    from zoo.finishing import best_of_start_end_mean, finish
     from zoo.selection import read_log
     from zoo.training_summary import curves, recipe
 
@@ -329,7 +329,8 @@ def bundle(
         summary |= finish(start, chosen, source, find_benchmark("photographs", data))
     if training.is_averaged:
         source = training.run / "averaged.pth"
-        summary |= average_with_start(start, chosen, source)
+        held_out = find_benchmark("HeldOut", data)
+        summary |= best_of_start_end_mean(start, chosen, source, held_out)
     print("\n".join(convert(source, target, to="plugin", half=True).report()))
     log = read_log(training.run)
     return chosen, {

@@ -1,4 +1,4 @@
-"""Finish a trained generator: averaged with its start, or interpolated, with mean colours."""
+"""Finish a trained generator: the best of start, end and mean; or interpolated, mean colours."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +14,7 @@ from srgan_plugin.checkpoints.read_write import NOTE_KEY, load_checkpoint_file, 
 from srgan_plugin.checkpoints.recorded_args import make_note
 from srgan_plugin.data.benchmark_sets import Benchmark
 from srgan_plugin.inference import Upscaler, open_model
+from srgan_plugin.metrics import Scorer, evaluate
 from srgan_plugin.networks import MSRResNet
 
 #: Weight of the adversarially trained network in the interpolation, chosen by looking at images of
@@ -52,22 +53,37 @@ def finish(start: Path, checkpoint: Path, target: Path, photographs: Benchmark) 
     }
 
 
-def average_with_start(start: Path, checkpoint: Path, target: Path) -> dict[str, str]:
-    """Write the mean of the weights of a training and of those that it started from.
+def best_of_start_end_mean(
+    start: Path, checkpoint: Path, target: Path, held_out: Benchmark
+) -> dict[str, str]:
+    """Write the best of the weights of a training, those that it started from, and their mean.
 
-    Both are good on other images, and their mean can be better than each, as in Wortsman et al.
-    2022 ("Model soups"); docs/zoo/note.md has the PSNR of all three for the bundled weights.
+    Start and end are good on other images, and their mean can be better than each, as in Wortsman
+    et al. 2022 ("Model soups").
 
     Args:
         start: Weights that the training started from.
         checkpoint: Checkpoint of the training; averaged weights are preferred.
         target: Checkpoint to write.
+        held_out: Images of which the PSNR decides.
 
     Returns:
         What was done, as rows of a model card.
     """
-    _save(open_model(str(start), blend=0.5, blend_with=str(checkpoint)), checkpoint, target)
-    return {"average": "the mean of these weights and those of the start is bundled"}
+    networks = {
+        "the start": open_model(str(start)),
+        "the end": open_model(str(checkpoint)),
+        "their mean": open_model(str(start), blend=0.5, blend_with=str(checkpoint)),
+    }
+    scorer = Scorer(["basicsr"], border=4)
+    scores = {
+        name: evaluate(Upscaler(network), held_out, scorer)["PSNR"]
+        for name, network in networks.items()
+    }
+    best = max(scores, key=lambda name: scores[name])
+    _save(networks[best], checkpoint, target)
+    listed = ", ".join(f"{name} {score:.3f} dB" for name, score in scores.items())
+    return {"bundled": f"{best}, by PSNR on the held-out photographs ({listed})"}
 
 
 def _save(network: nn.Module, checkpoint: Path, target: Path) -> None:

@@ -1,13 +1,14 @@
-"""Finished generators: the mean with the start; interpolation with it and the mean colour of GT."""
+"""Finished generators: the best of start, end and mean; interpolation, and mean colours of GT."""
 
 import numpy as np
 import pytest
 import torch
 from zoo import finishing
-from zoo.finishing import average_with_start, finish
+from zoo.finishing import best_of_start_end_mean, finish
 
 from srgan_plugin.checkpoints.convert import convert
-from srgan_plugin.data.benchmark_sets import find_benchmark
+from srgan_plugin.data.benchmark_sets import Benchmark, find_benchmark
+from srgan_plugin.data.pairs import ImagePairs
 from srgan_plugin.inference import Upscaler, open_model
 from srgan_plugin.io.writers import write_image
 from srgan_plugin.networks import MSRResNet
@@ -65,14 +66,22 @@ def test_weights_are_interpolated_and_only_the_last_bias_differs_from_that(folde
     assert np.abs(mean_difference(bundled, photographs.pairs)).max() < 0.3
 
 
-def test_an_averaged_network_is_the_mean_of_the_start_and_the_end(tmp_path):
-    networks = []
-    for seed in (0, 1):
-        torch.manual_seed(seed)
-        networks.append(MSRResNet(mid_channels=8, num_blocks=1))
-        torch.save(networks[-1].state_dict(), tmp_path / f"{seed}.pth")
-    row = average_with_start(tmp_path / "0.pth", tmp_path / "1.pth", tmp_path / "mean.pth")
-    assert list(row) == ["average"]
-    start, end = (network.state_dict() for network in networks)
-    for key, weight in open_model(str(tmp_path / "mean.pth")).state_dict().items():
-        assert torch.allclose(weight, (start[key] + end[key]) / 2)
+@pytest.mark.parametrize("best", ["the start", "the end", "their mean"])
+def test_the_best_of_start_end_and_mean_by_held_out_psnr_is_written(best, folder):
+    start, end, target = (folder / n for n in ("start.safetensors", "iter_1.pth", "out.pth"))
+    first, last = (open_model(str(path)).state_dict() for path in (start, end))
+    shares = {"the start": 0.0, "the end": 1.0, "their mean": 0.5}
+    blends = {n: {k: first[k].lerp(last[k], s) for k in first} for n, s in shares.items()}
+    photographs = find_benchmark("photographs", folder)
+    network = open_model(str(start))
+    network.load_state_dict(blends[best])
+    for path in (folder / "photographs").iterdir():  # GT that only this network gets right
+        lr = np.asarray(next(pair.lr for pair in photographs.pairs if pair.key == path.stem))
+        write_image(folder / "gt" / path.name, Upscaler(network)(lr))
+        write_image(folder / "lr" / path.name, lr)
+    held_out = Benchmark("HeldOut", ImagePairs(folder / "gt", folder / "lr", scale=4), "given")
+    row = best_of_start_end_mean(start, end, target, held_out)["bundled"]
+    assert row.startswith(f"{best}, by PSNR")
+    assert f"{best} inf dB" in row
+    written = open_model(str(target)).state_dict()
+    assert all(torch.allclose(written[k], blends[best][k], atol=1e-6) for k in first)

@@ -276,7 +276,7 @@ def test_a_bundled_network_is_trained_further_and_its_card_has_both_stages(
     flags = "`--finetune`, `--distill` and `--augment`"
     text = cards._training("msrresnet", fourth, "")
     assert flags in text
-    assert "mean of these weights and those of the start" in text
+    assert "by PSNR on the held-out photographs (the start " in text
     assert fourth["chosen"] == fourth["iterations"]
 
 
