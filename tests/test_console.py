@@ -1,19 +1,26 @@
 """What the console shows of a run, and that it shows no more."""
 
 import fcntl
+import logging
 import os
 import pty
 import struct
 import subprocess
 import sys
 import termios
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
+from mmengine.fileio import FileClient
+from mmengine.logging import MMLogger
 from tqdm import tqdm
 
+from srgan_plugin.cli.console import needs_attention
+from srgan_plugin.cli.errors import command
 from srgan_plugin.cli.progress import Progress
+from srgan_plugin.errors import PluginWarning
 from srgan_plugin.io.writers import write_image
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -175,3 +182,24 @@ def test_without_a_terminal_work_of_seconds_writes_no_progress(
     progress(2, 2)
     progress.close()
     assert capsys.readouterr().err == ""
+
+
+def test_deprecations_are_shown_except_those_that_mmengine_logs_of_its_own_code(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("mmengine.logging.logger.MMLogger._instance_dict", {})
+    logged: list[logging.LogRecord] = []
+    logger = MMLogger.get_instance("deprecations", logger_name="deprecations")
+    logger.addFilter(lambda record: bool(logged.append(record)))
+    MMLogger._instance_dict["mmengine"] = logger
+    FileClient("disk")  # of mmengine, with two warnings
+    assert [needs_attention(record) for record in logged] == [False, False]
+    logger.warning("key `watch` is deprecated; use `discriminator_monitor`")
+    assert needs_attention(logged[-1])
+
+    @command
+    def main(argv: list[str]) -> None:
+        warnings.warn("`watch` is deprecated; use `x`", PluginWarning, stacklevel=2)
+
+    main([])
+    assert capsys.readouterr().err.startswith("WARNING: `watch` is deprecated; use ")

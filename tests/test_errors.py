@@ -19,6 +19,7 @@ from mmengine.config import Config, ConfigDict
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader, Dataset
 
+from srgan_plugin.cli.config_errors import check_schedules
 from srgan_plugin.cli.errors import command, explain, one_line
 from srgan_plugin.errors import (
     FileError,
@@ -423,3 +424,25 @@ def test_a_count_that_is_no_integer_or_too_small_is_refused_by_its_name(
     assert isinstance(error, UserError)
     assert re.match(rf"{name}: expected an integer of at least -?\d+, got ", str(error))
     assert "\n" not in str(error)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "setting"),
+    [
+        ({"type": "CosineRestartLR", "periods": [9], "eta_min": "abc"}, "CosineRestartLR: eta_min"),
+        ([{"type": "LinearLR", "end": 9}, {"type": "StepLR", "step_size": "x"}], "step_size"),
+        ({"generator": {"type": "MultiStepLR", "milestones": [3], "gamma": "x"}}, "gamma"),
+        ({"type": "MultiStepLR", "milestones": [3, "x"]}, "milestones"),
+    ],
+)
+def test_a_schedule_whose_setting_has_the_wrong_type_is_refused(
+    schedule: object, setting: str
+) -> None:
+    with pytest.raises(UserError, match=rf"^param_scheduler: .*{setting}: expected .*, got "):
+        check_schedules(schedule)
+
+
+def test_a_schedule_whose_settings_have_the_right_types_is_not_refused() -> None:
+    check_schedules(None)
+    check_schedules({"type": "CosineAnnealingLR", "T_max": 10, "eta_min": 0, "by_epoch": False})
+    check_schedules([{"type": "MultiStepLR", "milestones": [1, 2], "end": 1_000}])

@@ -6,8 +6,11 @@ import re
 import sys
 import traceback
 from collections.abc import Iterator, Mapping
+from itertools import chain
 from types import FrameType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from srgan_plugin.errors import UserError
 
 _FOREIGN = {"mmengine", "mmcv", "mmagic", "basicsr", "torch", "torchvision", "numpy"}
 _FOREIGN |= sys.stdlib_module_names
@@ -54,6 +57,35 @@ def explain_refusal(error: Exception) -> str | None:
     simple = {k: v for k, v in given.items() if isinstance(v, int | float | str | list | tuple)}
     arguments = ", ".join(f"{name}={value!r}" for name, value in simple.items())
     return f"{built.__name__}({arguments}): {reason}" if refused else None
+
+
+def check_schedules(configs: Any) -> None:
+    """Raise `UserError` if a setting of a schedule has another type than its class takes.
+
+    mmengine uses some settings only after the first step, so that building it shows no error.
+
+    Args:
+        configs: `param_scheduler` of a config: a schedule, several, or those of each optimiser.
+    """
+    from mmengine.registry import PARAM_SCHEDULERS
+
+    if isinstance(configs, list | tuple):
+        for config in configs:
+            check_schedules(config)
+    elif isinstance(configs, Mapping) and "type" not in configs:
+        check_schedules(list(configs.values()))
+    elif isinstance(configs, Mapping):
+        name = configs["type"]
+        built = PARAM_SCHEDULERS.get(name) if isinstance(name, str) else name
+        if not built:
+            return
+        texts = (
+            f"{key}: expected numbers, got {value!r}"
+            for key, value in configs.items()
+            if isinstance(value, list | tuple) and any(isinstance(item, str) for item in value)
+        )
+        if mismatch := next(chain(_type_mismatches(built, configs), texts), None):
+            raise UserError(f"param_scheduler: {built.__name__}: {mismatch}")
 
 
 def _can_be_caused_by_value(error: Exception) -> bool:

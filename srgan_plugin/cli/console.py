@@ -19,7 +19,12 @@ from .doctor import cpu_name
 from .terminal import fit_terminal
 
 # Warnings of mmengine about its own code, which a user cannot change.
-_NOISE = ("deprecated", "is not a meta file", "prefix is not set in metric class")
+_NOISE = (
+    '"FileClient" will be deprecated in future',
+    '"HardDiskBackend" is the alias of "LocalBackend"',
+    "is not a meta file",
+    "prefix is not set in metric class",
+)
 
 
 class _AboveBars:

@@ -17,6 +17,7 @@ from mmengine.runner import Runner
 
 from srgan_plugin.hosts.mmengine.models.model_utils import unwrap_ddp
 
+from .config_errors import check_schedules
 from .console import code_version, device_name, log_to_file
 from .errors import hide_foreign_warnings
 from .progress import Progress
@@ -89,7 +90,11 @@ def open_runner(cfg: Any, *, verbose: bool = False) -> Runner:
     Args:
         cfg: Config of mmengine.
         verbose: Show the whole log on the console, as mmengine does.
+
+    Raises:
+        UserError: A setting of a schedule has the wrong type.
     """
+    check_schedules(cfg.get("param_scheduler"))
     runner = (Runner if verbose else ConsoleRunner).from_cfg(cfg)
     runner.logger.info(f"Code: {code_version()}")
     runner.logger.info(f"Device: {device_name()}")

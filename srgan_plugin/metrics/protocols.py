@@ -32,7 +32,7 @@ class EvaluationProtocol:
     """Channels, rounding and border of the PSNR and SSIM of a published table.
 
     A metric is named by what differs between protocols: its channels, and that the protocol does
-    not round (`SSIM_B`, `PSNR_unrounded`). The border is that of a whole table, so it is in no name.
+    not round (`SSIM_B`, `PSNR_unrounded`). The border is that of a whole table, and in no name.
 
     Attributes:
         psnr: Channels of the PSNR, computed from one MSE over all of them.
@@ -78,7 +78,11 @@ class EvaluationProtocol:
     def describe(self, border: int = 4) -> str:
         """Describe the metrics at a border in one line."""
         channels = self._channels(border)
-        ssim = f"SSIM of {_DESCRIPTIONS[channels['SSIM']]}" if self.ssim else "its SSIM is not compared"
+        ssim = (
+            f"SSIM of {_DESCRIPTIONS[channels['SSIM']]}"
+            if self.ssim
+            else "its SSIM is not compared"
+        )
         rounded = "rounded to uint8" if self.rounding else "clamped, not rounded"
         return f"PSNR of {_DESCRIPTIONS[self.psnr]}, {ssim}, output {rounded}"
 

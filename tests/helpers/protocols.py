@@ -37,7 +37,10 @@ def openmmlab_2020(pred: Array, gt: Array, border: int = 4) -> Measured:
     mse = np.mean((a - b) ** 2)
     turns = a.shape[2]  # 1 with a border: the channels moved to the fourth axis
     ssims = [skimage_ssim(a[..., i].squeeze(), b[..., i].squeeze()) for i in range(turns)]
-    return {"PSNR": float(20 * np.log10(255 / np.sqrt(mse))), f"SSIM{'_B' * (turns == 1)}": float(np.mean(ssims))}
+    return {
+        "PSNR": float(20 * np.log10(255 / np.sqrt(mse))),
+        f"SSIM{'_B' * (turns == 1)}": float(np.mean(ssims)),
+    }
 
 
 def mmagic_1x(pred: Array, gt: Array) -> Measured:
