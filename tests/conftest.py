@@ -3,12 +3,15 @@
 import importlib
 import importlib.util
 import os
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from quick_configs import format_once
 
 from srgan_plugin.data.resize import make_lr
 from srgan_plugin.hosts.compat_patches import NotInstalledError
@@ -26,6 +29,22 @@ def shared_data() -> Path:
     if not SHARED.is_dir():
         pytest.skip(f"needs the benchmark data, which is not at {SHARED} (set SRGAN_SHARED)")
     return SHARED
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _describe_runs_once() -> Iterator[None]:
+    """Compute once what mmengine's log says of the config, six times, and of the machine.
+
+    Either takes longer than a small training.
+    """
+    config = sys.modules.get("mmengine.config.config")
+    runner = sys.modules.get("mmengine.runner.runner")
+    with pytest.MonkeyPatch.context() as patch:
+        if hasattr(config, "FormatCode"):  # onedl-mmengine formats by another name
+            patch.setattr(config, "FormatCode", format_once(config.FormatCode))
+        if runner is not None:
+            patch.setattr(runner, "collect_env", cache(runner.collect_env))
+        yield
 
 
 def image(height: int, width: int, seed: int = 0) -> np.ndarray:

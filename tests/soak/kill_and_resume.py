@@ -32,8 +32,9 @@ import cv2  # noqa: E402
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
 import train  # type: ignore[import-not-found]  # noqa: E402 - tools/train.py
-from mmengine.config import Config  # noqa: E402
+from mmengine.config import Config, config  # noqa: E402
 from mmengine.hooks import LoggerHook  # noqa: E402, F401 - children find it imported
+from quick_configs import format_once  # noqa: E402
 from same_state import assert_same_checkpoint  # noqa: E402
 
 from srgan_plugin.data.resize import make_lr  # noqa: E402
@@ -278,6 +279,8 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="keep the runs there")
     args = parser.parse_args()
     torch.set_num_threads(1)
+    if hasattr(config, "FormatCode"):  # onedl-mmengine formats by another name
+        config.FormatCode = format_once(config.FormatCode)
     kinds = [Kind(network, group) for network in args.networks for group in (False, True)]
     print(f"seed {args.seed}", flush=True)
     with tempfile.TemporaryDirectory() as temporary:
