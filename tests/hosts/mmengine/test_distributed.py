@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from forked import run_ranks
 from mmengine.runner import Runner
 from same_state import differences, read_trusted
 from small_runs import small_config
@@ -18,11 +19,11 @@ HERE = Path(__file__).parent
 ROOT = HERE.parents[2]
 
 
-def torchrun(*arguments: str, cwd: Path, nodes: int = 1, processes: int = 2) -> str:
-    """Run a script in several processes; return what they said."""
+def two_nodes(*arguments: str, cwd: Path) -> str:
+    """Run a script in a process on each of two nodes; return what they said."""
     port = 20_000 + os.getpid() % 20_000
-    line = [sys.executable, "-m", "torch.distributed.run", f"--nproc_per_node={processes}"]
-    line += [f"--nnodes={nodes}", "--master_addr=127.0.0.1", f"--master_port={port}"]
+    line = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=1"]
+    line += ["--nnodes=2", "--master_addr=127.0.0.1", f"--master_port={port}"]
     agents = [
         subprocess.Popen(
             [*line, f"--node_rank={node}", *arguments],
@@ -32,7 +33,7 @@ def torchrun(*arguments: str, cwd: Path, nodes: int = 1, processes: int = 2) -> 
             stderr=subprocess.STDOUT,
             text=True,
         )
-        for node in range(nodes)
+        for node in range(2)
     ]
     said = "".join(agent.communicate(timeout=300)[0] for agent in agents)
     assert all(agent.returncode == 0 for agent in agents), said
@@ -43,7 +44,7 @@ def torchrun(*arguments: str, cwd: Path, nodes: int = 1, processes: int = 2) -> 
 def test_one_and_two_processes_move_the_weights_of_srgan_alike_and_name_them_alike(
     tmp_path: Path,
 ) -> None:
-    torchrun(str(HERE / "one_step.py"), str(tmp_path / "two.pth"), cwd=tmp_path)
+    run_ranks(HERE / "one_step.py", str(tmp_path / "two.pth"), cwd=tmp_path)
     two, accumulated = torch.load(tmp_path / "two.pth", weights_only=True)
     spec = importlib.util.spec_from_file_location("one_step", HERE / "one_step.py")
     assert spec is not None
@@ -86,12 +87,10 @@ def test_two_nodes_train_srgan_and_validate_and_their_checkpoint_measures_the_sa
     config = str(ROOT / "configs/srgan_x4c64b16_g1_1000k_div2k.py")
     shared = ["--launcher", "pytorch", "--cfg-options", *options]
     train = [str(ROOT / "tools/train.py"), config, "--work-dir", str(tmp_path / "run"), *shared]
-    said = torchrun(*train, cwd=tmp_path, nodes=2, processes=1)
-    assert "Set14 PSNR" in said
-    test = [str(ROOT / "tools/test.py"), config, str(tmp_path / "run/iter_4.pth"), "--out"]
-    torchrun(*test, str(tmp_path / "two.json"), *shared, cwd=tmp_path)
-    alone = ["--cfg-options", *options]
-    subprocess.run([sys.executable, *test, "one.json", *alone], cwd=tmp_path, check=True)
+    assert "Set14 PSNR" in two_nodes(*train, cwd=tmp_path)
+    tool, test = ROOT / "tools/test.py", [config, str(tmp_path / "run/iter_4.pth"), "--out"]
+    run_ranks(tool, *test, "two.json", *shared, cwd=tmp_path)
+    run_ranks(tool, *test, "one.json", "--cfg-options", *options, cwd=tmp_path, ranks=1)
     two, one = (json.loads((tmp_path / f"{n}.json").read_text()) for n in ("two", "one"))
     assert set(one) == {"Set5", "Set14"}
     for name, scores in one.items():
@@ -122,8 +121,9 @@ def test_a_run_goes_on_with_another_number_of_processes_on_the_same_samples(
         cfg = small_config(name, gt, tmp_path / work, 6, **shared)
         cfg.train_dataloader.batch_size = 2
         cfg.dump(tmp_path / f"{work}.py")
-        line = [str(ROOT / "tools/train.py"), str(tmp_path / f"{work}.py"), "--launcher", "pytorch"]
-        torchrun(*line, "--work-dir", str(tmp_path / work), *words, cwd=tmp_path)
+        line = [str(tmp_path / f"{work}.py"), "--launcher", "pytorch"]
+        line += ["--work-dir", str(tmp_path / work), *words]
+        run_ranks(ROOT / "tools/train.py", *line, cwd=tmp_path)
         return tmp_path / work / "iter_6.pth"
 
     whole, two = alone("whole"), by_two("two")

@@ -2,15 +2,13 @@
 
 import os
 import signal
-import socket
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 
+import forked
 import pytest
 import torch
 from mmengine.config import Config
@@ -24,50 +22,77 @@ HERE = Path(__file__).parent
 ROOT = HERE.parents[2]
 
 
-def start(seconds: float, duration: float, ranks: int = 2) -> list["subprocess.Popen[str]"]:
-    """Start ranks that meet at rank 0, and wait until they work together.
+class Rank:
+    """A rank in a process of its own, and what it says.
 
     Args:
+        folder: Folder for what it says.
+        seconds: Timeout of the heartbeat.
+        duration: Seconds for which it works.
+        variables: Its place among the ranks.
+    """
+
+    def __init__(
+        self, folder: Path, seconds: float, duration: float, variables: dict[str, str]
+    ) -> None:
+        self.output = folder / f"rank_{variables['RANK']}.txt"
+        words = (str(seconds), str(duration))
+        script = HERE / "beating.py"
+        self.process = forked.start(
+            script, *words, output=self.output, cwd=folder, variables=variables
+        )
+
+    def wait_until_it_works(self) -> None:
+        while not (self.output.exists() and self.output.stat().st_size):
+            assert self.process.is_alive(), self.errors()
+            time.sleep(0.01)
+
+    def signal(self, number: int) -> None:
+        assert self.process.pid is not None
+        os.kill(self.process.pid, number)
+
+    def wait(self, seconds: float) -> str:
+        """Wait for its end; return its errors."""
+        self.process.join(seconds)
+        assert not self.process.is_alive()
+        return self.errors()
+
+    def errors(self) -> str:
+        return self.output.with_suffix(".err").read_text()
+
+
+def start(folder: Path, seconds: float, duration: float) -> list[Rank]:
+    """Start two ranks that meet at rank 0, and wait until they work together.
+
+    Args:
+        folder: Folder for what they say.
         seconds: Timeout of the heartbeat.
         duration: Seconds for which they work.
-        ranks: Number of processes.
     """
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": str(ranks)}
-    processes = [
-        subprocess.Popen(
-            [sys.executable, str(HERE / "beating.py"), str(seconds), str(duration)],
-            env=os.environ | shared | {"RANK": str(rank), "OMP_NUM_THREADS": "1"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(ranks)
-    ]
-    for process in processes:
-        assert process.stdout is not None
-        assert process.stdout.read(1) == "."
-    return processes
+    ranks = [Rank(folder, seconds, duration, own) for own in forked.rank_variables(2)]
+    for rank in ranks:
+        rank.wait_until_it_works()
+    return ranks
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("stopped", [0, 1])
-def test_a_stopped_rank_is_named_and_the_other_ends_with_a_status(stopped: int) -> None:
-    processes = start(3, 10**9)
-    other = processes[1 - stopped]
+def test_a_stopped_rank_is_named_and_the_other_ends_with_a_status(
+    stopped: int, tmp_path: Path
+) -> None:
+    ranks = start(tmp_path, 3, 10**9)
+    other = ranks[1 - stopped]
     try:
         time.sleep(1)
-        os.kill(processes[stopped].pid, signal.SIGSTOP)
+        ranks[stopped].signal(signal.SIGSTOP)
         since = time.monotonic()
-        _, said = other.communicate(timeout=30)
+        said = other.wait(30)
         assert time.monotonic() - since < 8
     finally:
-        for process in processes:
-            process.kill()
-            process.wait()
-    assert other.returncode == 1
+        for rank in ranks:
+            rank.process.kill()
+            rank.process.join()
+    assert other.process.exitcode == 1
     (line,) = [line for line in said.splitlines() if line.startswith("error:")]
     assert f"rank {stopped}" in line
     assert "dist_cfg.timeout=3" in line
@@ -75,24 +100,24 @@ def test_a_stopped_rank_is_named_and_the_other_ends_with_a_status(stopped: int) 
 
 
 @pytest.mark.slow
-def test_ranks_that_live_longer_than_the_timeout_and_end_are_left_alone() -> None:
+def test_ranks_that_live_longer_than_the_timeout_and_end_are_left_alone(tmp_path: Path) -> None:
     since = time.monotonic()
-    for process in start(3, 4):
-        _, said = process.communicate(timeout=60)
-        assert process.returncode == 0, said
+    for rank in start(tmp_path, 3, 4):
+        said = rank.wait(60)
+        assert rank.process.exitcode == 0, said
         assert "error" not in said
     assert time.monotonic() - since > 3
 
 
 @pytest.mark.slow
-def test_a_run_that_was_suspended_as_a_whole_goes_on() -> None:
-    processes = start(4, 7)
+def test_a_run_that_was_suspended_as_a_whole_goes_on(tmp_path: Path) -> None:
+    ranks = start(tmp_path, 4, 7)
     for number in (signal.SIGSTOP, signal.SIGCONT):
-        for process in processes:
-            os.kill(process.pid, number)
+        for rank in ranks:
+            rank.signal(number)
         time.sleep(6 * (number == signal.SIGSTOP))
-    for process in processes:
-        _, said = process.communicate(timeout=60)
+    for rank in ranks:
+        said = rank.wait(60)
         # Torch's own operations keep to the clock; the heartbeat must not have ended the run.
         assert "no heartbeat" not in said, said
 

@@ -2,11 +2,12 @@
 
 import json
 import runpy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import cv2
+import forked
 import numpy as np
 import pytest
 import torch
@@ -14,7 +15,7 @@ from benchmarks.files import GT_SUB, LIST, LR_SUB, BenchmarkFiles
 from benchmarks.loaders import loader_sides
 from benchmarks.timing import interleave
 
-from benchmarks import testing, training
+from benchmarks import loaders, testing, training
 from srgan_plugin.data.pairs import ImagePairs
 from srgan_plugin.data.resize import make_lr
 from srgan_plugin.hosts.compat_patches import NotInstalledError
@@ -28,6 +29,15 @@ SMALL = {"model.generator.mid_channels": 8, "model.generator.num_blocks": 1}
 def noise(height: int, width: int, seed: int) -> np.ndarray:
     coarse = np.random.default_rng(seed).integers(0, 256, (height // 8, width // 8, 3))
     return cv2.resize(coarse.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _forked_sides() -> Iterator[None]:
+    """Fork the processes of all sides from one that has imported what each would import."""
+    forking = forked.context()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loaders, "get_context", lambda _: forking)
+        yield
 
 
 @pytest.fixture
