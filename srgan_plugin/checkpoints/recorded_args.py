@@ -5,8 +5,9 @@ mmengine record the config of the training as `meta.cfg`.
 """
 
 import ast
+import contextlib
 import json
-import math
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -19,10 +20,11 @@ from srgan_plugin.networks.blocks import ACTIVATIONS, LAST_ACTIVATIONS, NORMS, P
 
 from .read_write import NOTE_KEY
 
-#: Format of new notes. Notes without a format may record a default that was not verified.
+#: Format of new notes. Notes without a format were written by an earlier `convert_checkpoint.py`,
+#: which recorded the default where nothing was known: a guess.
 FORMAT = 2
 _MAX_CONFIG_CHARACTERS = 1_000_000
-#: Key of the note as a tensor, for programs that read tensors only, such as spandrel.
+#: Key of the note as a tensor, for `srgan_plugin.spandrel`: spandrel passes on tensors only.
 NOTE_TENSOR = f"{NOTE_KEY}.note"
 _MAX_NOTE_BYTES = 10_000
 
@@ -35,12 +37,12 @@ class Argument:
         network: Name of the class that has the argument.
         expected: Valid values, for messages.
         accepts: Function that returns whether a value is valid.
-        example: A value other than the default, in the syntax of the command line.
-        default: Default of the class. Notes without a format may record it unverified.
+        example: Values in the syntax of the command line, at least one other than the default.
+        default: Default of the class. In a note without a format it may be a guess.
         unstated: Behaviour if no value is recorded or given. "error": raise an error. "warn": use
-            the default with a warning, because only the MSRResNet of this package has the
-            argument and MMagic's keys imply the default. "default": use the default, because other
-            values are always recorded.
+            the default with a warning, because MMagic's MSRResNet, which has the same keys as that
+            of this package, has only the default. "default": use the default, because checkpoints
+            of this package record other values; weights that were saved alone do not.
     """
 
     network: str
@@ -56,7 +58,8 @@ def _is_range(value: Any) -> bool:
         return value in PIXEL_RANGES
     if not isinstance(value, (list, tuple)) or any(isinstance(part, bool) for part in value):
         return False
-    return normalise_argument(value) in PIXEL_RANGES
+    numbers = all(isinstance(part, (int, float)) for part in value)
+    return numbers and tuple(value) in PIXEL_RANGES
 
 
 def _choice(default: Any, values: Iterable[str | None]) -> Argument:
@@ -103,7 +106,7 @@ NON_INFERABLE_ARGS = {
     "norm_eps": Argument(
         network="SRResNet",
         expected="a number above 0",
-        accepts=lambda value: type(value) in (int, float) and 0 < value < math.inf,
+        accepts=lambda value: type(value) in (int, float) and 0 < value <= sys.float_info.max,
         example="1e-3",
         default=1e-5,
         unstated="default",
@@ -122,7 +125,7 @@ def non_inferable_names(network: str) -> list[str]:
 
 
 def normalise_argument(value: Any) -> Any:
-    """Return lists and tuples as tuples, numbers in them as floats, and other values unchanged.
+    """Return lists and tuples as tuples, of floats if all parts are numbers; else the value itself.
 
     A range may be (-1, 1) or [-1, 1] in a config and is (-1.0, 1.0) in a network.
     """
@@ -161,7 +164,7 @@ def check_argument(name: str, value: Any, *, where: str = "") -> Any:
 
 
 def make_note(network: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the note for a checkpoint, which records the known arguments.
+    """Return the note for a checkpoint, which records the arguments that `needs_record`.
 
     Args:
         network: Name of the class.
@@ -179,7 +182,7 @@ def needs_record(name: str, value: Any) -> bool:
 
 
 def make_note_tensor(note: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Return a note as an entry of a state dict; empty if the weights' keys imply its values."""
+    """Return a note as an entry of a state dict; empty if weights and defaults imply it."""
     recorded = ((note[name], arg) for name, arg in NON_INFERABLE_ARGS.items() if name in note)
     if any(
         arg.unstated == "error" or not same_argument(value, arg.default) for value, arg in recorded
@@ -200,7 +203,7 @@ def read_note_tensor(weights: Mapping[str, Any]) -> Any:
         return {}
     try:
         return json.loads(bytes(tensor[:_MAX_NOTE_BYTES].tolist()))
-    except (IndexError, TypeError, ValueError):
+    except (IndexError, TypeError, ValueError, RecursionError):
         raise UserError(
             f"{NOTE_TENSOR}: expected JSON, got other bytes; the file was changed, get it again"
         ) from None
@@ -215,7 +218,7 @@ def read_recorded_arguments(checkpoint: Mapping[str, Any], network: str) -> dict
 
     Raises:
         UserError: The note has a wrong type, an unknown key or an invalid value, or describes
-            another network.
+            another network; or the training config has an invalid value.
     """
     meta = checkpoint.get("meta")
     if not isinstance(meta, Mapping):
@@ -226,7 +229,7 @@ def read_recorded_arguments(checkpoint: Mapping[str, Any], network: str) -> dict
 
 
 def _read_note(note: Any, network: str) -> dict[str, Any]:
-    """Return the arguments in a note, without unverified defaults."""
+    """Return the arguments in a note without guessed defaults, or raise `UserError`."""
     where = f"meta.{NOTE_KEY}"
     if not isinstance(note, Mapping):
         raise UserError(f"{where}: expected a dict, got {note!r}")
@@ -250,11 +253,15 @@ def _read_note(note: Any, network: str) -> dict[str, Any]:
 
 
 def _read_training_config(text: Any, network: str) -> dict[str, Any]:
-    """Return the generator's arguments in an mmengine config, or their defaults.
+    """Return the generator's arguments in an mmengine config; defaults if it states the `type`.
 
     Args:
         text: Source of the config; its code is parsed, not run.
-        network: Class name of the generator; the result is empty for a config of another one.
+        network: Class name of the generator; the result is empty for a config of another one, and
+            for a text that is not Python.
+
+    Raises:
+        UserError: An argument has an invalid value.
     """
     if not isinstance(text, str) or len(text) > _MAX_CONFIG_CHARACTERS:
         return {}
@@ -268,11 +275,11 @@ def _read_training_config(text: Any, network: str) -> dict[str, Any]:
         if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", None) == "model"
     ]
     generator = _keywords(models[-1]).get("generator") if models else None
-    config = {name: _literal(value) for name, value in _keywords(generator).items()}
+    names = non_inferable_names(network)
+    config = {k: _literal(v) for k, v in _keywords(generator).items() if k in ("type", *names)}
     kind = config.get("type")
     if kind is not None and str(kind).rpartition(".")[2] != network:
         return {}
-    names = non_inferable_names(network)
     defaults = {name: NON_INFERABLE_ARGS[name].default for name in names} if kind else {}
     stated = defaults | {name: config[name] for name in names if name in config}
     return {k: check_argument(k, v, where="meta.cfg, generator.") for k, v in stated.items()}
@@ -287,5 +294,7 @@ def _literal(node: ast.expr) -> Any:
     """Return the value of a literal, or the text of another expression."""
     try:
         return ast.literal_eval(node)
-    except ValueError:
-        return ast.unparse(node)
+    except (ValueError, TypeError, RecursionError):  # TypeError: {[1]: 2}
+        with contextlib.suppress(RecursionError):
+            return ast.unparse(node)
+        return "nested too deeply"

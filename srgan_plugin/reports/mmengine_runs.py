@@ -157,7 +157,7 @@ def _read_entries(text: str) -> list[_Entry]:
     for line in text.splitlines():
         try:
             entry = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         if isinstance(entry, dict) and isinstance(entry.get("step"), int):
             found.append(entry)

@@ -167,7 +167,7 @@ def read_results(path: Path) -> dict[str, dict[str, float]]:
         raise MissingFileError(f"{path}: expected results of tools/test.py --out, got no such file")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: expected JSON, got {error}") from None
     if not _is_results(content):
         raise UserError(

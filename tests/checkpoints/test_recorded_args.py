@@ -1,7 +1,6 @@
 """Arguments that no weight shows are recorded or required, never guessed."""
 
 import inspect
-import json
 import logging
 from pathlib import Path
 
@@ -20,6 +19,8 @@ from srgan_plugin.checkpoints import (
     open_network,
 )
 from srgan_plugin.checkpoints.convert import convert
+from srgan_plugin.checkpoints.recorded_args import NOTE_TENSOR, read_note_tensor
+from srgan_plugin.errors import UserError
 from srgan_plugin.inference import Upscaler, open_model
 from srgan_plugin.networks import MSRResNet, SRResNet
 
@@ -152,6 +153,24 @@ def test_the_config_of_a_training_records_the_range_of_its_generator(rough, gene
     assert identify(checkpoint).arguments.get("output_range") == stated
 
 
+def test_other_arguments_in_the_config_of_a_training_are_not_evaluated(rough):
+    """`{[1]: 2}` cannot be evaluated, and a thousand signs exceed Python's recursion limit."""
+    others = f"type='SRResNet', output_range=(-1, 1), a={{[1]: 2}}, b={'-' * 600}1"
+    meta = {"cfg": f"model = dict(generator=dict({others}))"}
+    checkpoint = {"state_dict": rough(SRResNet, **SMALL).state_dict(), "meta": meta}
+    assert identify(checkpoint).arguments["output_range"] == (-1, 1)
+    for act, got in (("{[1]: 2}", r"{\[1\]: 2}"), ("-" * 600 + "1", "nested too deeply")):
+        meta["cfg"] = f"model = dict(generator=dict(type='SRResNet', act={act}))"
+        with pytest.raises(UserError, match=rf"generator\.act: expected prelu .*got '{got}'"):
+            identify(checkpoint)
+
+
+def test_a_note_tensor_that_is_nested_too_deeply_is_refused():
+    nested = torch.tensor(list(b"[" * 9000), dtype=torch.int32)
+    with pytest.raises(UserError, match="expected JSON"):
+        read_note_tensor({NOTE_TENSOR: nested})
+
+
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_every_bundled_config_records_the_function_of_its_generator(path, rough):
     """GANs have an optimizer of the same name as the generator as well."""
@@ -189,6 +208,9 @@ NOTES = [
     ({"output_range": [0, 255]}, r"output_range.*\[0, 255\]"),
     ({"output_range": [False, True]}, r"output_range.*\[False, True\]"),
     ({"output_range": 1}, r"output_range.*\b1$"),
+    ({"output_range": [[0], 1]}, r"output_range.*\[\[0\], 1\]"),
+    ({"output_range": [10**400, 1]}, r"output_range.*\[1000"),
+    ({"norm_eps": 10**400}, "norm_eps: expected a number above 0, got 1000"),
     ({"range": [0, 1]}, "output_range.*'range'"),
     ({"activate_after_shuffle": False}, "output_range.*'activate_after_shuffle'"),
     ({"network": "MSRResNet"}, "network.*SRResNet.*'MSRResNet'"),
@@ -220,7 +242,8 @@ def test_the_text_false_is_not_a_boolean(tmp_path, rough):
 def test_notes_of_safetensors_are_checked_as_well(tmp_path, rough):
     safetensors = pytest.importorskip("safetensors.torch")
     state, path = rough(SRResNet, **SMALL).state_dict(), tmp_path / "x.safetensors"
-    for note, said in ((json.dumps({"output_range": [0, 2]}), "0, 2"), ("{", "JSON")):
+    nested = "[" * 9000
+    for note, said in (('{"output_range": [0, 2]}', "0, 2"), ("{", "JSON"), (nested, "JSON")):
         safetensors.save_file(state, path, metadata={"srgan_plugin": note})
         with pytest.raises(ValueError, match=f"x.safetensors: .*{said}"):
             open_network(path)
