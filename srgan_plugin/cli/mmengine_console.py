@@ -104,7 +104,7 @@ def open_runner(cfg: Any, *, verbose: bool = False) -> Runner:
 class ConsoleHook(Hook):
     """Show the description, the progress and the metrics of a run on the console."""
 
-    chunk_safe = True  # one call for several steps shows the same as one for each
+    chunk_safe = True  # one call for the several steps of a chunk of `SRTrainLoop` shows the same
 
     def __init__(self) -> None:
         self._progress: Progress | None = None
@@ -125,7 +125,7 @@ class ConsoleHook(Hook):
         if (now := time.monotonic()) > self._next_update:
             self._next_update = now + _UPDATE_SECONDS
             self._progress.show(**self._last_metrics, **_average_losses(runner))
-        self._progress(runner.iter + 1, runner.max_iters)
+        self._progress(runner.iter + 1, runner.max_iters)  # mmengine counts a step after its hooks
 
     def after_train(self, runner: Any) -> None:
         """End the progress."""

@@ -21,8 +21,8 @@ from .multi_loops import dataset_name
 class IterTimerHook(MMEngineIterTimerHook):
     """mmengine's IterTimerHook for chunked hook calls; it also logs the share of time for data.
 
-    Times are those measured by `SRTrainLoop` (`waited` and `steps`); with another loop this is
-    mmengine's hook.
+    A chunk is the steps that `SRTrainLoop` runs between two calls of this hook. Times are those
+    measured by that loop (`waited` and `steps`); with another loop this is mmengine's hook.
     """
 
     def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
@@ -46,8 +46,9 @@ class IterTimerHook(MMEngineIterTimerHook):
             hub.update_scalar("train/time", elapsed / loop.steps)
             hub.update_scalar("train/data_wait_fraction", loop.waited / max(elapsed, 1e-9))
         self.time_sec_tot += elapsed
-        done = runner.iter - self.start_iter + 1
-        hub.update_info("eta", self.time_sec_tot / done * (runner.max_iters - runner.iter - 1))
+        done = runner.iter + 1  # mmengine counts a step after this hook
+        per_step = self.time_sec_tot / (done - self.start_iter)
+        hub.update_info("eta", per_step * (runner.max_iters - done))
 
 
 @HOOKS.register_module()

@@ -55,9 +55,10 @@ def _delay_worker_signals(init: Callable[[int], None] | None, training: Any, wor
 class SRTrainLoop(IterBasedTrainLoop):
     """mmengine's IterBasedTrainLoop with chunked hook calls and constant-time resume.
 
-    The effects of hooks, schedulers and logs do not change: a chunk of steps ends at the interval
-    of any hook, a hook with an unknown interval ends it after each step, schedulers step at every
-    step, and the losses of every step are logged, fetched from the device at the end of a chunk.
+    A chunk is the steps between two calls of the hooks. The effects of hooks, schedulers and logs
+    do not change: a chunk ends at the interval of any hook (its attribute `interval`), a hook with
+    an unknown interval ends it after each step, schedulers step at every step, and the losses of
+    every step are logged, fetched from the device at the end of a chunk.
 
     With a `StreamSampler`, a resumed run starts reading at its iteration; mmengine would read and
     discard all batches before it.
