@@ -6,6 +6,7 @@ torchvision looks for, and other code reads the same file.
 
 import importlib
 import json
+import pickle
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -98,6 +99,17 @@ def test_lpips_is_that_of_its_authors(weights: Path) -> None:
     measured = measure(METRICS.build({"type": "LPIPS"}), pred, gt)
     assert measured["LPIPS"] == pytest.approx(expected, abs=1e-5)
     assert expected > 1e-3
+
+
+def test_lpips_keeps_no_scores_of_earlier_images(weights: Path) -> None:
+    pytest.importorskip("torchmetrics", minversion="1.8")
+    metric = METRICS.build({"type": "LPIPS"})
+    pred, gt = pair(48, 48)
+    measure(metric, pred, gt)
+    size = len(pickle.dumps(metric))
+    for _ in range(3):
+        measure(metric, pred, gt)
+    assert len(pickle.dumps(metric)) == size
 
 
 def test_dists_is_that_of_its_paper(weights: Path) -> None:

@@ -77,9 +77,10 @@ class ImageMetric(BaseMetric):
         """Measure one image.
 
         Args:
-            pred: Prediction, RGB in [0, 255], (H, W, 3), floating point or uint8, not rounded.
-            gt: GT image, RGB in [0, 255], (H, W, 3), uint8 or floating point; of any shape if
-                `full_reference` is False.
+            pred: Prediction, RGB, clamped to [0, 255], (H, W, 3), floating point or uint8, not
+                rounded.
+            gt: GT image, RGB in [0, 255] (not clamped), (H, W, 3), uint8 or floating point; of any
+                shape if `full_reference` is False.
 
         Returns:
             Values by name of the metric.

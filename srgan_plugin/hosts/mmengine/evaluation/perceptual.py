@@ -1,6 +1,7 @@
 """NIQE, LPIPS and DISTS as mmengine metrics."""
 
 from collections.abc import Callable
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar, Final
@@ -17,7 +18,7 @@ from srgan_plugin.registry import METRICS
 
 from .metrics import ImageMetric
 
-# Pixels of height and width after cropping; the deepest features have a sixteenth of each.
+# Pixels of height and width after cropping; the deepest features of VGG-16 are then 2x2.
 _SMALLEST: Final = 32
 
 
@@ -25,11 +26,13 @@ _SMALLEST: Final = 32
 class NIQE(ImageMetric):
     """Natural image quality evaluator (Mittal et al. 2013), without a reference; lower is better.
 
+    GT is not measured, but must be among the samples, as for all metrics here.
+
     Args:
         crop_border: Pixels to crop from each edge, at least 0; default 4.
-        model: File with the model of natural images; None: the file of an installed BasicSR or
-            MMagic.
-        kwargs: `gt_key`, `pred_key`, `collect_device`, `prefix`, `rounding`, as for `metrics.PSNR`.
+        model: File with the model of natural images, `.mat` as that of the authors or `.npz` as
+            that of BasicSR; None: the file of an installed BasicSR or MMagic.
+        kwargs: `gt_key`, `pred_key`, `collect_device`, `prefix`, `rounding`, as for `ImageMetric`.
 
     Raises:
         UserError: `crop_border` is not an integer of at least 0, or there is no valid `model`.
@@ -67,6 +70,7 @@ class _NetworkMetric(ImageMetric):
             return {self.metric: float(self.distance(*pair))}
 
     def _batch(self, image: NDArray[Any]) -> Tensor:
+        """Return an image (H, W, 3) in [0, 255] as a batch (1, 3, H, W) of float32 in [0, 1]."""
         chw = np.ascontiguousarray(np.moveaxis(image, -1, 0), np.float32)
         return torch.from_numpy(chw)[None].to(self.device) / PEAK
 
@@ -78,7 +82,7 @@ class LPIPS(_NetworkMetric):
     Args:
         crop_border: Pixels to crop from each edge, at least 0; default 4.
         download: Whether torchvision may download the weights of the network.
-        kwargs: `gt_key`, `pred_key`, `collect_device`, `prefix`, `rounding`, as for `metrics.PSNR`.
+        kwargs: `gt_key`, `pred_key`, `collect_device`, `prefix`, `rounding`, as for `ImageMetric`.
 
     Raises:
         UserError: `crop_border` is not an integer of at least 0, torchmetrics is missing or too
@@ -90,11 +94,9 @@ class LPIPS(_NetworkMetric):
 
     def _network(self) -> Callable[[Tensor, Tensor], Tensor]:
         module = _torchmetrics("LPIPS", "torchmetrics.image.lpip")
-        network: Callable[[Tensor, Tensor], Tensor] = module.LearnedPerceptualImagePatchSimilarity(
-            "alex",
-            normalize=True,  # for images in [0, 1]; else it expects [-1, 1]
-        ).to(self.device)
-        return network
+        # The metric itself would keep, and copy at each call, the scores of all images.
+        network = module.LearnedPerceptualImagePatchSimilarity("alex").net.to(self.device)
+        return partial(network, normalize=True)  # from [0, 1] to [-1, 1], which it expects
 
 
 @METRICS.register_module()
@@ -125,7 +127,16 @@ def _torchmetrics(metric: str, name: str) -> Any:
 
 
 def _require_weights(metric: str, backbone: str, download: bool) -> None:
-    """Raise `MissingFileError` if the weights are missing and may not be downloaded."""
+    """Require weights of torchvision unless they may be downloaded.
+
+    Args:
+        metric: Name of the metric, for the message.
+        backbone: Name of an enum of weights in `torchvision.models`.
+        download: Whether the weights may be downloaded.
+
+    Raises:
+        MissingFileError: The weights are missing and may not be downloaded.
+    """
     import torchvision
 
     url: str = getattr(torchvision.models, backbone).DEFAULT.url
