@@ -17,20 +17,24 @@ def find_scale(small: Sequence[int], large: Sequence[int], *, is_hr: bool) -> fl
     Args:
         small: Height and width of LR.
         large: Height and width of the other image.
-        is_hr: Whether the other image is HR, which may be larger by less than 12 pixels.
+        is_hr: Whether the other image is HR. At integer scales it may then be larger than the scale
+            times LR by less than 12 pixels, because published test sets make LR from HR that is
+            cropped to multiples of 12 (`benchmark_sets.MULTIPLE`).
 
     Returns:
         The ratio, with which the sizes agree up to rounding. If there is none, the ratio of the
-        heights rounded to an integer.
+        heights rounded to an integer. Below 1 if the other image is smaller; it may be 0 then.
     """
     ratio, sides = large[0] / small[0], list(zip(small[:2], large[:2], strict=True))
-    for whole in (round(ratio), int(ratio)):
-        excess = MULTIPLE if is_hr else whole
-        if all(-whole < b - whole * a < excess for a, b in sides):
-            return whole
+    wholes = (round(ratio), int(ratio))
+    uncropped = [n for n in wholes if is_hr and all(-n < b - n * a < MULTIPLE for a, b in sides)]
+    for n in wholes:
+        of_multiples = n in uncropped and not any(n * a % MULTIPLE for a, _ in sides)
+        if of_multiples or all(-n < b - n * a < n for a, b in sides):
+            return n
     fractions = (round(ratio * n) / n for n in range(2, _MAX_DENOMINATOR + 1))
     agreeing = (f for f in fractions if all(abs(b - f * a) < 1 for a, b in sides))
-    return next(agreeing, round(ratio))
+    return next(agreeing, [*uncropped, round(ratio)][0])
 
 
 def upscale_bicubic(lr: RGBArray, scale: float) -> RGBArray:
@@ -40,7 +44,7 @@ def upscale_bicubic(lr: RGBArray, scale: float) -> RGBArray:
 
 
 def crop_hr(image: RGBArray, size: tuple[int, ...]) -> RGBArray:
-    """Crop HR at the bottom and right by less than 12 pixels, as for published test sets.
+    """Crop HR at the bottom and right by less than 12 pixels (`benchmark_sets.MULTIPLE`).
 
     Args:
         image: HR image of shape (H, W, 3).

@@ -418,7 +418,13 @@ def test_folders_of_any_scale_are_compared_with_bicubic_of_their_size(
         ((18, 15), (83, 71), True, 4),  # HR not yet cropped to a multiple of 12
         ((19, 15), (73, 57), False, 4),  # LR was rounded up
         ((19, 30), (48, 75), False, 2.5),
+        ((12, 12), (54, 54), True, 4),  # 48 and 6 pixels more, not x4.5
+        ((20, 20), (91, 85), True, 4),  # cropped to other multiples
         ((100, 60), (150, 90), True, 1.5),
+        ((20, 20), (30, 30), True, 1.5),  # and not x1 and ten pixels more
+        ((20, 20), (50, 50), True, 2.5),
+        ((100, 100), (50, 50), True, 0.5),
+        ((100, 100), (10, 10), True, 0),
         ((100, 60), (137, 200), False, 1),  # not one scale
     ],
 )
