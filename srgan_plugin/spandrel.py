@@ -43,9 +43,9 @@ def install(
 
     Args:
         registry: Registry; the default is the registry of every `ModelLoader()`.
-        arguments: Arguments that a file does not record, such as `{"output_range": (-1, 1)}`.
-            spandrel passes on tensors only, in which files of `tools/export.py` and of some other
-            code bases record arguments.
+        arguments: Arguments that a file does not record, such as `{"output_range": (-1, 1)}`; see
+            `checkpoints.identify`. spandrel passes on tensors only, in which files of
+            `tools/export.py` and of some other code bases record arguments.
     """
     for name in GENERATORS:
         found = registry.get(_make_id(name))

@@ -139,7 +139,7 @@ def convert(
             bare weights, and the note and `export_metadata` as its metadata.
         to: Code base of the layout to write.
         origin: Code base of the layout that the source must have; None for any.
-        ema: Whether to prefer averaged weights.
+        ema: Whether to prefer averaged weights (EMA) if the checkpoint has both.
         role: Network of a training checkpoint, "generator" or "discriminator".
         arguments: Arguments that the source does not record, see `identify`.
         half: Whether to round weights to half precision, which halves the file; the output may
@@ -147,7 +147,7 @@ def convert(
         name: Name of the model, for the metadata of `.safetensors`.
         license: Licence of the weights, for the metadata; default: the licence in the source.
         note_among_weights: Whether to write the note also as a tensor, for programs that read
-            tensors only, such as spandrel. It is omitted if the keys imply its values.
+            tensors only, such as spandrel. It is omitted if weights and defaults imply it.
 
     Returns:
         What was converted: the detected network, the written file, its SHA-256, and the largest

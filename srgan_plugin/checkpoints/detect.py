@@ -190,7 +190,7 @@ def identify(
 
     Args:
         checkpoint: Content of the checkpoint, from `load_checkpoint_file`.
-        ema: Whether to prefer averaged weights.
+        ema: Whether to prefer averaged weights (EMA) if the checkpoint has both.
         role: Network of a training checkpoint to detect, "generator" or "discriminator".
         arguments: Values of `NON_INFERABLE_ARGS` that are not recorded in the checkpoint.
 
@@ -313,6 +313,8 @@ def open_network(
 ) -> nn.Module:
     """Build the network of a checkpoint file: float32, on the CPU, in evaluation mode.
 
+    An unrecorded `activate_after_shuffle` is taken as False, with a warning.
+
     Args:
         path: Checkpoint with any known layout.
         ema: See `identify`.
@@ -320,11 +322,13 @@ def open_network(
         arguments: See `identify`.
 
     Returns:
-        An instance of one of `GENERATORS` or `DISCRIMINATORS`.
+        An instance of one of `GENERATORS`, from RGB in [0, 1] to RGB, not clamped, or of
+        `DISCRIMINATORS`.
 
     Raises:
         MissingFileError: The file does not exist.
-        UserError: The file is damaged or contains another network.
+        UserError: The file is damaged or contains another network, or neither the weights nor the
+            file show an argument without a safe default, such as `output_range`.
 
     Example:
         >>> import tempfile

@@ -163,7 +163,7 @@ def from_pretrained(
         api: See `push_to_hub`.
 
     Returns:
-        The network, float32, on the CPU, in evaluation mode.
+        The network, float32, on the CPU, in evaluation mode; ranges as in `open_model`.
 
     Raises:
         UserError: The repository was not written by `push_to_hub`, or its weights do not fit its

@@ -90,7 +90,7 @@ def unwrap(
 
     Args:
         checkpoint: Content of the checkpoint, from `load_checkpoint_file`.
-        ema: Whether to prefer averaged weights.
+        ema: Whether to prefer averaged weights (EMA) if the checkpoint has both.
         role: Network of a training checkpoint, "generator" or "discriminator".
 
     Returns:

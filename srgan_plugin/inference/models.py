@@ -1,7 +1,7 @@
 """Open generators by name or file, and interpolate the weights of two of them."""
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
 import torch
 
@@ -10,9 +10,6 @@ from srgan_plugin.checkpoints.hub import local_checkpoint, network_arguments
 from srgan_plugin.checkpoints.recorded_args import NON_INFERABLE_ARGS, same_argument
 from srgan_plugin.errors import UserError
 from srgan_plugin.networks import Generator
-
-# Attributes that change the output of a network, but not the shapes of its weights.
-_SWITCHES: Final = ("upscale_factor", *NON_INFERABLE_ARGS)
 
 
 def open_model(
@@ -25,22 +22,26 @@ def open_model(
     """Return a generator with bundled weights, weights from a checkpoint, or a blend of two.
 
     Args:
-        model: `"msrresnet"`, `"srgan"`, the name of a published checkpoint, a path, or a URL.
-        blend: Weight of `blend_with`, in [0, 1]: every parameter is (1 - blend) * model +
-            blend * blend_with (network interpolation, ESRGAN, Wang et al. 2018, sec. 3.4).
-            None: no blend.
+        model: `"msrresnet"`, `"srgan"`, the name of a checkpoint that OpenMMLab or KAIR published,
+            a path, or a URL. Averaged weights (EMA) are preferred if a file has both.
+        blend: Weight of `blend_with`, in [0, 1]: every parameter, and running mean and variance,
+            is (1 - blend) * model + blend * blend_with (network interpolation, ESRGAN, Wang et al.
+            2018, sec. 3.4). None: no blend.
         blend_with: The second network, in a form as for `model`, of the same architecture and size.
-        arch_options: Arguments of the network that a checkpoint does not record, for both
-            networks: `output_range` of an SRResNet, `activate_after_shuffle` of an MSRResNet.
+        arch_options: Arguments, for both networks, that neither weights nor file show, such as
+            `output_range` of an SRResNet, `activate_after_shuffle` of an MSRResNet; the names are
+            those of `checkpoints.recorded_args.NON_INFERABLE_ARGS`.
 
     Returns:
-        The network, in float32, on the CPU, in evaluation mode.
+        The network, in float32, on the CPU, in evaluation mode: RGB in [0, 1], (N, 3, H, W), to
+        RGB, not clamped.
 
     Raises:
         MissingFileError: The file or name does not exist. The message lists similar names.
-        UserError: A file is damaged or contains another kind of network; an argument is neither
-            recorded nor in `arch_options`; the two networks differ in architecture or size; or
-            `blend` is out of range.
+        UserError: A file is damaged or contains another kind of network; an argument without a
+            safe default, such as `output_range`, is neither recorded nor in `arch_options` (for
+            `activate_after_shuffle`, a warning is logged); the two networks differ in architecture
+            or size; or `blend` is out of range.
 
     Example:
         >>> from srgan_plugin.inference import open_model
@@ -61,7 +62,7 @@ def open_model(
             f"blend: expected two networks of the same architecture and size, got {model}, "
             f"{type(first).__name__}, and {blend_with}, {type(second).__name__}, which differ"
         )
-    for name in _SWITCHES:
+    for name in NON_INFERABLE_ARGS:  # they change the output, but not the shapes of the weights
         one, other = (getattr(network, name, None) for network in (first, second))
         if not same_argument(one, other):
             raise UserError(

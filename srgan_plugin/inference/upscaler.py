@@ -341,11 +341,13 @@ def upscale(
     Args:
         image: Array (H, W) or (H, W, C), uint8 or uint16; path of an image file; or Pillow image.
             See `Upscaler.__call__`.
-        model: `"msrresnet"`, `"srgan"`, the name of a published checkpoint, a path, or a URL.
+        model: `"msrresnet"`, `"srgan"`, the name of a published checkpoint, a path, or a URL; see
+            `open_model`.
         scale: Upscaling factor; default: the factor of the network.
         blend: Weight of `blend_with`, in [0, 1]; see `open_model`.
         blend_with: Network to interpolate `model` with, if `blend` is given.
-        arch_options: Arguments of the network that the checkpoint does not record.
+        arch_options: Arguments of the network that the checkpoint does not record; see
+            `open_model`.
         tile: Largest side of a tile in pixels of the input, or `"auto"`.
         device: `"auto"`, `"cpu"`, `"cuda"`, `"cuda:N"` or `"mps"`.
         precision: `"float32"`, `"bfloat16"`, `"float16"` or `"auto"`.

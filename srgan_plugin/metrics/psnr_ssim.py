@@ -125,7 +125,8 @@ def psnr(pred: ImageArray, gt: ImageArray, *, border: int = 0, channel: Channel 
     """Compute the peak signal-to-noise ratio from one MSE over all compared channels.
 
     Args:
-        pred: RGB in [0, 255], (H, W, 3), integers or floating point.
+        pred: RGB in [0, 255], (H, W, 3), integers or floating point, used as it is (see
+            `quantize`).
         gt: GT image of the same shape and range.
         border: Pixels to crop from each edge, at least 0; default 0.
         channel: "rgb" (default), "b" for blue only, or "y" for the luma of `to_y`.
@@ -157,7 +158,8 @@ def ssim(pred: ImageArray, gt: ImageArray, *, border: int = 0, channel: Channel 
     ("valid").
 
     Args:
-        pred: RGB in [0, 255], (H, W, 3), integers or floating point.
+        pred: RGB in [0, 255], (H, W, 3), integers or floating point, used as it is (see
+            `quantize`).
         gt: GT image of the same shape and range.
         border: Pixels to crop from each edge, at least 0; default 0.
         channel: "rgb" (default), "b" for blue only, or "y" for the luma of `to_y`.

@@ -1,4 +1,4 @@
-"""The losses with the names and arguments of BasicSR."""
+"""Register the losses in BasicSR, as `type: NAME_srgan_plugin` in YAML, with its arguments."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,8 +16,10 @@ BASICSR_VGG = Path("experiments/pretrained_models/vgg19-dcbb9e9d.pth")
 
 
 @LOSS_REGISTRY.register(suffix=SUFFIX)
-class PerceptualLoss(losses.PerceptualLoss):
+class PerceptualLoss(losses.PerceptualLoss):  # BasicSR takes the name from the class
     """PerceptualLoss with the arguments and defaults of BasicSR, and VGG weights from any file.
+
+    In YAML it is `type: PerceptualLoss_srgan_plugin`.
 
     Args:
         layer_weights: Weight by layer, such as `{'conv5_4': 1}`.
@@ -26,10 +28,14 @@ class PerceptualLoss(losses.PerceptualLoss):
         range_norm: Whether the images are in [-1, 1] and not in [0, 1].
         perceptual_weight: Factor of the perceptual term; 0 or less switches it off.
         style_weight: Factor of the style term; 0 or less switches it off.
-        criterion: 'l1', 'mse' or 'fro'.
+        criterion: 'l1', 'fro', or 'mse', which BasicSR names 'l2'.
         pretrained: File of the VGG weights; see `networks.VGG19Features`. By default the file of
-            BasicSR, `experiments/pretrained_models/vgg19-dcbb9e9d.pth`, is used if it exists.
+            BasicSR, `experiments/pretrained_models/vgg19-dcbb9e9d.pth`, is used if it exists, else
+            that of torch.hub, which is downloaded if it is missing.
         feature_scale: Factor of the features before the comparison; 1 / 12.75 in the paper.
+
+    Raises:
+        UserError: See `losses.PerceptualLoss`, also for `MissingFileError`.
     """
 
     def __init__(
@@ -59,7 +65,7 @@ class PerceptualLoss(losses.PerceptualLoss):
         )
 
 
-# The other losses are the same in BasicSR.
+# The other losses have the arguments and defaults of BasicSR's, and more.
 for _name, _loss in losses.LOSSES.items():
     if _name != PerceptualLoss.__name__:
         LOSS_REGISTRY.register(_loss, suffix=SUFFIX)
