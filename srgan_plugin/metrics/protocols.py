@@ -64,7 +64,7 @@ class EvaluationProtocol:
         Args:
             border: Pixels to crop from each edge, at least 0, unless the protocol has a border.
             rounding: Whether to round where the protocol does; default True. Names do not depend
-                on it, so that files and configs keep them: without it "PSNR" is not rounded, too.
+                on it, so that files and configs keep them: without it "PSNR" is not rounded.
         """
         border = border if self.border is None else self.border
         unrounded = "" if self.rounding else "_unrounded"

@@ -355,7 +355,7 @@ def cut_subimages(
         The number of sub-images.
 
     Raises:
-        UserError: There are no images, one is damaged or too small, or an LR image does not match
+        UserError: `images` is empty, one is damaged or too small, or an LR image does not match
             its HR image.
         FileError: A process died.
         OSError: The disk is full; a second run continues.
