@@ -19,6 +19,7 @@ _CONFIGS = {
 }
 _NETWORKS = ("MSRResNet", "SRResNet")
 # By hand, because `srgan_plugin.metrics` imports torch, for which --help would wait.
+_PERCEPTUAL = ("NIQE", "LPIPS", "DISTS")
 _PROTOCOLS = ("openmmlab-2020", "mmagic-1.x", "basicsr", "paper", "y")
 
 
@@ -234,6 +235,8 @@ def choose_metrics(cfg: Any, protocols: list[str], others: list[str]) -> None:
         UserError: A protocol or metric is unknown, or protocols are given, but the config has no
             `BenchmarkMetric`.
     """
+    if (cfg.get("default_scope") or "") != "srgan_plugin":  # MMagic's NIQE fails on its samples
+        others = [f"srgan_plugin.{name}" if name in _PERCEPTUAL else name for name in others]
     _check_metrics(cfg, others)
     given = cfg.test_evaluator
     evaluators = given if isinstance(given, list) else [given]
@@ -274,7 +277,7 @@ def _select_metrics(metrics: list[Any], protocols: list[str], others: list[str])
         check_protocols("protocols", metric.get("protocols") or ())
     measured = {str(metric.get("type")).rpartition(".")[2] for metric in metrics}
     measured |= {"PSNR", "SSIM"} if chosen else set()
-    if repeated := measured & set(others):
+    if repeated := measured & {name.rpartition(".")[2] for name in others}:
         raise UserError(
             f"--metric: expected metrics besides those of the config, got {min(repeated)}, which "
             "the table has already; --protocol chooses how PSNR and SSIM are measured"

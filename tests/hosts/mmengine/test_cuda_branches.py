@@ -7,6 +7,7 @@ import pytest
 import torch
 from mmengine.model import MMSeparateDistributedDataParallel as MMEngineSeparateDDP
 
+from srgan_plugin.errors import UserError
 from srgan_plugin.hosts.mmengine.datasets import gpu_loader
 from srgan_plugin.hosts.mmengine.engine import resume_hooks
 from srgan_plugin.hosts.mmengine.engine.distributed import (
@@ -66,7 +67,15 @@ def test_networks_are_wrapped_for_the_ranks_gpu_where_there_is_one(
     assert given == (expected | {"device_ids": [3]} if available else expected)
 
 
-def test_the_process_group_is_left_to_mmengine_where_there_is_a_gpu(gpus: SimpleNamespace) -> None:
+def test_the_process_group_is_left_to_mmengine_where_there_is_a_gpu(
+    gpus: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.setenv(name, "1")
+    monkeypatch.delenv("RANK", raising=False)
+    with pytest.raises(UserError, match="expected the environment variables RANK, got none"):
+        join_process_group("pytorch", {})
+    monkeypatch.setenv("RANK", "1")
     join_process_group("pytorch", {})
     assert not torch.distributed.is_initialized()
 

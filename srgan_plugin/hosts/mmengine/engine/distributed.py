@@ -83,7 +83,8 @@ def join_process_group(launcher: str, cfg: Any) -> None:
         UserError: An environment variable of the launcher is missing.
     """
     timeout = get_timeout(cfg)
-    if launcher == "none" or torch.cuda.is_available():
+    on_gpu = torch.cuda.is_available()
+    if launcher == "none" or (launcher == "slurm" and on_gpu):
         return
     if launcher == "slurm":
         for name, slurm_name in (
@@ -101,5 +102,7 @@ def join_process_group(launcher: str, cfg: Any) -> None:
             f"--launcher {launcher}: expected the environment variables {', '.join(missing)}, got "
             "none; start by tools/dist_train.sh CONFIG GPUS or torchrun, or remove --launcher"
         )
+    if on_gpu:
+        return
     given = None if _given_timeout(cfg) is None else timedelta(seconds=timeout)
     torch.distributed.init_process_group("gloo", timeout=given)  # the default is 30 minutes
