@@ -129,6 +129,16 @@ def test_a_value_that_is_refused_is_one_line_with_it(
 
 
 @pytest.mark.skipif(find_spec("basicsr") is None, reason="needs BasicSR")
+def test_images_that_a_toolbox_cannot_compare_are_one_line() -> None:
+    importlib.import_module("srgan_plugin.hosts.basicsr")  # makes BasicSR import
+    psnr = importlib.import_module("basicsr.metrics").calculate_psnr
+    small, large = (np.zeros((side, side, 3)) for side in (4, 16))
+    line = explain(error_of(lambda: psnr(large, small, 0)))
+    assert line is not None
+    assert "(16, 16, 3), (4, 4, 3). GT and LR may be swapped" in line
+
+
+@pytest.mark.skipif(find_spec("basicsr") is None, reason="needs BasicSR")
 def test_a_value_that_basicsr_refuses_is_one_line_with_it() -> None:
     importlib.import_module("srgan_plugin.hosts.basicsr")  # makes BasicSR import
     build_dataloader = importlib.import_module("basicsr.data").build_dataloader

@@ -33,6 +33,7 @@ _MAX_LINE = 2000  # characters
 _WORKER_GRACE_SECONDS = 5  # seconds for a worker of a data loader to terminate
 _EXTRAS = ("wandb",)  # packages that mmengine or BasicSR import if a setting needs them
 _STATE_DICT_MISMATCH = "Error(s) in loading state_dict for "  # start of torch's message
+_SHAPES_DIFFER = "Image shapes are different"  # of PSNR and SSIM of MMagic and BasicSR
 # Parts of setuptools that mmengine imports: at the start of a run, and for `_base_ = 'package::…'`.
 _SETUPTOOLS_MODULES = ("distutils", "pkg_resources")
 
@@ -153,6 +154,8 @@ def explain(error: Exception) -> str | None:
     if isinstance(error, OSError) and "[Errno " in str(error):  # raised by the system
         file = "" if error.filename is not None else _open_file(error)
         return one_line(OSError(f"{error}{file}"))
+    if isinstance(error, AssertionError) and str(error).startswith(_SHAPES_DIFFER):
+        return f"test images: {one_line(error)} GT and LR may be swapped, or the scale may differ"
     if type(error).__name__ in ("MemoryError", "OutOfMemoryError"):  # the latter is of torch
         return one_line(error)
     if not {"mmengine", "basicsr"} & sys.modules.keys():

@@ -11,7 +11,7 @@ from srgan_plugin.io.array_types import RGBArray
 from srgan_plugin.io.lazy_image import LazyImage
 from srgan_plugin.io.lmdb_store import map_pixels
 
-from .pairs import ImagePairs
+from .pairs import ImagePairs, size_advice
 from .sampling import (
     CROP_LEFT,
     CROP_TOP,
@@ -184,8 +184,8 @@ def check_crop(
     if (gt_height, gt_width) != (height * scale, width * scale):
         raise UserError(
             f"{name}: expected {height * scale}x{width * scale}, {scale} times its LR of "
-            f"{height}x{width}, got {gt_height}x{gt_width} (height x width); remake the LR or "
-            "change the scale"
+            f"{height}x{width}, got {gt_height}x{gt_width} (height x width); "
+            f"{size_advice(height, gt_height)}"
         )
     if min(height, width) < size:
         raise UserError(

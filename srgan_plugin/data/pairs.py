@@ -186,8 +186,15 @@ def check_sizes(gt: LazyImage, lr: LazyImage, scale: int) -> None:
     if (gt_height, gt_width) != (scale * lr_height, scale * lr_width):
         raise UserError(
             f"{gt.name}: expected {scale} times the {lr_height}x{lr_width} of {lr.name}, got "
-            f"{gt_height}x{gt_width} (height x width); remake the LR or change the scale"
+            f"{gt_height}x{gt_width} (height x width); {size_advice(lr_height, gt_height)}"
         )
+
+
+def size_advice(lr_height: int, gt_height: int) -> str:
+    """Return what to do about a pair whose sizes do not match."""
+    if gt_height < lr_height:
+        return "LR and GT may be swapped"
+    return "remake the LR or change the scale"
 
 
 def lr_store_name(scale: int | str) -> str:

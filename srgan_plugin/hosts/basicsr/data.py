@@ -1,16 +1,18 @@
-"""Dataset of image pairs for BasicSR's models."""
+"""Dataset of image pairs for BasicSR's models, and one-line errors of BasicSR's own."""
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import torch
+from basicsr.data.paired_image_dataset import PairedImageDataset as BasicSRPairedImageDataset
 from basicsr.utils.registry import DATASET_REGISTRY
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from srgan_plugin.data.augment import augment, crop_pair, random_flips
-from srgan_plugin.data.pairs import ImagePairs
+from srgan_plugin.data.pairs import ImagePairs, size_advice
 from srgan_plugin.data.sampling import draw_sample_index
 from srgan_plugin.errors import UserError
 from srgan_plugin.io.array_types import RGBArray
@@ -73,3 +75,35 @@ class PairedImageDataset(Dataset[dict[str, Any]]):
 def _to_tensor(image: LazyImage | RGBArray) -> Tensor:
     channels_first = np.asarray(image).transpose(2, 0, 1)
     return torch.from_numpy(np.ascontiguousarray(channels_first)).float() / 255
+
+
+_get_pair = BasicSRPairedImageDataset.__getitem__
+
+
+@functools.wraps(_get_pair)
+def _get_checked_pair(dataset: Any, index: int) -> dict[str, Any]:
+    """Return a pair of BasicSR's dataset, or raise a `UserError` that names the images."""
+    names = dataset.paths[index]
+    try:
+        pair: dict[str, Any] = _get_pair(dataset, index)
+    except AttributeError as error:  # of None, which OpenCV returns
+        if error.obj is not None:
+            raise
+        raise UserError(
+            f"{names['gt_path']}, {names['lq_path']}: expected two images, got one that OpenCV "
+            "cannot decode; replace it"
+        ) from None
+    except ValueError as error:  # sizes that do not match, or are smaller than `gt_size`
+        raise UserError(f"{names['gt_path']}: {' '.join(str(error).split())}") from None
+    (height, width), (gt_height, gt_width) = (pair[key].shape[-2:] for key in ("lq", "gt"))
+    scale = dataset.opt["scale"]
+    if (gt_height, gt_width) != (height * scale, width * scale):
+        raise UserError(
+            f"{names['gt_path']}: expected at least {scale} times the {height}x{width} of "
+            f"{names['lq_path']}, got {gt_height}x{gt_width} (height x width); "
+            f"{size_advice(height, gt_height)}"
+        )
+    return pair
+
+
+BasicSRPairedImageDataset.__getitem__ = _get_checked_pair
