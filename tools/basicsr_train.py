@@ -16,10 +16,11 @@ def main(argv: list[str] | None = None) -> None:
     root = prepare(__doc__ or "", argv)
     from basicsr import train
 
-    from srgan_plugin.hosts.basicsr.compat import load_resume_state
+    from srgan_plugin.hosts.basicsr.compat import build_dataloader, load_resume_state
 
     # BasicSR's function needs a GPU.
     train.load_resume_state = load_resume_state
+    train.build_dataloader = build_dataloader
     train.train_pipeline(root)
 
 

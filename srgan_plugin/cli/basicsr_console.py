@@ -34,11 +34,12 @@ class ConsoleLogger(MessageLogger):
             self._progress.close()
 
 
-def show_console(opt: dict[str, Any]) -> None:
+def show_console(opt: dict[str, Any], *, test: bool = False) -> None:
     """Describe a run on the console, and write BasicSR's own log to its file only.
 
     Args:
         opt: Options of BasicSR, as in the YAML file.
+        test: Whether the run is a test, which also reads the options of a training.
     """
     hide_foreign_warnings()
     logger = logging.getLogger("basicsr")
@@ -51,7 +52,7 @@ def show_console(opt: dict[str, Any]) -> None:
     logger.addFilter(first_record)
     if int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0"))) == 0:
         train.MessageLogger = ConsoleLogger
-        write_lines(_describe(opt))
+        write_lines(_describe(opt, test=test))
 
 
 def _is_shown(record: logging.LogRecord) -> bool:
@@ -59,7 +60,7 @@ def _is_shown(record: logging.LogRecord) -> bool:
     return needs_attention(record) or record.getMessage().startswith(_SHOWN)
 
 
-def _describe(opt: dict[str, Any]) -> Iterator[str]:
+def _describe(opt: dict[str, Any], *, test: bool) -> Iterator[str]:
     """Yield a line for each aspect of a run: model, data, device, length, log."""
     names = [opt[part]["type"] for part in ("network_g", "network_d") if part in opt]
     yield f"model: {opt.get('model_type')}, {', '.join(names)}"
@@ -67,9 +68,10 @@ def _describe(opt: dict[str, Any]) -> Iterator[str]:
         yield f"start: {start}"
     for name, dataset in opt["datasets"].items():
         batch = dataset.get("batch_size_per_gpu")
-        batches = f", batches of {batch} for each GPU" if batch else ""
-        yield f"{name}: {dataset.get('name', name)}, {dataset.get('dataroot_gt')}{batches}"
+        batches = f", batches of {batch} for each GPU" if batch and not test else ""
+        folder = dataset.get("dataroot_gt") or dataset.get("dataroot_lq")
+        yield f"{name}: {dataset.get('name', name)}, {folder}{batches}"
     yield f"device: {device_name()}, float32"
-    if "train" in opt:
+    if not test:
         yield f"to iteration {int(opt['train']['total_iter']):,}"
-    yield f"log: {'experiments' if 'train' in opt else 'results'}/{opt['name']}"
+    yield f"log: {'results' if test else 'experiments'}/{opt['name']}"

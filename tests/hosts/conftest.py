@@ -1,17 +1,21 @@
 """The toolboxes as fixtures: mended and imported, or the test skips because they are not there."""
 
-import importlib
+import importlib.util
 import logging
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
+import yaml
+from basicsr_runs import Run, forget_logger
 from torchvision.models import vgg
 
 from srgan_plugin.hosts.compat_patches import NotInstalledError
 from srgan_plugin.networks.vgg import random_vgg19_state_dict
+from tests.conftest import ROOT
 
 
 def _adapter(name: str) -> ModuleType:
@@ -43,6 +47,36 @@ def quiet_basicsr(basicsr: ModuleType) -> Iterator[None]:
     yield
     logging.getLogger("basicsr").handlers.clear()
     logger.initialized_logger.clear()
+
+
+@pytest.fixture
+def run(
+    basicsr: ModuleType,
+    quiet_basicsr: None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Run:
+    """Run a tool in an empty folder on options that are written there; returns what it said."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["tool"])
+
+    def call(tool: str, opt: dict[str, Any], *words: str) -> str:
+        Path("opt.yml").write_text(yaml.safe_dump(opt, sort_keys=False))
+        spec = importlib.util.spec_from_file_location(tool, ROOT / "tools" / f"{tool}.py")
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        forget_logger()
+        try:
+            module.main(["-opt", "opt.yml", "--verbose", *words])
+        finally:
+            forget_logger()
+        heard = capsys.readouterr()
+        return heard.out + heard.err
+
+    return call
 
 
 @pytest.fixture(scope="session")

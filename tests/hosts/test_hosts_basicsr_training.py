@@ -1,10 +1,7 @@
 """BasicSR's training and test with our parts, by our tools, on small pictures."""
 
-import importlib.util
-import logging
 import re
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -13,76 +10,12 @@ import cv2
 import numpy as np
 import pytest
 import torch
-import yaml
+from basicsr_runs import Run, options
 from same_state import differences
 
 from srgan_plugin.checkpoints import identify, load_checkpoint_file
 from srgan_plugin.data.prepare.stores import create_store
 from tests.conftest import ROOT
-
-Run = Callable[..., str]
-
-
-def forget_logger() -> None:
-    """BasicSR keeps one logger per process, with the stream of whichever test came first."""
-    logging.getLogger("basicsr").handlers.clear()
-    importlib.import_module("basicsr.utils.logger").initialized_logger.clear()
-
-
-@pytest.fixture
-def run(
-    basicsr: ModuleType,
-    quiet_basicsr: None,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> Run:
-    """Run a tool in an empty folder on options that are written there; returns what it said."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sys.argv", ["tool"])
-
-    def call(tool: str, opt: dict[str, Any], *words: str) -> str:
-        Path("opt.yml").write_text(yaml.safe_dump(opt, sort_keys=False))
-        spec = importlib.util.spec_from_file_location(tool, ROOT / "tools" / f"{tool}.py")
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        forget_logger()
-        try:
-            module.main(["-opt", "opt.yml", "--verbose", *words])
-        finally:
-            forget_logger()
-        heard = capsys.readouterr()
-        return heard.out + heard.err
-
-    return call
-
-
-def options(name: str, data: Path, **train: Any) -> dict[str, Any]:
-    """A YAML of ours at a size that trains in a second."""
-    opt: dict[str, Any] = yaml.safe_load((ROOT / "configs/basicsr" / name).read_text())
-    opt["num_gpu"] = 0
-    opt["network_g"] |= {"num_feat": 8, "num_block": 1}
-    if "train" in opt:
-        opt["datasets"]["train"] |= {
-            "dataroot_gt": str(data / "train"),
-            "gt_size": 64,
-            "num_worker_per_gpu": 0,
-            "batch_size_per_gpu": 2,
-            "dataset_enlarge_ratio": 1,
-        }
-        opt["datasets"]["val"] |= {
-            "dataroot_gt": str(data / "Set5/GTmod12"),
-            "dataroot_lq": str(data / "Set5/LRbicx4"),
-        }
-        opt["train"] |= {"total_iter": 4, "warmup_iter": -1, **train}
-        opt["val"]["val_freq"] = 4
-        opt["logger"] |= {"print_freq": 1, "save_checkpoint_freq": 2}
-        opt["path"]["pretrain_network_g"] = None
-    if "network_d" in opt:
-        opt["network_d"] |= {"num_feat": 4, "input_size": 64}
-    return opt
 
 
 def weights(opt: dict[str, Any], iteration: int | str = "latest") -> dict[str, torch.Tensor]:
@@ -299,7 +232,7 @@ def test_the_test_tool_measures_what_ours_measures(run: Run, photographs: Path) 
                 ("train", "optim_g", 3, "options by name"),
                 ("train", "total_iter", "many", "a number"),
                 ("val", "metrics", 3, "options by name"),
-                ("logger", "print_freq", "x", "a number"),
+                ("logger", "print_freq", "x", "a number above 0"),
             )
         ],
         ({"path": None}, "path: expected options by name, got None"),

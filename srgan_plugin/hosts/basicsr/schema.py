@@ -75,6 +75,7 @@ def _kind(name: str) -> Schema:
 def _required_to_train() -> Schema:
     needed = options.REQUIRED_TO_TRAIN
     sections = {name: {"type": "object", "required": [*keys]} for name, keys in needed.items()}
+    sections["val"] = {"required": [*options.REQUIRED_TO_VALIDATE]}
     return {"required": [*needed], "properties": sections}
 
 
@@ -126,7 +127,7 @@ def _arguments(cls: Any) -> Schema:
     texts = _descriptions(inspect.getdoc(cls) or "", (each.name for each in named))
     properties: dict[str, Schema] = {"type": {}}
     for each in named:
-        kind = options.KINDS_BY_DEFAULT.get(type(each.default))
+        kind = options.argument_kind(each)
         properties[each.name] = {**(kind.schema if kind else {}), **texts.get(each.name, {})}
         if isinstance(each.default, bool | int | float | str):
             properties[each.name]["default"] = each.default
