@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from srgan_plugin.checkpoints.detect import identify
 from srgan_plugin.checkpoints.read_write import NOTE_KEY, load_checkpoint_file, save_atomically
@@ -23,6 +23,11 @@ from srgan_plugin.networks import MSRResNet
 SHARE: Final = 0.8
 #: Number of photographs over which colours are averaged.
 PHOTOGRAPHS: Final = 32
+#: Height and width of the LR crops on which derivatives are computed.
+CROP: Final = 32
+#: Corrections of the mean colours, because their derivatives are not constant.
+STEPS: Final = 2
+AFTER_FEATURES: Final = ("upsample", "conv_hr", "conv_last")
 
 
 def finish(start: Path, checkpoint: Path, target: Path, photographs: Benchmark) -> dict[str, str]:
@@ -43,13 +48,15 @@ def finish(start: Path, checkpoint: Path, target: Path, photographs: Benchmark) 
     assert isinstance(network, MSRResNet)
     step = -(-len(photographs.pairs) // PHOTOGRAPHS)
     indices = range(0, len(photographs.pairs), step)
-    shift = remove_colour_shift(network, photographs, indices)
+    removed = match_mean_colours(network, photographs, indices)
+    shift, pattern = removed.mean((1, 2)), removed - removed.mean((1, 2), keepdims=True)
     _save(network, checkpoint, target)
     return {
         "interpolation": f"{SHARE:g} of these weights and {1 - SHARE:g} of those of the start, "
         "which has fewer artefacts and most of the texture; chosen by eye on Set5, Set14, Kodak24",
         "colours": f"a mean shift of {', '.join(f'{value:+.2f}' for value in shift)} levels (RGB) "
-        f"on {len(indices)} training photographs, removed by the last bias",
+        f"on {len(indices)} training photographs, and between the pixels of an LR pixel differences "
+        f"of up to {np.abs(pattern).max():.2f}, removed by the biases after the features",
     }
 
 
@@ -93,10 +100,14 @@ def _save(network: nn.Module, checkpoint: Path, target: Path) -> None:
     save_atomically({"meta": {NOTE_KEY: note}, "state_dict": network.state_dict()}, target)
 
 
-def remove_colour_shift(
+def match_mean_colours(
     network: MSRResNet, photographs: Benchmark, indices: Sequence[int]
 ) -> NDArray[np.float64]:
-    """Change the last bias so that the mean colour over photographs is that of GT.
+    """Change biases so that mean colours over photographs are those of GT, at each phase.
+
+    The phases are the scale x scale pixels that an LR pixel becomes. Means that differ between them
+    are a checkerboard, which adversarial training leaves. The biases after the features have the
+    smallest change that corrects all means, by Newton's method.
 
     Args:
         network: Generator, changed in place.
@@ -104,17 +115,64 @@ def remove_colour_shift(
         indices: Images to average over.
 
     Returns:
-        The shift that was removed: SR minus GT by channel (RGB), in levels of 255.
+        The difference that was removed, SR minus GT, (3, scale, scale), RGB, in levels of 255.
     """
+    removed = None
+    for _ in range(STEPS):
+        difference = _mean_difference(network, photographs, indices)
+        removed = difference if removed is None else removed
+        _shift_means(network, -difference / 255, _crops(photographs, indices))
+    assert removed is not None
+    return removed
+
+
+def _mean_difference(
+    network: MSRResNet, photographs: Benchmark, indices: Sequence[int]
+) -> NDArray[np.float64]:
+    """Average SR minus GT over photographs and LR pixels: (3, scale, scale), in levels of 255."""
     upscale = Upscaler(network)
-    shifts = []
+    differences = []
     for index in indices:
         pair = photographs.pairs[index]
-        sr, gt = upscale(np.asarray(pair.lr)), np.asarray(pair.gt)
-        shifts.append(sr.mean((0, 1), dtype=np.float64) - gt.mean((0, 1), dtype=np.float64))
-    shift: NDArray[np.float64] = np.mean(shifts, axis=0)
-    bias = network.conv_last.bias
-    assert bias is not None
+        gt = np.asarray(pair.gt).astype(np.float64)
+        difference = torch.from_numpy(upscale(np.asarray(pair.lr)) - gt).permute(2, 0, 1)
+        differences.append(phase_means(difference[None], network.upscale_factor).numpy())
+    mean: NDArray[np.float64] = np.mean(differences, axis=0)
+    return mean
+
+
+def phase_means(image: Tensor, scale: int) -> Tensor:
+    """Average images (N, C, H, W) over LR pixels: (C, scale, scale)."""
+    blocks = image.unflatten(3, (-1, scale)).unflatten(2, (-1, scale))
+    return blocks.mean((0, 2, 4))
+
+
+def _crops(photographs: Benchmark, indices: Sequence[int]) -> Tensor:
+    """Stack the centres of LR images, (N, 3, `CROP`, `CROP`), RGB in [0, 1]."""
+    crops = []
+    for index in indices:
+        lr = np.asarray(photographs.pairs[index].lr)
+        top, left = ((size - CROP) // 2 for size in lr.shape[:2])
+        crops.append(lr[top : top + CROP, left : left + CROP])
+    return torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).float() / 255
+
+
+def _shift_means(network: MSRResNet, shift: NDArray[np.float64], lr: Tensor) -> None:
+    """Change the biases after the features by the least that shifts the phases' means by `shift`.
+
+    Args:
+        network: Generator, changed in place.
+        shift: (3, scale, scale), white is 1.
+        lr: Images on which the derivatives are computed, (N, 3, h, w), RGB in [0, 1].
+    """
+    names = [name for name, _ in network.named_parameters() if name.endswith("bias")]
+    biases = [network.get_parameter(name) for name in names if name.startswith(AFTER_FEATURES)]
     with torch.no_grad():
-        bias -= torch.as_tensor(shift / 255).to(bias)
-    return shift
+        features = network.extract_features(lr)
+    means = phase_means(network.reconstruct(features, lr), network.upscale_factor).flatten()
+    rows = [torch.autograd.grad(mean, biases, retain_graph=True) for mean in means]
+    jacobian = torch.stack([torch.cat([*map(torch.flatten, row)]) for row in rows])
+    step = torch.linalg.pinv(jacobian, rtol=1e-3) @ torch.from_numpy(shift.ravel()).to(jacobian)
+    with torch.no_grad():
+        for bias, change in zip(biases, step.split([b.numel() for b in biases]), strict=True):
+            bias += change

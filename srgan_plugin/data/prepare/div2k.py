@@ -407,7 +407,7 @@ def _looks_complete(path: Path, size: int) -> bool:
     """Return whether a PNG has that size and the end of a PNG, from its first and last bytes.
 
     Other tools may have left truncated files. The pixels are not compared. This takes 0.06 ms,
-    decoding 8 ms, for each of the 64,416 sub-images of DIV2K.
+    decoding 8 ms, for each of the 65,184 sub-images of DIV2K.
     """
     try:
         with path.open("rb") as file:

@@ -21,29 +21,36 @@ def folder(tmp_path, textured, monkeypatch):
     for n in range(3):
         write_image(tmp_path / f"photographs/{n}.png", textured(216, 216, seed=n) // 2 + 64)
     torch.manual_seed(0)
-    network = MSRResNet(mid_channels=4, num_blocks=1)
+    network = MSRResNet(mid_channels=16, num_blocks=1)
     torch.save({"params": network.state_dict()}, tmp_path / "m.pth")
     convert(tmp_path / "m.pth", tmp_path / "start.safetensors", to="plugin")
     with torch.no_grad():
         for parameter in network.parameters():
             parameter += 0.02 * torch.randn_like(parameter)
         network.conv_last.bias += torch.tensor([8.0, -4.0, 2.0]) / 255
+        network.upsample1.upsample_conv.bias += 0.1 * torch.randn(64)
+        network.upsample2.upsample_conv.bias += 0.1 * torch.randn(64)
     averaged = {f"generator_ema.module.{k}": v for k, v in network.state_dict().items()}
     other = {f"generator.{k}": torch.zeros_like(v) for k, v in network.state_dict().items()}
     torch.save({"state_dict": other | averaged}, tmp_path / "iter_1.pth")
     return tmp_path
 
 
-def mean_difference(network, pairs, indices=(0, 2)):
+def mean_differences(network, pairs, indices=(0, 2)):
+    """Mean of SR minus GT at each of the 4x4 pixels of an LR pixel, (4, 4, 3)."""
     upscale = Upscaler(network)
-    shifts = [
-        upscale(np.asarray(pairs[n].lr)).mean((0, 1)) - np.asarray(pairs[n].gt).mean((0, 1))
-        for n in indices
-    ]
-    return np.mean(shifts, axis=0)
+    differences = [upscale(np.asarray(pairs[n].lr)).astype(float) - pairs[n].gt for n in indices]
+    return np.array(
+        [
+            [np.mean([d[i::4, j::4].mean((0, 1)) for d in differences], axis=0) for j in range(4)]
+            for i in range(4)
+        ]
+    )
 
 
-def test_weights_are_interpolated_and_only_the_last_bias_differs_from_that(folder):
+def test_weights_are_interpolated_and_their_last_biases_give_every_pixel_the_mean_colour_of_gt(
+    folder,
+):
     photographs = find_benchmark("photographs", folder)
     start, chosen, target = (folder / n for n in ("start.safetensors", "iter_1.pth", "out.pth"))
     rows = " ".join(finish(start, chosen, target, photographs).values())
@@ -52,18 +59,20 @@ def test_weights_are_interpolated_and_only_the_last_bias_differs_from_that(folde
     blend = {k: (1 - share) * first[k] + share * last[k] for k in first}
     written = open_model(str(target)).state_dict()
     changed = [k for k in blend if not torch.allclose(written[k], blend[k], atol=1e-6)]
-    assert changed == ["conv_last.bias"]
+    assert [k for k in changed if not k.endswith("bias") or k.startswith("trunk")] == []
+    assert "upsample1.upsample_conv.bias" in changed
     network = open_model(str(start))
     network.load_state_dict(blend)
-    shift = mean_difference(network, photographs.pairs)
-    assert np.abs(shift).max() > 1
-    assert (blend["conv_last.bias"] - written["conv_last.bias"]).numpy() * 255 == pytest.approx(
-        shift, abs=0.02
-    )
-    assert [f"{value:+.2f}" for value in shift if f"{value:+.2f}" not in rows] == []
+    before = mean_differences(network, photographs.pairs)
+    pattern = before - before.mean((0, 1))
+    assert np.abs(before.mean((0, 1))).max() > 1
+    assert np.abs(pattern).max() > 2
+    numbers = [f"{shift:+.2f}" for shift in before.mean((0, 1))] + [f"{np.abs(pattern).max():.2f}"]
+    assert [number for number in numbers if number not in rows] == []
     convert(target, folder / "bundled.safetensors", to="plugin", half=True)
     bundled = open_model(str(folder / "bundled.safetensors"))
-    assert np.abs(mean_difference(bundled, photographs.pairs)).max() < 0.3
+    # Two steps with derivatives of crops; a trained network is closer to linear.
+    assert np.abs(mean_differences(bundled, photographs.pairs)).max() < 0.25 * np.abs(before).max()
 
 
 @pytest.mark.parametrize("best", ["the start", "the end", "their mean"])
