@@ -67,7 +67,7 @@ _worker: Callable[[Any], Any]
 def _start_worker(function: Callable[[Any], Any]) -> None:
     """Store the function in a worker process, to send it once instead of with each item.
 
-    The pairs of 32,592 sub-images are 1.7 MB, which take 0.24 s to pickle and unpickle.
+    The pairs of 32,208 sub-images are 1.7 MB, which take 0.24 s to pickle and unpickle.
     """
     global _worker  # noqa: PLW0603 - the process has no other use
     _worker = function
