@@ -55,8 +55,9 @@ def finish(start: Path, checkpoint: Path, target: Path, photographs: Benchmark) 
         "interpolation": f"{SHARE:g} of these weights and {1 - SHARE:g} of those of the start, "
         "which has fewer artefacts and most of the texture; chosen by eye on Set5, Set14, Kodak24",
         "colours": f"a mean shift of {', '.join(f'{value:+.2f}' for value in shift)} levels (RGB) "
-        f"on {len(indices)} training photographs, and between the pixels of an LR pixel differences "
-        f"of up to {np.abs(pattern).max():.2f}, removed by the biases after the features",
+        f"on {len(indices)} training photographs, and differences of up to "
+        f"{np.abs(pattern).max():.2f} between the 16 pixels of an LR pixel, removed by the biases "
+        "after the features",
     }
 
 
