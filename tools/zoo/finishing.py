@@ -26,7 +26,7 @@ PHOTOGRAPHS: Final = 32
 #: Height and width of the LR crops on which derivatives are computed.
 CROP: Final = 32
 #: Corrections of the mean colours, because their derivatives are not constant.
-STEPS: Final = 2
+STEPS: Final = 3
 AFTER_FEATURES: Final = ("upsample", "conv_hr", "conv_last")
 
 
@@ -144,7 +144,8 @@ def _mean_difference(
 
 def phase_means(image: Tensor, scale: int) -> Tensor:
     """Average images (N, C, H, W) over LR pixels: (C, scale, scale)."""
-    blocks = image.unflatten(3, (-1, scale)).unflatten(2, (-1, scale))
+    n, channels, height, width = image.shape
+    blocks = image.reshape(n, channels, height // scale, scale, width // scale, scale)
     return blocks.mean((0, 2, 4))
 
 
@@ -175,5 +176,6 @@ def _shift_means(network: MSRResNet, shift: NDArray[np.float64], lr: Tensor) -> 
     jacobian = torch.stack([torch.cat([*map(torch.flatten, row)]) for row in rows])
     step = torch.linalg.pinv(jacobian, rtol=1e-3) @ torch.from_numpy(shift.ravel()).to(jacobian)
     with torch.no_grad():
-        for bias, change in zip(biases, step.split([b.numel() for b in biases]), strict=True):
-            bias += change
+        sizes = [bias.numel() for bias in biases]
+        for bias, change in zip(biases, torch.split(step, sizes), strict=True):
+            bias.add_(change)
