@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from mmengine.utils.dl_utils import collect_env
 
 from srgan_plugin.cli.configs import check_resumable, read_config, require_settings
 from srgan_plugin.data.resize import imresize
@@ -376,6 +377,7 @@ def test_a_missing_setuptools_is_one_line_with_the_command_that_installs_it(
     data: Path, fails: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "distutils", None)  # type: ignore[arg-type]
+    monkeypatch.setattr("mmengine.runner.runner.collect_env", collect_env)  # see conftest.py
     options = [*SMALL, f"train_dataloader.dataset.gt={data}/train"]
     said = fails("train", MSRRESNET, "--cfg-options", *options)
     assert "distutils" in said

@@ -24,7 +24,8 @@ from .pickle_protocol import LEGACY_START, open_in_protocol_2, to_protocol_2
 from .pickled_modules import explain_pickled_module
 from .safe_unpickle import STAND_INS, History, materialize
 
-#: Key in `meta` of the note, a dict of arguments that cannot be inferred from the weights.
+#: Key in `meta` of the note: a dict of arguments that cannot be inferred from the weights, with the
+#: network's name and the number of the note's format (`recorded_args.make_note`).
 NOTE_KEY = "srgan_plugin"
 _ZIP = b"PK\x03\x04"
 _SAFETENSORS = re.compile(rb".{5}\0{3}\{\s*\"", re.S)  # the header's length, then JSON
@@ -35,7 +36,10 @@ _DATE = re.compile(r"(19|20)\d{6}")
 
 
 def filename_hash(name: str) -> str:
-    """Return the SHA-256 prefix at the end of a published file name; empty if there is none."""
+    """Return the SHA-256 prefix at the end of a published file name; empty if there is none.
+
+    It has 8 to 64 lower-case digits after a hyphen (`NAME-8a3c21f0.pth`). A date is none.
+    """
     found = _HASH.search(name)
     return "" if found is None or _DATE.fullmatch(found[1]) else found[1]
 
@@ -55,10 +59,12 @@ def load_checkpoint_file(
             and max_length. To resume a run, use mmengine's `HistoryBuffer`.
 
     Returns:
-        A state dict, or a dict that contains one.
+        A state dict, or a dict that contains one. Metadata of a safetensors file are in it as
+        `meta` if they have the note, which is decoded; the others stay text.
 
     Raises:
         MissingFileError: The file does not exist.
+        PermissionError: The file cannot be read.
         UserError: The file is empty, damaged, not a checkpoint, or would run code.
 
     Example:
@@ -76,6 +82,8 @@ def load_checkpoint_file(
     # With a damaged file the readers can raise any exception.
     try:
         loaded = _read(path, history)
+    except (PermissionError, MemoryError):
+        raise
     except Exception as error:
         raise UserError(_explain_failure(path, error)) from error
     if not isinstance(loaded, dict):
@@ -86,12 +94,16 @@ def load_checkpoint_file(
 def _read(path: Path, history: Callable[..., object]) -> Any:
     """Return the content of a file in any supported format."""
     if (digits := filename_hash(path.name)) and not sha256(path).startswith(digits):
-        raise UserError("its SHA-256 does not begin with the hash in its name")
+        raise UserError(
+            f"its SHA-256 does not begin with {digits}, which ends its name; rename it if this is "
+            "no hash"
+        )
     start = _read_start(path, 64)
     if _SAFETENSORS.match(start):
         return _read_safetensors(path)
     if read_arrays := array_file_reader(path):
         weights, recorded = read_arrays(path)
+        # As `recorded_args.make_note` writes it; such files are of SRResNet only.
         note: dict[str, Any] = {"format": 2, "network": "SRResNet", **recorded}
         return {"state_dict": weights, "meta": {NOTE_KEY: note}} if recorded else weights
     if start and (kind := detect_kind(path)):
@@ -100,7 +112,8 @@ def _read(path: Path, history: Callable[..., object]) -> Any:
         _check_archive(path)
     elif not LEGACY_START.match(start):
         raise UnpicklingError("it was not written by torch.save")
-    # An open file, because torch.load selects the format by the name of a path.
+    # An open file, because torch.load selects the format by the name of a path; in protocol 2,
+    # because its safe loader reads no other.
     with _allow_only_stand_ins(), open_in_protocol_2(path) as source:
         loaded = torch.load(source, map_location="cpu", weights_only=True)
     require_modest_size(_count_tensor_bytes(loaded), path)
@@ -128,19 +141,24 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
     from safetensors import safe_open
 
     with safe_open(path, "pt") as file:
-        weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - no dict
-        notes = file.metadata() or {}
-    if NOTE_KEY not in notes:
+        weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dict
+        metadata = file.metadata() or {}
+    if NOTE_KEY not in metadata:
         return weights
     try:
-        return {"state_dict": weights, "meta": {**notes, NOTE_KEY: json.loads(notes[NOTE_KEY])}}
+        note = json.loads(metadata[NOTE_KEY])
     except json.JSONDecodeError as error:
-        raise _OtherKindError(f"metadata {NOTE_KEY} without JSON ({error})") from None
+        raise _OtherKindError(f"metadata {NOTE_KEY} that are not JSON ({error})") from None
+    return {"state_dict": weights, "meta": {**metadata, NOTE_KEY: note}}
 
 
 @contextlib.contextmanager
 def _allow_only_stand_ins() -> Iterator[None]:
-    """Replace the safe globals of torch by the stand-ins in the context."""
+    """Replace the safe globals of torch by the stand-ins, classes that hold but do not run.
+
+    `safe_unpickle` has them, for what mmengine writes beside weights. The globals are those of the
+    process, so two threads may not read files at the same time.
+    """
     before = torch.serialization.get_safe_globals()
     torch.serialization.clear_safe_globals()
     torch.serialization.add_safe_globals(STAND_INS)
@@ -158,8 +176,8 @@ def _check_archive(path: Path) -> None:
     """Check a zip archive for damage that torch does not detect.
 
     torch ignores checksums, and returns uninitialised memory for parts that are marked as folders
-    or have a packed size of 0. If two parts have the same name, torch and `zipfile` may read
-    different ones.
+    or have a packed size of 0. If the names of two parts are the same but for case, which torch
+    ignores, torch and `zipfile` may read different ones.
 
     Raises:
         UserError: A checksum, a size or an attribute is wrong, or a name occurs twice.

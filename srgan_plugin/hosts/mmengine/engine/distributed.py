@@ -1,6 +1,7 @@
 """Distributed training: a DDP wrapper for each network, and gloo on machines without a GPU."""
 
 import gc
+import math
 import os
 from datetime import timedelta
 from typing import Any, Final
@@ -13,12 +14,14 @@ from torch import nn
 from srgan_plugin.errors import UserError
 from srgan_plugin.registry import MODEL_WRAPPERS
 
-_TIMEOUT: Final = 600.0  # seconds; torch's default with NCCL
+_TIMEOUT: Final = 600.0  # seconds; torch's default with NCCL, with gloo it is 1800
 
 
 @MODEL_WRAPPERS.register_module()
 class MMSeparateDistributedDataParallel(MMEngineSeparateDDP):
     """mmengine's MMSeparateDistributedDataParallel that also works on a CPU.
+
+    A config that names the class gets this one: this package's registry is searched first.
 
     Args:
         module: Model whose networks are wrapped one by one.
@@ -33,10 +36,10 @@ class MMSeparateDistributedDataParallel(MMEngineSeparateDDP):
         super().__init__(module, **kwargs)
 
     def rewrap(self, stream: Any) -> None:
-        """Wrap the networks again on another stream, before the first step.
+        """Wrap the networks again on another stream, before the first step, on all ranks.
 
-        Gradients accumulate on the stream on which a network was wrapped; a CUDA graph can hold
-        that only if it is not the default one.
+        Gradients accumulate on the stream on which a network was wrapped, and a CUDA graph cannot
+        capture that on the default stream.
 
         Args:
             stream: CUDA stream; None without a GPU.
@@ -44,7 +47,7 @@ class MMSeparateDistributedDataParallel(MMEngineSeparateDDP):
         self.module._modules.update(
             {n: each.module for n, each in self.module.named_children() if is_model_wrapper(each)}
         )
-        gc.collect()  # what accumulates gradients lives as long as the wrappers that were
+        gc.collect()  # the old wrappers accumulate gradients on the old stream
         options, training = self._options, self.training
         with torch.cuda.stream(stream):
             MMEngineSeparateDDP.__init__(self, self.module, **options)
@@ -53,15 +56,20 @@ class MMSeparateDistributedDataParallel(MMEngineSeparateDDP):
 
 
 def get_timeout(cfg: Any) -> float:
-    """Return the timeout of collective operations in seconds: `env_cfg.dist_cfg.timeout`, or 600.
+    """Return `env_cfg.dist_cfg.timeout`, or 600 if the config has none, in seconds.
+
+    Heartbeats use it in either case, torch's collective operations only if the config has one.
 
     Raises:
         UserError: The timeout is not a positive number.
     """
     given = _given_timeout(cfg)
     seconds = _TIMEOUT if given is None else given
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds > 0:
-        raise UserError(f"env_cfg.dist_cfg.timeout: expected a number of seconds, got {seconds!r}")
+    number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
+    if not number or not 0 < seconds < math.inf:
+        raise UserError(
+            f"env_cfg.dist_cfg.timeout: expected a positive number of seconds, got {seconds!r}"
+        )
     return float(seconds)
 
 
@@ -72,8 +80,9 @@ def _given_timeout(cfg: Any) -> Any:
 def join_process_group(launcher: str, cfg: Any) -> None:
     """Initialise the process group of `torchrun` or `srun` with gloo if there is no GPU.
 
-    With a GPU mmengine does this, with the same timeout. Without one mmengine would fail in
-    `torch.cuda.set_device`, but it uses an existing process group.
+    With a GPU mmengine does this. Without one mmengine would fail in `torch.cuda.set_device`, but
+    it uses an existing process group. If the config has no timeout, that of torch holds: 10 minutes
+    with NCCL, 30 with gloo.
 
     Args:
         launcher: `none`, `pytorch` or `slurm`.
@@ -92,7 +101,8 @@ def join_process_group(launcher: str, cfg: Any) -> None:
             ("WORLD_SIZE", "NTASKS"),
             ("LOCAL_RANK", "LOCALID"),
         ):
-            os.environ[name] = os.environ[f"SLURM_{slurm_name}"]
+            if value := os.environ.get(f"SLURM_{slurm_name}"):
+                os.environ[name] = value
         os.environ.setdefault("MASTER_PORT", "29500")
     missing = [
         v for v in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT") if v not in os.environ
@@ -100,9 +110,10 @@ def join_process_group(launcher: str, cfg: Any) -> None:
     if missing:
         raise UserError(
             f"--launcher {launcher}: expected the environment variables {', '.join(missing)}, got "
-            "none; start by tools/dist_train.sh CONFIG GPUS or torchrun, or remove --launcher"
+            "none; start by tools/dist_train.sh CONFIG GPUS or torchrun, set them, or remove "
+            "--launcher"
         )
     if on_gpu:
         return
     given = None if _given_timeout(cfg) is None else timedelta(seconds=timeout)
-    torch.distributed.init_process_group("gloo", timeout=given)  # the default is 30 minutes
+    torch.distributed.init_process_group("gloo", timeout=given)

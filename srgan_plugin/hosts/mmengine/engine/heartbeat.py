@@ -1,4 +1,4 @@
-"""End a distributed run when one of its processes has stopped, with a message about which."""
+"""End a distributed run when one of its processes has stopped, and name it."""
 
 import itertools
 import os
@@ -18,21 +18,22 @@ from srgan_plugin.registry import HOOKS
 from .distributed import get_timeout
 
 _BEATS = 10  # heartbeats per timeout
-# Heartbeats of this rank after which another rank that sent none counts as lost; fewer than _BEATS,
-# to end before torch's timeout.
+# Waits of this rank, each of a period, after which a rank without a heartbeat counts as lost; fewer
+# than _BEATS, to end before torch's timeout.
 _SILENT = 8
 _ENDED = b"ended"
 
 
 @HOOKS.register_module()
 class HeartbeatHook(Hook):
-    """End every process of a run with status 1 when a rank sends no heartbeat any more.
+    """End every process of a run with status 1 when a rank stops sending heartbeats.
 
     Without this hook, a rank that is stopped (SIGSTOP, a hung machine, a broken network) leaves the
-    others waiting in a collective operation. The time is `env_cfg.dist_cfg.timeout` in seconds, as
-    for torch's operations. It is counted in beats, so a run of which all processes are suspended
-    continues afterwards. Heartbeats use the store at `MASTER_ADDR:MASTER_PORT` in a thread with a
-    separate connection, so a slow step does not stop them.
+    others waiting in a collective operation. It ends after 0.7 to 0.9 of
+    `env_cfg.dist_cfg.timeout`, in seconds, or of 600 if the config has none (`get_timeout`). The
+    time is counted in waits, so a run of which all processes are suspended continues afterwards.
+    Heartbeats use the store of torchrun, or else of rank 0, at `MASTER_ADDR:MASTER_PORT` in a
+    thread with a separate connection, so a slow step does not stop them.
     """
 
     def __init__(self) -> None:
@@ -55,7 +56,7 @@ class HeartbeatHook(Hook):
             thread.start()
 
     def after_run(self, runner: Any) -> None:
-        """Stop the heartbeat, and send the others that this rank has ended."""
+        """Stop the heartbeat, and mark this rank as ended in the store."""
         self._over.set()
         for thread in self._threads:
             thread.join(timeout=self.period)
@@ -93,7 +94,7 @@ class HeartbeatHook(Hook):
         return TCPStore(*address, is_master=False, wait_for_workers=False, timeout=wait)
 
     def _watch(self) -> None:
-        """Count own beats since the last one of each rank; without the store there are none."""
+        """Count waits since the last heartbeat of each rank, also of this one for a lost store."""
         while not self._over.wait(self.period):
             for rank in range(self.ranks):
                 self.silent[rank] += 1
@@ -111,8 +112,8 @@ class HeartbeatHook(Hook):
         if self.silent[self.rank] >= _SILENT:
             where = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
             return (
-                f"no answer for {seconds} from the store at {where}: rank 0, or its launcher, has "
-                f"stopped{self.error}{end}"
+                f"no response for {seconds} from the store at {where}: rank 0, or its launcher, "
+                f"has stopped{self.error}{end}"
             )
         stopped = [
             f"rank {rank} on {self.hosts[rank]}"
