@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 JOBS ?= 2
 
-.PHONY: demo table train-zoo test soak test-oldest mutants lint docs clean
+.PHONY: demo table train-zoo setup test soak test-oldest mutants lint docs clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python tools/demo.py
@@ -16,6 +16,10 @@ table: $(VENV)/.demo
 # The weights that ship: make train-zoo ARGS="--photographs FOLDER --vgg FILE [--cpu]". NIQE's model is in BasicSR.
 train-zoo: $(VENV)/.basicsr
 	$(BIN)/python tools/train_zoo.py $(ARGS)
+
+# What the tests need, without running them.
+setup: $(VENV)/.tests
+	$(BIN)/python -m srgan_plugin doctor
 
 # Two processes of one thread each: most tests are small, and threads wait for each other there.
 test: $(VENV)/.tests

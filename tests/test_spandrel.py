@@ -132,7 +132,7 @@ def test_given_arguments_do_not_overrule_what_a_file_states(loader, tmp_path):
 def test_a_switch_that_mmagic_s_keys_leave_open_is_warned_of(loader, caplog):
     with caplog.at_level(logging.WARNING):
         loader.load_from_state_dict(rough(MSRResNet).state_dict())
-    assert "assuming the function of networks with MMagic's keys" in caplog.text
+    assert "assuming the default, as in networks with MMagic's keys" in caplog.text
     assert "activate_after_shuffle" in caplog.text
 
 

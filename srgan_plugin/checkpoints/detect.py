@@ -58,10 +58,13 @@ class DetectedNetwork:
 
     Attributes:
         layout: Layout of the keys in the checkpoint.
-        arguments: Arguments of the network, inferred from the weights or recorded.
+        arguments: Arguments of the network: inferred from the weights, else given, recorded or
+            assumed.
         weights: Weights with the keys of this package, on the CPU, in the saved dtype.
         dropped: Other keys of the checkpoint, or their prefixes.
-        assumed: Names of the arguments that are assumed from the repository of the layout.
+        assumed: Names of the arguments whose values are those of the layout's repository or of the
+            class, because they are neither inferred, recorded nor given. Empty for layouts of code
+            bases.
         saved_keys: {key in `weights`: key in the file}, for messages.
 
     Example:
@@ -103,7 +106,8 @@ class DetectedNetwork:
 
         Args:
             assume: Whether to use the defaults of `unrecorded` arguments, if the result does not
-                depend on them, as when two networks are compared.
+                depend on them, as when two networks are compared. Those that the layout requires
+                raise an error even so.
 
         Returns:
             An instance of one of `GENERATORS` or `DISCRIMINATORS`, on the CPU.
@@ -133,7 +137,7 @@ class DetectedNetwork:
 
     def _require_known_keys(self, network: nn.Module, names: Mapping[str, str]) -> None:
         """Raise `UserError` for weights of an unknown variant of a repository's network."""
-        if self.layout.code_bases:
+        if not self.layout.is_foreign:
             return
         if misfit := why_not_loadable(self.weights, network.state_dict(), names):
             raise UserError(
@@ -155,7 +159,7 @@ class DetectedNetwork:
 
     @staticmethod
     def _require(names: Iterable[str]) -> None:
-        """Raise `UserError` if there are any unknown arguments."""
+        """Raise `UserError` that asks for the arguments `names`, if there are any."""
         if missing := list(names):
             expected = "; ".join(f"{n}: expected {NON_INFERABLE_ARGS[n].expected}" for n in missing)
             raise UserError(
@@ -227,7 +231,7 @@ def identify(
     recorded = _merge_arguments(found, checkpoint, arguments or {})
     known = {**recorded, **found.arguments}
     renamed = found.layout.to_plugin_keys(weights, recorded)
-    if not found.layout.code_bases and known.get("norm", "batch") == "batch":
+    if found.layout.is_foreign and known.get("norm", "batch") == "batch":
         _require_running_statistics(renamed)
     return DetectedNetwork(
         layout=found.layout,
@@ -253,7 +257,7 @@ def _list_assumed(
     found: Detection, checkpoint: Mapping[str, Any], given: Mapping[str, Any]
 ) -> frozenset[str]:
     """Return the names of the arguments that are assumed from the layout's repository."""
-    if found.layout.code_bases:
+    if not found.layout.is_foreign:
         return frozenset()
     network = found.layout.network
     known = {*found.arguments, *read_recorded_arguments(checkpoint, network), *given}
@@ -271,8 +275,9 @@ def _merge_arguments(
         given: Arguments from the user.
 
     Returns:
-        {name: value} of the recorded, assumed and given arguments; values that are inferred from
-        the weights override them.
+        {name: value} of the recorded, assumed and given arguments. Inferred values override all.
+        Recorded and given ones must agree, except that given ones override those of a repository.
+        Assumed ones are used where there is no other.
 
     Raises:
         UserError: Two values of the same argument differ.
@@ -288,13 +293,13 @@ def _merge_arguments(
     for name, value in layout.assumed_args.items():
         if name in inferred or same_argument(merged.setdefault(name, value), value):
             continue
-        if layout.code_bases:  # for a repository, the file overrides the assumption
+        if not layout.is_foreign:  # for a repository, the file overrides the assumption
             raise UserError(
                 f"{name}: expected {value}, as {layout.origin} keys imply, got {merged[name]} "
                 "in its meta: the file was changed, get it again"
             )
     for name, value in _check_given(layout.network, given).items():
-        if name in layout.assumed_args and not layout.code_bases:
+        if name in layout.assumed_args and layout.is_foreign:
             merged[name] = value  # the user overrides an assumption
         known = inferred.get(name, merged.setdefault(name, value))
         if not same_argument(known, value):
@@ -347,7 +352,7 @@ def open_network(
         network = found.build()
     if found.unrecorded:
         logger.warning(
-            "%s: assuming the function of networks with %s keys; give %s if trained otherwise",
+            "%s: assuming the default, as in networks with %s keys; give %s if trained otherwise",
             path, found.layout.origin, ", ".join(map(option, found.unrecorded)),
         )  # fmt: skip
     return network
@@ -367,6 +372,10 @@ def generator_changes(
         layout or recorded. Empty if nothing differs, and for weights of another network, for
         which loading raises an error.
 
+    Raises:
+        UserError: The recorded arguments are invalid, or the weights contradict them or an
+            argument assumed from a repository.
+
     Example:
         >>> from srgan_plugin.checkpoints import generator_changes
         >>> from srgan_plugin.networks import MSRResNet
@@ -385,8 +394,8 @@ def generator_changes(
         found.build(assume=True)  # raises an error if the weights contradict an assumption
     parameters = inspect.signature(_CLASSES[name]).parameters
     now = {key: parameter.default for key, parameter in parameters.items()} | {**generator}
-    wanted = {key: found.arguments[key] for key in _ADAPTABLE if key in found.arguments}
-    return {k: value for k, value in wanted.items() if not same_argument(value, now.get(k))}
+    needed = {key: found.arguments[key] for key in _ADAPTABLE if key in found.arguments}
+    return {k: value for k, value in needed.items() if not same_argument(value, now.get(k))}
 
 
 def _check_given(network: str, arguments: Mapping[str, Any]) -> dict[str, Any]:

@@ -46,6 +46,11 @@ class StateDictLayout:
     code_bases: tuple[CodeBase, ...] = ()
 
     @property
+    def is_foreign(self) -> bool:
+        """Whether no code base has this layout: it is one repository's, or cannot be loaded."""
+        return not self.code_bases
+
+    @property
     def _network(self) -> Network:
         return NETWORKS.get(self.network, Network())
 
@@ -64,7 +69,7 @@ class StateDictLayout:
             return None
         inferred = {name: value for name, value in read.items() if value is not None}
         assumed_norm = self.assumed_args.get("norm")
-        if not self.code_bases and read.get("norm") == "instance_affine" != assumed_norm:
+        if self.is_foreign and read.get("norm") == "instance_affine" != assumed_norm:
             # Weights without running statistics look like instance normalisation. In a repository
             # with batch normalisation, the statistics are missing; `identify` refuses the file.
             del inferred["norm"]

@@ -1,6 +1,9 @@
 """Infer the arguments of a network from the keys and shapes of its weights.
 
-`state` is a state dict with the keys of this package.
+`state` is a state dict with the keys of this package. A function returns None if the weights do not
+show the argument; its value is then recorded in the file, assumed for the layout, or the default of
+the network (`detect.identify`). Weights of absurd shapes, or without a needed key, raise
+`KeyError`, `IndexError` or `ZeroDivisionError`; they count as another layout.
 """
 
 import math
@@ -12,7 +15,7 @@ from typing import Any
 from torch import Tensor
 
 StateDict = Mapping[str, Tensor]
-Reading = Callable[[StateDict], Any]  # None: the weights do not show the argument
+Reading = Callable[[StateDict], Any]
 
 
 def size(key: str, axis: int) -> Reading:
@@ -53,7 +56,10 @@ def depthwise(state: StateDict) -> bool | None:
 
 
 def input_size(state: StateDict) -> int:
-    """Return the input size of a discriminator, in which each stage halves the size."""
+    """Return the input size of a discriminator, in which each stage halves the size.
+
+    The last convolution of all known discriminators has the width of `conv3_1`.
+    """
     stages = {key for key in state if re.fullmatch(r"conv\d_1\.weight", key)}
     pixels = state["linear1.weight"].shape[1] // state["conv3_1.weight"].shape[0]
     return int(math.isqrt(pixels) * 2 ** len(stages))
@@ -111,8 +117,8 @@ def complete_srresnet(state: StateDict, arguments: Mapping[str, Any]) -> dict[st
     """Return the weights of an SRResNet with those that a file may omit.
 
     Biases are set to zero if no convolution has one, or if no convolution before a normalisation,
-    which would subtract the bias, has one. Slopes of a PReLU that are saved once are copied to all
-    activations.
+    which would subtract the bias, has one. Slopes of a PReLU that are saved once are copied to the
+    first activation and to those of blocks and upsampling.
 
     Args:
         state: Weights with the keys of this package.

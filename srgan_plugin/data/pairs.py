@@ -34,7 +34,11 @@ class ImageSource(Protocol):
         """The keys, sorted."""
 
     def __getitem__(self, key: str, /) -> LazyImage:
-        """Return the image of a key as a lazy image."""
+        """Return the image of a key as a lazy image.
+
+        Raises:
+            KeyError: The key is unknown.
+        """
 
 
 class ImageFolder:
@@ -101,14 +105,17 @@ class ImagePairs:
         scale: GT size over LR size.
         ann_file: Text file that selects images, one name in a line. A size after the name, and
             anything after that, is ignored (`0001_s001.png (480,480,3)`, as in MMagic and BasicSR).
+            Suffixes may be omitted.
         crop_gt: Whether to crop GT to a multiple of the scale even if `lr` is given, as BasicSR
             does in validation.
-        crop_multiple: Number of which the size of cropped GT is a multiple, besides the scale.
-        nested: Whether to use images in folders below `gt`.
+        crop_multiple: Number of which height and width of cropped GT are multiples, besides the
+            scale. Unused if GT is not cropped: with `lr`, unless `crop_gt`.
+        nested: Whether to use images in folders below `gt` and `lr`, whose keys contain a slash.
 
     Raises:
         MissingFileError: A path does not exist.
-        UserError: An image of one side has no counterpart, or their sizes do not match.
+        UserError: An image of one side has no counterpart, or their sizes do not match; a folder
+            has no images, or no LR store of this scale; `ann_file` has no names, or unknown ones.
     """
 
     def __init__(
@@ -129,9 +136,14 @@ class ImagePairs:
         self.gt = open_images(gt)
         self.lr = None if lr is None else open_images(lr)
         self.keys = self.gt.keys if ann_file is None else _read_keys(Path(ann_file), self.gt)
-        self.keys = self._lr_keys = tuple(key for key in self.keys if nested or "/" not in key)
+        self.keys = self._lr_keys = _direct(self.keys, nested=nested)
+        if not self.keys:
+            raise UserError(f"{self.gt.path}: expected images directly inside, got folders only")
         if self.lr is not None:
-            self._lr_keys = _partners(self.keys, self.gt, self.lr, scale, all_lr=ann_file is None)
+            every = ann_file is None
+            self._lr_keys = _partners(
+                self.keys, self.gt, self.lr, scale, nested=nested, all_lr=every
+            )
         sources = (self.gt, self.lr or self.gt)
         #: Whether shapes are available without decoding, as they are in stores.
         self.shapes_known = all(isinstance(source, ImageStore) for source in sources)
@@ -198,14 +210,14 @@ def size_advice(lr_height: int, gt_height: int) -> str:
 
 
 def lr_store_name(scale: int | str) -> str:
-    """Return the file name of an LR store written by `create_store`; of `"*"`, the pattern."""
+    """Return the file name of an LR store of `create_store`; for the scale `"*"`, a glob."""
     return f"LRx{scale}.lmdb"
 
 
 def _lr_store(folder: Path, scale: int) -> Path:
     path = folder / lr_store_name(scale)
     if not path.exists():
-        others = ", ".join(path.name for path in sorted(folder.glob("LRx*.lmdb"))) or "none"
+        others = ", ".join(path.name for path in sorted(folder.glob(lr_store_name("*")))) or "none"
         raise UserError(
             f"{folder}: expected {path.name}, got these LR stores: {others}; change the scale, or "
             f"set gt to {folder / GT_STORE} to compute LR on the fly"
@@ -220,8 +232,11 @@ def _read_keys(ann_file: Path, gt: ImageSource) -> tuple[str, ...]:
     lines = read_text(ann_file, "a list of images").splitlines()
     # Names may contain spaces and brackets: `photo (1).png`.
     names = (_SIZE.sub("", line).strip() for line in lines)
-    keys = tuple(sorted({Path(name).with_suffix("").as_posix() for name in names if name}))
-    missing = sorted(set(keys) - set(gt.keys))
+    known = set(gt.keys)
+    # A name without its suffix may contain a dot, which does not begin a suffix: `a.b`.
+    stems = (name if name in known else Path(name).with_suffix("") for name in names if name)
+    keys = tuple(sorted({Path(stem).as_posix() for stem in stems}))
+    missing = sorted(set(keys) - known)
     if missing or not keys:
         raise UserError(
             f"{ann_file}: expected names of images in {gt.path}, got "
@@ -230,11 +245,22 @@ def _read_keys(ann_file: Path, gt: ImageSource) -> tuple[str, ...]:
     return keys
 
 
+def _direct(keys: tuple[str, ...], *, nested: bool) -> tuple[str, ...]:
+    """Return the keys, without those in subfolders unless `nested`."""
+    return tuple(key for key in keys if nested or "/" not in key)
+
+
 def _partners(
-    keys: tuple[str, ...], gt: ImageSource, lr: ImageSource, scale: int, *, all_lr: bool
+    keys: tuple[str, ...],
+    gt: ImageSource,
+    lr: ImageSource,
+    scale: int,
+    *,
+    nested: bool,
+    all_lr: bool,
 ) -> tuple[str, ...]:
     """Return the LR key of each GT key; with `all_lr`, every LR image must have a GT image."""
-    lr_keys = set(lr.keys)
+    lr_keys = set(_direct(lr.keys, nested=nested))
     # A name as that of GT comes last, because it takes precedence.
     partners = {key: name for key in keys for name in (f"{key}x{scale}", key) if name in lr_keys}
     gt_only = [key for key in keys if key not in partners]

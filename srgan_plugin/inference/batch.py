@@ -121,7 +121,7 @@ def plan_jobs(
         options: Options that change names and formats in a folder.
 
     Returns:
-        (file to read, file to write) for each image, sorted within each input.
+        (file to read, file to write) for each image, sorted within each input, each pair once.
 
     Raises:
         MissingFileError: An input does not exist, or a pattern matches nothing.
@@ -147,6 +147,7 @@ def plan_jobs(
         images = [path for source, path in found if not source.is_dir()]
         names = dict(zip(images, options.rename_all(images), strict=True))
         jobs = [(source, target / names.get(path, path)) for source, path in found]
+    jobs = list(dict.fromkeys(jobs))  # inputs may overlap, such as a folder and a file in it
     _check_targets(jobs)
     return jobs
 
@@ -175,10 +176,11 @@ def upscale_files(
         for its format, yields a failed result and raises no error.
 
     Raises:
-        OSError: No result can be written: the disk is full or read-only, or there is no permission.
+        OSError: A result cannot be written because the disk is full or read-only, or without
+            permission; the remaining ones would likely fail as well.
     """
     for folder in {target.parent for _, target in jobs}:
-        remove_abandoned(folder)
+        remove_abandoned(folder)  # temporary files of killed runs
     skipped = [target.is_file() and not overwrite for _, target in jobs]
     areas = [0 if skip else _pixels(job[0]) for job, skip in zip(jobs, skipped, strict=True)]
     total, before = sum(areas), 0
@@ -206,7 +208,7 @@ def upscale_files(
 
 
 def _stops_batch(error: Exception, source: Path) -> bool:
-    """Return whether an error means that no further result can be written."""
+    """Return whether an error of one image is likely that of all: of the disk or a permission."""
     unwritable = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
     about_source = getattr(error, "filename", None) == str(source)
     return isinstance(error, OSError) and error.errno in unwritable and not about_source

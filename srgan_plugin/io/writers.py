@@ -31,6 +31,7 @@ _LEVEL: Final = 4
 _PNG_COLOURS: Final = {1: 0, 2: 4, 3: 2, 4: 6}
 _PNG_UP: Final = 2
 _JPEG_SEGMENT: Final = 65533  # largest number of bytes
+_EXIF_MARKER: Final = b"Exif\0\0"  # start of the JPEG segment
 # Bytes of a profile with its colour space (ICC.1:2022, table 17).
 _PROFILE_COLOURS: Final = slice(16, 20)
 
@@ -123,7 +124,10 @@ def _chunk(file: BinaryIO, kind: bytes, data: bytes) -> None:
 
 
 def _text_chunk(file: BinaryIO, keyword: str, text: bytes) -> None:
-    """Write a text in UTF-8, uncompressed, without a language."""
+    """Write a text in UTF-8, uncompressed, without a language.
+
+    A keyword that was read from a PNG is kept, because PNG encodes keywords as Latin-1.
+    """
     _chunk(file, b"iTXt", keyword.encode("latin-1", "replace") + bytes(5) + text)
 
 
@@ -172,7 +176,10 @@ def write_tiff(file: BinaryIO, strips: Iterable[Pixels], spec: ImageSpec) -> Non
 
 
 def _texts(metadata: Metadata) -> dict[int, bytes]:
-    """Return the text tags of the main directory, encoded for TIFF."""
+    """Return the text tags of the main directory, encoded for TIFF.
+
+    The bytes are those of the input, because Pillow decodes the texts of EXIF as Latin-1.
+    """
     texts = {tag: value for tag, value in metadata.tags.items() if isinstance(value, str)}
     return {tag: text.encode("latin-1", "replace") + b"\0" for tag, text in texts.items()}
 
@@ -207,10 +214,8 @@ def write_jpeg(file: BinaryIO, strips: Iterable[Pixels], spec: ImageSpec) -> Non
         spec: Shape, dtype and metadata of the image.
     """
     image, encoded = _join_strips(strips, spec), BytesIO()
-    comment, xmp = (
-        part if len(part) <= room else b"" for part, room in _jpeg_parts(spec.metadata, spec.xmp)
-    )
-    segment = XMP_MARKER + xmp
+    parts = {name: segment for name, segment in _segments(spec).items() if _fits(segment)}
+    xmp = parts.get("XMP", b"")
     image.save(
         encoded,
         "JPEG",
@@ -218,20 +223,26 @@ def write_jpeg(file: BinaryIO, strips: Iterable[Pixels], spec: ImageSpec) -> Non
         subsampling=0,
         icc_profile=spec.profile,
         dpi=spec.metadata.dpi or (0, 0),
-        exif=_add_exif_prefix(spec.exif),
-        comment=comment,
-        extra=b"\xff\xe1" + struct.pack(">H", 2 + len(segment)) + segment if xmp else b"",
+        exif=parts.get("EXIF", b""),
+        comment=parts.get("comment", b""),
+        extra=b"\xff\xe1" + struct.pack(">H", 2 + len(xmp)) + xmp if xmp else b"",
     )
     # Written by Pillow directly, a full disk would raise no error.
     file.write(encoded.getbuffer())
 
 
-def _jpeg_parts(metadata: Metadata, xmp: bytes) -> tuple[tuple[bytes, int], ...]:
-    """Return comment and XMP, each with its largest size."""
-    return (
-        (metadata.comment_with_text(), _JPEG_SEGMENT),
-        (xmp, _JPEG_SEGMENT - len(XMP_MARKER)),
-    )
+def _segments(spec: ImageSpec) -> dict[str, bytes]:
+    """Return the metadata that JPEG holds in one segment each, and with their markers, by name."""
+    segments = {
+        "EXIF": (_EXIF_MARKER, spec.exif),
+        "comment": (b"", spec.metadata.comment_with_text()),
+        "XMP": (XMP_MARKER, spec.xmp),
+    }
+    return {name: marker + content for name, (marker, content) in segments.items() if content}
+
+
+def _fits(segment: bytes) -> bool:
+    return len(segment) <= _JPEG_SEGMENT
 
 
 def write_webp(file: BinaryIO, strips: Iterable[Pixels], spec: ImageSpec) -> None:
@@ -245,13 +256,8 @@ def write_webp(file: BinaryIO, strips: Iterable[Pixels], spec: ImageSpec) -> Non
     """
     profile = spec.profile_for(grey=False)
     image = _join_strips(strips, spec)
-    options = {"icc_profile": profile or b"", "exif": _add_exif_prefix(spec.exif), "xmp": spec.xmp}
+    options = {"icc_profile": profile or b"", "exif": spec.exif, "xmp": spec.xmp}
     image.save(file, "WEBP", quality=spec.quality, **options)
-
-
-def _add_exif_prefix(exif: bytes) -> bytes:
-    """Return EXIF with the prefix that JPEG and WebP need."""
-    return b"Exif\0\0" + exif if exif else b""
 
 
 def _join_strips(strips: Iterable[Pixels], spec: ImageSpec) -> PIL.Image.Image:
@@ -322,8 +328,8 @@ def unwritten_metadata(suffix: str, spec: ImageSpec) -> list[str]:
         return []
     parts = [f"text {key}" for key in metadata.texts if write is not write_jpeg or key != "Comment"]
     if write is write_jpeg:
-        sizes = zip(("comment", "XMP"), _jpeg_parts(metadata, spec.xmp), strict=True)
-        return parts + [f"{name} of over 64 KB" for name, (part, room) in sizes if len(part) > room]
+        too_long = (name for name, part in _segments(spec).items() if not _fits(part))
+        return parts + [f"{name} too long for JPEG" for name in too_long]
     parts += ["comment"] if metadata.comment else []
     if write is write_tiff:
         unwritten = metadata.tags.keys() - _texts(metadata).keys()
@@ -332,12 +338,13 @@ def unwritten_metadata(suffix: str, spec: ImageSpec) -> list[str]:
     return parts
 
 
-def check_target(path: Path, shape: tuple[int, int, int]) -> None:
+def check_target(path: Path, shape: tuple[int, int, int], bits: int = 8) -> None:
     """Check that a file can be written with an image of this shape.
 
     Args:
         path: File to write.
         shape: Shape of the image, (H, W, C).
+        bits: Number of bits of a channel.
 
     Raises:
         UserError: The format is unknown or does not support the size or alpha, or `path` is a
@@ -356,7 +363,8 @@ def check_target(path: Path, shape: tuple[int, int, int]) -> None:
             f"{path}: expected at most {largest} pixels to a side in this format, got "
             f"{height}x{width} (height x width); write a .png"
         )
-    if writer is write_tiff and height * width * channels * 2 >= 2**32:
+    # Of the pixels before they are compressed, by an unknown factor.
+    if writer is write_tiff and height * width * channels * bits // 8 >= 2**32:
         raise UserError(f"{path}: expected less than the 4 GB of TIFF, got more; write a .png")
     if writer is write_jpeg and channels in (2, 4):
         raise UserError(
@@ -371,7 +379,7 @@ def write_strips(path: Path, strips: Iterable[Pixels], spec: ImageSpec) -> None:
     last one. The latter two have 8 bits, to which 16 bits are rounded.
 
     Args:
-        path: File to write, with one of `WRITABLE_SUFFIXES`.
+        path: File to write, with one of `WRITABLE_SUFFIXES`; missing folders are created.
         strips: Strips (rows, W, C) from top to bottom; each is taken after the one before it was
             written.
         spec: Properties of the complete image.
@@ -380,7 +388,7 @@ def write_strips(path: Path, strips: Iterable[Pixels], spec: ImageSpec) -> None:
         OSError: The file cannot be written.
         UserError: See `check_target`.
     """
-    check_target(path, spec.shape)
+    check_target(path, spec.shape, spec.bits)
     write, _ = _WRITERS[path.suffix.lower()]
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         write(file, strips, spec)
@@ -411,6 +419,7 @@ def write_image(path: str | os.PathLike[str], rgb: RGBArray) -> None:
         rgb: RGB, (H, W, 3), uint8.
 
     Raises:
+        OSError: The file cannot be written.
         UserError: `path` does not end in `.png`.
     """
     path = Path(path)

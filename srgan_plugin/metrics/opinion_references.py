@@ -1,11 +1,12 @@
-"""The mean opinion scores of the SRGAN paper, x4."""
+"""The mean opinion scores of the SRGAN paper, x4, from 1 (bad) to 5 (excellent)."""
 
 from typing import Final
 
 SOURCE: Final = "Ledig et al. 2016, tables 1 and 2, 26 raters"
 
-# By test set: the number of images, and scores by method (names of the paper in lower case). The
-# VGG22 and MSE variants are from table 1, the others from table 2.
+# By test set: the number of images, and scores by method (names of the paper in lower case). Those
+# with suffixes are from table 1, the others from table 2: `srresnet` is SRResNet-MSE, `srgan` is
+# SRGAN-VGG54.
 _OPINIONS: Final[dict[str, tuple[int, dict[str, float]]]] = {
     "Set5": (
         5,
@@ -63,10 +64,11 @@ def paper_opinions(dataset: str) -> tuple[dict[str, float], int]:
     """Look up the paper's mean opinion scores of a test set.
 
     Args:
-        dataset: One of `DATASETS`.
+        dataset: Name of a test set, such as those in `DATASETS`.
 
     Returns:
-        Scores by method (lower case) and the number of images; an empty dict and 0 for other sets.
+        Scores by method (lower case), and the number of images that were rated, with which scores
+        of a part of the set are not comparable. An empty dict and 0 for other sets.
     """
     size, opinions = _OPINIONS.get(dataset, (0, {}))
     return dict(opinions), size

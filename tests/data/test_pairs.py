@@ -140,6 +140,22 @@ def test_only_a_size_is_cut_off_a_line_of_an_annotation_file(tmp_path: Path) -> 
     assert ImagePairs(tmp_path, ann_file=chosen).keys == tuple(sorted(names))
 
 
+def test_a_name_without_suffix_in_an_annotation_file_may_contain_a_dot(tmp_path: Path) -> None:
+    for name in ("a.b", "a"):
+        write_image(tmp_path / f"{name}.png", noise(48, 48))
+    for line, key in (("a.b", "a.b"), ("a.b.png", "a.b"), ("a", "a"), ("a.png", "a")):
+        (tmp_path / "list.txt").write_text(line)
+        assert ImagePairs(tmp_path, ann_file=tmp_path / "list.txt").keys == (key,)
+
+
+def test_without_nested_folders_those_of_lr_are_skipped_as_well(tmp_path: Path) -> None:
+    for side, size in (("gt", 8), ("lr", 2)):
+        for name in ("a", "below/b"):
+            write_image(tmp_path / side / f"{name}.png", noise(size, size))
+    assert ImagePairs(tmp_path / "gt", tmp_path / "lr", nested=False).keys == ("a",)
+    assert ImagePairs(tmp_path / "gt", tmp_path / "lr").keys == ("a", "below/b")
+
+
 def test_names_that_do_not_pair_up_are_told_with_both_folders(
     gt_folder: Path, lr_folder: Path, tmp_path: Path
 ) -> None:

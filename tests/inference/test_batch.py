@@ -22,7 +22,7 @@ from srgan_plugin.__main__ import main
 from srgan_plugin.errors import UserError
 from srgan_plugin.inference import Upscaler, open_model
 from srgan_plugin.io.image_content import read_image_content
-from srgan_plugin.io.writers import WRITABLE_SUFFIXES, ImageSpec, write_strips
+from srgan_plugin.io.writers import WRITABLE_SUFFIXES, ImageSpec, check_target, write_strips
 from srgan_plugin.networks import MSRResNet, SRResNet
 
 RGB_PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -296,6 +296,21 @@ def test_results_of_a_pattern_or_several_names_are_written_to_a_folder(run_upsca
     assert status == 1
     assert "four.png" in said[0]
     assert not Path("four.png").exists()
+
+
+def test_an_image_that_several_inputs_contain_is_upscaled_once(run_upscale):
+    Path("in").mkdir()
+    for name in "ab":
+        Image.fromarray(noise(8, 9, 3)).save(f"in/{name}.png")
+    arguments = ("in", "in/b.png", "in/*.png", "out", "--overwrite")
+    assert run_upscale(*arguments)[1] == "2 done, 0 skipped, 0 failed"
+
+
+def test_the_limit_of_tiff_counts_the_bytes_of_a_pixel():
+    shape = (30_000, 40_000, 3)  # 3.6 GB with 8 bits
+    check_target(Path("x.tif"), shape, 8)
+    with pytest.raises(UserError, match="4 GB"):
+        check_target(Path("x.tif"), shape, 16)
 
 
 def write_bad_batch():

@@ -357,10 +357,24 @@ def test_xmp_too_large_for_a_jpeg_segment_is_named_and_the_image_written(upscale
     texts.add_itxt("XML:com.adobe.xmp", "x" * 70_000)
     Image.fromarray(noise(8, 12, 3)).save("a.png", pnginfo=texts)
     upscale("a.png", "out.jpg")
-    assert "XMP of over 64 KB (out.jpg)" in capfd.readouterr().err
+    assert "XMP too long for JPEG (out.jpg)" in capfd.readouterr().err
     with Image.open("out.jpg") as result:
         assert result.size == (48, 32)
         assert "xmp" not in result.info
+
+
+def test_exif_too_large_for_a_jpeg_segment_is_named_and_kept_in_webp(upscale, capfd):
+    exif = Image.Exif()
+    exif[Base.ImageDescription] = "x" * 70_000
+    Image.fromarray(noise(8, 12, 3)).save("a.png", exif=exif)
+    upscale("a.png", "out.webp")
+    assert "not kept" not in capfd.readouterr().err
+    upscale("a.png", "out.jpg")
+    assert "EXIF too long for JPEG (out.jpg)" in capfd.readouterr().err
+    for suffix, expected in (("jpg", {}), ("webp", dict(exif))):
+        with Image.open(f"out.{suffix}") as result:
+            assert result.size == (48, 32)
+            assert dict(result.getexif()) == expected
 
 
 def test_xmp_that_its_new_size_makes_too_large_for_jpeg_is_named(upscale, capfd):
@@ -370,7 +384,7 @@ def test_xmp_that_its_new_size_makes_too_large_for_jpeg_is_named(upscale, capfd)
     upscale("a.png", "same.jpg", "--scale", "1")
     assert "not kept" not in capfd.readouterr().err
     upscale("a.png", "out.jpg")
-    assert "XMP of over 64 KB (out.jpg)" in capfd.readouterr().err
+    assert "XMP too long for JPEG (out.jpg)" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("suffix", ["tif", "jpg", "png", "webp"])

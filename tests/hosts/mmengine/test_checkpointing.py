@@ -101,6 +101,19 @@ def test_a_run_that_goes_on_from_a_file_elsewhere_leaves_all_that_lies_there(
 
 
 @pytest.mark.slow
+def test_a_run_that_goes_on_from_a_renamed_file_in_its_folder_keeps_it(
+    photographs: Path, tmp_path: Path
+) -> None:
+    options = {"default_hooks.checkpoint.interval": 1, "default_hooks.checkpoint.max_keep_ckpts": 1}
+    work, gt = tmp_path / "run", photographs / "train"
+    Runner.from_cfg(small_config(MSRRESNET, gt, work, 1, **options)).train()
+    (work / "iter_1.pth").rename(work / "my_favourite.pth")
+    options |= {"resume": True, "load_from": str(work / "my_favourite.pth")}
+    Runner.from_cfg(small_config(MSRRESNET, gt, work, 3, **options)).train()
+    assert names(work) == {"iter_3.pth", "my_favourite.pth"}
+
+
+@pytest.mark.slow
 def test_checkpoints_beside_a_best_one_count_among_the_newest(
     photographs: Path, tmp_path: Path
 ) -> None:
@@ -397,6 +410,28 @@ def test_the_timer_of_mmengine_is_called_at_every_step(photographs: Path, tmp_pa
     assert all(isinstance(hook, Hook) for hook in runner.hooks)
     runner.train()
     assert len(runner.message_hub.get_scalar("train/time").data[0]) == 5
+
+
+@pytest.mark.slow
+def test_the_best_of_an_inferred_rule_stays_the_best(photographs: Path, tmp_path: Path) -> None:
+    cfg = small_config(MSRRESNET, photographs / "train", tmp_path / "run", 1)
+    cfg.default_hooks.checkpoint |= {"save_best": "auto", "rule": None, "greater_keys": ["PSNR"]}
+    runner = Runner.from_cfg(cfg)
+    runner.train()
+    hook = next(h for h in runner.hooks if isinstance(h, checkpoint_hook.CheckpointHook))
+    for iteration, score in ((1, 30.0), (2, 20.0), (3, 31.0), (4, 30.5)):
+        runner.train_loop._iter = iteration
+        hook.after_val_epoch(runner, {"PSNR": score})
+    assert {n for n in names(tmp_path / "run") if n.startswith("best")} == {"best_PSNR_iter_3.pth"}
+    assert runner.message_hub.get_info("best_score") == 31.0
+
+
+@pytest.mark.filterwarnings("ignore:.*file_client_args:DeprecationWarning")
+def test_a_storage_client_of_mmengine_is_passed_on_and_leaves_deleting_to_it() -> None:
+    hook = checkpoint_hook.CheckpointHook(
+        file_client_args={"backend": "disk"}, max_keep_ckpts=2, by_epoch=False
+    )
+    assert (hook.local, hook.max_keep_ckpts) == (False, 2)
 
 
 def test_an_unknown_option_of_the_hook_is_refused_at_the_start() -> None:

@@ -280,7 +280,7 @@ def run_with_best(
     ],
 )
 @pytest.mark.parametrize("by_mmengine", [False, True])
-def test_a_best_score_of_another_measure_does_not_stand_in_the_way(
+def test_a_best_score_of_another_metric_does_not_stand_in_the_way(
     photographs: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -295,7 +295,7 @@ def test_a_best_score_of_another_measure_does_not_stand_in_the_way(
         pytest.skip("a checkpoint of mmengine's hook does not say by which rule")
     with monkeypatch.context() as patch:
         if by_mmengine:
-            patch.setattr(CheckpointHook, "_forget_other_measures", lambda *_: None)
+            patch.setattr(CheckpointHook, "_forget_other_metrics", lambda *_: None)
         cfg = tiny(photographs, work, 2, **options)
         cfg.default_hooks.checkpoint |= {"save_best": "PSNR", "rule": "greater"}
         run_with_best(cfg, {2: {"PSNR": 28.0, "SSIM": 0.9}})
@@ -305,10 +305,10 @@ def test_a_best_score_of_another_measure_does_not_stand_in_the_way(
     cfg.default_hooks.checkpoint |= {"save_best": save_best, "rule": rule}
     run_with_best(cfg, {4: score})
     assert (work / name).is_file()
-    assert (work / "best_PSNR_iter_2.pth").is_file()  # the best by another measure stays the best
+    assert (work / "best_PSNR_iter_2.pth").is_file()  # the best by another metric stays the best
 
 
-def test_a_best_score_of_the_same_measure_still_stands(photographs: Path, tmp_path: Path) -> None:
+def test_a_best_score_of_the_same_metric_still_stands(photographs: Path, tmp_path: Path) -> None:
     work = tmp_path / "run"
     for until, score in ((2, 28.0), (4, 27.0), (6, 29.0)):
         options = {"resume": until > 2, "default_hooks.checkpoint.interval": 2}

@@ -52,7 +52,8 @@ class CheckpointHook(MMEngineCheckpointHook):
     A checkpoint that is replaced (the oldest, or the best so far) is deleted after the new one is
     complete; mmengine deletes it before. Checkpoints of other runs in the same folder, and files in
     other folders, are kept. Files of a killed run (a surplus checkpoint, a temporary file) are
-    deleted by the next run. With `by_epoch=True`, only the writes are atomic.
+    deleted by the next run. With `by_epoch=True`, only the writes are atomic; elsewhere than on a
+    local disk (`out_dir` with `://`, or `file_client_args`), this is mmengine's hook.
 
     Args:
         args: See mmengine's hook.
@@ -70,12 +71,13 @@ class CheckpointHook(MMEngineCheckpointHook):
     ) -> None:
         for name in kwargs:
             check_option("default_hooks.checkpoint", name, _hook_options())
-        local = "://" not in str(kwargs.get("out_dir") or "")
-        if backend_args is None and local:
+        remote = "://" in str(kwargs.get("out_dir") or "") or kwargs.get("file_client_args")
+        if backend_args is None and not remote:
             backend_args = {"backend": ATOMIC_BACKEND}
         super().__init__(*args, max_keep_ckpts=max_keep_ckpts, backend_args=backend_args, **kwargs)
         check_at_least(-1, **{"checkpoint.interval": self.interval})
-        self.local = local and not self.by_epoch
+        # Whether this class deletes checkpoints, not mmengine.
+        self.local = not (remote or self.by_epoch)
         self.keep = max_keep_ckpts
         if self.local:
             self.max_keep_ckpts = -1  # mmengine would delete before it saves
@@ -94,11 +96,15 @@ class CheckpointHook(MMEngineCheckpointHook):
             for folder in {self.out_dir, runner.work_dir}:
                 remove_abandoned(folder)
         if runner.iter:
-            known = [*runner.message_hub.get_info("saved_ckpts", []), runner.cfg.get("load_from")]
-            # A file may have several paths; the last one is the newest.
-            own = [str(Path(self.out_dir) / Path(p).name) for p in known if p and self._is_own(p)]
-            self.saved = [path for path in dict.fromkeys(own) if Path(path).is_file()]
+            # From oldest to newest. The resumed file itself is not in the list of one that
+            # mmengine saved; under a name of the user's own it is never deleted.
             newest = self.path(runner.iter)
+            resumed = str(runner.cfg.get("load_from"))
+            is_newest = Path(resumed).name == Path(newest).name
+            known = [*runner.message_hub.get_info("saved_ckpts", []), *[resumed] * is_newest]
+            # One file may be listed under several paths.
+            own = [str(Path(self.out_dir) / Path(p).name) for p in known if self._is_own(p)]
+            self.saved = [path for path in dict.fromkeys(own) if Path(path).is_file()]
             self.last_ckpt = newest if newest in self.saved else None
             self._remove_old()
         elif others := numbered_checkpoints(self.out_dir):
@@ -109,7 +115,7 @@ class CheckpointHook(MMEngineCheckpointHook):
             )
 
     def before_save_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
-        """Drop functions from states of schedulers, because readers refuse code."""
+        """Drop functions from states of schedulers, because safe loading refuses them."""
         for state in list_schedulers(checkpoint.get("param_schedulers")):
             if "anneal_func" in state:  # of OneCycleLR; `reconcile_schedules` restores it
                 state["anneal_strategy"] = anneal_strategy(state["anneal_func"])
@@ -120,8 +126,9 @@ class CheckpointHook(MMEngineCheckpointHook):
         """Apply the config to the schedules of a resumed run; reset counters of a loaded one."""
         if is_resumed(runner):
             reconcile_schedules(runner, checkpoint)
+        # `_load_from` is None after `runner.resume(FILE)` in Python.
         if is_resumed(runner) or not getattr(runner, "_load_from", None):
-            return  # the latter after `runner.resume(FILE)` in Python
+            return
         weights = checkpoint.get("state_dict", {})
         for key in [key for key in weights if key.rpartition(".")[2] == "step_counter"]:
             weights[key] = torch.zeros_like(weights[key])  # the steps of a new run
@@ -142,7 +149,7 @@ class CheckpointHook(MMEngineCheckpointHook):
                 f"checkpoint.save_best: expected auto or one of {', '.join(metrics)}, "
                 f"got {unknown[0]!r}"
             )
-        self._forget_other_measures(runner, metrics)
+        self._forget_other_metrics(runner, metrics)
         before = {name: value for name, value in info.items() if name.startswith("best_")}
         # mmengine would delete these before it saves.
         self._replaceable, self._best = self._best, dict.fromkeys(self._best)
@@ -180,8 +187,11 @@ class CheckpointHook(MMEngineCheckpointHook):
                 Path(old).unlink(missing_ok=True)
         self._best, self._replaceable = best, {}
 
-    def _forget_other_measures(self, runner: Any, metrics: dict[str, Any]) -> None:
-        """Forget best scores of other metrics, or of another rule."""
+    def _forget_other_metrics(self, runner: Any, metrics: dict[str, Any]) -> None:
+        """Forget best scores of other metrics, or of another rule.
+
+        A rule is None until mmengine infers it from the name of the metric, always the same one.
+        """
         hub, alone = runner.message_hub, len(self.key_indicators) == 1
         names = [next(iter(metrics)) if key == "auto" else key for key in self.key_indicators]
         rules = dict(zip(names, self.rules, strict=True))
@@ -195,7 +205,10 @@ class CheckpointHook(MMEngineCheckpointHook):
                 start = f"best_{name}_".replace("/", "_") + self.filename_tmpl.partition("{")[0]
                 same = file.startswith(start)
             else:
-                same = known.get(name, None if alone else rule) == rule
+                # The score of a single metric has no name, so it may be that of another metric.
+                recorded = known.get(name)
+                is_same_rule = None in (recorded, rule) or recorded == rule
+                same = (name in known or not alone) and is_same_rule
             if not same:
                 runner.logger.warning(
                     f"checkpoint.save_best: expected a best score of {name} by the rule {rule!r}, "
@@ -215,7 +228,8 @@ class CheckpointHook(MMEngineCheckpointHook):
         if not self.local:
             super()._save_checkpoint_with_step(runner, step, meta)
             return
-        # The state contains the path of the best checkpoint, so the one before is deleted first.
+        # The best checkpoint is complete. Its predecessor is deleted now, because the state that is
+        # saved next no longer lists it.
         if self._replaceable:
             self._remove_replaced()
         options = {"save_optimizer": self.save_optimizer}
@@ -229,7 +243,7 @@ class CheckpointHook(MMEngineCheckpointHook):
     def save(
         self, runner: Any, iterations: int, meta: dict[str, Any] | None = None, **options: Any
     ) -> None:
-        """Save the state, then its path as that of the newest; then delete old checkpoints.
+        """Save the state, write its path to `last_checkpoint`, then delete old checkpoints.
 
         Args:
             runner: mmengine runner.
@@ -239,7 +253,8 @@ class CheckpointHook(MMEngineCheckpointHook):
         """
         path, hub = self.path(iterations), runner.message_hub
         before = self.saved, self.last_ckpt, hub.get_info("last_ckpt", None)
-        # The checkpoint contains its own path, and those of all checkpoints until it is complete.
+        # The state lists its own path, and those of old checkpoints, which are deleted once it is
+        # complete: after a crash, the next run deletes them.
         self.saved, self.last_ckpt = [*(p for p in self.saved if p != path), path], path
         hub.update_info("last_ckpt", path)
         hub.update_info("saved_ckpts", self.saved)
@@ -269,10 +284,8 @@ class CheckpointHook(MMEngineCheckpointHook):
 
 
 def find_checkpoint_hook(runner: Any) -> CheckpointHook:
-    """Return the hook of a run for local checkpoints, or one that saves to its work dir."""
+    """Return the run's hook for local checkpoints, or a new one that saves to its work dir."""
     for hook in runner.hooks:
         if isinstance(hook, CheckpointHook) and hook.local:
             return hook
-    hook = CheckpointHook(by_epoch=False, out_dir=runner.work_dir)
-    hook.last_ckpt = None
-    return hook
+    return CheckpointHook(by_epoch=False, out_dir=runner.work_dir)

@@ -1,4 +1,4 @@
-"""Register the networks and losses."""
+"""Register the networks and losses in `MODELS`, and bicubic upscaling as a network."""
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ for _module in (GENERATORS | DISCRIMINATORS | LOSSES).values():
 
 @MODELS.register_module()
 class Bicubic(nn.Module):
-    """MATLAB's bicubic in floating point as a module, to check evaluation protocols.
+    """MATLAB's bicubic in floating point as a module, to check protocols (`configs/bicubic_x4.py`).
 
     Args:
         upscale_factor: Height of the output over height of the input.
@@ -26,7 +26,15 @@ class Bicubic(nn.Module):
         self.upscale_factor = upscale_factor
 
     def forward(self, lr: Tensor) -> Tensor:
-        """Upscale a batch in [0, 1], (N, 3, H, W), in float64 on the CPU."""
+        """Upscale a batch, computed in float64 on the CPU.
+
+        Args:
+            lr: (N, C, H, W), nominally in [0, 1], on any device.
+
+        Returns:
+            (N, C, H * factor, W * factor), not clamped, on the device of `lr`: float64, but float32
+            on MPS, which has no float64.
+        """
         images = lr.cpu().double().permute(0, 2, 3, 1).numpy()
         large = np.stack([imresize(image, self.upscale_factor) for image in images])
         sr = torch.from_numpy(large).permute(0, 3, 1, 2)
