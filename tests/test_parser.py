@@ -150,3 +150,22 @@ def test_an_error_about_a_path_that_is_called_as_an_argument_names_the_path(
             srgan_plugin(["report", *folders])
         written = capsys.readouterr().err
         assert written.startswith("error: runs: ")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["report", "run", "--out", "file/x.html"],
+        ["compare", "a=a", "--hr", "b", "--out", "file/x.html"],
+        ["mos", "make", "--hr", "a", "--lr", "b", "c=c", "--out", "file/x.html"],
+        ["mos", "score", "x.json", "--out", "file/x.html"],
+    ],
+)
+def test_a_page_below_a_file_is_refused_before_anything_is_read(
+    arguments, tmp_path, monkeypatch, capfd
+):
+    monkeypatch.chdir(tmp_path)
+    Path("file").touch()
+    with pytest.raises(SystemExit):
+        srgan_plugin(arguments)
+    assert "--out: expected a folder for x.html, got a file" in capfd.readouterr().err

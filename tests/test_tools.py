@@ -534,11 +534,19 @@ def test_options_of_basicsr_in_place_of_a_config_are_named(fails: Callable[..., 
     assert f"tools/basicsr_train.py -opt {path}" in fails("train", str(path))
 
 
-def test_arguments_in_the_wrong_order_and_a_folder_as_out_are_usage_errors(
+def test_arguments_in_the_wrong_order_and_an_out_that_cannot_be_written_are_told_at_once(
     fails: Callable[..., str],
 ) -> None:
     assert "CONFIG CHECKPOINT" in fails("test", "none", BICUBIC, status=2)
-    assert "--out: expected a file" in fails("test", BICUBIC, "none", "--out", ".", status=2)
+    assert "--out: expected a file" in fails("test", BICUBIC, "none", "--out", ".")
+    Path("file").touch()
+    for name, arguments in (
+        ("test", [BICUBIC, "none"]),
+        ("benchmark", ["loader"]),
+        ("analysis_tools/analyze_logs", ["plot_curve", "file"]),
+    ):
+        said = fails(name, *arguments, "--out", "file/out.png")
+        assert "--out: expected a folder for out.png, got a file" in said
 
 
 def test_metrics_that_the_table_has_already_are_refused_before_the_test(

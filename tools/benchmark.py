@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from srgan_plugin.cli.errors import command
+from srgan_plugin.cli.options import check_output
 from srgan_plugin.cli.parser import Parser
 from srgan_plugin.errors import UserError
 
@@ -58,6 +59,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     known = {"loader": ("basicsr", "mmagic", "copy"), "train": ("mmagic", "baseline", "no-hooks")}
     if args.against and args.against not in known.get(args.what, ("mmagic",)):
         parser.error(f"--against: expected another side for `{args.what}`, got {args.against}")
+    if args.out:
+        check_output(args.out)
     return args
 
 

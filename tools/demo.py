@@ -111,7 +111,7 @@ def train_and_test(name: str, work: Path, *options: str) -> dict[str, float]:
     run("test.py", config, checkpoint, "--work-dir", str(folder), "--out", str(out),
         "--save-images", images, "--cfg-options", f"test_dataloader.0.dataset.data_root={work}/photographs")  # fmt: skip # noqa: E501
     scores = json.loads(out.read_text())["test"]
-    return {measure: scores[measure] for measure in ("PSNR", "SSIM")}
+    return {metric: scores[metric] for metric in ("PSNR", "SSIM")}
 
 
 def print_scores(results: Mapping[str, Mapping[str, float]]) -> None:

@@ -3,11 +3,11 @@
 import argparse
 from collections import defaultdict
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 from srgan_plugin.cli.configs import add_config_options, load_config, require_settings
 from srgan_plugin.cli.errors import command
+from srgan_plugin.cli.options import check_output
 from srgan_plugin.cli.parser import Parser
 from srgan_plugin.cli.terminal import write_lines, write_note
 from srgan_plugin.errors import UserError, check_option, prefix_errors
@@ -61,8 +61,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     check_protocols("--protocol", args.protocol)
     if args.checkpoint.endswith(".py"):
         parser.error(f"arguments: expected CONFIG CHECKPOINT, got {args.config} {args.checkpoint}")
-    if args.out and Path(args.out).is_dir():
-        parser.error(f"--out: expected a file, got the folder {args.out}")
+    if args.out:
+        check_output(args.out)
     return args
 
 

@@ -24,6 +24,8 @@ _SIZES = {
     "num_block": ("num_blocks", 16),
     "upscale": ("upscale_factor", 4),
 }
+# Options that BasicSR applies before those of `--force_yml`.
+_READ_BEFORE = ("manual_seed", "dist_params")
 
 
 def prepare(description: str, argv: list[str] | None = None, *, test: bool = False) -> str:
@@ -155,6 +157,11 @@ def _apply_entries(opt: dict[str, Any], entries: Sequence[str]) -> dict[str, Any
         if "=" in value:  # at which BasicSR splits the entry again
             raise UserError(
                 f"--force_yml: expected one '=', got {entry!r}; write this value into the file"
+            )
+        if (sections or [key])[0] in _READ_BEFORE:
+            raise UserError(
+                f"--force_yml: expected other options than {' and '.join(_READ_BEFORE)}, which "
+                f"BasicSR reads before it, got {entry!r}; write this value into the file"
             )
         section[key] = _parse_value(value, entry)
     return opt

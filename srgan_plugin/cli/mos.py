@@ -5,7 +5,7 @@ from pathlib import Path
 
 from srgan_plugin.errors import check_at_least
 
-from .options import check_suffix, named_folder, unique_folders
+from .options import check_output, named_folder, unique_folders
 from .progress import progress_bar
 from .terminal import write_lines
 
@@ -106,7 +106,7 @@ def _make(args: argparse.Namespace) -> None:
         value = getattr(args, flag[2:].replace("-", "_"))
         if value is not None:
             check_at_least(minimum, **{flag: value})
-    check_suffix(args.out, ".html")
+    check_output(args.out, ".html")
     folders = unique_folders(args.methods, "NAME=FOLDER")
     options = StudyOptions(
         scale=args.scale,
@@ -141,7 +141,7 @@ def _score(args: argparse.Namespace) -> None:
     from srgan_plugin.reports.mos_tables import format_scores, scores_page
 
     if args.out:
-        check_suffix(args.out, ".html", ".json")
+        check_output(args.out, ".html", ".json")
     scores = score(
         read_ratings(args.files),
         test_over=args.test_over,

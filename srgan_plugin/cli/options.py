@@ -3,6 +3,7 @@
 import argparse
 import ast
 import math
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -61,14 +62,26 @@ def quality(text: str) -> int:
     return int(text)
 
 
-def check_suffix(path: Path, *suffixes: str) -> None:
-    """Check that the suffix of an output file is one of `suffixes`.
+def check_output(path: str | os.PathLike[str], *suffixes: str) -> None:
+    """Check, before the work, that its result can be written to a file.
+
+    Args:
+        path: Value of `--out`.
+        suffixes: Suffixes that are supported; none for any.
 
     Raises:
-        UserError: `path` has another suffix.
+        UserError: `path` has another suffix, is no file, or its folder cannot be written to.
     """
-    if path.suffix.lower() not in suffixes:
+    path = Path(path)
+    if suffixes and path.suffix.lower() not in suffixes:
         raise UserError(f"--out: expected a name ending in {' or '.join(suffixes)}, got {path}")
+    if path.exists() and not path.is_file():
+        kind = "folder" if path.is_dir() else "device or pipe"
+        raise UserError(f"--out: expected a file, got the {kind} {path}")
+    existing = next(folder for folder in path.absolute().parents if folder.exists())
+    if not (existing.is_dir() and os.access(existing, os.W_OK)):
+        got = "a folder without permission to write" if existing.is_dir() else "a file"
+        raise UserError(f"--out: expected a folder for {path.name}, got {got}, {existing}")
 
 
 def add_network_options(parser: argparse.ArgumentParser) -> None:

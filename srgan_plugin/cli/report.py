@@ -13,7 +13,7 @@ from .errors import report_failure
 from .options import (
     add_arch_option,
     add_upscale_options,
-    check_suffix,
+    check_output,
     named_folder,
     quality,
     unique_folders,
@@ -94,7 +94,7 @@ def run_report(args: argparse.Namespace) -> None:
     from srgan_plugin.reports.run_page import run_page
     from srgan_plugin.reports.runs import read_results, read_run
 
-    check_suffix(args.out, ".html")
+    check_output(args.out, ".html")
     reference = {text.rpartition("=")[0]: text.rpartition("=")[2] for text in args.reference}
     for model in reference.values():
         check_option("--reference", model, MODELS)
@@ -207,7 +207,7 @@ def run_compare(args: argparse.Namespace) -> None:
     from srgan_plugin.reports.gallery import gallery_of_folders, viewer_data
     from srgan_plugin.reports.run_page import run_page
 
-    check_suffix(args.out, ".html", ".png")
+    check_output(args.out, ".html", ".png")
     if args.quality is not None and args.out.suffix.lower() == ".png":
         raise UserError(
             f"--quality: expected a page (.html) as --out, got {args.out}, which is lossless; "

@@ -173,6 +173,7 @@ def test_a_crop_that_basicsr_cannot_take_is_one_line(
         ("train:warmup_iter=-1", "warmup_iter: expected a number, got '-1'; write it without"),
         ("train:optim_g:lr=1.0e-4", "(in --force_yml as '!!float 1e-4')"),
         ("train:total_iters=4", "train.total_iters: expected a known option, got 'total_iters'"),
+        ("manual_seed=3", "--force_yml: expected other options than manual_seed and dist_params"),
         ("path:resume_state=other.pth", "expected a training state (N.state), got another file"),
     ],
 )

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from srgan_plugin.cli.errors import command
-from srgan_plugin.cli.options import check_suffix
+from srgan_plugin.cli.options import check_output
 from srgan_plugin.cli.parser import Parser
 from srgan_plugin.errors import UserError, check_option
 from srgan_plugin.io.atomic import atomic_path
@@ -176,7 +176,7 @@ def main(argv: list[str] | None = None) -> None:
     """Read the logs, and run the command."""
     args = parse_args(argv)
     if args.task == "plot_curve" and args.out:
-        check_suffix(args.out, ".png", ".svg", ".pdf")
+        check_output(args.out, ".png", ".svg", ".pdf")
     runs = [read_run(log) for log in args.logs]
     (plot_curve if args.task == "plot_curve" else cal_train_time)(runs, args)
 

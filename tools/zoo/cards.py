@@ -195,5 +195,5 @@ def _verdict(met: bool) -> str:
     return "reached" if met else "not reached"
 
 
-def _gain(scores: Mapping[str, Scores], name: str, other: str, measure: str) -> float:
-    return scores[name][measure] - scores[other][measure]
+def _gain(scores: Mapping[str, Scores], name: str, other: str, metric: str) -> float:
+    return scores[name][metric] - scores[other][metric]

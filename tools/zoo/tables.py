@@ -69,5 +69,5 @@ def conditions(lr_origins: Mapping[str, Any]) -> str:
     )
 
 
-def _cell(scores: Scores, measure: str) -> str:
-    return COLUMNS[measure][1].format(scores[measure]) if measure in scores else "–"
+def _cell(scores: Scores, metric: str) -> str:
+    return COLUMNS[metric][1].format(scores[metric]) if metric in scores else "–"
