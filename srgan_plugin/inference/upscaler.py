@@ -45,6 +45,7 @@ _MIN_TILE: Final = 16
 _MAX_UNTILED_PIXELS: Final = 1 << 21
 _ROWS_PER_RESIZE: Final = 256
 _MAX_RESIZED_PIXELS: Final = 1 << 32
+_MAX_SCALE: Final = 1 << 16
 # Constants of <malloc.h> in glibc.
 _M_TRIM_THRESHOLD: Final = -1
 _M_MMAP_THRESHOLD: Final = -3
@@ -52,10 +53,10 @@ _M_MMAP_THRESHOLD: Final = -3
 logger = logging.getLogger(__name__)
 
 
-def _check_scale(scale: object) -> None:
-    """Raise `UserError` for a scale that is not a positive number."""
-    if not (isinstance(scale, Real) and 0 < float(scale) < math.inf):
-        raise UserError(f"scale: expected a positive number, got {scale!r}")
+def check_scale(scale: object) -> None:
+    """Raise `UserError` for a scale that is not a positive number, or absurdly large."""
+    if not (isinstance(scale, Real) and 0 < float(scale) <= _MAX_SCALE):
+        raise UserError(f"scale: expected a positive number up to {_MAX_SCALE}, got {scale!r}")
 
 
 def _check_array(image: object) -> None:
@@ -84,15 +85,14 @@ class Upscaler:
     """Upscale images with a network, in tiles.
 
     Args:
-        network: Generator, or a name, path or URL of one for `open_model`. On a CPU, and with other
-            backends than torch, a copy of it is run.
+        network: Generator, of which a copy is run; or a name, path or URL of one for `open_model`.
         scale: Upscaling factor of the result, any positive number; default: the factor of the
             network. For another factor its result is resized by bicubic interpolation as in MATLAB.
         device: `"auto"` (a CUDA GPU if there is one, else the CPU), `"cpu"`, `"cuda"`, `"cuda:1"`
             or `"mps"`; with ncnn also `"vulkan"` and `"vulkan:1"`.
-        tile: Largest side of a tile in pixels of the input, at least 16. It does not change the
-            result, except for rounding. When the device runs out of memory, the tile is halved and
-            stays so for later images.
+        tile: Largest side of a tile in pixels of the input, at least 16; `"auto"` is 1024 on a CUDA
+            GPU, else 512. It does not change the result, except for rounding. When the device runs
+            out of memory, the tile is halved, also for later images.
         precision: `"float32"`; `"bfloat16"`, which changes pixels by up to some levels;
             `"float16"`, on a GPU only; `"auto"`, which is bfloat16 if it is at least 1.25 times
             as fast on the device, else float32.
@@ -135,7 +135,7 @@ class Upscaler:
         tta: bool = False,
     ) -> None:
         if scale is not None:
-            _check_scale(scale)
+            check_scale(scale)
         if tile != "auto":
             check_count(_MIN_TILE, tile=tile)
         if isinstance(network, str | os.PathLike):
@@ -175,7 +175,8 @@ class Upscaler:
             is returned. Alpha is upscaled by bicubic interpolation.
 
         Raises:
-            UserError: `image` has another type, shape or dtype, or cannot be read.
+            UserError: `image` has another type, shape or dtype, or cannot be read; or the result of
+                the network is not finite.
             MemoryError: Not even the smallest tile fits on the device.
         """
         if isinstance(image, PIL.Image.Image):
@@ -201,14 +202,16 @@ class Upscaler:
         Args:
             image: Array, as for `__call__`.
             progress: Called before each small tile with the number of pixels of `image` that are
-                done, which is below the total.
+                done, which is below the total. It decreases when a strip is repeated in smaller
+                tiles, because the device is out of memory.
 
         Returns:
             Iterator over strips of the result, (rows, width, C), each computed on demand.
 
         Raises:
-            UserError: `image` has another shape or dtype, or too many pixels.
-            MemoryError: Not even the smallest tile fits on the device.
+            UserError: `image` has another shape or dtype, or too many pixels. While iterating: the
+                result of the network is not finite.
+            MemoryError: While iterating: not even the smallest tile fits on the device.
         """
         channels = {2: 1, 3: image.shape[-1]}.get(image.ndim)
         if image.dtype not in (np.uint8, np.uint16) or channels not in (1, 2, 3, 4):
@@ -385,13 +388,13 @@ def disable_malloc_trim() -> None:
     """Make glibc keep large freed blocks instead of returning them to the system.
 
     Each activation on a CPU is such a block, and the system clears its pages each time it is
-    allocated. Without that, a training step of a small network takes half as long. The process
+    allocated. Without clearing, a training step of a small network takes half as long. The process
     keeps its peak memory until it ends. Nothing changes with other C libraries.
     """
     # macOS and musl have no mallopt, and Windows has no CDLL(None).
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    if mallopt is not None:
-        mallopt(_M_MMAP_THRESHOLD, 1 << 30)
+    # Older versions refuse more than 32 MiB. Without the first threshold the second one would harm.
+    if mallopt and any(mallopt(_M_MMAP_THRESHOLD, 1 << bits) for bits in (30, 25)):
         mallopt(_M_TRIM_THRESHOLD, (1 << 31) - 1)
 
 

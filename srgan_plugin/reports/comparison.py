@@ -1,6 +1,5 @@
 """Upscale images by several models, for the image viewer or as a contact sheet."""
 
-import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from srgan_plugin.data.resize import imresize
 from srgan_plugin.errors import MissingFileError, UserError
 from srgan_plugin.inference import Upscaler, open_model
 from srgan_plugin.inference.batch import find_images
+from srgan_plugin.inference.upscaler import check_scale
 from srgan_plugin.io.array_types import RGBArray
 from srgan_plugin.io.image_files import list_images
 from srgan_plugin.metrics import quantize
@@ -24,12 +24,13 @@ from .image_names import strip_ending
 from .image_sizes import crop_hr, find_scale, upscale_bicubic
 
 _LABELS: Final = {"msrresnet": "MSRResNet", "srgan": "SRGAN"}
-_DEFAULT_SCALE: Final = 4  # if there is neither a model with a scale nor HR
+_TTA: Final = ", tta"  # end of the label with test-time augmentation
+_DEFAULT_SCALE: Final = 4  # of bicubic without HR
 _MAX_PIXELS: Final = 2**24  # pixels of one upscaled image
-_MAX_SUM: Final = 2**28  # pixels of all images upscaled by one method, which are kept in memory
+_MAX_SUM: Final = 2**28  # pixels of all results of one method; those of all are kept in memory
 _CROP: Final = 128  # height and width of the detail on a sheet
 _ZOOM: Final = 3  # magnification of the detail
-_MAX_WIDTH: Final = 480  # width of the whole image on a sheet
+_MAX_WIDTH: Final = 480  # width of an image on a sheet
 
 Method = Callable[[RGBArray], RGBArray]
 
@@ -41,8 +42,9 @@ class CompareOptions:
     Attributes:
         hr: Folder of HR images with the same names.
         crop: Height and width, in LR pixels, of the part with the most detail; only this part is
-            upscaled. None upscales the whole image.
-        scale: Scale of the results; default: the scale of the networks.
+            upscaled. None upscales the complete image.
+        scale: Scale of the results; default: the scale of the networks. For bicubic alone, HR size
+            over LR size, or 4 without HR.
         tta: Whether to average over flips and rotations, as in `Upscaler`.
         device: Device of the networks, as in `Upscaler`.
         arch_options: Settings that checkpoint files do not record, as in `open_model`.
@@ -80,32 +82,36 @@ def upscaled_gallery(
 
     Raises:
         MissingFileError: An input, a checkpoint or an HR image does not exist.
-        UserError: The models have different scales, or no image can be compared.
+        UserError: Two files have the same name, the models have different scales, or no image can
+            be compared.
     """
+    if not inputs:
+        raise UserError("expected images, folders or patterns, got none")
     files = _by_name([pair for name in inputs for pair in find_images(name, out)])
     files, hr_files = _match_hr(options.hr, files)
     methods, scale = _methods(models, options)
     loads: dict[str, Callable[[], dict[str, RGBArray]]] = {}
-    pixels, factor = 0, float(_DEFAULT_SCALE)
+    pixels = 0
     for done, (name, path) in enumerate(files.items(), 1):
         try:
             lr = read_as_rgb(path)
             hr = read_as_rgb(hr_files[name]) if hr_files else None
-            factor = scale or _scale_between(lr, hr, path)
+            factor = _scale_between(lr, hr, path) if scale is None else scale
             lr, hr = _crop_both(lr, hr, options.crop, factor)
             pixels += _check_size(lr, factor, pixels, path)
             images = _upscale(lr, hr, methods, factor, path)
-        except (UserError, OSError) as error:
+        except (UserError, OSError, MemoryError) as error:
             failed(path, error)
         else:
             loads[name] = partial(dict, images)
+            scale = factor  # of bicubic, that of the first image
         progress(done, len(files))
-    if not loads:
+    if scale is None or not loads:
         raise UserError(f"expected an image that can be compared, got {len(files)} that cannot")
     crop = options.crop
-    notes = (f"Only the {crop}x{crop} LR pixels with the most detail are shown",) if crop else ()
+    notes = (f"Only the part with the most detail is shown, {crop}x{crop} LR pixels",) * bool(crop)
     shown = (LR, *methods, *([HR] if hr_files else []))
-    return Gallery(loads, shown, factor, notes)
+    return Gallery(loads, shown, scale, notes)
 
 
 def _by_name(files: Sequence[tuple[Path, Path]]) -> dict[str, Path]:
@@ -113,6 +119,9 @@ def _by_name(files: Sequence[tuple[Path, Path]]) -> dict[str, Path]:
 
     Args:
         files: Pairs of a path, and the same path relative to the input folder.
+
+    Raises:
+        UserError: Two files have the same name.
     """
     unique = dict(files)
     stems = Counter(relative.with_suffix("").as_posix() for relative in unique.values())
@@ -150,15 +159,16 @@ def _methods(
     methods: dict[str, Method | None] = {}
     scales: dict[float, str] = {}
     for model in models:
-        label = _LABELS.get(model, model if model == BICUBIC else Path(model).stem)
-        label = model if label in (*methods, LR, HR) else label
         if model == BICUBIC:
-            methods[label] = None
+            methods[BICUBIC] = None
             continue
+        label = _LABELS.get(model, Path(model).stem)
+        taken = (*(name.removesuffix(_TTA) for name in methods), LR, HR, BICUBIC)
+        label = model if label in taken else label
         arch_options = {} if model in _LABELS else options.arch_options
         network = open_model(model, arch_options=arch_options)
         upscaler = Upscaler(network, scale=options.scale, device=options.device, tta=options.tta)
-        methods[f"{label}, tta" if options.tta else label] = upscaler
+        methods[f"{label}{_TTA}" if options.tta else label] = upscaler
         scales[upscaler.scale] = model
     if len(scales) > 1:
         (a, first), (b, second) = list(scales.items())[:2]
@@ -168,8 +178,8 @@ def _methods(
         )
     if not methods:
         raise UserError("--models: expected bicubic, msrresnet, srgan or checkpoints, got none")
-    if options.scale is not None and not 0 < options.scale < math.inf:
-        raise UserError(f"scale: expected a positive number, got {options.scale}")
+    if options.scale is not None:
+        check_scale(options.scale)
     return methods, next(iter(scales), options.scale)
 
 
@@ -219,7 +229,8 @@ def _check_size(lr: RGBArray, scale: float, before: int, path: Path) -> int:
         of = "" if pixels > _MAX_PIXELS else " of all images"
         raise UserError(
             f"{path}: expected at most {limit // 2**20} million pixels{of} after upscaling, got "
-            f"{lr.shape[1]}x{lr.shape[0]} times {scale:g}; crop with --crop 256"
+            f"{lr.shape[1]}x{lr.shape[0]} times {scale:g}; crop with --crop "
+            f"{max(min(256, int(_MAX_PIXELS**0.5 / scale)), 1)}"
         )
     return pixels
 
@@ -247,7 +258,7 @@ def _upscale(
 
 
 def comparison_sheet(gallery: Gallery) -> RGBArray:
-    """Return a sheet with the versions of each image in a row, and a magnified crop below.
+    """Return a sheet with all versions of an image in a row, and a magnified crop of each below.
 
     Returns:
         Image, (H, W, 3), uint8, RGB.
@@ -265,7 +276,7 @@ def comparison_sheet(gallery: Gallery) -> RGBArray:
             )
         if LR in images:
             images[LR] = _nearest(images[LR], next(i for n, i in images.items() if n != LR))
-        whole = {label: _shrink(image, _MAX_WIDTH) for label, image in images.items()}
+        small = {label: _shrink(image, _MAX_WIDTH) for label, image in images.items()}
         last = [label for label in images if label != HR][-1]
         region = most_detail(images.get(HR, images[last]), _CROP)
         crops = {
@@ -273,8 +284,9 @@ def comparison_sheet(gallery: Gallery) -> RGBArray:
             for label, image in images.items()
         }
         if len(gallery.images) > 1:
-            whole = {f"{name}: {LR}" if label == LR else label: i for label, i in whole.items()}
-        rows += [whole, crops]
+            first = next(iter(small))
+            small = {f"{name}: {first}": small.pop(first), **small}
+        rows += [small, crops]
     return sheet(rows)
 
 

@@ -567,8 +567,10 @@ def test_the_tool_is_the_command_and_the_package_exports_the_function():
         ValueError, match="one image at a time, move the channels to the end, round"
     ):
         upscale(np.zeros((1, 3, 8, 8)))
-    with pytest.raises(ValueError, match="scale: expected a positive number, got '4'"):
-        upscale(np.zeros((8, 8), np.uint8), scale="4")
+    for scale in ("4", 1e308, -1, float("nan")):
+        with pytest.raises(ValueError, match="scale: expected a positive number up to") as caught:
+            upscale(np.zeros((8, 8), np.uint8), scale=scale)
+        assert repr(scale) in str(caught.value)
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         srgan_plugin.nothing  # noqa: B018
 

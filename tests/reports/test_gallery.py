@@ -14,11 +14,14 @@ import pytest
 
 from srgan_plugin import upscale
 from srgan_plugin.__main__ import main
+from srgan_plugin.checkpoints import save_atomically
 from srgan_plugin.data.resize import imresize, make_lr
 from srgan_plugin.errors import UserError
 from srgan_plugin.io.images import read_image
 from srgan_plugin.io.writers import write_image
 from srgan_plugin.metrics import Scorer, quantize
+from srgan_plugin.networks import MSRResNet
+from srgan_plugin.reports import comparison
 from srgan_plugin.reports import gallery as gallery_module
 from srgan_plugin.reports.gallery import gallery_of_folders, viewer_data
 from srgan_plugin.reports.image_sizes import find_scale
@@ -325,6 +328,68 @@ def test_compare_matches_hr_despite_an_ending_and_crops_it(
     main(["compare", str(folders["lr"]), "--hr", str(folders["GT"]), *arguments])
     assert found == data_of(page, "viewer-data")["images"]
     assert all(row["scores"]["bicubic"]["PSNR"] > 10 for row in found)
+
+
+@pytest.mark.parametrize("tta", [False, True])
+def test_no_model_takes_the_place_of_another_of_its_name(
+    folders: Folders, tmp_path: Path, tta: bool
+) -> None:
+    network = MSRResNet(mid_channels=8, num_blocks=1)
+    files = [tmp_path / name for name in ("a/net.pth", "b/net.pth", "MSRResNet.pth", "bicubic.pth")]
+    for file in files:
+        save_atomically(network.state_dict(), file)
+    models = ",".join(["bicubic", *map(str, files), "msrresnet"])
+    page = tmp_path / "page.html"
+    options = ["--models", models, "--crop", "8", "--out", str(page), *["--tta"] * tta]
+    main(["compare", str(folders["lr"] / "0000.png"), *options])
+    (row,) = data_of(page, "viewer-data")["images"]
+    assert len(row["sources"]) == 2 + len(files) + 1  # LR and bicubic
+    assert len(set(row["sources"])) == len(row["sources"])
+
+
+def test_bicubic_of_hr_of_another_scale_than_the_first_is_named(
+    folders: Folders, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, scale in (("a", 4), ("b", 2)):
+        write_image(tmp_path / "lr" / f"{name}.png", np.zeros((24, 30, 3), np.uint8))
+        write_image(
+            tmp_path / "hr" / f"{name}.png", np.zeros((24 * scale, 30 * scale, 3), np.uint8)
+        )
+    sheet = tmp_path / "sheet.png"
+    arguments = [str(tmp_path / "lr"), "--hr", str(tmp_path / "hr"), "--models", "bicubic"]
+    with pytest.raises(SystemExit):
+        main(["compare", *arguments, "--out", str(sheet)])
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "b.png: expected an HR image of 96x120" in line
+    assert sheet.is_file()
+
+
+def test_an_image_that_does_not_fit_into_memory_does_not_end_the_comparison(
+    folders: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    plain = comparison.upscale_bicubic
+
+    def full(lr: np.ndarray, scale: float) -> np.ndarray:
+        monkeypatch.setattr(comparison, "upscale_bicubic", plain)
+        raise MemoryError("out of memory")
+
+    monkeypatch.setattr(comparison, "upscale_bicubic", full)
+    page = tmp_path / "page.html"
+    with pytest.raises(SystemExit):
+        main(["compare", str(folders["lr"]), "--models", "bicubic", "--out", str(page)])
+    assert "0000.png: out of memory" in capsys.readouterr().err
+    assert len(data_of(page, "viewer-data")["images"]) == len(list(folders["lr"].iterdir())) - 1
+
+
+def test_rows_of_a_sheet_begin_with_the_name_of_their_image(
+    folders: Folders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows: list[list[str]] = []
+    monkeypatch.setattr(comparison, "sheet", lambda labelled: rows.extend(map(list, labelled)))
+    comparison.comparison_sheet(gallery_of_folders({"mine": folders["mine"]}))
+    assert [row[0] for row in rows[::2]] == [
+        f"{path.stem}: mine" for path in sorted((folders["mine"] / "Set5").iterdir())
+    ]
 
 
 def test_a_bicubic_image_that_its_folder_lacks_is_missing_and_not_computed(

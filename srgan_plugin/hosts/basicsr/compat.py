@@ -1,4 +1,7 @@
-"""Patch BasicSR 1.4.2 for current torch and torchvision, and import it."""
+"""Patch BasicSR 1.4.2 for current torch and torchvision, and import it.
+
+Importing this module raises `ToolboxError` if BasicSR is missing or of an unsupported version.
+"""
 
 import sys
 from pathlib import Path
@@ -44,24 +47,27 @@ def load_resume_state(opt: dict[str, Any]) -> dict[str, Any] | None:
     """Read the training state to resume, as BasicSR does, but also without a GPU.
 
     Args:
-        opt: BasicSR's options; `path.resume_state` and the paths of the networks are set.
+        opt: BasicSR's options. Changed in place: `path.resume_state` (with `auto_resume`) and, if
+            there is a state, `path.pretrain_network_*` and `path.param_key_*`, as BasicSR does.
 
     Returns:
-        Iteration, epoch, optimisers and schedulers; None to start from the beginning.
+        {"iter", "epoch", "optimizers", "schedulers": their states}; None to start from iteration 0.
 
     Raises:
-        UserError: The file is not a training state, or its networks are not in the run's folder.
+        MissingFileError: The weights of a network are not in the folder of the run.
+        UserError: The file is not a training state.
     """
     from basicsr.utils import check_resume
 
     if opt["auto_resume"]:
         folder = Path(opt["root_path"], "experiments", opt["name"], "training_states")
-        saved = sorted(folder.glob("*.state"), key=lambda path: float(path.stem))
+        numbered = (path for path in folder.glob("*.state") if path.stem.isdecimal())
+        saved = sorted(numbered, key=lambda path: int(path.stem))
         opt["path"]["resume_state"] = str(saved[-1]) if saved else None
     if not (path := opt["path"].get("resume_state")):
         return None
     state = load_checkpoint_file(path)
-    if not {"iter", "epoch", "optimizers"} <= state.keys():
+    if not {"iter", "epoch", "optimizers", "schedulers"} <= state.keys():
         raise UserError(
             f"path.resume_state: {path}: expected a training state (N.state), got another file; "
             "name weights as path.pretrain_network_g"
@@ -78,11 +84,11 @@ def load_resume_state(opt: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def build_dataloader(dataset: Any, dataset_opt: dict[str, Any], **options: Any) -> Any:
-    """Build a loader as BasicSR does, which has at least one batch.
+    """Build a loader as BasicSR does; refuse a training set without a complete batch.
 
     Args:
         dataset: Dataset.
-        dataset_opt: Its options.
+        dataset_opt: Options of the dataset.
         options: See BasicSR's `build_dataloader`.
 
     Returns:
@@ -97,6 +103,7 @@ def build_dataloader(dataset: Any, dataset_opt: dict[str, Any], **options: Any) 
     if not len(loader) and dataset_opt["phase"] == "train":
         raise UserError(
             f"datasets.train.batch_size_per_gpu: expected at most the {len(loader.sampler)} "
-            f"samples of an epoch, got {loader.batch_size}; set a higher dataset_enlarge_ratio"
+            f"samples of an epoch, got {loader.batch_size} for the GPUs of this process; set a "
+            "higher dataset_enlarge_ratio"
         )
     return loader

@@ -1,5 +1,6 @@
 """Backend for torch, on a CPU, a CUDA GPU or Apple's MPS."""
 
+from copy import deepcopy
 from typing import ClassVar
 
 import torch
@@ -24,8 +25,7 @@ class TorchBackend(Backend):
 
     def __init__(self, network: Generator, device: str, dtype: torch.dtype) -> None:
         super().__init__(network, device, dtype)
-        if self.kind == "cpu":
-            network = prepare_for_cpu(network)
+        network = prepare_for_cpu(network) if self.kind == "cpu" else deepcopy(network)
         # With autocast the skip connection around the network stays in float32. On Set5 the result
         # of the bundled MSRResNet is 59 dB from that in float32; with weights in bfloat16, 55 dB.
         self._stored = torch.float16 if dtype == torch.float16 else torch.float32
