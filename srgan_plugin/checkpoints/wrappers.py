@@ -69,7 +69,7 @@ _NUMBERED = ("model.", "net.")
 _WRAPPED = re.compile(r"^((module|_orig_mod)\.)+")
 # The last is the prefix of `recorded_args.NOTE_TENSOR`.
 _NOT_WEIGHTS = ("data_preprocessor.", "step_counter", "steps", "n_averaged", "srgan_plugin.")
-_MAX_DEPTH = 4
+_MAX_DEPTH = 4  # of nested wrappers; known files have up to three
 
 
 class NoWeightsError(UserError):
@@ -90,14 +90,17 @@ def unwrap(
 
     Args:
         checkpoint: Content of the checkpoint, from `load_checkpoint_file`.
-        ema: Whether to prefer averaged weights (EMA) if the checkpoint has both.
-        role: Network of a training checkpoint, "generator" or "discriminator".
+        ema: Whether to prefer averaged weights (EMA) of the generator if the checkpoint has both.
+        role: Network of a training checkpoint, "generator" or "discriminator". If the checkpoint
+            does not name such a network, the weights that exist are returned.
 
     Returns:
         {key: weight}, the tensors of `checkpoint`, not copies.
 
     Raises:
-        UserError: The checkpoint has no weights, or several networks without known names.
+        NoWeightsError: The checkpoint has no weights.
+        WeightFormError: The weights are not plain tensors.
+        UserError: The checkpoint has several networks without known names.
 
     Example:
         >>> import torch
@@ -113,9 +116,9 @@ class Unwrapped(NamedTuple):
 
     Attributes:
         weights: Weights by key.
-        rest: Other keys of the checkpoint, or their prefixes.
+        rest: First parts of the keys that are not returned.
         source: Keys and prefix that lead to the weights, such as "params_ema"; may be empty.
-        averaged: Whether the names say that the weights are averages (EMA).
+        averaged: Whether the weights are averages (EMA), judging by their keys.
     """
 
     weights: dict[str, Tensor]
@@ -138,11 +141,12 @@ def unwrap_with_rest(
         UserError: See `unwrap`.
     """
     skipped: dict[str, None] = {}
-    inner, names = checkpoint, []
+    inner, names, swapped = checkpoint, [], False
     for _ in range(_MAX_DEPTH):  # a dict may contain itself
         if (name := _find_inner(inner, role, ema=ema)) is None:
             break
         skipped |= {str(key): None for key in inner if inner[key] is not inner[name]}
+        swapped |= name in _SWAPPED and _is_swapped(inner)
         inner = inner[name]
         names.append(name)
     plain = _tensors(inner)
@@ -152,19 +156,19 @@ def unwrap_with_rest(
     prefix = next(p for p in prefixes if not p or any(_has_prefix(key, p) for key in keys))
     if own := {key: value for key, value in quantized.items() if key.startswith(prefix)}:
         raise WeightFormError(f"expected plain weights, got {explain_form(own)}")
-    weights = {
-        _WRAPPED.sub("", key): weight
-        for key, weight in select_prefix(plain, prefix).items()
-        if not key.startswith(_NOT_WEIGHTS)
+    # {key in the network: key without the prefixes of DDP and torch.compile}
+    own_keys = {
+        _WRAPPED.sub("", key.removeprefix(prefix)): key for key in plain if key.startswith(prefix)
     }
+    weights = {key: plain[old] for key, old in own_keys.items() if not key.startswith(_NOT_WEIGHTS)}
     if not weights:
         raise _explain_no_weights(inner)
+    taken = {own_keys[key] for key in weights}
+    rest = [key for key in (_WRAPPED.sub("", str(key)) for key in inner) if key not in taken]
+    others = tuple(skipped | {key.removeprefix(prefix).partition(".")[0]: None for key in rest})
     weights = _strip_holder(weights)
-    taken = {key for key in plain if key.startswith(prefix) and not key.startswith(_NOT_WEIGHTS)}
-    rest = [key for key in map(str, inner) if _WRAPPED.sub("", key) not in taken]
-    others = tuple(skipped | {key.partition(".")[0]: None for key in rest})
     source = ".".join(filter(None, (*names, prefix.rstrip("."))))
-    averaged = ("ema" in _words(source)) != _is_swapped(checkpoint)
+    averaged = ("ema" in _words(source)) != swapped
     return Unwrapped(weights=weights, rest=others, source=source, averaged=averaged)
 
 
@@ -196,7 +200,7 @@ def _find_inner(level: Mapping[str, Any], role: Role, *, ema: bool) -> str | Non
         UserError: Several inner dicts match and their weights differ.
     """
     held = [str(key) for key, value in level.items() if _holds_weights(value)]
-    averaged = [name for name in held if name in _AVERAGES or "ema" in _words(name)]
+    averaged = [name for name in held if _is_average(name, level, held)]
     of_discriminator = [name for name in held if _stem(name) in _DISCRIMINATOR_STEMS]
     discriminators = [n for n in of_discriminator if n not in averaged] or of_discriminator
     averages = [name for name in averaged if name not in of_discriminator]
@@ -205,8 +209,8 @@ def _find_inner(level: Mapping[str, Any], role: Role, *, ema: bool) -> str | Non
         for name in held
         if name in _ANY or (_stem(name) in _GENERATOR_STEMS and name not in averages)
     ]
-    if "ema_state_dict" in held and _is_swapped(level):
-        averages, trained = ["state_dict"], ["ema_state_dict"]
+    if {*_SWAPPED} <= {*held} and _is_swapped(level):
+        averages, trained = [_SWAPPED[0]], [_SWAPPED[1]]
     if role == "discriminator" and discriminators:
         return _choose_unambiguous(level, discriminators)
     order = [averages, trained] if ema else [trained, averages]
@@ -214,10 +218,29 @@ def _find_inner(level: Mapping[str, Any], role: Role, *, ema: bool) -> str | Non
     return _choose_unambiguous(level, names) if names else None
 
 
+def _is_average(name: str, level: Mapping[str, Any], held: list[str]) -> bool:
+    """Return whether a key is that of averaged weights, not of an averaged loss or the like.
+
+    Args:
+        name: The key.
+        level: The dict with the key.
+        held: Keys of dicts with weights in `level`.
+    """
+    if name in _AVERAGES or "ema" not in _words(name):
+        return name in _AVERAGES
+    keys = _tensors(level[name]).keys()
+    same = any(_tensors(level[other]).keys() == keys for other in held if other != name)
+    return same or _stem(name) in _NETWORK_STEMS
+
+
+# Keys in mmengine's checkpoints: the averaged weights, and the trained ones.
+_SWAPPED = ("state_dict", "ema_state_dict")
+
+
 def _is_swapped(level: Mapping[str, Any]) -> bool:
     """Return whether mmengine's EMA hook saved the averaged weights as `state_dict`."""
-    trained = level.get("ema_state_dict")
-    return isinstance(trained, Mapping) and "steps" in trained
+    averaged, trained = map(level.get, _SWAPPED)
+    return isinstance(trained, Mapping) and "steps" in trained and averaged is not None
 
 
 def _choose_unambiguous(level: Mapping[str, Any], names: list[str]) -> str:
@@ -242,6 +265,7 @@ def _stem(name: str) -> str:
 
 _GENERATOR_STEMS = {"model_g", *(_stem(name) for name in _GENERATOR)}
 _DISCRIMINATOR_STEMS = {"model_d", *(_stem(name) for name in _DISCRIMINATOR)}
+_NETWORK_STEMS = {"", *map(_stem, _ANY), *_GENERATOR_STEMS, *_DISCRIMINATOR_STEMS}
 
 
 def _have_same_weights(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
@@ -261,14 +285,14 @@ def _tensors(level: Mapping[str, Any]) -> dict[str, Tensor]:
     }
 
 
-def _holds_weights(value: object, deep: bool = True) -> bool:
-    """Return whether a value is a dict of weights by name, or such a dict in a wrapper."""
-    if not isinstance(value, Mapping):
+def _holds_weights(value: object, depth: int = _MAX_DEPTH) -> bool:
+    """Return whether a value is a dict of weights by name, or such a dict in `depth` wrappers."""
+    if not (isinstance(value, Mapping) and depth):
         return False
     if any(isinstance(key, str) and isinstance(held, Tensor) for key, held in value.items()):
         return True
     known = (*_ANY, *_AVERAGES, *_GENERATOR, *_DISCRIMINATOR)
-    return deep and any(_holds_weights(value.get(name), deep=False) for name in known)
+    return any(_holds_weights(value.get(name), depth - 1) for name in known)
 
 
 def _is_plain(value: object) -> bool:
@@ -288,10 +312,11 @@ def _explain_no_weights(inner: Mapping[str, Any]) -> UserError:
             f"{inner.get('iter', 'unknown')}), which has none; give the net_g_….pth that was saved "
             "with it under models/"
         )
+    for level in (inner, *(value for value in inner.values() if isinstance(value, Mapping))):
+        if arrays := [str(key) for key, held in level.items() if isinstance(held, np.ndarray)]:
+            return WeightFormError(
+                f"expected tensors, got NumPy arrays ({', '.join(arrays[:5])}); save "
+                "{key: torch.from_numpy(value) for key, value in weights.items()}"
+            )
     keys = ", ".join(map(str, list(inner)[:5])) or "none"
-    if inner and all(isinstance(value, np.ndarray) for value in inner.values()):
-        return WeightFormError(
-            f"expected tensors, got NumPy arrays ({keys}); save "
-            "{key: torch.from_numpy(value) for key, value in weights.items()}"
-        )
     return NoWeightsError(f"expected weights in the checkpoint, got the keys {keys}")

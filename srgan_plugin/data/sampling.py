@@ -11,26 +11,26 @@ from typing import Any, Final, overload
 import numpy as np
 from numpy.typing import NDArray
 
-# Streams of random numbers, one for each decision about a sample.
+# Decisions about a sample; each has random numbers of its own.
 CROP_TOP: Final = 0
 CROP_LEFT: Final = 1
 HORIZONTAL_FLIP: Final = 2
 VERTICAL_FLIP: Final = 3
 TRANSPOSE: Final = 4
-_STREAMS: Final = range(5)
+_DECISIONS: Final = range(5)
 _MASK: Final = (1 << 64) - 1
 _GOLDEN: Final = 0x9E3779B97F4A7C15
 
 
 class SampleIndex(int):
-    """Index of a sample's image, with the sample's position in the stream.
+    """Index of a sample's image, with the sample's number in the stream.
 
     As an int it is a valid index of any dataset; datasets of this package also derive the crop and
     the flips from `seed` and `number`.
 
     Args:
         index: Index of the image.
-        seed: Seed of the stream.
+        seed: Seed of the stream, at least 0.
         number: Number of the sample in the stream, from 0.
     """
 
@@ -40,8 +40,8 @@ class SampleIndex(int):
     def __new__(cls, index: int, seed: int, number: int) -> "SampleIndex":
         """Create the int and set its two attributes."""
         self = super().__new__(cls, index)
-        self.seed = seed
-        self.number = number
+        self.seed = int(seed)  # a NumPy integer would overflow in `counter_uniform`
+        self.number = int(number)
         return self
 
     def __getnewargs__(self) -> tuple[int, int, int]:  # type: ignore[override]
@@ -69,8 +69,8 @@ def sample_index(number: int, *, seed: int, length: int, shuffle: bool = True) -
 
     Args:
         number: Number of the sample in the stream, from 0.
-        seed: Seed of the stream.
-        length: Number of images.
+        seed: Seed of the stream, at least 0.
+        length: Number of images, at least 1.
         shuffle: Whether to shuffle the images; otherwise they keep their order.
     """
     epoch, position = divmod(number, length)
@@ -85,8 +85,8 @@ def image_indices(
 
     Args:
         numbers: Numbers of the samples in the stream, (N,).
-        seed: Seed of the stream.
-        length: Number of images.
+        seed: Seed of the stream, at least 0.
+        length: Number of images, at least 1.
         shuffle: Whether to shuffle the images; otherwise they keep their order.
 
     Returns:
@@ -103,35 +103,35 @@ def image_indices(
 
 
 @overload
-def counter_uniform(seed: int, number: int, stream: int) -> float: ...
+def counter_uniform(seed: int, number: int, decision: int) -> float: ...
 
 
 @overload
-def counter_uniform(seed: int, number: NDArray[Any], stream: int) -> NDArray[np.float64]: ...
+def counter_uniform(seed: int, number: NDArray[Any], decision: int) -> NDArray[np.float64]: ...
 
 
 def counter_uniform(
-    seed: int, number: int | NDArray[Any], stream: int
+    seed: int, number: int | NDArray[Any], decision: int
 ) -> float | NDArray[np.float64]:
     """Return a uniform random number as a pure function of seed, sample and decision.
 
-    This is SplitMix64 (Steele, Lea and Flood, 2014), one generator for each seed and stream, the
-    state of which after `number` steps can be computed directly.
+    This is SplitMix64 (Steele, Lea and Flood, 2014), with one generator for each seed and decision.
+    Its state after `number` steps is a sum, so no earlier step is computed.
 
     Args:
-        seed: Seed of the stream of samples.
+        seed: Seed of the stream of samples, at least 0.
         number: Number of the sample, or an array of them.
-        stream: The decision: `CROP_TOP`, ….
+        decision: `CROP_TOP`, `CROP_LEFT`, ….
 
     Returns:
         float64 in [0, 1), a multiple of 2**-53; an array for an array.
     """
-    start = _start(seed, stream)
+    start = _start(seed, decision)
     if isinstance(number, np.ndarray):
         state = np.uint64(start) + number.astype(np.uint64) * np.uint64(_GOLDEN)
         words = _mix_array(state) >> np.uint64(11)
-        numbers: NDArray[np.float64] = words.astype(np.float64) * 2.0**-53
-        return numbers
+        uniforms: NDArray[np.float64] = words.astype(np.float64) * 2.0**-53
+        return uniforms
     return (_mix(start + number * _GOLDEN & _MASK) >> 11) * 2.0**-53
 
 
@@ -147,8 +147,8 @@ def random_window(
         size: Side of the crop in the LR image, at most the smaller of both.
     """
     top, left = (
-        counter_uniform(sample_index.seed, sample_index.number, stream)
-        for stream in (CROP_TOP, CROP_LEFT)
+        counter_uniform(sample_index.seed, sample_index.number, decision)
+        for decision in (CROP_TOP, CROP_LEFT)
     )
     return place_window(top, left, lr_height, lr_width, size)
 
@@ -169,26 +169,26 @@ def place_window(
 
 
 def sample_uniforms(sample_indices: Sequence[SampleIndex]) -> NDArray[np.float64]:
-    """Return `counter_uniform` of all decisions on many samples: (streams, samples).
+    """Return `counter_uniform` of all decisions on many samples: (decisions, samples).
 
     For a batch of 16 this takes 0.04 ms, number by number 0.09 ms.
     """
-    starts = [[_start(index.seed, stream) for index in sample_indices] for stream in _STREAMS]
+    starts = [[_start(index.seed, decision) for index in sample_indices] for decision in _DECISIONS]
     numbers = np.array([index.number for index in sample_indices], np.uint64)
     words = _mix_array(np.array(starts, np.uint64) + numbers * np.uint64(_GOLDEN))
     uniforms: NDArray[np.float64] = (words >> np.uint64(11)).astype(np.float64) * 2.0**-53
     return uniforms
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=2)  # a batch may contain the end of an epoch and the beginning of the next
 def _permutation(seed: int, epoch: int, length: int) -> NDArray[np.int64]:
     return np.random.default_rng([seed, epoch]).permutation(length)
 
 
 @lru_cache(maxsize=64)
-def _start(seed: int, stream: int) -> int:
-    """Return the initial state of the generator of a seed and stream."""
-    return _mix(_mix(seed * _GOLDEN & _MASK) + (stream + 1) * _GOLDEN & _MASK)
+def _start(seed: int, decision: int) -> int:
+    """Return the initial state of the generator of a seed and decision."""
+    return _mix(_mix(seed * _GOLDEN & _MASK) + (decision + 1) * _GOLDEN & _MASK)
 
 
 def _mix(word: int) -> int:

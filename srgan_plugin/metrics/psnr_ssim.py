@@ -105,7 +105,8 @@ def to_levels(pred: ImageArray, *, peak: float = 1, rounding: bool = True) -> Im
         Floating point in [0, 255], same shape; float64 if it is not rounded.
 
     Raises:
-        UserError: `pred` is not a floating-point array, or an element is NaN or infinite.
+        UserError: `pred` is not a floating-point array, an element is NaN or infinite, or `peak`
+            is not positive.
     """
     check_arrays(prediction=pred)
     if pred.dtype.kind != "f":
@@ -115,6 +116,8 @@ def to_levels(pred: ImageArray, *, peak: float = 1, rounding: bool = True) -> Im
         )
     if not np.isfinite(pred).all():
         raise UserError(NOT_FINITE)
+    if not 0 < peak < np.inf:
+        raise UserError(f"peak: expected a positive number, got {peak}")
     # float16 would round the products with 255 before `np.rint`.
     dtype = np.result_type(pred, np.float32) if rounding else np.dtype(np.float64)
     levels: ImageArray = np.clip(pred.astype(dtype), 0, peak) * (PEAK / peak)

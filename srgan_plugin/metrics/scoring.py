@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from srgan_plugin.data.benchmark_sets import Benchmark
-from srgan_plugin.errors import UserError, check_count, check_option
+from srgan_plugin.errors import UserError, check_count, check_option, prefix_errors
 
 from .protocols import DEFAULT_PROTOCOLS, PROTOCOLS, Metric
 from .psnr_ssim import (
@@ -36,7 +36,7 @@ class Scorer:
     measures tensors (3, H, W) in [0, 255].
 
     Args:
-        protocols: Names in `PROTOCOLS`.
+        protocols: Names in `PROTOCOLS`, or one of them.
         border: Pixels to crop from each edge, at least 0, usually the scale; default 4. A
             protocol's own border takes precedence.
         rounding: Whether to round to uint8 where a protocol does; names do not depend on it.
@@ -48,8 +48,8 @@ class Scorer:
         metrics: Metrics with their options by name, in the order of the protocols.
 
     Raises:
-        UserError: A protocol is unknown, two protocols use one name for different metrics, or
-            `border` is not an integer of at least 0.
+        UserError: `protocols` is empty, a protocol is unknown, two protocols use one name for
+            different metrics, or `border` is not an integer of at least 0.
 
     Example:
         >>> import numpy as np
@@ -62,12 +62,13 @@ class Scorer:
 
     def __init__(
         self,
-        protocols: Iterable[str] = DEFAULT_PROTOCOLS,
+        protocols: str | Iterable[str] = DEFAULT_PROTOCOLS,
         *,
         border: int = 4,
         rounding: bool = True,
     ) -> None:
         check_count(0, border=border)
+        protocols = [protocols] if isinstance(protocols, str) else protocols
         self.protocols, self.border, self.rounding = tuple(protocols), border, rounding
         self.metrics: dict[str, Metric] = {}
         for protocol in self.protocols:
@@ -88,15 +89,16 @@ class Scorer:
             pred: RGB, (H, W, 3): uint8 in [0, 255], or floating point in [0, `peak`]; values
                 outside are clamped.
             gt: GT image, RGB, (H, W, 3), uint8 in [0, 255].
-            peak: Value of white in a floating-point prediction, such as 255; ignored for uint8.
+            peak: Value of white in a floating-point prediction, above 0, such as 255; ignored for
+                uint8.
 
         Returns:
             Values by name: PSNR in dB, SSIM in [-1, 1].
 
         Raises:
             UserError: An image is not an array, the shapes differ or are not (H, W, 3), the cropped
-                image is too small, or the prediction is not finite, or neither uint8 nor floating
-                point.
+                image is too small, `gt` is not uint8, the prediction is not finite, or neither
+                uint8 nor floating point, or `peak` is not positive.
         """
         check_arrays(pred=pred, gt=gt)
         levels = {
@@ -120,8 +122,8 @@ class Scorer:
             (n,), float64, in the order of `metrics`; NaN if the prediction is not finite.
 
         Raises:
-            UserError: An image is not a tensor, the shapes differ or are not (3, H, W), or the
-                cropped image is too small.
+            UserError: An image is not a tensor, the shapes differ or are not (3, H, W), the cropped
+                image is too small, or `gt` is not uint8.
         """
         images: dict[str, object] = {"pred": pred, "gt": gt}
         for name, image in images.items():
@@ -147,6 +149,7 @@ class Scorer:
         """
         metrics = self.metrics.values()
         found: dict[Metric, Tensor] = {}
+        _check_levels(gt)
         for rounding, border in dict.fromkeys((m.rounding, m.border) for m in metrics):
             pair = remove_border(levels[rounding], gt, border, WINDOW)
             group = [m for m in metrics if (m.rounding, m.border) == (rounding, border)]
@@ -154,7 +157,7 @@ class Scorer:
         return torch.stack([found[metric] for metric in metrics])
 
     def describe(self) -> str:
-        """Describe the border in one line, then each protocol, with a border of its own, in one."""
+        """Describe the border in a line, and each protocol, with its own border if any, in one."""
         width = max(map(len, self.protocols))
         lines = [f"Protocols, {self.border} pixels cut off each edge:"]
         for name in self.protocols:
@@ -164,6 +167,15 @@ class Scorer:
             cropped = f", {protocol.border} pixels cut off each edge" if own_border else ""
             lines.append(f"  {name:{width}}  {measured.describe(self.border)}{cropped}")
         return "\n".join(lines)
+
+
+def _check_levels(gt: Any) -> None:
+    """Raise `UserError` unless GT has dtype uint8; floating point in [0, 1] would be measured."""
+    if gt.dtype not in (np.uint8, torch.uint8):
+        raise UserError(
+            f"gt: expected uint8 in [0, 255], got {gt.dtype}; from floating point in [0, 1], "
+            "multiply by 255, round and convert"
+        )
 
 
 def _compare(pred: Any, gt: Any, metrics: Sequence[Metric]) -> dict[Metric, Tensor]:
@@ -209,7 +221,7 @@ def score_images(
         Key of the image, and its values by name of the metric, in the order of the test set.
 
     Raises:
-        UserError: An image cannot be read or measured.
+        UserError: An image cannot be read or measured; the message names it.
 
     Example:
         >>> import tempfile
@@ -227,14 +239,24 @@ def score_images(
     """
     for index in range(len(benchmark.pairs)):
         pair = benchmark.pairs[index]
-        yield pair.key, scorer.score(upscale(np.asarray(pair.lr)), np.asarray(pair.gt))
+        with prefix_errors(pair.key):
+            scores = scorer.score(upscale(np.asarray(pair.lr)), np.asarray(pair.gt))
+        yield pair.key, scores
 
 
 def average(scores: Iterable[Mapping[str, float]]) -> Scores:
     """Average each metric over images: the mean of PSNRs, not the PSNR of the mean error.
 
+    An image that equals its GT makes the mean PSNR infinite.
+
+    Args:
+        scores: Values by name of the metric, for each image.
+
+    Returns:
+        Means by name of the metric.
+
     Raises:
-        UserError: `scores` is empty.
+        UserError: `scores` is empty, or two images have different metrics.
 
     Example:
         >>> from srgan_plugin.metrics import average
@@ -244,6 +266,9 @@ def average(scores: Iterable[Mapping[str, float]]) -> Scores:
     rows = list(scores)
     if not rows:
         raise UserError("scores: expected those of at least one image, got none")
+    for row in rows[1:]:
+        if row.keys() != rows[0].keys():
+            raise UserError(f"scores: expected {', '.join(rows[0])} of each, got {', '.join(row)}")
     return {name: sum(row[name] for row in rows) / len(rows) for name in rows[0]}
 
 

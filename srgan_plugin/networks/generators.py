@@ -1,13 +1,14 @@
 """The generators: MSRResNet, which MMagic and BasicSR train, and the paper's SRResNet.
 
 Each takes RGB in [0, 1], (N, 3, H, W), and returns RGB of `upscale_factor` times the height and
-width, with black at 0 and white at 1 but not clamped. Any height and width, any memory format, any
-floating type.
+width, with black at 0 and white at 1 but not clamped. Any height and width (with instance
+normalisation at least two pixels), any memory format, any floating type.
 """
 
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
+from numbers import Real
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -44,6 +45,7 @@ class Generator(nn.Module):
         upscale_factor: Height of the output over height of the input.
         conv_first: The first convolution.
         conv_last: The last convolution.
+        load_hooks: Hooks before `load_state_dict`; a subclass may add some, to convert keys.
 
     Example:
         >>> import torch
@@ -158,6 +160,7 @@ class MSRResNet(Generator):
         activate_after_shuffle: bool = False,
     ) -> None:
         super().__init__()
+        check_count(1, upscale_factor=upscale_factor)
         check_option("upscale_factor", upscale_factor, _MSRRESNET_SHUFFLES)
         check_count(
             1,
@@ -220,8 +223,9 @@ class SRResNet(Generator):
     """The paper's generator (Ledig et al. 2016, fig. 4): 9x9 ends, BN, PReLU, one long skip.
 
     Convolutions before a batch normalisation have a bias, which the normalisation makes redundant,
-    because checkpoints of common implementations contain it. The defaults are those of the paper;
-    the arguments from `input_range` on describe how other implementations of SRGAN differ.
+    because checkpoints of common implementations contain it. The defaults are those of the paper,
+    except `output_range`; the arguments from `input_range` on describe how other implementations of
+    SRGAN differ.
 
     Args:
         in_channels: Channels of the LR image.
@@ -239,7 +243,7 @@ class SRResNet(Generator):
         first_act: Activation after the first convolution; `act` if None.
         norm: 'batch', 'instance' or 'instance_affine'. Instance normalisation takes its statistics
             from the whole image, which then cannot be upscaled in tiles.
-        norm_eps: Number added to the variance by `norm`; `upsample_norm` adds 1e-5.
+        norm_eps: Positive number added to the variance by `norm`; `upsample_norm` adds 1e-5.
         trunk_end: Layer after the convolution behind the blocks: 'norm' or 'act'.
         upsample_norm: Add batch normalisation before each pixel shuffle.
         last_act: 'none' or 'tanh'.
@@ -249,7 +253,7 @@ class SRResNet(Generator):
         depthwise: Whether a block is a depthwise 3x3 and a 1x1 convolution, in place of two of 3x3.
 
     Raises:
-        UserError: An argument has a value not listed above.
+        UserError: An argument has a value or a type not listed above.
 
     Example:
         >>> import torch
@@ -282,6 +286,7 @@ class SRResNet(Generator):
         depthwise: bool = False,
     ) -> None:
         super().__init__()
+        check_count(1, upscale_factor=upscale_factor)
         factors = _parse_shuffles(upscale_factor, shuffles)
         check_count(
             1,
@@ -291,13 +296,13 @@ class SRResNet(Generator):
             num_blocks=num_blocks,
         )
         check_option("prelu", prelu, ("shared", "channel"))
-        for name, kind in (("act", act), ("first_act", first_act or act)):
+        first_kind = act if first_act is None else first_act
+        for name, kind in (("act", act), ("first_act", first_kind)):
             check_option(name, kind, ACTIVATIONS)
         check_option("norm", norm, NORMS)
         check_option("trunk_end", trunk_end, ("norm", "act"))
         check_option("last_act", last_act, LAST_ACTIVATIONS)
-        if not norm_eps > 0:
-            raise UserError(f"norm_eps: expected a number above 0, got {norm_eps!r}")
+        _check_positive("norm_eps", norm_eps)
         first, last = _parse_kernels(end_kernels)
         self.upscale_factor = upscale_factor
         self.output_range = _parse_range("output_range", output_range, out_channels)
@@ -309,7 +314,7 @@ class SRResNet(Generator):
         make_act = partial(ACTIVATIONS[act], slopes)
         make_norm = partial(NORMS[norm], eps=norm_eps)
         self.conv_first = nn.Conv2d(in_channels, mid_channels, first, padding=first // 2)
-        self.act_first = ACTIVATIONS[first_act or act](slopes)
+        self.act_first = ACTIVATIONS[first_kind](slopes)
         self.trunk_net = nn.Sequential(
             *(
                 ResidualBlockBN(mid_channels, make_act(), make_norm, depthwise=depthwise)
@@ -351,10 +356,15 @@ class SRResNet(Generator):
         return PIXEL_RANGES[self.output_range].decode(out)
 
 
+def _check_positive(name: str, value: Any) -> None:
+    if not (isinstance(value, Real) and 0 < float(value) < math.inf):
+        raise UserError(f"{name}: expected a number above 0, got {value!r}")
+
+
 def _parse_kernels(value: Any) -> tuple[int, int]:
     """Return the sizes of the first and the last kernel."""
     sizes = tuple(value) if isinstance(value, Sequence) else ()
-    if len(sizes) != 2 or not all(isinstance(size, int) and size % 2 for size in sizes):
+    if len(sizes) != 2 or not all(type(n) is int and n > 0 and n % 2 for n in sizes):
         raise UserError(f"end_kernels: expected two odd sizes, got {value!r}")
     return sizes
 
@@ -377,7 +387,8 @@ def _parse_shuffles(upscale_factor: int, value: Any) -> tuple[int, ...]:
 
 def _parse_range(name: str, value: Range, channels: int) -> Any:
     """Return a range as a key of `PIXEL_RANGES`, or raise."""
-    plain = value if isinstance(value, str) else tuple(value)
+    is_pair = isinstance(value, Sequence) and not isinstance(value, str)
+    plain = tuple(value) if is_pair else value
     check_option(name, plain, PIXEL_RANGES)
     if plain == "imagenet" and channels != len(IMAGENET):
         raise UserError(f"{name}: expected 3 channels for 'imagenet', got {channels}")

@@ -2,11 +2,13 @@
 
 import copy
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from srgan_plugin.checkpoints import adapt_training_state, describe, load_generator_weights, unwrap
+from srgan_plugin.checkpoints.wrappers import WeightFormError, unwrap_with_rest
 from srgan_plugin.networks import ModifiedVGG, MSRResNet, SRGANDiscriminator, SRResNet
 
 SMALL = {"mid_channels": 8, "num_blocks": 3}
@@ -117,6 +119,58 @@ def test_the_generator_of_several_networks_is_unwrapped_averaged_or_not(wrapping
     checkpoint, averaged, trained = WRAPPED_ELSEWHERE[wrapping]
     assert same(unwrap(checkpoint), dict(averaged))
     assert same(unwrap(checkpoint, ema=False), dict(trained))
+
+
+def average_of_mmengine(trained, averaged):
+    """Return a checkpoint of mmengine's EMA hook, which swaps the weights."""
+    return {"state_dict": averaged, "ema_state_dict": {"steps": torch.tensor(3), **trained}}
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "averaged", "trained"),
+    [
+        (average_of_mmengine(STATE, OTHER), OTHER, STATE),
+        ({"checkpoint": average_of_mmengine(STATE, OTHER)}, OTHER, STATE),
+        ({"ema_state_dict": {"steps": torch.tensor(3), **OTHER}, "params": STATE}, OTHER, STATE),
+        ({"params": STATE, "loss_ema": {"l1": torch.ones(1)}}, STATE, STATE),
+        ({"model": STATE, "ema_optimizer": {"momentum": torch.ones(1)}}, STATE, STATE),
+        ({"params": STATE, "my_ema": OTHER}, OTHER, STATE),
+        ({"checkpoint": {"model": {"net": {"generator": STATE}}}}, STATE, STATE),
+    ],
+)
+def test_averaged_weights_are_recognised_in_wrappers_and_beside_other_averages(
+    checkpoint, averaged, trained
+):
+    for ema, expected in ((True, averaged), (False, trained)):
+        found = unwrap_with_rest(checkpoint, ema=ema)
+        weights = {key: weight for key, weight in found.weights.items() if key != "steps"}
+        assert same(weights, dict(expected))
+        assert found.averaged == (averaged is not trained and ema)
+
+
+def test_what_is_left_of_a_checkpoint_is_named_without_prefixes():
+    both = {**prefixed(STATE, "module.generator."), **prefixed(JUDGE, "module.discriminator.")}
+    assert unwrap_with_rest(both).rest == ("discriminator",)
+    counted = {**prefixed(STATE, "generator."), "generator.step_counter": torch.ones(1)}
+    assert unwrap_with_rest(counted).rest == ("step_counter",)
+    wrapped = {
+        **prefixed(STATE, "generator.module."),
+        "generator.module.n_averaged": torch.tensor(1),
+    }
+    assert same(unwrap(wrapped), dict(STATE))
+
+
+@pytest.mark.parametrize(
+    "checkpoint",
+    [
+        {"a": np.zeros(2)},
+        {"state_dict": {"a": np.zeros(2)}},
+        {"a": np.zeros(2), "epoch": 3},
+    ],
+)
+def test_arrays_of_numpy_are_named_with_what_makes_them_tensors(checkpoint):
+    with pytest.raises(WeightFormError, match=r"NumPy arrays \(a\); save .*from_numpy"):
+        unwrap(checkpoint)
 
 
 @pytest.mark.parametrize(

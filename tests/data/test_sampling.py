@@ -186,3 +186,9 @@ def test_an_augmented_image_is_numpys_flips_and_transpose(
     augment(image, hflip, vflip, transpose, out=batch[1])
     np.testing.assert_array_equal(batch[1], expected)
     assert not batch[[0, 2]].any()
+
+
+def test_a_number_of_numpy_gives_the_crop_of_a_number_of_python() -> None:
+    plain = sample_index(2**31 + 5, seed=3, length=7)
+    of_numpy = sample_index(np.int64(2**31 + 5), seed=np.int64(3), length=7)  # type: ignore[arg-type]
+    assert random_window(plain, 90, 80, 24) == random_window(of_numpy, 90, 80, 24)

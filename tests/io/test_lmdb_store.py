@@ -351,6 +351,41 @@ def test_a_store_that_was_replaced_is_not_read_by_a_process_that_opens_it_later(
         np.asarray(pickle.loads(sent)["0001"])
 
 
+def test_a_smaller_store_in_the_place_of_an_open_one_is_not_called_shortened(
+    stores: dict[str, Path], tmp_path: Path
+) -> None:
+    path = shutil.copytree(stores["raw"], tmp_path / "x.lmdb")
+    store = ImageStore(path)
+    with StoreWriter(tmp_path / "small.lmdb", "raw") as writer:
+        writer.put("0001", PICTURES["0001"][:4, :4])
+    with atomic_directory(path, replace=True) as folder:
+        shutil.copytree(tmp_path / "small.lmdb", folder, dirs_exist_ok=True)
+    store.check_length()
+    np.testing.assert_array_equal(np.asarray(store["0001"]), PICTURES["0001"])
+
+
+def test_a_store_is_found_from_another_folder_and_named_if_it_is_gone(
+    stores: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(stores["raw"], tmp_path / "x.lmdb")
+    monkeypatch.chdir(tmp_path)
+    sent = pickle.dumps(ImageStore("x.lmdb"))
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    np.testing.assert_array_equal(np.asarray(pickle.loads(sent)["0001"]), PICTURES["0001"])
+    (tmp_path / "x.lmdb/data.mdb").unlink()
+    with pytest.raises(FileNotFoundError, match=r"x\.lmdb/data\.mdb: expected the store"):
+        np.asarray(pickle.loads(sent)["0001"])
+
+
+def test_a_line_that_is_in_the_list_twice_is_named(stores: dict[str, Path], tmp_path: Path) -> None:
+    path = shutil.copytree(stores["raw"], tmp_path / "x.lmdb")
+    text = (path / "meta_info.txt").read_text(encoding="utf-8")
+    (path / "meta_info.txt").write_text(text + text.splitlines()[0], encoding="utf-8")
+    with pytest.raises(UserError, match="expected one line for each key, got two for 0001"):
+        ImageStore(path)
+
+
 def test_a_store_that_became_shorter_while_open_is_named(
     stores: dict[str, Path], tmp_path: Path
 ) -> None:

@@ -78,7 +78,7 @@ def test_images_that_cannot_be_compared_are_refused(
     pred: tuple[int, ...], gt: tuple[int, ...], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
-        Scorer().score_tensor(torch.zeros(pred), torch.zeros(gt))
+        Scorer().score_tensor(torch.zeros(pred), torch.zeros(gt, dtype=torch.uint8))
 
 
 @pytest.mark.parametrize("name", ["pred", "gt"])

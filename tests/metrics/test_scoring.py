@@ -4,11 +4,13 @@ import re
 
 import numpy as np
 import pytest
+import torch
 
 from srgan_plugin.data.benchmark_sets import find_benchmark
 from srgan_plugin.data.resize import imresize
 from srgan_plugin.errors import UserError
 from srgan_plugin.io.images import read_image
+from srgan_plugin.io.writers import write_image
 from srgan_plugin.metrics import (
     PROTOCOLS,
     Scorer,
@@ -180,3 +182,23 @@ def test_the_papers_bicubic_is_of_images_cropped_to_multiples_of_4(shared_data):
         lr = quantize(imresize(gt / 255, 1 / 4))
         scores.append(scorer.score(imresize(lr / 255, 4), gt))
     assert round(average(scores)["PSNR_Y"], 2) == 28.43
+
+
+def test_values_that_would_be_measured_wrongly_are_refused():
+    image = np.full((32, 32, 3), 100, np.uint8)
+    with pytest.raises(UserError, match=r"gt: expected uint8 .* got float64"):
+        Scorer().score(image, image / 255)
+    with pytest.raises(UserError, match=r"gt: expected uint8 .* got torch\.float32"):
+        Scorer().score_tensor(torch.zeros(3, 32, 32), torch.zeros(3, 32, 32))
+    for peak in (0, -1, float("nan"), float("inf")):
+        with pytest.raises(UserError, match=r"peak: expected a positive number"):
+            Scorer().score(image / 255, image, peak=peak)
+    with pytest.raises(UserError, match=r"scores: expected PSNR of each, got SSIM"):
+        average([{"PSNR": 1.0}, {"SSIM": 1.0}])
+    assert Scorer("basicsr").protocols == ("basicsr",)
+
+
+def test_an_image_that_cannot_be_measured_is_named(tmp_path):
+    write_image(tmp_path / "Toy/HR/a.png", np.full((48, 48, 3), 100, np.uint8))
+    with pytest.raises(UserError, match=r"^a: images: expected two of one shape"):
+        dict(score_images(lambda lr: lr, find_benchmark("Toy", tmp_path), Scorer()))

@@ -164,7 +164,16 @@ def test_an_image_too_large_for_statistics_of_the_whole_is_refused_by_its_size(m
         ({"last_act": "sigmoid"}, "last_act.*tanh.*'sigmoid'"),
         ({"end_kernels": (9, 4)}, r"end_kernels.*odd.*\(9, 4\)"),
         ({"end_kernels": 9}, "end_kernels.*two.*9"),
+        ({"end_kernels": (-1, 9)}, r"end_kernels.*odd.*\(-1, 9\)"),
+        ({"end_kernels": (True, 9)}, r"end_kernels.*odd.*\(True, 9\)"),
         ({"norm_eps": 0}, "norm_eps.*0"),
+        ({"norm_eps": "1e-5"}, "norm_eps.*'1e-5'"),
+        ({"norm_eps": float("inf")}, "norm_eps.*inf"),
+        ({"output_range": None}, "output_range.*None"),
+        ({"input_range": 1}, "input_range.*1"),
+        ({"first_act": ""}, "first_act.*''"),
+        ({"upscale_factor": 4.0}, r"upscale_factor.*integer.*4\.0"),
+        ({"upscale_factor": 4.0, "shuffles": (2, 2)}, r"upscale_factor.*integer.*4\.0"),
     ],
 )
 def test_an_option_out_of_range_is_refused_by_its_name(options, said):

@@ -1,11 +1,12 @@
 """The fast ways of a training step against the plain one."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from mmengine.hooks import Hook
+from mmengine.hooks import Hook, ParamSchedulerHook
 from mmengine.optim import OptimWrapper as MMEngineOptimWrapper
 from mmengine.optim import OptimWrapperDict
 from mmengine.runner import Runner
@@ -19,7 +20,7 @@ from srgan_plugin.hosts.mmengine.engine.cuda_graph import WARM_UP
 from srgan_plugin.hosts.mmengine.engine.optim_wrapper import AmpOptimWrapper, OptimWrapper
 from srgan_plugin.networks import ModifiedVGG
 from srgan_plugin.networks.vgg import random_vgg19_state_dict
-from srgan_plugin.registry import MODELS
+from srgan_plugin.registry import HOOKS, MODELS
 
 pytestmark = pytest.mark.usefixtures("fresh_mmengine")
 
@@ -177,9 +178,10 @@ def test_a_foreign_network_is_handed_contiguous_tensors(vgg: str) -> None:
 class Witness(Hook):
     """Notes at which iterations it is called."""
 
-    def __init__(self, interval: int | None = None) -> None:
+    def __init__(self, interval: int | None = None, chunk_safe: bool = False) -> None:
         if interval is not None:
             self.interval = interval
+        self.chunk_safe = chunk_safe
         self.called: list[int] = []
 
     def after_train_iter(self, runner: Runner, *_: Any, **__: Any) -> None:
@@ -203,7 +205,7 @@ def test_long_chunks_leave_the_weights_the_schedule_and_the_log_of_single_steps(
         }
         name = "srgan_x4c64b16_g1_1000k_div2k.py"
         runner = Runner.from_cfg(small_config(name, photographs / "train", work, 10, **options))
-        witness = Witness(interval=5)
+        witness = Witness(interval=5, chunk_safe=True)
         runner.register_hook(witness)
         runner.train()
         states.append(runner.model.state_dict())
@@ -225,7 +227,7 @@ class LossWeightHook(Hook):
     """Changes the weight of the loss once."""
 
     def __init__(self, stage: str, at: int) -> None:
-        self.interval = 4  # a chunk ends there
+        self.interval, self.chunk_safe = 4, True  # a chunk ends there
         setattr(self, f"{stage}_train_iter", self.change)
         self.at = at
 
@@ -264,17 +266,61 @@ def test_a_captured_step_of_a_run_follows_a_hook_that_changes_a_loss(
     assert captured == [WARM_UP, drop + WARM_UP]
 
 
-def test_a_hook_of_unknown_interval_is_called_at_every_step(
-    photographs: Path, tmp_path: Path
+@pytest.mark.parametrize("interval", [None, 3])  # MMagic's EMA hook counts from `start_iter`
+def test_a_hook_of_another_package_is_called_at_every_step(
+    photographs: Path, tmp_path: Path, interval: int | None
 ) -> None:
     name = "msrresnet_x4c64b16_g1_1000k_div2k.py"
     options = {"default_hooks.logger.interval": 100}
     cfg = small_config(name, photographs / "train", tmp_path / "run", 5, **options)
     runner = Runner.from_cfg(cfg)
-    witness = Witness()
+    witness = Witness(interval)
     runner.register_hook(witness)
     runner.train()
     assert witness.called == [1, 2, 3, 4, 5]
+
+
+@HOOKS.register_module()
+class EveryFifthStep(ParamSchedulerHook):
+    """Steps the schedulers at every fifth step, as hooks of users may."""
+
+    def after_train_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
+        if (runner.iter + 1) % 5 == 0:
+            super().after_train_iter(runner, *args, **kwargs)
+
+
+@pytest.mark.parametrize("hook", [{"type": "ParamSchedulerHook"}, None, {"type": "EveryFifthStep"}])
+def test_schedulers_step_when_they_do_in_the_loop_of_mmengine(
+    photographs: Path, tmp_path: Path, hook: dict[str, Any] | None
+) -> None:
+    rates = []
+    for loop in ("SRTrainLoop", "mmengine.IterBasedTrainLoop"):
+        name = "msrresnet_x4c64b16_g1_1000k_div2k.py"
+        cfg = small_config(name, photographs / "train", tmp_path / loop, 20)
+        cfg.train_cfg = {"type": loop, "max_iters": 20}
+        cfg.param_scheduler = [{"type": "ExponentialLR", "gamma": 0.5, "by_epoch": False}]
+        cfg.default_hooks.param_scheduler = hook
+        runner = Runner.from_cfg(cfg)
+        runner.train()
+        rates.append(runner.optim_wrapper.get_lr()["lr"])
+    assert rates[0] == rates[1]
+
+
+def test_a_loss_that_is_a_number_is_logged(
+    photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = "msrresnet_x4c64b16_g1_1000k_div2k.py"
+    runner = Runner.from_cfg(small_config(name, photographs / "train", tmp_path / "run", 4))
+    outputs: Iterator[dict[str, Any]] = iter(
+        [{}, {"a": 1.5, "b": torch.tensor([2.0])}, {"a": torch.tensor(3.0)}, {"a": 1}]
+    )
+    monkeypatch.setattr(runner.model, "train_step", lambda *_, **__: next(outputs))
+    runner.train()
+    seen = {name: runner.message_hub.get_scalar(f"train/{name}").data[0] for name in "ab"}
+    assert {name: list(map(float, values)) for name, values in seen.items()} == {
+        "a": [1.5, 3.0, 1.0],
+        "b": [2.0],
+    }
 
 
 @pytest.mark.slow
@@ -309,3 +355,10 @@ def test_out_of_memory_is_one_line_that_says_what_would_fit(
     monkeypatch.setattr(runner.model, "train_step", fail)
     with pytest.raises(ValueError, match=r"batches of 4 and GT crops of 64x64.*batch_size=2.* 32 "):
         runner.train()
+    explain = runner.train_loop._explain_out_of_memory
+    small = {"data_samples": BaseDataElement(gt_img=torch.zeros(1, 3, 40, 40))}
+    assert explain(small).endswith("GT crops of 40x40; about half of it is enough for "
+                                   "train_dataloader.batch_size=2")  # fmt: skip
+    for batch in ([], {"inputs": 1}, {"data_samples": []}):
+        assert "batch_size=2" in explain(batch)
+        assert "crops" not in explain(batch)

@@ -4,7 +4,7 @@ import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from types import FrameType
 from typing import Any, Literal
@@ -31,7 +31,7 @@ from .resume_hooks import InterruptHook, swaps_weights
 
 
 def _delay_worker_signals(init: Callable[[int], None] | None, training: Any, worker: int) -> None:
-    """Ignore signals in a worker while the trainer trains, because a step may still need it.
+    """Ignore SIGINT, and SIGTERM while the trainer trains, because a step may need the worker.
 
     Args:
         init: The `worker_init_fn` of the loader, or None.
@@ -56,9 +56,10 @@ class SRTrainLoop(IterBasedTrainLoop):
     """mmengine's IterBasedTrainLoop with chunked hook calls and constant-time resume.
 
     A chunk is the steps between two calls of the hooks. The effects of hooks, schedulers and logs
-    do not change: a chunk ends at the interval of any hook (its attribute `interval`), a hook with
-    an unknown interval ends it after each step, schedulers step at every step, and the losses of
-    every step are logged, fetched from the device at the end of a chunk.
+    do not change: a chunk ends at the `interval` of each hook of mmengine and of this package, and
+    after each step if there is another hook. A hook with an attribute `chunk_safe` that is True is
+    called once for a chunk, which ends at its `interval`, if it has one. Schedulers step at every
+    step, and the losses of every step are logged, fetched from the device at the end of a chunk.
 
     With a `StreamSampler`, a resumed run starts reading at its iteration; mmengine would read and
     discard all batches before it.
@@ -66,17 +67,24 @@ class SRTrainLoop(IterBasedTrainLoop):
     Args:
         args: See mmengine's `IterBasedTrainLoop`.
         max_steps_per_hook_call: Largest number of steps in a chunk; 1 calls hooks as mmengine does.
-        cache_dataset_on_gpu: `"auto"` keeps the training set in GPU memory if it fits, and crops
-            the same batches there; True also does so on the CPU, False does not.
+        cache_dataset_on_gpu: `"auto"` keeps the training set in GPU memory if it takes at most half
+            of what is free, and crops the same batches there; True takes all that is free, and does
+            so on the CPU as well; False does not.
         cuda_graph: Capture the step as a CUDA graph and replay it, which avoids launching some
             thousand kernels from the CPU. If that is impossible, the reason is logged and training
             continues without.
         kwargs: See mmengine's `IterBasedTrainLoop`.
+
+    Raises:
+        UserError: `max_steps_per_hook_call` or `val_interval` is below 1.
     """
 
-    # Hooks that may be called once for a chunk. (mmengine's IterTimerHook would take a chunk for a
-    # step.)
+    # Hooks that may be called once for a chunk, but not their subclasses. (mmengine's IterTimerHook
+    # would take a chunk for a step.)
     _CHUNK_SAFE_HOOKS = (RuntimeInfoHook, IterTimerHook, ParamSchedulerHook)
+    # Packages whose hooks act at multiples of their `interval` after their `save_begin` only. Those
+    # of others may count otherwise, or do something at each step.
+    _INTERVALS_OF = ("mmengine", "srgan_plugin")
     _MAX_CHUNK_SECONDS = 1.0  # signals are handled between chunks
 
     def __init__(
@@ -92,7 +100,8 @@ class SRTrainLoop(IterBasedTrainLoop):
         check_count(1, **{"train_cfg.max_steps_per_hook_call": max_steps_per_hook_call})
         check_at_least(1, **{"train_cfg.val_interval": kwargs.get("val_interval", 1)})
         if isinstance(dataloader, dict) and not dataloader.get("num_workers"):
-            dataloader = {**dataloader, "persistent_workers": False}  # without workers
+            # torch refuses persistent workers if there are none.
+            dataloader = {**dataloader, "persistent_workers": False}
         by_rank = (runner.cfg.get("randomness") or {}).get("diff_rank_seed", False)
         loader = runner.build_dataloader(dataloader, seed=runner.seed, diff_rank_seed=by_rank)
         # A signal to the process group concerns the trainer, which needs its workers to finish.
@@ -113,7 +122,15 @@ class SRTrainLoop(IterBasedTrainLoop):
         self._unlogged: list[dict[str, Tensor]] = []
 
     def run(self) -> Any:
-        """Train from the current iteration to `max_iters`."""
+        """Train from the current iteration to `max_iters`.
+
+        Returns:
+            The model.
+
+        Raises:
+            UserError: The ranks resume different checkpoints, or the device is out of memory.
+            SystemExit: A signal interrupted the training, and its state was saved.
+        """
         runner = self.runner
         interrupts = [hook for hook in runner.hooks if isinstance(hook, InterruptHook)]
         self._training.value = True
@@ -184,11 +201,13 @@ class SRTrainLoop(IterBasedTrainLoop):
 
     def _run_chunks(self) -> None:
         runner, periods = self.runner, self._hook_periods()
+        # Without mmengine's hook nothing steps them; a subclass of it is called at each step.
+        self._steps_schedulers = any(type(hook) is ParamSchedulerHook for hook in runner.hooks)
         self._decide_current_val_interval()
         # A checkpoint is saved before the validation of its iteration, during which the run may
         # have been killed.
         if self._iter and runner.message_hub.get_info("last_validated", None) != self._iter:
-            # Checkpoints of this validation have the iteration of the step before it.
+            # As in an undisturbed run, `iter` during a validation is that of the last step.
             runner.message_hub.update_info("iter", self._iter - 1)
             self._validate_if_due()
         while self._iter < self._max_iters and not self.stop_training:
@@ -218,8 +237,8 @@ class SRTrainLoop(IterBasedTrainLoop):
         each = loader.batch_size * sampler.world_size
         stream = {"seed": sampler.seed, "iteration": 0, "sample": 0, "each": each}
         if self._iter:
-            # The stream is that of the start of the run, for any seed of this process and any
-            # number of samples in a step.
+            # The stream in the checkpoint continues, even if the seed, the batch size or the number
+            # of ranks is another one now.
             stream |= info.get_info("stream", {})
             since = self._iter - stream["iteration"]
             sampler.seed, sampler.start = stream["seed"], stream["sample"] + since * stream["each"]
@@ -231,15 +250,20 @@ class SRTrainLoop(IterBasedTrainLoop):
         info.update_info("stream", stream)
 
     def _hook_periods(self) -> list[tuple[int, int]]:
-        """Return interval and first iteration of every hook that is called at steps."""
+        """Return interval and first iteration of every hook that ends chunks."""
         each_step = {"before_train_iter", "after_train_iter"}
-        hooks = [h for h in self.runner.hooks if each_step & set(h.get_triggered_stages())]
-        return [
-            (max(int(getattr(hook, "interval", 1)), 1), int(getattr(hook, "save_begin", 0)))
-            for hook in hooks
-            if not isinstance(hook, self._CHUNK_SAFE_HOOKS)
-            and not getattr(hook, "chunk_safe", False)
-        ]
+        periods = []
+        for hook in self.runner.hooks:
+            called = each_step & set(hook.get_triggered_stages())
+            if not called or type(hook) in self._CHUNK_SAFE_HOOKS:
+                continue
+            interval, safe = getattr(hook, "interval", None), getattr(hook, "chunk_safe", False)
+            known = safe or type(hook).__module__.partition(".")[0] in self._INTERVALS_OF
+            if known and isinstance(interval, int) and interval > 0:
+                periods.append((interval, int(getattr(hook, "save_begin", 0))))
+            elif not safe:
+                periods.append((1, 0))
+        return periods
 
     def _steps_to_go(self, periods: Sequence[tuple[int, int]]) -> int:
         now: int = self._iter
@@ -268,7 +292,8 @@ class SRTrainLoop(IterBasedTrainLoop):
             if last:
                 break
             self._unlogged.append(outputs)
-            self._step_schedulers()
+            if self._steps_schedulers:
+                self._step_schedulers()
             self._iter += 1
             self._between_steps = True
         self._log()
@@ -287,14 +312,20 @@ class SRTrainLoop(IterBasedTrainLoop):
         try:
             return self._train_step(batch)
         except torch.OutOfMemoryError as error:
-            size = self.dataloader.batch_size
-            crop = tuple(gt_batch(batch["data_samples"]).shape[-2:])
-            raise UserError(
-                f"the device is out of memory with batches of {size} and GT crops of "
-                f"{crop[0]}x{crop[1]}; about half of it is enough for "
-                f"train_dataloader.batch_size={max(size // 2, 1)}, or for crops of "
-                f"{int(min(crop) * 0.7) // 32 * 32} (gt_patch_size, and discriminator.input_size)"
-            ) from error
+            raise UserError(self._explain_out_of_memory(batch)) from error
+
+    def _explain_out_of_memory(self, batch: Any) -> str:
+        """Return what the batches were, and which would take about half of the memory."""
+        size, what, smaller = self.dataloader.batch_size, "", []
+        if size > 1:
+            smaller.append(f"train_dataloader.batch_size={size // 2}")
+        if isinstance(batch, Mapping) and batch.get("data_samples"):
+            height, width = gt_batch(batch["data_samples"]).shape[-2:]
+            what = f" and GT crops of {height}x{width}"
+            if crop := int(min(height, width) * 0.7) // 32 * 32:
+                smaller.append(f"crops of {crop} (gt_patch_size, and discriminator.input_size)")
+        advice = f"; about half of it is enough for {', or for '.join(smaller)}" if smaller else ""
+        return f"the device is out of memory with batches of {size}{what}{advice}"
 
     def _step_schedulers(self) -> None:
         for scheduler in list_schedulers(self.runner.param_schedulers):
@@ -309,10 +340,11 @@ class SRTrainLoop(IterBasedTrainLoop):
     def _log(self) -> None:
         """Log the losses of all steps, fetched from the device at once, and check the steps."""
         seen, self._unlogged = self._unlogged, []
-        if seen:
-            values = torch.stack([v.float() for step in seen for v in step.values()]).tolist()
-            names = (name for step in seen for name in step)
-            for name, value in zip(names, values, strict=True):
-                self.runner.message_hub.update_scalar(f"train/{name}", value)
+        values = [(name, value) for step in seen for name, value in step.items()]
+        on_device = [v.detach().float().reshape(()) for _, v in values if isinstance(v, Tensor)]
+        fetched = iter(torch.stack(on_device).tolist() if on_device else ())
+        for name, value in values:
+            scalar = next(fetched) if isinstance(value, Tensor) else value
+            self.runner.message_hub.update_scalar(f"train/{name}", scalar)
         for optimizer in self._checked_later:
             optimizer.check()
