@@ -1,13 +1,15 @@
 """Find benchmark sets, and DIV2K for training, in common folder layouts."""
 
 import os
+import re
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 from srgan_plugin.data.prepare.benchmark_sets import MULTIPLE
-from srgan_plugin.errors import MissingFileError, UserError
+from srgan_plugin.errors import MissingFileError, PluginWarning, UserError
 from srgan_plugin.io.image_files import SUFFIXES
 
 from .pairs import ImagePairs
@@ -158,6 +160,30 @@ def find_benchmark(name: str, root: str | os.PathLike[str], scale: int = 4) -> B
         f"test set {name} (x{scale}): expected one of {looked_for}, got none of them; put it into "
         "one of these folders or set SRGAN_DATA to the folder of all data"
     )
+
+
+def warn_of_validation_images(pairs: ImagePairs) -> None:
+    """Warn of a training set that contains the validation images of DIV2K.
+
+    Their sub-images are together with those for training in the folders and LMDB files that the
+    scripts of MMagic 1.x make, which name those for training in an annotation file.
+    """
+    keys = set(pairs.keys)
+    for name in _VALIDATION_NAMES:
+        key = Path(name).stem
+        if {key, key.replace("0801", "0001")} <= keys and len(keys) == sum(map(_is_of_div2k, keys)):
+            warnings.warn(
+                f"gt: expected training images, got those of DIV2K's validation set too, such as "
+                f"{key} of {pairs.gt.path}; set ann_file to meta_info_DIV2K800sub_GT.txt",
+                PluginWarning,
+                stacklevel=3,
+            )
+
+
+def _is_of_div2k(key: str) -> bool:
+    """Return whether a key is one of DIV2K's 900 images or of their sub-images."""
+    found = re.fullmatch(r"(\d{4})(_s\d{3})?", key)
+    return found is not None and 1 <= int(found[1]) <= 900
 
 
 def find_div2k_train(root: str | Path, scale: int) -> tuple[str, str, str]:

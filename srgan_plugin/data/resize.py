@@ -12,9 +12,9 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from srgan_plugin.errors import UserError
+from srgan_plugin.errors import UserError, check_count
 from srgan_plugin.io.array_types import RGBArray, Shape
-from srgan_plugin.io.lazy_image import ArrayMixin, LazyImage, Window, clip_slice
+from srgan_plugin.io.lazy_image import ArrayMixin, CroppedImage, LazyImage, Window, clip_slice
 
 
 class Sliceable(Protocol):
@@ -89,13 +89,13 @@ def imresize(
 def resize_rows(
     image: NDArray[Any], output_size: tuple[int, int], start: int, stop: int
 ) -> NDArray[np.float64]:
-    """Compute some rows of an `imresize` in floating point.
+    """Compute some rows of an `imresize` in floating point, equal up to its rounding errors.
 
     Args:
         image: (H, W, C), any dtype.
         output_size: Height and width of the complete output.
-        start: First row to compute.
-        stop: Row after the last one to compute.
+        start: First row to compute, at least 0.
+        stop: Row after the last one to compute, above `start` and at most the height of the output.
 
     Returns:
         (stop - start, width, C), float64, neither rounded nor clipped.
@@ -117,7 +117,8 @@ def resize_rows(
 def make_lr(hr: NDArray[np.uint8], scale: int) -> NDArray[np.uint8]:
     """Downscale an image as the LR images of the benchmarks (`LRbicx4`) were made.
 
-    This is MATLAB's bicubic on floating-point pixels, rounded once at the end.
+    This is MATLAB's bicubic on floating-point pixels (`im2double`), rounded once at the end;
+    `imresize` rounds uint8 after each pass.
 
     Args:
         hr: (H, W) or (H, W, C), uint8, H and W multiples of `scale`.
@@ -127,7 +128,8 @@ def make_lr(hr: NDArray[np.uint8], scale: int) -> NDArray[np.uint8]:
         (H / scale, W / scale[, C]), uint8.
 
     Raises:
-        UserError: H or W is not a multiple of the scale.
+        UserError: H or W is not a multiple of the scale, the scale is not a positive integer, or
+            the image is not uint8.
 
     Example:
         >>> import numpy as np
@@ -135,6 +137,9 @@ def make_lr(hr: NDArray[np.uint8], scale: int) -> NDArray[np.uint8]:
         >>> make_lr(np.full((8, 12, 3), 100, np.uint8), scale=4).shape
         (2, 3, 3)
     """
+    check_count(1, scale=scale)
+    if hr.dtype != np.uint8:
+        raise UserError(f"HR image: expected uint8 in [0, 255], got {hr.dtype}; convert it")
     height, width = hr.shape[:2]
     if height % scale or width % scale:
         raise UserError(
@@ -190,7 +195,7 @@ def _scales_and_sizes(
 ) -> tuple[tuple[float, float], tuple[int, int]]:
     if output_size is not None and scale is None and min(output_size) > 0:
         return (output_size[0] / shape[0], output_size[1] / shape[1]), output_size
-    if scale is not None and output_size is None and scale > 0:
+    if scale is not None and output_size is None and 0 < scale < math.inf:
         return (scale, scale), (math.ceil(scale * shape[0]), math.ceil(scale * shape[1]))
     raise UserError(
         "imresize: expected one of scale and output_size, positive, got "
@@ -282,6 +287,11 @@ class DownscaledImage(ArrayMixin):
         return height // self.scale, width // self.scale, channels
 
     def __getitem__(self, window: Window, /) -> RGBArray:
+        """Compute a window.
+
+        Raises:
+            UserError: The HR image is smaller than `scale`, or the window is empty.
+        """
         height, width, _ = self.shape
         if not (height and width):
             least = f"{self.scale}x{self.scale}"
@@ -290,7 +300,7 @@ class DownscaledImage(ArrayMixin):
             )
         rows, columns = clip_slice(window[0], height), clip_slice(window[1], width)
         return lr_window(
-            self.hr,
+            CroppedImage(self.hr, self.scale),
             self.scale,
             top=rows.start,
             left=columns.start,

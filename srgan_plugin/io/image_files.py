@@ -14,7 +14,7 @@ SUFFIXES: Final = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 _MOST_REFUSED: Final = 10  # files named in one message
 _MAX_PIXELS: Final = 2**28
 _MAX_BYTES_PER_PIXEL: Final = 8  # 16 bits of RGB and alpha
-_MAX_METADATA: Final = 2**26
+_MAX_METADATA: Final = 2**26  # bytes of headers, profiles and EXIF
 _KINDS: Final[dict[Callable[[int], bool], str]] = {
     stat.S_ISFIFO: "a pipe",
     stat.S_ISCHR: "a device",
@@ -29,7 +29,8 @@ def list_images(folder: str | os.PathLike[str], *, nested: bool = True) -> dict[
 
     The key is the path relative to `folder` without suffix, with forward slashes: `0001`, or
     `a/0001` in a nested folder. Names that begin with a dot are skipped. Links are followed, but no
-    folder is searched twice. A `PluginWarning` names each folder below it that is forbidden.
+    folder is searched twice. A `PluginWarning` names each subfolder that is skipped for lack of
+    permission.
 
     Args:
         folder: Folder to search.
@@ -39,10 +40,10 @@ def list_images(folder: str | os.PathLike[str], *, nested: bool = True) -> dict[
         {key: path}.
 
     Raises:
-        MissingFileError: The folder does not exist.
+        MissingFileError: The folder does not exist, or is a file.
         OSError: The folder cannot be read, or one below it for another reason than permission.
         UserError: The folder has no image, two files with one key (`0001.png`, `0001.jpg`), or a
-            pipe, a device or a broken link with the name of an image.
+            pipe, a device, a broken link or an inaccessible file with the name of an image.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -69,8 +70,8 @@ def list_images(folder: str | os.PathLike[str], *, nested: bool = True) -> dict[
                 f"{folder}: expected one image with the key {key}, got both {found[key].name} and "
                 f"{path.name}; keep one of them"
             )
-        elif not path.is_file():
-            refused.append(str(not_regular(path)))
+        elif not os.path.isfile(path):  # noqa: PTH113 (Path.is_file raises without permission)
+            refused.append(f"{not_regular(path)}, or remove it")
         found.setdefault(key, path)
     if refused:
         more = len(refused) - _MOST_REFUSED
@@ -83,7 +84,7 @@ def list_images(folder: str | os.PathLike[str], *, nested: bool = True) -> dict[
 
 
 def skipped_files(folder: str | os.PathLike[str]) -> dict[str, int]:
-    """Count the files below a folder that `list_images` skips.
+    """Count the files below a folder that `list_images` skips, but not hidden ones behind links.
 
     Returns:
         Numbers by suffix (`.txt`), `no suffix` and `hidden` (names that begin with a dot; hidden
@@ -114,7 +115,7 @@ def walk_files(
     Args:
         folder: Folder to search.
         nested: Whether to search subfolders.
-        onerror: Called with the error for each folder that cannot be read.
+        onerror: Called with the error for each folder that cannot be read; None ignores them.
     """
     searched = set(map(str, Path(os.path.realpath(folder)).parents))
     pending = [folder]
@@ -133,8 +134,10 @@ def walk_files(
 def read_image_bytes(path: Path) -> bytes:
     """Read the bytes of an image file; for errors see `image_file_size`."""
     size = image_file_size(path)
-    with path.open("rb", 0) as file:
-        return file.read(size) or b""  # with a size: files in /proc may be endless
+    # Buffered, because an unbuffered read returns at most 2 GB. With a size, because files in /proc
+    # have the size 0 and may be endless.
+    with path.open("rb") as file:
+        return file.read(size)
 
 
 def image_file_size(path: Path) -> int:
@@ -142,7 +145,9 @@ def image_file_size(path: Path) -> int:
 
     Raises:
         MissingFileError: The file does not exist.
-        UserError: The file is not regular, or larger than the largest image allowed.
+        OSError: The file cannot be accessed.
+        UserError: The file is not regular, or larger than the largest image allowed, or
+            `$SRGAN_MAX_PIXELS` is not a positive integer.
     """
     try:
         found = path.stat()
@@ -172,7 +177,7 @@ def not_regular(path: Path) -> UserError:
         kind = "a link to nothing"
     except OSError as error:
         kind = f"an unreadable file ({error.strerror})"
-    return UserError(f"{path}: expected an image file, got {kind}; remove it")
+    return UserError(f"{path}: expected an image file, got {kind}; give another file")
 
 
 def max_pixels() -> int:
@@ -182,6 +187,6 @@ def max_pixels() -> int:
         UserError: `$SRGAN_MAX_PIXELS` is not a positive integer.
     """
     text = os.environ.get("SRGAN_MAX_PIXELS", str(_MAX_PIXELS))
-    if not text.isdecimal() or not int(text):
+    if not (text.isdecimal() and len(text) < 20 and int(text)):
         raise UserError(f"SRGAN_MAX_PIXELS: expected a number of pixels, got {text!r}")
     return int(text)

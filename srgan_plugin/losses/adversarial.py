@@ -1,8 +1,9 @@
 """The adversarial loss on logits, and the objectives of generator and discriminator.
 
 The training steps for mmengine and for BasicSR call the two objectives; a further term, such as a
-gradient penalty, belongs in them. They take any loss with the same signature, also one of a
-toolbox. Names of arguments are those of MMagic. Under autocast every loss gets float32.
+gradient penalty, belongs in them. They accept any loss with the signature of `AdversarialLossFn`,
+including those of MMagic and BasicSR. Names of arguments are those of MMagic. Under autocast every
+loss gets float32.
 """
 
 from collections.abc import Callable, Iterator
@@ -169,14 +170,14 @@ def generator_objective(
     Args:
         pred: Generated RGB, (N, 3, H, W), in the range that the losses expect.
         gt: GT images of the same shape and range.
-        pixel: Pixel loss.
-        perceptual: Perceptual loss.
-        gan: Adversarial loss; needs `fake_logits`.
+        pixel: Pixel loss, which applies its own weight; None for no such term.
+        perceptual: Perceptual loss, likewise.
+        gan: Adversarial loss, likewise; needs `fake_logits`.
         fake_logits: The discriminator's logits of `pred`, through which gradients reach `pred`.
 
     Returns:
-        Weighted scalars by name: those of loss_pix, loss_perceptual, loss_style and loss_gan that
-        are switched on, in this order.
+        Weighted scalars by name: those of loss_pix, loss_perceptual, loss_style and loss_gan whose
+        loss is given and does not return None, in this order.
 
     Raises:
         UserError: No term is given, or only one of `gan` and `fake_logits`.
@@ -194,9 +195,9 @@ def generator_objective(
     if (gan is None) != (fake_logits is None):
         raise UserError("gan, fake_logits: expected both or neither, got only one")
     pred, gt = at_least_float32(pred), at_least_float32(gt)
-    content, style = perceptual(pred, gt) if perceptual else (None, None)
+    content, style = (None, None) if perceptual is None else perceptual(pred, gt)
     losses = {
-        "loss_pix": pixel(pred, gt) if pixel else None,
+        "loss_pix": None if pixel is None else pixel(pred, gt),
         "loss_perceptual": content,
         "loss_style": style,
     }
@@ -227,7 +228,8 @@ def discriminator_objective(
         real: Real images, (N, 3, H, W).
         fake: Generated images of the same shape, detached from the generator.
         gan: Adversarial loss.
-        fake_logits: Logits of `fake`, if they are already computed.
+        fake_logits: Logits of `fake`, if they are already computed. Then the weights must not
+            change between the two terms.
 
     Yields:
         `("real", loss, logits)`, then `("fake", loss, logits)`.

@@ -1,12 +1,20 @@
 """CheckResult test sets in the layouts that people have."""
 
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from srgan_plugin.data.benchmark_sets import IncompleteSetError, data_root, find_benchmark
+from srgan_plugin.data.benchmark_sets import (
+    IncompleteSetError,
+    data_root,
+    find_benchmark,
+    warn_of_validation_images,
+)
+from srgan_plugin.data.pairs import ImagePairs
 from srgan_plugin.data.resize import make_lr
+from srgan_plugin.errors import PluginWarning
 from srgan_plugin.io.writers import write_image
 
 
@@ -141,3 +149,19 @@ def test_the_real_sets_have_the_usual_number_of_images(shared_data):
     assert counts == {"Set5": 5, "Set14": 14, "B100": 100}
     ((lr, gt),) = pixels(find_benchmark("Kodak24", root)).values()
     assert (lr.shape, gt.shape) == ((126, 192, 3), (504, 768, 3))
+
+
+@pytest.mark.parametrize("suffix", ["", "_s001"])
+def test_a_training_set_with_the_validation_images_of_div2k_is_warned_of(tmp_path, suffix):
+    def pairs(*names):
+        folder = tmp_path / "-".join(names)
+        for name in names:
+            write_image(folder / f"{name}.png", np.zeros((48, 48, 3), np.uint8))
+        return ImagePairs(folder)
+
+    with pytest.warns(PluginWarning, match=f"0801{suffix} .*set ann_file to meta_info"):
+        warn_of_validation_images(pairs(f"0001{suffix}", f"0801{suffix}"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warn_of_validation_images(pairs(f"0001{suffix}", f"0800{suffix}"))
+        warn_of_validation_images(pairs(f"0001{suffix}", f"0801{suffix}", "1000"))  # other images

@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from srgan_plugin.data.resize import imresize, lr_window, make_lr
+from srgan_plugin.data.resize import DownscaledImage, imresize, lr_window, make_lr
 from srgan_plugin.errors import UserError
 from srgan_plugin.io.images import read_image
+from srgan_plugin.io.lazy_image import DecodedImage
 
 
 def slow_imresize(image: np.ndarray, scale: float) -> np.ndarray:
@@ -156,3 +157,24 @@ def test_a_dtype_with_no_rule_is_refused(image: np.ndarray) -> None:
 def test_a_window_outside_the_image_is_refused() -> None:
     with pytest.raises(UserError, match=r"4x4.*3x2.*2.*0"):
         lr_window(np.zeros((16, 16, 3), np.uint8), 4, 2, 0, 3, 2)
+
+
+@pytest.mark.parametrize("size", [(41, 47), (40, 47), (41, 48), (43, 45)])
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_lr_of_an_image_that_is_no_multiple_of_the_scale_is_that_of_the_cropped_one(size, scale):
+    hr = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
+    lr = DownscaledImage(DecodedImage("hr.png", lambda: hr), scale)
+    height, width = (n // scale * scale for n in size)
+    np.testing.assert_array_equal(np.asarray(lr), make_lr(hr[:height, :width], scale))
+
+
+def test_lr_is_made_of_uint8_at_whole_scales_only():
+    hr = np.full((8, 8, 3), 100, np.uint8)
+    for image in (hr / 255, hr.astype(np.uint16)):
+        with pytest.raises(UserError, match=r"HR image: expected uint8 .*, got (float64|uint16)"):
+            make_lr(image, 4)
+    for scale in (0, -4, 2.5):
+        with pytest.raises(UserError, match="scale: expected an integer of at least 1"):
+            make_lr(hr, scale)
+    with pytest.raises(UserError, match=r"positive, got scale=inf"):
+        imresize(hr, float("inf"))

@@ -10,7 +10,11 @@ from torch.utils.data import Dataset
 
 from srgan_plugin.data.augment import Names, read_batch
 from srgan_plugin.data.benchmark_sets import data_root as default_data_root
-from srgan_plugin.data.benchmark_sets import find_benchmark, find_div2k_train
+from srgan_plugin.data.benchmark_sets import (
+    find_benchmark,
+    find_div2k_train,
+    warn_of_validation_images,
+)
 from srgan_plugin.data.pairs import ImagePairs, Pair
 from srgan_plugin.data.sampling import SampleIndex
 from srgan_plugin.errors import UserError
@@ -80,6 +84,8 @@ class PairedImageDataset(Dataset[Any]):
         if not gt:
             gt, lr, ann_file = find_div2k_train(data_root or default_data_root(), scale)
         self.pairs = ImagePairs(gt, lr or None, scale=scale, ann_file=ann_file or None)
+        if not ann_file:
+            warn_of_validation_images(self.pairs)
         self.scale = scale
         self.pipeline = _pipeline(pipeline)
         self.augmentation = find_augmentation(self.pipeline.transforms, scale)
