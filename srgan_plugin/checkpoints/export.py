@@ -4,11 +4,12 @@ import copy
 import importlib.util
 import logging
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
@@ -39,7 +40,7 @@ def export_onnx(
     Its output is `sr`, (1, C, scale * H, scale * W), the output of `forward`.
 
     Args:
-        network: A generator of this package, on the CPU, in evaluation mode.
+        network: A generator of this package, float32, on the CPU, in evaluation mode.
         target: The `.onnx` file. It is only written if the outputs agree.
         half: Whether to store weights and compute in half precision, which halves the file; `lr`
             and `sr` stay float32.
@@ -49,8 +50,8 @@ def export_onnx(
         The largest difference between the outputs, for images in [0, 1].
 
     Raises:
-        UserError: The network is not a generator, a package is missing, or the outputs differ by
-            more than `TOLERANCE`, or `HALF_TOLERANCE`.
+        UserError: The network is not such a generator, a package is missing, or the outputs differ
+            by more than `TOLERANCE`, or `HALF_TOLERANCE`.
         OSError: The file cannot be written.
     """
     generator = require_exportable(network, _PACKAGES)
@@ -59,23 +60,23 @@ def export_onnx(
         _add_metadata(temporary, metadata or {})
         differences = [_difference(generator, temporary, size) for size in SIZES]
         if half:  # ONNX Runtime computes in half precision on GPUs only, so torch is checked
-            half_network = _HalfPrecision(copy.deepcopy(generator))
+            half_network = _HalfPrecision(fold_batch_norm(generator))
             image = probe_image(generator.conv_first.in_channels, *SIZES[0])
             with torch.inference_mode():
                 differences.append(largest_difference(generator, image, half_network(image)))
-        require_agreement(difference := max(differences), half=half)
-    return difference
+        return require_agreement(differences, half=half)
 
 
 def require_exportable(network: nn.Module, packages: tuple[str, ...]) -> Generator:
-    """Return the network if it is a generator and the packages are installed.
+    """Return the network if it can be exported and the packages are installed.
 
     Args:
         network: The network to export.
         packages: Names of the packages that the export needs.
 
     Raises:
-        UserError: The network is not a generator, or a package is missing.
+        UserError: The network is not a generator in float32, on the CPU and in evaluation mode, or
+            a package is missing.
     """
     if missing := [name for name in packages if importlib.util.find_spec(name) is None]:
         raise UserError(
@@ -84,6 +85,13 @@ def require_exportable(network: nn.Module, packages: tuple[str, ...]) -> Generat
         )
     if not isinstance(network, Generator):
         raise UserError(f"expected a generator to export, got {type(network).__name__}")
+    weight, mode = network.conv_first.weight, "training" if network.training else "evaluation"
+    if network.training or weight.dtype != torch.float32 or weight.device.type != "cpu":
+        raise UserError(
+            "expected a generator in float32, on the CPU and in evaluation mode, got one in "
+            f"{str(weight.dtype).removeprefix('torch.')}, on {weight.device}, in {mode} mode; "
+            "export network.float().cpu().eval()"
+        )
     return network
 
 
@@ -92,22 +100,26 @@ def allowed_difference(*, half: bool) -> float:
     return HALF_TOLERANCE if half else TOLERANCE
 
 
-def require_agreement(difference: float, *, half: bool) -> None:
-    """Raise `UserError` if the outputs of an export and of torch differ too much.
+def require_agreement(differences: Sequence[float], *, half: bool) -> float:
+    """Check that the outputs of an export and of torch agree.
 
     Args:
-        difference: The largest difference.
+        differences: The largest difference for each of some images.
         half: Whether the export is in half precision.
 
+    Returns:
+        The largest of all differences.
+
     Raises:
-        UserError: The difference is larger than `allowed_difference`, or NaN.
+        UserError: A difference is larger than `allowed_difference`, or NaN.
     """
-    allowed = allowed_difference(half=half)
+    allowed, difference = allowed_difference(half=half), float(np.max(differences))
     if not difference <= allowed:  # also true for NaN
         raise UserError(
             f"the exported network differs from torch by {difference:.1e} (allowed {allowed:.1e})"
             f"{'; export it without --half' * half}; nothing was written"
         )
+    return difference
 
 
 class _HalfPrecision(nn.Module):
@@ -118,7 +130,7 @@ class _HalfPrecision(nn.Module):
         self.network = network.half()
 
     def forward(self, x: Tensor) -> Tensor:
-        """Upscale LR images in half precision, in and out in float32; see `Generator.forward`."""
+        """Upscale LR images in half precision; input and output are float32."""
         out: Tensor = self.network(x.half())
         return out.float()
 
@@ -129,7 +141,9 @@ _Network = TypeVar("_Network", bound=nn.Module)
 def fold_batch_norm(network: _Network) -> _Network:
     """Return a copy of a network with batch normalisation folded into convolutions.
 
-    Inference is faster without batch normalisation, and torch 2.6 fails to export it.
+    Inference is faster without batch normalisation, and torch 2.6 fails to export it. In the blocks
+    of this package `bnX` follows `convX`. In others, of which the order is unknown, it becomes a
+    depthwise convolution.
     """
     network = copy.deepcopy(network)
     norms = [name for name, part in network.named_modules() if isinstance(part, nn.BatchNorm2d)]
@@ -137,7 +151,8 @@ def fold_batch_norm(network: _Network) -> _Network:
         parent, _, last = name.rpartition(".")
         block, conv = network.get_submodule(parent), last.replace("bn", "conv")
         norm, before = getattr(block, last), getattr(block, conv, None)
-        if conv != last and isinstance(before, nn.Conv2d):
+        follows = conv != last and type(block).__module__.startswith("srgan_plugin.networks.")
+        if follows and isinstance(before, nn.Conv2d):
             setattr(block, conv, fuse_conv_bn_eval(before, norm))
             setattr(block, last, nn.Identity())
         elif norm.running_mean is not None:  # becomes a depthwise convolution

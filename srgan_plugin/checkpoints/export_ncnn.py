@@ -53,9 +53,8 @@ def export_ncnn(network: torch.nn.Module, target: str | Path, *, half: bool = Fa
     with atomic_path(target) as param, atomic_path(target.with_suffix(".bin")) as binary:
         param.write_text(structure, encoding="ascii")
         binary.write_bytes(weights)
-        difference = max(_difference(generator, param, binary, size) for size in SIZES)
-        require_agreement(difference, half=half)
-    return difference
+        differences = [_difference(generator, param, binary, size) for size in SIZES]
+        return require_agreement(differences, half=half)
 
 
 def _run_pnnx(network: Generator, folder: Path, *, half: bool) -> tuple[str, bytes]:

@@ -33,24 +33,35 @@ def update_ema(
     if updated is False:
         return
     trained = model.state_dict()
-    pairs = [(held, trained[key]) for key, held in average.state_dict().items()]
+    # Shared weights have several keys, and must be averaged once. Other entries are no tensors.
+    pairs = list(
+        {
+            (held.data_ptr(), held.shape): (held, trained[key])
+            for key, held in average.state_dict().items()
+            if isinstance(held, Tensor)
+        }.values()
+    )
     updated = torch.as_tensor(updated)
     if updated.device.type != "cpu":  # reading its value would synchronise
         for dtype in {held.dtype for held, _ in pairs}:
             _update_on_device([pair for pair in pairs if pair[0].dtype == dtype], decay, updated)
     elif updated:
-        floating = [pair for pair in pairs if pair[0].is_floating_point()]
+        floating = [pair for pair in pairs if _is_averaged(pair[0])]
         if floating:  # in one call, because a GPU would launch a kernel for each tensor
             averages, values = map(list, zip(*floating, strict=True))
             torch._foreach_lerp_(averages, values, 1 - decay)
         for held, new in pairs:
-            if not held.is_floating_point():
+            if not _is_averaged(held):
                 held.copy_(new)
 
 
+def _is_averaged(weight: Tensor) -> bool:
+    return weight.is_floating_point() or weight.is_complex()
+
+
 def _update_on_device(pairs: list[tuple[Tensor, Tensor]], decay: float, updated: Tensor) -> None:
-    """Average tensors of one type as one, where `updated` holds: a launch for each costs more."""
+    """Average tensors of one dtype, packed into one, if `updated`; more launches take longer."""
     averages = [held for held, _ in pairs]
     old, new = pack(averages, averages), pack([new for _, new in pairs], averages)
-    averaged = old.lerp(new, 1 - decay) if old.is_floating_point() else new
+    averaged = old.lerp(new, 1 - decay) if _is_averaged(old) else new
     torch._foreach_copy_(averages, unpack(torch.where(updated, averaged, old), averages))

@@ -1,6 +1,7 @@
 """Exports give the same images as torch at any size, or no file is written."""
 
 import importlib.util
+import math
 from pathlib import Path
 
 import numpy as np
@@ -104,6 +105,67 @@ def test_a_network_that_overflows_half_precision_is_not_written_with_half(
     with pytest.raises(ValueError, match="export it without --half"):
         export.export_onnx(network, tmp_path / "x.onnx", half=True)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_overflow_to_nan_in_half_precision_is_not_written(tmp_path, onnxruntime):
+    network = MSRResNet(mid_channels=4, num_blocks=1).eval()
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.zero_()
+        network.conv_hr.bias.fill_(1e5)
+        network.conv_last.weight[:, :2, 1, 1] = torch.tensor([1.0, -1.0])  # infinity minus infinity
+    with pytest.raises(ValueError, match=r"by nan.*export it without --half"):
+        export.export_onnx(network, tmp_path / "x.onnx", half=True)
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(UserError, match="by nan"):
+        export.require_agreement([0.0, math.nan, 0.0], half=False)
+
+
+def test_half_precision_is_checked_of_the_network_that_is_written(tmp_path, rough, onnxruntime):
+    network = rough(SRResNet, **SMALL)
+    with torch.no_grad():  # over the largest number of float16, but not once it is folded
+        network.bn_trunk.running_mean.fill_(1e5)
+        network.conv_trunk.bias.fill_(1e5)
+    assert export.export_onnx(network, tmp_path / "x.onnx", half=True) < 1e-2
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (nn.Module.half, "float16, on cpu, in evaluation mode"),
+        (nn.Module.double, "float64"),
+        (nn.Module.train, "float32, on cpu, in training mode"),
+    ],
+)
+def test_a_network_in_another_state_is_refused_with_what_to_do(
+    tmp_path, rough, onnxruntime, change, said
+):
+    with pytest.raises(UserError, match=rf"{said}.*float\(\)\.cpu\(\)\.eval\(\)"):
+        export.export_onnx(change(rough(MSRResNet, **SMALL)), tmp_path / "x.onnx")
+
+
+class ActivatedFirst(Generator):
+    """A generator whose `bn1` does not follow `conv1`."""
+
+    upscale_factor = 1
+
+    def __init__(self):
+        super().__init__()
+        self.conv_first = self.conv1 = nn.Conv2d(3, 3, 3, padding=1)
+        self.bn1 = nn.BatchNorm2d(3)
+        self.bn1.running_mean.fill_(0.3)
+        self.bn1.running_var.fill_(0.5)
+
+    def forward(self, x):
+        return self.bn1(torch.relu(self.conv1(x)))
+
+
+def test_a_normalisation_that_does_not_follow_its_convolution_is_not_folded_into_it():
+    network, image = ActivatedFirst().eval(), torch.rand(1, 3, 8, 8)
+    folded = export.fold_batch_norm(network)
+    assert not any(isinstance(part, nn.BatchNorm2d) for part in folded.modules())
+    with torch.inference_mode():
+        torch.testing.assert_close(folded(image), network(image))
 
 
 class OtherNorms(Generator):

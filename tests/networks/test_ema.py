@@ -110,3 +110,30 @@ def test_decay_one_keeps_the_average_and_decay_zero_copies_the_model() -> None:
     assert torch.equal(average[0].weight, before)
     update_ema(average, model, 0.0)
     assert torch.equal(average[0].weight, model[0].weight)
+
+
+@pytest.mark.parametrize("updated", flags(True))
+def test_shared_weights_move_once_and_other_entries_are_skipped(
+    updated: torch.Tensor | bool,
+) -> None:
+    class Recursive(nn.Module):
+        def __init__(self, value: float) -> None:
+            super().__init__()
+            self.first = self.second = nn.Linear(1, 1)
+            self.third = nn.Linear(1, 1)
+            self.third.weight = self.first.weight
+            self.complex = nn.Parameter(torch.full((2,), value * (1 + 1j)))
+            for parameter in (*self.first.parameters(), *self.third.parameters()):
+                nn.init.constant_(parameter, value)
+
+        def get_extra_state(self) -> dict[str, int]:
+            return {"steps": 3}
+
+        def set_extra_state(self, state: Any) -> None:
+            pass
+
+    average, model = Recursive(0.0), Recursive(1.0)
+    update_ema(average, model, DECAY, updated)
+    for parameter in average.parameters():
+        expected = (1 - DECAY) * (1 + 1j) if parameter.is_complex() else 1 - DECAY
+        torch.testing.assert_close(parameter.data, torch.full_like(parameter, expected))

@@ -14,6 +14,7 @@ from mmengine.structures import BaseDataElement
 from small_runs import SMALL_DISCRIMINATOR, losses, small_config
 
 from srgan_plugin.data.prepare.stores import create_store
+from srgan_plugin.errors import UserError
 from srgan_plugin.hosts.mmengine.datasets.gpu_loader import GPUDataLoader
 from srgan_plugin.hosts.mmengine.engine import cuda_graph, train_loop
 from srgan_plugin.hosts.mmengine.engine.cuda_graph import WARM_UP
@@ -57,6 +58,7 @@ def srgan(vgg: str, *, share: bool = False, **options: Any) -> Any:
 def step(model: Any, steps: int = 1, wrapper: type[MMEngineOptimWrapper] = OptimWrapper) -> None:
     """Some steps of Adam; the gradients of the last one stay."""
     networks = {"generator": model.generator, "discriminator": model.discriminator}
+    networks = {name: network for name, network in networks.items() if network is not None}
     optimizers = OptimWrapperDict(
         **{n: wrapper(torch.optim.Adam(m.parameters(), 1e-4)) for n, m in networks.items()}
     )
@@ -362,3 +364,36 @@ def test_out_of_memory_is_one_line_that_says_what_would_fit(
     for batch in ([], {"inputs": 1}, {"data_samples": []}):
         assert "batch_size=2" in explain(batch)
         assert "crops" not in explain(batch)
+
+
+@pytest.mark.parametrize(
+    ("train_cfg", "said"),
+    [
+        ({"disc_steps": 0}, "disc_steps: expected an integer of at least 1, got 0"),
+        ({"disc_steps": "2"}, "disc_steps: expected an integer"),
+        ({"disc_repeat": -1}, "disc_repeat: expected an integer of at least 1"),
+        ({"disc_init_steps": -1}, "disc_init_steps: expected an integer of at least 0"),
+        ({"share_fake_logits": "no"}, "share_fake_logits: expected"),
+    ],
+)
+def test_numbers_of_steps_out_of_range_are_refused(
+    vgg: str, train_cfg: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(UserError, match=f"model.train_cfg.{said}"):
+        srgan(vgg, train_cfg=train_cfg)
+
+
+def test_an_error_in_the_discriminator_leaves_it_trainable(vgg: str) -> None:
+    model = srgan(vgg)
+    plain, model.discriminator.forward = model.discriminator.forward, lambda *_: 1 / 0
+    with pytest.raises(ZeroDivisionError):
+        step(model)
+    model.discriminator.forward = plain
+    assert all(parameter.requires_grad for parameter in model.discriminator.parameters())
+    step(model)
+
+
+def test_without_a_discriminator_only_the_generator_is_trained(vgg: str) -> None:
+    model = srgan(vgg, discriminator={})
+    assert model.discriminator is None
+    step(model)

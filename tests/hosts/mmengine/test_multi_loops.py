@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from srgan_plugin.data.benchmark_sets import IncompleteSetError
-from srgan_plugin.errors import MissingFileError
+from srgan_plugin.errors import MissingFileError, UserError
 from srgan_plugin.hosts.mmengine.engine.multi_loops import MultiTestLoop, MultiValLoop
 from srgan_plugin.hosts.mmengine.evaluation.metrics import PSNR
 
@@ -113,3 +113,34 @@ def test_a_validation_after_one_that_ended_in_an_error_counts_its_own_images_onl
         loop.run()
     images.levels = (30, 40, 50)
     assert loop.run() == {"Brightness": 40.0}
+
+
+def test_sets_of_one_name_are_counted_by_the_prefixes_of_their_metrics(
+    loop_of: Callable[..., MultiValLoop],
+) -> None:
+    metrics = [[{"type": PSNR, "prefix": "Set5"}], [{"type": PSNR, "prefix": "Set14"}]]
+    sets = Constants("same", 10), Constants("same", 20, 30)
+    sets[1].metainfo = {"dataset_name": "same", "lr_origin": "given"}
+    for evaluator in (metrics, [{"type": "Evaluator", "metrics": one} for one in metrics]):
+        loop = loop_of(evaluator, *sets)
+        assert loop.image_counts() == {"Set5": 1, "Set14": 2}
+        assert loop.notes("lr_origin") == {"Set5": "", "Set14": "given"}
+        assert set(loop.run()) == {"Set5/PSNR", "Set14/PSNR"}
+    with pytest.raises(UserError, match=r"different prefixes, got 'val' twice; .*prefix"):
+        loop_of([{"type": PSNR, "prefix": "val"}], Constants("a", 1), Constants("b", 1))
+
+
+@pytest.mark.parametrize(
+    "evaluator",
+    [
+        None,
+        {"type": "Evaluator", "metrics": None},
+        {"type": "MyEvaluator", "metrics": [{"type": "PSNR"}]},
+        [[{"type": "PSNR"}], "PSNR"],
+    ],
+)
+def test_an_evaluator_of_another_form_is_refused(
+    loop_of: Callable[..., MultiValLoop], evaluator: Any
+) -> None:
+    with pytest.raises(UserError, match=r"evaluator: expected dict\(type=…\) of metrics"):
+        loop_of(evaluator, Constants("a", 1), Constants("b", 1))

@@ -1,7 +1,8 @@
 """Loops for validation and test on several test sets."""
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -25,16 +26,20 @@ Config = dict[str, Any]
 class _MultiLoop(BaseLoop):
     """Base class of loops over several test sets; names of metrics are prefixed by the set.
 
+    The prefix is that of the metric or, if its config has none, the name of the set. For a single
+    set `prefix=None` means no prefix.
+
     Args:
         runner: mmengine runner.
         dataloader: A loader or its config, or a list of them. A set with missing files is skipped
             with a warning.
-        evaluator: Metrics for all sets, or, as in MMagic, a list of
-            `dict(type='Evaluator', metrics=[...])`, one for each set.
+        evaluator: Config of a metric for all sets, or a list of them; or, as in MMagic, a list of
+            `dict(type='Evaluator', metrics=[...])` or of lists of metrics, one for each set.
         fp16: Whether to predict in half precision.
 
     Raises:
-        UserError: Two sets have the same name.
+        UserError: Two sets have the same prefix, `evaluator` has another form, or the number of
+            evaluators is not that of the sets.
     """
 
     mode: ClassVar[Literal["val", "test"]]
@@ -53,9 +58,9 @@ class _MultiLoop(BaseLoop):
         self.missing: list[tuple[str, FileNotFoundError]] = []
         self.several = len(loaders) > 1
         self.sets: list[tuple[Any, Evaluator]] = [
-            (loader, self._evaluator(config, loader))
-            for loader, config in zip(map(self._loader, loaders), evaluators, strict=True)
-            if loader is not None
+            (loader, self._evaluator(metrics, loader))
+            for number, (config, metrics) in enumerate(zip(loaders, evaluators, strict=True), 1)
+            if (loader := self._loader(config, number)) is not None
         ]
         _check_names(evaluator for _, evaluator in self.sets)
         for name, count in self.image_counts().items():
@@ -65,22 +70,31 @@ class _MultiLoop(BaseLoop):
         self.dataloader, self.evaluator = first
 
     def notes(self, key: str) -> dict[str, str]:
-        """Return an entry of the metadata by set: `lr_origin` or `missing_images`."""
+        """Return an entry of the metadata by set, such as `lr_origin`; empty if it has none."""
         return {
-            dataset_name(loader): loader.dataset.metainfo.get(key, "") for loader, _ in self.sets
+            name: (getattr(loader.dataset, "metainfo", None) or {}).get(key, "")
+            for name, (loader, _) in self._named_sets()
         }
 
     def image_counts(self) -> dict[str, int]:
         """Return the number of images of each set."""
-        return {dataset_name(loader): len(loader.dataset) for loader, _ in self.sets}
+        return {name: len(loader.dataset) for name, (loader, _) in self._named_sets()}
 
-    def _loader(self, config: DataLoader[Any] | Config) -> Any:
+    def _named_sets(self) -> Iterator[tuple[str, tuple[Any, Evaluator]]]:
+        """Yield each set by its name, or by the prefix of its metrics if others have that name."""
+        counts = Counter(dataset_name(loader) for loader, _ in self.sets)
+        for loader, evaluator in self.sets:
+            name = dataset_name(loader)
+            prefixes = [metric.prefix for metric in evaluator.metrics if counts[name] > 1]
+            yield next(filter(None, prefixes), name), (loader, evaluator)
+
+    def _loader(self, config: DataLoader[Any] | Config, number: int) -> Any:
         if not isinstance(config, dict):
             return config
         try:
             return self.runner.build_dataloader(config, seed=self.runner.seed)
         except FileNotFoundError as error:
-            name = _configured_name(config.get("dataset")) or f"set {len(self.missing) + 1}"
+            name = _configured_name(config.get("dataset")) or f"set {number}"
             self.missing.append((name, error))
             print_log(f"skipped: {error}", logger="current", level=logging.WARNING)
             return None
@@ -106,7 +120,7 @@ class _MultiLoop(BaseLoop):
         if self.several and config.get("prefix", name) is None:
             config = {key: value for key, value in config.items() if key != "prefix"}
         config = {**{key: value for key, value in defaults.items() if key in known}, **config}
-        if self.several and "out_file_path" in known:  # else only the last set would remain
+        if self.several and config.get("out_file_path"):  # the sets would overwrite each other's
             path = Path(config["out_file_path"])
             config["out_file_path"] = str(path.with_stem(f"{path.stem}_{name}"))
         return config
@@ -171,22 +185,42 @@ def _check_names(evaluators: Iterable[Evaluator]) -> None:
         names = {metric.prefix for metric in evaluator.metrics}
         if twice := names & known:
             raise UserError(
-                f"test sets: expected different names, got {twice.pop()!r} twice; set "
-                "metainfo=dict(dataset_name='...') of each dataset"
+                f"test sets: expected metrics of different prefixes, got {twice.pop()!r} twice; "
+                "set metainfo=dict(dataset_name='...') of each dataset, or prefix of the metrics"
             )
         known |= names
 
 
 def _one_per_set(evaluator: Any, sets: int) -> list[Any]:
     """Return the metrics of each set, from a list of evaluators as in MMagic, or one for all."""
-    if isinstance(evaluator, Sequence) and all("metrics" in config for config in evaluator):
-        if len(evaluator) != sets:
-            raise UserError(
-                f"evaluator: expected one for each of {sets} sets, got {len(evaluator)}"
-            )
-        return [config["metrics"] for config in evaluator]
-    alone = isinstance(evaluator, dict) and "metrics" in evaluator
-    return [evaluator["metrics"] if alone else evaluator] * sets
+    given = list(evaluator) if isinstance(evaluator, list | tuple) else [evaluator]
+    for_each = [_list_metrics(one) for one in given]
+    if any(isinstance(one, list | tuple) or "metrics" in one for one in given):
+        if len(given) == 1:
+            return for_each * sets
+        if len(given) != sets:
+            raise UserError(f"evaluator: expected one for each of {sets} sets, got {len(given)}")
+        return for_each
+    return [given] * sets
+
+
+def _list_metrics(evaluator: Any) -> Sequence[Config]:
+    """Return the configs of metrics in that of an evaluator, in a list, or of a metric itself.
+
+    Raises:
+        UserError: `evaluator` has another form.
+    """
+    metrics: Any = evaluator
+    if isinstance(evaluator, Mapping):
+        is_evaluator = evaluator.get("type", "Evaluator") in ("Evaluator", Evaluator)
+        metrics = evaluator.get("metrics") if is_evaluator else evaluator
+    metrics = metrics if isinstance(metrics, list | tuple) else [metrics]
+    if not all(isinstance(one, Mapping) and "metrics" not in one for one in metrics):
+        raise UserError(
+            "evaluator: expected dict(type=…) of metrics, or dict(type='Evaluator', metrics=[…]), "
+            f"got {evaluator!r}"
+        )
+    return list(metrics)
 
 
 @LOOPS.register_module()

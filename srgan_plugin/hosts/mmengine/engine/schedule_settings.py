@@ -40,7 +40,7 @@ def read_settings(attributes: Mapping[str, Any]) -> dict[str, Any]:
         attributes: `vars` of a scheduler, or its state in a checkpoint.
 
     Returns:
-        Settings, without functions. Tuples are lists, so that they equal those of a command line.
+        Settings, without functions; tuples are converted to lists, which a command line gives.
     """
     settings = {name: v for name, v in attributes.items() if name not in _NOT_SETTINGS}
     if isinstance(settings.get("milestones"), Counter):
@@ -48,6 +48,7 @@ def read_settings(attributes: Mapping[str, Any]) -> dict[str, Any]:
     if "_schedule_phases" in settings:  # of OneCycleLR, which has no attributes for these
         phases = settings.pop("_schedule_phases")
         start = (phases[0]["end_step"] + 1) / settings["total_steps"]
+        # Rounded, because it is computed from another number.
         settings |= {"pct_start": float(f"{start:.12g}"), "three_phase": len(phases) == 3}
     if callable(settings.get("anneal_func")):
         settings["anneal_strategy"] = anneal_strategy(settings["anneal_func"])
@@ -56,20 +57,20 @@ def read_settings(attributes: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check_kinds(schedulers: list[Any], states: list[dict[str, Any]]) -> None:
-    """Check that states of schedulers are of the same number and kind as the schedulers.
+    """Check that states fit schedulers: their number, names of settings, parameter, unit of steps.
 
     Args:
         schedulers: Schedulers of a network.
         states: Their states in a checkpoint.
 
     Raises:
-        UserError: The number, a kind or a unit of steps differs.
+        UserError: One of these differs.
     """
     names = [type(scheduler).__name__ for scheduler in schedulers]
     if len(schedulers) != len(states):
         raise UserError(
-            f"--resume: expected the states of {len(names)} schedulers ({', '.join(names)}), got "
-            f"{len(states)}; use load_from for another schedule"
+            f"--resume: expected the states of {len(names)} schedulers "
+            f"({', '.join(names) or 'none'}), got {len(states)}; use load_from for another schedule"
         )
     for name, scheduler, state in zip(names, schedulers, states, strict=True):
         settings, saved = read_settings(vars(scheduler)), read_settings(state)
@@ -113,6 +114,8 @@ def merge_settings(
     kept = {n: (saved[n], settings[n]) for n in sorted(names) if saved[n] != settings[n]}
     if not kept:
         return dict(config), kept
+    # From the state itself, in which tuples and Counters keep their types. A setting that is
+    # computed (`pct_start`) is not in it.
     arguments = {name: state[name] for name in names if name in state}
     arguments |= {name: saved[name] for name in kept if name not in state}
     known = _argument_names(type(scheduler))

@@ -18,8 +18,10 @@ def find_image(sample: Any, key: str) -> Any:
     `data_samples` of a sample, and an image may be a dict with the pixels as `data`.
 
     Raises:
-        UserError: The sample has no such image.
+        UserError: The sample has no such image, or is not a dict.
     """
+    if not isinstance(sample, Mapping):
+        raise UserError(f"{key}: expected a dict of images, got {type(sample).__name__}")
     for name in ("data_samples", key, "data"):
         if name in sample:
             found = sample[name]
@@ -34,8 +36,8 @@ def to_hwc(image: Any, order: str, *, bgr: bool) -> NDArray[Any]:
     """Convert an image to RGB with the channels last.
 
     Args:
-        image: Tensor or array with three channels, of any dtype: one image or frames (T, …); or a
-            GT image of another shape, which a metric without reference ignores.
+        image: Tensor or array with three channels, of any dtype: one image or frames (T, …). A GT
+            image with fewer than three axes is returned unchanged.
         order: Order of the axes, "CHW" or "HWC".
         bgr: Whether the image is BGR.
 
@@ -68,7 +70,10 @@ def check_shapes(pred: Any, gt: Any, order: str, *, full_reference: bool) -> Non
     same = shape == gt_shape if full_reference else shape[:-3] == gt_shape[:-3]
     if not (is_rgb and same):
         either = f"{expected}, or frames (T, {expected[1:]}"
-        wanted, hint = f"a prediction {either}, with as many of GT", "convert both to RGB"
+        expected = f"a prediction {either}, and GT with the same number of frames"
+        hint = "convert both to RGB"
         if full_reference:
-            wanted, hint = f"two of one shape {either}", f"{hint} of one size"
-        raise UserError(f"images: expected {wanted}, got {shape} and {gt_shape}; {hint}")
+            expected, hint = f"two of one shape {either}", f"{hint} of one size"
+        raise UserError(
+            f"images: expected {expected}, got {shape} and {gt_shape}; {hint}, or set input_order"
+        )

@@ -59,6 +59,8 @@ Config = dict[str, Any]
 def build(config: Config | nn.Module | None) -> Any:
     """Build a nested config; a `type` without a prefix is in the scope `srgan_plugin`.
 
+    As in MMagic, an empty dict means None.
+
     Raises:
         UserError: `config` is not a dict, a module or None, or its `type` or arguments are wrong.
     """
@@ -66,7 +68,7 @@ def build(config: Config | nn.Module | None) -> Any:
         return config
     if not isinstance(config, dict):
         raise UserError(f"model: expected dict(type=…) for a network or loss, got {config!r}")
-    return MODELS.build({"_scope_": SCOPE, **config})
+    return MODELS.build({"_scope_": SCOPE, **config}) if config else None
 
 
 def is_plugin_module(network: nn.Module) -> bool:

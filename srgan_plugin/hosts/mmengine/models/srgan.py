@@ -6,7 +6,7 @@ import torch
 from mmengine.model import is_model_wrapper
 from torch import Tensor
 
-from srgan_plugin.errors import UserError
+from srgan_plugin.errors import UserError, check_count, check_option
 from srgan_plugin.losses import discriminator_objective, generator_objective
 from srgan_plugin.registry import MODELS
 
@@ -33,13 +33,16 @@ class SRGAN(SRModel):
         generator: See `SRModel`.
         discriminator: Config of the network, from images (N, 3, H, W) to logits (N, 1). If None,
             only the generator is trained.
-        gan_loss: Config of the adversarial loss; its weight scales the generator's loss only.
-        pixel_loss: Config of the loss between SR and GT.
-        perceptual_loss: Config of the content (and style) loss.
-        train_cfg: `disc_steps` (1): the generator is updated every `disc_steps` steps;
-            `disc_repeat` (1): updates of the discriminator in a step; `disc_init_steps` (0): steps
-            before the first update of the generator; `share_fake_logits` (False): use one pass of
-            the discriminator over the generated batch for both objectives, see `train_step`.
+        gan_loss: Config of the adversarial loss; its weight scales the generator's loss only. If
+            None, only the generator is trained.
+        pixel_loss: Config of the loss between SR and GT; None for no such term.
+        perceptual_loss: Config of the content (and style) loss; None for no such term. At least one
+            of the three losses is needed.
+        train_cfg: `disc_steps` (1, at least 1): the generator is updated every `disc_steps` steps;
+            `disc_repeat` (1, at least 1): updates of the discriminator in a step;
+            `disc_init_steps` (0): steps before the first update of the generator;
+            `share_fake_logits` (False): use one pass of the discriminator over the generated batch
+            for both objectives, see `train_step`.
         test_cfg: See `SRModel`.
         init_cfg: See `SRModel`.
         data_preprocessor: See `SRModel`.
@@ -48,7 +51,7 @@ class SRGAN(SRModel):
         compile: See `SRModel`.
 
     Raises:
-        UserError: `train_cfg` has an unknown key.
+        UserError: `train_cfg` has an unknown key, or a value out of range.
     """
 
     def __init__(
@@ -89,6 +92,10 @@ class SRGAN(SRModel):
         self.disc_init_steps = self.train_cfg.get("disc_init_steps", 0)
         self.disc_repeat = self.train_cfg.get("disc_repeat", 1)
         self.share_fake_logits = self.train_cfg.get("share_fake_logits", False)
+        counts = {"disc_steps": self.disc_steps, "disc_repeat": self.disc_repeat}
+        check_count(1, **{f"model.train_cfg.{name}": count for name, count in counts.items()})
+        check_count(0, **{"model.train_cfg.disc_init_steps": self.disc_init_steps})
+        check_option("model.train_cfg.share_fake_logits", self.share_fake_logits, (True, False))
         self.adversarial = self.discriminator is not None and self.gan_loss is not None
         self._set_memory_format(self.discriminator, self.perceptual_loss)
         self._compile(self.discriminator, self.perceptual_loss)
@@ -99,18 +106,21 @@ class SRGAN(SRModel):
         """Run one step of the generator, then of the discriminator on the same images.
 
         Both objectives need the discriminator's logits of the generated batch, and its weights do
-        not change in between. With `share_fake_logits` they are computed once, with the same
-        weights after the step; running statistics are updated twice in a step instead of three
-        times. The option has no effect with repeated or delayed steps, accumulated gradients or
-        several processes.
+        not change in between. With `share_fake_logits` they are computed once. The weights after
+        the step are the same, except with layers that are random or have a state (dropout, spectral
+        normalisation); running statistics are updated twice in a step instead of three times. The
+        option has no effect with `disc_repeat` above 1, accumulated gradients or several processes,
+        nor in steps that do not update the generator.
 
         Args:
             data: A batch of the loader.
-            optim_wrapper: `OptimWrapperDict` of mmengine with `generator` and `discriminator`.
+            optim_wrapper: `OptimWrapperDict` of mmengine with `generator` and, if it is trained,
+                `discriminator`.
 
         Returns:
             Losses by the names in MMagic, mean logits as `out_d_real` and `out_d_fake` (names of
-            BasicSR), and the gradient norm of each network, detached.
+            BasicSR), and the gradient norm of each network, detached; those of the discriminator's
+            last update, and none of the generator in steps that do not update it.
         """
         self.untrained = False
         data = self.data_preprocessor(data, True)
@@ -122,8 +132,9 @@ class SRGAN(SRModel):
         share = update and self._can_share_fake_logits(generator, discriminator)
         outputs: dict[str, Tensor] = {}
         fake_logits = None
-        own, others = snapshot_bn_stats(self.generator), snapshot_bn_stats(self.discriminator)
-        statistics = own + others
+        of_generator = snapshot_bn_stats(self.generator)
+        of_discriminator = snapshot_bn_stats(self.discriminator)
+        statistics = of_generator + of_discriminator
         for optimizer in (generator if update else None, discriminator):
             keep_bn_stats(statistics, optimizer)
         with torch.set_grad_enabled(update):
@@ -133,7 +144,7 @@ class SRGAN(SRModel):
                 outputs |= self._generator_step(sr, gt, generator, share)
                 fake_logits = outputs.pop("fake_logits", None)
                 # A shared pass still needs the discriminator's statistics for its backward pass.
-                restore_bn_stats(own if share else statistics, generator)
+                restore_bn_stats(of_generator if share else statistics, generator)
                 self._update_ema(generator)
         if self.adversarial:
             for _ in range(self.disc_repeat):
@@ -143,7 +154,7 @@ class SRGAN(SRModel):
                     statistics = snapshot_bn_stats(self.generator, self.discriminator)
                     keep_bn_stats(statistics, discriminator)
         if share:
-            restore_bn_stats(others, generator)
+            restore_bn_stats(of_discriminator, generator)
         self.step_counter += 1
         return {name: value.detach() for name, value in outputs.items()}
 
@@ -184,15 +195,17 @@ class SRGAN(SRModel):
                 discriminator = unwrap_ddp(self.discriminator)
                 trained = [p for p in discriminator.parameters() if p.requires_grad]
                 discriminator.requires_grad_(False)
-                fake_logits = discriminator(self._to_memory_format(sr, discriminator))
-                for parameter in trained:
-                    parameter.requires_grad_(True)
+                try:
+                    fake_logits = discriminator(self._to_memory_format(sr, discriminator))
+                finally:
+                    for parameter in trained:
+                        parameter.requires_grad_(True)
             losses = generator_objective(
                 sr,
                 gt,
                 pixel=self.pixel_loss,
                 perceptual=self.perceptual_loss,
-                gan=self.gan_loss,
+                gan=self.gan_loss if self.adversarial else None,
                 fake_logits=fake_logits,
             )
         total = sum(losses.values())
