@@ -20,15 +20,16 @@ from numpy.typing import NDArray
 
 from srgan_plugin.errors import MissingFileError, UserError, check_count
 
-from .psnr_ssim import check_arrays
+from .psnr_ssim import NOT_FINITE, check_arrays
 
 Float = NDArray[np.floating[Any]]
 
 _PATCH = 96
+_COUNT = 36  # features, 18 at each of two scales
 _GAUSSIAN = cv2.getGaussianKernel(7, 7 / 6)
 # Keys' cubic (a = -0.5), widened to halve, at 3.5, 2.5, … input pixels: exact in float32.
 _HALVING = torch.tensor([-3, -9, 29, 111, 111, 29, -9, -3]) / 256
-_SHAPES = np.arange(0.2, 10.001, 0.001)  # shapes of a generalized Gaussian that fits try
+_SHAPES = np.arange(0.2, 10.001, 0.001)  # candidates for the shape of a generalized Gaussian
 # The authors' model in packages that may be installed; they are not imported.
 _FILES = {
     "basicsr": "metrics/niqe_pris_params.npz",
@@ -47,7 +48,8 @@ def niqe(image: NDArray[Any], model: PristineModel, *, border: int = 0) -> float
     """Compute NIQE of the luma of an image; lower is more natural.
 
     The value equals that of BasicSR's `calculate_niqe` to 1e-4, which equals that of the authors'
-    MATLAB code. Both compute in float32, the rounding of which matters in flat areas.
+    MATLAB code. This function and BasicSR's compute in float32, whose rounding matters in flat
+    areas.
 
     Args:
         image: RGB in [0, 255], (H, W, 3), integers or floating point.
@@ -59,8 +61,8 @@ def niqe(image: NDArray[Any], model: PristineModel, *, border: int = 0) -> float
 
     Raises:
         UserError: The image is not an array of this shape, `border` is not an integer of at least
-            0, or the cropped image has fewer than two patches of 96x96 pixels, or fewer than two
-            that are not flat.
+            0, a pixel is NaN or infinite, or the cropped image has fewer than two patches of 96x96
+            pixels, or fewer than two that are not flat.
     """
     check_arrays(image=image)
     check_count(0, border=border)
@@ -69,7 +71,9 @@ def niqe(image: NDArray[Any], model: PristineModel, *, border: int = 0) -> float
             f"NIQE: expected an RGB image of shape (H, W, 3), got {image.shape}; convert grey or "
             "RGBA to RGB"
         )
-    height, width = (size - 2 * border for size in image.shape[:2])
+    if not np.isfinite(image).all():
+        raise UserError(NOT_FINITE)
+    height, width = (max(size - 2 * border, 0) for size in image.shape[:2])
     rows, columns = height // _PATCH, width // _PATCH
     if rows * columns < 2:
         raise UserError(
@@ -96,25 +100,29 @@ def pristine_model(path: str | os.PathLike[str] | None = None) -> PristineModel:
 
     Args:
         path: `modelparameters.mat` of the authors' release, or BasicSR's `niqe_pris_params.npz`.
-            The default is the file of an installed BasicSR or MMagic.
+            None or an empty path: the file of an installed BasicSR, or else of MMagic.
 
     Returns:
         Mean (36,) and covariance (36, 36), float64.
 
     Raises:
         MissingFileError: The file does not exist, or neither package is installed.
-        UserError: The file has other contents.
+        UserError: The file has other contents, or a `.mat` file is read without scipy.
     """
     file = Path(path) if path else _installed_model()
     if not file.is_file():
         raise MissingFileError(f"{file}: expected NIQE's model of natural images, got no such file")
-    if file.suffix == ".mat":
-        content, names = _read_mat(file), ("mu_prisparam", "cov_prisparam")
-    else:
-        content, names = np.load(file, allow_pickle=False), ("mu_pris_param", "cov_pris_param")
+    is_mat = file.suffix.lower() == ".mat"
+    names = ("mu_prisparam", "cov_prisparam") if is_mat else ("mu_pris_param", "cov_pris_param")
+    content = _read_arrays(file, is_mat=is_mat)
     if not all(name in content for name in names):
         raise UserError(f"{file}: expected {names[0]} and {names[1]}, got {', '.join(content)}")
     mean, covariance = (np.asarray(content[name], np.float64) for name in names)
+    if mean.size != _COUNT or covariance.shape != (_COUNT, _COUNT):
+        raise UserError(
+            f"{file}: expected a mean of {_COUNT} values and a covariance of {_COUNT}x{_COUNT}, "
+            f"got the shapes {mean.shape} and {covariance.shape}"
+        )
     return PristineModel(mean.ravel(), covariance)
 
 
@@ -130,6 +138,19 @@ def _installed_model() -> Path:
         "model= to "
         "niqe_pris_params.npz or to the authors' modelparameters.mat"
     )
+
+
+def _read_arrays(file: Path, *, is_mat: bool) -> dict[str, Any]:
+    """Read the arrays of a `.mat` or `.npz` file by name; raise `UserError` for another one."""
+    try:
+        return dict(_read_mat(file) if is_mat else np.load(file, allow_pickle=False))
+    except UserError:
+        raise
+    except Exception as error:  # the two readers raise a dozen kinds for damaged and other files
+        kind = "a .mat file of version 7 or older" if is_mat else "a .npz file"
+        raise UserError(
+            f"{file}: expected {kind}, got another one or a damaged one ({type(error).__name__})"
+        ) from None
 
 
 def _read_mat(file: Path) -> Any:

@@ -83,6 +83,7 @@ def test_without_a_model_it_is_said_what_brings_one(monkeypatch, tmp_path):
         (np.zeros((108, 120, 3), np.uint8), "two patches.* after 4 .* height 108 and width 120"),
         (np.zeros((300, 300), np.uint8), r"\(H, W, 3\), got \(300, 300\)"),
         (np.full((300, 300, 3), 9, np.uint8), "flat"),
+        (np.full((300, 300, 3), np.nan), "expected finite values"),
     ],
 )
 def test_what_niqe_cannot_measure_is_refused(image, words):
@@ -97,3 +98,25 @@ def test_what_niqe_cannot_measure_is_refused(image, words):
 def test_a_border_that_is_not_a_number_of_pixels_is_refused(border):
     with pytest.raises(UserError, match=f"^border: expected an integer.*got {border}$"):
         niqe(textured(205, 300, 0), PristineModel(np.zeros(36), np.eye(36)), border=border)
+
+
+@pytest.mark.parametrize(("side", "border"), [(200, 200), (256, 300), (400, 350)])
+def test_a_border_larger_than_the_image_is_refused(side, border):
+    with pytest.raises(UserError, match=f"two patches.* after {border} are cropped"):
+        niqe(textured(side, side, 0), PristineModel(np.zeros(36), np.eye(36)), border=border)
+
+
+def test_a_file_that_is_no_model_is_named_and_a_suffix_in_capitals_is_read(model, tmp_path):
+    for name in ("text.npz", "text.mat", "empty.npz", "empty.mat"):
+        (tmp_path / name).write_text("no model" if name.startswith("text") else "")
+        with pytest.raises(UserError, match=rf"{name}: expected a \.(npz|mat) file"):
+            pristine_model(tmp_path / name)
+    np.savez(tmp_path / "x.npz", mu_pris_param=np.zeros(18), cov_pris_param=np.eye(3))
+    with pytest.raises(
+        UserError, match=r"mean of 36 values .* got the shapes \(18,\) and \(3, 3\)"
+    ):
+        pristine_model(tmp_path / "x.npz")
+    values = {"mu_prisparam": model.mean[None], "cov_prisparam": model.covariance}
+    savemat(tmp_path / "model.mat", values)
+    (tmp_path / "model.mat").rename(tmp_path / "MODEL.MAT")
+    assert np.array_equal(pristine_model(tmp_path / "MODEL.MAT").mean, model.mean)

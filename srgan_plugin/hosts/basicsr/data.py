@@ -1,9 +1,11 @@
-"""Dataset of image pairs for BasicSR's models, and one-line errors of BasicSR's own."""
+"""Dataset of image pairs for BasicSR's models, and one-line errors of BasicSR's own dataset."""
 
 import functools
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from basicsr.data.paired_image_dataset import PairedImageDataset as BasicSRPairedImageDataset
@@ -23,16 +25,22 @@ from .archs import SUFFIX
 
 @DATASET_REGISTRY.register(suffix=SUFFIX)
 class PairedImageDataset(Dataset[dict[str, Any]]):
-    """LR and GT images from folders or LMDB stores of either layout, with BasicSR's options.
+    """LR and GT images from folders or LMDB stores, of BasicSR or of `create_store`.
+
+    Unlike BasicSR's dataset, it uses images in subfolders, too, and each line of `meta_info_file`
+    once, sorted. LR images have the names of the GT images, or those with `x4`.
 
     Args:
-        opt: `dataroot_gt`; `dataroot_lq` (if missing, LR is computed by MATLAB's bicubic, or read
-            from the store written by `tools/create_store.py`); `meta_info_file`; `scale`; `phase`;
-            for training `gt_size`, `use_hflip`, `use_rot`. `io_backend` and `filename_tmpl` are
-            not needed: the path and the names show them.
+        opt: Options of BasicSR: `dataroot_gt`; `dataroot_lq` (if missing or empty, LR is computed
+            by MATLAB's bicubic, or read from the store written by `tools/create_store.py`);
+            `meta_info_file` (if missing or empty, all images); `scale`; `phase`; for training
+            `gt_size`, `use_hflip`, `use_rot` (both False if missing). `io_backend` and
+            `filename_tmpl` are ignored. In validation GT is cropped to a multiple of the scale.
 
     Raises:
-        UserError: An option would change the images and is not supported.
+        MissingFileError: A path does not exist.
+        UserError: An option would change the images and is not supported, images are not pairs, or
+            two results would have the same name.
     """
 
     def __init__(self, opt: Mapping[str, Any]) -> None:
@@ -51,6 +59,10 @@ class PairedImageDataset(Dataset[dict[str, Any]]):
             ann_file=opt.get("meta_info_file") or None,
             crop_gt=not self.training,
         )
+        names = Counter(map(_file_name, self.pairs.keys))
+        if len(names) < len(self.pairs) and not self.training:
+            twice, _ = names.most_common(1)[0]
+            raise UserError(f"dataroot_gt: expected different names, got two images named {twice}")
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -59,8 +71,7 @@ class PairedImageDataset(Dataset[dict[str, Any]]):
         """Return a dict with `lq` and `gt`, RGB in [0, 1], (3, H, W), float32, and their names."""
         key, lr, gt = self.pairs[index]
         lq, hq = self._augment(lr, gt, key) if self.training else (lr, gt)
-        # BasicSR takes the name of a result from the last part of this, up to a dot.
-        path = f"{key.replace('/', '_')}.png"
+        path = _file_name(key)
         return {"lq": _to_tensor(lq), "gt": _to_tensor(hq), "lq_path": path, "gt_path": path}
 
     def _augment(self, lr: LazyImage, gt: LazyImage, key: str) -> tuple[RGBArray, RGBArray]:
@@ -70,6 +81,11 @@ class PairedImageDataset(Dataset[dict[str, Any]]):
         flips = random_flips(sample_index, hflip, rot, rot)
         lq, hq = crop_pair(lr, gt, self.opt["gt_size"], self.opt["scale"], sample_index, key)
         return augment(lq, *flips), augment(hq, *flips)
+
+
+def _file_name(key: str) -> str:
+    """Return the file name of a result, which BasicSR writes without the suffix."""
+    return f"{key.replace('/', '_')}.png"
 
 
 def _to_tensor(image: LazyImage | RGBArray) -> Tensor:
@@ -86,15 +102,17 @@ def _get_checked_pair(dataset: Any, index: int) -> dict[str, Any]:
     names = dataset.paths[index]
     try:
         pair: dict[str, Any] = _get_pair(dataset, index)
-    except AttributeError as error:  # of None, which OpenCV returns
-        if error.obj is not None:
+    except (AttributeError, cv2.error) as error:
+        # OpenCV returns None, which has no `astype`; for an empty file it raises an error.
+        if isinstance(error, AttributeError) and (error.name, error.obj) != ("astype", None):
             raise
         raise UserError(
             f"{names['gt_path']}, {names['lq_path']}: expected two images, got one that OpenCV "
             "cannot decode; replace it"
         ) from None
     except ValueError as error:  # sizes that do not match, or are smaller than `gt_size`
-        raise UserError(f"{names['gt_path']}: {' '.join(str(error).split())}") from None
+        text = " ".join(map(str, error.args))
+        raise UserError(f"{names['gt_path']}: {' '.join(text.split())}") from None
     (height, width), (gt_height, gt_width) = (pair[key].shape[-2:] for key in ("lq", "gt"))
     scale = dataset.opt["scale"]
     if (gt_height, gt_width) != (height * scale, width * scale):

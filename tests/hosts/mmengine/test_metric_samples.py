@@ -109,7 +109,7 @@ def test_a_metric_without_a_reference_ignores_what_gt_holds() -> None:
 def test_the_message_of_a_metric_without_a_reference_asks_for_no_equal_shape() -> None:
     image = sample()
     image["gt_img"] = image["gt_img"][None]
-    expected = r"expected a prediction \(3, H, W\), or frames \(T, 3, H, W\), and GT with the same number of frames"
+    expected = r"a prediction \(3, H, W\), or frames \(T, 3, H, W\), and GT with the same number"
     with pytest.raises(UserError, match=expected):
         NIQE().process(None, [image])
 

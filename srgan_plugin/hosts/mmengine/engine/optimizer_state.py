@@ -26,17 +26,19 @@ def match_layout(parameter: Tensor, value: Any) -> Any:
 def check_optimizer_state(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> None:
     """Check that a saved state has the groups, options and states of an optimiser.
 
-    Kinds whose options include those of the other kind, and which store the same states, such as
-    Adam, AdamW and RAdam, are not distinguished.
+    Additional options or states of one side alone are ignored, because versions of torch add and
+    remove them. Adam, AdamW and RAdam are therefore not distinguished, nor is NAdam resumed as
+    RAdam.
 
     Args:
         optimizer: Optimiser of the config.
         saved: State of an optimiser, as in a checkpoint.
 
     Raises:
-        UserError: The number of parameters of a group, the options or the states differ.
+        UserError: The number of parameters of a group differs; each side has an option that the
+            other does not know; or a state is missing.
     """
-    ways = "start from its weights by load_from, or resume with the config of that run"
+    hint = "start from its weights by load_from, or resume with the config of that run"
     saved_counts, counts = (
         [len(group["params"]) for group in groups]
         for groups in (saved["param_groups"], optimizer.param_groups)
@@ -44,27 +46,32 @@ def check_optimizer_state(optimizer: torch.optim.Optimizer, saved: dict[str, Any
     if saved_counts != counts:
         raise UserError(
             f"--resume: expected optimizer states of {counts} parameters (by group), got "
-            f"{saved_counts}: another network, or model.ema added or removed; {ways}"
+            f"{saved_counts}: another network, or model.ema added or removed; {hint}"
         )
     missing, foreign = _compare_options(optimizer, saved["param_groups"][0])
-    # Versions of torch add or remove options, so a difference in one direction is no error.
+    # A difference in one direction may be one of versions.
     if not (missing and foreign):
         missing, foreign = _compare_states(optimizer, saved)
     if missing:
         raise UserError(
-            f"--resume: expected the states of {type(optimizer).__name__} with "
+            f"--resume: expected options and states of {type(optimizer).__name__}, with "
             f"{', '.join(sorted(missing))}, got those of an optimizer with "
-            f"{', '.join(sorted(foreign)) or 'fewer states'}; {ways}"
+            f"{', '.join(sorted(foreign)) or 'fewer'}; {hint}"
         )
 
 
 def _compare_options(
     optimizer: torch.optim.Optimizer, group: dict[str, Any]
 ) -> tuple[set[str], set[str]]:
-    """Return the names of options that only the optimiser has, and that only a saved group has."""
+    """Return the names of options that only the optimiser has, and that only a saved group has.
+
+    Names that mmengine adds to a group are not options: those of schedulers, and `lr_scale`.
+    """
     known = set(optimizer.defaults)
-    saved = {name for name in group if not name.startswith("initial_")}
-    return known - saved, saved - known - {"params", "param_names"}
+    saved = {name for name in group if name in known or not name.startswith("initial_")}
+    added = {"params", "param_names", "lr_scale", "decay_scale", "max_lr", "min_lr"}
+    added |= {"max_momentum", "base_momentum", "min_momentum"} | optimizer.param_groups[0].keys()
+    return known - saved, saved - known - added
 
 
 def _compare_states(
@@ -93,7 +100,7 @@ def _state_names(kind: Any, options: dict[str, Any], like: Tensor) -> set[str]:
         like: A tensor of the parameter's shape.
 
     Returns:
-        The names; empty if the class needs other arguments, or a closure.
+        The names; empty, so that nothing is compared, if the class cannot make such a step.
     """
     known = set(inspect.signature(kind).parameters) - KERNEL_OPTIONS - {"params"}
     parameter = nn.Parameter(torch.zeros(like.shape))
@@ -101,6 +108,6 @@ def _state_names(kind: Any, options: dict[str, Any], like: Tensor) -> set[str]:
     try:
         optimizer = kind([parameter], **{n: v for n, v in options.items() if n in known})
         optimizer.step()
-    except (TypeError, ValueError, RuntimeError):
+    except Exception:  # needs other arguments or a closure; a class of others may raise any error
         return set()
     return set(optimizer.state[parameter])
