@@ -42,6 +42,7 @@ def atomic_path(target: str | Path) -> Iterator[Path]:
 
     Raises:
         FileError: `target` is a device, a pipe or a folder, which renaming would replace.
+        OSError: The file cannot be written; the error has the path `target`.
     """
     target = Path(target).resolve()
     if target.exists() and not target.is_file():

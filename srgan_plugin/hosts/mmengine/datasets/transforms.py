@@ -142,6 +142,9 @@ class Flip(_Transform):
         keys: Keys of images, or of lists of frames.
         flip_ratio: Probability of a flip.
         direction: `"horizontal"` (left becomes right) or `"vertical"`.
+
+    Raises:
+        UserError: `direction` is another one, or `flip_ratio` is not in [0, 1].
     """
 
     def __init__(

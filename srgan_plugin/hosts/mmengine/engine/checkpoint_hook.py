@@ -60,6 +60,9 @@ class CheckpointHook(MMEngineCheckpointHook):
         max_keep_ckpts: Number of checkpoints to keep, the newest ones; -1 for all.
         backend_args: See mmengine's hook.
         kwargs: See mmengine's hook.
+
+    Raises:
+        UserError: An option is unknown, or `interval` is below -1.
     """
 
     def __init__(

@@ -185,7 +185,11 @@ class ImageMetric(BaseMetric):
 
 
 class _PSNROrSSIM(ImageMetric):
-    """PSNR or SSIM under MMagic's arguments, in MMagic's order; see `PSNR`."""
+    """PSNR or SSIM under MMagic's arguments, in MMagic's order; see `PSNR`.
+
+    Raises:
+        UserError: `input_order`, `convert_to` or `crop_border` has another value than MMagic's.
+    """
 
     metric: ClassVar[str]
     function: ClassVar[Callable[..., float]]

@@ -53,6 +53,10 @@ class SRModel(BaseModel):
             another toolbox gets contiguous tensors, because some fail otherwise.
         compile: True or `dict(mode=…)` compiles the trained networks by `torch.compile`, which
             needs a C compiler. A network that cannot be compiled runs uncompiled.
+
+    Raises:
+        UserError: A config is no dict, or its `type` or arguments are wrong, or `ema`,
+            `channels_last` or `compile` has another form.
     """
 
     def __init__(
