@@ -567,8 +567,11 @@ def test_an_option_without_a_value_is_one_line(fails: Callable[..., str]) -> Non
         ("default_hooks=3", "default_hooks: expected a dict, got 3"),
         ("env_cfg.dist_cfg=3", "env_cfg.dist_cfg: expected a dict, got 3"),
         ("val_dataloader=3", "val_dataloader: expected a dict or a list, got 3"),
-        ("custom_hooks=3", "custom_hooks: expected a list, got 3"),
-        ("visualizer.vis_backends=3", "visualizer.vis_backends: expected a dict or a list, got 3"),
+        ("custom_hooks=3", "custom_hooks: expected a list or a tuple, got 3"),
+        (
+            "visualizer.vis_backends=3",
+            "visualizer.vis_backends: expected a dict or a list or a tuple, got 3",
+        ),
         ("default_hooks.loger.interval=1", "default_hooks.loger: expected a hook with type"),
         ("default_hooks.loger.interval=1", "nearest: logger"),
         ("train_cfg.max_iters=0", "train_cfg.max_iters: expected a number of at least 1, got 0"),

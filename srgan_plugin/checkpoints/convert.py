@@ -6,12 +6,12 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
 
-from srgan_plugin.errors import UserError, prefix_errors
+from srgan_plugin.errors import UserError, check_option, prefix_errors
 from srgan_plugin.io.download import sha256
 from srgan_plugin.networks import DISCRIMINATORS
 
@@ -144,22 +144,31 @@ def convert(
         arguments: Arguments that the source does not record, see `identify`.
         half: Whether to round weights to half precision, which halves the file; the output may
             differ by half a level of an 8-bit image.
-        name: Name of the model, for the metadata of `.safetensors`.
-        license: Licence of the weights, for the metadata; default: the licence in the source.
+        name: Name of the model, for the metadata of `.safetensors`, ignored for other files; that
+            in the source is not copied.
+        license: Licence of the weights, likewise; default: the licence in the source.
         note_among_weights: Whether to write the note also as a tensor, for programs that read
-            tensors only, such as spandrel. It is omitted if weights and defaults imply it.
+            tensors only, such as spandrel; for `to="plugin"` only. It is omitted if weights and
+            defaults imply it.
 
     Returns:
         What was converted: the detected network, the written file, its SHA-256, and the largest
-        difference of the outputs.
+        difference of the outputs: images in [0, 1], or logits of a discriminator.
 
     Raises:
         MissingFileError: The source does not exist.
-        UserError: The source is damaged or contains another network, or the code base cannot
-            compute the same function.
+        UserError: The source is damaged or contains another network, the code base cannot compute
+            the same function, or `to`, `origin`, `role` or `note_among_weights` has a wrong value.
         OSError: `target` cannot be written.
     """
     target = Path(target)
+    check_option("to", to, _RULES)
+    check_option("origin", origin, (None, *_RULES))
+    check_option("role", role, get_args(Role))
+    if note_among_weights and to != "plugin":
+        raise UserError(
+            f"note_among_weights: expected to='plugin', got {to!r}, which refuses unknown keys"
+        )
     _check_target(target, to)
     checkpoint = load_checkpoint_file(source)
     with prefix_errors(source):

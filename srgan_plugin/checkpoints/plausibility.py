@@ -39,9 +39,13 @@ def find_better_arguments(network: SRResNet, assumed: Collection[str]) -> dict[s
     """Return the assumed arguments that the weights contradict, with the values that fit better.
 
     Args:
-        network: The network with the assumed arguments, in evaluation mode; it is not changed.
+        network: The network with the assumed arguments, float32, on the CPU, in evaluation mode; it
+            is not changed.
         assumed: Names of the assumed arguments, of which `act`, `input_range`, `output_range` and
-            `last_act` are checked.
+            `last_act` are checked. `prelu` has weights, so it is known.
+
+    Returns:
+        {name: value}. If `act` is contradicted, the ranges are not checked.
     """
     if "act" in assumed and network.act != "prelu" and (act := _better_activation(network)):
         return {"act": act}
@@ -70,7 +74,7 @@ def _mean_error(block: Any, act: nn.Module | None = None) -> float:
 
     Args:
         block: Residual block.
-        act: Activation between the convolutions; None predicts the bias of the convolution.
+        act: Activation between the convolutions; None predicts as if its output were zero.
     """
     first, second = block.bn1, block.bn2
     deviation = first.weight.abs() * (first.running_var / (first.running_var + first.eps)).sqrt()
@@ -102,7 +106,10 @@ class _Fit(NamedTuple):
 
 
 def _better_ranges(network: SRResNet, assumed: Collection[str]) -> dict[str, Any]:
-    """Return the ranges and the last activation to change because others fit decisively better."""
+    """Return the ranges and the last activation to change because others fit decisively better.
+
+    Only networks from 1 to 1 or from 3 to 3 channels are checked.
+    """
     names = ("input_range", "output_range", "last_act")
     now = {name: getattr(network, name) for name in names}
     channels = network.conv_first.in_channels, network.conv_last.out_channels
@@ -144,15 +151,16 @@ def _fits(
     fits = {}
     try:
         network.output_range, network.last_act = (0.0, 1.0), "none"
-        for network.input_range in inputs:
-            raw = network(image)
+        for value in inputs:
+            network.input_range = value
+            raw = network(image)  # the output of the last convolution, because of the line above
             distance = _distance(norm, features.pop())
             for output, last_act in itertools.product(outputs, last_acts):
                 result = PIXEL_RANGES[output].decode(LAST_ACTIVATIONS[last_act](raw)).clamp(0, 1)
                 small = F.avg_pool2d(result, network.upscale_factor)
                 error = float(_crop(small - image, _BORDER).square().mean())
                 fit = _Fit(-10 * math.log10(max(error, 1e-10)), distance)
-                fits[network.input_range, output, last_act] = fit
+                fits[value, output, last_act] = fit
     finally:
         hook.remove()
         network.input_range, network.output_range, network.last_act = before

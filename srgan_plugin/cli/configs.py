@@ -26,7 +26,7 @@ _MMEDITING_KEYS = (
     "checkpoint_config",
     "evaluation",
 )
-# {visualisation backend: {module that it imports at first use: its package}}
+# Modules that visualisation backends import at first use, and their packages.
 _VIS_BACKENDS = {
     "WandbVisBackend": {"wandb": "wandb"},
     "TensorboardVisBackend": {"tensorboard": "tensorboard"},
@@ -48,15 +48,16 @@ _SECTIONS: dict[str, tuple[type, ...]] = {
     "val_cfg": (dict,),
     "test_cfg": (dict,),
     "optim_wrapper": (dict,),
-    "param_scheduler": (dict, list),
+    "param_scheduler": (dict, list, tuple),
     "default_hooks": (dict,),
-    "custom_hooks": (list,),
+    "custom_hooks": (list, tuple),
     "log_processor": (dict,),
     "visualizer": (dict,),
-    "visualizer.vis_backends": (dict, list),
+    "visualizer.vis_backends": (dict, list, tuple),
+    "randomness": (dict,),
     "train_dataloader": (dict,),
     "train_dataloader.dataset": (dict,),
-    "train_dataloader.dataset.pipeline": (list,),
+    "train_dataloader.dataset.pipeline": (list, tuple),
     "train_dataloader.sampler": (dict,),
     "train_dataloader.batch_sampler": (dict,),
     "val_dataloader": (dict, list),
@@ -84,7 +85,7 @@ def add_config_options(parser: argparse.ArgumentParser) -> None:
         "--launcher", choices=["none", "pytorch", "slurm"], default="none", help="job launcher"
     )
     parser.add_argument(
-        "--verbose", action="store_true", help="show the whole log, with the config, on the console"
+        "--verbose", action="store_true", help="show the full log, with the config, on the console"
     )
     # torchrun sets LOCAL_RANK; torch.distributed.launch passed one of these flags instead.
     parser.add_argument("--local_rank", "--local-rank", type=int, default=0)
@@ -98,12 +99,13 @@ def load_config(args: argparse.Namespace) -> Any:
     patched and imported.
 
     Args:
-        args: Arguments of `add_config_options`, `config` and `work_dir`.
+        args: Arguments of `add_config_options`, `config` (str) and `work_dir` (str or None).
 
     Raises:
         MissingFileError: The config does not exist.
-        UserError: An option is not of the form KEY=VALUE or does not fit the config; or the config
-            is broken, of MMEditing 0.x, without a model, or needs a visualisation backend whose
+        UserError: Slurm did not start this process; an option is not of the form KEY=VALUE, or it
+            or a section does not fit; the scales of generator and dataset differ; or the config is
+            broken, of MMEditing 0.x, without a model, or needs a visualisation backend whose
             package is not installed.
     """
     if args.launcher == "slurm" and "SLURM_PROCID" not in os.environ:
@@ -200,9 +202,9 @@ def _check_scales(cfg: Any) -> None:
         given = cfg.get(name)
         loaders = given if isinstance(given, list) else [given]
         for index, loader in enumerate(loaders):
-            dataset = get_setting(loader, "dataset") or {}
-            own = str(dataset.get("type")).rpartition(".")[2] in _DATASETS
-            scale = dataset.get("scale", 4 if own else None)
+            dataset = get_setting(loader, "dataset")
+            is_known = _type_name(get_setting(dataset, "type")) in _DATASETS
+            scale = dataset.get("scale", 4) if is_known else None
             if None not in (factor, scale) and factor != scale:
                 place = f"{name}.{index}" if isinstance(given, list) else name
                 raise UserError(
@@ -212,6 +214,11 @@ def _check_scales(cfg: Any) -> None:
                 )
 
 
+def _type_name(kind: Any) -> str:
+    """Return the name of a class that a config gives as a name or, since mmengine 0.8, itself."""
+    return str(getattr(kind, "__name__", kind)).rpartition(".")[2]
+
+
 def _check_not_mmediting(cfg: Any, path: Path) -> None:
     """Raise `UserError` for a config of MMEditing 0.x, which mmengine cannot run."""
     old = [name for name in _MMEDITING_KEYS if name in cfg]
@@ -219,7 +226,8 @@ def _check_not_mmediting(cfg: Any, path: Path) -> None:
         return
     model = cfg.get("model") if isinstance(cfg.get("model"), dict) else {}
     gan = "discriminator" in model or model.get("type") in ("SRGAN", "ESRGAN")
-    scale = (model.get("generator") or {}).get("upscale_factor", 4)
+    scale = get_setting(model.get("generator"), "upscale_factor")
+    scale = scale if scale in (2, 3) else 4
     start = "srgan_x4c64b16_g1_1000k_div2k" if gan else f"msrresnet_x{scale}c64b16_g1_1000k_div2k"
     raise UserError(
         f"{path}: expected a config of mmengine, got one of MMEditing 0.x (it has "
@@ -236,7 +244,7 @@ def _check_vis_backends(cfg: Any) -> None:
     backends = visualizer.get("vis_backends") if isinstance(visualizer, dict) else None
     backends = [backends] if isinstance(backends, dict) else backends or []
     types = (backend.get("type") for backend in backends if isinstance(backend, dict))
-    for kind in (str(name).rpartition(".")[2] for name in types):
+    for kind in map(_type_name, types):
         needed = _VIS_BACKENDS.get(kind, {})
         missing = [package for module, package in needed.items() if find_spec(module) is None]
         if missing:
@@ -257,13 +265,13 @@ def _explain_broken_config(path: Path, error: Exception) -> str:
             if isinstance(name := frame.f_locals.get("filename"), str) and name.endswith(".py")
         ]
         return f"{files[-1] if files else path}, line {error.lineno}: {error.msg}"
-    if isinstance(error, FileNotFoundError) and str(error.filename).endswith(".py"):
-        return f"{path}: _base_: expected a config, got no file {error.filename}"
     frames = [
         frame
         for frame in traceback.extract_tb(error.__traceback__)
         if frame.name == "<module>" and frame.filename.endswith(".py")
     ]
+    if isinstance(error, FileNotFoundError) and str(error.filename).endswith(".py") and not frames:
+        return f"{path}: _base_: expected a config, got no file {error.filename}"
     if (line := _explain_failed_import(error)) is not None:
         return f"{path}: {line}"
     place = f"{frames[-1].filename}, line {frames[-1].lineno}" if frames else str(path)
@@ -273,16 +281,17 @@ def _explain_broken_config(path: Path, error: Exception) -> str:
 
 def _explain_failed_import(error: Exception) -> str | None:
     """Return the line on a module of `custom_imports` that mmengine could not import."""
-    by_mmengine, own = error.__cause__, error.__cause__ and error.__cause__.__context__
-    if not str(error).startswith(_FAILED_IMPORT) or own is None:
+    by_mmengine = error.__cause__
+    cause = by_mmengine and by_mmengine.__context__
+    if not str(error).startswith(_FAILED_IMPORT) or cause is None:
         return None
     module = str(by_mmengine).rpartition(" ")[2]
-    if isinstance(own, ModuleNotFoundError) and f"{module}.".startswith(f"{own.name}."):
+    if isinstance(cause, ModuleNotFoundError) and f"{module}.".startswith(f"{cause.name}."):
         return (
             f"custom_imports: expected modules that can be imported, got {module}; set PYTHONPATH "
             "to the folder that contains it, or install it"
         )
-    return f"custom_imports: {module} cannot be imported: {one_line(own)}"
+    return f"custom_imports: expected modules that can be imported, got {module}: {one_line(cause)}"
 
 
 def require_settings(cfg: Any, *names: str, hint: str) -> None:
@@ -307,13 +316,14 @@ def check_resumable(path: str | Path, name: str = "--resume") -> int:
 
     Args:
         path: The checkpoint.
-        name: The cause, for messages: `--resume`, or `resume=True` of the config.
+        name: Origin of the request, for messages: `--resume`, or `resume=True` of a config.
 
     Returns:
         Iteration of the checkpoint; -1 for a remote one.
 
     Raises:
         MissingFileError: The file does not exist.
+        OSError: The file cannot be read.
         UserError: The file is not an mmengine checkpoint, or has no iteration or optimizer state.
     """
     if "://" in str(path):
@@ -328,9 +338,10 @@ def check_resumable(path: str | Path, name: str = "--resume") -> int:
             f"models/net_g_{checkpoint.get('iter', 'ITER')}.pth by --cfg-options load_from=…"
         )
     meta = checkpoint.get("meta")
+    iteration = meta.get("iter") if isinstance(meta, dict) else None
     by_flag = f"replace --resume by --cfg-options load_from={path}"
     change = by_flag if name == "--resume" else f"remove {name}, keep load_from={path}"
-    if not isinstance(meta, dict) or "iter" not in meta or "optimizer" not in checkpoint:
+    if not isinstance(iteration, int) or "optimizer" not in checkpoint:
         raise UserError(
             f"{name}: expected a checkpoint of a training, got {path} with weights only; to start "
             f"from them, {change}"
@@ -340,4 +351,4 @@ def check_resumable(path: str | Path, name: str = "--resume") -> int:
             f"{name}: expected a checkpoint of mmengine, got {path} of mmcv 1.x (MMEditing 0.x); "
             f"to start from its weights, {change}"
         )
-    return int(meta["iter"])
+    return iteration

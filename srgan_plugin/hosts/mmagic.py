@@ -2,7 +2,7 @@
 
 A config with an MMagic class (`type='mmagic.PSNR'`) imports this module, and so do MMagic configs
 in the tools of this package. `python -m srgan_plugin mmagic train|test …` imports it for MMagic's
-tools.
+tools. Importing it raises `ToolboxError` if MMagic is missing or of an unsupported version.
 """
 
 import functools
@@ -31,11 +31,13 @@ class StubOps(ModuleType):
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
+        if name in ("get_compiler_version", "get_compiling_cuda_version"):
+            return lambda: "n/a"  # for mmcv's `collect_env`
 
         def op(*_: object, **__: object) -> NoReturn:
             raise NotImplementedError(
-                f"mmcv: expected the compiled op {name}, got mmcv-lite, which has none; use a "
-                "model without it, or compile the full mmcv"
+                f"mmcv: expected the compiled op {name}, got mmcv-lite, or an mmcv whose compiled "
+                "ops fail to import; use a model without it, or compile the full mmcv"
             )
 
         return op

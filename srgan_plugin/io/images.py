@@ -31,6 +31,8 @@ _CONVERSIONS: Final = {
 def read_image(path: str | os.PathLike[str]) -> RGBArray:
     """Read an image file for training.
 
+    JPEG has no checksums, so damage within its data is not noticed.
+
     Returns:
         RGB, (H, W, 3), uint8; converted as in `decode_image`.
 
@@ -154,7 +156,10 @@ def _check_same(image: ImageFile, rgb: RGBArray, name: str) -> None:
     if (other[..., 3] < 255).any():
         raise _transparent(name)
     if not np.array_equal(other[..., :3], rgb):
-        raise damage_error(name, "OpenCV and Pillow decode different pixels")
+        raise UserError(
+            f"{name}: expected pixels that OpenCV and Pillow decode in the same way, got different "
+            "ones: the file is damaged, or of a rare kind; restore it, or save it as PNG"
+        )
 
 
 def _transparent(name: str) -> UserError:

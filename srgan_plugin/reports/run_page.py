@@ -162,7 +162,7 @@ def _checkpoint_table(runs: Sequence[Run]) -> str:
     rows = [
         [name, path, f"{size / 1e6:.1f}", digest]
         for name, run in zip(unique_names(runs), runs, strict=True)
-        for path, size, digest in checkpoints(run.folder)
+        for path, size, digest in ([] if run.is_single_log else checkpoints(run.folder))
     ]
     if not rows:
         return ""

@@ -15,6 +15,8 @@ Curve = dict[int, float]  # {iteration: value}
 
 _MAX_HASHED: Final = 2**33  # bytes of the largest checkpoint whose SHA-256 is computed
 _CHECKPOINTS: Final = (".pth", ".safetensors")
+# `iter_5000`, `net_g_5000`, but not `msrresnet_x4`.
+_ITERATION: Final = re.compile(r"(.*_)(\d+)")
 
 
 @dataclass
@@ -23,15 +25,17 @@ class Run:
 
     Attributes:
         name: Name of the run; default: the name of its folder.
-        folder: Folder of the run.
+        folder: Folder of the run; of a single log, the folder with the log.
         toolbox: "mmengine" (runs of this package and of MMagic) or "BasicSR".
         curves: {name: logged values}; losses have the names of this package also for BasicSR.
         info: {title: text} from the log: times, versions, seed, devices.
         config: {dotted name: setting}; empty if the folder has no config.
-        config_text: Content of the config file.
-        config_name: File name of the config.
-        tests: {file name without suffix: {test set: {metric: value}}}.
-        image_counts: {validation set: number of images}, for sets whose number is in the log.
+        config_text: Content of the config file; empty if there is none.
+        config_name: File name of the config; empty if it is unknown.
+        tests: {file name without suffix: results}, see `read_results`; empty for a single log.
+        image_counts: {validation set: number of images}, for sets whose number was logged.
+        is_single_log: Whether a log was read outside of the folder of a run, so that other files
+            beside it are not of this run.
     """
 
     name: str
@@ -44,6 +48,7 @@ class Run:
     config_name: str = ""
     tests: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
     image_counts: dict[str, int] = field(default_factory=dict)
+    is_single_log: bool = False
 
     def add(self, name: str, step: int, value: float) -> None:
         """Add a point to a curve, or replace the point at the same iteration.
@@ -56,7 +61,7 @@ class Run:
         self.curves.setdefault(name, {})[step] = value
 
     def drop_from(self, step: int) -> None:
-        """Delete the points from iteration `step`, which a resumed session logs again."""
+        """Delete the points at and after iteration `step`; a resumed session logs these again."""
         self.curves = {
             name: {at: value for at, value in curve.items() if at < step}
             for name, curve in self.curves.items()
@@ -70,14 +75,15 @@ class Run:
                 time between sessions.
         """
         spans = [(times[0], times[-1]) for times in sessions if times]
-        started = list(dict.fromkeys(f"{first:%Y-%m-%d %H:%M}" for first, _ in spans))
+        started = [f"{first:%Y-%m-%d %H:%M}" for first, _ in spans]
         if spans:
             seconds = sum((last - first).total_seconds() for first, last in spans)
             ends = {"started": started[0], "last entry": f"{spans[-1][1]:%Y-%m-%d %H:%M}"}
-            self.info = {**ends, **self.info, "time in all": _duration(seconds)}
+            self.info = {**ends, **self.info, "total time": _duration(seconds)}
         if len(sessions) > 1:
             count = "once" if len(sessions) == 2 else f"{len(sessions) - 1} times"
-            self.info["resumed"] = ", ".join(started[1:]) or count
+            is_known = len(started) == len(sessions)
+            self.info["resumed"] = ", ".join(started[1:]) if is_known else count
 
 
 def _duration(seconds: float) -> str:
@@ -102,6 +108,10 @@ def read_run(path: Path) -> Run:
     Raises:
         MissingFileError: `path` does not exist, or the folder has no log.
         FileError: The file is not a training log.
+        OSError: A log cannot be read.
+
+    Warns:
+        PluginWarning: The config of the run cannot be read.
     """
     from .basicsr_runs import basicsr_logs, read_basicsr
     from .mmengine_runs import mmengine_logs, read_mmengine
@@ -129,18 +139,22 @@ def _read_log(path: Path) -> Run:
     from .basicsr_runs import is_basicsr_log, read_basicsr
     from .mmengine_runs import find_mmengine_log, read_mmengine
 
-    run = Run(name=path.stem, folder=path.parent, toolbox="")
+    run = Run(name=path.stem, folder=path.parent, toolbox="", is_single_log=True)
     if is_basicsr_log(path):
         read_basicsr(run, [path])
+        run.is_single_log = not (path.parent / "models").is_dir()
     elif log := find_mmengine_log(path):
         read_mmengine(run, [log])
         if log.parent.name == "vis_data":  # WORK_DIR/TIMESTAMP/vis_data/scalars.json
             run.name = "/".join(log.resolve().parts[-4:-2])
+            run.folder, run.is_single_log = log.parents[2], False
     if not run.curves:
         raise FileError(
             f"{path}: expected a training log of mmengine or MMagic (scalars.json) or BasicSR "
-            "(train_NAME_TIMESTAMP.log), got another file"
+            "(train_NAME_TIMESTAMP.log), got one without entries of a training, or another file"
         )
+    if not run.is_single_log:
+        run.tests = dict(_test_results(run.folder))
     return run
 
 
@@ -157,10 +171,11 @@ def read_results(path: Path) -> dict[str, dict[str, float]]:
     """Read results written by `tools/test.py --out`.
 
     Returns:
-        {test set: {metric: value}}.
+        {test set: {metric: value}}; a row may also have `images`, the number of images.
 
     Raises:
         MissingFileError: The file does not exist.
+        OSError: The file cannot be read.
         UserError: The file has other content.
     """
     if not path.is_file():
@@ -197,21 +212,29 @@ def checkpoints(folder: Path) -> list[tuple[str, int, str]]:
     """Return the best and the last checkpoints in the folder of a run.
 
     Returns:
-        (path relative to `folder`, size in bytes, SHA-256) of each, sorted by path.
+        (path relative to `folder`, size in bytes, SHA-256 or why it was not computed) of each,
+        sorted by path.
     """
     files = [p for p in folder.rglob("*") if p.suffix in _CHECKPOINTS and p.is_file()]
-    files = [p for p in files if "training_state" not in p.parent.name]
-    best = [p for p in files if p.name.startswith("best_") or "_latest" in p.name]
-    numbered = [p for p in files if p not in best]
+    # BasicSR's states of optimisers.
+    files = [p for p in files if "training_states" not in p.relative_to(folder).parts[:-1]]
     last: dict[tuple[Path, str], Path] = {}
-    for path in sorted(numbered, key=lambda p: _numbers(p.stem)):
-        last[path.parent, re.sub(r"\d+", "#", path.stem)] = path
-    chosen = sorted({*best, *last.values()})
+    others = []  # best_*: mmengine; *_latest: BasicSR; names without an iteration
+    for path in files:
+        found = _ITERATION.fullmatch(path.stem)
+        if found is None or path.name.startswith("best_"):
+            others.append(path)
+            continue
+        series = path.parent, found[1]
+        if series not in last or int(found[2]) > _iteration(last[series]):
+            last[series] = path
+    chosen = sorted({*others, *last.values()})
     return [(p.relative_to(folder).as_posix(), p.stat().st_size, _sha256(p)) for p in chosen]
 
 
-def _numbers(text: str) -> list[int]:
-    return [int(number) for number in re.findall(r"\d+", text)]
+def _iteration(path: Path) -> int:
+    found = _ITERATION.fullmatch(path.stem)
+    return int(found[2]) if found else -1
 
 
 def _sha256(path: Path) -> str:
@@ -224,7 +247,7 @@ def flatten(config: object, prefix: str = "") -> dict[str, object]:
     """Flatten nested mappings, and lists that contain mappings or lists, to dotted names.
 
     Args:
-        config: Config to flatten.
+        config: Config to flatten; another value has the name `prefix`.
         prefix: Dotted name of `config` in a larger config.
 
     Returns:
@@ -250,5 +273,12 @@ def differing_settings(base: Mapping[str, object], other: Mapping[str, object]) 
     return {
         name
         for name in {*base, *other}
-        if name not in base or name not in other or repr(base[name]) != repr(other[name])
+        # By text as well, in which NaN equals itself; 1 and 1.0 are equal, 1 and True are not.
+        if name not in base
+        or name not in other
+        or (repr(base[name]) != repr(other[name]) and not _is_same_number(base[name], other[name]))
     }
+
+
+def _is_same_number(one: object, other: object) -> bool:
+    return _is_number(one) and _is_number(other) and one == other

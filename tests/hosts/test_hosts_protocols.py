@@ -40,7 +40,8 @@ def test_a_protocol_measures_what_its_own_code_measures(
     for pred, gt in predictions:
         expected = ORACLES[protocol](pred, gt)
         assert scorer.score(pred, gt) == pytest.approx(expected, abs=1e-4)
-        chw = [torch.from_numpy(x.astype(np.float64)).permute(2, 0, 1) for x in (pred * 255.0, gt)]
+        levels = (pred * 255.0).astype(np.float64)
+        chw = [torch.from_numpy(x).permute(2, 0, 1) for x in (levels, gt)]
         on_device = scorer.score_tensor(*chw).tolist()
         assert dict(zip(scorer.metrics, on_device, strict=True)) == pytest.approx(
             expected, abs=1e-4

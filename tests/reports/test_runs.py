@@ -79,7 +79,7 @@ def test_initial_weights_are_those_of_the_first_session(tmp_path: Path) -> None:
     run = read_run(tmp_path)
     # The second session did not resume, so the first one does not count.
     assert run.info["started"] == "2026-01-01 11:00"
-    assert run.info["time in all"] == "20 min 00 s"
+    assert run.info["total time"] == "20 min 00 s"
     assert run.info["resumed"] == "2026-01-01 12:00"
     assert run.info["weights at the start"] == "first.pth"
     assert run.info["code"] == "a, then b"
@@ -133,7 +133,7 @@ def test_times_and_environment_are_read_from_the_text_log(tmp_path: Path) -> Non
     write_session(tmp_path, "20260101_100000", [step(10, 1.0)], log)
     info = read_run(tmp_path).info
     assert info["started"] == "2026-01-01 10:00"
-    assert info["time in all"] == "1 h 05 min"
+    assert info["total time"] == "1 h 05 min"
     assert (info["torch"], info["seed"]) == ("2.14.1+cu130", "7")
     assert info["code"] == "srgan_plugin 1, commit abc-dirty"
     assert info["GPU"] == "GPU 0,2: NVIDIA H100, GPU 1: NVIDIA A100"
@@ -200,7 +200,7 @@ def test_curves_of_basicsr_are_read_from_its_log(tmp_path: Path) -> None:
     # The log does not state the iteration of a validation: every 100th, and the last one.
     assert run.curves["Set5/PSNR"] == {100: 24.3, 250: 24.5}
     assert run.curves["Set5/NIQE"] == {100: 5.1}
-    assert run.info["time in all"] == "2 min 04 s"
+    assert run.info["total time"] == "2 min 04 s"
     assert run.image_counts == {"Set5": 5}
     assert run.config == {"network_g.type": "MSRResNet"}
 
@@ -248,7 +248,7 @@ def test_times_of_a_resumed_basicsr_run_exclude_the_break(tmp_path: Path) -> Non
         (tmp_path / f"train_name_20260101_{hour}0000.log").write_text(text)
     info = read_run(tmp_path).info
     assert (info["started"], info["last entry"]) == ("2026-01-01 10:00", "2026-01-01 12:02")
-    assert info["time in all"] == "4 min 08 s"
+    assert info["total time"] == "4 min 08 s"
     assert info["resumed"] == "2026-01-01 12:00"
 
 

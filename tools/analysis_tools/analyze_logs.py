@@ -167,8 +167,8 @@ def cal_train_time(runs: Sequence[Run], args: argparse.Namespace) -> None:
         print(f"average iter time: {statistics.fmean(seconds.values()):.4f} s/iter")
         if waiting := run.curves.get("waiting for data"):
             print(f"waiting for data: {statistics.fmean(waiting.values()):.1f} %")
-        if total := run.info.get("time in all"):
-            print(f"time in all: {total}")
+        if total := run.info.get("total time"):
+            print(f"total time: {total}")
 
 
 @command

@@ -6,11 +6,12 @@ from contextlib import ExitStack
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 
 from srgan_plugin.data.pairs import GT_STORE, ImagePairs, lr_store_name
-from srgan_plugin.errors import FileError, UserError
+from srgan_plugin.errors import FileError, UserError, check_count, check_option
 from srgan_plugin.io.atomic import atomic_directory
 from srgan_plugin.io.lmdb_store import DATA, StoreLayout
 from srgan_plugin.io.lmdb_writer import StoreWriter, encode
@@ -22,7 +23,7 @@ from .parallel import Progress, ordered_map
 Encoded = tuple[str, list[tuple[bytes, tuple[int, ...]]]]
 
 _MOST_BAD = 20  # images that are reported
-# Other errors of the system, such as too many open files, say nothing about the image.
+# Other errors of the system, such as too many open files, do not concern the image.
 _BAD = (UserError, FileNotFoundError)
 
 
@@ -46,8 +47,9 @@ def create_store(
     Args:
         hr_dir: Folder, also a nested one, or store of HR images.
         out: Folder to create.
-        lr_dir: Folder or store of LR images. If None, the HR images are cropped to a multiple of
-            the scale and LR is computed by MATLAB's bicubic (`make_lr`).
+        lr_dir: Folder or store of LR images. If None, LR is that of `hr_dir` if `create_store`
+            wrote it; else the HR images are cropped to a multiple of the scale and LR is computed
+            by MATLAB's bicubic (`make_lr`).
         layout: `raw`, from which crops are read without decoding, or `png`, as in BasicSR.
         scale: HR size over LR size.
         workers: Number of reading processes; 1 reads in this process, None starts one on each
@@ -60,9 +62,12 @@ def create_store(
     Raises:
         MissingFileError: A folder does not exist.
         FileError: `out` exists, and `replace` is false or `out` contains anything but this store.
-        UserError: Images cannot be read, or LR and HR images are not pairs; nothing was written.
-        OSError: The disk is full, or the system refuses to read a file.
+        UserError: Images cannot be read, LR and HR images are not pairs, or `layout` or `scale` has
+            a wrong value; nothing was written.
+        OSError: The disk is full, or a file cannot be read.
     """
+    check_option("layout", layout, get_args(StoreLayout))
+    check_count(1, scale=scale)
     out = Path(out)
     _check_target(out, scale, replace=replace)
     pairs = ImagePairs(hr_dir, lr_dir, scale=scale)
@@ -78,8 +83,8 @@ def create_store(
         if reason:
             bad = [reason, *_bad_images(pairs, count + 1, workers, progress)]
             if failed is not None and len(bad) > 1:
-                for reason in bad:
-                    failed(reason)
+                for line in bad:
+                    failed(line)
             raise UserError(_refusal(hr_dir, bad, len(pairs), named=failed is not None))
 
 
@@ -119,7 +124,7 @@ def _write_pairs(
 def _bad_images(
     pairs: ImagePairs, start: int, workers: int | None, progress: Progress | None
 ) -> Iterator[str]:
-    """Yield why images from `start` on cannot be used, of the first that cannot; encode none."""
+    """Yield the reasons why images from `start` on cannot be used, at most 19; encode nothing."""
 
     def show(done: int, _: int) -> None:
         if progress is not None:
@@ -135,7 +140,7 @@ def _refusal(hr_dir: str | os.PathLike[str], bad: Sequence[str], total: int, *, 
     if len(bad) == 1:
         return bad[0]
     reasons = "" if named else f" ({'; '.join(bad)})"
-    more = "or more " if len(bad) == _MOST_BAD else ""
+    more = "or more " if len(bad) == _MOST_BAD < total else ""
     return (
         f"{hr_dir}: expected images that can be used, got {len(bad)} {more}of {total} that cannot"
         f"{reasons}; nothing was written: repair or remove them"
@@ -152,7 +157,7 @@ def create_div2k_stores(
     """Create uncompressed stores of HR images and all their LR images in one pass.
 
     Each store (`GT.lmdb`, `LRx2.lmdb`, …) appears when it is complete. Existing stores are skipped,
-    so scales can be added later.
+    so scales can be added later, of the same images: they are not compared.
 
     Args:
         sources: HR images with their LR images, each with the same scales.
@@ -161,9 +166,12 @@ def create_div2k_stores(
         progress: Called with the number of HR images done and the total.
 
     Raises:
-        UserError: An image is damaged, or an LR image does not match its HR image.
+        UserError: `sources` is empty or has different scales, an image is damaged, or an LR image
+            does not match its HR image.
         OSError: The disk is full.
     """
+    if len({frozenset(source.lrs) for source in sources}) != 1:
+        raise UserError("sources: expected HR images with LR images of the same scales, got others")
     folder = Path(folder)
     stores = {scale: folder / lr_store_name(scale) for scale in sources[0].lrs}
     stores[1] = folder / GT_STORE

@@ -1,15 +1,18 @@
 """BasicSR's models with atomic checkpoints, and SRGAN trained by the objectives in `losses`."""
 
 import os
-import tempfile
 import zipfile
 from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 from basicsr.models.sr_model import SRModel as BasicSRModel
 from basicsr.models.srgan_model import SRGANModel as BasicSRGANModel
+from basicsr.utils.dist_util import get_dist_info
 from basicsr.utils.registry import MODEL_REGISTRY
 from torch import Tensor
 
@@ -42,41 +45,58 @@ class _AtomicSaveMixin:
             current_iter: Number of the iteration.
 
         Raises:
-            OSError: A file could not be written, which BasicSR only logs.
+            FileError: A file is missing or truncated, which BasicSR only logs.
+            OSError: A file cannot be written.
         """
+        if get_dist_info()[0]:
+            return  # BasicSR saves on the first rank, the only one that creates the folders
         paths = self.opt["path"]
-        kinds = ("models", "training_states")
-        targets = {kind: Path(paths[kind]) for kind in kinds}
-        with tempfile.TemporaryDirectory(dir=paths["experiments_root"], prefix=".") as made:
-            try:
-                for kind in kinds:
-                    paths[kind] = str(Path(made, kind))
-                    Path(paths[kind]).mkdir()
-                super().save(epoch, current_iter)  # type: ignore[misc]
-                for kind in kinds:
-                    for file in sorted(Path(paths[kind]).iterdir()):
-                        if not zipfile.is_zipfile(file):  # its directory is written last
-                            raise FileError(
-                                f"{targets[kind] / file.name}: expected a complete checkpoint, got "
-                                "a truncated one; make room and resume by --auto_resume"
-                            )
-                        with file.open("rb+") as opened:
-                            os.fsync(opened.fileno())
-                        file.replace(targets[kind] / file.name)
-            finally:
-                paths.update({kind: str(target) for kind, target in targets.items()})
+        targets = {kind: Path(paths[kind]) for kind in ("models", "training_states")}
+        with ExitStack() as stack:
+            stack.callback(paths.update, {kind: str(target) for kind, target in targets.items()})
+            for kind, target in targets.items():  # each may be on a disk of its own
+                paths[kind] = stack.enter_context(TemporaryDirectory(dir=target, prefix="."))
+            super().save(epoch, current_iter)  # type: ignore[misc]
+            written = {path: targets[kind] / path.name for kind, path in self._files(current_iter)}
+            for path, target in written.items():
+                if not _is_complete(path):
+                    raise FileError(
+                        f"{target}: expected a complete checkpoint, got none or a truncated one; "
+                        "make room and resume by --auto_resume"
+                    )
+            for path, target in written.items():
+                with path.open("rb+") as opened:
+                    os.fsync(opened.fileno())
+                path.replace(target)
+
+    def _files(self, iteration: int) -> Iterator[tuple[str, Path]]:
+        """Yield the kind and the path of each file that BasicSR saves, where `path` tells it to."""
+        paths, name = self.opt["path"], "latest" if iteration == -1 else str(iteration)
+        for label in ("net_g", "net_d"):
+            if getattr(self, label, None) is not None:
+                yield "models", Path(paths["models"], f"{label}_{name}.pth")
+        if iteration != -1:
+            yield "training_states", Path(paths["training_states"], f"{name}.state")
+
+
+def _is_complete(path: Path) -> bool:
+    """Return whether a file of `torch.save` is complete: its table of contents is written last."""
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:  # without the pickle if an object could not be pickled
+        return any(name.endswith("/data.pkl") for name in archive.namelist())
 
 
 @MODEL_REGISTRY.register(suffix=SUFFIX)
 class SRModel(_AtomicSaveMixin, BasicSRModel):
-    """BasicSR's SRModel with atomic checkpoints."""
+    """BasicSR's SRModel with atomic checkpoints: `model_type: SRModel_srgan_plugin`."""
 
 
 @MODEL_REGISTRY.register(suffix=SUFFIX)
 class SRGANModel(_AtomicSaveMixin, BasicSRGANModel):
     """BasicSR's SRGANModel with atomic checkpoints, trained by the objectives in `losses`.
 
-    Options, logs and files are those of BasicSR.
+    `model_type: SRGANModel_srgan_plugin`. Options, logs and files are those of BasicSR.
     """
 
     def optimize_parameters(self, current_iter: int) -> None:
@@ -86,12 +106,12 @@ class SRGANModel(_AtomicSaveMixin, BasicSRGANModel):
         if current_iter % self.net_d_iters == 0 and current_iter > self.net_d_init_iters:
             losses |= self._generator_losses()
             self.optimizer_g.zero_grad()
-            torch.autograd.backward(torch.stack(list(losses.values())).sum())
+            torch.autograd.backward(torch.stack([loss.sum() for loss in losses.values()]).sum())
             self.optimizer_g.step()
         self.optimizer_d.zero_grad()
         mean_logits: dict[str, Tensor] = {}
-        # One after the other, as in BasicSR: with several processes DDP copies buffers before each
-        # forward pass, and in older torch the backward pass of another one fails on that.
+        # One backward pass per term, as in BasicSR: DDP copies buffers in place before each forward
+        # pass, which in older torch breaks a backward pass through an earlier one.
         for kind, loss, logits in discriminator_objective(
             self.net_d, self.gt, self.output.detach(), self.cri_gan
         ):

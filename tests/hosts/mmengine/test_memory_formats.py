@@ -101,7 +101,7 @@ def test_states_of_another_optimizer_or_of_other_parameters_are_refused_by_name(
         return OptimWrapper(kind(parameters, lr=0.1))
 
     adam = wrapper(torch.optim.Adam, 3).state_dict()
-    with pytest.raises(ValueError, match=r"SGD with .*momentum.* of an optimizer with .*betas"):
+    with pytest.raises(ValueError, match=r"SGD, with .*momentum.* of an optimizer with .*betas"):
         wrapper(torch.optim.SGD, 3).load_state_dict(adam)
     with pytest.raises(ValueError, match=r"\[2\] parameters.*\[1\].*model\.ema"):
         wrapper(torch.optim.Adam, 3, 3).load_state_dict(adam)

@@ -9,6 +9,7 @@ from mmengine.hooks import Hook
 from mmengine.hooks import IterTimerHook as MMEngineIterTimerHook
 from torch import Tensor
 
+from srgan_plugin.errors import UserError, check_count
 from srgan_plugin.hosts.mmengine.models.data_preprocessor import as_rgb
 from srgan_plugin.io.writers import write_image
 from srgan_plugin.metrics.psnr_ssim import quantize
@@ -59,14 +60,19 @@ class DiscriminatorMonitorHook(Hook):
         interval: Iterations between checks, and over which the loss is averaged.
         loss_threshold: Warn if the mean loss of the discriminator, the sum of both terms, is below
             this. With the vanilla loss, a guess gives 2 log 2 = 1.39.
-        max_history: Values of each curve in memory and in checkpoints. mmengine keeps a million and
-            copies all of them in every step.
+        max_history: Values of each curve in memory and in checkpoints, at least `interval`.
+            mmengine keeps a million and copies all of them in every step.
+
+    Raises:
+        UserError: `interval` or `max_history` is not an integer of at least 1.
     """
 
     def __init__(
         self, interval: int = 1000, loss_threshold: float = 0.02, max_history: int = 10_000
     ) -> None:
-        self.interval, self.loss_threshold, self.max_history = interval, loss_threshold, max_history
+        check_count(1, interval=interval, max_history=max_history)
+        self.interval, self.loss_threshold = interval, loss_threshold
+        self.max_history = max(max_history, interval)
 
     def after_train_iter(
         self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None
@@ -101,8 +107,11 @@ class RandomInitWarningHook(Hook):
         self.advice = advice
 
     def before_train(self, runner: Any) -> None:
-        """Warn unless the run loads or resumes a checkpoint."""
-        if runner.cfg.get("load_from") or runner.cfg.get("resume") or runner.iter:
+        """Warn unless the run has loaded or resumed a checkpoint."""
+        configured = runner.cfg.get("load_from") or runner.cfg.get("resume")
+        # mmengine's own record, which also knows a runner without a config, and `resume=True` in an
+        # empty work dir.
+        if runner.iter or getattr(runner, "_has_loaded", configured):
             return
         runner.logger.warning(f"the generator starts from RANDOM weights. {self.advice}")
 
@@ -117,18 +126,35 @@ class SaveImagesHook(Hook):
 
     def __init__(self, out_dir: str) -> None:
         self.out_dir = Path(out_dir)
+        self._saved: set[Path] = set()
+
+    def before_test(self, runner: Any) -> None:
+        """Forget the images of an earlier test."""
+        self._saved.clear()
 
     def after_test_iter(
         self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None
     ) -> None:
-        """Save the images of a batch."""
+        """Save the images of a batch.
+
+        Raises:
+            UserError: Two images have the same name.
+        """
         name = dataset_name(runner.test_loop.dataloader)
         for sample in outputs:
             predicted = as_rgb(sample.output.pred_img, sample.metainfo, "pred_img")
             image = predicted.permute(1, 2, 0).cpu().numpy()
             # MMagic samples have no key.
-            key = sample.metainfo.get("key") or Path(sample.metainfo["gt_path"]).stem
-            write_image(self.out_dir / name / f"{key}.png", quantize(image / 255))
+            source = sample.metainfo.get("gt_path") or sample.metainfo.get("img_path", "image")
+            key = sample.metainfo.get("key") or Path(str(source)).stem
+            path = self.out_dir / name / f"{key}.png"
+            if path in self._saved:
+                raise UserError(
+                    f"{path}: expected one image of this name, got two ({source}); test without "
+                    "--save-images, or rename the images"
+                )
+            self._saved.add(path)
+            write_image(path, quantize(image / 255))
 
 
 @HOOKS.register_module()
@@ -140,29 +166,31 @@ class ValidationImagesHook(Hook):
     """
 
     def __init__(self, count: int = 1) -> None:
-        self.count = count
+        self.count, self._logged = count, 0
 
     def after_val_iter(
         self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None
     ) -> None:
-        """Log the image."""
-        if batch_idx >= self.count:
-            return
+        """Log the first images of a set."""
+        if not batch_idx:
+            self._logged = 0
         name = dataset_name(runner.val_loop.dataloader)
-        for sample in outputs[:1]:
-            key = sample.metainfo.get("key", batch_idx)
-            image = side_by_side(sample, data_batch).permute(1, 2, 0).cpu().numpy()
+        for index, sample in enumerate(outputs[: max(self.count - self._logged, 0)]):
+            key = sample.metainfo.get("key", self._logged)
+            self._logged += 1
+            image = side_by_side(sample, data_batch, index).permute(1, 2, 0).cpu().numpy()
             # The backend that writes files would not create the folder of a name with a slash.
             title = f"{name}_{key}".replace("/", "_")
             runner.visualizer.add_image(title, image, step=runner.iter)
 
 
-def side_by_side(sample: Any, data_batch: Any) -> Tensor:
+def side_by_side(sample: Any, data_batch: Any, index: int = 0) -> Tensor:
     """Concatenate LR (by nearest neighbour), SR and GT horizontally.
 
     Args:
-        sample: Sample of the first image of a batch, with `output.pred_img`.
+        sample: Sample of an image of a batch, with `output.pred_img`.
         data_batch: Batch of the loader, with LR images as `inputs`.
+        index: Number of the image in the batch.
 
     Returns:
         RGB, (3, H, W to 3 W), uint8; a missing image, or one of another size, is skipped.
@@ -172,7 +200,10 @@ def side_by_side(sample: Any, data_batch: Any) -> Tensor:
         as_rgb(sample.get(key), sample.metainfo, key) if key in sample else None
         for key in ("gt_img", "input")
     )
-    lr = data_batch["inputs"][0] if lr is None else lr  # from the loader, in RGB
+    if lr is None:  # from the loader, in the order of MMagic's if it is from there
+        lr = data_batch["inputs"][index]
+        is_rgb = str(sample.metainfo.get("img_channel_order", "RGB")).upper() == "RGB"
+        lr = lr if is_rgb else lr.flip(0)
     scale = max(sr.shape[-1] // lr.shape[-1], 1)
     lr = lr.repeat_interleave(scale, -2).repeat_interleave(scale, -1)
     images = [image for image in (lr, sr, gt) if image is not None and image.shape == sr.shape]

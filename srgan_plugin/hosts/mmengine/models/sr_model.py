@@ -40,14 +40,16 @@ class SRModel(BaseModel):
 
     Args:
         generator: Config of the network, from LR in [0, 1], (N, 3, H, W), to SR, (N, 3, sH, sW).
-        pixel_loss: Config of the loss between SR and GT.
-        train_cfg: Settings of the training step; see the subclass.
+        pixel_loss: Config of the loss between SR and GT; None only for a model that is not trained.
+        train_cfg: Settings of the training step; `SRModel` has none, see `SRGAN`.
         test_cfg: `tta=True` averages predictions over flipped and transposed images, which takes
             eight times as long (x8 self-ensemble).
         init_cfg: Initialisation of mmengine.
         data_preprocessor: Config of the preprocessor; the default is `DataPreprocessor`.
         ema: `dict(decay=0.999)` keeps an exponential moving average of the generator, as in
             BasicSR. It is used in validation and test, and saved as `generator_ema`, as in MMagic.
+            The optimiser wrappers of this package update it once per step of the optimiser, others
+            once per batch.
         channels_last: Whether to compute in torch's channels-last memory format; `"auto"` if it is
             faster: on GPUs and on CPUs with AVX-512. Results differ by rounding. A network of
             another toolbox gets contiguous tensors, because some fail otherwise.
@@ -55,8 +57,8 @@ class SRModel(BaseModel):
             needs a C compiler. A network that cannot be compiled runs uncompiled.
 
     Raises:
-        UserError: A config is no dict, or its `type` or arguments are wrong, or `ema`,
-            `channels_last` or `compile` has another form.
+        UserError: A config is not a dict, its `type` or arguments are wrong, or `generator`, `ema`,
+            `test_cfg`, `channels_last` or `compile` has another form.
     """
 
     def __init__(
@@ -74,11 +76,15 @@ class SRModel(BaseModel):
         preprocessor = build(data_preprocessor or {"type": "DataPreprocessor"})
         super().__init__(data_preprocessor=preprocessor, init_cfg=init_cfg)
         self.generator = build(generator)
+        if self.generator is None:
+            raise UserError(f"model.generator: expected dict(type=…), got {generator!r}")
         self.pixel_loss = build(pixel_loss)
         self.ema_decay = _decay(ema) if ema else None
         self.generator_ema = deepcopy(self.generator).requires_grad_(False) if ema else None
         self.train_cfg, self.test_cfg = train_cfg or {}, test_cfg or {}
         check_option("model.channels_last", channels_last, (True, False, "auto"))
+        if not isinstance(compile, bool | dict):
+            raise UserError(f"model.compile: expected True, False or dict(mode=…), got {compile!r}")
         # With AVX2 the backward pass is slower in channels_last.
         fast = torch.cuda.is_available() or torch.backends.cpu.get_cpu_capability() == "AVX512"
         self.channels_last = fast if channels_last == "auto" else channels_last
@@ -87,8 +93,10 @@ class SRModel(BaseModel):
         self._compile(self.generator)
         self._stepping = False  # whether train_step runs
         # A module passed as `generator` may be trained; Bicubic has no weights.
-        self.untrained = isinstance(generator, dict) and any(True for _ in self.parameters())
-        self.generator.register_load_state_dict_post_hook(_note_weights)
+        has_weights = any(True for _ in self.generator.parameters())
+        self.untrained = isinstance(generator, dict) and has_weights
+        for network in filter(None, (self.generator, self.generator_ema)):
+            network.register_load_state_dict_post_hook(_note_weights)
         # Called by load_from, by resume, and by launchers of other toolboxes.
         self.register_load_state_dict_pre_hook(load_state_dict_pre_hook)
 
@@ -110,8 +118,10 @@ class SRModel(BaseModel):
             The SR batch, (N, 3, scale H, scale W), the losses or the list of elements, by `mode`.
 
         Raises:
-            UserError: Mode `loss` is called with `ema` by a wrapper that would not update it.
+            UserError: `mode` is unknown, or it is `loss` with `ema` in a wrapper that would not
+                update it.
         """
+        check_option("mode", mode, ("tensor", "predict", "loss"))
         if isinstance(inputs, dict):  # from MMagic's preprocessor
             inputs = inputs["img"]
         if mode == "predict" and isinstance(images := self._own_sizes(inputs, data_samples), list):
@@ -131,7 +141,7 @@ class SRModel(BaseModel):
                     "dict(type='MMSeparateDistributedDataParallel')"
                 )
             return generator_objective(sr, gt_batch(data_samples), pixel=self.pixel_loss)
-        self._warn_of_random_weights()
+        self._warn_of_random_weights(network)
         return self._predictions(sr, data_samples, inputs)
 
     def train_step(self, data: Config, optim_wrapper: Any) -> dict[str, Tensor]:
@@ -148,8 +158,10 @@ class SRModel(BaseModel):
         keep_bn_stats(statistics, optim_wrapper)
         self.untrained = False
         self._stepping = True
-        losses: dict[str, Tensor] = super().train_step(data, optim_wrapper)
-        self._stepping = False
+        try:
+            losses: dict[str, Tensor] = super().train_step(data, optim_wrapper)
+        finally:
+            self._stepping = False
         restore_bn_stats(statistics, optim_wrapper)
         self._update_ema(optim_wrapper)
         found = {name: loss.detach() for name, loss in losses.items()}
@@ -162,7 +174,7 @@ class SRModel(BaseModel):
 
     @contextmanager
     def no_sync(self) -> Iterator[None]:
-        """Leave gradients on their rank, while an optimiser accumulates them, in all networks."""
+        """Skip the reduction of gradients over ranks, in all networks, while they accumulate."""
         with ExitStack() as stack:
             for network in filter(is_model_wrapper, self.children()):
                 stack.enter_context(network.no_sync())
@@ -178,7 +190,7 @@ class SRModel(BaseModel):
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Return the state dict, with the same keys with and without distributed training."""
         state: dict[str, Any] = super().state_dict(*args, **kwargs)
-        start = kwargs.get("prefix", "")
+        start = args[1] if len(args) > 1 else kwargs.get("prefix", "")
         for name in [name for name, child in self.named_children() if is_model_wrapper(child)]:
             wrapped = f"{start}{name}.module."
             for key in [key for key in state if key.startswith(wrapped)]:
@@ -207,9 +219,9 @@ class SRModel(BaseModel):
             updated = getattr(optim_wrapper, "updated", True)
             update_ema(self.generator_ema, unwrap_ddp(self.generator), self.ema_decay, updated)
 
-    def _warn_of_random_weights(self) -> None:
-        """Warn once if a network predicts into which no weights were loaded."""
-        if self.untrained and not getattr(unwrap_ddp(self.generator), "weights_loaded", False):
+    def _warn_of_random_weights(self, network: nn.Module) -> None:
+        """Warn once if `network`, which predicts, is one into which no weights were loaded."""
+        if self.untrained and not getattr(unwrap_ddp(network), "weights_loaded", False):
             print_log(
                 "the generator predicts from RANDOM weights: no checkpoint was loaded; set "
                 "load_from (init_cfg is for training only)",
@@ -220,6 +232,8 @@ class SRModel(BaseModel):
 
     def _own_sizes(self, inputs: Tensor, data_samples: Any) -> Any:
         """Return the batch, or a list of images without padding if their sizes differ."""
+        # MMagic's preprocessor pads images of different sizes to that of the largest. If padding to
+        # a multiple is configured, it is part of what MMagic computes.
         if getattr(self.data_preprocessor, "pad_size_divisor", None) != 1:
             return inputs
         cut = getattr(self.data_preprocessor, "remove_padding", None)
@@ -227,10 +241,14 @@ class SRModel(BaseModel):
 
     def _predict_each(self, images: list[Tensor], samples: list[Any]) -> list[BaseDataElement]:
         """Predict each image without padding, which would change the borders."""
+        padding = [sample.metainfo.get("padding_size") for sample in samples]
         for sample in samples:
             sample.set_metainfo({"padding_size": torch.zeros(3)})
         pairs = zip(images, samples, strict=True)
-        return [self.forward(image[None], [one], mode="predict")[0] for image, one in pairs]
+        results = [self.forward(image[None], [one], mode="predict")[0] for image, one in pairs]
+        for sample, size in zip(samples, padding, strict=True):  # of the batch, which still has it
+            sample.set_metainfo({"padding_size": size})
+        return results
 
     def _predictions(self, sr: Tensor, data_samples: Any, inputs: Tensor) -> list[BaseDataElement]:
         images = self.data_preprocessor.destruct(sr, data_samples)
@@ -247,9 +265,10 @@ class SRModel(BaseModel):
 
 
 def _decay(ema: Config) -> float:
-    if set(ema) != {"decay"} or not 0 <= ema["decay"] < 1:
-        raise UserError(f"model.ema: expected dict(decay=…) with 0 <= decay < 1, got {dict(ema)}")
-    return float(ema["decay"])
+    decay = ema["decay"] if isinstance(ema, dict) and set(ema) == {"decay"} else None
+    if isinstance(decay, bool) or not isinstance(decay, int | float) or not 0 <= decay < 1:
+        raise UserError(f"model.ema: expected dict(decay=…) with 0 <= decay < 1, got {ema!r}")
+    return float(decay)
 
 
 def load_state_dict_pre_hook(
@@ -259,15 +278,19 @@ def load_state_dict_pre_hook(
 
     Args:
         model: The model that loads the weights.
-        state_dict: State dict of the complete model or of more; changed in place.
+        state_dict: State dict that contains the model's; changed in place.
         prefix: Prefix of the model's keys.
         local_metadata: Metadata of the state dict, with the checkpoint's `meta` added by
             `hosts.mmengine.compat`.
+
+    Raises:
+        UserError: Weights of the generator are missing or of another network.
     """
     meta = local_metadata.get(NOTE_KEY)  # set in `compat`
     if other := adapt_training_state(state_dict, model, prefix=prefix, meta=meta):
         print_log(
-            f"the discriminator keeps its weights, RANDOM ones at the start of a run: {other}",
+            "the saved discriminator does not fit and is skipped; the current weights stay, which "
+            f"are RANDOM at the start of a run: {other}",
             logger="current",
             level=logging.WARNING,
         )
