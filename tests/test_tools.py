@@ -681,3 +681,17 @@ def test_a_setting_without_its_section_is_answered_by_the_names_that_end_in_it(
     said = fails("train", MSRRESNET, "--cfg-options", "max_iters=3")
     assert "max_iters" in said
     assert "nearest: train_cfg.max_iters" in said
+
+
+def test_a_scale_of_a_dataset_of_another_package_is_not_compared(tmp_path: Path) -> None:
+    from srgan_plugin.cli.configs import _check_scales
+    from srgan_plugin.hosts.mmengine.datasets.paired_datasets import PairedImageDataset
+
+    model = {"generator": {"type": "MSRResNet", "upscale_factor": 4}}
+    foreign = {"type": "my.Dataset", "scale": (256, 256)}
+    _check_scales({"model": model, "train_dataloader": {"dataset": foreign}})
+    _check_scales({"model": model, "val_dataloader": {"dataset": [1, 2]}})
+    for kind in (PairedImageDataset, "srgan_plugin.PairedImageDataset"):
+        own = {"type": kind, "scale": 2}
+        with pytest.raises(UserError, match="upscale_factor: expected 2"):
+            _check_scales({"model": model, "train_dataloader": {"dataset": own}})

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 
 from srgan_plugin.checkpoints import identify, load_checkpoint_file, open_network
 from srgan_plugin.checkpoints.convert import _RULES, _Rules, convert, publish
+from srgan_plugin.errors import UserError
 from srgan_plugin.networks import ModifiedVGG, MSRResNet, SRGANDiscriminator, SRResNet
 
 SMALL = {"mid_channels": 4, "num_blocks": 2}
@@ -505,3 +506,19 @@ def test_kairs_function_gives_the_same_images_with_converted_weights(tmp_path, s
     with torch.inference_mode():
         theirs = kairs_function(state, image, scale)
         torch.testing.assert_close(network(image), theirs, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"to": "foo"}, "to: expected .*'foo'"),
+        ({"to": "plugin", "role": "gen"}, "role: expected .*'gen'"),
+        ({"to": "plugin", "origin": "foo"}, "origin: expected .*'foo'"),
+        ({"to": "basicsr", "note_among_weights": True}, "note_among_weights: expected to='plugin'"),
+    ],
+)
+def test_an_option_that_does_not_exist_is_named(tmp_path, options, said):
+    torch.save(MSRResNet(mid_channels=4, num_blocks=1).state_dict(), tmp_path / "x.pth")
+    with pytest.raises(UserError, match=said):
+        convert(tmp_path / "x.pth", tmp_path / "y.pth", **options)
+    assert not (tmp_path / "y.pth").exists()

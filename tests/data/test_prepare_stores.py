@@ -12,7 +12,7 @@ import pytest
 
 from srgan_plugin.data.pairs import ImagePairs
 from srgan_plugin.data.prepare import stores
-from srgan_plugin.data.prepare.stores import create_store
+from srgan_plugin.data.prepare.stores import create_div2k_stores, create_store
 from srgan_plugin.data.resize import make_lr
 from srgan_plugin.errors import FileError, UserError
 from srgan_plugin.io.writers import write_image
@@ -258,3 +258,12 @@ def test_the_tool_ends_with_one_line_for_bad_input_and_status_2_for_bad_usage(
     assert "no such path" in missing.stderr
     for usage in (["x"], ["x", "--out", "y", "--scale", "0"], ["x", "--out", "y", "--layout", "z"]):
         assert tool(*usage).returncode == 2
+
+
+def test_a_layout_or_a_scale_that_does_not_exist_is_refused(tmp_path: Path) -> None:
+    for options, said in (({"layout": "jpeg"}, "layout.*'jpeg'"), ({"scale": 0}, "scale.*got 0")):
+        with pytest.raises(UserError, match=said):
+            create_store(tmp_path, tmp_path / "out", **options)
+    with pytest.raises(UserError, match="sources: expected HR images"):
+        create_div2k_stores([], tmp_path / "out")
+    assert not (tmp_path / "out").exists()

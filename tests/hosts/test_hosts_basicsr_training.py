@@ -68,6 +68,32 @@ def test_a_checkpoint_that_was_cut_short_does_not_get_its_name(
     assert [path.name for path in states.iterdir()] == ["2.state"]
 
 
+@pytest.mark.parametrize("name", ["4.state", "net_g_4.pth"])
+def test_a_file_that_could_not_be_saved_at_all_is_an_error(
+    run: Run,
+    photographs: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+) -> None:
+    whole = torch.save
+
+    def forbidden(state: Any, path: str, **kwargs: Any) -> None:
+        if path.endswith(name):
+            raise PermissionError(13, "Permission denied")
+        whole(state, path, **kwargs)
+
+    monkeypatch.setattr(torch, "save", forbidden)
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    opt = options("train_msrresnet_x4.yml", photographs)
+    with pytest.raises(SystemExit):
+        run("basicsr_train", opt)
+    assert f"{name}: expected a complete checkpoint" in capsys.readouterr().err
+    saved = Path("experiments", opt["name"])
+    assert [path.name for path in (saved / "training_states").iterdir()] == ["2.state"]
+    assert [path.name for path in (saved / "models").iterdir()] == ["net_g_2.pth"]
+
+
 def test_validation_crops_gt_as_basicsr_does_and_names_results_apart(
     basicsr: ModuleType, tmp_path: Path
 ) -> None:

@@ -11,6 +11,7 @@ import torch
 from mmengine.optim import OptimWrapperDict
 from torch import Tensor, nn
 
+from srgan_plugin.errors import UserError
 from srgan_plugin.hosts.mmengine.datasets import transforms as our_transforms
 from srgan_plugin.hosts.mmengine.datasets.transforms import PackInputs
 from srgan_plugin.hosts.mmengine.engine.hooks import SaveImagesHook
@@ -342,8 +343,14 @@ def test_saved_images_are_rgb_whatever_gt_is_called(data_keys: Any, tmp_path: Pa
         expected = built.generator(lr[None] / 255)[0].permute(1, 2, 0).numpy()
     loader = SimpleNamespace(dataset=SimpleNamespace(metainfo={"dataset_name": "Set"}))
     runner = SimpleNamespace(test_loop=SimpleNamespace(dataloader=loader))
-    SaveImagesHook(str(tmp_path)).after_test_iter(runner, 0, outputs=predicted)
+    hook = SaveImagesHook(str(tmp_path))
+    hook.after_test_iter(runner, 0, outputs=predicted)
     assert np.array_equal(read_image(tmp_path / "Set/b.png"), quantize(expected))
+    predicted[0].set_metainfo({"gt_path": "other/b.png"})  # as the frames of REDS
+    with pytest.raises(UserError, match=r"b\.png: expected one image of this name.*other/b\.png"):
+        hook.after_test_iter(runner, 1, outputs=predicted)
+    hook.before_test(runner)
+    hook.after_test_iter(runner, 0, outputs=predicted)
 
 
 # --- optimisers

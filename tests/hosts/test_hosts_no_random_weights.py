@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from srgan_plugin.checkpoints import load_generator_weights
 from srgan_plugin.checkpoints.layouts import CodeBase, find_layout
+from srgan_plugin.errors import UserError
 from srgan_plugin.hosts.mmengine.models.sr_model import SRModel
 from srgan_plugin.networks import MSRResNet, SRResNet
 from srgan_plugin.registry import MODEL_WRAPPERS, MODELS
@@ -231,6 +232,40 @@ def test_nothing_is_said_of_weights_that_came_from_somewhere(
         model = SRModel({"type": "Bicubic"})
     predict(model)
     assert "RANDOM" not in heard.text
+
+
+def test_an_average_without_weights_is_said_to_predict_from_random_ones(
+    files: dict[str, Path], heard: pytest.LogCaptureFixture
+) -> None:
+    config = {**GENERATOR, "type": "srgan_plugin.MSRResNet"}
+    model = SRModel(config, ema={"decay": 0.9})
+    load_generator_weights(model.generator, files["bare"])
+    predict(model)
+    assert heard.text.count("RANDOM weights") == 1
+    model = SRModel(config, ema={"decay": 0.9})
+    for network in (model.generator, model.generator_ema):
+        load_generator_weights(network, files["bare"])
+    predict(model)
+    assert heard.text.count("RANDOM weights") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"ema": 0.999}, "model.ema: expected dict"),
+        ({"ema": {"decay": "0.9"}}, "model.ema: expected dict"),
+        ({"ema": {"decay": None}}, "model.ema: expected dict"),
+        ({"compile": "default"}, "model.compile: expected True, False or dict"),
+        ({"compile": None}, "model.compile: expected True, False or dict"),
+        ({"generator": {}}, "model.generator: expected dict"),
+    ],
+)
+def test_an_argument_of_another_form_is_named(arguments: dict[str, Any], said: str) -> None:
+    generator = {**GENERATOR, "type": "srgan_plugin.MSRResNet"}
+    with pytest.raises(UserError, match=said):
+        SRModel(**{"generator": generator, **arguments})
+    with pytest.raises(UserError, match=r"mode: expected .*loss.*'Loss'"):
+        ours()(torch.zeros(1, 3, 8, 8), mode="Loss")
 
 
 def gan(scope: str, **discriminator: Any) -> Any:

@@ -268,6 +268,38 @@ def test_the_last_and_the_best_checkpoints_are_hashed(tmp_path: Path) -> None:
     assert found["iter_1000.pth"] == hashlib.sha256(b"iter_1000.pth").hexdigest()
 
 
+def test_checkpoints_of_a_run_are_found_whatever_its_folder_and_they_are_called(
+    tmp_path: Path,
+) -> None:
+    run = tmp_path / "training_states_x4"
+    (run / "training_states").mkdir(parents=True)
+    (run / "training_states/5.pth").touch()
+    for name in ("iter_9.pth", "iter_10.pth", "msrresnet_x2.pth", "srgan_2.0.pth"):
+        (run / name).touch()
+    found = [name for name, *_ in checkpoints(run)]
+    assert found == ["iter_10.pth", "msrresnet_x2.pth", "srgan_2.0.pth"]
+
+
+def test_a_single_log_takes_the_files_of_its_run_only(tmp_path: Path) -> None:
+    write_session(tmp_path / "run", "20260101_100000", [step(10, 1.0)])
+    (tmp_path / "run/test.json").write_text(json.dumps({"Set5": {"PSNR": 30.1}}))
+    log = tmp_path / "run/20260101_100000/vis_data/scalars.json"
+    run = read_run(log)
+    assert (run.folder, run.is_single_log) == (tmp_path / "run", False)
+    assert run.tests == {"test": {"Set5": {"PSNR": 30.1}}}
+    (tmp_path / "copied.json").write_text(log.read_text())
+    alone = read_run(tmp_path / "copied.json")
+    assert alone.is_single_log
+    assert alone.tests == {}
+
+
+def test_settings_of_equal_numbers_are_equal_and_truth_is_no_number() -> None:
+    nan = float("nan")
+    one = {"a": 1, "b": nan, "c": [1], "d": True, "e": "1"}
+    other = {"a": 1.0, "b": nan, "c": [1], "d": 1, "e": 1}
+    assert differing_settings(one, other) == {"d", "e"}
+
+
 def test_results_are_read_and_other_json_is_refused(tmp_path: Path) -> None:
     write_session(tmp_path, "20260101_100000", [step(10, 1.0)])
     results = {"Set5": {"PSNR": 30.1, "SSIM": 0.85}}
