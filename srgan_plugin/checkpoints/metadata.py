@@ -29,12 +29,18 @@ def export_metadata(
 ) -> dict[str, str]:
     """Return the metadata of a network for an exported file.
 
-    `input_range` and `output_range` are the ranges of the input and the output of `forward`.
+    `input_range` and `output_range` are those of `forward`, [0, 1] for all generators, and not the
+    arguments of a network with these names. The output is not clamped.
 
     Args:
-        network: A network of this package.
-        name: Name of the model; None omits it.
-        license: Licence of the weights, such as `cc-by-sa-4.0`; None omits it.
+        network: A network of this package, without a wrapper.
+        name: Name of the model; None or '' omits it.
+        license: Licence of the weights, such as `cc-by-sa-4.0`; None or '' omits it.
+
+    Returns:
+        Values by the keys in `METADATA_KEYS`. Those of the scale, channels and ranges are omitted
+        for a discriminator, and `channel_order` if input and output have other channels than grey
+        or RGB.
     """
     metadata: dict[str, str | None] = {"name": name, "license": license}
     metadata["network"] = type(network).__name__
@@ -53,7 +59,11 @@ def export_metadata(
 
 
 def read_metadata(checkpoint: Mapping[str, Any]) -> dict[str, str]:
-    """Return the metadata in the content of a checkpoint; empty if it has none."""
+    """Return the metadata in the content of a checkpoint, as text, whoever wrote it.
+
+    Returns:
+        Values by key, of those in `METADATA_KEYS` that are text; empty if there are none.
+    """
     meta = checkpoint.get("meta")
     if not isinstance(meta, Mapping):
         return {}

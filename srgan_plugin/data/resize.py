@@ -292,15 +292,13 @@ class DownscaledImage(ArrayMixin):
         Raises:
             UserError: The HR image is smaller than `scale`, or the window is empty.
         """
+        cropped = CroppedImage(self.hr, self.scale)
         height, width, _ = self.shape
         if not (height and width):
-            least = f"{self.scale}x{self.scale}"
-            raise UserError(
-                f"{self.hr.name}: expected at least {least}, got a smaller image; remove it"
-            )
+            np.asarray(cropped)  # raises the error
         rows, columns = clip_slice(window[0], height), clip_slice(window[1], width)
         return lr_window(
-            CroppedImage(self.hr, self.scale),
+            cropped,
             self.scale,
             top=rows.start,
             left=columns.start,

@@ -5,8 +5,11 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Protocol
 
+from srgan_plugin.errors import UserError
+
 from .array_types import RGBArray, Shape
 
+#: Rows and columns, slices of step 1.
 Window = tuple[slice, slice]
 
 
@@ -22,7 +25,15 @@ class LazyImage(Protocol):
         """(H, W, 3)."""
 
     def __getitem__(self, window: Window, /) -> RGBArray:
-        """Return a contiguous copy of a slice of rows and a slice of columns."""
+        """Return a copy of a rectangle, contiguous in memory.
+
+        Args:
+            window: Rows and columns, clipped as in NumPy.
+
+        Raises:
+            UserError: The image is damaged or too small, or the window of a computed image is
+                empty.
+        """
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> RGBArray:
         """Return all pixels, for `np.asarray`."""
@@ -46,12 +57,12 @@ class DecodedImage(ArrayMixin):
     Args:
         name: Name for messages.
         decode: Function that returns the image, RGB, (H, W, 3), uint8.
-        listed: Shape, if it is known without decoding.
+        known_shape: Shape, if it is known without decoding; `decode` has to return it.
     """
 
     name: str
     decode: Callable[[], RGBArray] = field(repr=False)
-    listed: Shape | None = None
+    known_shape: Shape | None = None
 
     @cached_property
     def _pixels(self) -> RGBArray:
@@ -60,7 +71,7 @@ class DecodedImage(ArrayMixin):
     @property
     def shape(self) -> Shape:
         """(H, W, 3)."""
-        height, width, channels = self.listed or self._pixels.shape
+        height, width, channels = self.known_shape or self._pixels.shape
         return height, width, channels
 
     def __getitem__(self, window: Window, /) -> RGBArray:
@@ -68,7 +79,7 @@ class DecodedImage(ArrayMixin):
         return pixels
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class CroppedImage(ArrayMixin):
     """Top-left part of an image, cropped to multiples of a number.
 
@@ -93,11 +104,18 @@ class CroppedImage(ArrayMixin):
 
     def __getitem__(self, window: Window, /) -> RGBArray:
         height, width, _ = self.shape
+        if not (height and width):
+            _ = self.full[:, :]  # raises the error of an image that is itself cropped to nothing
+            least = f"{self.multiple}x{self.multiple}"
+            raise UserError(
+                f"{self.name}: expected at least {least}, got a smaller image; remove it"
+            )
         return self.full[clip_slice(window[0], height), clip_slice(window[1], width)]
 
 
 def clip_slice(part: slice, size: int) -> slice:
-    """Return a slice with both ends, clipped to `size` as in indexing an array."""
+    """Return a slice with both ends at least 0, clipped to `size` as in indexing an array."""
     start, stop, step = part.indices(size)
-    assert step == 1, part
+    if step != 1:
+        raise ValueError(f"window: expected slices of step 1, got {part}")
     return slice(start, max(start, stop))

@@ -43,7 +43,8 @@ def pixel_loss(
         A scalar, or (N, C, H, W) for 'none'.
 
     Raises:
-        UserError: The shapes differ, or an option is unknown.
+        UserError: The shapes differ, an option is unknown, or a weight is given for another shape
+            than (N, C, H, W).
 
     Example:
         >>> import torch
@@ -73,6 +74,8 @@ def _check_shapes(pred: Tensor, target: Tensor, weight: Tensor | None) -> None:
             f"target: expected the shape {list(pred.shape)} of the prediction, got "
             f"{list(target.shape)}"
         )
+    if weight is not None and pred.ndim != 4:
+        raise UserError(f"pred: expected (N, C, H, W) beside a weight, got {list(pred.shape)}")
     if weight is not None and weight.shape not in (pred.shape, pred[:, :1].shape):
         raise UserError(
             f"weight: expected the shape {list(pred.shape)} of the prediction or "

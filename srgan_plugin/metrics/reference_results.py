@@ -13,12 +13,12 @@ class PublishedTable(NamedTuple):
     Attributes:
         source: Publication.
         protocol: Protocol it was measured under, a name in `PROTOCOLS`.
-        right: Protocol that is named in the heading of the table.
+        second_protocol: Another protocol, under which values are shown as well.
     """
 
     source: str
     protocol: str
-    right: str
+    second_protocol: str
 
 
 class ReferenceResult(NamedTuple):
@@ -27,7 +27,8 @@ class ReferenceResult(NamedTuple):
     Attributes:
         value: Published value, in dB for PSNR.
         metric: Name of the metric it was measured by; None if that cannot be reproduced.
-        right: Name of the metric in the heading of the table.
+        second_metric: Name of the metric under the second protocol of the table; None if it has
+            none.
         table: Table with the value.
 
     Example:
@@ -39,21 +40,21 @@ class ReferenceResult(NamedTuple):
 
     value: float
     metric: str | None
-    right: str | None
+    second_metric: str | None
     table: PublishedTable
 
 
 OPENMMLAB = PublishedTable(
     "OpenMMLab model zoo, srresnet_srgan; its SSIM is of the blue channel (docs/protocols.md)",
     protocol="openmmlab-2020",
-    right="basicsr",
+    second_protocol="basicsr",
 )
-BASICSR = PublishedTable("BasicSR, docs/ModelZoo.md", protocol="basicsr", right="basicsr")
+BASICSR = PublishedTable("BasicSR, docs/ModelZoo.md", protocol="basicsr", second_protocol="basicsr")
 PAPER = PublishedTable(
     "Ledig et al. 2016, table 2, of GT cropped to multiples of 4 (bicubic on Set5: 28.43 dB; 28.40 "
     "dB where it is cropped to 12); its SSIM is that of daala, so it is not compared",
     protocol="paper",
-    right="y",
+    second_protocol="y",
 )
 
 # PSNR and SSIM by test set. DIV2K is the 100 validation images: the values match those, not their
@@ -114,7 +115,7 @@ def reference_results(model: str, dataset: str) -> dict[MetricKind, ReferenceRes
     table, values = _TABLE[model]
     published, right = (
         {metric.kind: name for name, metric in PROTOCOLS[protocol].metrics(border=4).items()}
-        for protocol in (table.protocol, table.right)
+        for protocol in (table.protocol, table.second_protocol)
     )
     kinds: tuple[MetricKind, ...] = ("PSNR", "SSIM")
     return {

@@ -3,12 +3,14 @@
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 
-from srgan_plugin.errors import UserError
+from srgan_plugin.errors import UserError, check_option
 
-from .reference_results import ReferenceResult, reference_results
+from .protocols import PROTOCOLS
+from .reference_results import MODELS, ReferenceResult, reference_results
 from .scoring import Scorer
 
 Results = Mapping[str, Mapping[str, float]]
+_BORDER = 4  # of published tables at x4
 
 
 def format_table(
@@ -19,15 +21,16 @@ def format_table(
     model: str | None = None,
     missing_images: Mapping[str, str] = MappingProxyType({}),
 ) -> str:
-    r"""Format the results of one method on several test sets.
+    """Format the results of one method on several test sets.
 
     Args:
         results: Values by test set and metric; PSNR in dB.
-        scorer: Scorer of the protocols; None for other metrics.
+        scorer: Scorer of `results`; None if other metrics measured them.
         lr_origins: Description of the origin of the LR images, by test set.
-        model: Model of `reference_results` to compare with; None for no comparison.
-        missing_images: Description of the number of existing images, by incomplete test set, which
-            is not compared with published values.
+        model: Model of `reference_results` to compare with; None for no comparison. Values of
+            another border than 4, or not rounded, are not compared: their names are the same.
+        missing_images: For incomplete test sets, how many images exist ("4 of 5 images"); these
+            sets are not compared.
 
     Returns:
         The values, the comparison with published values and the conditions, without a newline at
@@ -47,12 +50,30 @@ def format_table(
           paper  PSNR of Y (BT.601), its SSIM is not compared, output rounded to uint8
         LR: given (Set5).
     """
+    comparison = ""
+    if model is not None:
+        comparison = format_comparison(_comparable(results, scorer), model, missing_images)
     parts = [
         format_metrics(results, scorer),
-        format_comparison(results, model, missing_images) if model else "",
+        comparison,
         format_conditions(results, scorer, lr_origins, missing_images),
     ]
     return "\n\n".join(filter(None, parts))
+
+
+def _comparable(results: Results, scorer: Scorer | None) -> Results:
+    """Return the values measured with the border and the rounding of published tables at x4."""
+    published = {
+        name: metric
+        for protocol in PROTOCOLS.values()
+        for name, metric in protocol.metrics(_BORDER).items()
+    }
+    measured = scorer.metrics if scorer else {}
+    same = {name for name, metric in measured.items() if published.get(name) == metric}
+    return {
+        name: {metric: value for metric, value in row.items() if metric in same}
+        for name, row in results.items()
+    }
 
 
 def format_metrics(results: Results, scorer: Scorer | None = None) -> str:
@@ -82,14 +103,15 @@ def format_comparison(
     """Format published values beside measured ones.
 
     Args:
-        results: See `format_table`.
+        results: See `format_table`. They must have been measured at x4 with a border of 4 and
+            rounding, which the names of metrics do not show.
         model: Model of `reference_results`.
         missing_images: See `format_table`.
 
     Returns:
         PSNR and SSIM of each complete test set: published, measured under the protocol of the
-        table, the difference, measured under the protocol named in the heading of the table; then
-        the publication. Empty if nothing was published for these test sets.
+        table, the difference, measured under its second protocol; then the publication. Empty if
+        nothing was published for these test sets.
 
     Raises:
         UserError: `model` is unknown.
@@ -99,6 +121,7 @@ def format_comparison(
         >>> print(format_comparison({"Set5": {"PSNR_Y": 28.5}}, "bicubic").splitlines()[1])
         Set5  PSNR    28.4300          28.5000     +0.0700      28.5000
     """
+    check_option("reference model", model, MODELS)
     known = {
         name: reference_results(model, name) for name in results if not missing_images.get(name)
     }
@@ -106,7 +129,7 @@ def format_comparison(
     if not entries:
         return ""
     table = entries[0].table
-    measured = f"measured, {table.protocol}", f"measured, {table.right}"
+    measured = f"measured, {table.protocol}", f"measured, {table.second_protocol}"
     head = ["set", "", "published", measured[0], "difference", measured[1]]
     rows = [
         [name, kind, *_comparison(results[name], entry)]
@@ -150,15 +173,15 @@ def format_conditions(
 
 
 def _comparison(measured: Mapping[str, float], entry: ReferenceResult) -> list[str]:
-    """Format published, measured, difference, and measured under the protocol of the heading."""
+    """Format published, measured, difference, and measured under the table's second protocol."""
     same = measured.get(entry.metric) if entry.metric else None
-    right = measured.get(entry.right) if entry.right else None
+    second = measured.get(entry.second_metric) if entry.second_metric else None
     difference = None if same is None else same - entry.value
     return [
         f"{entry.value:.4f}",
         format_number(same),
         format_number(difference, "+.4f"),
-        format_number(right),
+        format_number(second),
     ]
 
 

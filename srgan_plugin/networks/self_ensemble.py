@@ -4,11 +4,12 @@ from collections.abc import Callable
 from itertools import product
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 
 class Symmetry(NamedTuple):
-    """Flips of rows and columns, then a transposition."""
+    """Reversal of the order of rows, and of columns, then a transposition."""
 
     flip_rows: bool
     flip_columns: bool
@@ -29,13 +30,14 @@ class Symmetry(NamedTuple):
         return [-2] * self.flip_rows + [-1] * self.flip_columns
 
 
+#: All eight, the identity first.
 SYMMETRIES = tuple(Symmetry(*each) for each in product((False, True), repeat=3))
 
 
 def self_ensemble(network: Callable[[Tensor], Tensor], lr: Tensor) -> Tensor:
     """Average a network's outputs over the eight flips and transpositions of its input.
 
-    This is the geometric self-ensemble of Lim et al. 2017 (EDSR), section 3.4. It takes eight
+    This is the geometric self-ensemble of Lim et al. 2017 (EDSR), section 4.3. It takes eight
     times as long as one pass.
 
     Args:
@@ -43,7 +45,8 @@ def self_ensemble(network: Callable[[Tensor], Tensor], lr: Tensor) -> Tensor:
         lr: LR images, (N, C, H, W).
 
     Returns:
-        The mean of the outputs, flipped and transposed back, (N, C, H*scale, W*scale).
+        The mean of the outputs, flipped and transposed back, (N, C, H*scale, W*scale), in at least
+        float32, not clamped.
 
     Example:
         >>> import torch
@@ -52,7 +55,10 @@ def self_ensemble(network: Callable[[Tensor], Tensor], lr: Tensor) -> Tensor:
         >>> torch.allclose(self_ensemble(lambda x: x, lr), lr)
         True
     """
-    total = network(lr)
+    first = network(lr)
+    # In float32, because half precision would round each sum; a copy, because a CUDA graph writes
+    # its next output to the same memory.
+    total = first.to(torch.promote_types(first.dtype, torch.float32), copy=True)
     for symmetry in SYMMETRIES[1:]:
         total = total + symmetry.undo(network(symmetry.apply(lr)))
     return total / len(SYMMETRIES)

@@ -273,7 +273,7 @@ def _compare_with_published(title: str, sets: Results, model: str | None) -> Ite
             continue
         for metric, entry in reference_results(model, name).items():
             same = row.get(entry.metric) if entry.metric else None
-            proper = row.get(entry.right) if entry.right else None
+            proper = row.get(entry.second_metric) if entry.second_metric else None
             change = None if same is None else same - entry.value
             numbers = [
                 _format_metric(entry.value),

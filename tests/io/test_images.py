@@ -17,11 +17,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from srgan_plugin.data.resize import DownscaledImage
 from srgan_plugin.errors import PluginWarning, UserError
 from srgan_plugin.io import images
 from srgan_plugin.io.image_content import peek_size, read_image_content
 from srgan_plugin.io.image_files import list_images
 from srgan_plugin.io.images import decode_image, image_shape, read_image, read_source_image
+from srgan_plugin.io.lazy_image import CroppedImage, DecodedImage
 from srgan_plugin.io.writers import encode_png, write_image
 
 RGB = np.random.default_rng(0).integers(0, 256, (21, 34, 3), dtype=np.uint8)
@@ -604,3 +606,14 @@ def test_threads_that_read_at_once_leave_pillow_s_own_limit_as_it_was(tmp_path: 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(peek_size, [tmp_path / "x.png"] * 3000))
     assert before == PIL.Image.MAX_IMAGE_PIXELS
+
+
+def test_an_image_smaller_than_the_multiple_that_it_is_cropped_to_is_named() -> None:
+    image = CroppedImage(DecodedImage("x.png", lambda: np.zeros((10, 20, 3), np.uint8)), 16)
+    for small in (image, DownscaledImage(image, 4)):
+        with pytest.raises(
+            UserError, match=r"x\.png: expected at least 16x16, got a smaller image"
+        ):
+            np.asarray(small)
+    with pytest.raises(ValueError, match="step 1"):
+        CroppedImage(DecodedImage("x.png", lambda: np.zeros((16, 16, 3), np.uint8)), 4)[::2, :]

@@ -2,6 +2,7 @@
 
 import pytest
 
+from srgan_plugin.errors import UserError
 from srgan_plugin.metrics import Scorer, format_comparison, format_table, reference_results
 from srgan_plugin.metrics.reference_results import MODELS
 
@@ -100,15 +101,40 @@ def test_published_values_come_with_the_measure_that_made_them(
     model, dataset, kind, value, metric, right
 ):
     entry = reference_results(model, dataset)[kind]
-    assert (entry.value, entry.metric, entry.right) == (value, metric, right)
+    assert (entry.value, entry.metric, entry.second_metric) == (value, metric, right)
 
 
 def test_each_published_value_can_be_measured_by_the_default_protocols():
     measured = set(Scorer().metrics) | {None}
     for model in MODELS:
         for entry in reference_results(model, "Set5").values():
-            assert {entry.metric, entry.right} <= measured
+            assert {entry.metric, entry.second_metric} <= measured
 
 
 def test_a_set_without_a_published_value_has_none():
     assert reference_results(MSRRESNET, "Kodak24") == {}
+
+
+@pytest.mark.parametrize(
+    ("scorer", "compared"),
+    [
+        (Scorer(), True),
+        (Scorer(border=2), False),
+        (Scorer(border=0), False),
+        (Scorer(rounding=False), False),
+        (None, False),
+    ],
+)
+def test_values_of_another_border_or_not_rounded_are_not_put_beside_published_ones(
+    scorer: Scorer | None, compared: bool
+) -> None:
+    text = format_table(
+        {"Set5": {"PSNR": 27.9, "SSIM": 0.79, "SSIM_B": 0.78}},
+        scorer=scorer,
+        lr_origins={},
+        model="srgan_x4c64b16_1x16_1000k_div2k",
+    )
+    row = next(line for line in text.splitlines() if line.startswith("Set5  PSNR"))
+    assert ("27.9000" in row) == compared
+    with pytest.raises(UserError, match="reference model"):
+        format_table({"Set5": {}}, scorer=scorer, lr_origins={}, model="")

@@ -114,7 +114,8 @@ class PairedRandomCrop(_Transform):
         """
         lr, gt = results[self.lq_key], results[self.gt_key]
         first_lr, first_gt = (v[0] if isinstance(v, list) else v for v in (lr, gt))
-        scale = results.get("scale") or first_gt.shape[0] // first_lr.shape[0]
+        ratio = first_gt.shape[0] // max(first_lr.shape[0], 1)
+        scale = results.get("scale") or max(ratio, 1)  # 1 if both are swapped, which is an error
         name = str(results.get(f"{self.gt_key}_path") or results.get("key", "an image"))
 
         index = _ensure_sample_index(results)
