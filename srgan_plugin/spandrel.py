@@ -114,8 +114,8 @@ class GeneratorArchitecture(Architecture[Generator]):
                     f"record it by tools/export.py FILE NEW.safetensors {option(name)}"
                 )
             logger.warning(
-                "assuming the function of networks with %s keys; give install(arguments={%r: …}) "
-                "if trained otherwise", found.layout.origin, name,
+                "assuming the default, as in networks with %s keys; give "
+                "install(arguments={%r: …}) if trained otherwise", found.layout.origin, name,
             )  # fmt: skip
         network = found.build()
         assert isinstance(network, Generator)

@@ -1,6 +1,7 @@
 """What the console shows of a run, and that it shows no more."""
 
 import fcntl
+import io
 import logging
 import os
 import pty
@@ -204,3 +205,30 @@ def test_deprecations_are_shown_except_those_that_mmengine_logs_of_its_own_code(
 
     main([])
     assert capsys.readouterr().err.startswith("WARNING: `watch` is deprecated; use ")
+
+
+def test_a_display_that_is_switched_off_ends_without_an_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    terminal = io.StringIO()
+    monkeypatch.setattr(terminal, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr("sys.stderr", terminal)
+    monkeypatch.setattr("srgan_plugin.cli.progress.terminal_width", lambda _: 80)
+    monkeypatch.setenv("TQDM_DISABLE", "1")
+    monkeypatch.delitem(sys.modules, "tqdm", raising=False)
+    progress = Progress("upscale", 2)
+    progress.advance()
+    progress.close()
+
+
+def test_without_a_total_no_time_is_said_to_be_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    log = io.StringIO()
+    monkeypatch.setattr("sys.stderr", log)
+    monkeypatch.setattr("srgan_plugin.cli.progress._SECONDS_BETWEEN_LINES", 0)
+    progress = Progress("x", None, "px")
+    progress.advance(2_000_000)
+    assert "left" not in log.getvalue()
+    progress(3_000_000, 4_000_000)
+    progress.close()
+    assert "3.00M/4.00Mpx" in log.getvalue().splitlines()[-1]
+    assert "left" in log.getvalue().splitlines()[-1]

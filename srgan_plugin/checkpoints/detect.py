@@ -101,6 +101,15 @@ class DetectedNetwork:
         )
         return tuple(name for name in names if name not in self.arguments)
 
+    @property
+    def required(self) -> tuple[str, ...]:
+        """Names of the `unrecorded` arguments without which the network cannot be opened."""
+        return tuple(
+            name
+            for name in self.unrecorded
+            if name in self.layout.required_args or NON_INFERABLE_ARGS[name].unstated == "error"
+        )
+
     def build(self, *, assume: bool = False) -> nn.Module:
         """Build the network with its weights: float32, in evaluation mode.
 

@@ -16,7 +16,7 @@ from .wrappers import NoWeightsError, unwrap_with_rest
 
 #: Prefix of the topic `fits` for a file that does not load, before the reason.
 REFUSED = "no: "
-_FUNCTION = {
+_SHUFFLE_ACTIVATION = {
     True: "LeakyReLU after each pixel shuffle, as in BasicSR and KAIR",
     False: "no activation after the pixel shuffles, as in MMagic",
     None: "no activation after the pixel shuffles, unless trained with activate_after_shuffle=True",
@@ -31,13 +31,15 @@ def inspect_checkpoint(
     Args:
         path: A checkpoint of any network, in a format that `load_checkpoint_file` reads.
         arguments: Arguments of the network that are known otherwise, such as those of
-            `hub.published_arguments`.
+            `hub.published_arguments`; wrong ones are reported under "fits".
 
     Returns:
-        The topics.
+        Texts for "file", "SHA-256", "holds", "fits" and what else is known. "fits" begins with
+        `REFUSED` if the file does not load.
 
     Raises:
         MissingFileError: The file does not exist.
+        OSError: The file cannot be read.
         UserError: The file is damaged, not a checkpoint, or would run code.
     """
     path = Path(path)
@@ -52,7 +54,7 @@ def inspect_checkpoint(
         others = "weights, but not those of one network in plain form"
         content = "no weights" if isinstance(error, NoWeightsError) else others
         return topics | {"holds": content, "fits": f"{REFUSED}{error}"}
-    kind = "averaged (EMA)" if averaged else "nothing says that they are averaged"
+    kind = "averaged (EMA)" if averaged else "not marked as averaged (EMA)"
     beside = {
         "weights": f"{kind}{source and f'; from {source}'}",
         "beside it": ", ".join(rest) or "nothing",
@@ -65,31 +67,30 @@ def inspect_checkpoint(
         return topics | holds | beside | {"fits": f"{REFUSED}{error}"}
     topics |= {"holds": str(found), "arguments": format_arguments(found.arguments)}
     if found.layout.network == "MSRResNet":
-        topics["function"] = _FUNCTION[found.arguments.get("activate_after_shuffle")]
+        topics["function"] = _SHUFFLE_ACTIVATION[found.arguments.get("activate_after_shuffle")]
     if found.unrecorded:
         options = " ".join(map(option, found.unrecorded))
         names = ", ".join(found.unrecorded)
-        required = set(found.unrecorded) & set(found.layout.required_args)
-        when = "" if required else " if it was trained so"
-        topics["unrecorded"] = f"{names}, whose value is not in the file; give {options}{when}"
+        when = "" if found.required else " if it was trained so"
+        topics["unrecorded"] = (
+            f"{names}, whose value is not in the file; give {options}{when} where it is opened"
+        )
     if metadata := read_metadata(checkpoint):
         topics["metadata"] = "; ".join(f"{key}: {value}" for key, value in metadata.items())
     topics["fits"] = _describe_fit(found)
     meta = checkpoint.get("meta")
     step = meta.get("iter") if isinstance(meta, Mapping) else None
-    return topics | beside | ({"iteration": str(step)} if isinstance(step, int) else {})
+    return topics | beside | ({"iteration": str(step)} if type(step) is int else {})
 
 
 def _describe_fit(found: DetectedNetwork) -> str:
-    """Return the class that loads the weights strictly, or the reason why none does."""
-    missing = [name for name in found.unrecorded if name in found.layout.required_args]
-    if missing:
-        return (
-            f"srgan_plugin's {found.layout.network}, if {', '.join(missing)} is given; not checked"
-        )
+    """Return the class that the weights fit and under which condition, or why they fit none."""
+    condition = f", if {', '.join(found.required)} is given" if found.required else ""
+    if set(found.required) & set(found.layout.required_args):
+        return f"srgan_plugin's {found.layout.network}{condition}; not checked"
     try:
         network = found.build(assume=True)
     except UserError as error:
         return f"{REFUSED}{error}"
     count = sum(parameter.numel() for parameter in network.parameters())
-    return f"srgan_plugin's {type(network).__name__}, {count} parameters, strictly"
+    return f"srgan_plugin's {type(network).__name__}, {count} parameters, strictly{condition}"

@@ -1,4 +1,4 @@
-"""Show progress: a bar on a terminal, otherwise a line every 30 seconds."""
+"""Show progress: a bar on a terminal, otherwise lines, at most one in 30 seconds."""
 
 import sys
 from contextlib import AbstractContextManager, closing
@@ -8,6 +8,7 @@ from .terminal import terminal_width
 
 _SECONDS_BETWEEN_LINES = 30
 _LINE = "{desc}: {n_fmt}/{total_fmt}{unit}, {rate_fmt}, {remaining} left{postfix}"
+_LINE_WITHOUT_TOTAL = "{desc}: {n_fmt}{unit}, {rate_fmt}{postfix}"
 
 
 class _Lines:
@@ -29,8 +30,8 @@ class _Lines:
 class Progress:
     """Progress display on standard error: count, rate and remaining time.
 
-    It is a bar that fits into the terminal. If standard error is not a terminal, it is a line every
-    30 seconds.
+    It is a bar that fits into the terminal. If standard error is not a terminal, changes are shown
+    as lines, at most one in 30 seconds; the last count may be missing.
 
     Args:
         what: Name of the task, such as `"upscale"`, at the start of the line.
@@ -48,16 +49,20 @@ class Progress:
         style: dict[str, Any] = {"dynamic_ncols": True}
         if not terminal_width(stream):
             style = {"file": _Lines(stream), "mininterval": _SECONDS_BETWEEN_LINES, "miniters": 1}
-            style |= {"bar_format": _LINE, "leave": False, "delay": _SECONDS_BETWEEN_LINES}
+            line = _LINE if total else _LINE_WITHOUT_TOTAL
+            style |= {"bar_format": line, "leave": False, "delay": _SECONDS_BETWEEN_LINES}
             style["position"] = 0  # otherwise tqdm moves the cursor below other open bars
+        self._initial, self._is_line = initial, "bar_format" in style
         short = {"unit_scale": True} if unit in ("B", "px") else {"unit": f" {unit}"}
         self._bar = tqdm(
             desc=what, total=total, initial=initial, **({"unit": unit} | short | style)
         )
 
     def __call__(self, done: int, total: int) -> None:
-        """Set the count and the total; a total of 0 means that it is unknown."""
+        """Set the count, with the initial one, and the total; a total of 0 means it is unknown."""
         self._bar.total = total or None
+        if self._is_line:
+            self._bar.bar_format = _LINE if total else _LINE_WITHOUT_TOTAL
         self._bar.update(done - self._bar.n)
 
     def advance(self, count: int = 1) -> None:
@@ -75,7 +80,7 @@ class Progress:
 
     def close(self) -> None:
         """End the display; remove the bar if the count has not changed."""
-        self._bar.leave = self._bar.leave and self._bar.n > self._bar.initial
+        self._bar.leave = self._bar.leave and self._bar.n > self._initial
         self._bar.close()
 
 

@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Final
 
 import lmdb
+import numpy as np
 
 from srgan_plugin.errors import FileError, UserError
 
@@ -28,11 +29,11 @@ class StoreWriter:
 
     Args:
         path: Folder to create.
-        layout: `raw` for plain bytes, `png` for the layout of BasicSR.
+        layout: `raw` for plain bytes, `png` for the layout of BasicSR, which cannot read keys that
+            contain a dot.
 
     Raises:
-        FileError: `path` exists already.
-        OSError: The disk is full.
+        FileError: On entering or writing: `path` exists already, or the disk is full.
     """
 
     def __init__(self, path: str | os.PathLike[str], layout: StoreLayout) -> None:
@@ -53,25 +54,32 @@ class StoreWriter:
         self._building.__exit__(kind, error, trace)
 
     def put(self, key: str, rgb: RGBArray) -> None:
-        """Add an image, RGB, (H, W, 3), uint8."""
+        """Add an image; see `put_encoded`.
+
+        Args:
+            key: Key of the image.
+            rgb: RGB, (H, W, 3), uint8.
+        """
         self.put_encoded(key, encode(rgb, self.layout), rgb.shape)
 
     def put_encoded(self, key: str, value: bytes, shape: tuple[int, ...]) -> None:
         """Add an encoded image.
 
         Args:
-            key: Key of the image.
+            key: Key of the image, unique in the store: its file name without suffix.
             value: Bytes returned by `encode`.
             shape: Shape of the image, (H, W, 3).
 
         Raises:
-            UserError: The key is too long for LMDB, not UTF-8, or has line breaks.
+            UserError: The key is empty, too long for LMDB, not UTF-8, or has line breaks.
             OSError: The disk is full.
         """
         try:
             name = key.encode()
         except UnicodeEncodeError:  # a surrogate, for a file name that is not UTF-8
             raise UserError(f"{key!r}: expected a name in UTF-8; rename the file") from None
+        if not name:
+            raise UserError("key: expected a name, got an empty one; rename the file")
         if len(name) > _LONGEST_KEY:
             raise UserError(
                 f"{key}: expected a name of at most {_LONGEST_KEY} bytes, the limit of LMDB, got "
@@ -80,13 +88,13 @@ class StoreWriter:
         if "\n" in key or "\r" in key:
             raise UserError(f"{key!r}: expected a name without line breaks; rename the file")
         assert key not in self._lines, key
+        height, width, channels = shape
         try:
             self._put(name, value)
         except lmdb.MapFullError:
             size = self._environment.info()["map_size"]
             self._environment.set_mapsize(2 * size + len(value))
             self._put(name, value)
-        height, width, channels = shape
         checksum = f"crc32={zlib.crc32(value):08x}"
         level = "raw" if self.layout == "raw" else _COMPRESS_LEVEL
         self._lines[key] = f"{key}.png ({height},{width},{channels}) {level} {checksum}\n"
@@ -110,6 +118,7 @@ class StoreWriter:
 
 def encode(rgb: RGBArray, layout: StoreLayout) -> bytes:
     """Encode an image, RGB, (H, W, 3), uint8, for a store."""
+    assert rgb.dtype == np.uint8 and rgb.ndim == 3 and rgb.shape[2] == 3, (rgb.dtype, rgb.shape)
     return encode_png(rgb, _COMPRESS_LEVEL) if layout == "png" else rgb.tobytes()
 
 
@@ -120,7 +129,7 @@ def _failure_named(path: Path) -> Iterator[None]:
     except lmdb.MapFullError:
         raise
     except lmdb.Error as error:
+        hint = ", make room and try again" if isinstance(error, lmdb.DiskError) else ""
         raise FileError(
-            f"{path}: expected to write a store, got {error}; nothing remains, make room and "
-            "try again"
+            f"{path}: expected to write a store, got {error}; nothing remains{hint}"
         ) from error

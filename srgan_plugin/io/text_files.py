@@ -16,7 +16,7 @@ def read_text(path: Path, expected: str) -> str:
         expected: Description of the expected content, for messages: `"a list of images"`.
 
     Returns:
-        The text, without a byte order mark.
+        The text, without a byte order mark, with the line endings of the file.
 
     Raises:
         OSError: The file does not exist or cannot be read.
@@ -26,7 +26,9 @@ def read_text(path: Path, expected: str) -> str:
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        got = f"the byte {content[error.start]:#04x} at {error.start}"
+        # `error.object` is what follows the mark.
+        place = error.start + len(content) - len(error.object)
+        got = f"the byte {content[place]:#04x} at {place}"
         if content.startswith((b"\xff\xfe", b"\xfe\xff")):
             got = "UTF-16"
         raise UserError(
@@ -35,16 +37,27 @@ def read_text(path: Path, expected: str) -> str:
 
 
 def read_json(path: Path, expected: str) -> Any:
-    """Read a JSON file; for arguments and errors see `read_text`."""
+    """Read a JSON file; for arguments see `read_text`.
+
+    Raises:
+        OSError: The file does not exist or cannot be read.
+        UserError: The file is not UTF-8 or not JSON.
+    """
     return _parse_file(json.loads, ValueError, "JSON", path, expected)
 
 
 def read_yaml(path: Path, expected: str) -> Any:
-    """Read a YAML file of plain data; for arguments and errors see `read_text`."""
+    """Read a YAML file of plain data; for arguments see `read_text`.
+
+    Raises:
+        OSError: The file does not exist or cannot be read.
+        UserError: The file is not UTF-8 or not YAML of plain data.
+    """
     import yaml
 
-    # ValueError: a number of 5000 digits, the date 2026-13-45, a tag !!int on a text.
-    return _parse_file(yaml.safe_load, (ValueError, yaml.YAMLError), "YAML", path, expected)
+    # Of tags that do not fit (`!!bool x`, `!!int ''`), dates such as 2026-13-45, and huge numbers.
+    others = (ValueError, LookupError, AttributeError, OverflowError)
+    return _parse_file(yaml.safe_load, (*others, yaml.YAMLError), "YAML", path, expected)
 
 
 def _parse_file(

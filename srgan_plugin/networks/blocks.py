@@ -101,8 +101,8 @@ def pixel_shuffle(x: Tensor, factor: int) -> Tensor:
     Returns:
         (N, C, factor*H, factor*W), in the memory format of `x`.
     """
-    other = x.device.type == "cpu" or not is_channels_last(x)
-    return F.pixel_shuffle(x, factor) if other else shuffle_channels_last(x, factor)
+    torch_suffices = x.device.type == "cpu" or not is_channels_last(x)
+    return F.pixel_shuffle(x, factor) if torch_suffices else shuffle_channels_last(x, factor)
 
 
 def shuffle_channels_last(x: Tensor, factor: int) -> Tensor:
@@ -134,7 +134,7 @@ class ResidualBlockBN(nn.Module):
         channels: Channels of input and output.
         act: Activation; PReLU in the paper.
         norm: Function from the number of channels to a normalisation layer.
-        depthwise: Whether the convolutions are a depthwise 3x3 and a 1x1, not two of 3x3.
+        depthwise: Whether to use a depthwise 3x3 and a 1x1 convolution in place of two of 3x3.
     """
 
     def __init__(
@@ -166,8 +166,8 @@ def refuse_foreign_weights(
 
     mmengine loads the keys that match and logs the others, and so does BasicSR with
     `strict_load_g: false`: a checkpoint with other keys would leave random weights, and the run
-    would continue. A state dict of a few keys, all or most of which match, is taken for a choice
-    (LoRA, the discriminator alone): the function warns.
+    would continue. Where keys match but weights are missing, the user may want that (LoRA, another
+    scale, the discriminator alone): the function warns.
 
     Args:
         network: The network to load into; torch passes it to its load_state_dict pre-hooks.
@@ -179,15 +179,20 @@ def refuse_foreign_weights(
             and fewer than half of the keys under `prefix` match.
     """
     named = chain(network.named_parameters(), network.named_buffers())
-    own = {prefix + key: weight.shape for key, weight in named}
+    # Counters of batch normalisation are missing in files of old versions of torch.
+    own = {
+        prefix + key: weight.shape
+        for key, weight in named
+        if not key.endswith("num_batches_tracked")
+    }
     given = [key for key in state_dict if key.startswith(prefix)]
     fits = {
         key for key in given if key in own and getattr(state_dict[key], "shape", None) == own[key]
     }
-    if 2 * len(fits) >= len(own):
+    if len(fits) == len(own):
         return
     message = f"{type(network).__name__}: expected its {len(own)} weights, got {len(fits)} of them"
-    if 2 * len(fits) >= len(given):
+    if 2 * len(fits) >= min(len(given), len(own)):
         warnings.warn(f"{message}; the others are not changed", PluginWarning, stacklevel=2)
         return
     first = next(key for key in given if key not in fits)
@@ -216,7 +221,11 @@ def autocast_disabled(x: Tensor) -> AbstractContextManager[object]:
 
 
 def autocast_dtype(x: Tensor) -> torch.dtype | None:
-    """Return the dtype in which autocast computes convolutions of `x`; None if it is off."""
+    """Return the dtype to which autocast casts float32 inputs of convolutions on the device of `x`.
+
+    Returns:
+        The dtype; None if autocast is off.
+    """
     device = x.device.type
     on = not x.is_meta and torch.is_autocast_enabled(device)
     return torch.get_autocast_dtype(device) if on else None

@@ -358,8 +358,8 @@ def test_inspection_shows_network_layout_function_and_other_entries(saved, rough
     [
         (lambda w: {"params_ema": w, "params": w}, "averaged (EMA); from params_ema"),
         (lambda w: {"params_ema": w}, "averaged (EMA); from params_ema"),
-        (lambda w: {"params": w}, "nothing says that they are averaged; from params"),
-        (lambda w: w, "nothing says that they are averaged"),
+        (lambda w: {"params": w}, "not marked as averaged (EMA); from params"),
+        (lambda w: w, "not marked as averaged (EMA)"),
         (
             lambda w: {"state_dict": w, "ema_state_dict": {"steps": torch.tensor(1), **w}},
             "averaged (EMA); from state_dict",
@@ -386,7 +386,7 @@ def test_inspection_of_a_file_that_needs_an_argument_states_it_and_exits_with_0(
     tool("inspect_checkpoint").main([str(saved(state))])
     said = capsys.readouterr()
     assert "give --arch-option" in said.out
-    assert "fits       srgan_plugin's SRResNet, if act is given" in said.out
+    assert "fits       srgan_plugin's SRResNet, if output_range, act is given" in said.out
     assert said.err == ""
 
 

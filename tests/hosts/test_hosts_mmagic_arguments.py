@@ -410,3 +410,44 @@ def test_what_several_expressions_match_is_one_parameter_each() -> None:
 def test_a_name_that_matches_nothing_is_named(name: str, said: str) -> None:
     with pytest.raises(ValueError, match=f"optim_wrapper.*{said}"):
         MultiOptimWrapperConstructor({name: {"optimizer": ADAM}})(Nested())
+
+
+def test_a_parameter_that_is_matched_twice_counts_once_with_settings_for_parameters_too() -> None:
+    settings = {
+        "optimizer": {**ADAM, "weight_decay": 0.1},
+        "paramwise_cfg": {"norm_decay_mult": 0.0},
+    }
+    config = {"all": {"modules": r"generator(\.\d)?", **settings}}
+    groups = MultiOptimWrapperConstructor(config)(Nested())["all"].optimizer.param_groups
+    counted = [id(parameter) for group in groups for parameter in group["params"]]
+    assert len(counted) == len(set(counted)) == 4
+
+
+def test_a_network_is_found_by_each_of_its_names() -> None:
+    model = Nested()
+    model.second = model.generator
+    (group,) = MultiOptimWrapperConstructor({"second": {"optimizer": ADAM}})(model)[
+        "second"
+    ].optimizer.param_groups
+    assert len(group["params"]) == 4
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ({"type": "OptimWrapper", "optimizer": ADAM}, r"optim_wrapper\.type: expected the config"),
+        ({"discriminator": None}, r"optim_wrapper\.discriminator: expected the config"),
+        ({"generator": {"type": "OptimWrapper"}}, r"dict\(optimizer=…\)"),
+        (
+            {
+                "modules": ["generator", "discriminator"],
+                "optimizer": ADAM,
+                "paramwise_cfg": {"custom_keys": {"generator": {"lr_mult": 0.1}}},
+            },
+            "expected no custom_keys for several networks",
+        ),
+    ],
+)
+def test_a_config_that_is_not_that_of_a_wrapper_is_named(config: dict[str, Any], said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        MultiOptimWrapperConstructor(copy.deepcopy(config))(Nested())

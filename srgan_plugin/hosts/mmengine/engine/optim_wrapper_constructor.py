@@ -19,11 +19,14 @@ class MultiOptimWrapperConstructor:
         optim_wrapper_cfg: `dict(generator=dict(type='OptimWrapper', optimizer=...),
             discriminator=...)`. A key is the name of a child (with dots for a nested one) or a
             regular expression that matches full names; `modules` in a config, one or a list,
-            replaces its key. With `modules` beside `optimizer` there is one wrapper for all.
-        paramwise_cfg: Must be None; set it for each network.
+            replaces its key. `constructor` and `paramwise_cfg` may be set for each network. If
+            `modules` and `optimizer` are at the top level, the result is a single wrapper for all
+            of these networks.
+        paramwise_cfg: Must be None.
 
     Raises:
-        UserError: `paramwise_cfg` is not None, or a name matches no network.
+        UserError: `paramwise_cfg` is not None. When called: a config is not that of a wrapper, a
+            name matches no network, or `custom_keys` are given for several networks.
     """
 
     def __init__(self, optim_wrapper_cfg: dict[str, Any], paramwise_cfg: Any = None) -> None:
@@ -45,17 +48,29 @@ class MultiOptimWrapperConstructor:
 
     @staticmethod
     def _build(name: str, config: dict[str, Any], model: nn.Module) -> Any:
+        if not isinstance(config, dict) or "optimizer" not in config:
+            raise UserError(
+                f"optim_wrapper.{name}: expected the config of a network's wrapper, "
+                f"dict(optimizer=…), got {config!r}"
+            )
         config = dict(config)
         patterns = config.pop("modules", name)
         patterns = [patterns] if isinstance(patterns, str) else patterns
+        paramwise = config.pop("paramwise_cfg", None)
         constructor = ROOT_CONSTRUCTORS.build(
             {
                 "type": config.pop("constructor", "DefaultOptimWrapperConstructor"),
-                "paramwise_cfg": config.pop("paramwise_cfg", None),
+                "paramwise_cfg": paramwise,
                 "optim_wrapper_cfg": config,
             }
         )
-        found = [network for pattern in patterns for network in _networks(model, name, pattern)]
+        matches = [network for pattern in patterns for network in _networks(model, name, pattern)]
+        found = _outermost(matches)
+        if len(found) > 1 and "custom_keys" in (paramwise or {}):
+            raise UserError(
+                f"optim_wrapper.{name}.paramwise_cfg: expected no custom_keys for several "
+                "networks, whose parameters have no names then; use one wrapper for each network"
+            )
         wrapper = constructor(found[0] if len(found) == 1 else nn.ModuleList(found))
         wrapper.name = name
         return wrapper
@@ -63,15 +78,25 @@ class MultiOptimWrapperConstructor:
 
 def _networks(model: nn.Module, name: str, pattern: str) -> list[nn.Module]:
     """Return the network with a name, else all networks that match it as a regular expression."""
-    networks = dict(model.named_modules())
+    networks = dict(model.named_modules(remove_duplicate=False))
     if pattern in networks:
         return [networks[pattern]]
     try:
         found = [network for key, network in networks.items() if re.fullmatch(pattern, key)]
     except re.error as error:
-        raise UserError(f"optim_wrapper.{name}: no regular expression: {error}") from error
+        raise UserError(
+            f"optim_wrapper.{name}: expected a name or a regular expression, got {pattern!r}: "
+            f"{error}"
+        ) from error
     if not found:
         children = ", ".join(child for child, _ in model.named_children())
         said = f"optim_wrapper.{name}" + ("" if name == pattern else f": {pattern}")
         raise UserError(f"{said}: the model has no such network; it has {children}")
     return found
+
+
+def _outermost(networks: list[nn.Module]) -> list[nn.Module]:
+    """Return each network once, without those inside another one, whose parameters count there."""
+    unique = list(dict.fromkeys(networks))
+    inner = {part for network in unique for part in network.modules() if part is not network}
+    return [network for network in unique if network not in inner]
