@@ -311,13 +311,15 @@ def _require_hub() -> Any:
 def _is_remote(error: BaseException | None) -> bool:
     """Return whether an error or one of its causes is an error of the hub or of the connection.
 
-    It is if a package in `_REMOTE` defines it, or if it is a `RuntimeError` that was raised below
-    such a package: hf_xet, the compiled client for transfers, raises these and has no frames.
+    It is if a package in `_REMOTE` defines it, or if it is a `RuntimeError` or an `OSError` without
+    a number that was raised in such a package. hf_xet, the compiled client for transfers, raises
+    the former and has no frames; huggingface_hub the latter for a truncated download.
     """
     if error is None:
         return False
     roots = {_root(cls.__module__) for cls in type(error).__mro__}
-    if type(error) is RuntimeError and error.__traceback__:
+    is_plain = type(error) is RuntimeError or (type(error) is OSError and error.errno is None)
+    if is_plain and error.__traceback__:
         *_, (frame, _) = traceback.walk_tb(error.__traceback__)
         roots.add(_root(frame.f_globals.get("__name__", "")))
     return bool(roots & _REMOTE) or _is_remote(error.__cause__)

@@ -70,7 +70,7 @@ def check_output(path: str | os.PathLike[str], *suffixes: str) -> None:
         suffixes: Suffixes that are supported; none for any.
 
     Raises:
-        UserError: `path` has another suffix, is no file, or its folder cannot be written to.
+        UserError: `path` has another suffix, is not a file, or its folder cannot be written to.
     """
     path = Path(path)
     if suffixes and path.suffix.lower() not in suffixes:
@@ -183,7 +183,11 @@ def read_results(path: Path) -> dict[str, dict[str, float]]:
     from srgan_plugin.metrics.results_files import incomplete_sets, split_counts
 
     results = read_json(path, "the results of tools/test.py --out")
-    if not isinstance(results, dict) or not all(isinstance(m, dict) for m in results.values()):
+    rows = list(results.values()) if isinstance(results, dict) else [results]
+    numbers = [value for row in rows if isinstance(row, dict) for value in row.values()]
+    if not all(isinstance(row, dict) for row in rows) or not all(
+        isinstance(value, int | float) for value in numbers
+    ):
         raise UserError(f"{path}: expected metrics by test set, got {results!r:.80}")
     metrics, counts = split_counts(results)
     missing = incomplete_sets(counts)
@@ -193,11 +197,12 @@ def read_results(path: Path) -> dict[str, dict[str, float]]:
 def _arch_option(text: str) -> tuple[str, Any]:
     """Parse KEY=VALUE, where VALUE is a Python literal or a bare word."""
     key, _, value = text.partition("=")
-    if value.isidentifier() and value not in ("True", "False", "None"):
-        return key, value
     try:
-        return key, ast.literal_eval(value)
-    except (SyntaxError, ValueError):
+        if key.isidentifier():
+            is_word = value.isidentifier() and value not in ("True", "False", "None")
+            return key, value if is_word else ast.literal_eval(value)
+        raise ValueError
+    except (SyntaxError, ValueError, TypeError):  # TypeError: a dict with a list as a key
         raise argparse.ArgumentTypeError(
             f'expected KEY=VALUE such as output_range="(-1,1)", got {text}'
         ) from None

@@ -97,9 +97,10 @@ def upscaled_gallery(
             lr = read_as_rgb(path)
             hr = read_as_rgb(hr_files[name]) if hr_files else None
             factor = _scale_between(lr, hr, path) if scale is None else scale
+            hr = None if hr is None else _fit_hr(hr, lr, factor, path)
             lr, hr = _crop_both(lr, hr, options.crop, factor)
             pixels += _check_size(lr, factor, pixels, path)
-            images = _upscale(lr, hr, methods, factor, path)
+            images = _upscale(lr, hr, methods, factor)
         except (UserError, OSError, MemoryError) as error:
             failed(path, error)
         else:
@@ -158,7 +159,7 @@ def _methods(
     """Return {label: upscaler, None for bicubic}, and the scale, None if unknown."""
     methods: dict[str, Method | None] = {}
     scales: dict[float, str] = {}
-    for model in models:
+    for model in dict.fromkeys(models):
         if model == BICUBIC:
             methods[BICUBIC] = None
             continue
@@ -197,6 +198,27 @@ def _scale_between(lr: RGBArray, hr: RGBArray | None, path: Path) -> float:
     return scale
 
 
+def _fit_hr(hr: RGBArray, lr: RGBArray, scale: float, path: Path) -> RGBArray:
+    """Crop an HR image to the size of the upscaled LR image, as `crop_hr` does.
+
+    Raises:
+        UserError: The HR image has another size than `crop_hr` crops.
+    """
+    size = _scaled_size(lr, scale)
+    fitting = crop_hr(hr, size)
+    if fitting.shape[:2] != size:
+        raise UserError(
+            f"{path}: expected an HR image of {size[0]}x{size[1]} (height x width), {scale:g} "
+            f"times {lr.shape[0]}x{lr.shape[1]}, got {hr.shape[0]}x{hr.shape[1]}"
+        )
+    return fitting
+
+
+def _scaled_size(lr: RGBArray, scale: float) -> tuple[int, int]:
+    height, width = (max(round(scale * size), 1) for size in lr.shape[:2])
+    return height, width
+
+
 def _crop_both(
     lr: RGBArray, hr: RGBArray | None, crop: int | None, scale: float
 ) -> tuple[RGBArray, RGBArray | None]:
@@ -207,7 +229,7 @@ def _crop_both(
     if hr is None:
         return region.of(lr), None
     if scale != int(scale):
-        raise UserError(f"--crop with --hr: expected a whole --scale, got {scale}")
+        raise UserError(f"--crop with --hr: expected a whole number as --scale, got {scale}")
     return region.of(lr), Region(*(size * int(scale) for size in region)).of(hr)
 
 
@@ -236,25 +258,13 @@ def _check_size(lr: RGBArray, scale: float, before: int, path: Path) -> int:
 
 
 def _upscale(
-    lr: RGBArray,
-    hr: RGBArray | None,
-    methods: Mapping[str, Method | None],
-    scale: float,
-    path: Path,
+    lr: RGBArray, hr: RGBArray | None, methods: Mapping[str, Method | None], scale: float
 ) -> dict[str, RGBArray]:
     """Return LR, the image upscaled by each method, and HR, in this order."""
-    height, width = (max(round(scale * size), 1) for size in lr.shape[:2])
     images = {LR: lr}
     for label, method in methods.items():
         images[label] = method(lr) if method else upscale_bicubic(lr, scale)
-    if hr is not None:
-        images[HR] = crop_hr(hr, (height, width))
-        if images[HR].shape[:2] != (height, width):
-            raise UserError(
-                f"{path}: expected an HR image of {height}x{width} (height x width), {scale:g} "
-                f"times {lr.shape[0]}x{lr.shape[1]}, got {hr.shape[0]}x{hr.shape[1]}"
-            )
-    return images
+    return images if hr is None else images | {HR: hr}
 
 
 def comparison_sheet(gallery: Gallery) -> RGBArray:
@@ -274,10 +284,10 @@ def comparison_sheet(gallery: Gallery) -> RGBArray:
                 f"{name}: expected images of one size for a sheet, got another size for {odd[0]}; "
                 "write a page (.html) instead"
             )
-        if LR in images:
+        if LR in images and len(images) > 1:
             images[LR] = _nearest(images[LR], next(i for n, i in images.items() if n != LR))
         small = {label: _shrink(image, _MAX_WIDTH) for label, image in images.items()}
-        last = [label for label in images if label != HR][-1]
+        last = next(reversed(images))  # HR, if it is there
         region = most_detail(images.get(HR, images[last]), _CROP)
         crops = {
             f"{label}, detail": region.of(image).repeat(_ZOOM, 0).repeat(_ZOOM, 1)

@@ -130,12 +130,19 @@ def _section(name: str, title: str, html: str) -> str:
 
 
 def unique_names(runs: Sequence[Run]) -> list[str]:
-    """Return the names of runs, with the parent folder if several runs have the same name."""
+    """Return the names of runs, with as many parent folders as make different names different."""
     names = [run.name for run in runs]
-    return [
-        run.name if names.count(run.name) == 1 else f"{run.folder.resolve().parent.name}/{run.name}"
-        for run in runs
-    ]
+    parents = [run.folder.resolve().parent.parts for run in runs]
+    for depth in range(1, max(map(len, parents), default=0) + 1):
+        if len(set(names)) == len(names):
+            break
+        names = [
+            "/".join((*parents[index][-depth:], run.name))
+            if names.count(names[index]) > 1
+            else names[index]
+            for index, run in enumerate(runs)
+        ]
+    return names
 
 
 def _info_table(runs: Sequence[Run]) -> str:
@@ -213,12 +220,13 @@ def _result_tables(measured: Mapping[str, tuple[Results, str | None]]) -> str:
     ]
     if compared:
         head = ["results", "set", "metric", "published"]
-        head += ["same protocol", "difference", "proper protocol", "source"]
+        head += ["same protocol", "difference", "second protocol", "source"]
         caption = "Comparison with published values of this network, x4"
         html += table(head, compared, caption, text_columns=3)
         html += (
             '<p class="note">“Same protocol” is the metric with which the published value was '
-            "measured, “proper protocol” the metric that the published table names.</p>"
+            "measured, “second protocol” another metric for the same images. They compare at x4, "
+            "with a border of 4 and rounding, which results do not show.</p>"
         )
     return html + "".join(f'<p class="note">{escape(note)}</p>' for note in _cautions(measured))
 
@@ -273,13 +281,13 @@ def _compare_with_published(title: str, sets: Results, model: str | None) -> Ite
             continue
         for metric, entry in reference_results(model, name).items():
             same = row.get(entry.metric) if entry.metric else None
-            proper = row.get(entry.second_metric) if entry.second_metric else None
+            second = row.get(entry.second_metric) if entry.second_metric else None
             change = None if same is None else same - entry.value
             numbers = [
                 _format_metric(entry.value),
                 _format_metric(same),
                 _format_metric(change, "+"),
-                _format_metric(proper),
+                _format_metric(second),
             ]
             yield [title, name, metric, *numbers, entry.table.source.partition(",")[0]]
 

@@ -437,6 +437,11 @@ def test_a_network_is_found_by_each_of_its_names() -> None:
     [
         ({"type": "OptimWrapper", "optimizer": ADAM}, r"optim_wrapper\.type: expected the config"),
         ({"discriminator": None}, r"optim_wrapper\.discriminator: expected the config"),
+        ({"all": {"modules": [], "optimizer": ADAM}}, r"all\.modules: expected names of networks"),
+        (
+            {"modules": 3, "optimizer": ADAM},
+            r"optim_wrapper\.modules: expected names of networks, got 3",
+        ),
         ({"generator": {"type": "OptimWrapper"}}, r"dict\(optimizer=…\)"),
         (
             {

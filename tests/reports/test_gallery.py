@@ -381,6 +381,26 @@ def test_an_image_that_does_not_fit_into_memory_does_not_end_the_comparison(
     assert len(data_of(page, "viewer-data")["images"]) == len(list(folders["lr"].iterdir())) - 1
 
 
+@pytest.mark.parametrize("factor", [2, 8])
+@pytest.mark.parametrize("crop", [[], ["--crop", "8"]])
+def test_hr_of_another_size_is_named_before_it_is_cropped(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], factor: int, crop: list[str]
+) -> None:
+    write_image(tmp_path / "lr/a.png", np.zeros((24, 30, 3), np.uint8))
+    write_image(tmp_path / "hr/a.png", np.zeros((24 * factor, 30 * factor, 3), np.uint8))
+    arguments = [str(tmp_path / "lr"), "--hr", str(tmp_path / "hr"), "--models", "msrresnet"]
+    with pytest.raises(SystemExit):
+        main(["compare", *arguments, *crop, "--out", str(tmp_path / "sheet.png")])
+    assert "a.png: expected an HR image of 96x120 (height x width)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["LR", "HR"])
+def test_a_sheet_may_be_of_lr_or_of_hr_alone(folders: Folders, tmp_path: Path, name: str) -> None:
+    folder = folders["lr" if name == "LR" else "GT"]
+    main(["compare", f"{name}={folder}", "--out", str(tmp_path / "sheet.png")])
+    assert (tmp_path / "sheet.png").is_file()
+
+
 def test_rows_of_a_sheet_begin_with_the_name_of_their_image(
     folders: Folders, monkeypatch: pytest.MonkeyPatch
 ) -> None:

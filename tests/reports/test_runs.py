@@ -11,7 +11,9 @@ import yaml
 from srgan_plugin.errors import MissingFileError, PluginWarning, UserError
 from srgan_plugin.reports.charts import charts, find_chart
 from srgan_plugin.reports.mmengine_configs import literal_config
+from srgan_plugin.reports.run_page import unique_names
 from srgan_plugin.reports.runs import (
+    Run,
     checkpoints,
     differing_settings,
     flatten,
@@ -340,3 +342,9 @@ def test_curves_that_belong_together_share_a_chart(tmp_path: Path) -> None:
     assert (
         find_chart("generator.lr")[:2] == find_chart("discriminator.lr")[:2] == find_chart("lr")[:2]
     )
+
+
+def test_runs_of_one_name_are_told_apart_by_as_many_folders_as_it_takes() -> None:
+    paths = ["/q/a/b/s", "/q/c/b/s", "/q/c/d/s", "/q/other"]
+    runs = [Run(name=Path(path).name, folder=Path(path), toolbox="mmengine") for path in paths]
+    assert unique_names(runs) == ["a/b/s", "c/b/s", "d/s", "other"]

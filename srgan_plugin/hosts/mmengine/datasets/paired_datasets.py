@@ -103,7 +103,8 @@ class PairedImageDataset(Dataset[Any]):
     def __getitems__(self, indices: Sequence[int]) -> Sequence[Any]:
         """Return the samples of a batch; torch's loader calls this.
 
-        With the default pipeline the batch is read at once, which is bit-identical.
+        With the pipeline of the configs (crop, flips, transpose, packing) the batch is read at
+        once, which is bit-identical.
         """
         sample_indices = [index for index in indices if isinstance(index, SampleIndex)]
         if self.augmentation is None or len(sample_indices) < len(indices):
@@ -147,4 +148,4 @@ class BenchmarkDataset(Dataset[Any]):
         return len(self.benchmark.pairs)
 
     def __getitem__(self, index: int) -> Any:
-        return self.pipeline(_sample(self.benchmark.pairs[int(index)], self.scale))
+        return self.pipeline(_sample(self.benchmark.pairs[index], self.scale))

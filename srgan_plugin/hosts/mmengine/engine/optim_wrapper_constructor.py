@@ -56,6 +56,9 @@ class MultiOptimWrapperConstructor:
         config = dict(config)
         patterns = config.pop("modules", name)
         patterns = [patterns] if isinstance(patterns, str) else patterns
+        if not (isinstance(patterns, list | tuple) and patterns):
+            place = f"{name}.modules".removeprefix("modules.")
+            raise UserError(f"optim_wrapper.{place}: expected names of networks, got {patterns!r}")
         paramwise = config.pop("paramwise_cfg", None)
         constructor = ROOT_CONSTRUCTORS.build(
             {
@@ -72,7 +75,7 @@ class MultiOptimWrapperConstructor:
                 "networks, whose parameters have no names then; use one wrapper for each network"
             )
         wrapper = constructor(found[0] if len(found) == 1 else nn.ModuleList(found))
-        wrapper.name = name
+        wrapper.name = name  # for messages
         return wrapper
 
 
