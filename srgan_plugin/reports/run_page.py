@@ -189,6 +189,9 @@ def _results_of_runs(
         recorded = run.config.get("reference_model")
         given = reference.get(name) or reference.get("")
         model = given or (recorded if isinstance(recorded, str) and recorded in MODELS else None)
+        # Published values are of x4; the scale of a BasicSR run or of a folder is not known here.
+        is_x4 = run.config.get("model.generator.upscale_factor", 4) == 4
+        model = model if is_x4 else None
         for file, sets in run.tests.items():
             yield f"{name}, {file}.json", (sets, model)
         if not run.tests and (found := _last_validation(run)):

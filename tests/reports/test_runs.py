@@ -11,7 +11,7 @@ import yaml
 from srgan_plugin.errors import MissingFileError, PluginWarning, UserError
 from srgan_plugin.reports.charts import charts, find_chart
 from srgan_plugin.reports.mmengine_configs import literal_config
-from srgan_plugin.reports.run_page import unique_names
+from srgan_plugin.reports.run_page import _results_of_runs, unique_names
 from srgan_plugin.reports.runs import (
     Run,
     checkpoints,
@@ -348,3 +348,15 @@ def test_runs_of_one_name_are_told_apart_by_as_many_folders_as_it_takes() -> Non
     paths = ["/q/a/b/s", "/q/c/b/s", "/q/c/d/s", "/q/other"]
     runs = [Run(name=Path(path).name, folder=Path(path), toolbox="mmengine") for path in paths]
     assert unique_names(runs) == ["a/b/s", "c/b/s", "d/s", "other"]
+
+
+@pytest.mark.parametrize(("scale", "model"), [(4, "bicubic"), (2, None), (None, "bicubic")])
+def test_results_of_another_scale_than_x4_are_not_compared(
+    scale: int | None, model: str | None
+) -> None:
+    config: dict[str, object] = {"reference_model": "bicubic"}
+    config |= {"model.generator.upscale_factor": scale} if scale else {}
+    run = Run(name="run", folder=Path("run"), toolbox="mmengine", config=config)
+    run.tests = {"test": {"Set5": {"PSNR_Y": 33.66}}}
+    for reference in ({}, {"": "bicubic"}):
+        assert [compared for _, (_, compared) in _results_of_runs([run], reference)] == [model]
