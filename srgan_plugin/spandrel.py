@@ -107,7 +107,7 @@ class GeneratorArchitecture(Architecture[Generator]):
         found = identify(checkpoint, arguments=given)
         for name in found.unrecorded:
             argument = NON_INFERABLE_ARGS[name]
-            if argument.unstated == "error" or name in found.layout.required_args:
+            if name in found.required:
                 raise UserError(
                     f"{name}: expected {argument.expected}, got none: neither "
                     f"weights nor spandrel provide it; give install(arguments={{{name!r}: …}}), or "

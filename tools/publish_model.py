@@ -14,7 +14,7 @@ from srgan_plugin.cli.options import (
     add_half,
     add_network_options,
     network_options,
-    read_results,
+    read_marked_results,
 )
 from srgan_plugin.cli.parser import Parser
 from srgan_plugin.cli.terminal import write_lines
@@ -127,7 +127,7 @@ def main(argv: list[str] | None = None) -> None:
     from srgan_plugin.checkpoints.convert import publish
     from srgan_plugin.checkpoints.hub import local_checkpoint
 
-    results = read_results(args.results) if args.results else {}
+    results = read_marked_results(args.results) if args.results else {}
     if args.config and not Path(args.config).is_file():
         raise MissingFileError(f"--config: expected a file, got {args.config}, which is missing")
     metafile = args.target.with_name("metafile.yml")

@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 
 from srgan_plugin.cli.errors import command
-from srgan_plugin.cli.options import add_network_options, network_options, read_results
+from srgan_plugin.cli.options import add_network_options, network_options, read_marked_results
 from srgan_plugin.cli.parser import Parser
 from srgan_plugin.errors import UserError
 
@@ -57,7 +57,7 @@ def main(argv: list[str] | None = None) -> None:
         license=license,
         name=args.name or args.repo_id.partition("/")[2],
         datasets=args.dataset,
-        results=read_results(args.results) if args.results else {},
+        results=read_marked_results(args.results) if args.results else {},
         text=args.text.read_text(encoding="utf-8") if args.text else "",
     )
     network = open_network(source, **options)

@@ -6,6 +6,7 @@ python tools/zoo_report.py
 
 import argparse
 import json
+import os
 import shutil
 from collections import defaultdict
 from collections.abc import Mapping
@@ -154,6 +155,7 @@ def viewer_images(folder: Path) -> dict[str, Any]:
 def main(argv: list[str] | None = None) -> None:
     """Write the page."""
     args = parse_args(argv)
+    os.environ.pop("SRGAN_DATA", None)  # the configs on the page must not contain its value
     from zoo.cards import PUBLISHED
     from zoo.tables import LABELS
 

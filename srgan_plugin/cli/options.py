@@ -170,26 +170,21 @@ def network_options(args: argparse.Namespace) -> dict[str, Any]:
     return {"ema": args.ema, "role": args.network, "arguments": arguments}
 
 
-def read_results(path: Path) -> dict[str, dict[str, float]]:
+def read_marked_results(path: Path) -> dict[str, dict[str, float]]:
     """Read {test set: {metric: value}} from a file written by `tools/test.py --out`.
 
     The names of incomplete test sets are marked, because their metrics cannot be compared with
     published ones.
 
     Raises:
-        UserError: The file is not JSON, or has another structure.
+        MissingFileError: The file does not exist.
+        OSError: The file cannot be read.
+        UserError: The file has other content.
     """
-    from srgan_plugin.io.text_files import read_json
     from srgan_plugin.metrics.results_files import incomplete_sets, split_counts
+    from srgan_plugin.reports.runs import read_results
 
-    results = read_json(path, "the results of tools/test.py --out")
-    rows = list(results.values()) if isinstance(results, dict) else [results]
-    numbers = [value for row in rows if isinstance(row, dict) for value in row.values()]
-    if not all(isinstance(row, dict) for row in rows) or not all(
-        isinstance(value, int | float) for value in numbers
-    ):
-        raise UserError(f"{path}: expected metrics by test set, got {results!r:.80}")
-    metrics, counts = split_counts(results)
+    metrics, counts = split_counts(read_results(path))
     missing = incomplete_sets(counts)
     return {f"{n} ({missing[n]})" if n in missing else n: row for n, row in metrics.items()}
 

@@ -1,6 +1,5 @@
 """Read a training run from its folder: curves, config, environment, checkpoints, test results."""
 
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,6 +9,7 @@ from typing import Any, Final
 
 from srgan_plugin.errors import FileError, MissingFileError, UserError
 from srgan_plugin.io.download import sha256
+from srgan_plugin.io.text_files import read_json
 
 Curve = dict[int, float]  # {iteration: value}
 
@@ -180,10 +180,7 @@ def read_results(path: Path) -> dict[str, dict[str, float]]:
     """
     if not path.is_file():
         raise MissingFileError(f"{path}: expected results of tools/test.py --out, got no such file")
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: expected JSON, got {error}") from None
+    content = read_json(path, "results of tools/test.py --out")
     if not _is_results(content):
         raise UserError(
             f"{path}: expected metrics by test set, as tools/test.py --out writes them, got "

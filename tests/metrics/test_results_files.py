@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from srgan_plugin.cli.options import read_results
+from srgan_plugin.cli.options import read_marked_results
 from srgan_plugin.data.benchmark_sets import missing_images
 from srgan_plugin.metrics.results_files import incomplete_sets, results_text, split_counts
 
@@ -27,7 +27,7 @@ def test_a_set_is_incomplete_by_each_of_its_names_and_an_unknown_one_never() -> 
 def test_what_is_published_of_an_incomplete_set_says_so(tmp_path: Path) -> None:
     path = tmp_path / "r.json"
     path.write_text(results_text(RESULTS, {"Set5": 2, "mine": 3, "BSD100": 100}))
-    assert read_results(path) == {
+    assert read_marked_results(path) == {
         "Set5 (2 of 5 images)": {"PSNR": 30.0},
         "mine": {"PSNR": 20.0},
         "BSD100": {"PSNR": 25.0},

@@ -2,7 +2,7 @@
 
 import functools
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import cv2
@@ -59,10 +59,8 @@ class PairedImageDataset(Dataset[dict[str, Any]]):
             ann_file=opt.get("meta_info_file") or None,
             crop_gt=not self.training,
         )
-        names = Counter(map(_file_name, self.pairs.keys))
-        if len(names) < len(self.pairs) and not self.training:
-            twice, _ = names.most_common(1)[0]
-            raise UserError(f"dataroot_gt: expected different names, got two images named {twice}")
+        if not self.training:
+            _check_names(self.pairs.keys)
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -81,6 +79,12 @@ class PairedImageDataset(Dataset[dict[str, Any]]):
         flips = random_flips(sample_index, hflip, rot, rot)
         lq, hq = crop_pair(lr, gt, self.opt["gt_size"], self.opt["scale"], sample_index, key)
         return augment(lq, *flips), augment(hq, *flips)
+
+
+def _check_names(keys: Iterable[str]) -> None:
+    name, count = Counter(map(_file_name, keys)).most_common(1)[0]
+    if count > 1:
+        raise UserError(f"dataroot_gt: expected different names, got two images named {name}")
 
 
 def _file_name(key: str) -> str:

@@ -38,8 +38,9 @@ def files(tmp_path):
 
 
 @pytest.fixture
-def report(tool, textured, monkeypatch):
+def report(tool, textured, tmp_path, monkeypatch):
     module = tool("zoo_report")
+    monkeypatch.setenv("SRGAN_DATA", str(tmp_path / "images"))  # configs read it
     shown = {"wall": textured(49, 60), "cat": textured(48, 48, seed=1)}
     monkeypatch.setattr(module, "photographs", lambda: shown)
     return module

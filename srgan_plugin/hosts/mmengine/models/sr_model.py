@@ -58,7 +58,7 @@ class SRModel(BaseModel):
 
     Raises:
         UserError: A config is not a dict, its `type` or arguments are wrong, or `generator`, `ema`,
-            `test_cfg`, `channels_last` or `compile` has another form.
+            `channels_last` or `compile` has another form.
     """
 
     def __init__(
