@@ -99,6 +99,10 @@ def test_a_value_on_the_command_line_is_what_basicsr_reads(
             "datasets:test_1:type=PairedImageDataset_srgan_plugin datasets:test_1:dataroot_gt=~",
             "for images without GT set type: SingleImageDataset",
         ),
+        (
+            "datasets:test_1:degradation=4",
+            "datasets.test_1.degradation: expected options by name, got 4",
+        ),
         ("val:metrics:psnr:crop_bordr=2", "val.metrics.psnr.crop_bordr: .*nearest: crop_border"),
         ("val:metrics:psnr:test_y=true", "psnr.test_y: expected an argument of calculate_psnr"),
         ("val:metrics:psnr:test_y_channel=no", "test_y_channel: expected true or false, got 'no'"),
@@ -249,6 +253,14 @@ def test_weights_in_the_home_folder_are_checked_like_others(
     opt["path"]["pretrain_network_g"] = f"~/{NAME}"
     opt["network_g"]["num_feat"] = 16
     assert "expected weights of num_feat=16" in line_of(run, capsys, "basicsr_test", opt)
+
+
+def test_a_degradation_that_basicsrs_own_dataset_would_ignore_is_refused(
+    run: Run, opt: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    opt["datasets"]["test_1"]["degradation"] = {"clean_ratio": 0.5}
+    line = line_of(run, capsys, "basicsr_test", opt)
+    assert "datasets.test_1.degradation: expected the type PairedImageDataset_srgan" in line
 
 
 def test_a_test_of_random_weights_or_crops_warns(run: Run, opt: dict[str, Any]) -> None:

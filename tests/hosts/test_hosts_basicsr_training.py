@@ -14,7 +14,9 @@ from basicsr_runs import Run, options
 from same_state import differences
 
 from srgan_plugin.checkpoints import identify, load_checkpoint_file
+from srgan_plugin.data.degradation import check_degradation, degrade
 from srgan_plugin.data.prepare.stores import create_store
+from srgan_plugin.data.sampling import draw_sample_index
 from tests.conftest import ROOT
 
 
@@ -110,6 +112,28 @@ def test_validation_crops_gt_as_basicsr_does_and_names_results_apart(
     assert [s["lq_path"] for s in samples] == ["a_photo.1.png", "a_photo.2.png"]
     with pytest.raises(ValueError, match="expected 4 times"):
         PairedImageDataset({**opt, "phase": "train", "gt_size": 8})[0]
+
+
+def test_degraded_lr_has_the_same_gt_crops_and_a_wrong_range_is_named(
+    basicsr: ModuleType, photographs: Path
+) -> None:
+    from srgan_plugin.hosts.basicsr.data import PairedImageDataset
+
+    opt = {"dataroot_gt": str(photographs / "train"), "phase": "train", "scale": 4, "gt_size": 32}
+    degradation = {"noise_sigma": [4, 4], "clean_ratio": 0}
+    samples = []
+    for more in ({}, {"degradation": degradation}):
+        torch.manual_seed(0)  # from which the numbers of the sample are drawn
+        samples.append(PairedImageDataset({**opt, **more})[0])
+    plain, degraded = samples
+    assert torch.equal(plain["gt"], degraded["gt"])
+    torch.manual_seed(0)
+    lr = (plain["lq"] * 255).round().byte().permute(1, 2, 0).numpy()
+    expected = degrade(lr, check_degradation(**degradation), draw_sample_index())
+    assert ((degraded["lq"] * 255).round().byte().permute(1, 2, 0).numpy() == expected).all()
+    assert (expected != lr).any()
+    with pytest.raises(ValueError, match="degradation: noise_sigma: expected"):
+        PairedImageDataset({**opt, "degradation": {"noise_sigma": 4}})
 
 
 @pytest.mark.slow

@@ -14,9 +14,10 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from srgan_plugin.data.augment import augment, crop_pair, random_flips
+from srgan_plugin.data.degradation import check_degradation, degrade
 from srgan_plugin.data.pairs import ImagePairs, size_advice
 from srgan_plugin.data.sampling import draw_sample_index
-from srgan_plugin.errors import UserError
+from srgan_plugin.errors import UserError, prefix_errors
 from srgan_plugin.io.array_types import RGBArray
 from srgan_plugin.io.lazy_image import LazyImage
 
@@ -34,8 +35,9 @@ class PairedImageDataset(Dataset[dict[str, Any]]):
         opt: Options of BasicSR: `dataroot_gt`; `dataroot_lq` (if missing or empty, LR is computed
             by MATLAB's bicubic, or read from the store written by `tools/create_store.py`);
             `meta_info_file` (if missing or empty, all images); `scale`; `phase`; for training
-            `gt_size`, `use_hflip`, `use_rot` (both False if missing). `io_backend` and
-            `filename_tmpl` are ignored. In validation GT is cropped to a multiple of the scale.
+            `gt_size`, `use_hflip`, `use_rot` (both False if missing), `degradation` (arguments of
+            `DegradationParams`; if missing, LR stays as it is). `io_backend` and `filename_tmpl`
+            are ignored. In validation GT is cropped to a multiple of the scale.
 
     Raises:
         MissingFileError: A path does not exist.
@@ -52,6 +54,10 @@ class PairedImageDataset(Dataset[dict[str, Any]]):
                 )
         self.opt = opt
         self.training = opt["phase"] == "train"
+        self.degradation = None
+        if (given := opt.get("degradation")) is not None:
+            with prefix_errors("degradation"):
+                self.degradation = check_degradation(**given)
         self.pairs = ImagePairs(
             opt["dataroot_gt"],
             opt.get("dataroot_lq") or None,
@@ -78,6 +84,8 @@ class PairedImageDataset(Dataset[dict[str, Any]]):
         hflip, rot = (0.5 * bool(self.opt.get(name)) for name in ("use_hflip", "use_rot"))
         flips = random_flips(sample_index, hflip, rot, rot)
         lq, hq = crop_pair(lr, gt, self.opt["gt_size"], self.opt["scale"], sample_index, key)
+        if self.degradation:
+            lq = degrade(lq, self.degradation, sample_index)
         return augment(lq, *flips), augment(hq, *flips)
 
 

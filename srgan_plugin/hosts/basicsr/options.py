@@ -11,6 +11,8 @@ from basicsr.utils import registry
 
 from srgan_plugin.errors import UserError, check_option
 
+from .archs import SUFFIX
+
 REQUIRED = ("name", "model_type", "num_gpu", "datasets", "network_g", "path")
 REQUIRED_TO_TRAIN: Final = {
     "train": ("total_iter", "optim_g", "scheduler"),
@@ -20,11 +22,13 @@ REQUIRED_TO_TRAIN: Final = {
 #: What `val` needs in a training, if there is one.
 REQUIRED_TO_VALIDATE: Final = ("val_freq", "save_img")
 
-# The keys that BasicSR 1.4.2's SR models, loops and loaders read, by section.
+# The keys that BasicSR 1.4.2's SR models, loops and loaders read, by section, and `degradation`,
+# which our dataset reads.
 DATASET = (
     "name type dataroot_gt dataroot_lq meta_info_file filename_tmpl io_backend gt_size use_hflip "
     "use_rot use_shuffle num_worker_per_gpu batch_size_per_gpu dataset_enlarge_ratio prefetch_mode "
-    "dataroot_flow num_prefetch_queue pin_memory persistent_workers mean std color phase scale"
+    "dataroot_flow num_prefetch_queue pin_memory persistent_workers mean std color phase scale "
+    "degradation"
 )
 SECTIONS = {
     "": "name model_type scale num_gpu manual_seed datasets network_g network_d path train val "
@@ -119,6 +123,7 @@ _KINDS: Final = {
     **dict.fromkeys(("name", "model_type", "datasets.*.name"), _NAME),
     **dict.fromkeys(("path.pretrain_*", "datasets.*.dataroot_*", "val.suffix"), _TEXT),
     "datasets.*.meta_info_file": _TEXT,
+    "datasets.*.degradation": _MAP_OR_NONE,
     **dict.fromkeys(("path.strict_load_?", "val.save_img", "logger.use_tb_logger"), _FLAG),
     **dict.fromkeys(("datasets.*.use_*", "datasets.*.pin_memory"), _FLAG),
     "datasets.*.num_worker_per_gpu": _COUNT,
@@ -171,6 +176,11 @@ def check_options(opt: Mapping[str, Any], *, test: bool = False) -> None:
                 raise _missing([f"datasets.{name}.{key}" for key in missing], _LQ_ALONE * test)
             if "scale" not in {**opt, **dataset}:
                 raise _missing(["scale"])
+        elif dataset_class.__module__.startswith("basicsr.") and dataset.get("degradation"):
+            raise UserError(
+                f"datasets.{name}.degradation: expected the type PairedImageDataset_{SUFFIX}, got "
+                f"{dataset['type']}, which ignores it"
+            )
     _check_type({"type": opt["model_type"]}, registry.MODEL_REGISTRY, "model_type")
     for section in ("network_g", "network_d"):
         if opt.get(section):

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from srgan_plugin.data.augment import AugmentationParams, crop_pair
+from srgan_plugin.data.degradation import check_degradation, degrade
 from srgan_plugin.data.sampling import (
     HORIZONTAL_FLIP,
     TRANSPOSE,
@@ -197,6 +198,59 @@ class RandomTransposeHW(_Transform):
         for key in self.keys if transpose else ():
             results[key] = _map_frames(results[key], lambda image: image.transpose(1, 0, 2))
         results["transpose"] = transpose
+        return results
+
+
+@TRANSFORMS.register_module()
+class DegradeLR(_Transform):
+    """Blur the LR image, add noise, and compress it as JPEG, each with a random strength.
+
+    For networks that upscale photographs as people have them. Put it after `PairedRandomCrop`,
+    because it degrades the whole image otherwise, and before the flips, because the encoder's
+    blocks begin at the top left.
+
+    Args:
+        blur_sigma: Lowest and highest standard deviation of a Gaussian blur, in pixels of LR.
+        noise_sigma: Lowest and highest standard deviation of Gaussian noise, in levels of 255.
+        jpeg_quality: Lowest and highest quality of JPEG compression, 1 to 100.
+        clean_ratio: Share of the samples that stay as they are, 0 to 1.
+        key: Key of the LR image.
+
+    Raises:
+        UserError: An argument is not of this form.
+    """
+
+    def __init__(
+        self,
+        blur_sigma: Sequence[float] = (0.0, 0.8),
+        noise_sigma: Sequence[float] = (0.0, 4.0),
+        jpeg_quality: Sequence[int] = (40, 95),
+        clean_ratio: float = 0.25,
+        key: str = "img",
+    ) -> None:
+        self.params = check_degradation(
+            blur_sigma=blur_sigma,
+            noise_sigma=noise_sigma,
+            jpeg_quality=jpeg_quality,
+            clean_ratio=clean_ratio,
+        )
+        self.blur_sigma, self.noise_sigma, self.jpeg_quality, self.clean_ratio = self.params
+        self.key = key
+
+    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+        """Degrade `results[key]`, RGB, (H, W, 3), uint8.
+
+        Raises:
+            UserError: `results[key]` is another image, or a list of frames.
+        """
+        image = results[self.key]
+        lr = np.asarray(image) if not isinstance(image, list) else image
+        if isinstance(lr, list) or lr.ndim != 3 or lr.shape[2] != 3 or lr.dtype != np.uint8:
+            got = "a list" if isinstance(lr, list) else f"{lr.dtype} of shape {lr.shape}"
+            raise UserError(
+                f"DegradeLR: {self.key}: expected an RGB image (H, W, 3), uint8, got {got}"
+            )
+        results[self.key] = degrade(lr, self.params, _ensure_sample_index(results))
         return results
 
 

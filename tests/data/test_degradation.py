@@ -1,0 +1,122 @@
+"""Blur, noise and JPEG of LR images: what comes out, which strengths are drawn, what is refused."""
+
+import io
+from typing import Any
+
+import numpy as np
+import PIL.Image
+import pytest
+import scipy.ndimage
+
+from srgan_plugin.data import degradation
+from srgan_plugin.data.degradation import (
+    DegradationParams,
+    check_degradation,
+    compress_jpeg,
+    degrade,
+)
+from srgan_plugin.data.sampling import SampleIndex
+from srgan_plugin.errors import UserError
+
+OFF: dict[str, Any] = {"blur_sigma": (0, 0), "noise_sigma": (0, 0), "jpeg_quality": (100, 100)}
+
+
+def photograph(height: int = 96, width: int = 80) -> Any:
+    """Return smooth random colours, uint8, of which little is lost at quality 100."""
+    noise = np.random.default_rng(0).standard_normal((height, width, 3))
+    smooth = scipy.ndimage.gaussian_filter(noise, (3, 3, 0))
+    return np.clip(128 + 200 * smooth, 0, 255).astype(np.uint8)
+
+
+def params(**changes: Any) -> DegradationParams:
+    return check_degradation(**{**OFF, "clean_ratio": 0, **changes})
+
+
+def sample(number: int, seed: int = 3) -> SampleIndex:
+    return SampleIndex(0, seed, number)
+
+
+@pytest.mark.parametrize("quality", [10, 40, 75, 95])
+def test_jpeg_is_that_of_pillow_with_chroma_of_half_the_resolution(quality: int) -> None:
+    image, file = photograph(), io.BytesIO()
+    PIL.Image.fromarray(image).save(file, "JPEG", quality=quality, subsampling="4:2:0")
+    expected = np.asarray(PIL.Image.open(file)).astype(int)
+    # Both use libjpeg, of different versions.
+    assert np.abs(compress_jpeg(image, quality) - expected).max() <= 3
+
+
+@pytest.mark.parametrize("sigma", [0.4, 0.8, 2.0])
+def test_the_blur_is_scipys_gaussian(sigma: float) -> None:
+    image = photograph()
+    blurred = degrade(image, params(blur_sigma=(sigma, sigma)), sample(0))
+    blur = scipy.ndimage.gaussian_filter(image.astype(float), (sigma, sigma, 0), mode="mirror")
+    compressed = compress_jpeg(np.rint(blur).astype(np.uint8), 100)
+    assert np.abs(blurred.astype(int) - compressed).max() <= 2
+
+
+@pytest.mark.parametrize("sigma", [1.0, 5.0])
+def test_the_noise_has_the_standard_deviation_asked_for_in_each_channel(sigma: float) -> None:
+    grey = np.full((256, 256, 3), 128, np.uint8)
+    # Chroma of half the resolution would average the noise of colours.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(degradation, "compress_jpeg", lambda image, quality: image)
+        noisy = degrade(grey, params(noise_sigma=(sigma, sigma)), sample(0)).astype(float)
+    expected = (sigma**2 + 1 / 12) ** 0.5  # rounding adds the variance of a uniform number
+    assert noisy.std((0, 1)) == pytest.approx([expected] * 3, rel=0.02)
+    assert noisy.mean((0, 1)) == pytest.approx([128] * 3, abs=0.1)
+    assert np.abs(np.corrcoef(noisy.reshape(-1, 3).T) - np.eye(3)).max() < 0.02
+
+
+def test_a_sample_is_a_pure_function_of_seed_and_number() -> None:
+    image, drawn = photograph(), DegradationParams(clean_ratio=0)
+    before = image.copy()
+    first = degrade(image, drawn, sample(7))
+    assert (first == degrade(image, drawn, sample(7))).all()
+    assert (image == before).all()
+    assert all((first != degrade(image, drawn, s)).any() for s in (sample(8), sample(7, seed=4)))
+
+
+def test_strengths_are_uniform_and_both_ends_of_the_quality_occur(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    qualities: list[int] = []
+    monkeypatch.setattr(
+        degradation, "compress_jpeg", lambda image, quality: (qualities.append(quality), image)[1]
+    )
+    image, drawn = photograph(8, 8), params(jpeg_quality=(40, 43), clean_ratio=0.25)
+    clean = sum(degrade(image, drawn, sample(n)) is image for n in range(4000))
+    assert clean == pytest.approx(1000, abs=100)
+    values, counts = np.unique(qualities, return_counts=True)
+    assert values.tolist() == [40, 41, 42, 43]
+    assert counts == pytest.approx([750] * 4, abs=100)
+
+
+@pytest.mark.parametrize("ratio", [0, 1])
+def test_the_share_of_clean_samples_may_be_none_or_all(ratio: int) -> None:
+    drawn = DegradationParams(noise_sigma=(5, 5), clean_ratio=ratio)
+    image = photograph(16, 16)
+    assert all((degrade(image, drawn, sample(n)) is image) == bool(ratio) for n in range(20))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("blur_sigma", 0.5),
+        ("blur_sigma", (0.5, 0.1)),
+        ("blur_sigma", (-1, 1)),
+        ("noise_sigma", (0, float("nan"))),
+        ("noise_sigma", (0, float("inf"))),
+        ("noise_sigma", (0, 1, 2)),
+        ("noise_sigma", "05"),
+        ("jpeg_quality", (0, 95)),
+        ("jpeg_quality", (40, 101)),
+        ("jpeg_quality", (40.0, 95.0)),
+        ("jpeg_quality", (False, True)),
+        ("clean_ratio", 2),
+        ("clean_ratio", "half"),
+        ("quality", (40, 95)),
+    ],
+)
+def test_an_argument_that_makes_no_sense_is_named(name: str, value: Any) -> None:
+    with pytest.raises(UserError, match=rf"^{name}: expected"):
+        check_degradation(**{name: value})

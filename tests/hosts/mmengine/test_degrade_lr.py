@@ -1,0 +1,64 @@
+"""`DegradeLR` in a pipeline: what it changes, which samples it refuses, and its random numbers."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from srgan_plugin.data.sampling import SampleIndex
+from srgan_plugin.errors import UserError
+from srgan_plugin.hosts.mmengine.datasets.transforms import find_augmentation
+from srgan_plugin.registry import TRANSFORMS
+
+CROP = {"type": "PairedRandomCrop", "gt_patch_size": 64}
+FLIP = {"type": "Flip", "flip_ratio": 1.0}
+
+
+def build(**part: Any) -> Any:
+    return TRANSFORMS.build({**part, "type": "srgan_plugin." + part["type"]})
+
+
+def run(*steps: dict[str, Any], number: int = 5) -> dict[str, Any]:
+    gt = np.random.default_rng(0).integers(0, 256, (96, 96, 3), np.uint8)
+    sample: dict[str, Any] = {"img": gt[::4, ::4], "gt": gt, "scale": 4}
+    sample["sample_index"] = SampleIndex(0, 1, number)
+    for step in steps:
+        sample = build(**step)(sample)
+    return sample
+
+
+def test_only_lr_changes_and_crop_and_flips_stay_those_of_the_sample() -> None:
+    degraded = run(CROP, {"type": "DegradeLR", "clean_ratio": 0}, FLIP)
+    plain = run(CROP, FLIP)
+    assert (degraded["gt"] == plain["gt"]).all()
+    assert degraded["img"].shape == plain["img"].shape == (16, 16, 3)
+    assert degraded["img"].dtype == np.uint8
+    assert (degraded["img"] != plain["img"]).any()
+
+
+def test_each_sample_is_degraded_in_its_own_way_and_always_in_the_same() -> None:
+    step = {"type": "DegradeLR", "clean_ratio": 0}
+    first, again, other = (run(step, number=number)["img"] for number in (1, 1, 2))
+    assert (first == again).all()
+    assert (first != other).any()
+
+
+def test_a_pipeline_with_it_is_not_read_as_a_batch_and_its_repr_has_the_values() -> None:
+    steps = [build(**step) for step in (CROP, {"type": "DegradeLR"}, {"type": "PackInputs"})]
+    assert find_augmentation(steps, 4) is None
+    assert "jpeg_quality=(40, 95)" in repr(steps[1])
+
+
+@pytest.mark.parametrize(
+    ("image", "got"),
+    [
+        (np.zeros((8, 8), np.uint8), "(8, 8)"),
+        (np.zeros((8, 8, 3), np.float32), "float32"),
+        ([np.zeros((8, 8, 3), np.uint8)], "a list"),
+    ],
+)
+def test_another_image_than_rgb_of_8_bit_is_refused(image: Any, got: str) -> None:
+    with pytest.raises(UserError) as error:
+        build(type="DegradeLR")({"img": image})
+    assert "img: expected an RGB image" in str(error.value)
+    assert got in str(error.value)
