@@ -16,7 +16,7 @@ optim_wrapper = dict(
     optimizer=dict(type='Adam', lr=2e-4, betas=(0.9, 0.999)),
     clip_grad=dict(max_norm=1.0))
 
-train_dataloader = dict(dataset=dict(gt='work_dirs/zoo/data/augmented_store'))
+train_dataloader = dict(dataset=dict(gt='work_dirs/zoo/data/augment_store'))
 
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.05, by_epoch=False, begin=0, end=100),

@@ -25,6 +25,12 @@ FURTHER = {
     "finetune": "",
     "distill": ", towards the mean of GT and the network's own self-ensemble",
     "augment": ", on downscaled and rotated copies of the photographs as well",
+    "soap": ", by SOAP, on more copies",
+}
+#: Arguments of `write_copies` by the option that trains on copies.
+COPIES: dict[str, dict[str, Any]] = {
+    "augment": {},
+    "soap": {"count": 15, "originals": True},
 }
 
 
@@ -38,7 +44,7 @@ class Training(NamedTuple):
     @property
     def is_averaged(self) -> bool:
         """Whether the best of its weights, those of its start, and their mean is bundled."""
-        return self.config.endswith("_augment.py")
+        return self.config.endswith(tuple(f"_{name}.py" for name in COPIES))
 
     @property
     def run(self) -> Path:
@@ -230,21 +236,23 @@ def make_targets(start: Path, store: Path, training: Training) -> Path:
     return targets
 
 
-def make_copies(data: Path) -> Path:
+def make_copies(data: Path, option: str) -> Path:
     """Make the store of the photographs' copies, unless it exists.
 
     Args:
         data: Folder that `prepare` wrote to.
+        option: Option that trains on them, a key of `COPIES`.
 
     Returns:
         Folder of the store.
     """
     from zoo.augmentation import write_copies
 
-    store, pieces = data / "augmented_store", data / "augmented_pieces"
+    store, pieces = data / f"{option}_store", data / f"{option}_pieces"
     if not store.exists():
         if not pieces.exists():
-            write_copies(sorted((data / "photographs").iterdir()), pieces)
+            photographs = sorted((data / "photographs").iterdir())
+            write_copies(photographs, pieces, **COPIES[option])
         run("create_store.py", pieces, "--out", store)
         shutil.rmtree(pieces)
     return store
@@ -398,8 +406,8 @@ def main(argv: list[str] | None = None) -> None:
             options.append(f"load_from={start}")
         if args.distill:
             store = make_targets(start, store, training)
-        if args.augment:
-            store = make_copies(data)
+        if args.further in COPIES:
+            store = make_copies(data, args.further)
         if name == "srgan":
             options.append(f"model.perceptual_loss.pretrained={args.vgg}")
         config = train(training, store, *options)

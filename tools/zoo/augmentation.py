@@ -22,15 +22,15 @@ from srgan_plugin.io.writers import write_image
 
 from .photographs import detail
 
-COPIES: Final = 5
+COPIES: Final = 5  # of a photograph, unless stated otherwise
 SIDE: Final = 192  # height and width of a piece, in pixels
 MIN_DETAIL: Final = 6.0  # of a piece; see `photographs.detail`
 _LARGE: Final = 900  # pixels of height and width: such photographs are downscaled more
 _MARGIN: Final = 4  # pixels of height and width, for the interpolation at the edges
 
 
-def copies(image: RGBArray, name: str) -> Iterator[RGBArray]:
-    """Yield `COPIES` versions of a photograph.
+def copies(image: RGBArray, name: str, count: int = COPIES) -> Iterator[RGBArray]:
+    """Yield versions of a photograph.
 
     The first one is upright; the others are rotated by up to 45 degrees and downscaled by MATLAB's
     bicubic. From the third on, their channels are permuted.
@@ -38,13 +38,14 @@ def copies(image: RGBArray, name: str) -> Iterator[RGBArray]:
     Args:
         image: RGB, (H, W, 3), uint8.
         name: Seed of the angles, scales and permutations, such as the name of the photograph.
+        count: Number of versions; more of them begin with the same ones.
 
     Yields:
         RGB images, (h, w, 3), uint8, of different sizes.
     """
     draw = random.Random(name)
     is_large = min(image.shape[:2]) > _LARGE
-    for number in range(COPIES):
+    for number in range(count):
         angle = draw.uniform(-math.pi / 4, math.pi / 4) if number else 0.0
         scale = draw.uniform(0.45, 0.8) if is_large else draw.uniform(0.75, 0.95)
         if not number:
@@ -103,18 +104,37 @@ def inner_size(width: int, height: int, angle: float) -> tuple[int, int]:
     return int(wide) - _MARGIN, int(high) - _MARGIN
 
 
-def write_copies(photographs: Iterable[Path], folder: Path) -> None:
+def write_copies(
+    photographs: Iterable[Path], folder: Path, *, count: int = COPIES, originals: bool = False
+) -> None:
     """Write the detailed pieces of all copies as files; the folder appears when complete.
 
     Pieces cover a copy evenly and overlap where its size is not a multiple of theirs.
+
+    Args:
+        photographs: Files of the photographs.
+        folder: Folder to write.
+        count: Number of copies of each photograph.
+        originals: Whether to write the pieces of large photographs as well. The first copy of a
+            small one is the photograph itself.
     """
     with atomic_directory(folder) as building:
         for path in photographs:
-            for number, copy in enumerate(copies(read_image(path), path.stem)):
+            for tag, copy in _versions(read_image(path), path.stem, count, originals=originals):
                 for top, left in product(*map(_starts, copy.shape[:2])):
                     piece = np.ascontiguousarray(copy[top : top + SIDE, left : left + SIDE])
                     if detail(piece) >= MIN_DETAIL:
-                        write_image(building / f"{path.stem}_{number}_{top}_{left}.png", piece)
+                        write_image(building / f"{path.stem}_{tag}_{top}_{left}.png", piece)
+
+
+def _versions(
+    image: RGBArray, name: str, count: int, *, originals: bool
+) -> Iterator[tuple[str, RGBArray]]:
+    """Yield a photograph, if asked for and large, and its copies, each with a name."""
+    if originals and min(image.shape[:2]) > _LARGE:
+        yield "original", image
+    for number, copy in enumerate(copies(image, name, count)):
+        yield str(number), copy
 
 
 def _starts(length: int) -> list[int]:

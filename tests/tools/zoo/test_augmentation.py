@@ -71,6 +71,23 @@ def test_the_first_copy_is_upright_and_later_ones_have_permuted_channels(texture
     assert not np.array_equal(found[1][:100, :100], list(copies(image, "b"))[1][:100, :100])
 
 
+def test_more_copies_begin_with_the_same_ones(textured):
+    few, more = (list(copies(textured(300, 300), "a", count)) for count in (3, 7))
+    assert len(more) == 7
+    assert all(np.array_equal(a, b) for a, b in zip(few, more, strict=False))
+
+
+def test_pieces_of_the_photographs_themselves_are_written_if_they_are_large(tmp_path, textured):
+    for name, size in (("small", (400, 420)), ("large", (910, 920))):
+        write_image(tmp_path / f"{name}.png", textured(*size))
+    photographs = [tmp_path / "small.png", tmp_path / "large.png"]
+    write_copies(photographs, tmp_path / "pieces", count=1, originals=True)
+    names = {path.stem.rsplit("_", 2)[0] for path in (tmp_path / "pieces").iterdir()}
+    assert names == {"small_0", "large_0", "large_original"}
+    piece = read_image(tmp_path / "pieces/large_original_0_0.png")
+    assert np.array_equal(piece, read_image(tmp_path / "large.png")[:SIDE, :SIDE])
+
+
 def test_pieces_cover_the_copies_and_flat_ones_are_left_out(tmp_path, textured):
     image = textured(400, 600)
     image[:, 300:] = 90

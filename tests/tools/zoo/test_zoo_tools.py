@@ -268,16 +268,22 @@ def test_a_bundled_network_is_trained_further_and_its_card_has_both_stages(
     third = json.loads(records.read_text())["models"]["msrresnet"]
     assert [stage["iterations"] for stage in third["earlier"]] == [90, both["iterations"]]
     assert "`--finetune` and `--distill`" in cards._training("msrresnet", third, "")
-    write_image(tmp_path / "work/data/augmented_pieces/0.png", textured(32, 32))
+    write_image(tmp_path / "work/data/augment_pieces/0.png", textured(32, 32))
     module.main([*line, "--network", "msrresnet", "--augment"])
-    assert done[-3][:2] == ("create_store.py", "work/data/augmented_pieces")
-    assert "train_dataloader.dataset.gt=work/data/augmented_store" in done[-2]
+    assert done[-3][:2] == ("create_store.py", "work/data/augment_pieces")
+    assert "train_dataloader.dataset.gt=work/data/augment_store" in done[-2]
     fourth = json.loads(records.read_text())["models"]["msrresnet"]
     flags = "`--finetune`, `--distill` and `--augment`"
     text = cards._training("msrresnet", fourth, "")
     assert flags in text
     assert "by PSNR on the held-out photographs (the start " in text
     assert fourth["chosen"] == fourth["iterations"]
+    write_image(tmp_path / "work/data/soap_pieces/0.png", textured(32, 32))
+    module.main([*line, "--network", "msrresnet", "--soap"])
+    assert "train_dataloader.dataset.gt=work/data/soap_store" in done[-2]
+    fifth = json.loads(records.read_text())["models"]["msrresnet"]
+    assert fifth["recipe"]["optimiser"].startswith("SOAP, lr 0.0002")
+    assert "their mean" in fifth["recipe"]["bundled"]
 
 
 def test_the_curves_of_two_stages_go_on_from_the_weights_that_were_chosen():

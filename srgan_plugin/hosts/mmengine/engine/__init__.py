@@ -11,5 +11,6 @@ from . import (  # noqa: F401 - fills the registries
     optim_wrapper_constructor,
     resume_hooks,
     schedules,
+    soap,
     train_loop,
 )
