@@ -1,16 +1,17 @@
-"""Degrade LR images as cameras and web sites do: blur, noise, then JPEG.
+"""Degrade LR images as cameras and web sites do: Gaussian blur, Gaussian noise, then JPEG.
 
-The order is that of the first half of Real-ESRGAN's degradations (Wang et al. 2021, fig. 2).
-Downscaling is not part of it, because LR images are downscaled already.
+The order is that of Real-ESRGAN's first-order degradation (Wang et al. 2021), but all of it comes
+after the downscaling, since stores have LR images.
 """
 
-from numbers import Real
+from collections.abc import Mapping
+from numbers import Integral, Real
 from typing import Any, Final, NamedTuple
 
 import cv2
 import numpy as np
 
-from srgan_plugin.errors import UserError
+from srgan_plugin.errors import UserError, check_option
 from srgan_plugin.io.array_types import RGBArray
 
 from .sampling import SampleIndex
@@ -23,49 +24,51 @@ class DegradationParams(NamedTuple):
     """Ranges from which the degradation of each sample is drawn, uniformly.
 
     Args:
-        blur_sigma: Standard deviation of a Gaussian blur, in pixels of LR.
-        noise_sigma: Standard deviation of Gaussian noise, in levels of 255; it is independent in
-            each pixel and channel.
-        jpeg_quality: Quality of JPEG compression, integers from 1 to 100, both included. The
-            chroma channels have half the resolution.
+        blur_sigma: Standard deviation of a Gaussian blur, in pixels of LR, 0 to 20.
+        noise_sigma: Standard deviation of Gaussian noise, in grey levels (0 to 255); it is
+            independent in each pixel and channel.
+        jpeg_quality: Quality of JPEG compression, integers from 1 to 100, both included; None
+            leaves it out. Chroma has half the resolution (4:2:0), so that 100 is not lossless.
         clean_ratio: Share of the samples that stay as they are, 0 to 1.
     """
 
     blur_sigma: tuple[float, float] = (0.0, 0.8)
     noise_sigma: tuple[float, float] = (0.0, 4.0)
-    jpeg_quality: tuple[int, int] = (40, 95)
+    jpeg_quality: tuple[int, int] | None = (40, 95)
     clean_ratio: float = 0.25
 
 
-def check_degradation(**values: Any) -> DegradationParams:
-    """Return parameters of a degradation, as tuples.
+#: Lowest and highest number of each range; beyond, nothing is left of an image.
+_LIMITS: Final = {"blur_sigma": (0, 20), "noise_sigma": (0, 255), "jpeg_quality": (1, 100)}
+
+
+def check_degradation(values: Mapping[str, Any]) -> DegradationParams:
+    """Return parameters of a degradation, as tuples of Python's numbers.
 
     Args:
-        values: Arguments of `DegradationParams`.
+        values: Arguments of `DegradationParams` by name; missing ones have their defaults.
 
     Raises:
         UserError: A range is not two numbers in order, or a number is outside its limits; the
             message names the argument.
     """
-    limits = {"blur_sigma": (0, np.inf), "noise_sigma": (0, np.inf), "jpeg_quality": (1, 100)}
-    unknown = sorted(values.keys() - set(DegradationParams._fields))
-    if unknown:
-        expected = ", ".join(DegradationParams._fields)
-        raise UserError(f"{unknown[0]}: expected one of {expected}, got another argument")
-    given = DegradationParams(**values)._asdict()
-    for name, (lowest, highest) in limits.items():
-        value = given[name]
+    for name in values:
+        check_option("degradation", name, DegradationParams._fields)
+    given = DegradationParams()._asdict() | dict(values)
+    for name, (lowest, highest) in _LIMITS.items():
+        value, whole = given[name], name == "jpeg_quality"
+        if whole and value is None:
+            continue
+        kind: Any = Integral if whole else Real
         numbers = list(value) if isinstance(value, (list, tuple)) else []
-        kinds = int if name == "jpeg_quality" else Real
-        if (
-            len(numbers) != 2
-            or any(isinstance(n, bool) or not isinstance(n, kinds) for n in numbers)
-            or not lowest <= numbers[0] <= numbers[1] <= highest
-            or numbers[1] == np.inf
-        ):
-            what = "integers from 1 to 100" if name == "jpeg_quality" else "numbers of at least 0"
-            raise UserError(f"{name}: expected (lowest, highest), two {what}, got {value!r}")
-        given[name] = tuple(numbers)
+        wrong = any(isinstance(n, bool) or not isinstance(n, kind) for n in numbers)
+        if len(numbers) != 2 or wrong or not lowest <= numbers[0] <= numbers[1] <= highest:
+            what = "integers" if whole else "numbers"
+            raise UserError(
+                f"{name}: expected (lowest, highest), two {what} from {lowest} to {highest}, got "
+                f"{value!r}"
+            )
+        given[name] = tuple(map(int if whole else float, numbers))
     ratio = given["clean_ratio"]
     if isinstance(ratio, bool) or not isinstance(ratio, Real) or not 0 <= float(ratio) <= 1:
         raise UserError(f"clean_ratio: expected a share from 0 to 1, got {ratio!r}")
@@ -78,7 +81,8 @@ def degrade(lr: RGBArray, params: DegradationParams, sample_index: SampleIndex) 
     Args:
         lr: LR image or crop, RGB, (H, W, 3), uint8; not changed.
         params: Ranges of the degradation.
-        sample_index: Index of the sample, of which the degradation is a pure function.
+        sample_index: Index of the sample, of which the degradation is a pure function; a second
+            degradation of the sample has the same random numbers.
 
     Returns:
         RGB, (H, W, 3), uint8; `lr` itself if the sample stays clean.
@@ -95,6 +99,8 @@ def degrade(lr: RGBArray, params: DegradationParams, sample_index: SampleIndex) 
     noise_sigma = _between(params.noise_sigma, noise)
     image += random.standard_normal(image.shape, np.float32) * np.float32(noise_sigma)
     noisy = np.clip(np.rint(image), 0, 255).astype(np.uint8)
+    if params.jpeg_quality is None:
+        return noisy
     lowest, highest = params.jpeg_quality
     return compress_jpeg(noisy, lowest + int(jpeg * (highest - lowest + 1)))
 

@@ -4,17 +4,17 @@ A loss is registered once, in `LOSSES`, for both toolboxes.
 
 Example:
     >>> sorted(LOSSES)
-    ['GANLoss', 'L1Loss', 'MSELoss', 'PerceptualLoss']
+    ['GANLoss', 'L1Loss', 'MSELoss', 'PSNRLoss', 'PerceptualLoss']
 """
 
 from torch import nn
 
 from .adversarial import GANLoss, discriminator_objective, gan_loss, generator_objective
 from .perceptual import PerceptualLoss, gram_matrix
-from .pixel import L1Loss, MSELoss, pixel_loss
+from .pixel import L1Loss, MSELoss, PSNRLoss, pixel_loss
 
 LOSSES: dict[str, type[nn.Module]] = {
-    cls.__name__: cls for cls in (L1Loss, MSELoss, PerceptualLoss, GANLoss)
+    cls.__name__: cls for cls in (L1Loss, MSELoss, PSNRLoss, PerceptualLoss, GANLoss)
 }
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "GANLoss",
     "L1Loss",
     "MSELoss",
+    "PSNRLoss",
     "PerceptualLoss",
     "discriminator_objective",
     "gan_loss",

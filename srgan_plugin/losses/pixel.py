@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from srgan_plugin.errors import UserError, check_option
+from srgan_plugin.errors import UserError, check_at_least, check_option
 from srgan_plugin.networks.blocks import at_least_float32
 
 _CRITERIA: dict[str, Callable[..., Tensor]] = {"l1": F.l1_loss, "mse": F.mse_loss}
@@ -151,3 +151,50 @@ class MSELoss(L1Loss):
     """
 
     criterion = "mse"
+
+
+class PSNRLoss(nn.Module):
+    """Negative PSNR in dB, averaged over images, as in HINet (Chen et al. 2021).
+
+    `MSELoss` is mostly that of the few images with the largest error. Here each image has the same
+    share, as in the mean PSNR of a test set.
+
+    Args:
+        loss_weight: Factor of the loss.
+        eps: Added to the mean squared error of each image; it limits the share of images that are
+            nearly exact. MMagic's has 1e-8.
+
+    Raises:
+        UserError: `eps` is negative.
+
+    Example:
+        >>> import torch
+        >>> from srgan_plugin.losses import PSNRLoss
+        >>> loss = PSNRLoss(eps=0)(torch.zeros(1, 3, 4, 4), torch.full((1, 3, 4, 4), 0.1))
+        >>> round(loss.item(), 4)
+        -20.0
+    """
+
+    def __init__(self, loss_weight: float = 1.0, eps: float = 1e-8) -> None:
+        super().__init__()
+        check_at_least(0, eps=eps)
+        self.loss_weight, self.eps = loss_weight, eps
+
+    def forward(self, pred: Tensor, target: Tensor) -> Tensor:
+        """Compute the loss.
+
+        Args:
+            pred: Predicted images in [0, 1], (N, C, H, W); half precision is converted to float32.
+            target: GT images of the same shape and range.
+
+        Returns:
+            The negative mean PSNR, times `loss_weight`, a scalar.
+
+        Raises:
+            UserError: The shapes differ, or are not (N, C, H, W).
+        """
+        _check_shapes(pred, target, None)
+        if pred.ndim != 4:
+            raise UserError(f"pred: expected (N, C, H, W), got {list(pred.shape)}")
+        error = (at_least_float32(pred) - at_least_float32(target)).square().mean((1, 2, 3))
+        return self.loss_weight * 10 * torch.log10(error + self.eps).mean()

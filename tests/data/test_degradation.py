@@ -29,7 +29,7 @@ def photograph(height: int = 96, width: int = 80) -> Any:
 
 
 def params(**changes: Any) -> DegradationParams:
-    return check_degradation(**{**OFF, "clean_ratio": 0, **changes})
+    return check_degradation({**OFF, "clean_ratio": 0, **changes})
 
 
 def sample(number: int, seed: int = 3) -> SampleIndex:
@@ -58,9 +58,8 @@ def test_the_blur_is_scipys_gaussian(sigma: float) -> None:
 def test_the_noise_has_the_standard_deviation_asked_for_in_each_channel(sigma: float) -> None:
     grey = np.full((256, 256, 3), 128, np.uint8)
     # Chroma of half the resolution would average the noise of colours.
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(degradation, "compress_jpeg", lambda image, quality: image)
-        noisy = degrade(grey, params(noise_sigma=(sigma, sigma)), sample(0)).astype(float)
+    drawn = params(noise_sigma=(sigma, sigma), jpeg_quality=None)
+    noisy = degrade(grey, drawn, sample(0)).astype(float)
     expected = (sigma**2 + 1 / 12) ** 0.5  # rounding adds the variance of a uniform number
     assert noisy.std((0, 1)) == pytest.approx([expected] * 3, rel=0.02)
     assert noisy.mean((0, 1)) == pytest.approx([128] * 3, abs=0.1)
@@ -91,6 +90,27 @@ def test_strengths_are_uniform_and_both_ends_of_the_quality_occur(
     assert counts == pytest.approx([750] * 4, abs=100)
 
 
+def test_strengths_of_the_noise_are_uniform_and_do_not_depend_on_other_ranges() -> None:
+    grey = np.full((32, 32, 3), 128, np.uint8)
+    ranges = {"noise_sigma": (0, 10), "jpeg_quality": None}
+    found, blurred = (
+        [degrade(grey, params(**ranges, blur_sigma=b), sample(n)) for n in range(400)]
+        for b in ((0, 0), (0, 5))
+    )
+    assert all((a == b).all() for a, b in zip(found, blurred, strict=True))
+    sigmas = np.array([image.std() for image in found])
+    assert sigmas.mean() == pytest.approx(5, abs=0.5)
+    assert np.histogram(sigmas, 5, (0, 10))[0] == pytest.approx([80] * 5, abs=30)
+
+
+def test_numbers_of_numpy_and_lists_are_taken() -> None:
+    found = check_degradation(
+        {"blur_sigma": [np.float32(0.5), 1], "jpeg_quality": [np.int64(40), np.int64(95)]}
+    )
+    assert found[0] == (0.5, 1.0)
+    assert found[2] == (40, 95)
+
+
 @pytest.mark.parametrize("ratio", [0, 1])
 def test_the_share_of_clean_samples_may_be_none_or_all(ratio: int) -> None:
     drawn = DegradationParams(noise_sigma=(5, 5), clean_ratio=ratio)
@@ -114,9 +134,12 @@ def test_the_share_of_clean_samples_may_be_none_or_all(ratio: int) -> None:
         ("jpeg_quality", (False, True)),
         ("clean_ratio", 2),
         ("clean_ratio", "half"),
-        ("quality", (40, 95)),
+        ("blur_sigma", (0, 21)),
+        ("noise_sigma", (0, 10**400)),
+        ("noise_sigma", None),
+        ("degradation", (40, 95)),
     ],
 )
 def test_an_argument_that_makes_no_sense_is_named(name: str, value: Any) -> None:
     with pytest.raises(UserError, match=rf"^{name}: expected"):
-        check_degradation(**{name: value})
+        check_degradation({name: value})

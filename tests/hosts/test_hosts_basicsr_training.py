@@ -129,9 +129,13 @@ def test_degraded_lr_has_the_same_gt_crops_and_a_wrong_range_is_named(
     assert torch.equal(plain["gt"], degraded["gt"])
     torch.manual_seed(0)
     lr = (plain["lq"] * 255).round().byte().permute(1, 2, 0).numpy()
-    expected = degrade(lr, check_degradation(**degradation), draw_sample_index())
+    expected = degrade(lr, check_degradation(degradation), draw_sample_index())
     assert ((degraded["lq"] * 255).round().byte().permute(1, 2, 0).numpy() == expected).all()
     assert (expected != lr).any()
+    validation = {**opt, "phase": "val", "degradation": degradation}
+    twice = [PairedImageDataset(validation)[1]["lq"] for _ in range(2)]
+    assert torch.equal(*twice)
+    assert not torch.equal(twice[0], PairedImageDataset({**opt, "phase": "val"})[1]["lq"])
     with pytest.raises(ValueError, match="degradation: noise_sigma: expected"):
         PairedImageDataset({**opt, "degradation": {"noise_sigma": 4}})
 

@@ -150,6 +150,13 @@ def test_same_function_of_pixel_losses(
     )
 
 
+def test_same_function_of_the_psnr_loss(mmagic: ModuleType) -> None:
+    from mmagic.models.losses import PSNRLoss
+
+    pred, gt = images(2, 3, 6, 7), images(2, 3, 6, 7)
+    assert_same_loss(losses.PSNRLoss(0.3), PSNRLoss(0.3), pred, gt)
+
+
 @pytest.mark.parametrize(
     ("toolbox", "gan_type"),
     [

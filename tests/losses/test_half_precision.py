@@ -15,6 +15,7 @@ from srgan_plugin.losses import (
     L1Loss,
     MSELoss,
     PerceptualLoss,
+    PSNRLoss,
     discriminator_objective,
     generator_objective,
     gram_matrix,
@@ -70,6 +71,13 @@ def test_a_pixel_loss_is_computed_in_float32(kind: Any, dtype: torch.dtype, scal
         if options.get("reduction") != "sum" or dtype != torch.float16 or scale < 1:
             assert_exact(lambda x, o=options: kind(**o)(x, gt.to(x)), pred, dtype)
         assert_exact(lambda x, o=options: kind(1e-3, **o)(x, gt.to(x), weight.to(x)), pred, dtype)
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+def test_psnr_is_computed_in_float32(dtype: torch.dtype) -> None:
+    pred = torch.rand(4, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    gt = (pred + 1e-3 * randn(4, 3, 16, 16)).to(dtype)
+    assert_exact(lambda x: PSNRLoss(1e-3)(x, gt.to(x)), pred, dtype)
 
 
 @pytest.mark.parametrize("dtype", TYPES)

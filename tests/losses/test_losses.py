@@ -4,9 +4,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import expit
+from skimage.metrics import peak_signal_noise_ratio
 from torch import nn
 
-from srgan_plugin.losses import GANLoss, L1Loss, MSELoss, PerceptualLoss, gram_matrix
+from srgan_plugin.losses import GANLoss, L1Loss, MSELoss, PerceptualLoss, PSNRLoss, gram_matrix
 from srgan_plugin.networks import random_vgg19_state_dict
 
 PIXEL = {L1Loss: (np.abs, np.sign), MSELoss: (np.square, lambda d: 2 * d)}
@@ -16,6 +17,33 @@ def pair(*shape, seed=0):
     generator = torch.Generator().manual_seed(seed)
     pred = torch.rand(shape, dtype=torch.float64, generator=generator)
     return pred.requires_grad_(), torch.rand(shape, dtype=torch.float64, generator=generator)
+
+
+def test_the_loss_is_the_negative_mean_psnr_of_scikit_image():
+    pred, target = pair(3, 3, 7, 9)
+    with torch.no_grad():
+        pred[0] = target[0] + 0.01 * (pred[0] - target[0])  # 40 dB more than the others
+    images = zip(pred.detach().numpy(), target.numpy(), strict=True)
+    values = [peak_signal_noise_ratio(gt, sr, data_range=1) for sr, gt in images]
+    assert PSNRLoss(2.0, eps=0)(pred, target).item() == pytest.approx(
+        -2 * np.mean(values), rel=1e-9
+    )
+    assert max(values) > 40
+    # At eps, an exact image neither has an infinite loss nor a gradient that is not finite.
+    exact = target.clone().requires_grad_()
+    loss = PSNRLoss(eps=1e-6)(exact, target)
+    loss.backward()
+    assert loss.item() == pytest.approx(-60)
+    assert (exact.grad == 0).all()
+
+
+def test_each_image_has_the_same_share_of_the_gradient():
+    pred, target = pair(2, 3, 8, 8)
+    with torch.no_grad():
+        pred[0] = target[0] + 0.01 * (pred[0] - target[0])
+    PSNRLoss(eps=0)(pred, target).backward()
+    shares = (pred.grad * (pred.detach() - target)).sum((1, 2, 3))
+    assert shares[0].item() == pytest.approx(shares[1].item(), rel=1e-9)
 
 
 @pytest.mark.parametrize("kind", PIXEL)
@@ -248,6 +276,12 @@ def test_certain_logits_overflow_nothing(kind):
             lambda: L1Loss()(torch.ones(1, 3, 2, 2), torch.ones(1, 3, 4, 4)),
             r"shape.*\[1, 3, 2, 2\].*\[1, 3, 4, 4\]",
         ),
+        (
+            lambda: PSNRLoss()(torch.ones(1, 3, 4, 4), torch.ones(1, 3, 2, 2)),
+            r"shape.*\[1, 3, 4, 4\].*\[1, 3, 2, 2\]",
+        ),
+        (lambda: PSNRLoss()(*[torch.ones(3, 4, 4)] * 2), r"\(N, C, H, W\).*\[3, 4, 4\]"),
+        (lambda: PSNRLoss(eps=-1), r"eps.*-1"),
         (
             lambda: MSELoss()(*[torch.ones(2, 3, 4, 4)] * 2, torch.ones(1, 3, 4, 4)),
             r"weight.*\[2, 3, 4, 4\].*\[1, 3, 4, 4\]",

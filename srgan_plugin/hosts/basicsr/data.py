@@ -16,7 +16,7 @@ from torch.utils.data import Dataset
 from srgan_plugin.data.augment import augment, crop_pair, random_flips
 from srgan_plugin.data.degradation import check_degradation, degrade
 from srgan_plugin.data.pairs import ImagePairs, size_advice
-from srgan_plugin.data.sampling import draw_sample_index
+from srgan_plugin.data.sampling import SampleIndex, draw_sample_index
 from srgan_plugin.errors import UserError, prefix_errors
 from srgan_plugin.io.array_types import RGBArray
 from srgan_plugin.io.lazy_image import LazyImage
@@ -57,7 +57,7 @@ class PairedImageDataset(Dataset[dict[str, Any]]):
         self.degradation = None
         if (given := opt.get("degradation")) is not None:
             with prefix_errors("degradation"):
-                self.degradation = check_degradation(**given)
+                self.degradation = check_degradation(given)
         self.pairs = ImagePairs(
             opt["dataroot_gt"],
             opt.get("dataroot_lq") or None,
@@ -75,6 +75,8 @@ class PairedImageDataset(Dataset[dict[str, Any]]):
         """Return a dict with `lq` and `gt`, RGB in [0, 1], (3, H, W), float32, and their names."""
         key, lr, gt = self.pairs[index]
         lq, hq = self._augment(lr, gt, key) if self.training else (lr, gt)
+        if self.degradation and not self.training:  # an image in the same way in every validation
+            lq = degrade(np.asarray(lq), self.degradation, SampleIndex(index, 0, index))
         path = _file_name(key)
         return {"lq": _to_tensor(lq), "gt": _to_tensor(hq), "lq_path": path, "gt_path": path}
 

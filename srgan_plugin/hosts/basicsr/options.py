@@ -176,7 +176,10 @@ def check_options(opt: Mapping[str, Any], *, test: bool = False) -> None:
                 raise _missing([f"datasets.{name}.{key}" for key in missing], _LQ_ALONE * test)
             if "scale" not in {**opt, **dataset}:
                 raise _missing(["scale"])
-        elif dataset_class.__module__.startswith("basicsr.") and dataset.get("degradation"):
+        elif (
+            dataset_class.__module__.startswith("basicsr.")
+            and dataset.get("degradation") is not None
+        ):
             raise UserError(
                 f"datasets.{name}.degradation: expected the type PairedImageDataset_{SUFFIX}, got "
                 f"{dataset['type']}, which ignores it"

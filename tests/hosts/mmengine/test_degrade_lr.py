@@ -1,5 +1,6 @@
 """`DegradeLR` in a pipeline: what it changes, which samples it refuses, and its random numbers."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from srgan_plugin.data.sampling import SampleIndex
 from srgan_plugin.errors import UserError
 from srgan_plugin.hosts.mmengine.datasets.transforms import find_augmentation
-from srgan_plugin.registry import TRANSFORMS
+from srgan_plugin.registry import DATASETS, TRANSFORMS
 
 CROP = {"type": "PairedRandomCrop", "gt_patch_size": 64}
 FLIP = {"type": "Flip", "flip_ratio": 1.0}
@@ -47,6 +48,19 @@ def test_a_pipeline_with_it_is_not_read_as_a_batch_and_its_repr_has_the_values()
     steps = [build(**step) for step in (CROP, {"type": "DegradeLR"}, {"type": "PackInputs"})]
     assert find_augmentation(steps, 4) is None
     assert "jpeg_quality=(40, 95)" in repr(steps[1])
+
+
+def test_a_validation_degrades_an_image_in_the_same_way_each_time(photographs: Path) -> None:
+    pipeline = [{"type": "LoadPair"}, {"type": "DegradeLR", "clean_ratio": 0}]
+    options = {"name": "Set5", "data_root": str(photographs), "type": "BenchmarkDataset"}
+    first, again = (
+        [DATASETS.build({**options, "pipeline": pipeline})[n]["img"] for n in range(2)]
+        for _ in range(2)
+    )
+    plain = [DATASETS.build({**options, "pipeline": pipeline[:1]})[n]["img"] for n in range(2)]
+    for a, b, c in zip(first, again, plain, strict=True):
+        assert (a == b).all()
+        assert (a != c).any()
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,12 @@
 """SOAP: what rotations of the weights change, Adam for biases, states, and ill-posed problems."""
 
-import copy
-
 import pytest
 import torch
 
+from srgan_plugin.errors import UserError
+from srgan_plugin.hosts.mmengine.engine.optim_wrapper import OptimWrapper
 from srgan_plugin.hosts.mmengine.engine.soap import SOAP
+from srgan_plugin.registry import OPTIMIZERS
 
 
 def problem(rotation=None, seed=0):
@@ -24,8 +25,8 @@ def problem(rotation=None, seed=0):
     return torch.nn.Parameter(left @ weight @ right.T), gradient
 
 
-def run(parameter, gradient, steps, **options):
-    optimiser = SOAP([parameter], **options)
+def run(parameter, gradient, steps, kind=SOAP, **options):
+    optimiser = kind([parameter], **options)
     for _ in range(steps):
         parameter.grad = gradient(parameter.detach())
         optimiser.step()
@@ -43,13 +44,53 @@ def test_rotated_weights_take_the_rotated_steps_unlike_adams():
     rotated, _ = run(*problem(rotation), 90, lr=0.01)
     moved = (plain - problem()[0].detach()).abs().max()
     assert moved > 0.1
-    torch.testing.assert_close(rotation[0].T @ rotated @ rotation[1], plain, rtol=0, atol=1e-6)
+    back = rotation[0].T @ rotated @ rotation[1]
+    torch.testing.assert_close(back, plain, rtol=0, atol=1e-6)
+    plain, rotated = (run(*problem(r), 90, torch.optim.Adam, lr=0.01)[0] for r in (None, rotation))
+    assert (rotation[0].T @ rotated @ rotation[1] - plain).abs().max() > 0.01
+
+
+def reference(weight, gradient, steps, lr, frequency):
+    """SOAP of one matrix, written out: moments by entry, eigenvectors as columns."""
+    mean = torch.zeros_like(weight)
+    square, covariances, bases = torch.zeros_like(weight), [0, 0], [None, None]
+    for step in range(1, steps + 1):
+        g = gradient(weight)
+        share = max(0.01, 1 / step)
+        for side, product in enumerate((g @ g.T, g.T @ g)):
+            covariances[side] = (1 - share) * covariances[side] + share * product
+            size = len(product)
+            if step in (1, 20):
+                shift = 1e-6 * torch.trace(covariances[side]) / size * torch.eye(size).double()
+                bases[side] = torch.linalg.eigh(covariances[side] + shift)[1].flip(1)
+            elif step % frequency == 0:
+                bases[side] = torch.linalg.qr(covariances[side] @ bases[side])[0]
+        if step == 20:
+            square = torch.zeros_like(weight)
+        mean = 0.95 * mean + 0.05 * g
+        u, v = bases
+        square = 0.99 * square + 0.01 * (u.T @ g @ v) ** 2
+        if step > 40:
+            m = (u.T @ mean @ v) / (1 - 0.95**step)
+            s = square / (1 - 0.99 ** (step - 19))
+            weight = weight - lr * u @ (m / (s**0.5 + 1e-3 * s.mean() ** 0.5)) @ v.T
+    return weight
+
+
+@pytest.mark.parametrize("frequency", [1, 7, 10])
+def test_a_matrix_takes_the_steps_of_the_formulas(frequency):
+    rotation = orthogonal(4, 1), orthogonal(6, 2)
+    weight, gradient = problem(rotation)
+    expected = reference(weight.detach().clone(), gradient, 75, 0.01, frequency)
+    weight, gradient = problem(rotation)
+    found, _ = run(weight, gradient, 75, lr=0.01, precondition_frequency=frequency)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-9)
 
 
 def test_the_first_steps_change_nothing():
-    weight, _ = run(*problem(), 39)
+    weight, _ = run(*problem(), 40)
     assert torch.equal(weight, problem()[0].detach())
-    assert not torch.equal(run(*problem(), 40)[0], weight)
+    assert not torch.equal(run(*problem(), 41)[0], weight)
 
 
 def test_a_bias_takes_the_steps_of_adam():
@@ -61,25 +102,89 @@ def test_a_bias_takes_the_steps_of_adam():
         for parameter, optimiser in ((mine, soap), (theirs, adam)):
             parameter.grad = gradient.clone()
             optimiser.step()
-        if number == 38:  # the first steps of SOAP change nothing
+        if number == 39:  # the first steps of SOAP change nothing
             theirs.data.zero_()
     torch.testing.assert_close(mine, theirs, rtol=2e-3, atol=0)
 
 
-def test_a_saved_state_continues_with_the_same_steps():
+@pytest.mark.parametrize("steps", [5, 30, 55])
+def test_a_saved_state_continues_with_the_same_steps(tmp_path, steps):
     parameter, gradient = problem()
-    _, optimiser = run(parameter, gradient, 55)
+    _, optimiser = run(parameter, gradient, steps)
     other = torch.nn.Parameter(parameter.detach().clone())
     second = SOAP([other])
-    second.load_state_dict(copy.deepcopy(optimiser.state_dict()))
-    for _ in range(20):
+    torch.save(optimiser.state_dict(), tmp_path / "state.pth")
+    second.load_state_dict(torch.load(tmp_path / "state.pth", weights_only=True))
+    for _ in range(50):
         parameter.grad = other.grad = gradient(parameter.detach())
         optimiser.step()
         second.step()
         assert torch.equal(parameter, other)
 
 
-@pytest.mark.parametrize("shape", [(8, 3, 3, 3), (3, 8, 3, 3), (5,)])
+def test_a_side_that_is_too_large_stays_in_its_own_basis():
+    outputs = orthogonal(4, 1)
+    plain, optimiser = run(*problem(), 90, lr=0.01, max_precond_dim=5)
+    assert {name for name in optimiser.state_dict()["state"][0] if "basis" in name} == {
+        "left_basis"
+    }
+    rotated, _ = run(*problem((outputs, torch.eye(6).double())), 90, lr=0.01, max_precond_dim=5)
+    torch.testing.assert_close(outputs.T @ rotated, plain, rtol=0, atol=1e-6)
+
+
+def test_a_large_layer_keeps_no_large_covariance_and_an_empty_one_nothing():
+    layers = [torch.nn.Parameter(torch.zeros(shape)) for shape in ((3000, 9000), (0, 3))]
+    for layer in layers:
+        layer.grad = torch.ones_like(layer)
+    optimiser = SOAP(layers)
+    optimiser.step()
+    states = optimiser.state_dict()["state"]
+    assert list(states) == [0]
+    assert max(v.numel() for v in states[0].values() if torch.is_tensor(v)) == 3000 * 9000
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_weights_in_half_precision_are_trained(dtype):
+    parameter = torch.nn.Parameter(torch.ones(4, 6, dtype=dtype))
+    found, _ = run(parameter, lambda weight: weight, 80, lr=0.01)
+    assert 0 < found.mean() < 0.95
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("lr", -1.0),
+        ("betas", (0.9, 1.0)),
+        ("betas", (-0.1, 0.9)),
+        ("shampoo_beta", 1.5),
+        ("precondition_frequency", 0),
+        ("max_precond_dim", 1.5),
+    ],
+)
+def test_an_argument_out_of_range_is_named(name, value):
+    with pytest.raises(UserError, match=f"^{name}: expected"):
+        SOAP([torch.nn.Parameter(torch.zeros(2, 2))], **{name: value})
+
+
+def test_a_config_names_it_and_a_checkpoint_of_adam_is_not_read_as_its_own():
+    kind = OPTIMIZERS.get("SOAP")
+    assert kind is SOAP
+    network = torch.nn.Conv2d(3, 8, 3)
+    wrapper = OptimWrapper(kind(network.parameters(), lr=0.01))
+    before = network.weight.detach().clone()
+    for number in range(42):
+        torch.manual_seed(number)
+        wrapper.update_params(network(torch.rand(2, 3, 8, 8)).square().mean())
+    assert not torch.equal(network.weight, before)
+    other = OptimWrapper(SOAP(network.parameters()))
+    other.load_state_dict(wrapper.state_dict())
+    adam = OptimWrapper(torch.optim.Adam(network.parameters()))
+    adam.update_params(network(torch.rand(2, 3, 8, 8)).mean())
+    with pytest.raises(UserError, match="optimi"):
+        other.load_state_dict(adam.state_dict())
+
+
+@pytest.mark.parametrize("shape", [(8, 3, 3, 3), (3, 8, 3, 3), (5,), ()])
 def test_parameters_of_all_shapes_go_down(shape):
     torch.manual_seed(0)
     parameter = torch.nn.Parameter(torch.randn(shape))

@@ -148,4 +148,6 @@ class BenchmarkDataset(Dataset[Any]):
         return len(self.benchmark.pairs)
 
     def __getitem__(self, index: int) -> Any:
-        return self.pipeline(_sample(self.benchmark.pairs[index], self.scale))
+        sample = _sample(self.benchmark.pairs[index], self.scale)
+        # Transforms with random numbers do the same to an image in every validation.
+        return self.pipeline({**sample, "sample_index": SampleIndex(index, 0, index)})

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from srgan_plugin.data.augment import AugmentationParams, crop_pair
-from srgan_plugin.data.degradation import check_degradation, degrade
+from srgan_plugin.data.degradation import DegradationParams, check_degradation, degrade
 from srgan_plugin.data.sampling import (
     HORIZONTAL_FLIP,
     TRANSPOSE,
@@ -205,14 +205,17 @@ class RandomTransposeHW(_Transform):
 class DegradeLR(_Transform):
     """Blur the LR image, add noise, and compress it as JPEG, each with a random strength.
 
-    For networks that upscale photographs as people have them. Put it after `PairedRandomCrop`,
-    because it degrades the whole image otherwise, and before the flips, because the encoder's
-    blocks begin at the top left.
+    For real-world (blind) super-resolution. Put it after `PairedRandomCrop`, because it degrades
+    the whole image otherwise; the 8x8 blocks of JPEG then begin at the top left of the crop. Two of
+    them in a pipeline draw the same random numbers. A `BenchmarkDataset` degrades each image in the
+    same way at every validation.
 
     Args:
         blur_sigma: Lowest and highest standard deviation of a Gaussian blur, in pixels of LR.
-        noise_sigma: Lowest and highest standard deviation of Gaussian noise, in levels of 255.
-        jpeg_quality: Lowest and highest quality of JPEG compression, 1 to 100.
+        noise_sigma: Lowest and highest standard deviation of Gaussian noise, in grey levels (0 to
+            255).
+        jpeg_quality: Lowest and highest quality of JPEG compression, 1 to 100; None leaves it out.
+            Chroma has half the resolution, also with 100.
         clean_ratio: Share of the samples that stay as they are, 0 to 1.
         key: Key of the LR image.
 
@@ -224,16 +227,13 @@ class DegradeLR(_Transform):
         self,
         blur_sigma: Sequence[float] = (0.0, 0.8),
         noise_sigma: Sequence[float] = (0.0, 4.0),
-        jpeg_quality: Sequence[int] = (40, 95),
+        jpeg_quality: Sequence[int] | None = (40, 95),
         clean_ratio: float = 0.25,
         key: str = "img",
     ) -> None:
-        self.params = check_degradation(
-            blur_sigma=blur_sigma,
-            noise_sigma=noise_sigma,
-            jpeg_quality=jpeg_quality,
-            clean_ratio=clean_ratio,
-        )
+        names = DegradationParams._fields
+        values = (blur_sigma, noise_sigma, jpeg_quality, clean_ratio)
+        self.params = check_degradation(dict(zip(names, values, strict=True)))
         self.blur_sigma, self.noise_sigma, self.jpeg_quality, self.clean_ratio = self.params
         self.key = key
 
