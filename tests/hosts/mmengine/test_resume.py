@@ -20,6 +20,7 @@ from torch import nn
 
 from srgan_plugin.errors import UserError
 from srgan_plugin.hosts.mmengine.engine.optim_wrapper import AmpOptimWrapper, OptimWrapper
+from srgan_plugin.hosts.mmengine.engine.soap import SOAP
 
 __all__ = ["quick_start"]  # a fixture
 pytestmark = pytest.mark.usefixtures("fresh_mmengine", "quick_start")
@@ -393,6 +394,7 @@ OPTIMIZERS: dict[str, Any] = {
     "ASGD": torch.optim.ASGD,
     "Rprop": torch.optim.Rprop,
     "Adafactor": torch.optim.Adafactor,
+    "SOAP": SOAP,
 }
 
 
