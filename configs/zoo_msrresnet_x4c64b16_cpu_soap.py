@@ -30,13 +30,13 @@ train_pipeline = [
 train_dataloader = dict(
     dataset=dict(gt='work_dirs/zoo/data/soap_store', pipeline=train_pipeline))
 
-max_iters = 7_000
+max_iters = 7_199
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=40, end=140),
     dict(
         type='CosineAnnealingLR',
         by_epoch=False,
-        begin=4_200,
+        begin=4_500,
         end=max_iters,
         eta_min=2e-6),
 ]
