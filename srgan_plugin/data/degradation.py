@@ -56,19 +56,19 @@ def check_degradation(values: Mapping[str, Any]) -> DegradationParams:
         check_option("degradation", name, DegradationParams._fields)
     given = DegradationParams()._asdict() | dict(values)
     for name, (lowest, highest) in _LIMITS.items():
-        value, whole = given[name], name == "jpeg_quality"
-        if whole and value is None:
+        value, is_integer = given[name], name == "jpeg_quality"
+        if is_integer and value is None:
             continue
-        kind: Any = Integral if whole else Real
+        kind: Any = Integral if is_integer else Real
         numbers = list(value) if isinstance(value, (list, tuple)) else []
         wrong = any(isinstance(n, bool) or not isinstance(n, kind) for n in numbers)
         if len(numbers) != 2 or wrong or not lowest <= numbers[0] <= numbers[1] <= highest:
-            what = "integers" if whole else "numbers"
+            what = "integers" if is_integer else "numbers"
             raise UserError(
                 f"{name}: expected (lowest, highest), two {what} from {lowest} to {highest}, got "
                 f"{value!r}"
             )
-        given[name] = tuple(map(int if whole else float, numbers))
+        given[name] = tuple(map(int if is_integer else float, numbers))
     ratio = given["clean_ratio"]
     if isinstance(ratio, bool) or not isinstance(ratio, Real) or not 0 <= float(ratio) <= 1:
         raise UserError(f"clean_ratio: expected a share from 0 to 1, got {ratio!r}")

@@ -279,6 +279,7 @@ def test_a_bundled_network_is_trained_further_and_its_card_has_both_stages(
     assert "by PSNR on the held-out photographs (the start " in text
     assert fourth["chosen"] == fourth["iterations"]
     write_image(tmp_path / "work/data/soap_pieces/0.png", textured(32, 32))
+    assert module.COPIES["soap"] == {"count": 15, "originals": True}  # as the card states
     module.main([*line, "--network", "msrresnet", "--soap"])
     assert "train_dataloader.dataset.gt=work/data/soap_store" in done[-2]
     fifth = json.loads(records.read_text())["models"]["msrresnet"]
