@@ -72,6 +72,22 @@ def check_at_least(minimum: int, **values: object) -> None:
             raise UserError(f"{name}: expected a number of at least {minimum}, got {value!r}")
 
 
+def check_factor(**values: object) -> None:
+    """Raise `UserError` if one of `values`, such as a weight of a loss, is no finite number from 0.
+
+    Args:
+        values: Values by name of the argument, as the user wrote it.
+
+    Raises:
+        UserError: A value is negative, infinite or not a number, such as True or "1"; the message
+            names the argument.
+    """
+    for name, value in values.items():
+        is_number = isinstance(value, Real) and not isinstance(value, bool)
+        if not is_number or not 0 <= float(value) < float("inf"):  # type: ignore[arg-type]
+            raise UserError(f"{name}: expected a finite number of at least 0, got {value!r}")
+
+
 def check_count(minimum: int, **values: object) -> None:
     """Raise `UserError` if one of `values` is not an integer of at least `minimum`.
 

@@ -150,6 +150,25 @@ def explain_bad_kwargs(error: TypeError) -> str | None:
     return None
 
 
+def class_of_refused_argument(error: Exception) -> str | None:
+    """Return the name of the class that mmengine built and whose argument a `UserError` names.
+
+    A config may have several classes with an argument of that name, such as two losses.
+
+    Args:
+        error: Error whose message begins with the name of an argument, as that of `check_option`.
+
+    Returns:
+        The name, or None if no class was being built or the message begins otherwise.
+    """
+    argument = str(error).partition(":")[0]
+    for frame, _ in reversed(list(traceback.walk_tb(error.__traceback__))):
+        if frame.f_code is build_from_cfg.__code__ and "obj_cls" in frame.f_locals:
+            built = inspect.unwrap(frame.f_locals["obj_cls"])
+            return str(built.__name__) if argument in frame.f_locals["args"] else None
+    return None
+
+
 def _bad_kwarg(built: Any, given: Mapping[str, Any]) -> str | None:
     for name, parameter in _parameters(_constructors(built)[0]).items():
         if parameter.default is parameter.empty and name not in given:
@@ -158,6 +177,7 @@ def _bad_kwarg(built: Any, given: Mapping[str, Any]) -> str | None:
     unknown = next((name for name in given if name not in known), None)
     if takes_any or unknown is None:
         return None
+    known -= {"params"}  # of optimisers, which no config gives
     near = get_close_matches(unknown, known, n=3, cutoff=0.4) or sorted(known)
     return (
         f"{built.__name__}: expected arguments it has, got {unknown!r}; nearest: {', '.join(near)}"

@@ -135,10 +135,20 @@ def _ignore_worker_signals() -> None:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 
+def _built_class(error: UserError) -> str:
+    """Return `CLASS: ` if the error is of an argument of a class that mmengine built; else ""."""
+    if "mmengine" not in sys.modules:
+        return ""
+    from srgan_plugin.registry import class_of_refused_argument
+
+    name = class_of_refused_argument(error)
+    return f"{name}: " if name else ""
+
+
 def explain(error: Exception) -> str | None:
     """Return the line for an error that the user can correct; None for any other error."""
     if isinstance(error, UserError):
-        return _as_typed(one_line(error))
+        return _as_typed(f"{_built_class(error)}{one_line(error)}")
     if isinstance(error, ImportError):
         return _explain_import(error)
     if isinstance(error, RuntimeError) and str(error).startswith(_STATE_DICT_MISMATCH):

@@ -11,13 +11,15 @@ from typing import Any, Final, NamedTuple
 import cv2
 import numpy as np
 
-from srgan_plugin.errors import UserError, check_option
+from srgan_plugin.errors import UserError
 from srgan_plugin.io.array_types import RGBArray
 
 from .sampling import SampleIndex
 
 # Added to the seed and number of a sample, so that no other random numbers are the same.
 _STREAM: Final = 0x4C52
+# Pixels of height and width that JPEG compresses together, with chroma of half the resolution.
+_BLOCK: Final = 16
 
 
 class DegradationParams(NamedTuple):
@@ -53,7 +55,9 @@ def check_degradation(values: Mapping[str, Any]) -> DegradationParams:
             message names the argument.
     """
     for name in values:
-        check_option("degradation", name, DegradationParams._fields)
+        if name not in DegradationParams._fields:
+            known = ", ".join(DegradationParams._fields)
+            raise UserError(f"{name}: expected one of {known}")
     given = DegradationParams()._asdict() | dict(values)
     for name, (lowest, highest) in _LIMITS.items():
         value, is_integer = given[name], name == "jpeg_quality"
@@ -78,6 +82,9 @@ def check_degradation(values: Mapping[str, Any]) -> DegradationParams:
 def degrade(lr: RGBArray, params: DegradationParams, sample_index: SampleIndex) -> RGBArray:
     """Blur an LR image, add noise, and compress it as JPEG, each with a random strength.
 
+    The blocks of JPEG begin at a random pixel, because a network would otherwise see by the padding
+    at the edges of a crop where they are; in a photograph it does not.
+
     Args:
         lr: LR image or crop, RGB, (H, W, 3), uint8; not changed.
         params: Ranges of the degradation.
@@ -89,7 +96,7 @@ def degrade(lr: RGBArray, params: DegradationParams, sample_index: SampleIndex) 
     """
     random = np.random.default_rng([_STREAM, sample_index.seed, sample_index.number])
     # All are drawn for each sample, so that one range does not change the numbers of another.
-    clean, blur, noise, jpeg = random.random(4)
+    clean, blur, noise, jpeg, *grid = random.random(6)
     if clean < params.clean_ratio:
         return lr
     image = lr.astype(np.float32)
@@ -102,7 +109,10 @@ def degrade(lr: RGBArray, params: DegradationParams, sample_index: SampleIndex) 
     if params.jpeg_quality is None:
         return noisy
     lowest, highest = params.jpeg_quality
-    return compress_jpeg(noisy, lowest + int(jpeg * (highest - lowest + 1)))
+    top, left = (int(share * _BLOCK) for share in grid)
+    larger = cv2.copyMakeBorder(noisy, top, 0, left, 0, cv2.BORDER_REFLECT_101)
+    compressed = compress_jpeg(larger, lowest + int(jpeg * (highest - lowest + 1)))
+    return np.ascontiguousarray(compressed[top:, left:])
 
 
 def compress_jpeg(image: RGBArray, quality: int) -> RGBArray:

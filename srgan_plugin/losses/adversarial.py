@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from srgan_plugin.errors import UserError, check_option
+from srgan_plugin.errors import UserError, check_factor, check_option
 from srgan_plugin.networks.blocks import at_least_float32
 
 GANType = Literal["vanilla", "lsgan", "l1", "wgan", "wgan_softplus", "hinge"]
@@ -96,7 +96,7 @@ class GANLoss(nn.Module):
         loss_weight: Factor of the generator's loss; that of the discriminator's loss is always 1.
 
     Raises:
-        UserError: `gan_type` is unknown.
+        UserError: `gan_type` is unknown, or `loss_weight` is negative.
 
     Example:
         >>> import torch
@@ -118,6 +118,7 @@ class GANLoss(nn.Module):
         self.gan_type = gan_type
         self.real_label_val = real_label_val
         self.fake_label_val = fake_label_val
+        check_factor(loss_weight=loss_weight)
         self.loss_weight = loss_weight
 
     def forward(self, input: Tensor, target_is_real: bool, is_disc: bool = False) -> Tensor:

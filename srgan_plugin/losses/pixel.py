@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from srgan_plugin.errors import UserError, check_at_least, check_option
+from srgan_plugin.errors import UserError, check_factor, check_option
 from srgan_plugin.networks.blocks import at_least_float32
 
 _CRITERIA: dict[str, Callable[..., Tensor]] = {"l1": F.l1_loss, "mse": F.mse_loss}
@@ -92,7 +92,7 @@ class L1Loss(nn.Module):
         sample_wise: Whether 'mean' with a weight averages over each image, then over images.
 
     Raises:
-        UserError: `reduction` is unknown.
+        UserError: `reduction` is unknown, or `loss_weight` is negative.
 
     Example:
         >>> import torch
@@ -111,6 +111,7 @@ class L1Loss(nn.Module):
     ) -> None:
         super().__init__()
         check_option("reduction", reduction, _REDUCTIONS)
+        check_factor(loss_weight=loss_weight)
         self.loss_weight = loss_weight
         self.reduction = reduction
         self.sample_wise = sample_wise
@@ -163,9 +164,10 @@ class PSNRLoss(nn.Module):
         loss_weight: Factor of the loss.
         eps: Added to the mean squared error of each image; it limits the share of images that are
             nearly exact. MMagic's has 1e-8.
+        reduction: 'mean', the only one; for configs that change the type of another loss.
 
     Raises:
-        UserError: `eps` is negative.
+        UserError: `loss_weight` or `eps` is negative, or `reduction` is another.
 
     Example:
         >>> import torch
@@ -175,9 +177,12 @@ class PSNRLoss(nn.Module):
         -20.0
     """
 
-    def __init__(self, loss_weight: float = 1.0, eps: float = 1e-8) -> None:
+    def __init__(
+        self, loss_weight: float = 1.0, eps: float = 1e-8, reduction: Literal["mean"] = "mean"
+    ) -> None:
         super().__init__()
-        check_at_least(0, eps=eps)
+        check_factor(loss_weight=loss_weight, eps=eps)
+        check_option("reduction", reduction, ("mean",))
         self.loss_weight, self.eps = loss_weight, eps
 
     def forward(self, pred: Tensor, target: Tensor) -> Tensor:

@@ -20,6 +20,7 @@ def format_table(
     lr_origins: Mapping[str, str],
     model: str | None = None,
     missing_images: Mapping[str, str] = MappingProxyType({}),
+    changed_by: Mapping[str, str] = MappingProxyType({}),
 ) -> str:
     """Format the results of one method on several test sets.
 
@@ -31,6 +32,8 @@ def format_table(
             another border than 4, or not rounded, are not compared: their names are the same.
         missing_images: For incomplete test sets, how many images exist ("4 of 5 images"); these
             sets are not compared.
+        changed_by: Transforms that changed the images of a test set ("DegradeLR"), which is not
+            compared then.
 
     Returns:
         The values, the comparison with published values and the conditions, without a newline at
@@ -52,11 +55,12 @@ def format_table(
     """
     comparison = ""
     if model is not None:
-        comparison = format_comparison(_comparable(results, scorer), model, missing_images)
+        other = {name: missing_images.get(name) or changed_by.get(name, "") for name in results}
+        comparison = format_comparison(_comparable(results, scorer), model, other)
     parts = [
         format_metrics(results, scorer),
         comparison,
-        format_conditions(results, scorer, lr_origins, missing_images),
+        format_conditions(results, scorer, lr_origins, missing_images, changed_by),
     ]
     return "\n\n".join(filter(None, parts))
 
@@ -144,6 +148,7 @@ def format_conditions(
     scorer: Scorer | None,
     lr_origins: Mapping[str, str],
     missing_images: Mapping[str, str] = MappingProxyType({}),
+    changed_by: Mapping[str, str] = MappingProxyType({}),
 ) -> str:
     """Describe the conditions of the results, line by line.
 
@@ -152,6 +157,7 @@ def format_conditions(
         scorer: See `format_table`.
         lr_origins: See `format_table`.
         missing_images: See `format_table`.
+        changed_by: See `format_table`.
 
     Returns:
         Lines about the protocol, the LR images and incomplete sets, joined by newlines.
@@ -167,6 +173,11 @@ def format_conditions(
     incomplete = [f"{name} ({missing_images[name]})" for name in sets if missing_images.get(name)]
     lines = [scorer.describe() if scorer else "Protocol: that of the configured metrics."]
     lines.append(f"LR: {_origins(sets, lr_origins)}.")
+    changed = [f"{name} ({changed_by[name]})" for name in sets if changed_by.get(name)]
+    if changed:
+        lines.append(
+            f"Changed by the pipeline, so not compared with published values: {', '.join(changed)}."
+        )
     if incomplete:
         lines.append(f"Incomplete, so not compared with published values: {', '.join(incomplete)}.")
     return "\n".join(lines)

@@ -1,8 +1,10 @@
 """Blur, noise and JPEG of LR images: what comes out, which strengths are drawn, what is refused."""
 
 import io
+import itertools
 from typing import Any
 
+import cv2
 import numpy as np
 import PIL.Image
 import pytest
@@ -48,10 +50,34 @@ def test_jpeg_is_that_of_pillow_with_chroma_of_half_the_resolution(quality: int)
 @pytest.mark.parametrize("sigma", [0.4, 0.8, 2.0])
 def test_the_blur_is_scipys_gaussian(sigma: float) -> None:
     image = photograph()
-    blurred = degrade(image, params(blur_sigma=(sigma, sigma)), sample(0))
+    drawn = params(blur_sigma=(sigma, sigma), jpeg_quality=None)
+    blurred = degrade(image, drawn, sample(0))
     blur = scipy.ndimage.gaussian_filter(image.astype(float), (sigma, sigma, 0), mode="mirror")
-    compressed = compress_jpeg(np.rint(blur).astype(np.uint8), 100)
-    assert np.abs(blurred.astype(int) - compressed).max() <= 2
+    assert np.abs(blurred - blur).max() <= 1
+
+
+def test_the_blocks_of_jpeg_begin_at_each_pixel_equally_often() -> None:
+    image, drawn = photograph(40, 48), params(jpeg_quality=(10, 10))
+    larger = {
+        (top, left): cv2.copyMakeBorder(image, top, 0, left, 0, cv2.BORDER_REFLECT_101)
+        for top, left in itertools.product(range(16), repeat=2)
+    }
+    expected = {
+        compress_jpeg(padded, 10)[top:, left:].tobytes(): (top, left)
+        for (top, left), padded in larger.items()
+    }
+    assert len(expected) == 256
+    found = [expected[degrade(image, drawn, sample(n)).tobytes()] for n in range(2560)]
+    counts = [np.bincount(offsets, minlength=16) for offsets in np.transpose(found)]
+    assert np.array(counts) == pytest.approx(np.full((2, 16), 160), abs=50)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 9), (7, 2), (48, 33)])
+def test_the_size_stays_however_small_the_image_is(shape: tuple[int, int]) -> None:
+    drawn = DegradationParams(blur_sigma=(0.5, 2), clean_ratio=0)
+    degraded = [degrade(photograph(*shape), drawn, sample(n)) for n in range(50)]
+    assert {(*image.shape, image.dtype.name) for image in degraded} == {(*shape, 3, "uint8")}
+    assert all(image.flags.c_contiguous for image in degraded)
 
 
 @pytest.mark.parametrize("sigma", [1.0, 5.0])

@@ -273,6 +273,24 @@ def test_the_test_tool_measures_what_ours_measures(run: Run, photographs: Path) 
             r"network_g.num_feats: .*of MSRResNet_srgan_plugin \(num_",
         ),
         ({"train": {"pixel_opt": {"wieght": 8}}}, r"train.pixel_opt.wieght: .*\(loss_weight"),
+        (
+            {"train": {"pixel_opt": {"type": "PSNRLoss_srgan_plugin", "eps": -1}}},
+            "train.pixel_opt: eps: expected a finite number",
+        ),
+        ({"train": {"pixel_opt": {"type": "PSNRLoss"}}}, "nearest: PSNRLoss_srgan_plugin$"),
+        (
+            {"datasets": {"train": {"degradation": {"noise": [0, 4]}}}},
+            "datasets.train.degradation: noise: expected one of blur_sigma, noise_sigma",
+        ),
+        (
+            {"datasets": {"train": {"degradation": {"jpeg_quality": [40.5, 95]}}}},
+            "datasets.train.degradation: jpeg_quality: expected",
+        ),
+        (
+            {"train": {"optim_g": {"type": "SOAP"}}},
+            "train.optim_g.type: .*Adam, got 'SOAP'; SOAP is for mmengine",
+        ),
+        ({"train": {"optim_g": {"weight_decai": 0}}}, "train.optim_g: .* of Adam: .*weight_decai"),
         ({"num_gpu": ...}, "options: expected num_gpu, got none"),
         ({"scale": ...}, "options: expected scale, got none"),
         ({"datasets": {"train": {"gt_size": ...}}}, r"expected datasets\.train\.gt_size, got none"),
@@ -321,7 +339,7 @@ def test_a_slip_in_the_options_is_answered_by_one_line_that_names_it(
             if value is ...:
                 del into[key]
             elif isinstance(value, dict):
-                merge(into[key], value)
+                merge(into.setdefault(key, {}), value)
             else:
                 into[key] = value
 

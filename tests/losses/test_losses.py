@@ -282,6 +282,11 @@ def test_certain_logits_overflow_nothing(kind):
         ),
         (lambda: PSNRLoss()(*[torch.ones(3, 4, 4)] * 2), r"\(N, C, H, W\).*\[3, 4, 4\]"),
         (lambda: PSNRLoss(eps=-1), r"eps.*-1"),
+        (lambda: PSNRLoss(eps=float("inf")), r"eps.*inf"),
+        (lambda: PSNRLoss(reduction="sum"), r"reduction.*'mean', got 'sum'"),
+        (lambda: PSNRLoss(loss_weight="1"), r"loss_weight.*'1'"),
+        (lambda: L1Loss(loss_weight=-1), r"loss_weight.*-1"),
+        (lambda: GANLoss("vanilla", loss_weight=True), r"loss_weight.*True"),
         (
             lambda: MSELoss()(*[torch.ones(2, 3, 4, 4)] * 2, torch.ones(1, 3, 4, 4)),
             r"weight.*\[2, 3, 4, 4\].*\[1, 3, 4, 4\]",

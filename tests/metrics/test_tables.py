@@ -57,6 +57,12 @@ def test_a_set_that_is_not_complete_is_compared_with_nothing():
     assert text.endswith("not compared with published values: Set5 (1 of 5 images).")
 
 
+def test_a_set_that_transforms_changed_is_compared_with_nothing_and_they_are_named():
+    text = table(model=MSRRESNET, changed_by={"Set5": "DegradeLR", "B100": ""})
+    assert "difference" not in text
+    assert text.endswith("not compared with published values: Set5 (DegradeLR).")
+
+
 def test_measures_of_other_metrics_are_not_given_a_protocol():
     assert "Protocol: that of the configured metrics" in table(scorer=None)
 

@@ -7,9 +7,11 @@ from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from typing import Any, Final, NamedTuple
 
+import torch
 from basicsr.utils import registry
 
-from srgan_plugin.errors import UserError, check_option
+from srgan_plugin.data.degradation import check_degradation
+from srgan_plugin.errors import UserError, check_option, prefix_errors
 
 from .archs import SUFFIX
 
@@ -170,6 +172,9 @@ def check_options(opt: Mapping[str, Any], *, test: bool = False) -> None:
     for name, dataset in opt["datasets"].items():
         _check_spelling(dataset, DATASET.split(), f"datasets.{name}")
         dataset_class = _check_type(dataset, registry.DATASET_REGISTRY, f"datasets.{name}")
+        if dataset.get("degradation") is not None:
+            with prefix_errors(f"datasets.{name}.degradation"):
+                check_degradation(dataset["degradation"])
         if dataset_class.__module__.startswith("srgan_plugin."):
             needed = ["dataroot_gt", *["gt_size"] * (name.split("_")[0] == "train")]
             if missing := [key for key in needed if dataset.get(key) is None]:
@@ -192,6 +197,9 @@ def check_options(opt: Mapping[str, Any], *, test: bool = False) -> None:
     for section in ("pixel_opt", "perceptual_opt", "gan_opt"):
         if train.get(section):
             _check_arguments(train[section], registry.LOSS_REGISTRY, f"train.{section}")
+    if pixel_opt := train.get("pixel_opt"):
+        _check_values(pixel_opt, registry.LOSS_REGISTRY, "train.pixel_opt")
+    _check_optimizers(opt["model_type"], train)
     for name, metric in ((opt.get("val") or {}).get("metrics") or {}).items():
         _check_metric(f"val.metrics.{name}", metric, opt["datasets"])
 
@@ -292,6 +300,8 @@ def _check_type(given: Mapping[str, Any], classes: Any, section: str) -> Any:
         raise UserError(f"{section}: expected a class by its type, got none")
     if name not in classes and f"{name}_basicsr" not in classes:
         near = get_close_matches(str(name), list(classes.keys()), n=3, cutoff=0.5)
+        if (ours := f"{name}_{SUFFIX}") in classes:
+            near = [ours]
         hint = f"; nearest: {', '.join(near)}" if near else ""
         raise UserError(f"{section}: expected a registered class, got {name!r}{hint}")
     return classes.get(name if name in classes else f"{name}_basicsr")
@@ -312,6 +322,38 @@ def _check_arguments(given: Mapping[str, Any], classes: Any, section: str) -> No
             f"{section}.{unknown[0]}: expected an argument of {given['type']} "
             f"({', '.join(parameters)}), got {unknown[0]!r}"
         )
+
+
+def _check_values(given: Mapping[str, Any], classes: Any, section: str) -> None:
+    """Build an object of this package, whose values are then checked by its constructor."""
+    found = _check_type(given, classes, section)
+    if found.__module__.startswith("srgan_plugin."):
+        with prefix_errors(section):
+            found(**{key: value for key, value in given.items() if key != "type"})
+
+
+def _check_optimizers(model_type: str, train: Mapping[str, Any]) -> None:
+    """Build the optimisers of one number, unless the model has a `get_optimizer` of its own."""
+    from basicsr.models.base_model import BaseModel
+
+    model = _check_type({"type": model_type}, registry.MODEL_REGISTRY, "model_type")
+    build: Any = BaseModel.get_optimizer
+    if not hasattr(model, "get_optimizer") or model.get_optimizer is not build:
+        return
+    for section in ("optim_g", "optim_d"):
+        if not (given := dict(train.get(section) or {})):
+            continue
+        name = given.pop("type", None)
+        try:
+            build(None, name, [torch.zeros(1, requires_grad=True)], **given)
+        except NotImplementedError:
+            hint = "; SOAP is for mmengine (tools/train.py)" if name == "SOAP" else ""
+            raise UserError(
+                f"train.{section}.type: expected an optimizer of BasicSR, such as Adam, got "
+                f"{name!r}{hint}"
+            ) from None
+        except (TypeError, ValueError) as error:
+            raise UserError(f"train.{section}: expected arguments of {name}: {error}") from None
 
 
 def _check_metric(section: str, given: Mapping[str, Any], datasets: Mapping[str, Any]) -> None:

@@ -13,6 +13,8 @@ from typing import Any
 
 from basicsr.utils import registry
 
+from srgan_plugin.data.degradation import DegradationParams
+
 from . import options
 from .archs import SUFFIX
 
@@ -90,6 +92,9 @@ def _datasets() -> Schema:
 def _dataset() -> Schema:
     known = {name: _kind(f"datasets.x.{name}") for name in options.DATASET.split()}
     known["type"] = _type_schema(registry.DATASET_REGISTRY)
+    degradation = _arguments(DegradationParams)
+    del degradation["properties"]["type"]
+    known["degradation"] |= degradation
     return {
         "type": "object",
         "properties": known,

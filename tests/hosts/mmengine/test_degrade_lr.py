@@ -44,6 +44,23 @@ def test_each_sample_is_degraded_in_its_own_way_and_always_in_the_same() -> None
     assert (first != other).any()
 
 
+def test_bgr_images_are_degraded_as_their_rgb() -> None:
+    step = build(type="DegradeLR", clean_ratio=0, jpeg_quality=(10, 10))
+    rgb = run(CROP)
+    bgr = {**rgb, "img": rgb["img"][..., ::-1], "img_channel_order": "BGR"}
+    assert (step(bgr)["img"][..., ::-1] == step(rgb)["img"]).all()
+
+
+def test_scores_of_images_that_a_pipeline_changed_are_marked(photographs: Path) -> None:
+    options = {"name": "Set5", "data_root": str(photographs), "type": "BenchmarkDataset"}
+    steps = [{"type": "LoadPair"}, {"type": "srgan_plugin.DegradeLR"}, {"type": "PackInputs"}]
+    changed, unchanged = (
+        DATASETS.build({**options, "pipeline": pipeline}).metainfo["changed_by"]
+        for pipeline in (steps, [steps[0], steps[2]])
+    )
+    assert (changed, unchanged) == ("DegradeLR", "")
+
+
 def test_a_pipeline_with_it_is_not_read_as_a_batch_and_its_repr_has_the_values() -> None:
     steps = [build(**step) for step in (CROP, {"type": "DegradeLR"}, {"type": "PackInputs"})]
     assert find_augmentation(steps, 4) is None
@@ -61,6 +78,11 @@ def test_a_validation_degrades_an_image_in_the_same_way_each_time(photographs: P
     for a, b, c in zip(first, again, plain, strict=True):
         assert (a == b).all()
         assert (a != c).any()
+
+
+def test_a_key_that_a_sample_does_not_have_is_named_beside_those_it_has() -> None:
+    with pytest.raises(UserError, match=r"DegradeLR: key: .*\(img, gt\), got 'lq'"):
+        build(type="DegradeLR", key="lq")({"img": 1, "gt": 2})
 
 
 @pytest.mark.parametrize(

@@ -107,6 +107,14 @@ def test_a_bias_takes_the_steps_of_adam():
     torch.testing.assert_close(mine, theirs, rtol=2e-3, atol=0)
 
 
+def test_weight_decay_is_that_of_adamw():
+    plain, decayed = (
+        run(*problem(), 41, lr=0.1, weight_decay=decay)[0] for decay in (0.0, 0.5)
+    )  # the first step that changes the weights is the 41st
+    start = problem()[0].detach()
+    torch.testing.assert_close(decayed, start * (1 - 0.1 * 0.5) + (plain - start))
+
+
 @pytest.mark.parametrize("steps", [5, 30, 55])
 def test_a_saved_state_continues_with_the_same_steps(tmp_path, steps):
     parameter, gradient = problem()
@@ -156,6 +164,13 @@ def test_weights_in_half_precision_are_trained(dtype):
         ("lr", -1.0),
         ("betas", (0.9, 1.0)),
         ("betas", (-0.1, 0.9)),
+        ("betas", (0.9,)),
+        ("betas", (0.9, 0.95, 0.99)),
+        ("betas", ("a", 0.9)),
+        ("betas", 0.9),
+        ("lr", float("inf")),
+        ("weight_decay", -1),
+        ("shampoo_beta", "x"),
         ("shampoo_beta", 1.5),
         ("precondition_frequency", 0),
         ("max_precond_dim", 1.5),

@@ -43,6 +43,13 @@ def _metainfo(names: Names, scale: int) -> dict[str, Any]:
     }
 
 
+def _changes(steps: Sequence[Config]) -> list[str]:
+    """Return the types of the transforms that may change an image, so that scores differ."""
+    unchanging = ("LoadPair", "PackInputs")
+    types = (str(step["type"]).rpartition(".")[2] for step in steps)
+    return [name for name in types if name not in unchanging]
+
+
 def _pipeline(steps: Sequence[Config]) -> Compose:
     return Compose([TRANSFORMS.build({"_scope_": SCOPE, **step}) for step in steps])
 
@@ -142,6 +149,7 @@ class BenchmarkDataset(Dataset[Any]):
             "dataset_name": name,
             "lr_origin": self.benchmark.lr_origin,
             "missing_images": self.benchmark.missing_images,
+            "changed_by": ", ".join(_changes(pipeline)),
         }
 
     def __len__(self) -> int:

@@ -238,11 +238,16 @@ class DegradeLR(_Transform):
         self.key = key
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
-        """Degrade `results[key]`, RGB, (H, W, 3), uint8.
+        """Degrade `results[key]`, (H, W, 3), uint8; RGB, or BGR by `results[key_channel_order]`.
 
         Raises:
-            UserError: `results[key]` is another image, or a list of frames.
+            UserError: `results[key]` is missing, another image, or a list of frames.
         """
+        if self.key not in results:
+            raise UserError(
+                f"DegradeLR: key: expected a key of the sample ({', '.join(results)}), got "
+                f"{self.key!r}"
+            )
         image = results[self.key]
         lr = np.asarray(image) if not isinstance(image, list) else image
         if isinstance(lr, list) or lr.ndim != 3 or lr.shape[2] != 3 or lr.dtype != np.uint8:
@@ -250,7 +255,11 @@ class DegradeLR(_Transform):
             raise UserError(
                 f"DegradeLR: {self.key}: expected an RGB image (H, W, 3), uint8, got {got}"
             )
-        results[self.key] = degrade(lr, self.params, _ensure_sample_index(results))
+        # JPEG's luma and chroma are of RGB; MMagic's loaders give BGR.
+        bgr = str(results.get(f"{self.key}_channel_order")).upper() == "BGR"
+        rgb = np.ascontiguousarray(lr[..., ::-1]) if bgr else lr
+        degraded = degrade(rgb, self.params, _ensure_sample_index(results))
+        results[self.key] = degraded[..., ::-1] if bgr else degraded
         return results
 
 

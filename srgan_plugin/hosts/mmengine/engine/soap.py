@@ -1,12 +1,13 @@
 """SOAP: Adam in the eigenbasis of Shampoo's preconditioner (Vyas et al. 2024)."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from numbers import Real
 from typing import Any, Final, overload
 
 import torch
 from torch import Tensor
 
-from srgan_plugin.errors import UserError, check_at_least, check_count
+from srgan_plugin.errors import UserError, check_count, check_factor
 from srgan_plugin.registry import OPTIMIZERS
 
 #: Step whose bases replace the first ones, and number of steps that change nothing.
@@ -23,8 +24,8 @@ class SOAP(torch.optim.Optimizer):
     The weights of a layer are a matrix (outputs, inputs x kernel). Adam's moments are those of its
     gradient in the eigenvectors of the gradient's covariance over outputs and over inputs; there
     the values are nearly independent, as Adam assumes. Biases and other vectors are updated by
-    Adam, in whose denominator is 1e-3 of the root mean square here. The first 40 steps change
-    nothing but the averages: a warm-up of the learning rate begins after them.
+    Adam, in whose denominator is 1e-3 of the root mean square here, in place of `eps`. The first 40
+    steps change nothing but the averages: a warm-up of the learning rate begins after them.
 
     States, which checkpoints contain, take 105 MiB for MSRResNet; Adam's take 12 MiB.
 
@@ -34,6 +35,7 @@ class SOAP(torch.optim.Optimizer):
         betas: Decays of the averages of the gradient and of its square, 0 to below 1.
         shampoo_beta: Decay of the averages of the covariances, 0 to below 1.
         precondition_frequency: Steps between two updates of the eigenvectors, at least 1.
+        weight_decay: Decoupled weight decay, at least 0, as in AdamW.
         max_precond_dim: Largest number of outputs, or of inputs x kernel, whose covariance is kept;
             larger ones stay as they are, since time and memory grow with its cube and square.
 
@@ -45,23 +47,23 @@ class SOAP(torch.optim.Optimizer):
         self,
         params: Iterable[Any],
         lr: float = 2e-4,
-        betas: tuple[float, float] = (0.95, 0.99),
+        betas: Sequence[float] = (0.95, 0.99),
         shampoo_beta: float = 0.99,
         precondition_frequency: int = 10,
+        weight_decay: float = 0.0,
         max_precond_dim: int = 2048,
     ) -> None:
-        check_at_least(0, lr=lr)
+        check_factor(lr=lr, weight_decay=weight_decay)
         check_count(1, precondition_frequency=precondition_frequency)
         check_count(0, max_precond_dim=max_precond_dim)
-        for name, decay in (
-            ("betas", betas[0]),
-            ("betas", betas[1]),
-            ("shampoo_beta", shampoo_beta),
-        ):
-            if not 0 <= decay < 1:
+        if not isinstance(betas, (tuple, list)) or len(betas) != 2:
+            raise UserError(f"betas: expected two decays, got {betas!r}")
+        decays: list[tuple[str, object]] = [("betas", beta) for beta in betas]
+        for name, decay in (*decays, ("shampoo_beta", shampoo_beta)):
+            if not isinstance(decay, Real) or not 0 <= float(decay) < 1:
                 raise UserError(f"{name}: expected decays from 0 to below 1, got {decay!r}")
-        defaults = {"lr": lr, "betas": betas, "shampoo_beta": shampoo_beta}
-        defaults |= {"precondition_frequency": precondition_frequency}
+        defaults = {"lr": lr, "betas": tuple(betas), "shampoo_beta": shampoo_beta}
+        defaults |= {"precondition_frequency": precondition_frequency, "weight_decay": weight_decay}
         defaults |= {"max_precond_dim": max_precond_dim}
         super().__init__(params, defaults)
 
@@ -86,6 +88,7 @@ class SOAP(torch.optim.Optimizer):
                         gradient = gradient.reshape(len(gradient), -1)
                     update = _direction(self.state[parameter], gradient, group)
                     if update is not None:
+                        parameter.mul_(1 - group["lr"] * group["weight_decay"])
                         parameter.add_(update.reshape(parameter.shape), alpha=-group["lr"])
         return loss
 
