@@ -304,4 +304,17 @@ def _encode(obj: Any, suffix: str) -> bytes:
     }
     texts = {k: v if isinstance(v, str) else json.dumps(v) for k, v in obj["meta"].items()}
     # transformers and other programs require the name of the framework.
-    return save(weights, metadata={"format": "pt", **texts})
+    return _with_sorted_metadata(save(weights, metadata={"format": "pt", **texts}))
+
+
+def _with_sorted_metadata(content: bytes) -> bytes:
+    """Return a safetensors file whose metadata are sorted, so that a hash shows equal weights.
+
+    Safetensors writes them in an order that differs from call to call.
+    """
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:end])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)  # the weights are aligned
+    return len(text).to_bytes(8, "little") + text + content[end:]

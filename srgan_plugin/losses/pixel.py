@@ -163,7 +163,7 @@ class PSNRLoss(nn.Module):
     Args:
         loss_weight: Factor of the loss.
         eps: Added to the mean squared error of each image; it limits the share of images that are
-            nearly exact. MMagic's has 1e-8.
+            nearly exact. MMagic's has 1e-8. With 0, the gradient of an exact image is NaN.
         reduction: 'mean', the only one; for configs that change the type of another loss.
 
     Raises:

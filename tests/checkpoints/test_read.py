@@ -64,6 +64,21 @@ def test_safetensors_are_read(tmp_path):
         load_checkpoint_file(tmp_path / "x.safetensors")
 
 
+def test_equal_weights_and_metadata_give_equal_safetensors(tmp_path):
+    safetensors = pytest.importorskip("safetensors")
+    path, contents = tmp_path / "x.safetensors", set()
+    meta = {f"key{n}": "ü" * n for n in range(9)}
+    for _ in range(20):
+        save_atomically({"state_dict": {**weights(), "b": torch.ones(3)}, "meta": meta}, path)
+        contents.add(path.read_bytes())
+    assert len(contents) == 1
+    assert int.from_bytes(contents.pop()[:8], "little") % 8 == 0
+    with safetensors.safe_open(path, "pt") as file:
+        assert file.metadata() == {**meta, "format": "pt"}
+        assert torch.equal(file.get_tensor("a"), weights()["a"])
+        assert torch.equal(file.get_tensor("b"), torch.ones(3))
+
+
 @pytest.mark.parametrize("zipped", FORMATS)
 def test_log_histories_of_mmengine_are_read(tmp_path, zipped):
     logging = pytest.importorskip("mmengine.logging")

@@ -1,5 +1,7 @@
 """SOAP: what rotations of the weights change, Adam for biases, states, and ill-posed problems."""
 
+import contextlib
+
 import pytest
 import torch
 
@@ -151,11 +153,37 @@ def test_a_large_layer_keeps_no_large_covariance_and_an_empty_one_nothing():
     assert max(v.numel() for v in states[0].values() if torch.is_tensor(v)) == 3000 * 9000
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_weights_in_half_precision_are_trained(dtype):
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.complex64])
+def test_weights_of_a_type_whose_squares_lose_too_much_are_refused(dtype):
     parameter = torch.nn.Parameter(torch.ones(4, 6, dtype=dtype))
-    found, _ = run(parameter, lambda weight: weight, 80, lr=0.01)
-    assert 0 < found.mean() < 0.95
+    with pytest.raises(UserError, match=rf"{str(dtype)[6:]}.*AmpOptimWrapper"):
+        SOAP([parameter])
+
+
+def test_options_of_a_group_are_checked_like_those_of_all():
+    groups = [{"params": [torch.nn.Parameter(torch.zeros(2, 2))], "betas": (0.9, 1.0)}]
+    with pytest.raises(UserError, match="betas: expected decays"):
+        SOAP(groups)
+
+
+@pytest.mark.parametrize("step", [1, 20])
+def test_gradients_that_give_no_eigenvectors_end_in_one_line(step):
+    parameter = torch.nn.Parameter(torch.zeros(4, 6))
+    optimiser = SOAP([parameter])
+    for number in range(1, step + 1):
+        parameter.grad = torch.full((4, 6), float("nan") if number == step else 1.0)
+        with (
+            contextlib.nullcontext() if number < step else pytest.raises(UserError, match="finite")
+        ):
+            optimiser.step()
+
+
+def test_sparse_gradients_are_refused():
+    table = torch.nn.Embedding(4, 3, sparse=True)
+    optimiser = SOAP(table.parameters())
+    table(torch.tensor([1])).sum().backward()
+    with pytest.raises(UserError, match="sparse"):
+        optimiser.step()
 
 
 @pytest.mark.parametrize(

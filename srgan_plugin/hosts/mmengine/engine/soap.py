@@ -1,6 +1,6 @@
 """SOAP: Adam in the eigenbasis of Shampoo's preconditioner (Vyas et al. 2024)."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from numbers import Real
 from typing import Any, Final, overload
 
@@ -25,7 +25,8 @@ class SOAP(torch.optim.Optimizer):
     gradient in the eigenvectors of the gradient's covariance over outputs and over inputs; there
     the values are nearly independent, as Adam assumes. Biases and other vectors are updated by
     Adam, in whose denominator is 1e-3 of the root mean square here, in place of `eps`. The first 40
-    steps change nothing but the averages: a warm-up of the learning rate begins after them.
+    steps change nothing but the averages: a warm-up of the learning rate begins after them. The
+    covariances contain the gradient of the same step, and later eigenvectors are not sorted.
 
     States, which checkpoints contain, take 105 MiB for MSRResNet; Adam's take 12 MiB.
 
@@ -37,10 +38,11 @@ class SOAP(torch.optim.Optimizer):
         precondition_frequency: Steps between two updates of the eigenvectors, at least 1.
         weight_decay: Decoupled weight decay, at least 0, as in AdamW.
         max_precond_dim: Largest number of outputs, or of inputs x kernel, whose covariance is kept;
-            larger ones stay as they are, since time and memory grow with its cube and square.
+            larger ones stay as they are, since time and memory grow with its cube and square: the
+            first eigenvectors of 2048 take minutes on a CPU.
 
     Raises:
-        UserError: An argument is out of range.
+        UserError: An argument is out of range; in a step, a gradient is sparse or not finite.
     """
 
     def __init__(
@@ -53,19 +55,29 @@ class SOAP(torch.optim.Optimizer):
         weight_decay: float = 0.0,
         max_precond_dim: int = 2048,
     ) -> None:
-        check_factor(lr=lr, weight_decay=weight_decay)
-        check_count(1, precondition_frequency=precondition_frequency)
-        check_count(0, max_precond_dim=max_precond_dim)
-        if not isinstance(betas, (tuple, list)) or len(betas) != 2:
-            raise UserError(f"betas: expected two decays, got {betas!r}")
-        decays: list[tuple[str, object]] = [("betas", beta) for beta in betas]
-        for name, decay in (*decays, ("shampoo_beta", shampoo_beta)):
-            if not isinstance(decay, Real) or not 0 <= float(decay) < 1:
-                raise UserError(f"{name}: expected decays from 0 to below 1, got {decay!r}")
-        defaults = {"lr": lr, "betas": tuple(betas), "shampoo_beta": shampoo_beta}
+        defaults: dict[str, Any] = {"lr": lr, "betas": betas, "shampoo_beta": shampoo_beta}
         defaults |= {"precondition_frequency": precondition_frequency, "weight_decay": weight_decay}
         defaults |= {"max_precond_dim": max_precond_dim}
+        _check(defaults)
         super().__init__(params, defaults)
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add a group of parameters, `params` and options in place of the defaults.
+
+        Raises:
+            UserError: An option is out of range, or a parameter of another dtype than float32 and
+                float64; squares of gradients are out of the range of float16.
+        """
+        super().add_param_group(param_group)
+        group = self.param_groups[-1]
+        _check(group)
+        types = {parameter.dtype for parameter in group["params"]}
+        if others := types - {torch.float32, torch.float64}:
+            names = ", ".join(sorted(str(kind).removeprefix("torch.") for kind in others))
+            raise UserError(
+                f"params: expected float32 or float64, got {names}; for mixed precision use "
+                "AmpOptimWrapper (--amp)"
+            )
 
     @overload
     def step(self, closure: None = None) -> None: ...
@@ -84,6 +96,8 @@ class SOAP(torch.optim.Optimizer):
             for parameter in group["params"]:
                 if parameter.grad is not None and parameter.numel():
                     gradient = parameter.grad
+                    if gradient.is_sparse:
+                        raise UserError("SOAP: expected dense gradients, got sparse ones")
                     if gradient.dim() > 1:
                         gradient = gradient.reshape(len(gradient), -1)
                     update = _direction(self.state[parameter], gradient, group)
@@ -91,6 +105,20 @@ class SOAP(torch.optim.Optimizer):
                         parameter.mul_(1 - group["lr"] * group["weight_decay"])
                         parameter.add_(update.reshape(parameter.shape), alpha=-group["lr"])
         return loss
+
+
+def _check(group: Mapping[str, Any]) -> None:
+    """Raise `UserError` if an option of a group is out of range."""
+    check_factor(lr=group["lr"], weight_decay=group["weight_decay"])
+    check_count(1, precondition_frequency=group["precondition_frequency"])
+    check_count(0, max_precond_dim=group["max_precond_dim"])
+    betas = group["betas"]
+    if not isinstance(betas, (tuple, list)) or len(betas) != 2:
+        raise UserError(f"betas: expected two decays, got {betas!r}")
+    decays: list[tuple[str, object]] = [("betas", beta) for beta in betas]
+    for name, decay in (*decays, ("shampoo_beta", group["shampoo_beta"])):
+        if not isinstance(decay, Real) or not 0 <= float(decay) < 1:
+            raise UserError(f"{name}: expected decays from 0 to below 1, got {decay!r}")
 
 
 def _direction(state: dict[str, Any], gradient: Tensor, group: dict[str, Any]) -> Tensor | None:
@@ -146,15 +174,17 @@ def _update_bases(state: dict[str, Any], gradient: Tensor, group: dict[str, Any]
         elif step % group["precondition_frequency"] == 0:
             # One step of the power method, which follows slow changes.
             product = state[name] @ state[f"{name}_basis"]
-            exact = product if product.dtype == torch.float64 else product.float()
-            state[f"{name}_basis"] = torch.linalg.qr(exact)[0].to(product)
+            state[f"{name}_basis"] = torch.linalg.qr(product)[0]
     if step == _NEW_BASES and _sides(state):
         state["square"].zero_()
 
 
 def _eigenvectors(matrix: Tensor) -> Tensor:
     """Return the eigenvectors of a covariance as columns, that of the largest eigenvalue first."""
-    double = matrix.cpu().double()  # not every device has double precision
-    shift = 1e-6 * double.diagonal().mean() * torch.eye(len(double))
-    vectors: Tensor = torch.linalg.eigh(double + shift)[1]
+    # A copy, which is changed; not every device has double precision.
+    double = matrix.to("cpu", torch.float64, copy=True)
+    if not double.isfinite().all():
+        raise UserError("SOAP: expected finite gradients, got NaN, infinite or above 1e19")
+    double.diagonal().add_(1e-6 * double.diagonal().mean())
+    vectors: Tensor = torch.linalg.eigh(double)[1]
     return vectors.flip(1).to(matrix)
