@@ -20,7 +20,7 @@ from .sampling import SampleIndex
 _STREAM: Final = 0x4C52
 # Pixels of height and width that JPEG compresses together, with chroma of half the resolution.
 _BLOCK: Final = 16
-_LARGEST: Final = 65_500  # pixels of height and width, a limit of libjpeg
+_LARGEST: Final = 65_500 - _BLOCK  # pixels of height and width, by a limit of libjpeg
 
 
 class DegradationParams(NamedTuple):
@@ -58,7 +58,7 @@ def check_degradation(values: Mapping[str, Any]) -> DegradationParams:
     for name in values:
         if name not in DegradationParams._fields:
             known = ", ".join(DegradationParams._fields)
-            raise UserError(f"{name}: expected one of {known}")
+            raise UserError(f"{name}: expected one of {known}, got {name!r}")
     given = DegradationParams()._asdict() | dict(values)
     for name, (lowest, highest) in _LIMITS.items():
         value, is_integer = given[name], name == "jpeg_quality"
@@ -99,13 +99,17 @@ def degrade(lr: RGBArray, params: DegradationParams, sample_index: SampleIndex) 
     Raises:
         UserError: The image is empty, or larger than JPEG can be.
     """
+    height, width = lr.shape[:2]
+    if not 0 < height <= _LARGEST or not 0 < width <= _LARGEST:
+        raise UserError(
+            f"degradation: expected an image of 1 to {_LARGEST} pixels of height and width, got "
+            f"{height}x{width}"
+        )
     random = np.random.default_rng([_STREAM, sample_index.seed, sample_index.number])
     # All are drawn for each sample, so that one range does not change the numbers of another.
     clean, blur, noise, jpeg, *grid = random.random(6)
     if clean < params.clean_ratio:
         return lr
-    if not lr.size:
-        raise UserError(f"degradation: expected an image with pixels, got {lr.shape}")
     image = lr.astype(np.float32)
     blur_sigma = _between(params.blur_sigma, blur)
     if blur_sigma > 0:
@@ -131,16 +135,8 @@ def compress_jpeg(image: RGBArray, quality: int) -> RGBArray:
 
     Returns:
         RGB, (H, W, 3), uint8.
-
-    Raises:
-        UserError: The image is empty, or larger than JPEG can be.
     """
     options = [cv2.IMWRITE_JPEG_QUALITY, quality]
-    height, width = image.shape[:2]
-    if not 0 < height <= _LARGEST or not 0 < width <= _LARGEST:
-        raise UserError(
-            f"JPEG: expected 1 to {_LARGEST} pixels of height and width, got {height}x{width}"
-        )
     _, code = cv2.imencode(".jpg", np.ascontiguousarray(image[..., ::-1]), options)
     decoded = cv2.imdecode(code, cv2.IMREAD_COLOR)
     assert decoded is not None, "OpenCV reads what it wrote"

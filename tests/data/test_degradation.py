@@ -80,6 +80,13 @@ def test_the_size_stays_however_small_the_image_is(shape: tuple[int, int]) -> No
     assert all(image.flags.c_contiguous for image in degraded)
 
 
+@pytest.mark.parametrize("shape", [(0, 9, 3), (9, 0, 3), (65_490, 1, 3)])
+def test_sizes_that_jpeg_does_not_have_are_refused_for_clean_samples_too(shape: Any) -> None:
+    for ratio in (0, 1):
+        with pytest.raises(UserError, match=rf"pixels .*got {shape[0]}x{shape[1]}"):
+            degrade(np.zeros(shape, np.uint8), DegradationParams(clean_ratio=ratio), sample(0))
+
+
 @pytest.mark.parametrize("sigma", [1.0, 5.0])
 def test_the_noise_has_the_standard_deviation_asked_for_in_each_channel(sigma: float) -> None:
     grey = np.full((256, 256, 3), 128, np.uint8)

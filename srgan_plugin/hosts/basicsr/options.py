@@ -172,15 +172,14 @@ def check_options(opt: Mapping[str, Any], *, test: bool = False) -> None:
     for name, dataset in opt["datasets"].items():
         _check_spelling(dataset, DATASET.split(), f"datasets.{name}")
         dataset_class = _check_type(dataset, registry.DATASET_REGISTRY, f"datasets.{name}")
-        if dataset.get("degradation") is not None:
-            with prefix_errors(f"datasets.{name}.degradation"):
-                check_degradation(dataset["degradation"])
         if dataset_class.__module__.startswith("srgan_plugin."):
             needed = ["dataroot_gt", *["gt_size"] * (name.split("_")[0] == "train")]
             if missing := [key for key in needed if dataset.get(key) is None]:
                 raise _missing([f"datasets.{name}.{key}" for key in missing], _LQ_ALONE * test)
             if "scale" not in {**opt, **dataset}:
                 raise _missing(["scale"])
+            with prefix_errors(f"datasets.{name}.degradation"):
+                check_degradation(dataset.get("degradation") or {})
         elif (
             dataset_class.__module__.startswith("basicsr.")
             and dataset.get("degradation") is not None
@@ -197,9 +196,11 @@ def check_options(opt: Mapping[str, Any], *, test: bool = False) -> None:
     for section in ("pixel_opt", "perceptual_opt", "gan_opt"):
         if train.get(section):
             _check_arguments(train[section], registry.LOSS_REGISTRY, f"train.{section}")
-    if pixel_opt := train.get("pixel_opt"):
-        _check_values(pixel_opt, registry.LOSS_REGISTRY, "train.pixel_opt")
-    _check_optimizers(opt["model_type"], train)
+    if not test:
+        for section in ("pixel_opt", "gan_opt"):
+            if train.get(section):
+                _check_values(train[section], registry.LOSS_REGISTRY, f"train.{section}")
+        _check_optimizers(opt["model_type"], train)
     for name, metric in ((opt.get("val") or {}).get("metrics") or {}).items():
         _check_metric(f"val.metrics.{name}", metric, opt["datasets"])
 

@@ -94,13 +94,12 @@ def _dataset() -> Schema:
     known["type"] = _type_schema(registry.DATASET_REGISTRY)
     degradation = _arguments(DegradationParams)
     del degradation["properties"]["type"]
-    known["degradation"] |= degradation
     return {
         "type": "object",
         "properties": known,
         "required": ["type"],
         "if": _OURS,
-        "then": {"required": ["dataroot_gt"]},
+        "then": {"required": ["dataroot_gt"], "properties": {"degradation": degradation}},
     }
 
 

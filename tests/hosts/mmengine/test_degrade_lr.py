@@ -48,16 +48,20 @@ def test_bgr_images_are_degraded_as_their_rgb() -> None:
     step = build(type="DegradeLR", clean_ratio=0, jpeg_quality=(10, 10))
     rgb = run(CROP)
     bgr = {**rgb, "img": rgb["img"][..., ::-1], "img_channel_order": "BGR"}
-    assert (step(bgr)["img"][..., ::-1] == step(rgb)["img"]).all()
+    degraded = step(bgr)["img"]
+    assert (degraded[..., ::-1] == step(rgb)["img"]).all()
+    assert degraded.flags.c_contiguous  # for torch.from_numpy
 
 
 def test_scores_of_images_that_a_pipeline_changed_are_marked(photographs: Path) -> None:
     options = {"name": "Set5", "data_root": str(photographs), "type": "BenchmarkDataset"}
     steps = [{"type": "LoadPair"}, {"type": "srgan_plugin.DegradeLR"}, {"type": "PackInputs"}]
+    classes = [{**step, "type": TRANSFORMS.get(step["type"].split(".")[-1])} for step in steps]
     changed, unchanged = (
         DATASETS.build({**options, "pipeline": pipeline}).metainfo["changed_by"]
         for pipeline in (steps, [steps[0], steps[2]])
     )
+    assert DATASETS.build({**options, "pipeline": classes}).metainfo["changed_by"] == "DegradeLR"
     assert (changed, unchanged) == ("DegradeLR", "")
 
 

@@ -161,9 +161,13 @@ def test_weights_of_a_type_whose_squares_lose_too_much_are_refused(dtype):
 
 
 def test_options_of_a_group_are_checked_like_those_of_all():
-    groups = [{"params": [torch.nn.Parameter(torch.zeros(2, 2))], "betas": (0.9, 1.0)}]
+    group = {"params": [torch.nn.Parameter(torch.zeros(2, 2))], "betas": (0.9, 1.0)}
     with pytest.raises(UserError, match="betas: expected decays"):
-        SOAP(groups)
+        SOAP([group])
+    optimiser = SOAP([torch.nn.Parameter(torch.zeros(2, 2))])
+    with pytest.raises(UserError, match="betas: expected decays"):
+        optimiser.add_param_group(group)
+    assert len(optimiser.param_groups) == 1
 
 
 @pytest.mark.parametrize("step", [1, 20])

@@ -46,8 +46,9 @@ def _metainfo(names: Names, scale: int) -> dict[str, Any]:
 def _changes(steps: Sequence[Config]) -> list[str]:
     """Return the types of the transforms that may change an image, so that scores differ."""
     unchanging = ("LoadPair", "PackInputs")
-    types = (str(step["type"]).rpartition(".")[2] for step in steps)
-    return [name for name in types if name not in unchanging]
+    types = (step["type"] for step in steps)
+    names = [t.rpartition(".")[2] if isinstance(t, str) else t.__name__ for t in types]
+    return [name for name in names if name not in unchanging]
 
 
 def _pipeline(steps: Sequence[Config]) -> Compose:

@@ -206,9 +206,9 @@ class DegradeLR(_Transform):
     """Blur the LR image, add noise, and compress it as JPEG, each with a random strength.
 
     For real-world (blind) super-resolution. Put it after `PairedRandomCrop`, because it degrades
-    the whole image otherwise; the 8x8 blocks of JPEG then begin at the top left of the crop. Two of
-    them in a pipeline draw the same random numbers. A `BenchmarkDataset` degrades each image in the
-    same way at every validation.
+    the whole image otherwise. The blocks of JPEG begin at a random pixel of the crop. Two of them
+    in a pipeline draw the same random numbers. A `BenchmarkDataset` degrades each image in the same
+    way at every validation.
 
     Args:
         blur_sigma: Lowest and highest standard deviation of a Gaussian blur, in pixels of LR.
@@ -259,7 +259,7 @@ class DegradeLR(_Transform):
         bgr = str(results.get(f"{self.key}_channel_order")).upper() == "BGR"
         rgb = np.ascontiguousarray(lr[..., ::-1]) if bgr else lr
         degraded = degrade(rgb, self.params, _ensure_sample_index(results))
-        results[self.key] = degraded[..., ::-1] if bgr else degraded
+        results[self.key] = np.ascontiguousarray(degraded[..., ::-1]) if bgr else degraded
         return results
 
 

@@ -42,7 +42,8 @@ class SOAP(torch.optim.Optimizer):
             first eigenvectors of 2048 take minutes on a CPU.
 
     Raises:
-        UserError: An argument is out of range; in a step, a gradient is sparse or not finite.
+        UserError: An argument is out of range; in a step, a gradient is sparse, or not finite where
+            eigenvectors are computed from it (steps 1 and 20).
     """
 
     def __init__(
@@ -69,15 +70,11 @@ class SOAP(torch.optim.Optimizer):
                 float64; squares of gradients are out of the range of float16.
         """
         super().add_param_group(param_group)
-        group = self.param_groups[-1]
-        _check(group)
-        types = {parameter.dtype for parameter in group["params"]}
-        if others := types - {torch.float32, torch.float64}:
-            names = ", ".join(sorted(str(kind).removeprefix("torch.") for kind in others))
-            raise UserError(
-                f"params: expected float32 or float64, got {names}; for mixed precision use "
-                "AmpOptimWrapper (--amp)"
-            )
+        try:
+            _check(self.param_groups[-1])
+        except UserError:
+            self.param_groups.pop()
+            raise
 
     @overload
     def step(self, closure: None = None) -> None: ...
@@ -108,7 +105,7 @@ class SOAP(torch.optim.Optimizer):
 
 
 def _check(group: Mapping[str, Any]) -> None:
-    """Raise `UserError` if an option of a group is out of range."""
+    """Raise `UserError` if an option or a parameter of a group cannot be used."""
     check_factor(lr=group["lr"], weight_decay=group["weight_decay"])
     check_count(1, precondition_frequency=group["precondition_frequency"])
     check_count(0, max_precond_dim=group["max_precond_dim"])
@@ -119,6 +116,13 @@ def _check(group: Mapping[str, Any]) -> None:
     for name, decay in (*decays, ("shampoo_beta", group["shampoo_beta"])):
         if not isinstance(decay, Real) or not 0 <= float(decay) < 1:
             raise UserError(f"{name}: expected decays from 0 to below 1, got {decay!r}")
+    types = {parameter.dtype for parameter in group.get("params", ())}
+    if others := types - {torch.float32, torch.float64}:
+        names = ", ".join(sorted(str(kind).removeprefix("torch.") for kind in others))
+        raise UserError(
+            f"params: expected float32 or float64, got {names}; for mixed precision use "
+            "AmpOptimWrapper (--amp)"
+        )
 
 
 def _direction(state: dict[str, Any], gradient: Tensor, group: dict[str, Any]) -> Tensor | None:
@@ -184,7 +188,10 @@ def _eigenvectors(matrix: Tensor) -> Tensor:
     # A copy, which is changed; not every device has double precision.
     double = matrix.to("cpu", torch.float64, copy=True)
     if not double.isfinite().all():
-        raise UserError("SOAP: expected finite gradients, got NaN, infinite or above 1e19")
+        raise UserError(
+            "SOAP: expected finite gradients, got NaN, infinite ones or some above 1e19; look for "
+            "them in the loss, or clip gradients"
+        )
     double.diagonal().add_(1e-6 * double.diagonal().mean())
     vectors: Tensor = torch.linalg.eigh(double)[1]
     return vectors.flip(1).to(matrix)
