@@ -29,8 +29,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("config", help="config file")
     parser.add_argument(
         "checkpoint",
-        help="path, URL, hf://OWNER/NAME[@REVISION], name of a published checkpoint, 'msrresnet' "
-        "or 'srgan' (bundled), or 'none' if the network has no weights (bicubic)",
+        help="path, URL, hf://OWNER/NAME[@REVISION], name of a published checkpoint, 'msrresnet', "
+        "'srgan' or 'photo' (bundled), or 'none' if the network has no weights (bicubic)",
     )
     parser.add_argument("--work-dir", help="folder of the log")
     parser.add_argument("--out", metavar="FILE.json", help="file to write the results to")
@@ -366,16 +366,18 @@ def report(runner: Any, results: dict[str, dict[str, float]], out: str | None) -
     from srgan_plugin.metrics.tables import format_table
 
     loop = runner.test_loop
-    counts, lr_origins, missing_images = {}, {}, {}
+    counts, lr_origins, missing_images, changed_by = {}, {}, {}, {}
     if isinstance(loop, MultiTestLoop):  # other loops do not record these
         counts = loop.image_counts()
         lr_origins = loop.notes("lr_origin")
         missing_images = loop.notes("missing_images")
+        changed_by = loop.notes("changed_by")
     table = format_table(
         results,
         scorer=find_scorer(runner),
         lr_origins=lr_origins,
         missing_images=missing_images,
+        changed_by=changed_by,
         model=runner.cfg.get("reference_model"),
     )
     write_lines(table.splitlines())

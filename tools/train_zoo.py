@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Train the bundled weights, MSRResNet and then SRGAN, or one of them (`make train-zoo`).
+"""Train the bundled weights, MSRResNet and then the others, or one of them (`make train-zoo`).
 
 A second run resumes the first. Do not run two at a time, because they write to the same files.
 """
@@ -18,8 +18,8 @@ from srgan_plugin.cli.parser import Parser
 from srgan_plugin.errors import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
-#: In the order of their training.
-NETWORKS = ("msrresnet", "srgan")
+#: In the order of their training; the others start from the first.
+NETWORKS = ("msrresnet", "srgan", "photo")
 #: Options that train a bundled network further, and their data in addition to the pieces.
 FURTHER = {
     "finetune": "",
@@ -34,6 +34,10 @@ COPIES: dict[str, dict[str, Any]] = {
 }
 
 
+#: File in the run of the weights that were bundled.
+RESULT = "bundled.safetensors"
+
+
 class Training(NamedTuple):
     """Training of a network: its name, the file name of its config, and the work dir of all."""
 
@@ -43,13 +47,20 @@ class Training(NamedTuple):
 
     @property
     def is_averaged(self) -> bool:
-        """Whether the best of its weights, those of its start, and their mean is bundled."""
-        return self.config.endswith(tuple(f"_{name}.py" for name in COPIES))
+        """Whether the best of its weights, those of its start, and means of them is bundled."""
+        return self.name != "photo" and self.copies is not None
 
     @property
     def run(self) -> Path:
-        """Work dir of this training."""
+        """Work dir of this training, which also has its start and its result."""
         return self.work / Path(self.config).stem
+
+    @property
+    def copies(self) -> str | None:
+        """Key of `COPIES`, if this training is on copies of the photographs."""
+        if self.config == "zoo_photo_x4c64b16_cpu.py":
+            return "soap"
+        return next((name for name in COPIES if self.config.endswith(f"_{name}.py")), None)
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
@@ -64,8 +75,8 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--network",
         choices=NETWORKS,
-        help="train this network only (srgan from the bundled MSRResNet) and keep the other one's "
-        "weights, records and, unless given again, texts (default: both)",
+        help="train this network only (srgan and photo from the bundled MSRResNet) and keep the "
+        "weights and records of the others and, unless given again, the texts (default: all)",
     )
     parser.add_argument("--cpu", action="store_true", help="use the short recipes for a CPU")
     further = parser.add_mutually_exclusive_group()
@@ -108,10 +119,11 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     return args
 
 
-def check(vgg: Path, benchmarks: Path | None) -> None:
-    """Check before the training that all files which are needed after it exist."""
+def check(vgg: Path, benchmarks: Path | None, network: str | None = None) -> None:
+    """Check before the training of `network`, or all, that the files needed after it exist."""
     from zoo.scores import SETS, require_complete
 
+    from srgan_plugin.checkpoints.hub import local_checkpoint
     from srgan_plugin.data.benchmark_sets import data_root, find_benchmark
     from srgan_plugin.metrics.niqe import pristine_model
     from srgan_plugin.networks.vgg import load_vgg19
@@ -120,6 +132,8 @@ def check(vgg: Path, benchmarks: Path | None) -> None:
     pristine_model()
     for name in SETS:
         require_complete(find_benchmark(name, benchmarks or data_root()))
+    if network == "photo":
+        local_checkpoint("srgan")
 
 
 def say(text: str) -> None:
@@ -149,13 +163,17 @@ def prepare(photographs: Path, data: Path, *, cpu: bool) -> dict[str, int]:
 
     training, held_out = split(photographs)
     for name, found in (("photographs", training), ("HeldOut", held_out)):
-        if not (data / name).exists():
-            link(found, data / name)
-        elif {path.name for path in (data / name).iterdir()} != {path.name for path in found}:
+        made = data / name
+        if not made.exists():
+            link(found, made)
+        elif {path.name for path in made.iterdir()} != {path.name for path in found}:
             raise UserError(
-                f"{data / name}: expected the photographs of {photographs}, got others; use "
+                f"{made}: expected the photographs of {photographs}, got others; use "
                 "another --work-dir"
             )
+        elif not all(path.exists() for path in made.iterdir()):  # they were moved
+            shutil.rmtree(made)
+            link(found, made)
     if cpu and not (data / "pieces_store").exists():
         if not (data / "pieces").exists():
             write_pieces(training, data / "pieces")
@@ -164,6 +182,19 @@ def prepare(photographs: Path, data: Path, *, cpu: bool) -> dict[str, int]:
     if not cpu and not (data / "train").exists():
         run("create_store.py", data / "photographs", "--out", data / "train")
     return {"training": len(training), "held_out": len(held_out)}
+
+
+def check_summary(training_summary: Any, path: Path, network: str | None) -> None:
+    """Raise `UserError` if a summary is none, or has no training of `network`, if given."""
+    is_summary = isinstance(training_summary, dict) and all(
+        isinstance(training_summary.get(key), dict) for key in ("photographs", "models")
+    )
+    if not is_summary or (network and network not in training_summary["models"]):
+        expected = f"one with the training of {network}" if network else "one of this tool"
+        raise UserError(
+            f"{path}: expected a summary of trainings, {expected}, got another; train without "
+            "--network, or restore the file"
+        )
 
 
 def describe(
@@ -189,7 +220,7 @@ def describe(
         )
         raise UserError(
             f"--photographs: expected those of the earlier training ({expected}), got others "
-            f"({got}); add --dataset-card FILE about the photographs of both networks"
+            f"({got}); add --dataset-card FILE about the photographs of all networks"
         )
     photographs |= counts
     if card:
@@ -199,20 +230,37 @@ def describe(
         training_summary["note"] = read_text(notes, "notes").strip()
 
 
-def check_start(training: Training, start: Path) -> None:
-    """Raise `UserError` if a run was trained from other weights than `start`."""
-    from srgan_plugin.io.atomic import write_text
+def keep_start(training: Training, start: Path) -> Path:
+    """Copy the weights that a training starts from into its run.
+
+    The file `start` may be replaced by the result of the training.
+
+    Returns:
+        The copy.
+
+    Raises:
+        UserError: The run was trained from other weights.
+    """
+    from srgan_plugin.io.atomic import atomic_path
     from srgan_plugin.io.download import sha256
 
-    note, digest = training.run / "trained_from.sha256", sha256(start)
-    if not training.run.exists():
-        training.run.mkdir(parents=True)
-        write_text(digest, note)
-    if not note.is_file() or note.read_text() != digest:
+    kept, result = training.run / f"start{start.suffix}", training.run / RESULT
+    began = any(training.run.glob("*.pth")) or any(training.run.glob("*/vis_data"))
+    if not kept.is_file() and not began:
+        training.run.mkdir(parents=True, exist_ok=True)
+        with atomic_path(kept) as temporary:
+            shutil.copyfile(start, temporary)
+    if not kept.is_file():
+        raise UserError(
+            f"{kept}: expected the weights that the run was trained from, got no file; move "
+            f"{training.run} to train again"
+        )
+    if sha256(start) not in [sha256(path) for path in (kept, result) if path.is_file()]:
         raise UserError(
             f"{training.run}: expected a run trained from {start}, got one from other weights; "
             "move it to train again"
         )
+    return kept
 
 
 def make_targets(start: Path, store: Path, training: Training) -> Path:
@@ -221,7 +269,7 @@ def make_targets(start: Path, store: Path, training: Training) -> Path:
     Args:
         start: Weights of the network whose self-ensemble is used.
         store: Training store.
-        training: The training; `check_start` refuses a run with other weights.
+        training: The training; `keep_start` refuses a run with other weights.
 
     Returns:
         Folder of the store.
@@ -230,7 +278,7 @@ def make_targets(start: Path, store: Path, training: Training) -> Path:
 
     from srgan_plugin.inference import open_model
 
-    targets = training.work / "data/targets_store"
+    targets = training.run / "targets_store"
     if not targets.exists():
         write_targets(open_model(str(start)), store, targets)
     return targets
@@ -267,7 +315,7 @@ def train(training: Training, store: Path, *options: str) -> Any:
     config = read_config(path)
     paths = [f"train_dataloader.dataset.gt={store}"]
     if config.get("val_dataloader"):
-        paths.append(f"val_dataloader.0.dataset.data_root={store.parent}")
+        paths.append(f"val_dataloader.0.dataset.data_root={training.work / 'data'}")
     if not (training.run / checkpoint_name(config.train_cfg.max_iters)).is_file():
         run(
             "train.py", path, "--work-dir", training.run, "--resume", "--cfg-options",
@@ -279,7 +327,7 @@ def train(training: Training, store: Path, *options: str) -> Any:
 def choose(
     training: Training, held_out: Path, iterations: int
 ) -> tuple[Path, str, dict[int, dict[str, float]]]:
-    """Choose the checkpoint by the held-out photographs, or the last if it is averaged.
+    """Choose the checkpoint by the held-out photographs, or the last if means are compared.
 
     Args:
         training: Completed training.
@@ -296,7 +344,7 @@ def choose(
     from srgan_plugin.hosts.mmengine.engine.checkpoint_files import checkpoint_name
 
     benchmark = find_benchmark(held_out.name, held_out.parent)
-    if training.is_averaged:
+    if training.is_averaged or training.name == "photo":
         last = training.run / checkpoint_name(iterations)
         return last, "being the last", validations(read_log(training.run))
     if training.name == "msrresnet":
@@ -320,27 +368,42 @@ def bundle(
     Returns:
         The chosen checkpoint and a summary of the training.
     """
-    from zoo.finishing import best_of_start_end_mean, finish
+    from zoo.finishing import add_detail, best_of_means, finish
     from zoo.selection import read_log
     from zoo.training_summary import curves, recipe
 
     from srgan_plugin.checkpoints.convert import convert
     from srgan_plugin.data.benchmark_sets import find_benchmark
-    from srgan_plugin.hosts.mmengine.engine.checkpoint_files import parse_iteration
+    from srgan_plugin.hosts.mmengine.engine.checkpoint_files import (
+        numbered_checkpoints,
+        parse_iteration,
+    )
+    from srgan_plugin.io.atomic import atomic_path
+    from srgan_plugin.io.download import sha256
 
     iterations, data = config.train_cfg.max_iters, training.work / "data"
     chosen, chosen_by, scores = choose(training, data / "HeldOut", iterations)
-    target = ROOT / "srgan_plugin/checkpoints/weights" / f"{training.name}.safetensors"
+    log = read_log(training.run)
     source, summary = chosen, recipe(config)
     if training.name == "srgan":
         source = training.run / "finished.pth"
         summary |= finish(start, chosen, source, find_benchmark("photographs", data))
+    weights = ROOT / "srgan_plugin/checkpoints/weights"
+    if training.name == "photo":
+        source = training.run / "finished.pth"
+        summary |= add_detail(start, weights / "srgan.safetensors", chosen, source)
     if training.is_averaged:
         source = training.run / "averaged.pth"
         held_out = find_benchmark("HeldOut", data)
-        summary |= best_of_start_end_mean(start, chosen, source, held_out)
-    print("\n".join(convert(source, target, to="plugin", half=True).report()))
-    log = read_log(training.run)
+        checkpoints = [path for _, path in numbered_checkpoints(training.run)]
+        summary |= best_of_means(start, checkpoints, source, held_out)
+    result = training.run / RESULT
+    print("\n".join(convert(source, result, to="plugin", half=True).report()))
+    shown = curves(log, scores)
+    target = weights / f"{training.name}.safetensors"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_path(target) as temporary:
+        shutil.copyfile(result, temporary)
     return chosen, {
         "config": training.config,
         "gpu_config": f"zoo_{training.name}_x4c64b16.py",
@@ -352,7 +415,8 @@ def bundle(
         "chosen": parse_iteration(chosen),
         "chosen_by": chosen_by,
         "recipe": summary,
-        "curves": curves(log, scores),
+        "curves": shown,
+        **({"start_sha256": sha256(start)} if start.parent == training.run else {}),
     }
 
 
@@ -385,33 +449,37 @@ def main(argv: list[str] | None = None) -> None:
                 f"--{args.further}: expected the recipe configs/{training.config}, got no such "
                 f"file; use --network msrresnet --cpu --{args.further}, or write it"
             )
-    check(args.vgg, args.benchmarks)
+    check(args.vgg, args.benchmarks, args.network)
     records = ROOT / "docs/zoo/training.json"
     training_summary: dict[str, Any] = {"photographs": {}, "note": "", "models": {}}
     if args.network:
         training_summary = read_json(records, "a summary of earlier trainings")
+        check_summary(training_summary, records, args.network if args.further else None)
     say("photographs: some held out, the others into a store")
     data = args.work_dir / "data"
     counts = prepare(args.photographs, data, cpu=args.cpu)
     describe(training_summary, counts, args.dataset_card, args.training_notes)
     weights = ROOT / "srgan_plugin/checkpoints/weights"
-    start = weights / f"{args.network if args.further else 'msrresnet'}.safetensors"
-    store = data / ("pieces_store" if args.cpu else "train")
+    first = weights / f"{NETWORKS[0]}.safetensors"
     for training in trainings:
         name = training.name
         say(f"{name}: train, choose a checkpoint, bundle it")
+        start = weights / f"{name}.safetensors" if args.further else first
+        store = data / ("pieces_store" if args.cpu else "train")
         options: list[str] = []
-        if name == "srgan" or args.further:
-            check_start(training, start)
+        if name != NETWORKS[0] or args.further:
+            start = keep_start(training, start)
             options.append(f"load_from={start}")
         if args.distill:
             store = make_targets(start, store, training)
-        if args.further in COPIES:
-            store = make_copies(data, args.further)
+        if training.copies:
+            store = make_copies(data, training.copies)
         if name == "srgan":
             options.append(f"model.perceptual_loss.pretrained={args.vgg}")
         config = train(training, store, *options)
-        start, summary = bundle(training, config, start, cpu=args.cpu)
+        chosen, summary = bundle(training, config, start, cpu=args.cpu)
+        if name == NETWORKS[0]:
+            first = chosen
         if args.further:
             summary = append_stage(training_summary["models"][name], summary)
         training_summary["models"][name] = summary

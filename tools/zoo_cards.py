@@ -7,6 +7,8 @@ python tools/zoo_cards.py --benchmarks data
 import argparse
 import json
 import re
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -64,38 +66,47 @@ def update_scores(weights: Path, benchmarks: Path, kept: Path) -> dict[str, Any]
 
     Returns:
         The content of the file: hashes and sizes of the weights, origins of the LR images, and
-        scores by test set and method.
+        scores by test set and method, of the LR images ("sets") and of them after JPEG ("jpeg").
     """
-    from zoo.scores import SETS, measure, methods, require_complete
+    from zoo.scores import JPEG_QUALITY, SETS, measure, methods, require_complete
     from zoo.tables import COLUMNS
 
     from srgan_plugin.data.benchmark_sets import find_benchmark
+    from srgan_plugin.data.degradation import compress_jpeg
     from srgan_plugin.io.atomic import write_text
     from srgan_plugin.io.text_files import read_json
 
-    results: dict[str, Any] = {"weights": describe_weights(weights), "lr_origins": {}, "sets": {}}
+    results: dict[str, Any] = {"weights": describe_weights(weights), "lr_origins": {}}
+    results |= {"sets": {}, "jpeg": {}}
     if kept.is_file():
         before = read_json(kept, "results of an earlier run")
-        results = before if before["weights"] == results["weights"] else results
+        results |= before if before["weights"] == results["weights"] else {}
     for name in SETS:
         # In a file of an older version, scores that the cards show may be missing.
-        if COLUMNS.keys() <= results["sets"].get(name, {}).get("bicubic", {}).keys():
+        if COLUMNS.keys() <= results["jpeg"].get(name, {}).get("bicubic", {}).keys():
             continue
         benchmark = require_complete(find_benchmark(name, benchmarks))
         with progress_bar(name) as show:
             results["sets"][name] = measure(benchmark, methods(weights), show)
+        compress = partial(compress_jpeg, quality=JPEG_QUALITY)
+        with progress_bar(f"{name}, JPEG") as show:
+            results["jpeg"][name] = measure(benchmark, methods(weights), show, compress)
         results["lr_origins"][name] = benchmark.lr_origin
         write_text(json.dumps(results, indent=2) + "\n", kept)
     return results
 
 
-def before_after(weights: Path, benchmarks: Path, target: Path) -> None:
-    """Write an image of windows of Kodak24, upscaled by every method, beside the originals.
+def before_after(
+    weights: Path, benchmarks: Path, target: Path, names: Sequence[str], quality: int | None
+) -> None:
+    """Write an image of windows of Kodak24, upscaled by several methods, beside the originals.
 
     Args:
         weights: Folder of the bundled weights.
         benchmarks: Folder of the test sets.
         target: WebP file to write.
+        names: Methods to show.
+        quality: Quality of the JPEG compression of LR images; None leaves it out.
     """
     import cv2
     import numpy as np
@@ -103,14 +114,18 @@ def before_after(weights: Path, benchmarks: Path, target: Path) -> None:
     from zoo.tables import LABELS
 
     from srgan_plugin.data.benchmark_sets import find_benchmark
+    from srgan_plugin.data.degradation import compress_jpeg
     from srgan_plugin.io.atomic import atomic_path
     from srgan_plugin.reports.contact_sheet import Region, sheet
 
     pairs, rows = find_benchmark("Kodak24", benchmarks).pairs, []
+    shown = {name: method for name, method in methods(weights).items() if name in names}
     numbers = [int(re.sub(r"\D", "", key)) for key in pairs.keys]  # 7, kodim07
     for number, region in SHOWN.items():
         pair, window = pairs[numbers.index(number)], Region(*region)
-        row = {LABELS[n]: window.of(f(np.asarray(pair.lr))) for n, f in methods(weights).items()}
+        lr = np.asarray(pair.lr)
+        lr = lr if quality is None else compress_jpeg(lr, quality)
+        row = {LABELS[name]: window.of(method(lr)) for name, method in shown.items()}
         rows.append({**row, LABELS["HR"]: window.of(np.asarray(pair.gt))})
     bgr = cv2.cvtColor(sheet(rows), cv2.COLOR_RGB2BGR)
     _, encoded = cv2.imencode(".webp", bgr, [cv2.IMWRITE_WEBP_QUALITY, 95])
@@ -135,6 +150,7 @@ def main(argv: list[str] | None = None) -> None:
     """Score the weights and write all files."""
     args = parse_args(argv)
     from zoo import cards, curves
+    from zoo.scores import JPEG_QUALITY
 
     from srgan_plugin.checkpoints.hub import SUMS
     from srgan_plugin.data.benchmark_sets import data_root
@@ -151,7 +167,9 @@ def main(argv: list[str] | None = None) -> None:
         chosen = training.get("start", 0) + training["chosen"]
         curves.draw(training["curves"], chosen, docs / f"{name}.svg")
         write_text(cards.card(name, results, training_summary), weights / f"{name}.md")
-    before_after(weights, benchmarks, docs / "before_after.webp")
+    clean, blind = ("bicubic", "msrresnet", "srgan"), ("bicubic", "msrresnet", "photo")
+    before_after(weights, benchmarks, docs / "before_after.webp", clean, None)
+    before_after(weights, benchmarks, docs / "photo.webp", blind, JPEG_QUALITY)
     put_between_marks(cards.readme(results, training_summary), args.root / "README.md")
     print(f"cards in {weights}, numbers, curves and image in {docs}, table in README.md")
 

@@ -90,10 +90,9 @@ def read_runs(folder: Path, training: Path, results: Path) -> "list[Run]":
     Raises:
         UserError: The scores are of other weights.
     """
-    from zoo.cards import PUBLISHED
     from zoo.tables import LABELS
 
-    from srgan_plugin.checkpoints.hub import WEIGHTS
+    from srgan_plugin.checkpoints.hub import BUNDLED_MODELS, WEIGHTS
     from srgan_plugin.io.download import sha256
     from srgan_plugin.io.text_files import read_json
     from srgan_plugin.reports.runs import read_run
@@ -101,7 +100,7 @@ def read_runs(folder: Path, training: Path, results: Path) -> "list[Run]":
     summaries = read_json(training, "the summary that train_zoo.py writes")["models"]
     scores, runs = read_json(results, "the scores that zoo_cards.py writes"), []
     for name, summary in summaries.items():
-        check_option("model", name, PUBLISHED)
+        check_option("model", name, BUNDLED_MODELS)
         recorded = scores["weights"][name]["sha256"]
         if recorded != (digest := sha256(WEIGHTS / f"{name}.safetensors")):
             raise UserError(
@@ -111,7 +110,7 @@ def read_runs(folder: Path, training: Path, results: Path) -> "list[Run]":
         write_run(folder / LABELS[name], name, summary, scores["sets"])
         run, chosen = read_run(folder / LABELS[name]), summary.get("start", 0) + summary["chosen"]
         run.info["bundled weights"] = f"of iteration {chosen}, by {summary['chosen_by']}"
-        later = ("interpolation", "colours")  # changes of the weights after the training
+        later = ("interpolation", "colours", "detail")  # changes of the weights after the training
         run.info |= {key: summary["recipe"][key] for key in later if key in summary["recipe"]}
         runs.append(run)
     return runs
@@ -123,9 +122,9 @@ def viewer_images(folder: Path) -> dict[str, Any]:
     Args:
         folder: Empty folder for the photographs.
     """
+    from zoo.cards import PUBLISHED
     from zoo.scores import SCALE
 
-    from srgan_plugin.checkpoints.hub import BUNDLED_MODELS
     from srgan_plugin.data.prepare.benchmark_sets import MULTIPLE
     from srgan_plugin.data.resize import imresize
     from srgan_plugin.io.writers import write_image
@@ -140,7 +139,7 @@ def viewer_images(folder: Path) -> dict[str, Any]:
         hr = image[:height, :width]
         write_image(folder / f"hr/{name}.png", hr)
         write_image(folder / f"lr/{name}.png", imresize(hr, 1 / SCALE))
-    models = ("bicubic", *BUNDLED_MODELS)
+    models = ("bicubic", *PUBLISHED)  # not photo, because these LR images are clean
     options = CompareOptions(hr=folder / "hr", device="cpu")
     with progress_bar("upscale") as show:
         gallery = upscaled_gallery(

@@ -19,7 +19,7 @@ from .read_write import filename_hash
 
 #: Folder of the bundled weights, `NAME.safetensors`.
 WEIGHTS: Final = Path(__file__).resolve().parent / "weights"
-BUNDLED_MODELS: Final = ("msrresnet", "srgan")
+BUNDLED_MODELS: Final = ("msrresnet", "srgan", "photo")
 BUNDLED_LICENSE: Final = "cc-by-sa-4.0"
 #: Arguments of the bundled and the OpenMMLab networks that their files do not record, or record in
 #: a note of format 1, whose defaults are not trusted.

@@ -171,7 +171,8 @@ def add_compare_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--models",
         metavar="NAME,…",
-        help="bicubic, msrresnet, srgan, or checkpoint files (default: bicubic,msrresnet,srgan)",
+        help="bicubic, msrresnet, srgan, photo, or checkpoint files (default: "
+        "bicubic,msrresnet,srgan)",
     )
     parser.add_argument(
         "--out",

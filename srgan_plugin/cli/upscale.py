@@ -5,7 +5,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from srgan_plugin.errors import FileError, UserError
 
@@ -19,6 +19,12 @@ if TYPE_CHECKING:
     from srgan_plugin.inference.batch import Job, JobResult, OutputOptions
     from srgan_plugin.inference.precision import Precision
 
+#: Bundled models that were trained on clean images, and the one for the others.
+_CLEAN_MODELS: Final = ("msrresnet", "srgan")
+_JPEG_MODEL: Final = "photo"
+#: Quality up to which that one has a higher PSNR on the held-out photographs (docs/upscale.md).
+_JPEG_QUALITY: Final = 95
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
@@ -29,9 +35,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model",
         default="msrresnet",
-        metavar="msrresnet|srgan|NAME|FILE",
+        metavar="msrresnet|srgan|photo|NAME|FILE",
         help="bundled weights, name of a published model, or a checkpoint of any layout (default: "
-        "msrresnet)",
+        "msrresnet; photo is for JPEG blocks and noise)",
     )
     parser.add_argument(
         "--blend",
@@ -41,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--blend-with",
-        metavar="msrresnet|srgan|FILE",
+        metavar="msrresnet|srgan|photo|FILE",
         help="second model for --blend (default: srgan; msrresnet if --model is srgan)",
     )
     add_arch_option(parser)
@@ -127,6 +133,7 @@ def run(args: argparse.Namespace) -> None:
     _print_renamed(jobs, options)
     upscaler = _open_upscaler(args, precision)
     _print_choices(args.backend, precision, upscaler)
+    _print_advice(args, jobs)
     counts: Counter[str] = Counter()
     unwritten: dict[str, list[Path]] = {}
     try:
@@ -224,6 +231,24 @@ def _print_choices(backend: str, precision: str, upscaler: "Upscaler") -> None:
     if precision == "auto":
         name = str(upscaler.dtype).removeprefix("torch.")
         sys.stderr.write(f"precision: {name}, the faster one on this device\n")
+
+
+def _print_advice(args: argparse.Namespace, jobs: "Sequence[Job]") -> None:
+    """Print that there is a model for JPEG images, if some are compressed much."""
+    from srgan_plugin.io.jpeg import estimate_quality
+
+    if args.model not in _CLEAN_MODELS or args.blend_with == _JPEG_MODEL:
+        return
+    sources = [source for source, target in jobs if args.overwrite or not target.is_file()]
+    qualities = ((source, estimate_quality(source)) for source in sources)
+    blocky = [(source, found) for source, found in qualities if found and found <= _JPEG_QUALITY]
+    if blocky:
+        source, quality = blocky[0]
+        more = f" and {len(blocky) - 1} more" if len(blocky) > 1 else ""
+        write_note(
+            f"{source}{more}: JPEG of quality {quality}; {args.model} was trained on clean images "
+            f"and sharpens the blocks, --model {_JPEG_MODEL} reduces them"
+        )
 
 
 def _print_summary(counts: Mapping[str, int], ignored: Sequence[Path]) -> None:

@@ -22,8 +22,8 @@ def open_model(
     """Return a generator with bundled weights, weights from a checkpoint, or a blend of two.
 
     Args:
-        model: `"msrresnet"`, `"srgan"`, the name of a checkpoint that OpenMMLab or KAIR published,
-            a path, or a URL. Averaged weights (EMA) are preferred if a file has both.
+        model: `"msrresnet"`, `"srgan"`, `"photo"`, the name of a checkpoint that OpenMMLab or KAIR
+            published, a path, or a URL. Averaged weights (EMA) are preferred if a file has both.
         blend: Weight of `blend_with`, in [0, 1]: every parameter, and running mean and variance,
             is (1 - blend) * model + blend * blend_with (network interpolation, ESRGAN, Wang et al.
             2018, sec. 3.4). None: no blend.

@@ -344,8 +344,8 @@ def upscale(
     Args:
         image: Array (H, W) or (H, W, C), uint8 or uint16; path of an image file; or Pillow image.
             See `Upscaler.__call__`.
-        model: `"msrresnet"`, `"srgan"`, the name of a published checkpoint, a path, or a URL; see
-            `open_model`.
+        model: `"msrresnet"`, `"srgan"`, `"photo"`, the name of a published checkpoint, a path, or a
+            URL; see `open_model`.
         scale: Upscaling factor; default: the factor of the network.
         blend: Weight of `blend_with`, in [0, 1]; see `open_model`.
         blend_with: Network to interpolate `model` with, if `blend` is given.

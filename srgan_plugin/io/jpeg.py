@@ -1,20 +1,47 @@
-"""Detect truncated JPEG files."""
+"""Detect truncated JPEG files, and estimate the quality of their compression."""
 
+import os
 import re
 from io import BytesIO
+from pathlib import Path
 from typing import Final
 
 import PIL.Image
 import PIL.ImageChops
 from PIL.JpegImagePlugin import JpegImageFile
 
-from .image_headers import damage_error
+from .image_headers import PILLOW_ERRORS, damage_error
 
 # A marker that is neither a stuffed byte of pixels nor a restart.
 _MARK: Final = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
 # Arbitrary codes, also after each restart that may be next.
 _CODES: Final = bytes((37 * n * n + 101 * n) % 251 for n in range(1, 256))
 _MORE_PIXELS: Final = _CODES + b"".join(bytes([0xFF, 0xD0 + n]) + _CODES for n in range(8)) + _CODES
+
+# Sum of the table of luminance that libjpeg has for a quality of 50 (ITU-T T.81, table K.1).
+_SUM: Final = 3688
+
+
+def estimate_quality(path: str | os.PathLike[str]) -> int | None:
+    """Estimate the quality at which a file was compressed, from its table of luminance.
+
+    Files by libjpeg have the quality they were saved with. Other programs have tables of their own;
+    theirs is that of libjpeg's table with the same mean.
+
+    Returns:
+        1 to 100; None for files that are no JPEG, or cannot be read.
+    """
+    try:
+        with Path(path).open("rb") as file:
+            image = JpegImageFile(file)
+            table = image.quantization.get(image.layer[0][3] if image.layer else 0)
+    except PILLOW_ERRORS:
+        return None
+    if not table:
+        return None
+    percent: float = 100 * sum(table) / _SUM
+    quality = 100 - percent / 2 if percent <= 100 else 5000 / percent
+    return min(max(round(quality), 1), 100)
 
 
 def check_pixels_complete(image: PIL.Image.Image, content: bytes, name: str) -> None:

@@ -23,7 +23,7 @@ from .gallery import BICUBIC, HR, LR, Gallery, conform, read_as_rgb
 from .image_names import strip_ending
 from .image_sizes import crop_hr, find_scale, upscale_bicubic
 
-_LABELS: Final = {"msrresnet": "MSRResNet", "srgan": "SRGAN"}
+_LABELS: Final = {"msrresnet": "MSRResNet", "srgan": "SRGAN", "photo": "photo"}
 _TTA: Final = ", tta"  # end of the label with test-time augmentation
 _DEFAULT_SCALE: Final = 4  # of bicubic without HR
 _MAX_PIXELS: Final = 2**24  # pixels of one upscaled image

@@ -600,3 +600,26 @@ def test_a_format_equal_to_that_of_the_name_is_accepted(run_upscale):
     for name, value in (("b.JPEG", "jpg"), ("b.tiff", "tif")):
         assert run_upscale("a.png", name, "--format", value)[0] == 0
         assert Path(name).is_file()
+
+
+def test_a_blocky_jpeg_is_said_to_have_a_model_of_its_own_only_where_that_helps(capfd):
+    image = Image.fromarray(smooth(12, 9, 3))
+    for name, quality in (("a.jpg", 60), ("b.jpg", 60), ("c.jpg", 97)):
+        image.save(name, quality=quality)
+    image.save("d.png")
+
+    def said(*arguments):
+        capfd.readouterr()
+        main(["upscale", *arguments, "--device", "cpu"])
+        return [line for line in capfd.readouterr().err.splitlines() if "quality" in line]
+
+    (line,) = said("a.jpg", "b.jpg", "c.jpg", "d.png", "out")
+    assert line.startswith("a.jpg and 1 more: JPEG of quality 60;")
+    assert "--model photo" in line
+    assert len(said("b.jpg", "b.png", "--model", "srgan")) == 1
+    # All results exist; a good JPEG; no JPEG; the right model; part of it.
+    assert said("a.jpg", "b.jpg", "out") == []
+    assert said("c.jpg", "c.png") == []
+    assert said("d.png", "e.png") == []
+    assert said("a.jpg", "f.png", "--model", "photo") == []
+    assert said("a.jpg", "g.png", "--blend", "0.5", "--blend-with", "photo") == []

@@ -23,6 +23,7 @@ from srgan_plugin.io import images
 from srgan_plugin.io.image_content import peek_size, read_image_content
 from srgan_plugin.io.image_files import list_images
 from srgan_plugin.io.images import decode_image, image_shape, read_image, read_source_image
+from srgan_plugin.io.jpeg import estimate_quality
 from srgan_plugin.io.lazy_image import CroppedImage, DecodedImage
 from srgan_plugin.io.writers import encode_png, write_image
 
@@ -617,3 +618,28 @@ def test_an_image_smaller_than_the_multiple_that_it_is_cropped_to_is_named() -> 
             np.asarray(small)
     with pytest.raises(ValueError, match="step 1"):
         CroppedImage(DecodedImage("x.png", lambda: np.zeros((16, 16, 3), np.uint8)), 4)[::2, :]
+
+
+def test_the_quality_of_a_jpeg_is_that_it_was_saved_with(tmp_path):
+    path = tmp_path / "image.jpg"
+    for quality in range(20, 100):
+        PIL.Image.fromarray(RGB).save(path, quality=quality)
+        assert estimate_quality(path) == quality
+        cv2.imwrite(str(path), RGB, [cv2.IMWRITE_JPEG_QUALITY, quality])
+        assert estimate_quality(path) == quality
+    PIL.Image.fromarray(RGB[..., 0]).save(path, quality=100)
+    assert estimate_quality(path) == 99
+    PIL.Image.fromarray(RGB).save(path, quality=1)
+    assert estimate_quality(path) < 15  # libjpeg's tables end at 255
+    PIL.Image.fromarray(RGB).save(path, qtables="web_low")  # of another program
+    assert 40 < estimate_quality(path) < 60
+
+
+def test_what_is_no_jpeg_has_no_quality(tmp_path):
+    files = [tmp_path / name for name in ("image.png", "text.jpg", "cut.jpg", "empty.jpg", "none")]
+    PIL.Image.fromarray(RGB).save(files[0])
+    files[1].write_text("text")
+    PIL.Image.fromarray(RGB).save(files[2])
+    files[2].write_bytes(files[2].read_bytes()[:30])
+    files[3].touch()
+    assert [estimate_quality(path) for path in files] == [None] * 5

@@ -130,7 +130,12 @@ def write_copies(
 def _versions(
     image: RGBArray, name: str, count: int, *, originals: bool
 ) -> Iterator[tuple[str, RGBArray]]:
-    """Yield a photograph, if asked for and large, and its copies, each with a name."""
+    """Yield a photograph, if asked for and large, and its copies, each with a name.
+
+    Of a photograph smaller than a piece there are none.
+    """
+    if min(image.shape[:2]) < SIDE:
+        return
     if originals and min(image.shape[:2]) > _LARGE:
         yield "original", image
     for number, copy in enumerate(copies(image, name, count)):

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from srgan_plugin.metrics import reference_results
 
-from .scores import ORIGINAL, Scores
+from .scores import JPEG_QUALITY, ORIGINAL, Scores
 from .tables import LABELS, Sets, conditions, full_table, short_table, table
 
 #: Rows of OpenMMLab's table, and how those networks were trained.
@@ -23,9 +23,12 @@ PUBLISHED: Final = {
 }
 AIM: Final = 3  # dB above bicubic on Set5, of MSRResNet
 SHIFT: Final = 2  # levels of 255
+LOSS: Final = 0.3  # dB below MSRResNet on clean LR images, of photo
 _WHAT: Final = {
     "msrresnet": "Trained for the smallest error; detail that is not in the input remains soft.",
     "srgan": "The same network, trained further from `msrresnet` to look natural: it adds texture.",
+    "photo": "MSRResNet, trained further on LR images with blur, noise and JPEG compression of "
+    "quality 40 to 95: for photographs as people have them.",
 }
 _LICENCE: Final = """\
 The weights were trained on {training} photographs, and {held_out} others were held out to choose
@@ -38,8 +41,8 @@ def card(name: str, results: Mapping[str, Any], training_summary: Mapping[str, A
     """Format the model card of a network as Markdown.
 
     Args:
-        name: "msrresnet" or "srgan".
-        results: `docs/zoo/results.json`: sets, weights and lr_origins.
+        name: "msrresnet", "srgan" or "photo".
+        results: `docs/zoo/results.json`: sets, jpeg, weights and lr_origins.
         training_summary: `docs/zoo/training.json`: photographs, models by name, and notes.
 
     Returns:
@@ -54,8 +57,10 @@ def card(name: str, results: Mapping[str, Any], training_summary: Mapping[str, A
         f"**{how(name, training)}**",
         "## Data and licence": _LICENCE.format(**training_summary["photographs"]),
         "## Training": _training(name, training, training_summary.get("note", "")),
-        "## Measured": f"{full_table(results['sets'])}\n\n{conditions(results['lr_origins'])}",
-        "## What was reached, and what was not": format_aims(name, results["sets"]),
+        "## Measured": _measured(name, results),
+        "## What was reached, and what was not": format_aims(
+            name, results["sets"], results["jpeg"]
+        ),
     }
     return "\n\n".join(f"{title}\n\n{text}" for title, text in parts.items()) + "\n"
 
@@ -65,23 +70,31 @@ def how(name: str, training: Mapping[str, Any]) -> str:
     first = f"Trained on {_effort(training)}"
     if not training["cpu"]:
         return f"{first}."
+    published = f", not the published schedule ({PUBLISHED[name][1]})" if name in PUBLISHED else ""
     return (
-        f"{first}; this is a short schedule for a CPU, not the published schedule "
-        f"({PUBLISHED[name][1]}). The recipe for a GPU, not run yet, is "
-        f"`configs/{training['gpu_config']}`."
+        f"{first}; this is a short schedule for a CPU{published}. The recipe for a GPU, not run "
+        f"yet, is `configs/{training['gpu_config']}`."
     )
 
 
-def format_aims(name: str, sets: Sets) -> str:
-    """Format the aims, and by how much each was reached or missed, as a list."""
+def format_aims(name: str, sets: Sets, jpeg: Sets) -> str:
+    """Format the aims, and by how much each was reached or missed, as a list.
+
+    Args:
+        name: "msrresnet", "srgan" or "photo".
+        sets: Scores by test set and method.
+        jpeg: The same for LR images that were compressed before; for "photo" only.
+    """
     lines = _against_published(name, sets)
     if name == "msrresnet":
         gains = {s: _gain(scores, name, "bicubic", "PSNR") for s, scores in sets.items()}
         listed = ", ".join(f"{gain:+.2f} dB on {s}" for s, gain in gains.items())
         aim = _verdict(gains.get("Set5", 0) >= AIM)
         lines.append(f"PSNR (RGB) against bicubic: {listed}; aim of {AIM} dB on Set5: {aim}.")
-    else:
+    elif name == "srgan":
         lines.append(_naturalness(sets))
+    else:
+        lines += _against_clean(sets, jpeg)
     shift = max(scores[name]["colour_shift"] for scores in sets.values())
     boards = [
         f"{scores[name]['checkerboard']:.2f} on {s} (originals {scores['HR']['checkerboard']:.2f})"
@@ -103,21 +116,24 @@ def readme(results: Mapping[str, Any], training_summary: Mapping[str, Any]) -> s
     """Format the section of the README about the weights: image, table, training."""
     models = training_summary["models"]
     efforts = ", ".join(f"{LABELS[name]} on {_effort(models[name])}" for name in models)
-    cards = " and ".join(f"[{LABELS[n]}](srgan_plugin/checkpoints/weights/{n}.md)" for n in models)
+    *first, last = (f"[{LABELS[n]}](srgan_plugin/checkpoints/weights/{n}.md)" for n in models)
+    cards = f"{', '.join(first)} and {last}" if first else last
     short = (
         "These are short schedules for a CPU, not the published ones; `make train-zoo` has recipes "
         "for a GPU, too. "
     )
     shift = max(scores["srgan"]["colour_shift"] for scores in results["sets"].values())
+    methods = [name for name in LABELS if name != "photo"]
+    blind = "`--model photo` is for JPEG blocks and noise. " if "photo" in models else ""
     off = f"SRGAN shifts colours by up to {shift:.0f} levels of 255. " if shift > SHIFT else ""
     sections = (
         f"x4; PSNR higher, NIQE lower is better. Trained: {efforts}. "
         f"{short if any(models[name]['cpu'] for name in models) else ''}"
-        f"{off}All scores, data, licence and missed aims are on the cards: {cards}."
+        f"{off}{blind}All scores, data, licence and missed aims are on the cards: {cards}."
     )
     return (
         "![bicubic, MSRResNet, SRGAN and the original](docs/zoo/before_after.webp)\n\n"
-        f"{short_table(results['sets'])}\n\n"
+        f"{short_table(results['sets'], methods)}\n\n"
         f"{textwrap.fill(sections, 100, break_long_words=False, break_on_hyphens=False)}"
     )
 
@@ -133,6 +149,19 @@ def _effort(training: Mapping[str, Any]) -> str:
     *first, last = (f"{stage['iterations']:,}" for stage in stages)
     iterations = f"stages of {', '.join(first)} and {last}" if first else last
     return f"{training['device']} for {hours:.1f} hours ({iterations} iterations)"
+
+
+def _measured(name: str, results: Mapping[str, Any]) -> str:
+    sections = [full_table(results["sets"]), conditions(results["lr_origins"])]
+    if name == "photo":
+        jpeg = results["jpeg"]
+        sections += [
+            f"LR compressed as JPEG of quality {JPEG_QUALITY} (chroma 4:2:0):",
+            short_table(jpeg, next(iter(jpeg.values()))),
+            f"![bicubic, MSRResNet, photo and the original, of JPEG of quality {JPEG_QUALITY}]"
+            "(../../../docs/zoo/photo.webp)",
+        ]
+    return "\n\n".join(sections)
 
 
 def _training(name: str, training: Mapping[str, Any], note: str) -> str:
@@ -164,7 +193,7 @@ def _stage_table(stage: Mapping[str, Any]) -> str:
 
 def _against_published(name: str, sets: Sets) -> list[str]:
     lines = []
-    for dataset, scores in sets.items():
+    for dataset, scores in sets.items() if name in PUBLISHED else ():
         published = reference_results(PUBLISHED[name][0], dataset)
         if not published:
             continue
@@ -178,6 +207,26 @@ def _against_published(name: str, sets: Sets) -> list[str]:
             f"{own['SSIM_B']:.4f}, published {value['SSIM']:.4f}, "
             f"{own['SSIM_B'] - value['SSIM']:+.4f}; of RGB: {own['SSIM']:.4f}."
         )
+    return lines
+
+
+def _against_clean(sets: Sets, jpeg: Sets) -> list[str]:
+    """Compare `photo` with MSRResNet on clean LR images, and with it and bicubic on JPEG."""
+    losses = {name: -_gain(scores, "photo", "msrresnet", "PSNR") for name, scores in sets.items()}
+    listed = ", ".join(f"{loss:.2f} dB on {name}" for name, loss in losses.items())
+    lines = [
+        f"Clean LR images, PSNR (RGB) below that of MSRResNet: {listed}; aim of at most {LOSS} dB: "
+        f"{_verdict(max(losses.values()) <= LOSS)}."
+    ]
+    for metric, unit, sign in (("PSNR", " dB", 1), ("NIQE", "", -1)):
+        for other in ("bicubic", "msrresnet"):
+            gains = {name: _gain(scores, "photo", other, metric) for name, scores in jpeg.items()}
+            listed = ", ".join(f"{gain:+.2f}{unit} on {name}" for name, gain in gains.items())
+            met = all(sign * gain > 0 for gain in gains.values())
+            lines.append(
+                f"JPEG of quality {JPEG_QUALITY}, {metric} against {LABELS[other]}: {listed}; aim "
+                f"of {'more' if sign > 0 else 'less'} on every set: {_verdict(met)}."
+            )
     return lines
 
 

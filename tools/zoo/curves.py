@@ -9,7 +9,9 @@ Curve = Sequence[Sequence[float]]
 
 
 def draw(curves: Mapping[str, Curve], chosen: int, target: Path) -> None:
-    """Plot the losses in one panel, and each score on held-out images in another.
+    """Plot the losses in one panel, and each other curve in one of its own.
+
+    Those are scores on held-out images, and losses in dB, which are negative.
 
     Args:
         curves: Pairs of iteration and value by name; names of losses begin with `loss_`.
@@ -21,15 +23,20 @@ def draw(curves: Mapping[str, Curve], chosen: int, target: Path) -> None:
     matplotlib.use("svg")
     from matplotlib import pyplot
 
-    losses = {name: curve for name, curve in curves.items() if name.startswith("loss_")}
-    panels = [losses, *({name: curves[name]} for name in curves if name not in losses)]
+    losses = {
+        name: curve
+        for name, curve in curves.items()
+        if name.startswith("loss_") and all(value > 0 for _, value in curve)
+    }
+    others = ({name: curves[name]} for name in curves if name not in losses)
+    panels = [*filter(None, [losses]), *others]
     with matplotlib.rc_context({"svg.hashsalt": target.stem}):
         figure, rows = pyplot.subplots(
             len(panels), figsize=(8, 2.4 * len(panels)), sharex=True, squeeze=False
         )
         for axes, panel in zip(rows[:, 0], panels, strict=True):
             for name, curve in panel.items():
-                marker = "" if panel is losses else "o"
+                marker = "" if name.startswith("loss_") else "o"
                 axes.plot([x for x, _ in curve], [y for _, y in curve], label=name, marker=marker)
             axes.set_yscale("log" if panel is losses else "linear")
             axes.axvline(chosen, color="black", linewidth=1, linestyle=":", label="bundled")

@@ -18,11 +18,14 @@ from srgan_plugin.metrics.niqe import PristineModel, niqe, pristine_model
 from .image_quality import checkerboard, colour_shift
 
 Image = NDArray[np.uint8]
+#: Function of images; most upscale them.
 Upscale = Callable[[Image], Image]
 Scores = dict[str, float]
 
 SETS: Final = ("Set5", "Set14", "B100", "Kodak24")
 SCALE: Final = 4
+#: Quality of the JPEG compression of LR images, for which `photo` is made.
+JPEG_QUALITY: Final = 60
 ORIGINAL: Final = "HR"
 
 
@@ -61,6 +64,7 @@ def measure(
     benchmark: Benchmark,
     upscale: Mapping[str, Upscale],
     progress: Callable[[int, int], None] = lambda done, total: None,
+    degrade: Upscale = lambda lr: lr,
 ) -> dict[str, Scores]:
     """Score methods on a test set.
 
@@ -68,6 +72,7 @@ def measure(
         benchmark: The test set.
         upscale: Methods by name, with "bicubic" among them.
         progress: Called with the number of images done and the total.
+        degrade: Function of each LR image, (h, w, 3), uint8, before it is upscaled.
 
     Returns:
         Scores by method: PSNR and SSIM (RGB and Y), SSIM of the blue channel, NIQE and
@@ -78,7 +83,7 @@ def measure(
     total, pristine = len(benchmark.pairs), pristine_model()
     for index in range(total):
         pair = benchmark.pairs[index]
-        lr, gt = np.asarray(pair.lr), np.asarray(pair.gt)
+        lr, gt = degrade(np.asarray(pair.lr)), np.asarray(pair.gt)
         sr = {name: method(lr) for name, method in upscale.items()}
         for name, image in sr.items():
             without_gt = _score_without_gt(image, sr["bicubic"], pristine)

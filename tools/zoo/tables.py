@@ -1,6 +1,6 @@
 """Scores of the bundled weights as Markdown tables, for their cards and for the README."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from .scores import ORIGINAL, SCALE, Scores
@@ -9,6 +9,7 @@ LABELS: Final = {
     "bicubic": "bicubic",
     "msrresnet": "MSRResNet",
     "srgan": "SRGAN",
+    "photo": "photo",
     ORIGINAL: "the original",
 }
 COLUMNS: Final = {
@@ -40,9 +41,8 @@ def full_table(sets: Sets) -> str:
     return table(rows)
 
 
-def short_table(sets: Sets) -> str:
-    """Format PSNR (RGB) and NIQE of all methods, one line for each."""
-    methods = next(iter(sets.values()))
+def short_table(sets: Sets, methods: Iterable[str]) -> str:
+    """Format PSNR (RGB) and NIQE of methods, one line for each."""
     rows = [["PSNR RGB / NIQE", *sets]]
     for method in methods:
         cells = [

@@ -34,6 +34,7 @@ def recipe(config: Any) -> dict[str, str]:
         "gradients clipped": _description(wrapper.get("clip_grad")),
         "learning rate": "; ".join(map(_description, schedule)),
         "average of the weights": _description(model.get("ema")),
+        "degradation of LR": _description(_degradation(loader)),
         "batch": f"{loader.batch_size} crops of {_crop_size(loader)} pixels (HR)",
     }
     return {name: value for name, value in summary.items() if value}
@@ -57,22 +58,31 @@ def append_stage(before: Mapping[str, Any], last: Mapping[str, Any]) -> dict[str
     """Summarise a training that started from the weights of an earlier one.
 
     Args:
-        before: Summary of the earlier training, which may have several stages itself.
+        before: Summary of the earlier training, which may have several stages itself. If its last
+            one is `last`, by config and start, that is replaced.
         last: Summary of the last stage.
 
     Returns:
         `last` with the summaries of the earlier stages as `earlier`, the iterations before it as
         `start`, and the curves of all stages in one; that of another pixel loss has its name.
     """
+    same = ("config", "start_sha256")
+    if "start_sha256" in last and all(before.get(key) == last[key] for key in same):
+        *others, previous = before["earlier"]
+        start = before["start"] - previous["chosen"]
+        before = {**previous, "earlier": others, "start": start, "curves": before["curves"]}
     start = before.get("start", 0) + before["chosen"]
     added = dict(last["curves"])
-    losses = [stage.get("recipe", {}).get("pixel loss", "") for stage in (before, last)]
+    first_stage = next(iter(before.get("earlier", [])), before)
+    losses = [stage.get("recipe", {}).get("pixel loss", "") for stage in (first_stage, last)]
     if losses[0] != losses[1] and "loss_pix" in added:
         added[f"loss_pix ({losses[1].partition(',')[0]})"] = added.pop("loss_pix")
     curves = {}
     for name in before["curves"].keys() | added.keys():
         first = [(x, y) for x, y in before["curves"].get(name, []) if x <= start]
-        curves[name] = _thin(first + [(start + x, y) for x, y in added.get(name, [])])
+        curve = first + _thin([(start + x, y) for x, y in added.get(name, [])])
+        if curve:
+            curves[name] = curve
     stage = {k: v for k, v in before.items() if k not in ("curves", "earlier", "start")}
     earlier = [*before.get("earlier", []), stage]
     return {**last, "earlier": earlier, "start": start, "curves": dict(sorted(curves.items()))}
@@ -96,6 +106,10 @@ def _thin(curve: Curve) -> Curve:
 def _crop_size(loader: Any) -> Any:
     sizes = (transform.get("gt_patch_size") for transform in loader.dataset.pipeline)
     return next(size for size in sizes if size)
+
+
+def _degradation(loader: Any) -> Mapping[str, Any] | None:
+    return next((t for t in loader.dataset.pipeline if t["type"] == "DegradeLR"), None)
 
 
 def _description(part: Mapping[str, Any] | None) -> str:

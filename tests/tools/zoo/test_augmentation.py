@@ -101,3 +101,10 @@ def test_pieces_cover_the_copies_and_flat_ones_are_left_out(tmp_path, textured):
         piece = read_image(path)
         assert piece.shape == (SIDE, SIDE, 3)
         assert detail(piece) >= MIN_DETAIL
+
+
+def test_a_photograph_smaller_than_a_piece_has_none(tmp_path, textured):
+    for number, size in enumerate(((6, 900), (5, 5), (192, 1))):
+        write_image(tmp_path / f"small/{number}.png", textured(*size))
+    write_copies(sorted((tmp_path / "small").iterdir()), tmp_path / "pieces")
+    assert list((tmp_path / "pieces").iterdir()) == []

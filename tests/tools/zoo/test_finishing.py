@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from zoo import finishing
-from zoo.finishing import best_of_start_end_mean, finish
+from zoo.finishing import CLEANING, DETAIL, add_detail, best_of_means, finish
 
 from srgan_plugin.checkpoints.convert import convert
 from srgan_plugin.data.benchmark_sets import Benchmark, find_benchmark
@@ -75,12 +75,22 @@ def test_weights_are_interpolated_and_their_last_biases_give_every_pixel_the_mea
     assert np.abs(mean_differences(bundled, photographs.pairs)).max() < 0.25 * np.abs(before).max()
 
 
-@pytest.mark.parametrize("best", ["the start", "the end", "their mean"])
-def test_the_best_of_start_end_and_mean_by_held_out_psnr_is_written(best, folder):
+RUN = "the mean of the 3 checkpoints from iteration 1 on"
+
+
+@pytest.mark.parametrize("best", ["the start", "the end", "their mean", RUN])
+def test_the_best_of_start_end_and_means_by_held_out_psnr_is_written(best, folder):
     start, end, target = (folder / n for n in ("start.safetensors", "iter_1.pth", "out.pth"))
     first, last = (open_model(str(path)).state_dict() for path in (start, end))
-    shares = {"the start": 0.0, "the end": 1.0, "their mean": 0.5}
+    shares = {"the start": 0.0, "the end": 1.0, "their mean": 0.5, RUN: 0.7}
     blends = {n: {k: first[k].lerp(last[k], s) for k in first} for n, s in shares.items()}
+    checkpoints = []
+    for number, share in {1: 0.8, 2: 0.3, 3: 1.0}.items():
+        checkpoints.append(folder / f"run/iter_{number}.pth")
+        checkpoints[-1].parent.mkdir(exist_ok=True)
+        torch.save(
+            {"state_dict": {k: first[k].lerp(last[k], share) for k in first}}, checkpoints[-1]
+        )
     photographs = find_benchmark("photographs", folder)
     network = open_model(str(start))
     network.load_state_dict(blends[best])
@@ -89,8 +99,23 @@ def test_the_best_of_start_end_and_mean_by_held_out_psnr_is_written(best, folder
         write_image(folder / "gt" / path.name, Upscaler(network)(lr))
         write_image(folder / "lr" / path.name, lr)
     held_out = Benchmark("HeldOut", ImagePairs(folder / "gt", folder / "lr", scale=4), "given")
-    row = best_of_start_end_mean(start, end, target, held_out)["bundled"]
+    row = best_of_means(start, checkpoints, target, held_out)["bundled"]
     assert row.startswith(f"{best}, by PSNR")
     assert f"{best} inf dB" in row
     written = open_model(str(target)).state_dict()
     assert all(torch.allclose(written[k], blends[best][k], atol=1e-6) for k in first)
+
+
+def test_shares_of_the_changes_by_the_training_and_by_srgan_are_added(folder):
+    torch.manual_seed(1)
+    srgan = MSRResNet(mid_channels=16, num_blocks=1).state_dict()
+    torch.save({"params": srgan}, folder / "srgan.pth")
+    start, end, target = (folder / n for n in ("start.safetensors", "iter_1.pth", "out.pth"))
+    rows = add_detail(start, folder / "srgan.pth", end, target)
+    assert f"{CLEANING:g} of the change" in rows["detail"]
+    assert f"{DETAIL:g} of that by SRGAN" in rows["detail"]
+    first, last, written = (open_model(str(p)).state_dict() for p in (start, end, target))
+    for key, weight in written.items():
+        changes = CLEANING * (last[key] - first[key]) + DETAIL * (srgan[key] - first[key])
+        expected = first[key] + changes
+        torch.testing.assert_close(weight, expected, rtol=0, atol=1e-6)

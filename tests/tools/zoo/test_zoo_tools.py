@@ -1,14 +1,17 @@
 """The tools that train, choose, score and describe, with small networks on synthetic images."""
 
+import io
 import json
 import re
 import shutil
 from pathlib import Path
 
 import numpy as np
+import PIL.Image
 import pytest
 import torch
-from zoo import cards, scores
+from matplotlib import pyplot
+from zoo import cards, curves, scores
 from zoo.training_summary import append_stage
 
 from srgan_plugin.checkpoints.convert import convert
@@ -23,7 +26,14 @@ from srgan_plugin.networks import MSRResNet
 from srgan_plugin.networks.vgg import random_vgg19_state_dict
 
 ROOT = Path(__file__).resolve().parent.parent.parent.parent
-MODELS = ("msrresnet", "srgan")
+MODELS = ("msrresnet", "srgan", "photo")
+
+
+def through_jpeg(lr, quality):
+    """Compress and decompress an RGB image by Pillow."""
+    file = io.BytesIO()
+    PIL.Image.fromarray(lr).save(file, "JPEG", quality=quality, subsampling="4:2:0")
+    return np.asarray(PIL.Image.open(file))
 
 
 def checkpoint(path, seed=0):
@@ -75,7 +85,7 @@ def test_cards_and_readme_tell_what_was_measured_and_measure_it_once(
     models_read, read = [], scores.pristine_model
     monkeypatch.setattr(scores, "pristine_model", lambda: models_read.append(1) or read())
     tool("zoo_cards").main(options)
-    assert len(models_read) == len(scores.SETS)  # once for a set, not for each image
+    assert len(models_read) == 2 * len(scores.SETS)  # for a set and its JPEG, not for each image
     weights, docs = checkout / "srgan_plugin/checkpoints/weights", checkout / "docs/zoo"
     pairs = find_benchmark("Set5", benchmarks).pairs
     upscale = Upscaler(open_model(str(weights / "srgan.safetensors")))
@@ -87,6 +97,14 @@ def test_cards_and_readme_tell_what_was_measured_and_measure_it_once(
     assert recorded["PSNR"] == pytest.approx(mean, abs=1e-4)
     assert recorded["NIQE"] == pytest.approx(niqe, abs=1e-4)
     assert recorded["colour_shift"] == pytest.approx(shift, abs=1e-4)
+    results = json.loads((docs / "results.json").read_text())
+    upscale = Upscaler(open_model(str(weights / "photo.safetensors")))
+    blocks = [upscale(through_jpeg(np.asarray(pairs[n].lr), 60)) for n in range(2)]
+    blind = np.mean([psnr(blocks[n], np.asarray(pairs[n].gt), border=4) for n in range(2)])
+    assert results["jpeg"]["Set5"]["photo"]["PSNR"] == pytest.approx(blind, abs=1e-4)
+    natural = np.mean([calculate_niqe(sr[..., ::-1], 4) for sr in blocks])
+    assert results["jpeg"]["Set5"]["photo"]["NIQE"] == pytest.approx(natural, abs=1e-4)
+    assert f"| photo | {blind:.3f} / {natural:.2f} |" in (weights / "photo.md").read_text()
     readme, card = (checkout / "README.md").read_text(), (weights / "srgan.md").read_text()
     assert f"| SRGAN | {mean:.3f} / {niqe:.2f} |" in readme
     assert f"| Set5 | SRGAN | {mean:.3f} |" in card
@@ -100,10 +118,32 @@ def test_cards_and_readme_tell_what_was_measured_and_measure_it_once(
     given = tool("train_zoo").parse_args(words)
     assert (given.network, given.cpu) == ("srgan", True)
     files = {path: path.read_bytes() for path in checkout.rglob("*") if path.is_file()}
-    assert {"srgan.svg", "msrresnet.svg", "before_after.webp"} <= {path.name for path in files}
+    drawn = {"srgan.svg", "msrresnet.svg", "photo.svg", "before_after.webp", "photo.webp"}
+    assert drawn <= {path.name for path in files}
     monkeypatch.setattr(scores, "measure", None)
     tool("zoo_cards").main(options)
     assert {path: path.read_bytes() for path in files} == files
+
+
+def test_the_card_of_photo_says_which_aims_were_reached():
+    clean = {"Set5": {"msrresnet": {"PSNR": 30.0}, "photo": {"PSNR": 29.75}}}
+    jpeg = {
+        "Set5": {
+            "bicubic": {"PSNR": 24.0, "NIQE": 7.0},
+            "msrresnet": {"PSNR": 23.0, "NIQE": 5.0},
+            "photo": {"PSNR": 25.0, "NIQE": 6.0},
+        }
+    }
+    lines = cards._against_clean(clean, jpeg)
+    assert [line.rpartition(": ")[2] for line in lines] == [
+        "reached.", "reached.", "reached.", "reached.", "not reached.",
+    ]  # fmt: skip
+    found = [
+        word for line in lines for word in line.split() if re.fullmatch(r"[-+]?\d\.\d\d", word)
+    ]
+    assert found == ["0.25", "+1.00", "+2.00", "-1.00", "+1.00"]
+    clean["Set5"]["photo"]["PSNR"] = 29.5
+    assert cards._against_clean(clean, jpeg)[0].endswith("not reached.")
 
 
 def test_a_readme_without_the_marks_is_left_alone(tmp_path, tool):
@@ -122,7 +162,7 @@ def train_zoo(tool, tmp_path, monkeypatch):
     (tmp_path / "vgg.pth").touch()
     (tmp_path / "about.md").write_text("All mine.")
     (tmp_path / "note.md").write_text("In goes.\n")
-    monkeypatch.setattr(module, "check", lambda vgg, benchmarks: None)
+    monkeypatch.setattr(module, "check", lambda vgg, benchmarks, network: None)
 
     def run(name, *arguments):
         done.append((name, *map(str, arguments)))
@@ -154,12 +194,22 @@ def test_training_is_followed_by_choosing_shipping_and_noting_and_is_not_done_tw
     line += ["--dataset-card", "about.md", "--training-notes", "note.md"]
     module.main(line)
     names = [name for name, *_ in done]
-    assert names == ["create_store.py", "train.py", "train.py", "zoo_cards.py"]
+    assert names == [
+        "create_store.py",
+        *["train.py"] * 2,
+        "create_store.py",
+        "train.py",
+        "zoo_cards.py",
+    ]
     last = read_config(ROOT / "configs/zoo_msrresnet_x4c64b16_cpu.py").train_cfg.max_iters
     start = f"work/zoo_msrresnet_x4c64b16_cpu/best_HeldOut_PSNR_iter_{last - 1}.pth"
-    assert f"load_from={start}" in done[2]
+    began = {name: Path(f"work/zoo_{name}_x4c64b16_cpu/start.pth") for name in ("srgan", "photo")}
+    assert f"load_from={began['srgan']}" in done[2]
+    assert began["srgan"].read_bytes() == began["photo"].read_bytes() == Path(start).read_bytes()
     assert "model.perceptual_loss.pretrained=vgg.pth" in done[2]
     assert "train_dataloader.dataset.gt=work/data/pieces_store" in done[2]
+    assert f"load_from={began['photo']}" in done[4]
+    assert "train_dataloader.dataset.gt=work/data/soap_store" in done[4]
     summary = json.loads((tmp_path / "checkout/docs/zoo/training.json").read_text())
     assert summary["note"] == "In goes."
     assert summary["photographs"] == {"training": 17, "held_out": 16, "about": "All mine."}
@@ -170,13 +220,23 @@ def test_training_is_followed_by_choosing_shipping_and_noting_and_is_not_done_tw
     assert all(torch.equal(w, chosen[k].half().float()) for k, w in shipped.state_dict().items())
     assert summary["models"]["msrresnet"]["chosen"] == last - 1
     assert summary["models"]["srgan"]["chosen"] == summary["models"]["srgan"]["iterations"]
+    photo = summary["models"]["photo"]
+    assert photo["chosen"] == photo["iterations"]
+    assert photo["recipe"]["degradation of LR"].startswith("DegradeLR, blur_sigma (0, 0.8), noise")
     module.main(line)
-    assert [name for name, *_ in done[4:]] == ["zoo_cards.py"]
-    (tmp_path / "work/zoo_srgan_x4c64b16_cpu/trained_from.sha256").write_text("of another one")
+    assert [name for name, *_ in done[6:]] == ["zoo_cards.py"]
+    began["srgan"].write_bytes(b"other weights")
     with pytest.raises(SystemExit):
         module.main(line)
     assert "got one from other weights" in capsys.readouterr().err
-    (tmp_path / "photographs/0.png").rename(tmp_path / "photographs/another.png")
+    began["srgan"].write_bytes(began["photo"].read_bytes())
+    (tmp_path / "photographs").rename(tmp_path / "moved")
+    line[1] = "moved"
+    module.main(line)
+    assert (tmp_path / "work/data/photographs/1.png").resolve() == tmp_path / "moved/1.png"
+    (tmp_path / "moved").rename(tmp_path / "again")
+    line[1] = "again"
+    (tmp_path / "again/0.png").rename(tmp_path / "again/another.png")
     with pytest.raises(SystemExit):
         module.main(line)
     assert "--work-dir" in capsys.readouterr().err
@@ -205,7 +265,9 @@ def test_one_network_is_trained_alone_from_the_bundled_weights_and_the_other_one
     records.write_text(json.dumps(earlier))
     module.main([*line, "--network", "srgan"])
     assert [name for name, *_ in done] == ["create_store.py", "train.py", "zoo_cards.py"]
-    assert f"load_from={weights}" in done[1]
+    begun = Path("work/zoo_srgan_x4c64b16_cpu/start.safetensors")
+    assert f"load_from={begun}" in done[1]
+    assert begun.read_bytes() == weights.read_bytes()
     assert weights.read_bytes() == bundled
     summary = json.loads((tmp_path / "checkout/docs/zoo/training.json").read_text())
     assert summary["photographs"] == {"training": 17, "held_out": 16, "about": "All mine."}
@@ -248,9 +310,34 @@ def test_a_bundled_network_is_trained_further_and_its_card_has_both_stages(
     records.write_text(json.dumps(before))
     weights = tmp_path / "checkout/srgan_plugin/checkpoints/weights/msrresnet.safetensors"
     convert(checkpoint(tmp_path / "m.pth", 5), weights, to="plugin", half=True)
+    records.write_text(json.dumps({**before, "models": {}}))
+    with pytest.raises(SystemExit):
+        module.main([*line, "--network", "msrresnet", "--finetune"])
+    assert re.search(r"training\.json: expected .*msrresnet", capsys.readouterr().err)
+    assert done == []
+    records.write_text(json.dumps(before))
+    began = weights.read_bytes()
     module.main([*line, "--network", "msrresnet", "--finetune"])
     assert "configs/zoo_msrresnet_x4c64b16_cpu_finetune.py" in done[-2][1]
-    assert f"load_from={weights}" in done[-2]
+    start = Path("work/zoo_msrresnet_x4c64b16_cpu_finetune/start.safetensors")
+    assert f"load_from={start}" in done[-2]
+    assert start.read_bytes() == began != weights.read_bytes()
+    # Again, as after an interruption behind the bundling: the same weights and records.
+    made, recorded = weights.read_bytes(), json.loads(records.read_text())
+    module.main([*line, "--network", "msrresnet", "--finetune"])
+    assert weights.read_bytes() == made
+    assert json.loads(records.read_text()) == recorded
+    assert [name for name, *_ in done] == [
+        "create_store.py",
+        "train.py",
+        "zoo_cards.py",
+        "zoo_cards.py",
+    ]
+    weights.write_bytes(b"of another training")
+    with pytest.raises(SystemExit):
+        module.main([*line, "--network", "msrresnet", "--finetune"])
+    assert "got one from other weights" in capsys.readouterr().err
+    weights.write_bytes(made)
     after = json.loads(records.read_text())
     assert after["models"]["srgan"] == 1
     both = after["models"]["msrresnet"]
@@ -264,7 +351,10 @@ def test_a_bundled_network_is_trained_further_and_its_card_has_both_stages(
     write_image(tmp_path / "pieces/0.png", textured(32, 32))
     create_store(tmp_path / "pieces", tmp_path / "work/data/pieces_store", workers=1)
     module.main([*line, "--network", "msrresnet", "--distill"])
-    assert "train_dataloader.dataset.gt=work/data/targets_store" in done[-2]
+    targets = "work/zoo_msrresnet_x4c64b16_cpu_distill/targets_store"  # of this start only
+    assert f"train_dataloader.dataset.gt={targets}" in done[-2]
+    held_out = "val_dataloader.0.dataset.data_root=work/data"
+    assert all(held_out in call for call in done if call[0] == "train.py")
     third = json.loads(records.read_text())["models"]["msrresnet"]
     assert [stage["iterations"] for stage in third["earlier"]] == [90, both["iterations"]]
     assert "`--finetune` and `--distill`" in cards._training("msrresnet", third, "")
@@ -283,7 +373,7 @@ def test_a_bundled_network_is_trained_further_and_its_card_has_both_stages(
     module.main([*line, "--network", "msrresnet", "--soap"])
     assert "train_dataloader.dataset.gt=work/data/soap_store" in done[-2]
     fifth = json.loads(records.read_text())["models"]["msrresnet"]
-    assert fifth["recipe"]["optimiser"].startswith("SOAP, lr 0.0002")
+    assert fifth["recipe"]["optimiser"].startswith("SOAP, lr 0.0003")
     assert "their mean" in fifth["recipe"]["bundled"]
 
 
@@ -298,10 +388,40 @@ def test_the_curves_of_two_stages_go_on_from_the_weights_that_were_chosen():
     mse = append_stage(before, {**last, "recipe": {"pixel loss": "MSELoss, loss_weight 1"}})
     assert mse["curves"]["loss_pix"] == [(10, 3.0), (20, 2.0)]
     assert mse["curves"]["loss_pix (MSELoss)"] == [(25, 1.0)]
+    psnr = {**last, "recipe": {"pixel loss": "PSNRLoss, eps 1"}, "chosen": 5}
+    twice = append_stage(append_stage(before, psnr), psnr)
+    many = {**last, "curves": {"loss_pix": [[n, 1.0] for n in range(1, 300)]}, "chosen": 299}
+    many |= {"config": "b.py", "start_sha256": "2"}
+    two = append_stage({**many, "config": "a.py"}, many)
+    assert append_stage(two, many) == two
+    assert twice["curves"]["loss_pix"] == [(10, 3.0), (20, 2.0)]
+    assert twice["curves"]["loss_pix (PSNRLoss)"] == [(25, 1.0), (30, 1.0)]
+    again = {**psnr, "config": "a.py", "start_sha256": "1"}
+    assert append_stage(append_stage(before, again), again) == append_stage(before, again)
     third = append_stage(both, {**last, "chosen": 1})
     assert [stage["chosen"] for stage in third["earlier"]] == [20, 5]
     assert third["start"] == 25
     assert third["curves"]["loss_pix"] == [(10, 3.0), (20, 2.0), (25, 1.0), (30, 1.0)]
+
+
+def test_losses_in_db_are_drawn_on_a_linear_axis_of_their_own(tmp_path, monkeypatch):
+    figures, close = [], pyplot.close
+    monkeypatch.setattr(pyplot, "close", figures.append)
+    positive, negative = [(1, 0.2), (2, 0.1)], [(3, -29.0), (4, -29.5)]
+    both = {"loss_pix": positive, "loss_pix (PSNRLoss)": negative, "held-out PSNR": [(4, 28.0)]}
+    curves.draw(both, 2, tmp_path / "curve.svg")
+    curves.draw({"loss_pix": negative}, 2, tmp_path / "curve.svg")
+    found = [
+        [(axes.get_yscale(), axes.lines[0].get_label()) for axes in figure.axes]
+        for figure in figures
+    ]
+    assert found == [
+        [("log", "loss_pix"), ("linear", "loss_pix (PSNRLoss)"), ("linear", "held-out PSNR")],
+        [("linear", "loss_pix")],
+    ]
+    assert list(figures[1].axes[0].lines[0].get_ydata()) == [-29.0, -29.5]
+    for figure in figures:
+        close(figure)
 
 
 def test_what_is_needed_at_the_end_is_looked_for_at_the_start(tool, tmp_path, calculate_niqe):
