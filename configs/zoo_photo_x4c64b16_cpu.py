@@ -2,7 +2,7 @@
 #
 #   make train-zoo ARGS="--photographs FOLDER --vgg FILE --network photo --cpu"
 #
-# The last stage of the bundled MSRResNet goes on with LR images that are degraded as in
+# As in the last stage of the bundled MSRResNet, on LR images that are degraded as in
 # zoo_photo_x4c64b16.py.
 _base_ = './zoo_msrresnet_x4c64b16_cpu_soap.py'
 

@@ -575,7 +575,6 @@ def test_an_option_without_a_value_is_one_line(fails: Callable[..., str]) -> Non
         ("default_hooks.loger.interval=1", "default_hooks.loger: expected a hook with type"),
         ("default_hooks.loger.interval=1", "nearest: logger"),
         ("model.pixel_loss.loss_weight=-1", "error: L1Loss: loss_weight: expected a finite number"),
-        ("optim_wrapper.optimizer.lr=-1 optim_wrapper.optimizer.type=SOAP", "SOAP: lr: expected"),
         ("train_cfg.max_iters=0", "train_cfg.max_iters: expected a number of at least 1, got 0"),
         ("model.generator.upscale_factor=2", "the scale of train_dataloader.dataset, got 2"),
         ("val_dataloader.0.dataset.scale=3", "expected 3, the scale of val_dataloader.0.dataset"),
@@ -586,7 +585,7 @@ def test_an_option_without_a_value_is_one_line(fails: Callable[..., str]) -> Non
 def test_a_plain_value_in_place_of_a_section_is_named(
     fails: Callable[..., str], option: str, said: str
 ) -> None:
-    assert said in fails("train", MSRRESNET, "--cfg-options", *option.split())
+    assert said in fails("train", MSRRESNET, "--cfg-options", option)
 
 
 def test_a_wrong_flag_is_a_usage_error(fails: Callable[..., str]) -> None:

@@ -120,7 +120,16 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 
 
 def check(vgg: Path, benchmarks: Path | None, network: str | None = None) -> None:
-    """Check before the training of `network`, or all, that the files needed after it exist."""
+    """Check before the training that all files which are needed after it exist.
+
+    Args:
+        vgg: VGG-19's weights.
+        benchmarks: Folder of the test sets; None for the data root.
+        network: Network that is trained; None for all.
+
+    Raises:
+        UserError: A file is missing or incomplete.
+    """
     from zoo.scores import SETS, require_complete
 
     from srgan_plugin.checkpoints.hub import local_checkpoint
@@ -185,7 +194,16 @@ def prepare(photographs: Path, data: Path, *, cpu: bool) -> dict[str, int]:
 
 
 def check_summary(training_summary: Any, path: Path, network: str | None) -> None:
-    """Raise `UserError` if a summary is none, or has no training of `network`, if given."""
+    """Check a summary of earlier trainings.
+
+    Args:
+        training_summary: Content of the file.
+        path: The file.
+        network: Network that is trained further; None if none is.
+
+    Raises:
+        UserError: The content is of another file, or has no training of `network`.
+    """
     is_summary = isinstance(training_summary, dict) and all(
         isinstance(training_summary.get(key), dict) for key in ("photographs", "models")
     )

@@ -136,7 +136,7 @@ def test_a_local_file_with_a_published_name_is_not_read_as_the_published_network
 
 def test_names_of_other_publishers_imply_no_arguments():
     known = [*hub.BUNDLED_MODELS, *hub.PUBLISHED]
-    assert [hub.published_arguments(name) for name in known] == [hub.BUNDLED_ARGUMENTS] * 4
+    assert [hub.published_arguments(name) for name in known] == [hub.BUNDLED_ARGUMENTS] * 5
     others = [*hub._KAIR, *hub._KAIR.values(), *hub._BASICSR, "hf://owner/name", "unknown"]
     assert [hub.published_arguments(name) for name in others] == [{}] * len(others)
 

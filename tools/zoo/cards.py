@@ -57,7 +57,7 @@ def card(name: str, results: Mapping[str, Any], training_summary: Mapping[str, A
         f"**{how(name, training)}**",
         "## Data and licence": _LICENCE.format(**training_summary["photographs"]),
         "## Training": _training(name, training, training_summary.get("note", "")),
-        "## Measured": _measured(name, results),
+        "## Measured": _format_measured(name, results),
         "## What was reached, and what was not": format_aims(
             name, results["sets"], results["jpeg"]
         ),
@@ -84,6 +84,9 @@ def format_aims(name: str, sets: Sets, jpeg: Sets) -> str:
         name: "msrresnet", "srgan" or "photo".
         sets: Scores by test set and method.
         jpeg: The same for LR images that were compressed before; for "photo" only.
+
+    Returns:
+        A line for each aim, as Markdown.
     """
     lines = _against_published(name, sets)
     if name == "msrresnet":
@@ -151,7 +154,7 @@ def _effort(training: Mapping[str, Any]) -> str:
     return f"{training['device']} for {hours:.1f} hours ({iterations} iterations)"
 
 
-def _measured(name: str, results: Mapping[str, Any]) -> str:
+def _format_measured(name: str, results: Mapping[str, Any]) -> str:
     sections = [full_table(results["sets"]), conditions(results["lr_origins"])]
     if name == "photo":
         jpeg = results["jpeg"]

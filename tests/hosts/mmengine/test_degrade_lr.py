@@ -12,6 +12,8 @@ from srgan_plugin.hosts.mmengine.datasets.transforms import find_augmentation
 from srgan_plugin.registry import DATASETS, TRANSFORMS
 
 CROP = {"type": "PairedRandomCrop", "gt_patch_size": 64}
+# With its prefix, because tests before it in the process may have set another scope.
+BENCHMARK = "srgan_plugin.BenchmarkDataset"
 FLIP = {"type": "Flip", "flip_ratio": 1.0}
 
 
@@ -54,9 +56,10 @@ def test_bgr_images_are_degraded_as_their_rgb() -> None:
 
 
 def test_scores_of_images_that_a_pipeline_changed_are_marked(photographs: Path) -> None:
-    options = {"name": "Set5", "data_root": str(photographs), "type": "BenchmarkDataset"}
-    steps = [{"type": "LoadPair"}, {"type": "srgan_plugin.DegradeLR"}, {"type": "PackInputs"}]
-    classes = [{**step, "type": TRANSFORMS.get(step["type"].split(".")[-1])} for step in steps]
+    options = {"name": "Set5", "data_root": str(photographs), "type": BENCHMARK}
+    names = ("LoadPair", "DegradeLR", "PackInputs")
+    steps = [{"type": f"srgan_plugin.{name}"} for name in names]
+    classes = [{**step, "type": TRANSFORMS.get(step["type"])} for step in steps]
     changed, unchanged = (
         DATASETS.build({**options, "pipeline": pipeline}).metainfo["changed_by"]
         for pipeline in (steps, [steps[0], steps[2]])
@@ -73,7 +76,7 @@ def test_a_pipeline_with_it_is_not_read_as_a_batch_and_its_repr_has_the_values()
 
 def test_a_validation_degrades_an_image_in_the_same_way_each_time(photographs: Path) -> None:
     pipeline = [{"type": "LoadPair"}, {"type": "DegradeLR", "clean_ratio": 0}]
-    options = {"name": "Set5", "data_root": str(photographs), "type": "BenchmarkDataset"}
+    options = {"name": "Set5", "data_root": str(photographs), "type": BENCHMARK}
     first, again = (
         [DATASETS.build({**options, "pipeline": pipeline})[n]["img"] for n in range(2)]
         for _ in range(2)

@@ -54,8 +54,8 @@ def check_optimizer_state(optimizer: torch.optim.Optimizer, saved: dict[str, Any
         missing, foreign = _compare_states(optimizer, saved)
     if missing:
         raise UserError(
-            f"--resume: expected states of {type(optimizer).__name__} (with "
-            f"{', '.join(sorted(missing))}), got those of another optimizer, with "
+            f"--resume: expected options and states of {type(optimizer).__name__}, with "
+            f"{', '.join(sorted(missing))}, got those of an optimizer with "
             f"{', '.join(sorted(foreign)) or 'fewer'}; {hint}"
         )
 

@@ -84,7 +84,11 @@ class SOAP(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:
-        """Update the parameters that have a gradient; return the loss of `closure`, if given."""
+        """Update the parameters that have a gradient; return the loss of `closure`, if given.
+
+        Raises:
+            UserError: A gradient is sparse, or not finite where eigenvectors are computed from it.
+        """
         loss = None
         if closure is not None:
             with torch.enable_grad():
