@@ -5,12 +5,13 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from forked import run_ranks
+from forked import rank_variables, run_ranks
 from mmengine.runner import Runner
 from same_state import differences, read_trusted
 from small_runs import small_config
@@ -21,22 +22,34 @@ ROOT = HERE.parents[2]
 
 def two_nodes(*arguments: str, cwd: Path) -> str:
     """Run a script in a process on each of two nodes; return what they said."""
-    port = 20_000 + os.getpid() % 20_000
+    port = rank_variables(2)[0]["MASTER_PORT"]
     line = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=1"]
     line += ["--nnodes=2", "--master_addr=127.0.0.1", f"--master_port={port}"]
-    agents = [
-        subprocess.Popen(
-            [*line, f"--node_rank={node}", *arguments],
-            cwd=cwd,
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for node in range(2)
-    ]
-    said = "".join(agent.communicate(timeout=300)[0] for agent in agents)
-    assert all(agent.returncode == 0 for agent in agents), said
+    outputs = [cwd / f"node_{node}.txt" for node in range(2)]
+    agents = []
+    for node, output in enumerate(outputs):
+        with output.open("w") as file:
+            agents += [
+                subprocess.Popen(
+                    [*line, f"--node_rank={node}", *arguments],
+                    cwd=cwd,
+                    env=os.environ | {"OMP_NUM_THREADS": "1"},
+                    stdout=file,
+                    stderr=subprocess.STDOUT,
+                )
+            ]
+    deadline = time.monotonic() + 300
+    try:
+        while None in (codes := [agent.poll() for agent in agents]) and not any(codes):
+            if time.monotonic() > deadline:
+                break
+            time.sleep(0.1)
+    finally:
+        for agent in agents:
+            agent.terminate()  # it ends the process of its node
+            agent.wait(60)
+    said = "".join(output.read_text() for output in outputs)
+    assert codes == [0, 0], said
     return said
 
 
@@ -138,3 +151,28 @@ def test_a_run_goes_on_with_another_number_of_processes_on_the_same_samples(
     ours, theirs = (read_trusted(p)["message_hub"]["log_scalars"] for p in (whole, fewer))
     curves = [c["train/loss_pix"].data[0] for c in (ours, theirs)]
     assert curves[0][3:] == pytest.approx(curves[1][3:], abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("version", "pauses"),
+    [((3, 11, 7), True), ((3, 11, 10), False), ((3, 10, 14), True), ((3, 12, 0), False)],
+)
+def test_a_thread_that_waits_for_the_gil_gets_it_before_a_fork_where_that_could_hang(
+    version: tuple[int, ...], pauses: bool
+) -> None:
+    script = f"""
+import os, sys, threading
+from srgan_plugin.hosts.mmengine.engine.distributed import pause_before_forks
+pause_before_forks({version})
+go, done = threading.Event(), threading.Event()
+thread = threading.Thread(target=lambda: (go.wait(), done.set()), daemon=True)
+thread.start()
+sys.setswitchinterval(100)
+go.set()
+pid = os.fork()
+if not pid:
+    os._exit(done.is_set())
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+"""
+    done = subprocess.run([sys.executable, "-c", script], timeout=120, check=False)
+    assert done.returncode == int(pauses)
