@@ -19,7 +19,10 @@ from srgan_plugin.registry import MODEL_WRAPPERS
 _TIMEOUT: Final = 600.0  # seconds; torch's default with NCCL, with gloo it is 1800
 # Before these, a process forked while another thread asks for the GIL can wait for ever (CPython's
 # gh-112275). gloo's threads ask for it when they release the tensors of a collective operation.
-_SAFE_FORKS: Final = {(3, 10): (3, 10, 15), (3, 11): (3, 11, 10)}
+_SAFE_FORKS: Final[dict[tuple[int, ...], tuple[int, ...]]] = {
+    (3, 10): (3, 10, 15),
+    (3, 11): (3, 11, 10),
+}
 _PAUSE: Final = 0.02  # seconds
 
 
