@@ -100,6 +100,23 @@ def test_bicubic_through_the_test_tool_equals_the_resize_measured_by_hand(
     assert "skipped: " in said.out + said.err
 
 
+def test_the_name_of_a_test_set_that_a_pipeline_changed_has_the_transform_in_the_results(
+    data: Path,
+) -> None:
+    Path("degraded.py").write_text(f"""
+_base_ = [{BICUBIC!r}]
+pipelines = [[dict(type=name) for name in names] for names in (
+    ('LoadPair', 'DegradeLR', 'PackInputs'), ('LoadPair', 'PackInputs'))]
+test_dataloader = [dict(
+    batch_size=1,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    dataset=dict(type='BenchmarkDataset', name=name, data_root={str(data)!r}, pipeline=pipeline),
+) for name, pipeline in zip(('Set5', 'Set14'), pipelines)]
+""")
+    tool("test").main(["degraded.py", "none", "--out", "r.json"])
+    assert list(json.loads(Path("r.json").read_text())) == ["Set5 (DegradeLR)", "Set14"]
+
+
 def test_training_validates_keeps_the_best_checkpoint_and_its_result_can_be_tested(
     data: Path,
 ) -> None:

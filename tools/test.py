@@ -358,7 +358,8 @@ def report(runner: Any, results: dict[str, dict[str, float]], out: str | None) -
     Args:
         runner: Runner after the test.
         results: Values by test set and metric.
-        out: JSON file to write; None for no file.
+        out: JSON file to write; None for no file. A test set whose images transforms changed has
+            their names in its own, because it is not comparable with the set.
     """
     from srgan_plugin.hosts.mmengine.engine.multi_loops import MultiTestLoop
     from srgan_plugin.io.atomic import write_text
@@ -382,7 +383,9 @@ def report(runner: Any, results: dict[str, dict[str, float]], out: str | None) -
     )
     write_lines(table.splitlines())
     if out:
-        write_text(results_text(results, counts), out)
+        names = {n: f"{n} ({changed_by[n]})" if changed_by.get(n) else n for n in results}
+        results = {names[n]: row for n, row in results.items()}
+        write_text(results_text(results, {names.get(n, n): c for n, c in counts.items()}), out)
 
 
 @command

@@ -68,6 +68,13 @@ def test_scores_of_images_that_a_pipeline_changed_are_marked(photographs: Path) 
     assert (changed, unchanged) == ("DegradeLR", "")
 
 
+@pytest.mark.parametrize("pipeline", [{"type": "LoadPair"}, "LoadPair", ["LoadPair"], [None]])
+def test_a_pipeline_that_is_no_list_of_dicts_is_refused(photographs: Path, pipeline: Any) -> None:
+    options = {"name": "Set5", "data_root": str(photographs), "type": BENCHMARK}
+    with pytest.raises(UserError, match=r"dict\(type='LoadPair'\), got "):
+        DATASETS.build({**options, "pipeline": pipeline})
+
+
 def test_a_pipeline_with_it_is_not_read_as_a_batch_and_its_repr_has_the_values() -> None:
     steps = [build(**step) for step in (CROP, {"type": "DegradeLR"}, {"type": "PackInputs"})]
     assert find_augmentation(steps, 4) is None

@@ -1,6 +1,6 @@
 """Datasets of LR/GT pairs for training, and benchmark sets by name."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +52,15 @@ def _changes(steps: Sequence[Config]) -> list[str]:
 
 
 def _pipeline(steps: Sequence[Config]) -> Compose:
-    return Compose([TRANSFORMS.build({"_scope_": SCOPE, **step}) for step in steps])
+    """Build the transforms; raise `UserError` for what is not a list of dicts."""
+    listed = [steps] if isinstance(steps, str | Mapping) else list(steps)
+    wrong = [step for step in listed if steps is step or not isinstance(step, Mapping)]
+    if wrong:
+        raise UserError(
+            "pipeline: expected a list of transforms such as dict(type='LoadPair'), got "
+            f"{wrong[0]!r}"
+        )
+    return Compose([TRANSFORMS.build({"_scope_": SCOPE, **step}) for step in listed])
 
 
 @DATASETS.register_module()
