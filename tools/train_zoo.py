@@ -6,16 +6,18 @@ A second run resumes the first. Do not run two at a time, because they write to 
 
 import argparse
 import json
-import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from srgan_plugin.cli.errors import command
 from srgan_plugin.cli.parser import Parser
 from srgan_plugin.errors import UserError
+
+if TYPE_CHECKING:
+    from zoo.bundling import Training
 
 ROOT = Path(__file__).resolve().parent.parent
 #: In the order of their training; the others start from the first.
@@ -32,35 +34,8 @@ COPIES: dict[str, dict[str, Any]] = {
     "augment": {},
     "soap": {"count": 15, "originals": True},
 }
-
-
-#: File in the run of the weights that were bundled.
-RESULT = "bundled.safetensors"
-
-
-class Training(NamedTuple):
-    """Training of a network: its name, the file name of its config, and the work dir of all."""
-
-    name: str
-    config: str
-    work: Path
-
-    @property
-    def is_averaged(self) -> bool:
-        """Whether the best of its weights, those of its start, and means of them is bundled."""
-        return self.name != "photo" and self.copies is not None
-
-    @property
-    def run(self) -> Path:
-        """Work dir of this training, which also has its start and its result."""
-        return self.work / Path(self.config).stem
-
-    @property
-    def copies(self) -> str | None:
-        """Key of `COPIES`, if this training is on copies of the photographs."""
-        if self.config == "zoo_photo_x4c64b16_cpu.py":
-            return "soap"
-        return next((name for name in COPIES if self.config.endswith(f"_{name}.py")), None)
+#: Copies that the short recipe of a network is on.
+CPU_COPIES = {"photo": "soap"}
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
@@ -248,40 +223,7 @@ def describe(
         training_summary["note"] = read_text(notes, "notes").strip()
 
 
-def keep_start(training: Training, start: Path) -> Path:
-    """Copy the weights that a training starts from into its run.
-
-    The file `start` may be replaced by the result of the training.
-
-    Returns:
-        The copy.
-
-    Raises:
-        UserError: The run was trained from other weights.
-    """
-    from srgan_plugin.io.atomic import atomic_path
-    from srgan_plugin.io.download import sha256
-
-    kept, result = training.run / f"start{start.suffix}", training.run / RESULT
-    began = any(training.run.glob("*.pth")) or any(training.run.glob("*/vis_data"))
-    if not kept.is_file() and not began:
-        training.run.mkdir(parents=True, exist_ok=True)
-        with atomic_path(kept) as temporary:
-            shutil.copyfile(start, temporary)
-    if not kept.is_file():
-        raise UserError(
-            f"{kept}: expected the weights that the run was trained from, got no file; move "
-            f"{training.run} to train again"
-        )
-    if sha256(start) not in [sha256(path) for path in (kept, result) if path.is_file()]:
-        raise UserError(
-            f"{training.run}: expected a run trained from {start}, got one from other weights; "
-            "move it to train again"
-        )
-    return kept
-
-
-def make_targets(start: Path, store: Path, training: Training) -> Path:
+def make_targets(start: Path, store: Path, training: "Training") -> Path:
     """Make the store of targets, unless it exists.
 
     Args:
@@ -324,7 +266,7 @@ def make_copies(data: Path, option: str) -> Path:
     return store
 
 
-def train(training: Training, store: Path, *options: str) -> Any:
+def train(training: "Training", store: Path, *options: str) -> Any:
     """Train, or resume the training, unless it is complete; return the config."""
     from srgan_plugin.cli.configs import read_config
     from srgan_plugin.hosts.mmengine.engine.checkpoint_files import checkpoint_name
@@ -342,123 +284,26 @@ def train(training: Training, store: Path, *options: str) -> Any:
     return config
 
 
-def choose(
-    training: Training, held_out: Path, iterations: int
-) -> tuple[Path, str, dict[int, dict[str, float]]]:
-    """Choose the checkpoint by the held-out photographs, or the last if means are compared.
-
-    Args:
-        training: Completed training.
-        held_out: Folder of held-out photographs.
-        iterations: Iterations of the complete training.
-
-    Returns:
-        The checkpoint, the criterion, and the scores by iteration.
-    """
-    from zoo.selection import best_by_niqe, best_by_psnr, read_log
-    from zoo.training_summary import validations
-
-    from srgan_plugin.data.benchmark_sets import find_benchmark
-    from srgan_plugin.hosts.mmengine.engine.checkpoint_files import checkpoint_name
-
-    benchmark = find_benchmark(held_out.name, held_out.parent)
-    if training.is_averaged or training.name == "photo":
-        last = training.run / checkpoint_name(iterations)
-        return last, "being the last", validations(read_log(training.run))
-    if training.name == "msrresnet":
-        best = best_by_psnr(training.run, training.run / checkpoint_name(iterations), benchmark)
-        return best, "PSNR on the held-out photographs", validations(read_log(training.run))
-    chosen, scores = best_by_niqe(training.run, benchmark, print)
-    return chosen, "NIQE on the held-out photographs", scores
-
-
-def bundle(
-    training: Training, config: Any, start: Path, *, cpu: bool
-) -> tuple[Path, dict[str, Any]]:
-    """Choose the checkpoint of a training, finish it if need be, and bundle its weights.
-
-    Args:
-        training: Completed training.
-        config: Its config.
-        start: Weights that it started from, for the average or interpolation with them.
-        cpu: Whether it was trained on a CPU.
-
-    Returns:
-        The chosen checkpoint and a summary of the training.
-    """
-    from zoo.finishing import add_detail, best_of_means, finish
-    from zoo.selection import read_log
-    from zoo.training_summary import curves, recipe
-
-    from srgan_plugin.checkpoints.convert import convert
-    from srgan_plugin.data.benchmark_sets import find_benchmark
-    from srgan_plugin.hosts.mmengine.engine.checkpoint_files import (
-        numbered_checkpoints,
-        parse_iteration,
-    )
-    from srgan_plugin.io.atomic import atomic_path
-    from srgan_plugin.io.download import sha256
-
-    iterations, data = config.train_cfg.max_iters, training.work / "data"
-    chosen, chosen_by, scores = choose(training, data / "HeldOut", iterations)
-    log = read_log(training.run)
-    source, summary = chosen, recipe(config)
-    if training.name == "srgan":
-        source = training.run / "finished.pth"
-        summary |= finish(start, chosen, source, find_benchmark("photographs", data))
-    weights = ROOT / "srgan_plugin/checkpoints/weights"
-    if training.name == "photo":
-        source = training.run / "finished.pth"
-        summary |= add_detail(start, weights / "srgan.safetensors", chosen, source)
-    if training.is_averaged:
-        source = training.run / "averaged.pth"
-        held_out = find_benchmark("HeldOut", data)
-        checkpoints = [path for _, path in numbered_checkpoints(training.run)]
-        summary |= best_of_means(start, checkpoints, source, held_out)
-    result = training.run / RESULT
-    print("\n".join(convert(source, result, to="plugin", half=True).report()))
-    shown = curves(log, scores)
-    target = weights / f"{training.name}.safetensors"
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_path(target) as temporary:
-        shutil.copyfile(result, temporary)
-    return chosen, {
-        "config": training.config,
-        "gpu_config": f"zoo_{training.name}_x4c64b16.py",
-        "cpu": cpu,
-        "device": device(cpu=cpu),
-        "seconds": round(log.seconds, 3),
-        "hours": round(log.seconds * iterations / 3600, 2),
-        "iterations": iterations,
-        "chosen": parse_iteration(chosen),
-        "chosen_by": chosen_by,
-        "recipe": summary,
-        "curves": shown,
-        **({"start_sha256": sha256(start)} if start.parent == training.run else {}),
-    }
-
-
-def device(*, cpu: bool) -> str:
-    """Return the name of the device of the training."""
-    import torch
-
-    if cpu or not torch.cuda.is_available():
-        return f"{os.cpu_count()} CPU cores"
-    return f"one {torch.cuda.get_device_name()}"
-
-
 @command
 def main(argv: list[str] | None = None) -> None:
     """Train the networks and bundle their weights."""
     args = parse_args(argv)
+    from zoo.bundling import Training, bundle, keep_start
     from zoo.training_summary import append_stage
 
     from srgan_plugin.io.atomic import write_text
     from srgan_plugin.io.text_files import read_json
 
     suffix = "_cpu" * args.cpu + (f"_{args.further}" if args.further else "")
+    is_averaged = args.further in COPIES
     trainings = [
-        Training(name, f"zoo_{name}_x4c64b16{suffix}.py", args.work_dir)
+        Training(
+            name,
+            f"zoo_{name}_x4c64b16{suffix}.py",
+            args.work_dir,
+            args.further if is_averaged else CPU_COPIES.get(name) if args.cpu else None,
+            is_averaged,
+        )
         for name in ([args.network] if args.network else NETWORKS)
     ]
     for training in trainings:
@@ -495,7 +340,7 @@ def main(argv: list[str] | None = None) -> None:
         if name == "srgan":
             options.append(f"model.perceptual_loss.pretrained={args.vgg}")
         config = train(training, store, *options)
-        chosen, summary = bundle(training, config, start, cpu=args.cpu)
+        chosen, summary = bundle(training, config, start, weights, cpu=args.cpu)
         if name == NETWORKS[0]:
             first = chosen
         if args.further:
