@@ -358,8 +358,9 @@ def report(runner: Any, results: dict[str, dict[str, float]], out: str | None) -
     Args:
         runner: Runner after the test.
         results: Values by test set and metric.
-        out: JSON file to write; None for no file. A test set whose images transforms changed has
-            their names in its own, because it is not comparable with the set.
+        out: JSON file to write; None for no file. The name of a test set there has the transforms
+            that change its images, such as `Set5 (DegradeLR)`, because it is not comparable with
+            the set.
     """
     from srgan_plugin.hosts.mmengine.engine.multi_loops import MultiTestLoop
     from srgan_plugin.io.atomic import write_text

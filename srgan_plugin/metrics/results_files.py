@@ -43,5 +43,6 @@ def split_counts(content: Mapping[str, Mapping[str, Any]]) -> tuple[Results, dic
 
 def incomplete_sets(counts: Mapping[str, int]) -> dict[str, str]:
     """Return the number of measured images by incomplete test set, such as "4 of 5 images"."""
-    texts = {name: missing_images(name, count) for name, count in counts.items()}
+    # `tools/test.py` puts transforms behind the name.
+    texts = {name: missing_images(name.split(" (")[0], count) for name, count in counts.items()}
     return {name: text for name, text in texts.items() if text}

@@ -24,12 +24,17 @@ def context() -> Any:
     return forking
 
 
-def rank_variables(ranks: int) -> list[dict[str, str]]:
-    """Return what torchrun tells each of several processes on one machine."""
+def free_port() -> int:
+    """Return a port of this machine that nothing listens on."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        port: int = free.getsockname()[1]
+    return port
+
+
+def rank_variables(ranks: int) -> list[dict[str, str]]:
+    """Return what torchrun tells each of several processes on one machine."""
+    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
     shared |= {"WORLD_SIZE": str(ranks), "LOCAL_WORLD_SIZE": str(ranks)}
     return [shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(ranks)]
 

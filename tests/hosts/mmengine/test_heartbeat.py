@@ -15,7 +15,7 @@ from mmengine.config import Config
 from torch.distributed import DistNetworkError
 
 from srgan_plugin.hosts.mmengine.compat import enable_safe_checkpointing
-from srgan_plugin.hosts.mmengine.engine import heartbeat
+from srgan_plugin.hosts.mmengine.engine import distributed, heartbeat
 from srgan_plugin.hosts.mmengine.engine.distributed import get_timeout, join_process_group
 
 HERE = Path(__file__).parent
@@ -174,7 +174,10 @@ def test_torch_is_given_a_timeout_only_where_the_config_has_one(
     given: dict[str, object] = {}
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.distributed, "init_process_group", lambda _, **kw: given.update(kw))
+    paused: list[str] = []
+    monkeypatch.setattr(distributed, "pause_before_forks", lambda: paused.append("before forks"))
     join_process_group("pytorch", {"env_cfg": {"dist_cfg": {"timeout": seconds}}})
+    assert paused == ["before forks"]
     assert given == {"timeout": None if seconds is None else timedelta(seconds=seconds)}
 
 

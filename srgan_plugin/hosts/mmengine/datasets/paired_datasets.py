@@ -79,7 +79,8 @@ class PairedImageDataset(Dataset[Any]):
 
     Raises:
         MissingFileError: A path does not exist.
-        UserError: LR and GT images are not pairs, or `lr` or `ann_file` is given without `gt`.
+        UserError: LR and GT images are not pairs, `lr` or `ann_file` is given without `gt`, or
+            `pipeline` is no list of dicts.
     """
 
     def __init__(
@@ -142,6 +143,7 @@ class BenchmarkDataset(Dataset[Any]):
 
     Raises:
         MissingFileError: The set does not exist; the message has the paths of all layouts.
+        UserError: `pipeline` is no list of dicts.
     """
 
     def __init__(
