@@ -5,6 +5,7 @@ A second run resumes the first. Do not run two at a time, because they write to 
 """
 
 import argparse
+import hashlib
 import json
 import shutil
 import subprocess
@@ -25,7 +26,7 @@ NETWORKS = ("msrresnet", "srgan", "photo")
 #: Options that train a bundled network further, and their data in addition to the pieces.
 FURTHER = {
     "finetune": "",
-    "distill": ", towards the mean of GT and the network's own self-ensemble",
+    "distill": ", towards outputs of networks",
     "augment": ", on downscaled and rotated copies of the photographs as well",
     "soap": ", by SOAP, on more copies",
 }
@@ -94,13 +95,16 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     return args
 
 
-def check(vgg: Path, benchmarks: Path | None, network: str | None = None) -> None:
+def check(
+    vgg: Path, benchmarks: Path | None, network: str | None = None, further: str | None = None
+) -> None:
     """Check before the training that all files which are needed after it exist.
 
     Args:
         vgg: VGG-19's weights.
         benchmarks: Folder of the test sets; None for the data root.
         network: Network that is trained; None for all.
+        further: Option that trains it further.
 
     Raises:
         UserError: A file is missing or incomplete.
@@ -117,7 +121,7 @@ def check(vgg: Path, benchmarks: Path | None, network: str | None = None) -> Non
     for name in SETS:
         require_complete(find_benchmark(name, benchmarks or data_root()))
     if network == "photo":
-        local_checkpoint("srgan")
+        local_checkpoint("msrresnet" if further else "srgan")
 
 
 def say(text: str) -> None:
@@ -223,23 +227,39 @@ def describe(
         training_summary["note"] = read_text(notes, "notes").strip()
 
 
-def make_targets(start: Path, store: Path, training: "Training") -> Path:
+def make_targets(start: Path, store: Path, training: "Training", clean_weights: Path) -> Path:
     """Make the store of targets, unless it exists.
 
     Args:
-        start: Weights of the network whose self-ensemble is used.
+        start: Weights of the network whose outputs are the targets.
         store: Training store.
-        training: The training; `keep_start` refuses a run with other weights.
+        training: The training.
+        clean_weights: Weights of the network for targets of clean LR images, for `photo`.
 
     Returns:
-        Folder of the store.
+        Folder of the store, whose name has a hash of what the targets depend on.
     """
-    from zoo.distillation import write_targets
+    from zoo.distillation import write_restored_targets, write_targets
 
-    from srgan_plugin.inference import open_model
+    from srgan_plugin.cli.configs import read_config
+    from srgan_plugin.data.degradation import check_degradation
+    from srgan_plugin.inference import Upscaler, open_model
+    from srgan_plugin.io.download import sha256
 
-    targets = training.run / "targets_store"
-    if not targets.exists():
+    parts = [store, sha256(start)]
+    if training.name == "photo":
+        values = dict(read_config(ROOT / "configs" / training.config).degradation)
+        values.pop("type")
+        params = check_degradation(values)
+        parts += [sha256(clean_weights), params]
+    digest = hashlib.sha256(repr(parts).encode()).hexdigest()[:8]
+    targets = training.run / f"targets_{digest}_store"
+    if targets.exists():
+        return targets
+    if training.name == "photo":
+        restore, upscale = (Upscaler(str(path)) for path in (start, clean_weights))
+        write_restored_targets(restore, upscale, params, store, targets)
+    else:
         write_targets(open_model(str(start)), store, targets)
     return targets
 
@@ -295,24 +315,25 @@ def main(argv: list[str] | None = None) -> None:
     from srgan_plugin.io.text_files import read_json
 
     suffix = "_cpu" * args.cpu + (f"_{args.further}" if args.further else "")
-    is_averaged = args.further in COPIES
     trainings = [
         Training(
             name,
             f"zoo_{name}_x4c64b16{suffix}.py",
             args.work_dir,
-            args.further if is_averaged else CPU_COPIES.get(name) if args.cpu else None,
-            is_averaged,
+            args.further,
+            args.further if args.further in COPIES else CPU_COPIES.get(name) if args.cpu else None,
         )
         for name in ([args.network] if args.network else NETWORKS)
     ]
     for training in trainings:
         if not (ROOT / "configs" / training.config).is_file():
+            found = sorted((ROOT / "configs").glob(f"zoo_*_{args.further}.py"))
             raise UserError(
                 f"--{args.further}: expected the recipe configs/{training.config}, got no such "
-                f"file; use --network msrresnet --cpu --{args.further}, or write it"
+                f"file, but {', '.join(path.name for path in found)}; choose --network and --cpu "
+                "as in one of them, or write it"
             )
-    check(args.vgg, args.benchmarks, args.network)
+    check(args.vgg, args.benchmarks, args.network, args.further)
     records = ROOT / "docs/zoo/training.json"
     training_summary: dict[str, Any] = {"photographs": {}, "note": "", "models": {}}
     if args.network:
@@ -333,10 +354,10 @@ def main(argv: list[str] | None = None) -> None:
         if name != NETWORKS[0] or args.further:
             start = keep_start(training, start)
             options.append(f"load_from={start}")
-        if args.distill:
-            store = make_targets(start, store, training)
         if training.copies:
             store = make_copies(data, training.copies)
+        if args.distill:
+            store = make_targets(start, store, training, first)
         if name == "srgan":
             options.append(f"model.perceptual_loss.pretrained={args.vgg}")
         config = train(training, store, *options)

@@ -33,17 +33,24 @@ class Training(NamedTuple):
         name: Name of the network.
         config: File name of the config.
         work: Work dir of all trainings.
-        copies: Name of the copies of the photographs that it is on, a key of `COPIES`; None for the
-            photographs.
-        is_averaged: Whether the best of its weights, those of its start, and means of them is
-            bundled.
+        further: Option that trains the bundled network further; None for the first stage.
+        copies: Name of the copies of the photographs that it is on; None for the photographs or
+            their pieces.
     """
 
     name: str
     config: str
     work: Path
+    further: str | None = None
     copies: str | None = None
-    is_averaged: bool = False
+
+    @property
+    def is_averaged(self) -> bool:
+        """Whether the best of its weights, those of its start, and means of them is bundled.
+
+        This is so for the options that make copies of the photographs.
+        """
+        return self.further is not None and self.copies == self.further
 
     @property
     def run(self) -> Path:
@@ -84,7 +91,7 @@ def keep_start(training: Training, start: Path) -> Path:
 def choose(
     training: Training, held_out: Path, iterations: int
 ) -> tuple[Path, str, dict[int, dict[str, float]]]:
-    """Choose the checkpoint by the held-out photographs, or the last if means are compared.
+    """Choose the checkpoint by the held-out photographs, or the last of `photo` and for means.
 
     Args:
         training: Completed training.
@@ -127,9 +134,15 @@ def bundle(
     if training.name == "srgan":
         source = training.run / "finished.pth"
         summary |= finish(start, chosen, source, find_benchmark("photographs", data))
-    if training.name == "photo":
+    if training.name == "photo" and not training.further:
         source = training.run / "finished.pth"
         summary |= add_detail(start, weights / "srgan.safetensors", chosen, source)
+    if training.name == "photo" and training.further == "distill":
+        clean = sha256(weights / "msrresnet.safetensors")[:8]
+        summary["targets"] = (
+            "outputs of the start for LR degraded as in the stage before, and of MSRResNet (file "
+            f"{clean}) for a share of {config.degradation.clean_ratio:g} that is clean"
+        )
     if training.is_averaged:
         source = training.run / "averaged.pth"
         held_out = find_benchmark("HeldOut", data)

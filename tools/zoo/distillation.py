@@ -1,11 +1,14 @@
-"""Training pairs whose target is the mean of GT and of a network's self-ensemble.
+"""Training pairs whose targets are outputs of networks.
 
 The mean of a network's outputs over the eight flips and transpositions of its input has a higher
 PSNR than one output. The network is trained to reach it: GT has details that LR does not determine,
 which are noise in the gradients, and the self-ensemble does not have them.
+
+A network that restores degraded LR images loses PSNR on clean ones, the more the more texture it
+adds. It is trained to its own output on degraded LR, and to that of another network on clean LR.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -13,11 +16,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from srgan_plugin.data.degradation import DegradationParams, degrade
 from srgan_plugin.data.pairs import GT_STORE, ImagePairs, lr_store_name
+from srgan_plugin.data.sampling import SampleIndex
 from srgan_plugin.io.array_types import RGBArray
 from srgan_plugin.io.atomic import atomic_directory
 from srgan_plugin.io.lmdb_writer import StoreWriter
 from srgan_plugin.networks.self_ensemble import self_ensemble
+
+Sample = tuple[str, RGBArray, RGBArray]  # key, LR, target
 
 SHARE: Final = 0.5  # share of the self-ensemble in a target
 
@@ -51,12 +58,46 @@ def write_targets(
         folder: Folder to create, complete or not at all.
         scale: GT size over LR size.
     """
+    pairs = (
+        (key, np.asarray(lr), np.asarray(gt)) for key, lr, gt in ImagePairs(store, scale=scale)
+    )
+    _write(folder, scale, ((key, lr, make_target(network, lr, gt)) for key, lr, gt in pairs))
+
+
+def write_restored_targets(
+    restore: Callable[[RGBArray], RGBArray],
+    upscale: Callable[[RGBArray], RGBArray],
+    params: DegradationParams,
+    store: Path,
+    folder: Path,
+    scale: int = 4,
+) -> None:
+    """Write a training store of degraded and clean LR images, and of two networks' outputs as GT.
+
+    Args:
+        restore: Makes the target of a degraded LR image.
+        upscale: Makes that of a clean one.
+        params: The degradation, which depends on the number of the sample only.
+        store: Folder written by `create_store`.
+        folder: Folder to create, complete or not at all.
+        scale: GT size over LR size.
+    """
+
+    def samples() -> Iterator[Sample]:
+        for number, (key, image, _) in enumerate(ImagePairs(store, scale=scale)):
+            lr = np.asarray(image)
+            degraded = degrade(lr, params, SampleIndex(number, 0, number))
+            yield key, degraded, (upscale if degraded is lr else restore)(degraded)
+
+    _write(folder, scale, samples())
+
+
+def _write(folder: Path, scale: int, samples: Iterable[Sample]) -> None:
     with (
         atomic_directory(folder) as building,
         StoreWriter(building / GT_STORE, "raw") as targets,
         StoreWriter(building / lr_store_name(scale), "raw") as inputs,
     ):
-        for key, lr, gt in ImagePairs(store, scale=scale):
-            image = np.asarray(lr)
-            inputs.put(key, image)
-            targets.put(key, make_target(network, image, np.asarray(gt)))
+        for key, lr, target in samples:
+            inputs.put(key, lr)
+            targets.put(key, target)

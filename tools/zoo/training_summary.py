@@ -64,7 +64,8 @@ def append_stage(before: Mapping[str, Any], last: Mapping[str, Any]) -> dict[str
 
     Returns:
         `last` with the summaries of the earlier stages as `earlier`, the iterations before it as
-        `start`, and the curves of all stages in one; that of another pixel loss has its name.
+        `start`, and the curves of all stages in one; that of another pixel loss, or of other
+        targets than GT, has its name.
     """
     same = ("config", "start_sha256")
     if "start_sha256" in last and all(before.get(key) == last[key] for key in same):
@@ -74,9 +75,13 @@ def append_stage(before: Mapping[str, Any], last: Mapping[str, Any]) -> dict[str
     start = before.get("start", 0) + before["chosen"]
     added = dict(last["curves"])
     first_stage = next(iter(before.get("earlier", [])), before)
-    losses = [stage.get("recipe", {}).get("pixel loss", "") for stage in (first_stage, last)]
-    if losses[0] != losses[1] and "loss_pix" in added:
-        added[f"loss_pix ({losses[1].partition(',')[0]})"] = added.pop("loss_pix")
+    (_, before_loss), (targets, loss) = (
+        [stage.get("recipe", {}).get(row, "") for row in ("targets", "pixel loss")]
+        for stage in (first_stage, last)
+    )
+    if (targets or loss != before_loss) and "loss_pix" in added:
+        other = loss.partition(",")[0] + ", other targets" * bool(targets)
+        added[f"loss_pix ({other})"] = added.pop("loss_pix")
     curves = {}
     for name in before["curves"].keys() | added.keys():
         first = [(x, y) for x, y in before["curves"].get(name, []) if x <= start]

@@ -1,9 +1,10 @@
-"""Targets of distillation are the mean of GT and the self-ensemble, with the LR images of GT."""
+"""Targets of distillation are what networks make of the LR images beside them."""
 
 import numpy as np
 import torch
-from zoo.distillation import make_target, write_targets
+from zoo.distillation import make_target, write_restored_targets, write_targets
 
+from srgan_plugin.data.degradation import DegradationParams
 from srgan_plugin.data.pairs import ImagePairs
 from srgan_plugin.data.prepare.stores import create_store
 from srgan_plugin.io.writers import write_image
@@ -39,3 +40,31 @@ def test_the_store_has_the_same_keys_and_lr_images_and_other_gt(tmp_path, textur
         assert np.array_equal(np.asarray(new.lr), np.asarray(old.lr))
         target = make_target(network, np.asarray(old.lr), np.asarray(old.gt))
         assert np.array_equal(np.asarray(new.gt), target)
+
+
+def test_targets_of_degraded_and_of_clean_lr_are_of_two_networks(tmp_path, textured):
+    for n in range(30):
+        write_image(tmp_path / f"hr/{n:02}.png", textured(64, 64, seed=n))
+    create_store(tmp_path / "hr", tmp_path / "store", workers=1)
+    params = DegradationParams(clean_ratio=0.5, jpeg_quality=(10, 10))
+
+    def larger(lr, level):
+        return np.clip(lr.repeat(4, 0).repeat(4, 1).astype(int) + level, 0, 255).astype(np.uint8)
+
+    def restore(lr):
+        return larger(lr, 1)
+
+    def upscale(lr):
+        return larger(lr, 2)
+
+    for name in ("targets", "again"):
+        write_restored_targets(restore, upscale, params, tmp_path / "store", tmp_path / name)
+    before, after, again = (ImagePairs(tmp_path / name) for name in ("store", "targets", "again"))
+    kinds = []
+    for old, new, repeated in zip(before, after, again, strict=True):
+        lr = np.asarray(new.lr)
+        is_clean = np.array_equal(lr, np.asarray(old.lr))
+        kinds.append(is_clean)
+        assert np.array_equal(np.asarray(new.gt), (upscale if is_clean else restore)(lr))
+        assert np.array_equal(np.asarray(repeated.lr), lr)
+    assert 5 < sum(kinds) < 25

@@ -18,6 +18,7 @@ from srgan_plugin.checkpoints.convert import convert
 from srgan_plugin.cli.configs import read_config
 from srgan_plugin.data import benchmark_sets
 from srgan_plugin.data.benchmark_sets import find_benchmark
+from srgan_plugin.data.pairs import ImagePairs
 from srgan_plugin.data.prepare.stores import create_store
 from srgan_plugin.inference import Upscaler, open_model
 from srgan_plugin.io.writers import write_image
@@ -162,7 +163,7 @@ def train_zoo(tool, tmp_path, monkeypatch):
     (tmp_path / "vgg.pth").touch()
     (tmp_path / "about.md").write_text("All mine.")
     (tmp_path / "note.md").write_text("In goes.\n")
-    monkeypatch.setattr(module, "check", lambda vgg, benchmarks, network: None)
+    monkeypatch.setattr(module, "check", lambda *arguments: None)
 
     def run(name, *arguments):
         done.append((name, *map(str, arguments)))
@@ -351,7 +352,8 @@ def test_a_bundled_network_is_trained_further_and_its_card_has_both_stages(
     write_image(tmp_path / "pieces/0.png", textured(32, 32))
     create_store(tmp_path / "pieces", tmp_path / "work/data/pieces_store", workers=1)
     module.main([*line, "--network", "msrresnet", "--distill"])
-    targets = "work/zoo_msrresnet_x4c64b16_cpu_distill/targets_store"  # of this start only
+    # Of this start only: its hash is in the name.
+    (targets,) = Path("work/zoo_msrresnet_x4c64b16_cpu_distill").glob("targets_*_store")
     assert f"train_dataloader.dataset.gt={targets}" in done[-2]
     held_out = "val_dataloader.0.dataset.data_root=work/data"
     assert all(held_out in call for call in done if call[0] == "train.py")
@@ -375,6 +377,50 @@ def test_a_bundled_network_is_trained_further_and_its_card_has_both_stages(
     fifth = json.loads(records.read_text())["models"]["msrresnet"]
     assert fifth["recipe"]["optimiser"].startswith("SOAP, lr 0.0003")
     assert "their mean" in fifth["recipe"]["bundled"]
+
+
+def test_photo_is_distilled_to_its_own_outputs_and_on_clean_lr_to_those_of_msrresnet(
+    train_zoo, tmp_path, textured, calculate_niqe
+):
+    module, done = train_zoo
+    for n in range(33):
+        write_image(tmp_path / f"photographs/{n}.png", textured(252, 252, seed=n))
+        write_image(tmp_path / f"pieces/{n}.png", textured(32, 32, seed=n))
+    create_store(tmp_path / "pieces", tmp_path / "work/data/soap_store", workers=1)
+    weights = tmp_path / "checkout/srgan_plugin/checkpoints/weights"
+    for seed, name in enumerate(("photo", "msrresnet")):
+        target = weights / f"{name}.safetensors"
+        convert(checkpoint(tmp_path / f"{seed}.pth", seed), target, to="plugin", half=True)
+    restore, upscale = (Upscaler(str(weights / f"{n}.safetensors")) for n in ("photo", "msrresnet"))
+    first = {"chosen": 80, "iterations": 90, "curves": {"loss_pix": [[50, 3.0]]}, "recipe": {}}
+    about = {"training": 17, "held_out": 16, "about": "All mine."}
+    records = tmp_path / "checkout/docs/zoo/training.json"
+    earlier = {"note": "", "photographs": about, "models": {"photo": first}}
+    records.write_text(json.dumps(earlier))
+    line = ["--photographs", "photographs", "--vgg", "vgg.pth", "--cpu", "--work-dir", "work"]
+    module.main([*line, "--network", "photo", "--distill"])
+    (targets,) = Path("work/zoo_photo_x4c64b16_cpu_distill").glob("targets_*_store")
+    assert f"train_dataloader.dataset.gt={targets}" in done[-2]
+    before, after = ImagePairs(tmp_path / "work/data/soap_store"), ImagePairs(targets)
+    kinds = []
+    for old, new in zip(before, after, strict=True):
+        lr = np.asarray(new.lr)
+        kinds.append(np.array_equal(lr, np.asarray(old.lr)))
+        assert np.array_equal(np.asarray(new.gt), (upscale if kinds[-1] else restore)(lr))
+    assert {True, False} == set(kinds)
+    second = json.loads(records.read_text())["models"]["photo"]
+    assert second["chosen"] == second["iterations"]
+    assert [stage["iterations"] for stage in second["earlier"]] == [90]
+    assert "detail" not in second["recipe"]
+    share = read_config(ROOT / "configs/zoo_photo_x4c64b16_cpu_distill.py").degradation.clean_ratio
+    assert f"for a share of {share:g} that is clean" in second["recipe"]["targets"]
+    assert second["curves"]["loss_pix"] == [[50, 3.0]]
+    assert "loss_pix (MSELoss, other targets)" in second["curves"]
+    # With another share of clean images there are other targets.
+    config = tmp_path / "checkout/configs/zoo_photo_x4c64b16_cpu_distill.py"
+    config.write_text(config.read_text().replace(f"={share}", "=0.9"))
+    module.main([*line, "--network", "photo", "--distill"])
+    assert len([*Path("work/zoo_photo_x4c64b16_cpu_distill").glob("targets_*_store")]) == 2
 
 
 def test_the_curves_of_two_stages_go_on_from_the_weights_that_were_chosen():
