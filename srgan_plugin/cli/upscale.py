@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 #: Bundled models that were trained on clean images, and the one for the others.
 _CLEAN_MODELS: Final = ("msrresnet", "srgan")
 _JPEG_MODEL: Final = "photo"
-#: Quality up to which that one has a higher PSNR on the held-out photographs (docs/upscale.md).
-_JPEG_QUALITY: Final = 95
+#: Quality up to which that one clearly has a higher PSNR (docs/upscale.md).
+_JPEG_QUALITY: Final = 90
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -243,8 +243,9 @@ def _print_advice(args: argparse.Namespace, jobs: "Sequence[Job]") -> None:
     qualities = ((source, estimate_quality(source)) for source in sources)
     blocky = [(source, found) for source, found in qualities if found and found <= _JPEG_QUALITY]
     if blocky:
-        source, quality = blocky[0]
+        source, found = blocky[0][0], [quality for _, quality in blocky]
         more = f" and {len(blocky) - 1} more" if len(blocky) > 1 else ""
+        quality = " to ".join(dict.fromkeys([str(min(found)), str(max(found))]))
         write_note(
             f"{source}{more}: JPEG of quality {quality}; {args.model} was trained on clean images "
             f"and sharpens the blocks, --model {_JPEG_MODEL} reduces them"

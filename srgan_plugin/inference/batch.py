@@ -130,8 +130,8 @@ def plan_jobs(
     """
     target = Path(output)
     folder = output.endswith(("/", os.sep))
-    if len(inputs) == 1 and Path(inputs[0]).is_file() and not folder:
-        source = Path(inputs[0])
+    source = Path(inputs[0]) if len(inputs) == 1 and not folder else None
+    if source and source.exists() and not source.is_dir():
         check_target(target, (1, 1, 1))
         options.check_for_one(target)
         jobs = [(source, target)]

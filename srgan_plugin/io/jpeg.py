@@ -29,15 +29,17 @@ def estimate_quality(path: str | os.PathLike[str]) -> int | None:
     theirs is that of libjpeg's table with the same mean.
 
     Returns:
-        1 to 100; None for files that are no JPEG, or cannot be read.
+        1 to 100; None for what is no JPEG file, grey or in colour, or cannot be read.
     """
+    if not Path(path).is_file():  # opening a pipe waits for its other end
+        return None
     try:
         with Path(path).open("rb") as file:
             image = JpegImageFile(file)
             table = image.quantization.get(image.layer[0][3] if image.layer else 0)
     except PILLOW_ERRORS:
         return None
-    if not table:
+    if not table or image.mode not in ("L", "RGB"):
         return None
     percent: float = 100 * sum(table) / _SUM
     quality = 100 - percent / 2 if percent <= 100 else 5000 / percent

@@ -604,7 +604,7 @@ def test_a_format_equal_to_that_of_the_name_is_accepted(run_upscale):
 
 def test_a_blocky_jpeg_is_said_to_have_a_model_of_its_own_only_where_that_helps(capfd):
     image = Image.fromarray(smooth(12, 9, 3))
-    for name, quality in (("a.jpg", 60), ("b.jpg", 60), ("c.jpg", 97)):
+    for name, quality in (("a.jpg", 60), ("b.jpg", 90), ("c.jpg", 91)):
         image.save(name, quality=quality)
     image.save("d.png")
 
@@ -614,8 +614,9 @@ def test_a_blocky_jpeg_is_said_to_have_a_model_of_its_own_only_where_that_helps(
         return [line for line in capfd.readouterr().err.splitlines() if "quality" in line]
 
     (line,) = said("a.jpg", "b.jpg", "c.jpg", "d.png", "out")
-    assert line.startswith("a.jpg and 1 more: JPEG of quality 60;")
+    assert line.startswith("a.jpg and 1 more: JPEG of quality 60 to 90;")
     assert "--model photo" in line
+    assert said("a.jpg", "a.png")[0].startswith("a.jpg: JPEG of quality 60;")
     assert len(said("b.jpg", "b.png", "--model", "srgan")) == 1
     # All results exist; a good JPEG; no JPEG; the right model; part of it.
     assert said("a.jpg", "b.jpg", "out") == []
@@ -623,3 +624,12 @@ def test_a_blocky_jpeg_is_said_to_have_a_model_of_its_own_only_where_that_helps(
     assert said("d.png", "e.png") == []
     assert said("a.jpg", "f.png", "--model", "photo") == []
     assert said("a.jpg", "g.png", "--blend", "0.5", "--blend-with", "photo") == []
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes")
+@pytest.mark.parametrize("output", ["b.png", "b/"])
+def test_a_pipe_named_as_a_jpeg_is_not_waited_for(capfd, output):
+    os.mkfifo("a.jpg")
+    with pytest.raises(SystemExit):
+        main(["upscale", "a.jpg", output, "--device", "cpu"])  # the default has advice for JPEG
+    assert "a.jpg: expected an image file, got a pipe" in capfd.readouterr().err

@@ -636,10 +636,12 @@ def test_the_quality_of_a_jpeg_is_that_it_was_saved_with(tmp_path):
 
 
 def test_what_is_no_jpeg_has_no_quality(tmp_path):
-    files = [tmp_path / name for name in ("image.png", "text.jpg", "cut.jpg", "empty.jpg", "none")]
+    names = ("image.png", "text.jpg", "cut.jpg", "empty.jpg", "none", "cmyk.jpg")
+    files = [tmp_path / name for name in names]
+    PIL.Image.fromarray(RGB).convert("CMYK").save(files[5])
     PIL.Image.fromarray(RGB).save(files[0])
     files[1].write_text("text")
     PIL.Image.fromarray(RGB).save(files[2])
     files[2].write_bytes(files[2].read_bytes()[:30])
     files[3].touch()
-    assert [estimate_quality(path) for path in files] == [None] * 5
+    assert [estimate_quality(path) for path in files] == [None] * 6
