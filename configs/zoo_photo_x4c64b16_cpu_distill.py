@@ -13,7 +13,13 @@ load_from = 'photo'
 model = dict(pixel_loss=dict(_delete_=True, type='MSELoss'))
 optim_wrapper = dict(optimizer=dict(lr=4e-4))
 
-degradation = dict(clean_ratio=0.35)
+# Of the LR images in the store of targets.
+target_degradation = dict(
+    type='DegradeLR',
+    blur_sigma=(0, 0.8),
+    noise_sigma=(0, 4),
+    jpeg_quality=(40, 95),
+    clean_ratio=0.35)
 
 train_pipeline = [
     dict(type='PairedRandomCrop', gt_patch_size=192),

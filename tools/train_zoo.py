@@ -248,7 +248,7 @@ def make_targets(start: Path, store: Path, training: "Training", clean_weights: 
 
     parts = [store, sha256(start)]
     if training.name == "photo":
-        values = dict(read_config(ROOT / "configs" / training.config).degradation)
+        values = dict(read_config(ROOT / "configs" / training.config).target_degradation)
         values.pop("type")
         params = check_degradation(values)
         parts += [sha256(clean_weights), params]

@@ -141,7 +141,7 @@ def bundle(
         clean = sha256(weights / "msrresnet.safetensors")[:8]
         summary["targets"] = (
             "outputs of the start for LR degraded as in the stage before, and of MSRResNet (file "
-            f"{clean}) for a share of {config.degradation.clean_ratio:g} that is clean"
+            f"{clean}) for a share of {config.target_degradation.clean_ratio:g} that is clean"
         )
     if training.is_averaged:
         source = training.run / "averaged.pth"

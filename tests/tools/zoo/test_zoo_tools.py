@@ -412,7 +412,8 @@ def test_photo_is_distilled_to_its_own_outputs_and_on_clean_lr_to_those_of_msrre
     assert second["chosen"] == second["iterations"]
     assert [stage["iterations"] for stage in second["earlier"]] == [90]
     assert "detail" not in second["recipe"]
-    share = read_config(ROOT / "configs/zoo_photo_x4c64b16_cpu_distill.py").degradation.clean_ratio
+    recipe = read_config(ROOT / "configs/zoo_photo_x4c64b16_cpu_distill.py")
+    share = recipe.target_degradation.clean_ratio
     assert f"for a share of {share:g} that is clean" in second["recipe"]["targets"]
     assert second["curves"]["loss_pix"] == [[50, 3.0]]
     assert "loss_pix (MSELoss, other targets)" in second["curves"]
