@@ -1,9 +1,10 @@
-# The bundled photo: MSRResNet for photographs with JPEG blocks and noise, on a GPU.
+# The first stage of photo, on a GPU: MSRResNet for photographs with JPEG blocks and noise.
 #
 #   make train-zoo ARGS="--photographs FOLDER --vgg FILE --network photo"
 #
 # From the bundled MSRResNet, on LR images that are degraded as cameras and web sites do. A quarter of
-# them stays clean, so that little is lost there. The held-out photographs are degraded, too.
+# them stays clean, so that little is lost there. The held-out photographs are degraded, too. The second stage:
+# zoo_photo_x4c64b16_distill.py.
 _base_ = './zoo_msrresnet_x4c64b16.py'
 
 load_from = 'msrresnet'

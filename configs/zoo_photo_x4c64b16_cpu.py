@@ -20,7 +20,6 @@ train_pipeline = [
     dict(type='RandomTransposeHW', transpose_ratio=0.5),
     dict(type='PackInputs'),
 ]
-model = dict(ema=dict(decay=0.998))
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
 val_dataloader = [
     dict(

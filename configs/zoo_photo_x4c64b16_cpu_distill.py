@@ -4,8 +4,9 @@
 #
 # The first stage ends with SRGAN's change of the weights, which costs PSNR on clean images as well. Here
 # the targets are outputs of the start on degraded LR, and of MSRResNet on clean LR
-# (tools/zoo/distillation.py). All are functions of LR, so that no texture is averaged away. With MSE they
-# count by their errors; PSNRLoss counts most where the error is smallest, which is not on clean LR.
+# (tools/zoo/distillation.py). All are functions of LR, so that no texture is averaged away. MSE, because
+# PSNRLoss counts most where the error is smallest, which is not on clean LR; in 250 iterations of each no
+# difference was measured.
 _base_ = './zoo_photo_x4c64b16_cpu.py'
 
 load_from = 'photo'

@@ -53,14 +53,12 @@ def _changes(steps: Sequence[Config]) -> list[str]:
 
 def _pipeline(steps: Sequence[Config]) -> Compose:
     """Build the transforms; raise `UserError` for what is not a list of dicts."""
-    listed = [steps] if isinstance(steps, str | Mapping) else list(steps)
-    wrong = [step for step in listed if steps is step or not isinstance(step, Mapping)]
-    if wrong:
+    is_list = isinstance(steps, list | tuple)
+    if not is_list or not all(isinstance(step, Mapping) for step in steps):
         raise UserError(
-            "pipeline: expected a list of transforms such as dict(type='LoadPair'), got "
-            f"{wrong[0]!r}"
+            f"pipeline: expected a list of transforms such as dict(type='LoadPair'), got {steps!r}"
         )
-    return Compose([TRANSFORMS.build({"_scope_": SCOPE, **step}) for step in listed])
+    return Compose([TRANSFORMS.build({"_scope_": SCOPE, **step}) for step in steps])
 
 
 @DATASETS.register_module()

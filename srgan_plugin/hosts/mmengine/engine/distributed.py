@@ -18,14 +18,7 @@ from srgan_plugin.errors import UserError
 from srgan_plugin.registry import MODEL_WRAPPERS
 
 _TIMEOUT: Final = 600.0  # seconds; torch's default with NCCL, with gloo it is 1800
-# Before these, a process that is forked while another thread creates its thread state never returns
-# from `fork` (CPython's gh-112275). gloo's threads create one when they release Python's tensors
-# after a collective operation.
-_SAFE_FORKS: Final[dict[tuple[int, ...], tuple[int, ...]]] = {
-    (3, 10): (3, 10, 15),
-    (3, 11): (3, 11, 10),
-}
-_PAUSE: Final = 0.02  # seconds
+_PAUSE: Final = 0.02  # seconds before a fork
 
 
 @MODEL_WRAPPERS.register_module()
@@ -105,9 +98,7 @@ def join_process_group(launcher: str, cfg: Any) -> None:
     """
     timeout = get_timeout(cfg)
     on_gpu = torch.cuda.is_available()
-    if launcher == "none":
-        return
-    if launcher == "slurm" and on_gpu:
+    if launcher == "none" or (launcher == "slurm" and on_gpu):
         return
     if launcher == "slurm":
         for name, slurm_name in (
@@ -136,14 +127,16 @@ def join_process_group(launcher: str, cfg: Any) -> None:
 
 @cache
 def pause_before_forks(version: tuple[int, ...] = sys.version_info[:3]) -> None:
-    """Pause before each fork of this process, such as of a DataLoader's workers.
+    """Pause before each fork of this process, such as of a DataLoader's workers, if that can hang.
 
-    gloo's threads then have released the tensors of the operation before. Without a pause, one
-    validation in about a hundred of two processes never ended with Python 3.11.7, with it none of
-    692.
+    Before Python 3.10.15 and 3.11.10, a process that is forked while another thread creates its
+    thread state never returns from `fork` (CPython's gh-112275). gloo's threads create one when
+    they release Python's tensors after a collective operation; in the pause they do so. Of two
+    processes with Python 3.11.7, the 48th validation never ended; with the pause all of 992 did.
 
     Args:
-        version: Version of Python; nothing is done for those that fork safely.
+        version: Version of Python.
     """
-    if hasattr(os, "register_at_fork") and version < _SAFE_FORKS.get(version[:2], version):
+    hangs = version < (3, 10, 15) or (3, 11) <= version < (3, 11, 10)
+    if hangs and hasattr(os, "register_at_fork"):
         os.register_at_fork(before=lambda: time.sleep(_PAUSE))
